@@ -1,0 +1,100 @@
+"""Every error the grammar layer raises on purpose.
+
+Each error carries the place it is about (line and column, a JSON pointer, or both) and a message
+that names the offending text and what to do.  They are all ``ValueError`` so that callers who
+validate user input can catch one family.
+"""
+
+from __future__ import annotations
+
+
+class GrammarError(ValueError):
+    """A grammar, schema, pattern or type that cannot be used as it stands.
+
+    Attributes:
+        message: what is wrong and what to do, without the place.
+        line, column: 1-based position in the grammar text, or ``None``.
+        pointer: JSON pointer into the schema (``""`` is the root), or ``None``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        line: int | None = None,
+        column: int | None = None,
+        pointer: str | None = None,
+    ) -> None:
+        self.message = message
+        self.line = line
+        self.column = column
+        self.pointer = pointer
+        super().__init__(self._render())
+
+    def _render(self) -> str:
+        if self.line is not None:
+            where = f"line {self.line}"
+            if self.column is not None:
+                where += f", column {self.column}"
+            return f"{where}: {self.message}"
+        if self.pointer is not None:
+            return f"at {self.pointer or '/'}: {self.message}" if self.pointer else self.message
+        return self.message
+
+
+class UnsupportedSchemaError(GrammarError):
+    """A JSON Schema keyword that this version does not constrain exactly, and therefore refuses.
+
+    Attributes:
+        keyword: the keyword, as written in the schema.
+    """
+
+    def __init__(self, message: str, *, pointer: str, keyword: str) -> None:
+        self.keyword = keyword
+        super().__init__(message, pointer=pointer)
+
+    def _render(self) -> str:
+        return f"at {self.pointer or '(root)'}: {self.message}"
+
+
+class LimitExceeded(GrammarError):
+    """A resource limit of :class:`grammars.Limits` was reached.
+
+    Attributes:
+        limit: name of the field of ``Limits``.
+        value: its current value.
+    """
+
+    def __init__(
+        self,
+        limit: str,
+        value: int,
+        doing: str,
+        *,
+        line: int | None = None,
+        column: int | None = None,
+        pointer: str | None = None,
+    ) -> None:
+        self.limit = limit
+        self.value = value
+        super().__init__(
+            f"{doing} needs more than Limits.{limit} = {value:,}; "
+            f"raise it with limits=Limits({limit}=...) or simplify the grammar",
+            line=line,
+            column=column,
+            pointer=pointer,
+        )
+
+
+class BudgetError(GrammarError):
+    """No text of the language fits the token budget (or budget and prompt exceed the context).
+
+    Attributes:
+        needed: the fewest tokens that would do, EOS included.
+        available: the tokens there are.
+    """
+
+    def __init__(self, message: str, *, needed: int, available: int) -> None:
+        self.needed = needed
+        self.available = available
+        super().__init__(message)

@@ -1,0 +1,1 @@
+"""Front ends: each turns one notation into a :class:`grammars.ir.GrammarIR`."""

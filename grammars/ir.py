@@ -1,0 +1,314 @@
+"""The intermediate form every front end produces and everything below reads.
+
+A :class:`GrammarIR` is a start symbol and named rules; a rule's body is an immutable, hashable
+:class:`Expr`.  The meaning of an expression is a set of **byte strings**:
+
+==================  =====================================================================
+``NOTHING``         the empty language
+``Literal(b"ab")``  exactly these bytes (``EPSILON`` is ``Literal(b"")``)
+``Chars(ranges)``   one Unicode scalar value of the class, as UTF-8 (surrogates excluded)
+``ByteSet(ranges)`` one byte
+``Seq(items)``      concatenation
+``Alt(items)``      union
+``Repeat(x, m, n)`` m to n copies of x (``n=None``: no upper bound)
+``Ref(name)``       the rule of that name (recursion of any kind is fine)
+``And(items)``      intersection    (operands must be regular: no recursive rule below)
+``Not(x)``          all byte strings not in x   (x must be regular; write ``And(a, Not(b))``)
+==================  =====================================================================
+
+Build expressions with the lower-case helpers (:func:`seq`, :func:`alt`, ...): they flatten nested
+nodes and drop units, so equal languages are more often equal objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+Ranges: TypeAlias = tuple[tuple[int, int], ...]
+"""Sorted, disjoint, non-adjacent inclusive ranges."""
+
+MAX_CODE_POINT: Final = 0x10FFFF
+_SURROGATES: Final = (0xD800, 0xDFFF)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where in the source a rule came from; any part may be unknown."""
+
+    line: int | None = None
+    column: int | None = None
+    pointer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """The empty language."""
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Chars:
+    ranges: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class ByteSet:
+    ranges: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Seq:
+    items: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alt:
+    items: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    item: Expr
+    min: int
+    max: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    items: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    item: Expr
+
+
+Expr: TypeAlias = Nothing | Literal | Chars | ByteSet | Seq | Alt | Repeat | Ref | And | Not
+
+NOTHING: Final = Nothing()
+EPSILON: Final = Literal(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A named rule.
+
+    Attributes:
+        name: unique in its grammar; shown to people by ``explain``.
+        body: the expression.
+        span: where it was written.
+        shared: keep the rule as a unit of its own instead of inlining it.  Set it for lexemes
+            that stay open for long and occur in many places (a JSON string, a number, free text):
+            the work done for such a rule is then shared by all its uses.
+    """
+
+    name: str
+    body: Expr
+    span: Span = Span()
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class GrammarIR:
+    """Rules plus the start rule's name.  Rule order is the source's order.
+
+    Attributes:
+        notes: remarks of the front end for people, for example why a part is unsatisfiable.
+    """
+
+    rules: tuple[Rule, ...]
+    start: str
+    notes: tuple[str, ...] = ()
+    _index: dict[str, Rule] = field(init=False, repr=False, compare=False, hash=False)
+
+    def __post_init__(self) -> None:
+        index = {rule.name: rule for rule in self.rules}
+        if len(index) != len(self.rules):
+            raise ValueError("rule names must be unique")
+        object.__setattr__(self, "_index", index)
+
+    def __getitem__(self, name: str) -> Rule:
+        return self._index[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    def __getstate__(self) -> None:
+        raise TypeError("use Grammar.save/Grammar.load; grammars are not pickled")
+
+
+def normalize_ranges(pairs: Iterable[tuple[int, int]]) -> Ranges:
+    """Sorts, merges overlapping and adjacent ranges, drops empty ones."""
+    out: list[tuple[int, int]] = []
+    for lo, hi in sorted(p for p in pairs if p[0] <= p[1]):
+        if out and lo <= out[-1][1] + 1:
+            if hi > out[-1][1]:
+                out[-1] = (out[-1][0], hi)
+        else:
+            out.append((lo, hi))
+    return tuple(out)
+
+
+def invert_ranges(ranges: Ranges, limit: int = MAX_CODE_POINT) -> Ranges:
+    """The complement within ``0..limit``."""
+    out: list[tuple[int, int]] = []
+    at = 0
+    for lo, hi in ranges:
+        if lo > at:
+            out.append((at, lo - 1))
+        at = hi + 1
+    if at <= limit:
+        out.append((at, limit))
+    return tuple(out)
+
+
+def intersect_ranges(a: Ranges, b: Ranges) -> Ranges:
+    """Ranges in both."""
+    out: list[tuple[int, int]] = []
+    i = j = 0
+    while i < len(a) and j < len(b):
+        lo, hi = max(a[i][0], b[j][0]), min(a[i][1], b[j][1])
+        if lo <= hi:
+            out.append((lo, hi))
+        if a[i][1] < b[j][1]:
+            i += 1
+        else:
+            j += 1
+    return tuple(out)
+
+
+def chars(pairs: Iterable[tuple[int, int]]) -> Expr:
+    """A class of code points; surrogates, which UTF-8 cannot write, are removed."""
+    no_surrogates = ((0, _SURROGATES[0] - 1), (_SURROGATES[1] + 1, MAX_CODE_POINT))
+    ranges = intersect_ranges(normalize_ranges(pairs), no_surrogates)
+    if not ranges:
+        return NOTHING
+    if len(ranges) == 1 and ranges[0][0] == ranges[0][1]:
+        return Literal(chr(ranges[0][0]).encode())
+    return Chars(ranges)
+
+
+def not_chars(pairs: Iterable[tuple[int, int]]) -> Expr:
+    """Any code point outside the class."""
+    return chars(invert_ranges(normalize_ranges(pairs)))
+
+
+ANY_CHAR: Final = chars([(0, MAX_CODE_POINT)])
+
+
+def text(value: str) -> Expr:
+    """Exactly this text, as UTF-8.  A lone surrogate has no UTF-8 form: the empty language."""
+    try:
+        return Literal(value.encode())
+    except UnicodeEncodeError:
+        return NOTHING
+
+
+def seq(*items: Expr) -> Expr:
+    """Concatenation; flattens, merges neighbouring literals, drops empty text."""
+    out: list[Expr] = []
+    for item in _flatten(items, Seq):
+        if isinstance(item, Nothing):
+            return NOTHING
+        if isinstance(item, Literal):
+            if not item.data:
+                continue
+            if out and isinstance(out[-1], Literal):
+                out[-1] = Literal(out[-1].data + item.data)
+                continue
+        out.append(item)
+    if not out:
+        return EPSILON
+    return out[0] if len(out) == 1 else Seq(tuple(out))
+
+
+def alt(*items: Expr) -> Expr:
+    """Union; flattens and drops empty languages and repeated branches, keeping the order."""
+    out = dict.fromkeys(x for x in _flatten(items, Alt) if not isinstance(x, Nothing))
+    if not out:
+        return NOTHING
+    return next(iter(out)) if len(out) == 1 else Alt(tuple(out))
+
+
+def optional(item: Expr) -> Expr:
+    """The item or nothing at all."""
+    return alt(EPSILON, item)
+
+
+def repeat(item: Expr, min: int = 0, max: int | None = None) -> Expr:
+    """``min`` to ``max`` copies (no upper bound if ``None``).
+
+    Raises:
+        ValueError: if the bounds are negative or out of order.
+    """
+    if min < 0 or (max is not None and max < min):
+        raise ValueError(f"bad repetition bounds {{{min},{max}}}")
+    if max == 0 or item == EPSILON:
+        return EPSILON
+    if isinstance(item, Nothing):
+        return EPSILON if min == 0 else NOTHING
+    if min == 1 and max == 1:
+        return item
+    return Repeat(item, min, max)
+
+
+def both(*items: Expr) -> Expr:
+    """Intersection of regular expressions."""
+    out = dict.fromkeys(_flatten(items, And))
+    if any(isinstance(x, Nothing) for x in out):
+        return NOTHING
+    if not out:
+        raise ValueError("an intersection needs at least one operand")
+    return next(iter(out)) if len(out) == 1 else And(tuple(out))
+
+
+def minus(a: Expr, b: Expr) -> Expr:
+    """Strings of ``a`` that are not in ``b`` (both regular)."""
+    return a if isinstance(b, Nothing) else both(a, Not(b))
+
+
+def _flatten(items: Iterable[Expr], kind: type[Seq] | type[Alt] | type[And]) -> Iterator[Expr]:
+    for item in items:
+        if isinstance(item, kind):
+            yield from item.items
+        else:
+            yield item
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    """Direct sub-expressions."""
+    if isinstance(expr, Seq | Alt | And):
+        return expr.items
+    if isinstance(expr, Repeat | Not):
+        return (expr.item,)
+    return ()
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """The expression and everything below it, without recursion (depth is not limited)."""
+    stack = [expr]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(reversed(children(node)))
+
+
+def refs(expr: Expr) -> list[str]:
+    """Names referred to, in order of first appearance."""
+    return list(dict.fromkeys(x.name for x in walk(expr) if isinstance(x, Ref)))
+
+
+def single_rule(body: Expr, name: str = "root", notes: Mapping[str, str] | None = None) -> GrammarIR:
+    """A grammar of one rule."""
+    return GrammarIR((Rule(name, body),), name)

@@ -1,0 +1,41 @@
+"""Resource limits: every one states its default and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what a grammar may cost.  Reaching one raises ``LimitExceeded`` with its name.
+
+    Attributes:
+        max_dfa_states: states of one rule's automaton while it is built (default 200,000; about
+            0.2 KB each during construction).  Bounded repetition of long text and intersections
+            of patterns are what reach it.
+        max_program_states: states of the whole compiled grammar (default 2,000,000; 4 bytes per
+            byte class and state, usually about 0.2 KB).
+        max_expression_nodes: nodes of the intermediate form (default 5,000,000; about 0.1 KB each).
+        max_states: automaton states kept by one ``TokenAutomaton`` (default 4,000,000; about
+            60 bytes each).  ``trim`` releases those no longer needed.
+        max_cached_masks: masks kept by one ``TokenAutomaton`` (default 2,048; V/8 bytes each, 16 KB
+            for a 128k vocabulary).  The least recently used goes first; nothing fails.
+        max_items: simultaneous readings of one ambiguous prefix (default 20,000; 12 bytes each).
+        max_search_states: states examined by one search for the shortest completion (default
+            200,000).  Where it is reached ``min_tokens_to_accept`` is an upper bound.
+        max_vocabulary_states: states of the automaton that says what can be spelled when some
+            byte is available only inside longer tokens (default 1,024; its square in bits for each
+            program state).
+    """
+
+    max_dfa_states: int = 200_000
+    max_program_states: int = 2_000_000
+    max_expression_nodes: int = 5_000_000
+    max_states: int = 4_000_000
+    max_cached_masks: int = 2_048
+    max_items: int = 20_000
+    max_search_states: int = 200_000
+    max_vocabulary_states: int = 1_024
+
+
+DEFAULT_LIMITS = Limits()
