@@ -309,6 +309,8 @@ def refs(expr: Expr) -> list[str]:
     return list(dict.fromkeys(x.name for x in walk(expr) if isinstance(x, Ref)))
 
 
-def single_rule(body: Expr, name: str = "root", notes: Mapping[str, str] | None = None) -> GrammarIR:
+def single_rule(
+    body: Expr, name: str = "root", notes: Mapping[str, str] | None = None
+) -> GrammarIR:
     """A grammar of one rule."""
     return GrammarIR((Rule(name, body),), name)

@@ -1,0 +1,457 @@
+"""Finite automata over bytes, rule calls and one counter: the workbench of the compiler.
+
+A *label* is an ``int``: a positive one is a set of bytes (:data:`grammars.utf8.ByteMask`), a
+negative one is the call of rule ``-1 - label``.  An *edge* is ``(label, target, inc)``; ``inc`` is 1
+where taking it completes one more copy of a counted repetition.  An automaton with counting edges
+accepts where its state is accepting and the count lies within ``[count_min, count_max]``.
+
+Everything here is plain Python: it runs once per rule at compile time, and its cost is linear in
+the automata it makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from grammars.errors import LimitExceeded
+from grammars.utf8 import ByteMask
+
+Label: TypeAlias = int
+Edge: TypeAlias = tuple[Label, int, int]
+
+ALL_BYTES: Final[ByteMask] = (1 << 256) - 1
+
+
+def call_label(rule: int) -> Label:
+    """The label of a call of rule number ``rule``."""
+    return -1 - rule
+
+
+@dataclass
+class Nfa:
+    """A nondeterministic automaton under construction; states are list positions."""
+
+    eps: list[list[int]] = field(default_factory=list)
+    edges: list[list[Edge]] = field(default_factory=list)
+
+    def state(self) -> int:
+        """Adds a state and returns its number."""
+        self.eps.append([])
+        self.edges.append([])
+        return len(self.eps) - 1
+
+    def add(self, source: int, label: Label, target: int, inc: int = 0) -> None:
+        """Adds an edge."""
+        self.edges[source].append((label, target, inc))
+
+    def embed(self, dfa: Dfa, source: int, target: int) -> None:
+        """Adds a copy of an (uncounted) automaton between two states."""
+        base = len(self.eps)
+        for _ in range(len(dfa)):
+            self.state()
+        for q, edges in enumerate(dfa.edges):
+            self.edges[base + q] = [(label, base + t, inc) for label, t, inc in edges]
+            if dfa.accept[q]:
+                self.eps[base + q].append(target)
+        self.eps[source].append(base + dfa.start)
+
+
+@dataclass
+class Dfa:
+    """A deterministic automaton: from one state no two edges share a byte (or a call) and ``inc``."""
+
+    start: int
+    accept: list[bool]
+    edges: list[list[Edge]]
+    counted: bool = False
+    count_min: int = 0
+    count_max: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.accept)
+
+    def is_empty(self) -> bool:
+        """Whether no text is accepted (calls are taken to be productive)."""
+        return not any(self.accept)
+
+
+EMPTY: Final = Dfa(0, [False], [[]])
+
+
+def refine(masks: Iterable[ByteMask]) -> list[ByteMask]:
+    """The coarsest partition of the bytes of which every mask is a union of blocks."""
+    blocks = [ALL_BYTES]
+    for mask in masks:
+        split: list[ByteMask] = []
+        for block in blocks:
+            inside = block & mask
+            if inside and inside != block:
+                split += (inside, block ^ inside)
+            else:
+                split.append(block)
+        blocks = split
+    return blocks
+
+
+def determinize(nfa: Nfa, start: int, final: int, limit: int) -> Dfa:
+    """Subset construction, over bytes and calls together, trimmed and reduced.
+
+    Raises:
+        LimitExceeded: if more than ``limit`` states arise.
+    """
+    blocks: list[ByteMask] | None = None
+    blocks_of: dict[ByteMask, list[ByteMask]] = {}
+    closures: dict[int, frozenset[int]] = {}
+
+    def closure(state: int) -> frozenset[int]:
+        known = closures.get(state)
+        if known is None:
+            seen, stack = {state}, [state]
+            while stack:
+                for nxt in nfa.eps[stack.pop()]:
+                    if nxt not in seen:
+                        seen.add(nxt)
+                        stack.append(nxt)
+            known = frozenset(s for s in seen if nfa.edges[s] or s == final)
+            closures[state] = known
+        return known
+
+    def split(mask: ByteMask) -> list[ByteMask]:
+        nonlocal blocks
+        if blocks is None:
+            blocks = refine({lab for es in nfa.edges for lab, _, _ in es if lab > 0})
+        known = blocks_of.get(mask)
+        if known is None:
+            known = blocks_of[mask] = [b for b in blocks if b & mask]
+        return known
+
+    first = closure(start)
+    index: dict[frozenset[int], int] = {first: 0}
+    order = [first]
+    accept: list[bool] = []
+    out: list[list[Edge]] = []
+    for subset in order:  # grows while we iterate
+        accept.append(final in subset)
+        edges = [e for s in subset for e in nfa.edges[s]]
+        targets: dict[tuple[Label, int], set[int]] = {}
+        if _overlap(edges):
+            for label, t, inc in edges:
+                for part in (label,) if label < 0 else split(label):
+                    targets.setdefault((part, inc), set()).update(closure(t))
+        else:
+            for label, t, inc in edges:
+                targets.setdefault((label, inc), set()).update(closure(t))
+        merged: dict[tuple[frozenset[int], int], ByteMask] = {}
+        row: list[Edge] = []
+        for (label, inc), members in targets.items():
+            key = frozenset(members)
+            if not key:
+                continue
+            if label < 0:
+                row.append((label, _number(index, order, key, limit), inc))
+            else:
+                merged[key, inc] = merged.get((key, inc), 0) | label
+        row += [
+            (mask, _number(index, order, key, limit), inc) for (key, inc), mask in merged.items()
+        ]
+        out.append(row)
+    return reduce(trim(Dfa(0, accept, out)))
+
+
+def _overlap(edges: list[Edge]) -> bool:
+    seen = 0
+    for label, _, _ in edges:
+        if label > 0:
+            if seen & label:
+                return True
+            seen |= label
+    return False
+
+
+def _number(
+    index: dict[frozenset[int], int], order: list[frozenset[int]], key: frozenset[int], limit: int
+) -> int:
+    known = index.get(key)
+    if known is None:
+        if len(order) >= limit:
+            raise LimitExceeded("max_dfa_states", limit, "making one rule deterministic")
+        known = index[key] = len(order)
+        order.append(key)
+    return known
+
+
+def trim(dfa: Dfa, dead_calls: frozenset[int] | set[int] = frozenset()) -> Dfa:
+    """Drops states that are unreachable or reach no accepting state, and edges on dead calls.
+
+    ``dead_calls`` holds numbers of rules whose language is empty.  The start state always stays.
+    """
+    n = len(dfa)
+    edges = dfa.edges
+    if dead_calls:
+        edges = [[e for e in row if e[0] > 0 or -1 - e[0] not in dead_calls] for row in edges]
+    into: list[list[int]] = [[] for _ in range(n)]
+    for q, row in enumerate(edges):
+        for _, t, _ in row:
+            into[t].append(q)
+    live = _closure([q for q in range(n) if dfa.accept[q]], into)
+    if dfa.start not in live:
+        return EMPTY
+    onward = [[t for _, t, _ in row if t in live] for row in edges]
+    keep = sorted(_closure([dfa.start], onward))
+    if len(keep) == n and not dead_calls:
+        return dfa
+    number = {q: i for i, q in enumerate(keep)}
+    return Dfa(
+        number[dfa.start],
+        [dfa.accept[q] for q in keep],
+        [[(lab, number[t], inc) for lab, t, inc in edges[q] if t in number] for q in keep],
+        dfa.counted,
+        dfa.count_min,
+        dfa.count_max,
+    )
+
+
+def _closure(seeds: Iterable[int], nexts: Sequence[Sequence[int]]) -> set[int]:
+    seen = set(seeds)
+    stack = list(seen)
+    while stack:
+        for t in nexts[stack.pop()]:
+            if t not in seen:
+                seen.add(t)
+                stack.append(t)
+    return seen
+
+
+def reduce(dfa: Dfa) -> Dfa:
+    """Merges equivalent states.
+
+    Components are visited bottom-up: a state without a cycle (or with only a loop to itself) is
+    merged with any earlier state of equal signature; inside a larger component a partition is
+    refined until it is stable.  Isomorphic large components are not merged with each other, which
+    costs space and never correctness.
+    """
+    canon = list(range(len(dfa)))
+    known: dict[object, int] = {}
+    for component in components([[t for _, t, _ in row] for row in dfa.edges]):
+        if len(component) > 1:
+            _refine_component(dfa, component, canon)
+            continue
+        q = component[0]
+        key = (dfa.accept[q], frozenset(_signature(dfa.edges[q], canon, {q: -1}).items()))
+        canon[q] = known.setdefault(key, q)
+    if all(c == q for q, c in enumerate(canon)):
+        return dfa
+    keep = [q for q in range(len(dfa)) if canon[q] == q]
+    number = {q: i for i, q in enumerate(keep)}
+    names = {q: number[canon[q]] for q in range(len(dfa))}
+    rows = [
+        [(lab, t, inc) for (t, inc, _), lab in _signature(dfa.edges[q], names, {}).items()]
+        for q in keep
+    ]
+    merged = Dfa(
+        number[canon[dfa.start]],
+        [dfa.accept[q] for q in keep],
+        rows,
+        dfa.counted,
+        dfa.count_min,
+        dfa.count_max,
+    )
+    return trim(merged)
+
+
+def _signature(
+    row: list[Edge], canon: Sequence[int] | dict[int, int], local: dict[int, int]
+) -> dict[tuple[int, int, int], Label]:
+    """Edges with merged targets: (target, inc, 0) -> bytes, (target, inc, call) -> call."""
+    out: dict[tuple[int, int, int], Label] = {}
+    for label, t, inc in row:
+        target = local[t] if t in local else canon[t]
+        if label < 0:
+            out[target, inc, label] = label
+        else:
+            out[target, inc, 0] = out.get((target, inc, 0), 0) | label
+    return out
+
+
+def _refine_component(dfa: Dfa, component: list[int], canon: list[int]) -> None:
+    block = dict.fromkeys(component, -1)
+    count = 1
+    while True:
+        seen: dict[object, int] = {}
+        fresh: dict[int, int] = {}
+        for q in component:
+            row = _signature(dfa.edges[q], canon, block)
+            key = (dfa.accept[q], frozenset(row.items()))
+            fresh[q] = seen.setdefault(key, -1 - len(seen))
+        block = fresh
+        if len(seen) == count:
+            break
+        count = len(seen)
+    leader: dict[int, int] = {}
+    for q in component:
+        canon[q] = leader.setdefault(block[q], q)
+
+
+def components(nexts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Strongly connected components, targets before sources (Tarjan, without recursion)."""
+    n = len(nexts)
+    order = [0] * n
+    low = [0] * n
+    on_stack = [False] * n
+    stack: list[int] = []
+    out: list[list[int]] = []
+    clock = 0
+    for root in range(n):
+        if order[root]:
+            continue
+        work = [(root, 0)]
+        while work:
+            q, i = work.pop()
+            if i == 0:
+                clock += 1
+                order[q] = low[q] = clock
+                stack.append(q)
+                on_stack[q] = True
+            row = nexts[q]
+            while i < len(row):
+                t = row[i]
+                i += 1
+                if not order[t]:
+                    work += ((q, i), (t, 0))
+                    break
+                if on_stack[t]:
+                    low[q] = min(low[q], order[t])
+            else:
+                if low[q] == order[q]:
+                    component: list[int] = []
+                    while not component or component[-1] != q:
+                        component.append(stack.pop())
+                        on_stack[component[-1]] = False
+                    out.append(component)
+                if work:
+                    parent = work[-1][0]
+                    low[parent] = min(low[parent], low[q])
+    return out
+
+
+def complement(dfa: Dfa) -> Dfa:
+    """All byte strings that an (uncounted, call-free) automaton does not accept."""
+    sink = len(dfa)
+    rows: list[list[Edge]] = []
+    for row in dfa.edges:
+        missing = ALL_BYTES
+        for mask, _, _ in row:
+            missing &= ~mask
+        rows.append([*row, (missing, sink, 0)] if missing else list(row))
+    rows.append([(ALL_BYTES, sink, 0)])
+    return reduce(trim(Dfa(dfa.start, [not a for a in dfa.accept] + [True], rows)))
+
+
+def intersect(a: Dfa, b: Dfa, limit: int) -> Dfa:
+    """Texts accepted by both; at most one of them may be counted.
+
+    Raises:
+        LimitExceeded: if the product has more than ``limit`` states.
+    """
+    if a.counted and b.counted:
+        b = expand(b, limit)
+    counter = a if a.counted else b
+    index = {(a.start, b.start): 0}
+    order = [(a.start, b.start)]
+    rows: list[list[Edge]] = []
+    for p, q in order:  # grows while we iterate
+        row: list[Edge] = []
+        for m1, t1, i1 in a.edges[p]:
+            for m2, t2, i2 in b.edges[q]:
+                both = m1 & m2
+                if not both:
+                    continue
+                key = (t1, t2)
+                number = index.get(key)
+                if number is None:
+                    if len(order) >= limit:
+                        raise LimitExceeded("max_dfa_states", limit, "intersecting two patterns")
+                    number = index[key] = len(order)
+                    order.append(key)
+                row.append((both, number, i1 | i2))
+        rows.append(row)
+    accept = [a.accept[p] and b.accept[q] for p, q in order]
+    out = Dfa(0, accept, rows, counter.counted, counter.count_min, counter.count_max)
+    return settle(reduce(trim(out)), limit)
+
+
+def distances_to_accept(dfa: Dfa) -> list[int] | None:
+    """The fewest counts from each state to acceptance, if every larger number works too.
+
+    Let S_k be the states that accept after exactly k counting edges.  S_{k+1} = f(S_k) for a
+    monotone f, so S_0 within S_1 implies that the sets only grow: then the first k with q in S_k
+    says everything.  ``None`` if S_0 is not within S_1.
+    """
+    n = len(dfa)
+    free: list[list[int]] = [[] for _ in range(n)]
+    counting: list[list[int]] = [[] for _ in range(n)]
+    for q, row in enumerate(dfa.edges):
+        for _, t, inc in row:
+            (counting if inc else free)[t].append(q)
+    current = _closure([q for q in range(n) if dfa.accept[q]], free)
+    first = dict.fromkeys(current, 0)
+    k = 0
+    while True:
+        k += 1
+        following = _closure({p for t in current for p in counting[t]}, free)
+        if k == 1 and not current <= following:
+            return None
+        for q in following - current:
+            first[q] = k
+        if following == current:
+            return [first.get(q, 1 << 40) for q in range(n)]
+        current = following
+
+
+def settle(dfa: Dfa, limit: int) -> Dfa:
+    """A counted automaton whose count can always be raised at will, or else an uncounted one."""
+    if not dfa.counted or dfa.is_empty():
+        return dfa
+    fewest = distances_to_accept(dfa)
+    if fewest is None:
+        return expand(dfa, limit)
+    if dfa.count_max is not None and fewest[dfa.start] > dfa.count_max:
+        return EMPTY
+    return dfa
+
+
+def expand(dfa: Dfa, limit: int) -> Dfa:
+    """The same language without a counter: one copy of the states for each count."""
+    if not dfa.counted:
+        return dfa
+    top = dfa.count_max
+    index = {(dfa.start, 0): 0}
+    order = [(dfa.start, 0)]
+    rows: list[list[Edge]] = []
+    for q, n in order:  # grows while we iterate
+        row: list[Edge] = []
+        for label, t, inc in dfa.edges[q]:
+            m = n + inc
+            if top is None:
+                m = min(m, dfa.count_min)
+            elif m > top:
+                continue
+            number = index.get((t, m))
+            if number is None:
+                if len(order) >= limit:
+                    raise LimitExceeded("max_dfa_states", limit, "expanding a counted repetition")
+                number = index[t, m] = len(order)
+                order.append((t, m))
+            row.append((label, number, 0))
+        rows.append(row)
+    accept = [dfa.accept[q] and n >= dfa.count_min for q, n in order]
+    flat = Dfa(0, accept, rows)
+    # without the count two edges may share a byte (items of which one is a prefix of another)
+    if any(_overlap(row) for row in rows):
+        nfa = Nfa()
+        start, final = nfa.state(), nfa.state()
+        nfa.embed(flat, start, final)
+        return determinize(nfa, start, final, limit)
+    return reduce(trim(flat))

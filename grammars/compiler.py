@@ -1,0 +1,815 @@
+"""From the intermediate form to a :class:`~grammars.program.Program`.
+
+The steps, one function each:
+
+1. ``_Analysis``: which rules are reachable, recursive, nullable, worth inlining;
+2. ``_RuleBuilder``: every remaining rule becomes a deterministic automaton over bytes and calls
+   (intersections and complements are computed on automata; long repetitions become counters);
+3. ``_drop_unproductive``: calls of rules without any text disappear, so no dead end is left;
+4. ``_remove_left_recursion``: a rule that would call itself before consuming anything is rebuilt as
+   "a base case, then climb";
+5. ``_flatten``: arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from grammars import ir
+from grammars.automata import (
+    ALL_BYTES,
+    EMPTY,
+    Dfa,
+    Edge,
+    Nfa,
+    call_label,
+    complement,
+    components,
+    determinize,
+    distances_to_accept,
+    expand,
+    intersect,
+    reduce,
+    refine,
+    settle,
+    trim,
+)
+from grammars.errors import GrammarError, LimitExceeded
+from grammars.ir import (
+    Alt,
+    And,
+    ByteSet,
+    Chars,
+    Expr,
+    GrammarIR,
+    Literal,
+    Nothing,
+    Not,
+    Ref,
+    Repeat,
+    Seq,
+)
+from grammars.limits import Limits
+from grammars.program import FIRST_PUSH, MANY, NO_EDGE, UNBOUNDED, Program
+from grammars.utf8 import END, ByteMask, Utf8Node, ranges_mask, utf8_node
+
+_COPY_LIMIT: Final = 256
+"""A bounded repetition becomes a counter when its copies would have more states than this."""
+_INLINE_SIZE: Final = 24
+"""A rule used more than once is inlined up to this many expression nodes."""
+_INLINE_ONCE_SIZE: Final = 2_000
+"""The same for a rule used once."""
+
+
+def compile_ir(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTES) -> Program:
+    """Compiles a grammar, restricted to texts over the bytes of ``alphabet``.
+
+    Raises:
+        GrammarError: for a reference to an undefined rule, or an intersection or complement of
+            something recursive.
+        LimitExceeded: where a limit is reached.
+    """
+    try:
+        analysis = _Analysis(grammar, limits)
+        builder = _RuleBuilder(analysis, limits, alphabet)
+        start = builder.build_start()
+        rules = builder.rules
+        _drop_unproductive(rules)
+        _remove_left_recursion(rules, limits)
+        return _flatten(rules, start, limits)
+    except RecursionError:
+        raise LimitExceeded(
+            "max_expression_nodes", limits.max_expression_nodes, "an expression nested this deeply"
+        ) from None
+
+
+class _Analysis:
+    """Facts about the rules reachable from the start."""
+
+    def __init__(self, grammar: GrammarIR, limits: Limits) -> None:
+        self.grammar = grammar
+        self.size: dict[str, int] = {}
+        self.uses: dict[str, int] = {grammar.start: 1}
+        calls: dict[str, list[str]] = {}
+        todo = [grammar.start]
+        total = 0
+        while todo:
+            name = todo.pop()
+            if name in calls:
+                continue
+            if name not in grammar:
+                raise GrammarError(f"rule {name!r} is referred to but not defined")
+            found: list[str] = []
+            size = 0
+            for node in ir.walk(grammar[name].body):
+                size += len(node.data) if isinstance(node, Literal) else 1
+                if isinstance(node, Ref):
+                    found.append(node.name)
+                    self.uses[node.name] = self.uses.get(node.name, 0) + 1
+            total += size
+            if total > limits.max_expression_nodes:
+                raise LimitExceeded(
+                    "max_expression_nodes", limits.max_expression_nodes, "the grammar"
+                )
+            self.size[name] = size
+            calls[name] = list(dict.fromkeys(found))
+            todo.extend(reversed(calls[name]))
+        self.names = list(calls)
+        number = {name: i for i, name in enumerate(self.names)}
+        self.recursive: set[str] = set()
+        self.order: list[str] = []
+        for component in components([[number[c] for c in calls[name]] for name in self.names]):
+            members = [self.names[i] for i in component]
+            self.order += members
+            if len(members) > 1 or members[0] in calls[members[0]]:
+                self.recursive.update(members)
+        self.nullable = self._find_nullable()
+
+    def _find_nullable(self) -> set[str]:
+        nullable: set[str] = set()
+        changed = True
+        while changed:
+            changed = False
+            for name in self.order:
+                if name not in nullable and is_nullable(self.grammar[name].body, nullable):
+                    nullable.add(name)
+                    changed = True
+        return nullable
+
+    def inlines(self, name: str) -> bool:
+        """Whether a reference to the rule is replaced by the rule's body."""
+        if name in self.recursive or self.grammar[name].shared:
+            return False
+        return self.size[name] <= (_INLINE_SIZE if self.uses[name] > 1 else _INLINE_ONCE_SIZE)
+
+
+def is_nullable(expr: Expr, nullable: set[str]) -> bool:
+    """Whether the expression derives the empty text, given the rules that do."""
+    match expr:
+        case Literal(data):
+            return not data
+        case Seq(items) | And(items):
+            return all(is_nullable(x, nullable) for x in items)
+        case Alt(items):
+            return any(is_nullable(x, nullable) for x in items)
+        case Repeat(item, low, _):
+            return low == 0 or is_nullable(item, nullable)
+        case Ref(name):
+            return name in nullable
+        case Not(item):
+            return not is_nullable(item, nullable)
+        case _:
+            return False
+
+
+@dataclass
+class _BuiltRule:
+    name: str
+    dfa: Dfa
+    nullable: bool = False
+
+
+class _RuleBuilder:
+    """Builds the automaton of the start rule and, from there, of every rule it calls."""
+
+    def __init__(self, analysis: _Analysis, limits: Limits, alphabet: ByteMask) -> None:
+        self.analysis = analysis
+        self.grammar = analysis.grammar
+        self.limits = limits
+        self.alphabet = alphabet
+        self.rules: list[_BuiltRule] = []
+        self._index: dict[str, int] = {}
+        self._todo: list[str] = []
+        self._counted: dict[Expr, int] = {}
+        self._regular: dict[Expr, Dfa] = {}
+        self._context = ""
+
+    def build_start(self) -> int:
+        """Builds all rules; returns the number of a start rule that nothing calls."""
+        name = self.grammar.start
+        self._context = name
+        nfa = Nfa()
+        s, t = nfa.state(), nfa.state()
+        self._fragment(nfa, self.grammar[name].body, s, t)
+        top = self._restricted(determinize(nfa, s, t, self.limits.max_dfa_states))
+        while self._todo:
+            self._build(self._todo.pop())
+        # the start rule is never called, so it may accept the empty text; its start state must
+        # not be entered again, or the empty text would be accepted there as well
+        self.rules.append(_BuiltRule(name, _fresh_start(top, accepting=top.accept[top.start])))
+        return len(self.rules) - 1
+
+    def _build(self, name: str) -> None:
+        self._context = name
+        nfa = Nfa()
+        s, t = nfa.state(), nfa.state()
+        self._fragment(nfa, self.grammar[name].body, s, t)
+        dfa = self._restricted(determinize(nfa, s, t, self.limits.max_dfa_states))
+        self.rules[self._index[name]].dfa = _fresh_start(dfa, accepting=False)
+
+    def _restricted(self, dfa: Dfa) -> Dfa:
+        """Only edges on available bytes."""
+        if self.alphabet == ALL_BYTES:
+            return dfa
+        rows: list[list[Edge]] = [
+            [
+                (lab if lab < 0 else lab & self.alphabet, t, inc)
+                for lab, t, inc in row
+                if lab < 0 or lab & self.alphabet
+            ]
+            for row in dfa.edges
+        ]
+        kept = Dfa(dfa.start, dfa.accept, rows, dfa.counted, dfa.count_min, dfa.count_max)
+        return reduce(trim(kept))
+
+    def _rule_number(self, name: str) -> int:
+        number = self._index.get(name)
+        if number is None:
+            number = self._index[name] = len(self.rules)
+            self.rules.append(_BuiltRule(name, EMPTY, name in self.analysis.nullable))
+            self._todo.append(name)
+        return number
+
+    def _call(self, nfa: Nfa, number: int, s: int, t: int) -> None:
+        nfa.add(s, call_label(number), t)
+        if self.rules[number].nullable:
+            nfa.eps[s].append(t)
+
+    # -- expressions ---------------------------------------------------------------------------
+
+    def _fragment(self, nfa: Nfa, expr: Expr, s: int, t: int, regular: bool = False) -> None:
+        """Adds paths from s to t that spell the expression; no calls if ``regular``."""
+        match expr:
+            case Nothing():
+                pass
+            case Literal(data):
+                self._literal(nfa, data, s, t)
+            case Chars(ranges):
+                _utf8(nfa, utf8_node(ranges), s, t)
+            case ByteSet(ranges):
+                nfa.add(s, ranges_mask(ranges), t)
+            case Seq(items):
+                at = s
+                for item in items[:-1]:
+                    nxt = nfa.state()
+                    self._fragment(nfa, item, at, nxt, regular)
+                    at = nxt
+                self._fragment(nfa, items[-1], at, t, regular)
+            case Alt(items):
+                self._alternatives(nfa, items, s, t, regular)
+            case Repeat():
+                self._repeat(nfa, expr, s, t, regular)
+            case Ref(name):
+                self._reference(nfa, name, s, t, regular)
+            case And() | Not():
+                dfa = self._regular_dfa(expr)
+                if dfa.counted and not regular:
+                    self._call(nfa, self._counted_rule(expr, dfa), s, t)
+                else:
+                    nfa.embed(expand(dfa, self.limits.max_dfa_states), s, t)
+
+    @staticmethod
+    def _literal(nfa: Nfa, data: bytes, s: int, t: int) -> None:
+        if not data:
+            nfa.eps[s].append(t)
+            return
+        at = s
+        for byte in data[:-1]:
+            nxt = nfa.state()
+            nfa.add(at, 1 << byte, nxt)
+            at = nxt
+        nfa.add(at, 1 << data[-1], t)
+
+    def _alternatives(
+        self, nfa: Nfa, items: tuple[Expr, ...], s: int, t: int, regular: bool
+    ) -> None:
+        """Literals go into one trie, so that long lists of words stay linear."""
+        trie: dict[tuple[int, int], int] = {}
+        for item in items:
+            if not isinstance(item, Literal) or not item.data:
+                a = nfa.state()  # keeps loops of one branch out of the others
+                nfa.eps[s].append(a)
+                self._fragment(nfa, item, a, t, regular)
+                continue
+            at = s
+            for byte in item.data[:-1]:
+                nxt = trie.get((at, byte))
+                if nxt is None:
+                    nxt = trie[at, byte] = nfa.state()
+                    nfa.add(at, 1 << byte, nxt)
+                at = nxt
+            nfa.add(at, 1 << item.data[-1], t)
+
+    def _reference(self, nfa: Nfa, name: str, s: int, t: int, regular: bool) -> None:
+        if regular and name in self.analysis.recursive:
+            raise GrammarError(
+                f"rule {name!r} is recursive and is used inside an intersection or a complement "
+                f"(in rule {self._context!r}), which is possible for regular parts only"
+            )
+        if regular or self.analysis.inlines(name):
+            a = nfa.state()
+            nfa.eps[s].append(a)
+            self._fragment(nfa, self.grammar[name].body, a, t, regular)
+        else:
+            self._call(nfa, self._rule_number(name), s, t)
+
+    def _repeat(self, nfa: Nfa, expr: Repeat, s: int, t: int, regular: bool) -> None:
+        if not regular and self._is_long(expr):
+            self._call(nfa, self._counted_rule(expr, self._counting_loop(expr)), s, t)
+            return
+        item, low, high = expr.item, expr.min, expr.max
+        if is_nullable(item, self.analysis.nullable):
+            low = 0  # copies may be empty: any smaller number of them will do
+        at = s
+        for _ in range(low):
+            nxt = nfa.state()
+            self._fragment(nfa, item, at, nxt, regular)
+            at = nxt
+            self._check_size(nfa)
+        if high is None:
+            loop = nfa.state()
+            nfa.eps[at].append(loop)
+            back = nfa.state()
+            self._fragment(nfa, item, loop, back, regular)
+            nfa.eps[back].append(loop)
+            nfa.eps[loop].append(t)
+            return
+        for _ in range(high - low):
+            nfa.eps[at].append(t)
+            nxt = nfa.state()
+            self._fragment(nfa, item, at, nxt, regular)
+            at = nxt
+            self._check_size(nfa)
+        nfa.eps[at].append(t)
+
+    def _check_size(self, nfa: Nfa) -> None:
+        limit = self.limits.max_dfa_states
+        if len(nfa.eps) > 4 * limit:
+            raise LimitExceeded(
+                "max_dfa_states", limit, f"the repetitions of rule {self._context!r}"
+            )
+
+    # -- counters ------------------------------------------------------------------------------
+
+    def _is_long(self, expr: Expr) -> bool:
+        """Whether a repetition is counted instead of copied."""
+        if not isinstance(expr, Repeat):
+            return False
+        copies = expr.min if expr.max is None else expr.max
+        return copies > 1 and copies * self._weight(expr.item) > _COPY_LIMIT
+
+    def _weight(self, expr: Expr) -> int:
+        """Roughly the states of one copy."""
+        total = 0
+        for node in ir.walk(expr):
+            match node:
+                case Literal(data):
+                    total += len(data)
+                case Chars(ranges):
+                    total += 1 if ranges[-1][1] < 0x80 else 8
+                case Ref(name) if self.analysis.inlines(name):
+                    total += self._weight(self.grammar[name].body)
+                case Repeat(_, low, high):
+                    total += 4 * (low if high is None else min(high, 1000))
+                case _:
+                    total += 1
+        return total
+
+    def _counted_rule(self, expr: Expr, dfa: Dfa) -> int:
+        number = self._counted.get(expr)
+        if number is None:
+            number = self._counted[expr] = len(self.rules)
+            nullable = dfa.accept[dfa.start] and dfa.count_min == 0
+            ready = _fresh_start(self._restricted(dfa), accepting=False)
+            self.rules.append(_BuiltRule(self._context, ready, nullable))
+        return number
+
+    def _counting_loop(self, expr: Repeat, regular: bool = False) -> Dfa:
+        """The automaton of a counted repetition: one loop, an edge counts when an item ends."""
+        inner = Nfa()
+        a, z = inner.state(), inner.state()
+        self._fragment(inner, expr.item, a, z, regular)
+        limit = self.limits.max_dfa_states
+        item = determinize(inner, a, z, limit)
+        low = 0 if item.accept[item.start] else expr.min
+        item = _fresh_start(item, accepting=False)
+        nfa = Nfa()
+        loop = nfa.state()
+        for _ in range(len(item)):
+            nfa.state()
+        for q, row in enumerate(item.edges):
+            source = loop if q == item.start else 1 + q
+            for label, target, _ in row:
+                if item.edges[target]:
+                    nfa.add(source, label, 1 + target)
+                if item.accept[target]:
+                    nfa.add(source, label, loop, 1)
+        dfa = determinize(nfa, loop, loop, limit)
+        return settle(Dfa(dfa.start, dfa.accept, dfa.edges, True, low, expr.max), limit)
+
+    # -- regular parts -------------------------------------------------------------------------
+
+    def _regular_dfa(self, expr: Expr) -> Dfa:
+        """The automaton (perhaps counted) of an expression that must be regular."""
+        known = self._regular.get(expr)
+        if known is None:
+            known = self._regular[expr] = self._make_regular(expr)
+        return known
+
+    def _make_regular(self, expr: Expr) -> Dfa:
+        limit = self.limits.max_dfa_states
+        match expr:
+            case And(items):
+                parts = sorted((self._regular_dfa(x) for x in items), key=len)
+                out = parts[0]
+                for part in parts[1:]:
+                    out = intersect(out, part, limit)
+                return out
+            case Not(item):
+                return complement(expand(self._regular_dfa(item), limit))
+            case Ref(name) if name not in self.analysis.recursive:
+                return self._regular_dfa(self.grammar[name].body)
+            case Repeat() if self._is_long(expr):
+                return self._counting_loop(expr, regular=True)
+            case Seq(items) if sum(self._is_long(x) for x in items) == 1:
+                return self._counted_sequence(items)
+        nfa = Nfa()
+        s, t = nfa.state(), nfa.state()
+        self._fragment(nfa, expr, s, t, regular=True)
+        return determinize(nfa, s, t, limit)
+
+    def _counted_sequence(self, items: tuple[Expr, ...]) -> Dfa:
+        """A sequence with exactly one counted item: the count is checked at its end."""
+        limit = self.limits.max_dfa_states
+        nfa = Nfa()
+        start = at = nfa.state()
+        low, high = 0, None
+        for item in items:
+            nxt = nfa.state()
+            if self._is_long(item):
+                loop = self._regular_dfa(item)
+                low, high = loop.count_min, loop.count_max
+                if not loop.counted:
+                    return self._make_plain(items)
+                nfa.embed(loop, at, nxt)
+                for q, row in enumerate(loop.edges):
+                    base = len(nfa.edges) - len(loop)
+                    nfa.edges[base + q] = [(lab, base + t, inc) for lab, t, inc in row]
+            else:
+                self._fragment(nfa, item, at, nxt, regular=True)
+            at = nxt
+        dfa = determinize(nfa, start, at, limit)
+        return settle(Dfa(dfa.start, dfa.accept, dfa.edges, True, low, high), limit)
+
+    def _make_plain(self, items: tuple[Expr, ...]) -> Dfa:
+        nfa = Nfa()
+        s, t = nfa.state(), nfa.state()
+        self._fragment(nfa, Seq(items), s, t, regular=True)
+        return determinize(nfa, s, t, self.limits.max_dfa_states)
+
+
+def _utf8(nfa: Nfa, root: Utf8Node, s: int, t: int) -> None:
+    states: dict[Utf8Node, int] = {END: t}
+    todo = [(root, s)]
+    while todo:
+        node, at = todo.pop()
+        for mask, nxt in node:
+            target = states.get(nxt)
+            if target is None:
+                target = states[nxt] = nfa.state()
+                todo.append((nxt, target))
+            nfa.add(at, mask, target)
+
+
+def _fresh_start(dfa: Dfa, *, accepting: bool) -> Dfa:
+    """The same automaton with a start state that no edge enters and that accepts as told."""
+    entered = any(t == dfa.start for row in dfa.edges for _, t, _ in row)
+    if not entered and dfa.accept[dfa.start] == accepting:
+        return dfa
+    accept = [*dfa.accept, accepting]
+    edges = [*dfa.edges, list(dfa.edges[dfa.start])]
+    fresh = Dfa(len(dfa), accept, edges, dfa.counted, dfa.count_min, dfa.count_max)
+    return trim(fresh)
+
+
+# -- productivity ------------------------------------------------------------------------------
+
+
+def _calls(dfa: Dfa) -> list[int]:
+    return list(dict.fromkeys(-1 - lab for row in dfa.edges for lab, _, _ in row if lab < 0))
+
+
+def _drop_unproductive(rules: list[_BuiltRule]) -> None:
+    """Removes calls of rules that derive no (non-empty) text, everywhere.
+
+    Rounds over the rules, callees first, until nothing changes: one round for most grammars, two
+    where recursion is involved, more only where productivity runs against the call order.
+    """
+    calls = [_calls(rule.dfa) for rule in rules]
+    order = [r for component in components(calls) for r in component]
+    dead = set(range(len(rules)))
+    while True:
+        alive = {r for r in order if r in dead and _derives(rules[r].dfa, dead)}
+        # within a round, rules found alive help the callers that come after them
+        before = len(dead)
+        for r in order:
+            if r in alive or (r in dead and _derives(rules[r].dfa, dead)):
+                dead.discard(r)
+        if len(dead) == before:
+            break
+    if dead:
+        for rule in rules:
+            rule.dfa = reduce(trim(rule.dfa, dead))
+
+
+def _derives(dfa: Dfa, dead: set[int]) -> bool:
+    seen = {dfa.start}
+    stack = [dfa.start]
+    while stack:
+        q = stack.pop()
+        if dfa.accept[q]:
+            return True
+        for label, t, _ in dfa.edges[q]:
+            if t not in seen and (label > 0 or -1 - label not in dead):
+                seen.add(t)
+                stack.append(t)
+    return False
+
+
+# -- left recursion ----------------------------------------------------------------------------
+
+
+def _left_calls(dfa: Dfa) -> list[int]:
+    return list(dict.fromkeys(-1 - lab for lab, _, _ in dfa.edges[dfa.start] if lab < 0))
+
+
+def _remove_left_recursion(rules: list[_BuiltRule], limits: Limits) -> None:
+    """Rebuilds rules that call each other before consuming anything.
+
+    Within one knot of such rules, a text of rule A is: a base (an alternative of some member of the
+    knot that does not begin with a member), and then, while the member X just completed can begin a
+    longer one, the rest of that.  That is a finite automaton over the same labels.
+    """
+    left = [_left_calls(rule.dfa) for rule in rules]
+    for component in components(left):
+        if len(component) == 1 and component[0] not in left[component[0]]:
+            continue
+        for member in component:
+            if rules[member].dfa.counted:
+                rules[member].dfa = expand(rules[member].dfa, limits.max_dfa_states)
+        old = {x: rules[x].dfa for x in component}
+        for member in component:
+            nfa, start, done = _climbing(old)
+            dfa = determinize(nfa, start, done[member], limits.max_dfa_states)
+            rules[member].dfa = _fresh_start(dfa, accepting=False)
+
+
+def _climbing(knot: dict[int, Dfa]) -> tuple[Nfa, int, dict[int, int]]:
+    nfa = Nfa()
+    start = nfa.state()
+    done = {x: nfa.state() for x in knot}
+    base: dict[int, int] = {}
+    for x, dfa in knot.items():
+        base[x] = len(nfa.eps)
+        for q in range(len(dfa)):
+            nfa.state()
+        for q, row in enumerate(dfa.edges):
+            nfa.edges[base[x] + q] = [(lab, base[x] + t, 0) for lab, t, _ in row]
+            if dfa.accept[q]:
+                nfa.eps[base[x] + q].append(done[x])
+    for x, dfa in knot.items():
+        for label, t, _ in dfa.edges[dfa.start]:
+            if label < 0 and -1 - label in knot:
+                nfa.eps[done[-1 - label]].append(base[x] + t)
+            else:
+                nfa.add(start, label, base[x] + t)
+    return nfa, start, done
+
+
+# -- arrays ------------------------------------------------------------------------------------
+
+
+def _reachable(rules: list[_BuiltRule], start: int) -> list[int]:
+    seen = {start}
+    order = [start]
+    for r in order:
+        for callee in _calls(rules[r].dfa):
+            if callee not in seen:
+                seen.add(callee)
+                order.append(callee)
+    return order
+
+
+def _flatten(rules: list[_BuiltRule], start: int, limits: Limits) -> Program:
+    used = _reachable(rules, start)
+    total = 1 + sum(len(rules[r].dfa) for r in used)
+    if total > limits.max_program_states:
+        raise LimitExceeded("max_program_states", limits.max_program_states, "the compiled grammar")
+    return _Flattener(rules, used, start, limits).program()
+
+
+class _Flattener:
+    """Numbers the states of all rules and fills the arrays."""
+
+    def __init__(
+        self, rules: list[_BuiltRule], used: list[int], start: int, limits: Limits
+    ) -> None:
+        self.rules = rules
+        self.used = used
+        self.start = start
+        self.limits = limits
+        self.base: dict[int, int] = {}
+        at = 1
+        for r in used:
+            self.base[r] = at
+            at += len(rules[r].dfa)
+        self.total = at
+        masks = {lab for r in used for row in rules[r].dfa.edges for lab, _, _ in row if lab > 0}
+        self.blocks = refine(sorted(masks))
+        self._classes: dict[ByteMask, list[int]] = {}
+
+    def classes(self, mask: ByteMask) -> list[int]:
+        """Class numbers of a union of blocks."""
+        known = self._classes.get(mask)
+        if known is None:
+            known = self._classes[mask] = [c for c, block in enumerate(self.blocks) if block & mask]
+        return known
+
+    def program(self) -> Program:
+        dfas = {r: self.rules[r].dfa for r in self.used}
+        q_count, c_count = self.total, len(self.blocks)
+        byte_class = np.zeros(256, np.uint8)
+        for c, block in enumerate(self.blocks):
+            for b in range(256):
+                if block >> b & 1:
+                    byte_class[b] = c
+        accept_from = np.full(q_count, UNBOUNDED, np.int32)
+        count_limit = np.full(q_count, UNBOUNDED, np.int32)
+        count_cap = np.full(q_count, UNBOUNDED, np.int32)
+        rule_of = np.zeros(q_count, np.int32)
+        accept_from[0] = 0
+        edges: list[list[tuple[int, int]]] = [[] for _ in range(q_count)]
+        calls: list[list[tuple[int, int]]] = [[] for _ in range(q_count)]
+        names = ["end"]
+        start_of = {r: self.base[r] + dfa.start for r, dfa in dfas.items()}
+        for r, dfa in dfas.items():
+            base = self.base[r]
+            rule_of[base : base + len(dfa)] = len(names)
+            names.append(self.rules[r].name)
+            self._counts(dfa, base, count_limit, count_cap)
+            for q, row in enumerate(dfa.edges):
+                if dfa.accept[q]:
+                    accept_from[base + q] = dfa.count_min if dfa.counted else 0
+                for label, t, inc in row:
+                    target = (base + t) << 1 | inc
+                    if label < 0:
+                        calls[base + q].append((-1 - label, target))
+                    else:
+                        edges[base + q].extend((c, target) for c in self.classes(label))
+        tail = [accept_from[q] == 0 and not edges[q] and not calls[q] for q in range(q_count)]
+        rank = self._ranks(calls, start_of)
+        chains = _Chains(edges, calls, start_of, tail, rank)
+        table = np.full((q_count, c_count), NO_EDGE, np.int32)
+        first = np.zeros((q_count, 4), np.uint64)
+        for q in range(q_count):
+            row_first = 0
+            for c, entry in chains.row(q).items():
+                table[q, c] = entry
+                row_first |= 1 << c
+            for w in range(4):
+                first[q, w] = row_first >> (64 * w) & 0xFFFF_FFFF_FFFF_FFFF
+        start_rank = np.full(q_count, -1, np.int32)
+        for r, place in rank.items():
+            start_rank[start_of[r]] = place
+        empty = self.rules[self.start].dfa.is_empty()
+        return Program(
+            start=-1 if empty else start_of[self.start],
+            byte_class=byte_class,
+            classes=c_count,
+            table=table,
+            edge_offset=_offsets(edges),
+            edge_class=_column([c for row in edges for c, _ in row]),
+            edge_target=_column([t for row in edges for _, t in row]),
+            call_offset=_offsets(calls),
+            call_start=_column([start_of[r] for row in calls for r, _ in row]),
+            call_return=_column([t for row in calls for _, t in row]),
+            call_tail=np.array([tail[t >> 1] for row in calls for _, t in row], np.uint8),
+            push_offset=_offsets(chains.links),
+            push_links=_column([t for row in chains.links for t in row]),
+            push_target=_column(chains.targets),
+            push_outer=np.array(chains.outer, np.uint8),
+            accept_from=accept_from,
+            count_limit=count_limit,
+            count_cap=count_cap,
+            first=first,
+            start_rank=start_rank,
+            rule_of=rule_of,
+            rule_names=tuple(names),
+        )
+
+    def _counts(self, dfa: Dfa, base: int, limit: np.ndarray, cap: np.ndarray) -> None:
+        if not dfa.counted:
+            return
+        fewest = distances_to_accept(dfa)
+        assert fewest is not None, "counted automata are settled before they are flattened"
+        for q, k in enumerate(fewest):
+            if dfa.count_max is None:
+                cap[base + q] = dfa.count_min
+            else:
+                limit[base + q] = dfa.count_max - k
+
+    def _ranks(
+        self, calls: list[list[tuple[int, int]]], start_of: dict[int, int]
+    ) -> dict[int, int]:
+        """An order of the rules in which left callers come before their callees."""
+        used = self.used
+        number = {r: i for i, r in enumerate(used)}
+        left = [[number[c] for c, _ in calls[start_of[r]]] for r in used]
+        callees_first = [i for component in components(left) for i in component]
+        return {used[i]: place for place, i in enumerate(reversed(callees_first))}
+
+
+class _Chains:
+    """Which call chains a byte class starts, and the table entries that follow from it."""
+
+    def __init__(
+        self,
+        edges: list[list[tuple[int, int]]],
+        calls: list[list[tuple[int, int]]],
+        start_of: dict[int, int],
+        tail: list[bool],
+        rank: dict[int, int],
+    ) -> None:
+        self.edges, self.calls, self.start_of, self.tail = edges, calls, start_of, tail
+        self.links: list[list[int]] = []
+        self.targets: list[int] = []
+        self.outer: list[bool] = []
+        self._known: dict[tuple[bool, tuple[int, ...], int], int] = {}
+        # per rule: class -> (links, target) of the only way in, or None where there are several
+        self._entry: dict[int, dict[int, tuple[tuple[int, ...], int] | None]] = {}
+        for r in sorted(rank, key=lambda r: -rank[r]):
+            self._entry[r] = {c: _only(ways) for c, ways in self._ways(start_of[r]).items()}
+
+    def _ways(self, q: int) -> dict[int, list[tuple[tuple[int, ...], int] | None]]:
+        ways: dict[int, list[tuple[tuple[int, ...], int] | None]] = {}
+        for c, target in self.edges[q]:
+            ways.setdefault(c, []).append(((), target))
+        for r, ret in self.calls[q]:
+            for c, entry in self._entry[r].items():
+                if entry is None:
+                    ways.setdefault(c, []).append(None)
+                    continue
+                links, target = entry
+                # a return to a state with nothing left to do is skipped: the call is a jump
+                own = () if self.tail[ret >> 1] else (ret,)
+                ways.setdefault(c, []).append((own + links, target))
+        return ways
+
+    def row(self, q: int) -> dict[int, int]:
+        """Table entries of one state."""
+        if not self.calls[q]:
+            row: dict[int, int] = {}
+            for c, target in self.edges[q]:
+                row[c] = MANY if c in row else target
+            return row
+        direct = {c for c, _ in self.edges[q]}
+        out: dict[int, int] = {}
+        for c, ways in self._ways(q).items():
+            only = _only(ways)
+            if only is None:
+                out[c] = MANY
+            elif c in direct:
+                out[c] = only[1]
+            else:
+                owner = next(ret for r, ret in self.calls[q] if c in self._entry[r])
+                out[c] = self._chain(not self.tail[owner >> 1], *only)
+        return out
+
+    def _chain(self, outer: bool, links: tuple[int, ...], target: int) -> int:
+        key = (outer, links, target)
+        number = self._known.get(key)
+        if number is None:
+            number = self._known[key] = len(self.targets)
+            self.links.append(list(links))
+            self.targets.append(target)
+            self.outer.append(outer)
+        return FIRST_PUSH - number
+
+
+def _only(
+    ways: list[tuple[tuple[int, ...], int] | None],
+) -> tuple[tuple[int, ...], int] | None:
+    return ways[0] if len(ways) == 1 else None
+
+
+def _offsets(rows: list[list[int]] | list[list[tuple[int, int]]]) -> np.ndarray:
+    out = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum([len(row) for row in rows], out=out[1:]) if rows else None
+    return out
+
+
+def _column(values: list[int]) -> np.ndarray:
+    return np.array(values, np.int32)

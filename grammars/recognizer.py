@@ -1,0 +1,140 @@
+"""What a program means, in plain Python: a lazily built deterministic automaton.
+
+A state is a hash-consed, sorted set of configurations ``(q, n, F)``: program state, count, and the
+frame to continue with when the rule ends.  A frame is again such a set, so frames and states share
+one pool of integers; ``END`` is the frame under the whole text.  Because rules never start without
+consuming a byte (no empty rules, no left recursion), the frames made by one byte form an acyclic
+graph, and content alone identifies them: loops in the grammar lead back to the same integers.
+
+Every call of one rule at one position shares one frame, which bounds the work for ambiguous
+grammars by the cube of the length, as in Earley's algorithm (Earley 1970; the frames are the nodes
+of Tomita's graph-structured stack).  A call whose return has nothing left to do is a jump, so right
+recursion costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from grammars.errors import LimitExceeded
+from grammars.limits import Limits
+from grammars.program import Program
+
+Item: TypeAlias = tuple[int, int, int]
+
+DEAD = 0
+END = 1
+
+
+class Recognizer:
+    """Steps through texts; readable first, though memoised.
+
+    ``DEAD`` (0) is the state without a reading, ``END`` (1) the frame below the start rule.
+    """
+
+    def __init__(self, program: Program, limits: Limits) -> None:
+        self.program = program
+        self._limits = limits
+        self.items: list[tuple[Item, ...]] = [(), ((0, 0, 0),)]
+        self.accepting: list[bool] = [False, True]
+        self._can: list[int] = [0, 0]
+        self._index: dict[tuple[Item, ...], int] = {(): DEAD, ((0, 0, 0),): END}
+        self._memo: dict[tuple[int, int], int] = {}
+        p = program
+        self._first = [sum(int(w) << 64 * i for i, w in enumerate(row)) for row in p.first]
+        self._byte_class = p.byte_class.tolist()
+        self.start = DEAD if p.is_empty else self._intern([(p.start, 0, END)])
+
+    def advance(self, state: int, byte: int) -> int:
+        """The state after one more byte (``DEAD`` if no text of the language goes on so)."""
+        key = (state, self._byte_class[byte])
+        known = self._memo.get(key)
+        if known is None:
+            known = self._memo[key] = self._step(*key)
+        return known
+
+    def run(self, data: bytes, state: int | None = None) -> tuple[int, int]:
+        """Follows ``data``; returns the last state and how many bytes were possible."""
+        at = self.start if state is None else state
+        for i, byte in enumerate(data):
+            nxt = self.advance(at, byte)
+            if nxt == DEAD:
+                return at, i
+            at = nxt
+        return at, len(data)
+
+    # -- one byte ------------------------------------------------------------------------------
+
+    def _step(self, state: int, c: int) -> int:
+        p = self.program
+        reached: set[Item] = set()
+        calls: dict[int, set[Item]] = {}
+        for item in self._with_returns(state, c):
+            self._follow(item, c, reached, calls)
+        while calls:  # callers before callees: then a frame is complete when it is made
+            rule = min(calls, key=lambda s: p.start_rank[s])
+            frame = self._intern(calls.pop(rule))
+            self._follow((rule, 0, frame), c, reached, calls)
+        return self._intern(reached)
+
+    def _with_returns(self, state: int, c: int) -> Iterable[Item]:
+        """The readings of a state that can take class c, those after ended rules included."""
+        seen = {state}
+        stack = [state]
+        while stack:
+            for q, n, frame in self.items[stack.pop()]:
+                yield q, n, frame
+                if (
+                    n >= self.program.accept_from[q]
+                    and q
+                    and frame not in seen
+                    and self._can[frame] >> c & 1
+                ):
+                    seen.add(frame)
+                    stack.append(frame)
+
+    def _follow(self, item: Item, c: int, reached: set[Item], calls: dict[int, set[Item]]) -> None:
+        p = self.program
+        q, n, frame = item
+        for e in range(p.edge_offset[q], p.edge_offset[q + 1]):
+            if p.edge_class[e] == c:
+                moved = self._count(n, int(p.edge_target[e]))
+                if moved:
+                    reached.add((*moved, frame))
+        for e in range(p.call_offset[q], p.call_offset[q + 1]):
+            rule = int(p.call_start[e])
+            if not self._first[rule] >> c & 1:
+                continue
+            if p.call_tail[e]:
+                calls.setdefault(rule, set()).update(self.items[frame])
+                continue
+            moved = self._count(n, int(p.call_return[e]))
+            if moved:
+                calls.setdefault(rule, set()).add((*moved, frame))
+
+    def _count(self, n: int, target: int) -> tuple[int, int] | None:
+        q, inc = target >> 1, target & 1
+        m = min(n + inc, int(self.program.count_cap[q]))
+        return None if m > self.program.count_limit[q] else (q, m)
+
+    def _intern(self, items: Iterable[Item]) -> int:
+        key = tuple(sorted(items))
+        known = self._index.get(key)
+        if known is not None:
+            return known
+        if len(key) > self._limits.max_items:
+            raise LimitExceeded("max_items", self._limits.max_items, "this ambiguous text")
+        if len(self.items) >= self._limits.max_states:
+            raise LimitExceeded("max_states", self._limits.max_states, "this text")
+        number = self._index[key] = len(self.items)
+        self.items.append(key)
+        accepting, can = False, 0
+        for q, n, frame in key:
+            can |= self._first[q]
+            if n >= self.program.accept_from[q]:
+                accepting = accepting or q == 0 or self.accepting[frame]
+                can |= self._can[frame]
+        self.accepting.append(accepting)
+        self._can.append(can)
+        return number
