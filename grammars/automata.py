@@ -382,12 +382,12 @@ def intersect(a: Dfa, b: Dfa, limit: int) -> Dfa:
     return settle(reduce(trim(out)), limit)
 
 
-def distances_to_accept(dfa: Dfa) -> list[int] | None:
-    """The fewest counts from each state to acceptance, if every larger number works too.
+def counts_to_accept(dfa: Dfa) -> list[tuple[int, int | None]] | None:
+    """The fewest and the most counting edges from each state to acceptance (``None``: no most).
 
-    Let S_k be the states that accept after exactly k counting edges.  S_{k+1} = f(S_k) for a
-    monotone f, so S_0 within S_1 implies that the sets only grow: then the first k with q in S_k
-    says everything.  ``None`` if S_0 is not within S_1.
+    Let S_k be the states that accept after exactly k counting edges; S_{k+1} = f(S_k).  Answers
+    only where each state's numbers form an interval, so that two comparisons decide whether a
+    count can still be brought within bounds; else ``None``.
     """
     n = len(dfa)
     free: list[list[int]] = [[] for _ in range(n)]
@@ -396,30 +396,34 @@ def distances_to_accept(dfa: Dfa) -> list[int] | None:
         for _, t, inc in row:
             (counting if inc else free)[t].append(q)
     current = _closure([q for q in range(n) if dfa.accept[q]], free)
-    first = dict.fromkeys(current, 0)
+    fewest = dict.fromkeys(current, 0)
+    most: dict[int, int] = {}
     k = 0
-    while True:
-        k += 1
+    while current and k <= 2 * n + 2:
         following = _closure({p for t in current for p in counting[t]}, free)
-        if k == 1 and not current <= following:
-            return None
-        for q in following - current:
-            first[q] = k
         if following == current:
-            return [first.get(q, 1 << 40) for q in range(n)]
+            return [(fewest.get(q, 0), most.get(q)) for q in range(n)]
+        for q in current - following:
+            most[q] = k
+        k += 1
+        for q in following - current:
+            if q in fewest:
+                return None
+            fewest[q] = k
         current = following
+    return None if current else [(fewest.get(q, 0), most.get(q, 0)) for q in range(n)]
 
 
 def settle(dfa: Dfa, limit: int) -> Dfa:
-    """A counted automaton whose count can always be raised at will, or else an uncounted one."""
+    """The same language; counted only if :func:`counts_to_accept` has an answer."""
     if not dfa.counted or dfa.is_empty():
         return dfa
-    fewest = distances_to_accept(dfa)
-    if fewest is None:
+    counts = counts_to_accept(dfa)
+    if counts is None:
         return expand(dfa, limit)
-    if dfa.count_max is not None and fewest[dfa.start] > dfa.count_max:
-        return EMPTY
-    return dfa
+    fewest, most = counts[dfa.start]
+    too_many = dfa.count_max is not None and fewest > dfa.count_max
+    return EMPTY if too_many or (most is not None and most < dfa.count_min) else dfa
 
 
 def expand(dfa: Dfa, limit: int) -> Dfa:

@@ -29,7 +29,7 @@ from grammars.automata import (
     complement,
     components,
     determinize,
-    distances_to_accept,
+    counts_to_accept,
     expand,
     intersect,
     reduce,
@@ -53,7 +53,7 @@ from grammars.ir import (
     Seq,
 )
 from grammars.limits import Limits
-from grammars.program import FIRST_PUSH, MANY, NO_EDGE, UNBOUNDED, Program
+from grammars.program import FIRST_PUSH, MANY, NO_EDGE, UNBOUNDED, IntArray, Program
 from grammars.utf8 import END, ByteMask, Utf8Node, ranges_mask, utf8_node
 
 _COPY_LIMIT: Final = 256
@@ -77,7 +77,7 @@ def compile_ir(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTE
         builder = _RuleBuilder(analysis, limits, alphabet)
         start = builder.build_start()
         rules = builder.rules
-        _drop_unproductive(rules)
+        _drop_unproductive(rules, limits)
         _remove_left_recursion(rules, limits)
         return _flatten(rules, start, limits)
     except RecursionError:
@@ -502,7 +502,7 @@ def _calls(dfa: Dfa) -> list[int]:
     return list(dict.fromkeys(-1 - lab for row in dfa.edges for lab, _, _ in row if lab < 0))
 
 
-def _drop_unproductive(rules: list[_BuiltRule]) -> None:
+def _drop_unproductive(rules: list[_BuiltRule], limits: Limits) -> None:
     """Removes calls of rules that derive no (non-empty) text, everywhere.
 
     Rounds over the rules, callees first, until nothing changes: one round for most grammars, two
@@ -522,7 +522,7 @@ def _drop_unproductive(rules: list[_BuiltRule]) -> None:
             break
     if dead:
         for rule in rules:
-            rule.dfa = reduce(trim(rule.dfa, dead))
+            rule.dfa = settle(reduce(trim(rule.dfa, dead)), limits.max_dfa_states)
 
 
 def _derives(dfa: Dfa, dead: set[int]) -> bool:
@@ -648,6 +648,7 @@ class _Flattener:
                     byte_class[b] = c
         accept_from = np.full(q_count, UNBOUNDED, np.int32)
         count_limit = np.full(q_count, UNBOUNDED, np.int32)
+        count_floor = np.zeros(q_count, np.int32)
         count_cap = np.full(q_count, UNBOUNDED, np.int32)
         rule_of = np.zeros(q_count, np.int32)
         accept_from[0] = 0
@@ -659,7 +660,7 @@ class _Flattener:
             base = self.base[r]
             rule_of[base : base + len(dfa)] = len(names)
             names.append(self.rules[r].name)
-            self._counts(dfa, base, count_limit, count_cap)
+            self._counts(dfa, base, count_limit, count_floor, count_cap)
             for q, row in enumerate(dfa.edges):
                 if dfa.accept[q]:
                     accept_from[base + q] = dfa.count_min if dfa.counted else 0
@@ -703,6 +704,7 @@ class _Flattener:
             push_outer=np.array(chains.outer, np.uint8),
             accept_from=accept_from,
             count_limit=count_limit,
+            count_floor=count_floor,
             count_cap=count_cap,
             first=first,
             start_rank=start_rank,
@@ -710,16 +712,19 @@ class _Flattener:
             rule_names=tuple(names),
         )
 
-    def _counts(self, dfa: Dfa, base: int, limit: np.ndarray, cap: np.ndarray) -> None:
+    @staticmethod
+    def _counts(dfa: Dfa, base: int, limit: IntArray, floor: IntArray, cap: IntArray) -> None:
         if not dfa.counted:
             return
-        fewest = distances_to_accept(dfa)
-        assert fewest is not None, "counted automata are settled before they are flattened"
-        for q, k in enumerate(fewest):
+        counts = counts_to_accept(dfa)
+        assert counts is not None, "counted automata are settled before they are flattened"
+        for q, (fewest, most) in enumerate(counts):
             if dfa.count_max is None:
                 cap[base + q] = dfa.count_min
             else:
-                limit[base + q] = dfa.count_max - k
+                limit[base + q] = dfa.count_max - fewest
+            if most is not None:
+                floor[base + q] = max(0, dfa.count_min - most)
 
     def _ranks(
         self, calls: list[list[tuple[int, int]]], start_of: dict[int, int]

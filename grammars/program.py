@@ -57,7 +57,8 @@ class Program:
             that starts the chain (and carries its count on).
         accept_from: int32[Q], the least count with which the state ends its rule; ``UNBOUNDED``
             if it never does.
-        count_limit: int32[Q], the largest count with which the state can still end.
+        count_limit, count_floor: int32[Q], the largest and the least count with which the state
+            can still end its rule.
         count_cap: int32[Q], counts above are the same as this one (unbounded repetition).
         first: uint64[Q, 4], the byte classes that can come next without ending the rule.
         start_rank: int32[Q]: for rule start states, the order in which frames are made (callers
@@ -82,6 +83,7 @@ class Program:
     push_outer: npt.NDArray[np.uint8]
     accept_from: IntArray
     count_limit: IntArray
+    count_floor: IntArray
     count_cap: IntArray
     first: npt.NDArray[np.uint64]
     start_rank: IntArray
