@@ -1,0 +1,765 @@
+"""Brute force on the intermediate form: slow, exact, and sharing no code with the engine.
+
+Four ways to decide the same questions, each simple enough to be checked by reading, and checked
+against each other in ``test_oracle.py``:
+
+``member``      spans of the text as sets, a least fixpoint; And/Not are set operations on spans.
+``Regular``     derivatives of regular expressions (Brzozowski 1964) on bytes.
+``Chart``       the grammar intersected with a weighted automaton that spells *prefix, then any
+                tokens* (Bar-Hillel): the cheapest derivation is the fewest tokens still needed.
+``Recognizer``  a chart parser from left to right: which prefixes some byte string completes.
+
+Only ``grammars.ir`` is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from heapq import heappop, heappush
+from typing import Any
+
+from grammars.ir import (
+    Alt,
+    And,
+    ByteSet,
+    Chars,
+    Expr,
+    GrammarIR,
+    Literal,
+    Not,
+    Nothing,
+    Ref,
+    Repeat,
+    Seq,
+)
+
+Tokens = Sequence[bytes | None]
+Node = tuple[Any, ...]
+
+
+# --- the public questions ------------------------------------------------------------------------
+
+
+def member(ir: GrammarIR, data: bytes) -> bool:
+    """Is ``data`` in the language?"""
+    return _Spans(ir, data).accepts()
+
+
+def min_tokens(ir: GrammarIR, prefix: bytes, tokens: Tokens) -> int | None:
+    """The least k with ``prefix + w1 .. wk`` in the language, each w a token; None if there is none."""
+    return _chart(ir, tuple(tokens)).min_tokens(prefix)
+
+
+def completable(ir: GrammarIR, prefix: bytes, tokens: Tokens) -> bool:
+    """Can some sequence of tokens complete ``prefix`` to a text of the language?"""
+    return min_tokens(ir, prefix, tokens) is not None
+
+
+def viable_prefix(ir: GrammarIR, prefix: bytes, alphabet: Iterable[int] = range(256)) -> bool:
+    """Can bytes of ``alphabet`` complete ``prefix`` to a text of the language?"""
+    return completable(ir, prefix, tuple(bytes([b]) for b in sorted(set(alphabet))))
+
+
+def mask(
+    ir: GrammarIR,
+    prefix: bytes,
+    tokens: Tokens,
+    eos_token_ids: Iterable[int] = (),
+    tokens_left: int | None = None,
+) -> set[int]:
+    """The ids allowed after ``prefix``, end-of-sequence ids included.
+
+    With ``tokens_left`` a token must leave room for the shortest completion and one EOS.
+    """
+    eos = set(eos_token_ids)
+    allowed = set()
+    for token_id, token in enumerate(tokens):
+        if token and token_id not in eos:
+            rest = min_tokens(ir, prefix + token, tokens)
+            if rest is not None and (tokens_left is None or 1 + rest + 1 <= tokens_left):
+                allowed.add(token_id)
+    if member(ir, prefix) and (tokens_left is None or tokens_left >= 1):
+        allowed |= eos
+    return allowed
+
+
+# --- membership by spans -------------------------------------------------------------------------
+
+
+class _Spans:
+    """For each expression and start position, the set of end positions: a least fixpoint."""
+
+    def __init__(self, ir: GrammarIR, data: bytes) -> None:
+        self.ir = ir
+        self.data = data
+        self.rule_ends: dict[tuple[str, int], frozenset[int]] = {}
+
+    def accepts(self) -> bool:
+        goal = (self.ir.start, 0)
+        self.rule_ends[goal] = frozenset()
+        while True:  # evaluate every rule at every asked-for position until nothing changes
+            before = dict(self.rule_ends)
+            for name, start in before:
+                self.rule_ends[name, start] = self.ends(self.ir[name].body, start)
+            if self.rule_ends == before:
+                return len(self.data) in self.rule_ends[goal]
+
+    def ends(self, expr: Expr, start: int) -> frozenset[int]:
+        data = self.data
+        match expr:
+            case Nothing():
+                return frozenset()
+            case Literal(text):
+                return frozenset({start + len(text)} if data.startswith(text, start) else ())
+            case ByteSet(ranges):
+                inside = start < len(data) and _within(ranges, data[start])
+                return frozenset({start + 1} if inside else ())
+            case Chars(ranges):
+                return frozenset(
+                    end
+                    for end in range(start + 1, min(start + 4, len(data)) + 1)
+                    if (char := _one_char(data[start:end])) is not None and _within(ranges, char)
+                )
+            case Seq(items):
+                here = frozenset({start})
+                for item in items:
+                    here = self.step(item, here)
+                return here
+            case Alt(items):
+                return frozenset().union(*(self.ends(item, start) for item in items))
+            case Repeat(item, least, most):
+                return self.repeat(item, least, most, start)
+            case Ref(name):
+                # Not seen before: assume nothing for now; the loop in accepts() comes back to it.
+                return self.rule_ends.setdefault((name, start), frozenset())
+            case And(items):
+                return frozenset.intersection(*(self.regular_ends(item, start) for item in items))
+            case Not(item):
+                everything = frozenset(range(start, len(data) + 1))
+                return everything - self.regular_ends(item, start)
+        raise TypeError(expr)
+
+    def step(self, item: Expr, starts: Iterable[int]) -> frozenset[int]:
+        return frozenset(end for start in starts for end in self.ends(item, start))
+
+    def repeat(self, item: Expr, least: int, most: int | None, start: int) -> frozenset[int]:
+        # The ends of exactly k copies: they grow to a constant where a copy may be empty, and run
+        # out where it may not.  Both times nothing new can come once two in a row are the same.
+        here = frozenset({start})
+        found: set[int] = set()
+        count = 0
+        while True:
+            if count >= least:
+                found |= here
+            if count == most:
+                break
+            after = self.step(item, here)
+            if after == here:
+                found |= here
+                break
+            here = after
+            count += 1
+        return frozenset(found)
+
+    def regular_ends(self, expr: Expr, start: int) -> frozenset[int]:
+        """Exact ends of a part without recursion: complements may not see half-finished sets."""
+        return _Inlined(self.ir, self.data).ends(expr, start)
+
+
+class _Inlined(_Spans):
+    """The same with rules followed directly, which ends because no rule below is recursive."""
+
+    def ends(self, expr: Expr, start: int) -> frozenset[int]:
+        if isinstance(expr, Ref):
+            return self.ends(self.ir[expr.name].body, start)
+        return super().ends(expr, start)
+
+    def regular_ends(self, expr: Expr, start: int) -> frozenset[int]:
+        return self.ends(expr, start)
+
+
+def _one_char(data: bytes) -> int | None:
+    """The code point that exactly these bytes write, if any."""
+    try:
+        text = data.decode("utf-8", "strict")
+    except UnicodeDecodeError:
+        return None
+    return ord(text) if len(text) == 1 else None
+
+
+def _within(ranges: Iterable[tuple[int, int]], value: int) -> bool:
+    return any(low <= value <= high for low, high in ranges)
+
+
+# --- regular expressions by derivatives ----------------------------------------------------------
+
+# Number of continuation bytes -> the code points that UTF-8 writes so.
+_DOMAINS: dict[int, tuple[tuple[int, int], ...]] = {
+    1: ((0x80, 0x7FF),),
+    2: ((0x800, 0xD7FF), (0xE000, 0xFFFF)),
+    3: ((0x10000, 0x10FFFF),),
+}
+# Number of continuation bytes -> (first lead byte, last lead byte, bits of payload in the lead).
+_LEADS = {1: (0xC0, 0xDF, 0x1F), 2: (0xE0, 0xEF, 0x0F), 3: (0xF0, 0xF7, 0x07)}
+
+
+class Regular:
+    """Hash-consed regular expressions and their derivatives; an expression is an integer.
+
+    Shapes: ``("empty",)``, ``("eps",)``, ``("set", ranges)``, ``("chars", ranges)``,
+    ``("tail", k, ranges)`` (k continuation bytes whose payload lies in ranges), ``("cat", a, b)``,
+    ``("or", frozenset)``, ``("and", frozenset)``, ``("not", a)``, ``("rep", a, least, most)``.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.index: dict[Node, int] = {}
+        self.memo: dict[tuple[int, int], int] = {}
+        self.nullable_memo: dict[int, bool] = {}
+        self.nonempty_memo: dict[int, bool] = {}
+        self.empty = self.intern(("empty",))
+        self.eps = self.intern(("eps",))
+        self.all = self.intern(("not", self.empty))
+
+    def intern(self, node: Node) -> int:
+        at = self.index.get(node)
+        if at is None:
+            at = self.index[node] = len(self.nodes)
+            self.nodes.append(node)
+        return at
+
+    # Constructors: the laws of Brzozowski's similarity, which keep the derivatives finitely many.
+
+    def cat(self, a: int, b: int) -> int:
+        if self.empty in (a, b):
+            return self.empty
+        if a == self.eps:
+            return b
+        if b == self.eps:
+            return a
+        if self.nodes[a][0] == "cat":
+            _, first, second = self.nodes[a]
+            return self.cat(first, self.cat(second, b))
+        return self.intern(("cat", a, b))
+
+    def any_of(self, items: Iterable[int]) -> int:
+        flat = self._flatten("or", items) - {self.empty}
+        if self.all in flat:
+            return self.all
+        if len(flat) <= 1:
+            return next(iter(flat), self.empty)
+        return self.intern(("or", frozenset(flat)))
+
+    def all_of(self, items: Iterable[int]) -> int:
+        flat = self._flatten("and", items) - {self.all}
+        if self.empty in flat:
+            return self.empty
+        if len(flat) <= 1:
+            return next(iter(flat), self.all)
+        return self.intern(("and", frozenset(flat)))
+
+    def _flatten(self, kind: str, items: Iterable[int]) -> set[int]:
+        flat: set[int] = set()
+        for item in items:
+            node = self.nodes[item]
+            flat |= node[1] if node[0] == kind else {item}
+        return flat
+
+    def complement(self, a: int) -> int:
+        node = self.nodes[a]
+        return node[1] if node[0] == "not" else self.intern(("not", a))
+
+    def repeat(self, a: int, least: int, most: int | None) -> int:
+        if most == 0 or a == self.eps:
+            return self.eps
+        if a == self.empty:
+            return self.eps if least == 0 else self.empty
+        if least == most == 1:
+            return a
+        return self.intern(("rep", a, least, most))
+
+    def tail(self, k: int, ranges: Iterable[tuple[int, int]]) -> int:
+        ranges = tuple(ranges)
+        if not ranges:
+            return self.empty
+        return self.intern(("tail", k, ranges)) if k else self.eps
+
+    def from_ir(self, ir: GrammarIR, expr: Expr) -> int:
+        """The expression with its (non-recursive) rules written out."""
+        match expr:
+            case Nothing():
+                return self.empty
+            case Literal(text):
+                out = self.eps
+                for byte in reversed(text):
+                    out = self.cat(self.intern(("set", ((byte, byte),))), out)
+                return out
+            case ByteSet(ranges):
+                return self.intern(("set", ranges)) if ranges else self.empty
+            case Chars(ranges):
+                return self.intern(("chars", ranges)) if ranges else self.empty
+            case Seq(items):
+                out = self.eps
+                for item in reversed(items):
+                    out = self.cat(self.from_ir(ir, item), out)
+                return out
+            case Alt(items):
+                return self.any_of(self.from_ir(ir, item) for item in items)
+            case And(items):
+                return self.all_of(self.from_ir(ir, item) for item in items)
+            case Not(item):
+                return self.complement(self.from_ir(ir, item))
+            case Repeat(item, least, most):
+                return self.repeat(self.from_ir(ir, item), least, most)
+            case Ref(name):
+                return self.from_ir(ir, ir[name].body)
+        raise TypeError(expr)
+
+    def nullable(self, a: int) -> bool:
+        known = self.nullable_memo.get(a)
+        if known is None:
+            known = self.nullable_memo[a] = self._nullable(self.nodes[a])
+        return known
+
+    def _nullable(self, node: Node) -> bool:
+        match node:
+            case ("eps",):
+                return True
+            case ("cat", a, b):
+                return self.nullable(a) and self.nullable(b)
+            case ("or", items):
+                return any(map(self.nullable, items))
+            case ("and", items):
+                return all(map(self.nullable, items))
+            case ("not", a):
+                return not self.nullable(a)
+            case ("rep", a, least, _):
+                return least == 0 or self.nullable(a)
+        return False
+
+    def derive(self, a: int, byte: int) -> int:
+        """What may follow ``byte``."""
+        known = self.memo.get((a, byte))
+        if known is None:
+            known = self.memo[a, byte] = self._derive(self.nodes[a], byte)
+        return known
+
+    def _derive(self, node: Node, byte: int) -> int:
+        match node:
+            case ("set", ranges):
+                return self.eps if _within(ranges, byte) else self.empty
+            case ("chars", ranges):
+                return self._derive_chars(ranges, byte)
+            case ("tail", k, ranges):
+                if not 0x80 <= byte <= 0xBF:
+                    return self.empty
+                return self.tail(k - 1, _window(ranges, byte & 0x3F, k - 1))
+            case ("cat", a, b):
+                first = self.cat(self.derive(a, byte), b)
+                return self.any_of([first, self.derive(b, byte)]) if self.nullable(a) else first
+            case ("or", items):
+                return self.any_of([self.derive(item, byte) for item in items])
+            case ("and", items):
+                return self.all_of([self.derive(item, byte) for item in items])
+            case ("not", a):
+                return self.complement(self.derive(a, byte))
+            case ("rep", a, least, most):
+                # If a is nullable, a{m,n} also holds fewer than m copies: one rule serves both.
+                rest = self.repeat(a, max(least - 1, 0), None if most is None else most - 1)
+                return self.cat(self.derive(a, byte), rest)
+        return self.empty
+
+    def _derive_chars(self, ranges: tuple[tuple[int, int], ...], byte: int) -> int:
+        if byte < 0x80:
+            return self.eps if _within(ranges, byte) else self.empty
+        for k, (low, high, payload) in _LEADS.items():
+            if low <= byte <= high:
+                legal = _intersect(ranges, _DOMAINS[k])
+                return self.tail(k, _window(legal, byte & payload, k))
+        return self.empty
+
+    def nonempty(self, a: int) -> bool:
+        """Does the expression match any string at all?"""
+        if a not in self.nonempty_memo:
+            seen = {a}
+            todo = [a]
+            while todo:
+                here = todo.pop()
+                if self.nullable(here) or self.nonempty_memo.get(here):
+                    self.nonempty_memo[a] = True
+                    return True
+                for byte in self.first_bytes(here):
+                    after = self.derive(here, byte)
+                    if after not in seen:
+                        seen.add(after)
+                        todo.append(after)
+            self.nonempty_memo.update(dict.fromkeys(seen, False))
+        return self.nonempty_memo[a]
+
+    def first_bytes(self, a: int) -> list[int]:
+        """One byte of every class that the derivative of ``a`` can tell apart."""
+        return sorted({0} | self._cuts(a))
+
+    def _cuts(self, a: int) -> set[int]:
+        """Bytes at which the derivative may differ from that of the byte before."""
+        match self.nodes[a]:
+            case ("set", ranges):
+                return {b for low, high in ranges for b in (low, high + 1) if b < 256}
+            case ("chars", _) | ("tail", _, _):
+                return {b for b in range(1, 256) if self.derive(a, b) != self.derive(a, b - 1)}
+            case ("cat", first, second):
+                cuts = self._cuts(first)
+                return cuts | self._cuts(second) if self.nullable(first) else cuts
+            case ("or", items) | ("and", items):
+                return set().union(*map(self._cuts, items))
+            case ("not", inner) | ("rep", inner, _, _):
+                return self._cuts(inner)
+        return set()
+
+
+def _window(ranges: Iterable[tuple[int, int]], digit: int, k: int) -> tuple[tuple[int, int], ...]:
+    """Values whose leading base-64 digit (before k more) is ``digit``, without that digit."""
+    base = digit << 6 * k
+    inside = _intersect(ranges, ((base, base + (1 << 6 * k) - 1),))
+    return tuple((low - base, high - base) for low, high in inside)
+
+
+def _intersect(
+    a: Iterable[tuple[int, int]], b: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, int], ...]:
+    both = ((max(x[0], y[0]), min(x[1], y[1])) for x in a for y in b)
+    return tuple(sorted(pair for pair in both if pair[0] <= pair[1]))
+
+
+# --- the grammar in a small normal form ----------------------------------------------------------
+
+
+class _Lowered:
+    """Rules over ``alt`` (list), ``cat`` (pair), ``rep``, ``ref`` and regular leaves."""
+
+    def __init__(self, ir: GrammarIR) -> None:
+        self.ir = ir
+        self.regular = Regular()
+        self.nodes: list[Node] = []
+        self.index: dict[Node, int] = {}
+        self.bodies: dict[str, int] = {}
+        for rule in ir.rules:
+            self.bodies[rule.name] = self.lower(rule.body)
+        self.start = self.intern(("ref", ir.start))
+
+    def intern(self, node: Node) -> int:
+        at = self.index.get(node)
+        if at is None:
+            at = self.index[node] = len(self.nodes)
+            self.nodes.append(node)
+        return at
+
+    def leaf(self, expr: Expr) -> int:
+        return self.intern(("leaf", self.regular.from_ir(self.ir, expr)))
+
+    def lower(self, expr: Expr) -> int:
+        match expr:
+            case Seq(items):
+                out = self.leaf(Literal(b""))
+                for item in reversed(items):
+                    out = self.cat(self.lower(item), out)
+                return out
+            case Alt(items):
+                return self.intern(("alt", tuple(self.lower(item) for item in items)))
+            case Repeat(item, least, most):
+                return self.intern(("rep", self.lower(item), least, most))
+            case Ref(name):
+                return self.intern(("ref", name))
+        return self.leaf(expr)
+
+    def cat(self, a: int, b: int) -> int:
+        if self.nodes[b] == ("leaf", self.regular.eps):
+            return a
+        return self.intern(("cat", a, b))
+
+    def options(self, at: int) -> list[tuple[int, ...]]:
+        """The node as productions: each a sequence of at most two nodes."""
+        match self.nodes[at]:
+            case ("alt", items):
+                return [(item,) for item in items]
+            case ("cat", a, b):
+                return [(a, b)]
+            case ("ref", name):
+                return [(self.bodies[name],)]
+            case ("rep", a, least, most):
+                if most == 0:
+                    return [()]
+                less = self.intern(
+                    ("rep", a, max(least - 1, 0), None if most is None else most - 1)
+                )
+                return [(a, less)] if least else [(), (a, less)]
+        raise TypeError(self.nodes[at])
+
+
+# --- Bar-Hillel: the grammar against "prefix, then any tokens" ------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _chart(ir: GrammarIR, tokens: tuple[bytes | None, ...]) -> Chart:
+    return Chart(ir, tokens)
+
+
+@dataclass
+class _Item:
+    """Strings of one node read from one place: the cheapest way to each place they may end."""
+
+    node: int
+    place: int
+    ends: dict[int, int] = field(default_factory=dict)
+    readers: set[int] = field(default_factory=set)
+
+
+class Chart:
+    """The cheapest derivations of a grammar along a weighted automaton, as a least fixpoint.
+
+    Places of the automaton: 0 is *between two tokens*; other nodes of the token trie are *inside
+    a token*; the rest are *still this text to read before the first token*.  Finishing a token
+    costs 1, everything else is free.
+    """
+
+    def __init__(self, ir: GrammarIR, tokens: Tokens) -> None:
+        self.grammar = _Lowered(ir)
+        self.edges: list[list[tuple[int, int, int]]] = [[]]  # place -> (byte, place, cost)
+        self._add_tokens({token for token in tokens if token})
+        self.texts: dict[bytes, int] = {b"": 0}
+        self.items: list[_Item] = []
+        self.item_index: dict[tuple[int, int], int] = {}
+        self.todo: list[int] = []
+        self.queued: set[int] = set()
+
+    def min_tokens(self, prefix: bytes) -> int | None:
+        item = self.item(self.grammar.start, self.place(prefix))
+        self.solve()
+        return self.items[item].ends.get(0)
+
+    def _add_tokens(self, tokens: set[bytes]) -> None:
+        inside: dict[bytes, int] = {b"": 0}
+        for token in sorted(tokens):
+            for end in range(1, len(token)):
+                if token[:end] not in inside:
+                    inside[token[:end]] = len(self.edges)
+                    self.edges.append([])
+                    source = inside[token[: end - 1]]
+                    self.edges[source].append((token[end - 1], inside[token[:end]], 0))
+            self.edges[inside[token[:-1]]].append((token[-1], 0, 1))
+
+    def place(self, text: bytes) -> int:
+        for start in range(len(text) - 1, -1, -1):
+            rest = text[start:]
+            if rest not in self.texts:
+                self.texts[rest] = len(self.edges)
+                self.edges.append([(rest[0], self.texts[rest[1:]], 0)])
+        return self.texts[text]
+
+    def item(self, node: int, place: int) -> int:
+        at = self.item_index.get((node, place))
+        if at is None:
+            at = self.item_index[node, place] = len(self.items)
+            self.items.append(_Item(node, place))
+            self.queue(at)
+        return at
+
+    def queue(self, at: int) -> None:
+        if at not in self.queued:
+            self.queued.add(at)
+            self.todo.append(at)
+
+    def solve(self) -> None:
+        """Evaluates items until none changes; costs only fall, so this ends."""
+        while self.todo:
+            at = self.todo.pop()
+            self.queued.discard(at)
+            ends = self.evaluate(at)
+            if ends != self.items[at].ends:
+                self.items[at].ends = ends
+                for reader in self.items[at].readers:
+                    self.queue(reader)
+
+    def evaluate(self, at: int) -> dict[int, int]:
+        node, place = self.items[at].node, self.items[at].place
+        kind = self.grammar.nodes[node]
+        if kind[0] == "leaf":
+            return self.items[at].ends or self.leaf_ends(kind[1], place)
+        best: dict[int, int] = {}
+        for option in self.grammar.options(node):
+            here = {place: 0}
+            for part in option:
+                after: dict[int, int] = {}
+                for middle, cost in here.items():
+                    for end, more in self.read(part, middle, at).items():
+                        if cost + more < after.get(end, cost + more + 1):
+                            after[end] = cost + more
+                here = after
+            for end, cost in here.items():
+                if cost < best.get(end, cost + 1):
+                    best[end] = cost
+        return best
+
+    def read(self, node: int, place: int, reader: int) -> dict[int, int]:
+        at = self.item(node, place)
+        self.items[at].readers.add(reader)
+        return self.items[at].ends
+
+    def leaf_ends(self, expression: int, place: int) -> dict[int, int]:
+        """Dijkstra over (derivative, place)."""
+        regular = self.grammar.regular
+        queue = [(0, place, expression)]
+        settled: set[tuple[int, int]] = set()
+        ends: dict[int, int] = {}
+        while queue:
+            cost, here, rest = heappop(queue)
+            if (here, rest) in settled:
+                continue
+            settled.add((here, rest))
+            if regular.nullable(rest):
+                ends.setdefault(here, cost)
+            for byte, there, extra in self.edges[here]:
+                after = regular.derive(rest, byte)
+                if after != regular.empty and (there, after) not in settled:
+                    heappush(queue, (cost + extra, there, after))
+        return ends
+
+
+# --- left to right: viable prefixes over all byte strings ----------------------------------------
+
+
+class Position:
+    """What a recognizer knows after some bytes; extending it leaves it as it is."""
+
+    __slots__ = ("accepting", "active", "done", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: dict[int, dict[Node, None]] = {}  # node begun here -> who waits for its end
+        self.done: set[tuple[int, Position]] = set()  # (node that ends here, where it began)
+        self.active: set[tuple[int, int, Position]] = set()  # (derivative, leaf node, begun at)
+        self.accepting = False
+
+    @property
+    def viable(self) -> bool:
+        """Can some bytes complete the text?"""
+        return self.accepting or bool(self.active)
+
+
+class Recognizer:
+    """An Earley-style recognizer: parts that match nothing are never begun, so every active leaf
+    can be completed, and a prefix is viable exactly if one is active or the text is complete.
+    """
+
+    def __init__(self, ir: GrammarIR) -> None:
+        self.grammar = _Lowered(ir)
+        self._productive_memo: dict[int, bool] = {}
+        self.start = Position()
+        if self.productive(self.grammar.start):
+            self._begin(self.start, self.grammar.start, ("goal",))
+
+    def productive(self, node: int) -> bool:
+        """Does the node match any string?  (Least fixpoint over all nodes below it.)"""
+        if node not in self._productive_memo:
+            below = [node]
+            seen = {node}
+            options: dict[int, list[tuple[int, ...]]] = {}
+            yes: set[int] = set()
+            for at in below:
+                kind = self.grammar.nodes[at]
+                if kind[0] == "leaf":
+                    if self.grammar.regular.nonempty(kind[1]):
+                        yes.add(at)
+                    continue
+                options[at] = self.grammar.options(at)
+                for part in (part for option in options[at] for part in option):
+                    if part not in seen:
+                        seen.add(part)
+                        below.append(part)
+            before = -1
+            while len(yes) != before:
+                before = len(yes)
+                for at, ways in options.items():
+                    if any(all(part in yes for part in way) for way in ways):
+                        yes.add(at)
+            self._productive_memo.update({at: at in yes for at in below})
+        return self._productive_memo[node]
+
+    def extend(self, position: Position, data: bytes) -> Position:
+        """The position after some more bytes."""
+        regular = self.grammar.regular
+        for byte in data:
+            after = Position()
+            finished = []
+            for rest, leaf, origin in position.active:
+                rest = regular.derive(rest, byte)
+                if regular.nonempty(rest):
+                    after.active.add((rest, leaf, origin))
+                    if regular.nullable(rest):
+                        finished.append((leaf, origin))
+            # An expression that is now exactly "nothing more" completes but stays active in vain.
+            after.active = {item for item in after.active if self._goes_on(item[0])}
+            self._run(after, [("end", leaf, origin) for leaf, origin in finished])
+            position = after
+        return position
+
+    def viable(self, prefix: bytes) -> bool:
+        return self.extend(self.start, prefix).viable
+
+    def accepts(self, data: bytes) -> bool:
+        return self.extend(self.start, data).accepting
+
+    def _goes_on(self, rest: int) -> bool:
+        """Does the expression match any string but the empty one?"""
+        regular = self.grammar.regular
+        return any(
+            regular.nonempty(regular.derive(rest, byte)) for byte in regular.first_bytes(rest)
+        )
+
+    def _begin(self, position: Position, node: int, waiter: Node) -> None:
+        self._run(position, [("begin", node, waiter)])
+
+    def _run(self, position: Position, todo: list[Node]) -> None:
+        """Works off what is to begin (node, waiter) and what ends (node, origin) at a position."""
+        while todo:
+            match todo.pop():
+                case ("begin", node, waiter):
+                    fresh = node not in position.waiting
+                    waiters = position.waiting.setdefault(node, {})
+                    if waiter not in waiters:
+                        waiters[waiter] = None
+                        if (node, position) in position.done:
+                            todo.append(self._resumed(waiter))
+                    if fresh:
+                        todo += self._begun(position, node)
+                case ("end", node, origin):
+                    if (node, origin) not in position.done:
+                        position.done.add((node, origin))
+                        todo += [self._resumed(waiter) for waiter in origin.waiting[node]]
+                case ("goal",):
+                    position.accepting = True
+
+    def _begun(self, position: Position, node: int) -> Iterator[Node]:
+        """What follows from reading a node for the first time at a position."""
+        kind = self.grammar.nodes[node]
+        if kind[0] == "leaf":
+            if self._goes_on(kind[1]):
+                position.active.add((kind[1], node, position))
+            if self.grammar.regular.nullable(kind[1]):
+                yield ("end", node, position)
+            return
+        for option in self.grammar.options(node):
+            if not option:
+                yield ("end", node, position)
+            elif all(self.productive(part) for part in option):
+                yield ("begin", option[0], ("then", option[1:], node, position))
+
+    def _resumed(self, waiter: Node) -> Node:
+        """What a waiter does once the part it waited for has ended."""
+        if waiter[0] == "goal":
+            return waiter
+        _, rest, parent, origin = waiter
+        if rest:
+            return ("begin", rest[0], ("then", rest[1:], parent, origin))
+        return ("end", parent, origin)
