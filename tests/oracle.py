@@ -48,7 +48,7 @@ def member(ir: GrammarIR, data: bytes) -> bool:
 
 
 def min_tokens(ir: GrammarIR, prefix: bytes, tokens: Tokens) -> int | None:
-    """The least k with ``prefix + w1 .. wk`` in the language, each w a token; None if there is none."""
+    """The least k with ``prefix + w1 .. wk`` in the language, each w a token; None if none."""
     return _chart(ir, tuple(tokens)).min_tokens(prefix)
 
 
