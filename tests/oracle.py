@@ -85,6 +85,13 @@ def mask(
     return allowed
 
 
+def forced_bytes(ir: GrammarIR, prefix: bytes, tokens: Tokens, cap: int = 64) -> bytes:
+    """The longest text (up to ``cap`` bytes) that every completion of ``prefix`` by tokens begins
+    with; a completion may be empty, so nothing is forced after a text of the language.
+    """
+    return _chart(ir, tuple(tokens)).forced_bytes(prefix, cap)
+
+
 # --- membership by spans -------------------------------------------------------------------------
 
 
@@ -528,16 +535,35 @@ class Chart:
         self.grammar = _Lowered(ir)
         self.edges: list[list[tuple[int, int, int]]] = [[]]  # place -> (byte, place, cost)
         self._add_tokens({token for token in tokens if token})
-        self.texts: dict[bytes, int] = {b"": 0}
+        self.texts: dict[tuple[bytes, int], int] = {}  # (text, place after it) -> place
         self.items: list[_Item] = []
         self.item_index: dict[tuple[int, int], int] = {}
         self.todo: list[int] = []
         self.queued: set[int] = set()
 
     def min_tokens(self, prefix: bytes) -> int | None:
-        item = self.item(self.grammar.start, self.place(prefix))
+        return self.completion(prefix, 0)
+
+    def completion(self, text: bytes, place: int) -> int | None:
+        """The fewest tokens that complete ``text``, the first one being read up to ``place``."""
+        item = self.item(self.grammar.start, self.place(text, place))
         self.solve()
         return self.items[item].ends.get(0)
+
+    def forced_bytes(self, prefix: bytes, cap: int) -> bytes:
+        forced = b""
+        inside = {0}  # where in the tokens the forced bytes may lead
+        while len(forced) < cap and not member(self.grammar.ir, prefix + forced):
+            onward: dict[int, set[int]] = {}
+            for place in inside:
+                for byte, there, _ in self.edges[place]:
+                    if self.completion(prefix + forced + bytes([byte]), there) is not None:
+                        onward.setdefault(byte, set()).add(there)
+            if len(onward) != 1:
+                break
+            byte, inside = onward.popitem()
+            forced += bytes([byte])
+        return forced
 
     def _add_tokens(self, tokens: set[bytes]) -> None:
         inside: dict[bytes, int] = {b"": 0}
@@ -550,13 +576,16 @@ class Chart:
                     self.edges[source].append((token[end - 1], inside[token[:end]], 0))
             self.edges[inside[token[:-1]]].append((token[-1], 0, 1))
 
-    def place(self, text: bytes) -> int:
+    def place(self, text: bytes, after: int = 0) -> int:
+        """Where ``text`` is still to be read, and then what follows from place ``after``."""
+        here = after
         for start in range(len(text) - 1, -1, -1):
-            rest = text[start:]
+            rest = (text[start:], after)
             if rest not in self.texts:
                 self.texts[rest] = len(self.edges)
-                self.edges.append([(rest[0], self.texts[rest[1:]], 0)])
-        return self.texts[text]
+                self.edges.append([(text[start], here, 0)])
+            here = self.texts[rest]
+        return here
 
     def item(self, node: int, place: int) -> int:
         at = self.item_index.get((node, place))

@@ -9,7 +9,17 @@ from itertools import product
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oracle import Chart, Recognizer, Regular, completable, mask, member, min_tokens, viable_prefix
+from oracle import (
+    Chart,
+    Recognizer,
+    Regular,
+    completable,
+    forced_bytes,
+    mask,
+    member,
+    min_tokens,
+    viable_prefix,
+)
 from strategies import BYTES, grammars, regular, texts, vocabularies
 
 from grammars.ir import (
@@ -188,3 +198,28 @@ def test_a_long_text_and_forty_tokens_are_quick_enough() -> None:
     assert Recognizer(LEFT).accepts(b"b" + b"a" * 200)
     assert Recognizer(RIGHT).accepts(b"a" * 200 + b"b")
     assert completable(ir, long, tokens)
+
+
+@quick
+@given(grammars(max_rules=3), vocabularies(), texts(3))
+def test_forced_bytes_by_enumeration(
+    ir: GrammarIR, vocabulary: tuple[tuple[bytes | None, ...], tuple[int, ...]], prefix: bytes
+) -> None:
+    tokens, _ = vocabulary
+    least = min_tokens(ir, prefix, tokens)
+    if least is None or least > 3:
+        return
+    forced = forced_bytes(ir, prefix, tokens)
+    spellings = sorted({token for token in tokens if token})
+    completions = [
+        text
+        for length in range(least, 4)
+        for text in map(b"".join, product(spellings, repeat=length))
+        if member(ir, prefix + text)
+    ]
+    assert all(text.startswith(forced) for text in completions)
+    # It stops where a completion ends or where two go on differently; the other completion may be
+    # longer than those enumerated, so only the first byte of a token boundary can be checked.
+    if not forced and not member(ir, prefix):
+        first = {token[0] for token in spellings if completable(ir, prefix + token, tokens)}
+        assert len(first) > 1

@@ -1,0 +1,424 @@
+"""The laws of an automaton, inherited by a test class for every kind of grammar.
+
+A subclass provides ``fixed`` (named cases) and ``random_cases()`` (a hypothesis strategy); each
+law then runs on every fixed case and on random ones.  The reference for masks is the oracle on the
+intermediate form; the reference for accepted texts is the case's own: another parser of the same
+source, or the oracle where the form itself is the source.
+
+``GRAMMA_EXAMPLES`` sets how many random cases each law tries.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import BYTES, segmentation, texts
+
+from constrain import TokenAutomaton, Vocabulary
+from grammars.errors import GrammarError
+from grammars.grammar import Grammar
+from grammars.ir import GrammarIR
+
+EXAMPLES = int(os.environ.get("GRAMMA_EXAMPLES", "25"))
+
+law_settings = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One grammar with one vocabulary.
+
+    Attributes:
+        grammar: the grammar under test.
+        ir: its intermediate form, for the oracle.
+        tokens: bytes by token id, None for special tokens.
+        eos: end-of-sequence ids.
+        reference: decides membership independently of the grammar under test.
+        texts: texts worth asking about, members or not.
+        source: shown when a law fails.
+    """
+
+    grammar: Grammar
+    ir: GrammarIR
+    tokens: tuple[bytes | None, ...]
+    eos: tuple[int, ...]
+    reference: Callable[[bytes], bool]
+    texts: tuple[bytes, ...] = ()
+    source: str = ""
+
+    @staticmethod
+    def of_ir(
+        ir: GrammarIR,
+        vocabulary: tuple[tuple[bytes | None, ...], tuple[int, ...]],
+        texts: tuple[bytes, ...] = (),
+    ) -> Case:
+        """A case whose source is the intermediate form itself."""
+        return Case(
+            Grammar(ir),
+            ir,
+            *vocabulary,
+            reference=lambda data: oracle.member(ir, data),
+            texts=texts,
+            source=repr(ir),
+        )
+
+    @cached_property
+    def automaton(self) -> TokenAutomaton:
+        vocabulary = Vocabulary.from_tokens(list(self.tokens), list(self.eos))
+        return TokenAutomaton(self.grammar, vocabulary)
+
+    @property
+    def hopeless(self) -> bool:
+        """No text of the language can be written in these tokens."""
+        return not oracle.completable(self.ir, b"", self.tokens)
+
+    def mask(self, prefix: bytes, tokens_left: int | None = None) -> set[int]:
+        return oracle.mask(self.ir, prefix, self.tokens, self.eos, tokens_left)
+
+    def token(self, token_id: int) -> bytes:
+        return self.tokens[token_id] or b""
+
+    def path(self, ids: list[int]) -> int:
+        """The state after these tokens."""
+        state = self.automaton.start
+        for token_id in ids:
+            state = self.automaton.advance(state, token_id)
+        return state
+
+
+def allowed(automaton: TokenAutomaton, state: int, **budget: int) -> set[int]:
+    """The ids whose bit ``fill_mask`` sets; bits beyond the vocabulary must be zero."""
+    size = automaton.vocabulary.size
+    words = -(-size // 32)
+    row = np.full(words, -1, dtype=np.int32)  # rubbish that fill_mask has to overwrite
+    automaton.fill_mask(state, row, **budget)
+    bits = np.unpackbits(row.view(np.uint8), bitorder="little")
+    assert not bits[size:].any(), "bits beyond the vocabulary are set"
+    return set(np.flatnonzero(bits).tolist())
+
+
+def walk(case: Case, rng: random.Random, steps: int = 6) -> Iterator[list[int]]:
+    """Token sequences along one random walk through the oracle's masks, the empty one first."""
+    ids: list[int] = []
+    yield []
+    for _ in range(steps):
+        prefix = b"".join(map(case.token, ids))
+        onward = sorted(case.mask(prefix) - set(case.eos))
+        if not onward:
+            return
+        ids = [*ids, rng.choice(onward)]
+        yield ids
+
+
+# --- the laws, each on one case ------------------------------------------------------------------
+
+
+def check_hopeless(case: Case) -> bool:
+    """Without any completion the automaton is refused, or at least begins dead."""
+    if not case.hopeless:
+        return False
+    try:
+        automaton = case.automaton
+    except GrammarError:
+        return True
+    assert not case.grammar.is_empty, "an empty language must be refused"
+    assert allowed(automaton, automaton.start) == set()
+    return True
+
+
+def check_masks(case: Case, rng: random.Random) -> None:
+    """Law 1: a bit is set exactly where the oracle finds a completion; EOS exactly at members."""
+    for ids in walk(case, rng):
+        prefix = b"".join(map(case.token, ids))
+        state = case.path(ids)
+        mask = allowed(case.automaton, state)
+        assert mask == case.mask(prefix), (ids, prefix)
+        assert mask, "a live state allows something"
+        assert case.automaton.is_accepting(state) == oracle.member(case.ir, prefix)
+
+
+def check_masks_after_text(case: Case, text: bytes) -> None:
+    """Law 1 at a state reached by bytes, whether or not tokens can spell them."""
+    automaton = case.automaton
+    state = automaton.advance_bytes(automaton.start, text)
+    expected = case.mask(text)
+    assert allowed(automaton, state) == expected, text
+    assert (state == automaton.DEAD) == (not expected), text
+    assert automaton.is_accepting(state) == oracle.member(case.ir, text), text
+
+
+def check_advance(case: Case, rng: random.Random) -> None:
+    """Law 2: advance, advance_bytes and fill_mask say the same of every token."""
+    automaton = case.automaton
+    for ids in walk(case, rng, steps=4):
+        state = case.path(ids)
+        mask = allowed(automaton, state)
+        for token_id, token in enumerate(case.tokens):
+            after = automaton.advance(state, token_id)
+            assert isinstance(after, int)
+            assert (after == automaton.DEAD) == (token_id not in mask), (ids, token_id)
+            if token_id in case.eos:
+                if token_id in mask:
+                    assert after == automaton.FINISHED
+            elif token:
+                by_bytes = automaton.advance_bytes(state, token)
+                assert (by_bytes == automaton.DEAD) == (after == automaton.DEAD), (ids, token)
+                assert allowed(automaton, by_bytes) == allowed(automaton, after), (ids, token)
+        assert automaton.advance_bytes(state, b"") == state
+        assert allowed(automaton, state) == mask, "asking changed the answer"
+
+
+def check_tokenisations(case: Case, one: list[int], other: list[int]) -> None:
+    """Law 2: two tokenisations of the same bytes lead to equal masks."""
+    text = b"".join(map(case.token, one))
+    by_bytes = case.automaton.advance_bytes(case.automaton.start, text)
+    masks = [allowed(case.automaton, state) for state in (case.path(one), case.path(other))]
+    assert masks[0] == masks[1] == allowed(case.automaton, by_bytes), (one, other)
+
+
+def check_no_dead_ends(case: Case, rng: random.Random) -> None:
+    """Law 3: the distance is exact, and tokens that shorten it reach acceptance."""
+    automaton = case.automaton
+    for ids in walk(case, rng, steps=4):
+        state = case.path(ids)
+        prefix = b"".join(map(case.token, ids))
+        distance = automaton.min_tokens_to_accept(state)
+        assert distance == oracle.min_tokens(case.ir, prefix, case.tokens), prefix
+        while distance:
+            options = [
+                after
+                for token_id in allowed(automaton, state) - set(case.eos)
+                if automaton.min_tokens_to_accept(after := automaton.advance(state, token_id))
+                == distance - 1
+            ]
+            assert options, (ids, distance)
+            state = rng.choice(options)
+            distance -= 1
+        assert automaton.is_accepting(state), ids
+
+
+def check_budget(case: Case, rng: random.Random) -> None:
+    """A token fits the budget if it, the shortest way on from it and one EOS do."""
+    for ids in walk(case, rng, steps=3):
+        prefix = b"".join(map(case.token, ids))
+        state = case.path(ids)
+        least = oracle.min_tokens(case.ir, prefix, case.tokens) or 0
+        for tokens_left in (0, 1, least, least + 1, least + 2, least + 3, 1000):
+            mask = allowed(case.automaton, state, tokens_left=tokens_left)
+            assert mask == case.mask(prefix, tokens_left), (prefix, tokens_left)
+
+
+def check_forced(case: Case, rng: random.Random) -> None:
+    """Forced bytes begin every completion, and nothing shorter is reported."""
+    automaton = case.automaton
+    for ids in walk(case, rng, steps=4):
+        state = case.path(ids)
+        prefix = b"".join(map(case.token, ids))
+        expected = oracle.forced_bytes(case.ir, prefix, case.tokens)
+        assert automaton.forced_bytes(state)[: len(expected)] == expected, prefix
+        if len(expected) < 64:
+            assert automaton.forced_bytes(state) == expected, prefix
+        spelled = b""
+        for token_id in automaton.forced_tokens(state):
+            state = automaton.advance(state, token_id)
+            spelled += case.token(token_id)
+            assert state != automaton.DEAD
+        assert automaton.forced_bytes(case.path(ids)).startswith(spelled), prefix
+
+
+def check_finished_and_dead(case: Case) -> None:
+    """The two states that are not places in a text."""
+    automaton = case.automaton
+    assert allowed(automaton, automaton.FINISHED) == set(case.eos)
+    assert allowed(automaton, automaton.DEAD) == set()
+    assert automaton.is_accepting(automaton.FINISHED)
+    assert not automaton.is_accepting(automaton.DEAD)
+    assert len({automaton.start, automaton.DEAD, automaton.FINISHED}) == 3
+    for token_id in range(len(case.tokens)):
+        after = automaton.advance(automaton.FINISHED, token_id)
+        assert after == (automaton.FINISHED if token_id in case.eos else automaton.DEAD)
+        assert automaton.advance(automaton.DEAD, token_id) == automaton.DEAD
+    assert automaton.advance_bytes(automaton.DEAD, b"a") == automaton.DEAD
+    assert automaton.advance_bytes(automaton.FINISHED, b"a") == automaton.DEAD
+
+
+def check_batches(case: Case, rng: random.Random) -> None:
+    """Rows filled together are the rows filled alone; trimming keeps what it is told to keep."""
+    automaton = case.automaton
+    states = [case.path(ids) for ids in walk(case, rng)] + [automaton.FINISHED, automaton.DEAD]
+    alone = [allowed(automaton, state) for state in states]
+    rows = np.full((len(states), -(-len(case.tokens) // 32)), -1, dtype=np.int32)
+    automaton.fill_masks(states, rows)
+    bits = np.unpackbits(rows.view(np.uint8), axis=1, bitorder="little")
+    assert [set(np.flatnonzero(row).tolist()) for row in bits] == alone
+    kept = states[len(states) // 2]
+    automaton.trim([kept])
+    assert allowed(automaton, kept) == alone[len(states) // 2]
+    assert [allowed(automaton, case.path(ids)) for ids in ([],)] == alone[:1]
+
+
+def check_texts(case: Case, text: bytes) -> None:
+    """Law 4: the grammar accepts exactly what the reference accepts."""
+    expected = case.reference(text)
+    assert case.grammar.accepts(text) == expected, text
+    assert oracle.member(case.ir, text) == expected, ("the intermediate form itself is off", text)
+    if not case.hopeless:
+        automaton = case.automaton
+        state = automaton.advance_bytes(automaton.start, text)
+        assert automaton.is_accepting(state) == expected, text
+
+
+def mutations(text: bytes, rng: random.Random, alphabet: list[bytes]) -> Iterator[bytes]:
+    """The text itself and near misses of it."""
+    yield text
+    if text:
+        at = rng.randrange(len(text))
+        yield text[:at] + text[at + 1 :]
+        yield text[:at] + rng.choice(alphabet) + text[at + 1 :]
+    at = rng.randint(0, len(text))
+    yield text[:at] + rng.choice(alphabet) + text[at:]
+
+
+# --- the mixin -----------------------------------------------------------------------------------
+
+
+class AutomatonLaws:
+    """Inherit, name the class ``Test...``, set ``fixed`` and write ``random_cases``."""
+
+    fixed: ClassVar[Mapping[str, Callable[[], Case]]] = {}
+    alphabet: ClassVar[list[bytes]] = list(BYTES)
+    _cases: ClassVar[dict[Callable[[], Case], Case]] = {}
+
+    def random_cases(self) -> st.SearchStrategy[Case]:
+        raise NotImplementedError
+
+    @classmethod
+    def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
+        if "name" in metafunc.fixturenames:
+            metafunc.parametrize("name", list(metafunc.cls.fixed))
+
+    def case(self, name: str) -> Case:
+        make = self.fixed[name]
+        if make not in self._cases:
+            self._cases[make] = make()
+        return self._cases[make]
+
+    def random_case(self, data: st.DataObject) -> Case | None:
+        """A drawn case, or None if it is one without completions (checked here)."""
+        case = data.draw(self.random_cases())
+        return None if check_hopeless(case) else case
+
+    # Law 1
+
+    def test_masks(self, name: str) -> None:
+        case = self.case(name)
+        assert not case.hopeless
+        for seed in range(3):
+            check_masks(case, random.Random(seed))
+        for text in case.texts:
+            check_masks_after_text(case, text)
+
+    @law_settings
+    @given(data=st.data())
+    def test_random_masks(self, data: st.DataObject) -> None:
+        if case := self.random_case(data):
+            check_masks(case, data.draw(st.randoms()))
+            check_masks_after_text(case, data.draw(texts()))
+
+    # Law 2
+
+    def test_advance(self, name: str) -> None:
+        check_advance(self.case(name), random.Random(0))
+        check_finished_and_dead(self.case(name))
+
+    @law_settings
+    @given(data=st.data())
+    def test_random_advance(self, data: st.DataObject) -> None:
+        if case := self.random_case(data):
+            check_advance(case, data.draw(st.randoms()))
+            check_finished_and_dead(case)
+
+    @law_settings
+    @given(data=st.data())
+    def test_random_tokenisations(self, data: st.DataObject) -> None:
+        if case := self.random_case(data):
+            for ids in walk(case, data.draw(st.randoms())):
+                text = b"".join(map(case.token, ids))
+                if other := data.draw(segmentation(text, case.tokens)):
+                    check_tokenisations(case, ids, other)
+
+    # Law 3
+
+    def test_no_dead_ends(self, name: str) -> None:
+        check_no_dead_ends(self.case(name), random.Random(0))
+
+    @law_settings
+    @given(data=st.data())
+    def test_random_no_dead_ends(self, data: st.DataObject) -> None:
+        if case := self.random_case(data):
+            check_no_dead_ends(case, data.draw(st.randoms()))
+
+    def test_budget(self, name: str) -> None:
+        check_budget(self.case(name), random.Random(0))
+
+    @law_settings
+    @given(data=st.data())
+    def test_random_budget(self, data: st.DataObject) -> None:
+        if case := self.random_case(data):
+            check_budget(case, data.draw(st.randoms()))
+
+    # Law 4
+
+    def test_texts(self, name: str) -> None:
+        case = self.case(name)
+        rng = random.Random(0)
+        for text in case.texts:
+            for near in mutations(text, rng, self.alphabet):
+                check_texts(case, near)
+        for seed in range(5):
+            for ids in walk(case, random.Random(seed)):
+                check_texts(case, b"".join(map(case.token, ids)))
+
+    @law_settings
+    @given(data=st.data())
+    def test_random_texts(self, data: st.DataObject) -> None:
+        case = data.draw(self.random_cases())
+        for text in (*case.texts, *data.draw(st.lists(texts(), max_size=5))):
+            check_texts(case, text)
+        if not check_hopeless(case):
+            for ids in walk(case, data.draw(st.randoms())):
+                check_texts(case, b"".join(map(case.token, ids)))
+
+    # What follows from the laws
+
+    def test_forced(self, name: str) -> None:
+        check_forced(self.case(name), random.Random(0))
+
+    @law_settings
+    @given(data=st.data())
+    def test_random_forced(self, data: st.DataObject) -> None:
+        if case := self.random_case(data):
+            check_forced(case, data.draw(st.randoms()))
+
+    def test_batches(self, name: str) -> None:
+        check_batches(self.case(name), random.Random(0))
+
+    @law_settings
+    @given(data=st.data())
+    def test_random_batches(self, data: st.DataObject) -> None:
+        if case := self.random_case(data):
+            check_batches(case, data.draw(st.randoms()))

@@ -1,0 +1,194 @@
+"""The laws on the intermediate form itself: grammars of every shape, written and random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import ClassVar
+
+import oracle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from laws import AutomatonLaws, Case, law_settings
+from strategies import grammars, texts, vocabularies
+
+from constrain import TokenAutomaton, Vocabulary
+from grammars.errors import GrammarError
+from grammars.grammar import Grammar
+from grammars.ir import (
+    ANY_CHAR,
+    EPSILON,
+    NOTHING,
+    And,
+    ByteSet,
+    Expr,
+    GrammarIR,
+    Literal,
+    Not,
+    Ref,
+    Repeat,
+    Rule,
+    alt,
+    chars,
+    minus,
+    not_chars,
+    optional,
+    repeat,
+    seq,
+    single_rule,
+)
+
+
+def lit(text: str) -> Expr:
+    return Literal(text.encode())
+
+
+def grammar(**rules: Expr) -> GrammarIR:
+    return GrammarIR(tuple(Rule(name, body) for name, body in rules.items()), next(iter(rules)))
+
+
+s, t, u = Ref("s"), Ref("t"), Ref("u")
+a, b, c = lit("a"), lit("b"), lit("c")
+WORD = repeat(chars([(97, 99)]), 1)
+
+GRAMMARS: dict[str, GrammarIR] = {
+    "literal": single_rule(lit("abcab")),
+    "empty text only": single_rule(EPSILON),
+    "left recursion": grammar(s=alt(seq(s, a), b)),
+    "right recursion": grammar(s=alt(seq(a, s), b)),
+    "nested": grammar(s=alt(EPSILON, seq(a, s, b))),
+    "brackets": grammar(s=repeat(seq(a, s, b), 0)),
+    "palindromes": grammar(s=alt(EPSILON, a, b, seq(a, s, a), seq(b, s, b))),
+    "ambiguous": grammar(s=alt(seq(s, s), a, EPSILON)),
+    "ambiguous without empty": grammar(s=alt(seq(s, b, s), seq(s, c, s), a)),
+    "hidden left recursion": grammar(s=alt(seq(t, s, a), b), t=alt(EPSILON, c)),
+    "nullable cycle": grammar(s=alt(t, seq(s, s), a), t=alt(s, u, EPSILON), u=alt(t, b)),
+    "mutual recursion": grammar(s=alt(seq(a, t), b), t=alt(seq(s, c), seq(b, u)), u=seq(t, a)),
+    "two counters tied": grammar(s=alt(seq(a, s, c), t), t=alt(seq(b, t, c), EPSILON)),
+    "choice after nesting": grammar(s=alt(seq(t, c), seq(u, b)), t=alt(seq(a, t, b), EPSILON),
+                                    u=alt(seq(a, u, b, b), EPSILON)),
+    "unproductive branch": grammar(s=alt(seq(a, t), seq(b, optional(t))), t=seq(c, t)),
+    "branch without language": grammar(s=alt(seq(a, t), b, seq(c, Ref("n"))), t=alt(b, a),
+                                       n=alt(NOTHING)),
+    "counter": single_rule(seq(a, Repeat(b, 2, 5), c)),
+    "counter of words": single_rule(Repeat(alt(lit("ab"), lit("a"), lit("bc")), 3, 6)),
+    "counter of nullable": single_rule(seq(Repeat(optional(a), 4, 6), b)),
+    "counter in counter": single_rule(Repeat(seq(Repeat(a, 1, 3), b), 2, 3)),
+    "counter of recursion": grammar(s=seq(Repeat(t, 2, 3), c), t=alt(seq(a, t, b), a)),
+    "counter with overlap": single_rule(seq(Repeat(alt(a, b), 0, 4), lit("ab"), Repeat(a, 2, 2))),
+    "large counter": single_rule(seq(Repeat(chars([(97, 98)]), 10, 40), c)),
+    "open counter": single_rule(seq(Repeat(a, 3, None), optional(b))),
+    "code points": single_rule(repeat(chars([(0x61, 0x61), (0xE0, 0xFF), (0x400, 0x2FFFF)]), 0)),
+    "any text but a": single_rule(repeat(not_chars([(97, 97)]), 1, 3)),
+    "bytes, not text": single_rule(repeat(ByteSet(((0x61, 0x62), (0x80, 0xFF))), 0)),
+    "difference": single_rule(minus(WORD, alt(lit("ab"), seq(a, repeat(b)), seq(WORD, c)))),
+    "intersection": single_rule(And((repeat(alt(lit("ab"), c)), Repeat(ANY_CHAR, 3, 5)))),
+    "identifier but keyword": grammar(s=seq(t, repeat(seq(b, t), 0, 2)), t=minus(
+        repeat(chars([(97, 97), (99, 99)]), 1), alt(lit("ac"), lit("ca")))),
+    "text without ab": single_rule(seq(minus(repeat(ANY_CHAR), seq(
+        repeat(ANY_CHAR), lit("ab"), repeat(ANY_CHAR))), lit("ab"))),
+    "double complement": single_rule(And((WORD, Not(And((WORD, Not(lit("abc"))))), WORD))),
+}  # fmt: skip
+
+PIECES = [
+    b"a",
+    b"b",
+    b"c",
+    b"\xc3",
+    b"\xa9",
+    b"ab",
+    b"aa",
+    b"abc",
+    b"bc",
+    b"\xc3\xa9",
+    b"ca",
+    b"bb",
+]
+FULL = ((*PIECES, None, b"", None, b"a"), (12, 14))
+# No single "b", so that a text ending in an odd place cannot be written.
+SPARSE = ((b"a", b"ab", b"bb", b"c", b"bc", b"abcab", b"\xd0\xb0", None), (7,))
+
+TEXTS = tuple(
+    word.encode()
+    for word in (
+        "", "a", "b", "c", "ab", "ba", "aab", "abc", "aabb", "abab", "abcab", "aaabbb", "abbc",
+        "abbbbbc", "aaaab", "abaab", "cab", "baaa", "aaab", "bbabb", "aé", "é", "éé", "accbc",
+        "ababab", "aabaabab", "a" * 12 + "c",
+    )
+)  # fmt: skip
+
+
+class TestIntermediateForm(AutomatonLaws):
+    """Every shape of rule with a full vocabulary; tokens for every byte."""
+
+    fixed: ClassVar[Mapping[str, Callable[[], Case]]] = {
+        name: partial(Case.of_ir, ir, FULL, TEXTS) for name, ir in GRAMMARS.items()
+    }
+
+    def random_cases(self) -> st.SearchStrategy[Case]:
+        return st.builds(Case.of_ir, grammars(), vocabularies())
+
+
+class TestSparseVocabulary(AutomatonLaws):
+    """Tokens without their bytes: what is left must be spelled in whole tokens."""
+
+    fixed: ClassVar[Mapping[str, Callable[[], Case]]] = {
+        name: partial(Case.of_ir, ir, SPARSE, TEXTS)
+        for name, ir in GRAMMARS.items()
+        if oracle.completable(ir, b"", SPARSE[0])
+    }
+
+    def random_cases(self) -> st.SearchStrategy[Case]:
+        few = st.tuples(
+            st.lists(
+                st.sampled_from([b"ab", b"ba", b"aab", b"c\xc3", b"\xa9", b"bb", b"a"]), max_size=5
+            ).map(lambda tokens: (*tokens, b"aba", None)),
+            st.just(()),
+        ).map(lambda pair: (pair[0], (len(pair[0]) - 1,)))
+        return st.builds(Case.of_ir, grammars(), few)
+
+
+@pytest.mark.parametrize(
+    "ir",
+    [
+        single_rule(NOTHING),
+        grammar(s=seq(a, s)),
+        grammar(s=s),
+        grammar(s=seq(a, t), t=alt(seq(b, t), seq(t, c))),
+        single_rule(And((a, b))),
+        single_rule(minus(WORD, repeat(ANY_CHAR))),
+        single_rule(seq(a, And((repeat(a, 3), repeat(a, 0, 2))))),
+    ],
+)
+def test_empty_languages_are_refused(ir: GrammarIR) -> None:
+    empty = Grammar(ir)
+    assert empty.is_empty
+    assert not empty.accepts(b"")
+    assert not empty.accepts("a")
+    assert str(empty.explain("a"))
+    with pytest.raises(GrammarError):
+        TokenAutomaton(empty, Vocabulary.from_tokens([b"a", b"b", None], [2]))
+    with pytest.raises(GrammarError):
+        empty.sample(seed=0)
+
+
+@law_settings
+@given(ir=grammars(), data=st.lists(texts(), max_size=4), seed=st.integers(0, 99))
+def test_grammar_alone(ir: GrammarIR, data: list[bytes], seed: int) -> None:
+    """accepts, is_empty, explain and sample without a vocabulary."""
+    made = Grammar(ir)
+    recognizer = oracle.Recognizer(ir)
+    assert made.is_empty == (not recognizer.start.viable)
+    for text in data:
+        expected = oracle.member(ir, text)
+        assert made.accepts(text) == expected
+        explanation = made.explain(text)
+        assert explanation.accepted == expected
+        if not expected:
+            viable = [n for n in range(len(text) + 1) if recognizer.viable(text[:n])]
+            # The first byte that no completion allows; the end where more was to come.
+            assert explanation.offset == (max(viable) if viable else 0)
+    if not made.is_empty:
+        text = made.sample(seed=seed, max_bytes=60)
+        assert oracle.member(ir, text)
