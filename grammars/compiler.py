@@ -143,7 +143,24 @@ class _Analysis:
         """Whether a reference to the rule is replaced by the rule's body."""
         if name in self.recursive or self.grammar[name].shared:
             return False
+        if self.uses[name] > 1 and _has_wide_loop(self.grammar[name].body):
+            return False
         return self.size[name] <= (_INLINE_SIZE if self.uses[name] > 1 else _INLINE_ONCE_SIZE)
+
+
+def _has_wide_loop(expr: Expr) -> bool:
+    """Whether free text can run on inside: such a rule is worth keeping as a unit.
+
+    The work for the many tokens that stay inside it is then shared by all its uses.
+    """
+    for node in ir.walk(expr):
+        if isinstance(node, Repeat) and (node.max is None or node.max > 8):
+            for inner in ir.walk(node.item):
+                if isinstance(inner, Chars) and sum(hi - lo + 1 for lo, hi in inner.ranges) > 16:
+                    return True
+                if isinstance(inner, Not):
+                    return True
+    return False
 
 
 def is_nullable(expr: Expr, nullable: set[str]) -> bool:
@@ -512,11 +529,9 @@ def _drop_unproductive(rules: list[_BuiltRule], limits: Limits) -> None:
     order = [r for component in components(calls) for r in component]
     dead = set(range(len(rules)))
     while True:
-        alive = {r for r in order if r in dead and _derives(rules[r].dfa, dead)}
-        # within a round, rules found alive help the callers that come after them
         before = len(dead)
         for r in order:
-            if r in alive or (r in dead and _derives(rules[r].dfa, dead)):
+            if r in dead and _derives(rules[r].dfa, dead, limits):
                 dead.discard(r)
         if len(dead) == before:
             break
@@ -525,7 +540,9 @@ def _drop_unproductive(rules: list[_BuiltRule], limits: Limits) -> None:
             rule.dfa = settle(reduce(trim(rule.dfa, dead)), limits.max_dfa_states)
 
 
-def _derives(dfa: Dfa, dead: set[int]) -> bool:
+def _derives(dfa: Dfa, dead: set[int], limits: Limits) -> bool:
+    if dfa.counted:  # a path alone proves nothing: its count must fit
+        return not settle(trim(dfa, dead), limits.max_dfa_states).is_empty()
     seen = {dfa.start}
     stack = [dfa.start]
     while stack:

@@ -1,0 +1,422 @@
+"""``Grammar`` x ``Vocabulary``: the token-level automaton."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain import kernels as k
+from constrain.distance import Distances
+from constrain.lexeme import LexemeShape, Wide, bounded, group_exits, is_plain, is_unbounded, lexeme_of, pack_bits, tokens_at
+from constrain.pool import DEAD, END, FINISHED, StatePool
+from constrain.spelling import Spelling
+from constrain.trie import Trie
+from constrain.vocabulary import Vocabulary
+from grammars.errors import GrammarError
+from grammars.grammar import Grammar
+from grammars.limits import Limits
+
+Row: TypeAlias = npt.NDArray[np.int32]
+
+_FUEL: Final = 3_000
+"""Trie nodes a direct walk may visit before a state is treated as wide (about 20 microseconds)."""
+_NO_FUEL_LIMIT: Final = 1 << 62
+_UNLIMITED: Final = 1 << 40
+
+
+class TokenAutomaton:
+    """What a grammar allows, token by token, as an automaton whose states are integers.
+
+    A state never changes; text leads from one state to another.  Going back is keeping the old
+    integer; a beam or a draft tree is several integers.  States are made when they are first
+    reached and everything about them is cached (``Limits`` bounds the caches, :meth:`trim` releases
+    states).  All methods may be called from several threads.
+
+    A mask is exact: bit t is set if and only if what was emitted plus token t can be completed, by
+    tokens of this vocabulary, to a text of the language.
+
+    Args:
+        grammar: the language.
+        vocabulary: the tokens.
+        limits: bounds on memory and search; the grammar's own by default.
+
+    Raises:
+        GrammarError: if the language is empty, or none of its texts can be spelled in tokens.
+    """
+
+    DEAD: Final = DEAD
+    FINISHED: Final = FINISHED
+
+    def __init__(self, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None) -> None:
+        self.grammar = grammar
+        self.vocabulary = vocabulary
+        self.limits = limits or grammar.limits
+        self.start: Final = self._prepare()
+
+    def _prepare(self) -> int:
+        grammar, vocabulary = self.grammar, self.vocabulary
+        if grammar.is_empty:
+            raise GrammarError(f"no text satisfies this grammar. {grammar.explain(b'')}")
+        spelling = Spelling(grammar, vocabulary)
+        self._all_live = spelling.trivial
+        if spelling.program.is_empty:
+            raise GrammarError(spelling.complaint())
+        self._lock = threading.RLock()
+        self._texts = [vocabulary.token_bytes(t) or b"" for t in range(vocabulary.size)]
+        program = spelling.program
+        self._pool = StatePool(program, vocabulary.trie, self._texts, self.limits)
+        self._words = (vocabulary.size + 31) // 32
+        self._eos = pack_bits(np.array(vocabulary.eos_token_ids, np.int64), vocabulary.size)
+        self._eos_ids = frozenset(vocabulary.eos_token_ids)
+        self._masks: OrderedDict[int, Row] = OrderedDict()
+        self._wide: dict[tuple[int, int], Wide] = {}
+        self._shapes: dict[int, LexemeShape | None] = {}
+        self._forced: dict[int, bytes] = {}
+        self._no_row = np.zeros(self._words, np.int32)
+        start = self._pool.intern([(program.start, 0, END)])
+        if not self._is_live(start):
+            raise GrammarError(spelling.complaint())
+        return start
+
+    def __repr__(self) -> str:
+        return f"TokenAutomaton({self.grammar!r}, {self.vocabulary!r}, states={self.state_count:,})"
+
+    # -- moving --------------------------------------------------------------------------------
+
+    def advance(self, state: int, token_id: int) -> int:
+        """The state after a token; ``DEAD`` if it is not allowed.
+
+        An EOS id leads from an accepting state to ``FINISHED``, which stays there.
+        """
+        if token_id in self._eos_ids:
+            return FINISHED if self.is_accepting(state) else DEAD
+        if not 0 <= token_id < self.vocabulary.size:
+            return DEAD
+        with self._lock:
+            out = self._pool.call(k.advance_token, state, token_id)
+            return out if self._is_live(out) else DEAD
+
+    def advance_bytes(self, state: int, data: bytes) -> int:
+        """The state after some bytes; ``DEAD`` if no text of the language goes on so.
+
+        The end of the bytes is taken for a token boundary.
+        """
+        text = np.frombuffer(data, np.uint8)
+        if not len(text):
+            return state
+        with self._lock:
+            out = self._pool.call(k.advance, state, text.ctypes.data, len(text))
+            return out if self._is_live(out) else DEAD
+
+    def is_accepting(self, state: int) -> bool:
+        """Whether the text may end here (so that EOS is allowed)."""
+        return state == FINISHED or self._pool.accepting(state)
+
+    # -- masks ---------------------------------------------------------------------------------
+
+    def fill_mask(self, state: int, row: Any, tokens_left: int | None = None) -> None:
+        """Writes the mask of a state.
+
+        Args:
+            state: any state.
+            row: int32 or uint32 [ceil(V/32)], a numpy array or CPU tensor, contiguous; bit t%32 of
+                word t//32 says whether token t is allowed, EOS included.
+            tokens_left: with it, only tokens after which the text, EOS included, can be completed
+                in ``tokens_left - 1`` more; the row is zero if nothing fits.
+        """
+        _as_row(row, self._words)[:] = self._mask(state, tokens_left)
+
+    def fill_masks(
+        self, states: Sequence[int], rows: Any, tokens_left: Sequence[int | None] | int | None = None
+    ) -> None:
+        """``fill_mask`` for a batch; ``rows``: [batch, ceil(V/32)]."""
+        fill_masks([(self, state) for state in states], rows, tokens_left)
+
+    def mask(self, state: int, tokens_left: int | None = None) -> Row:
+        """The mask as a read-only array, int32[ceil(V/32)] (see :meth:`fill_mask`)."""
+        return self._mask(state, tokens_left)
+
+    def allowed_tokens(self, state: int, tokens_left: int | None = None) -> npt.NDArray[np.int64]:
+        """Ids of the allowed tokens, ascending, EOS included."""
+        flags = np.unpackbits(self._mask(state, tokens_left).view(np.uint8), bitorder="little")
+        return np.flatnonzero(flags)
+
+    def _mask(self, state: int, tokens_left: int | None) -> Row:
+        if tokens_left is not None and tokens_left < _UNLIMITED:
+            with self._lock:
+                return self._distances.mask(state, tokens_left)
+        known = self._masks.get(state)
+        if known is not None:
+            return known
+        with self._lock:
+            row = self._make_mask(state)
+            row.setflags(write=False)
+            self._masks[state] = row
+            if len(self._masks) > self.limits.max_cached_masks:
+                self._masks.popitem(last=False)
+            return row
+
+    def _make_mask(self, state: int) -> Row:
+        if state == DEAD:
+            return self._no_row
+        if state == FINISHED:
+            return self._eos
+        row = self._token_mask(state)
+        if not self._all_live:
+            row = self._live_tokens(state, row)
+        if self._pool.accepting(state):
+            row |= self._eos
+        return row
+
+    def _token_mask(self, state: int) -> Row:
+        """Tokens whose bytes the state allows (EOS and spelling aside)."""
+        row = np.zeros(self._words, np.int32)
+        items = self._pool.items(state)
+        wide = [self._wide.get((q, n)) for q, n, _ in items]
+        if not any(wide):
+            if self._walk(state, row):
+                return row
+            wide = [self._find_wide(q, n) for q, n, _ in items]
+        for (q, n, frame), answer in zip(items, wide, strict=True):
+            if answer is None:
+                answer = self._find_wide(q, n)
+            row |= answer.mask
+            if frame != END:
+                self._pool.call(
+                    k.fill_after, frame, answer.groups.ctypes.data, row.ctypes.data, _NO_FUEL_LIMIT
+                )
+        return row
+
+    def _is_live(self, state: int) -> bool:
+        return self._all_live or state in (DEAD, FINISHED) or self._distances.reaches_end(state)
+
+    def _live_tokens(self, state: int, row: Row) -> Row:
+        flags = np.unpackbits(row.view(np.uint8), bitorder="little")
+        tokens = np.flatnonzero(flags)
+        good = [t for t in tokens if self.advance(state, int(t)) != DEAD]
+        return pack_bits(np.array(good, np.int64), self.vocabulary.size)
+
+    def _walk(self, state: int, row: Row, fuel: int = _FUEL) -> bool:
+        out = self._pool.call(k.fill_walk, state, 0, row.ctypes.data, fuel)
+        return out != k.OUT_OF_FUEL
+
+    def _find_wide(self, q: int, n: int) -> Wide:
+        known = self._wide.get((q, n))
+        if known is None:
+            known = self._wide[q, n] = self._make_wide(q, n)
+        return known
+
+    def _make_wide(self, q: int, n: int) -> Wide:
+        program = self._pool.program
+        shape = self.shape(q)
+        if shape is None:
+            return self._collect(q, n)
+        lexeme = lexeme_of(self.vocabulary, shape)
+        if is_unbounded(program, shape, lexeme, n):
+            return lexeme.free
+        return bounded(program, shape, lexeme, n)
+
+    def shape(self, q: int) -> LexemeShape | None:
+        """The automaton of a program state's rule from there on, if it calls no other rule."""
+        if q not in self._shapes:
+            program = self._pool.program
+            self._shapes[q] = LexemeShape(program, q) if is_plain(program, q) else None
+        return self._shapes[q]
+
+    def _collect(self, q: int, n: int) -> Wide:
+        """The general way: walk with an empty frame, note where the rule can end."""
+        state = self._pool.intern([(q, n, END)])
+        ends, _, exits = self.walk_from(state, 0)
+        tokens, _ = tokens_at(self.vocabulary.trie, ends)
+        return Wide(pack_bits(tokens, self.vocabulary.size), group_exits(self.vocabulary.trie, exits))
+
+    def walk_from(self, state: int, node: int) -> tuple[Row, Row, Row]:
+        """Where tokens lead that begin at a trie node: (end nodes, states there, exit nodes).
+
+        Exit nodes are those at which the text may end; the given node counts if it may end at once.
+        """
+        trie = self.vocabulary.trie
+        size = int(trie.skip[node]) - node + 1
+        ends, exits = self._scratch(size)
+        self._pool.call(
+            k.collect_walk, state, node, ends.ctypes.data, exits.ctypes.data, _NO_FUEL_LIMIT
+        )
+        pairs = ends[1 : 1 + 2 * int(ends[0])].reshape(-1, 2)
+        return pairs[:, 0].copy(), pairs[:, 1].copy(), exits[1 : 1 + int(exits[0])].copy()
+
+    def _scratch(self, size: int) -> tuple[Row, Row]:
+        have = getattr(self, "_scratch_rows", None)
+        if have is None or len(have[1]) < size + 1:
+            have = (np.empty(2 * size + 1, np.int32), np.empty(size + 1, np.int32))
+            self._scratch_rows = have
+        return have
+
+    # -- completion ----------------------------------------------------------------------------
+
+    @cached_property
+    def _distances(self) -> Distances:
+        return Distances(self)
+
+    def min_tokens_to_accept(self, state: int) -> int:
+        """Fewest tokens to an accepting state, EOS not counted.
+
+        Raises:
+            ValueError: for ``DEAD``, from which there is none.
+        """
+        if state == DEAD:
+            raise ValueError("no text can be completed from the DEAD state")
+        if state == FINISHED:
+            return 0
+        with self._lock:
+            return self._distances.fewest(state)
+
+    def forced_bytes(self, state: int) -> bytes:
+        """The bytes that every completion begins with (empty if there is a choice, or EOS)."""
+        with self._lock:
+            known = self._forced.get(state)
+            if known is None:
+                known = self._forced[state] = self._find_forced(state)
+            return known
+
+    def _find_forced(self, state: int) -> bytes:
+        out = bytearray()
+        while state not in (DEAD, FINISHED) and not self._pool.accepting(state):
+            byte, state = self._pool.only_byte(state)
+            if state == DEAD:
+                break
+            out.append(byte)
+        return bytes(out)
+
+    def forced_tokens(self, state: int) -> list[int]:
+        """Tokens that spell the forced bytes, as far as the spelling is settled.
+
+        Longest token first; it stops before a token in whose place a longer one could reach beyond
+        the forced bytes, since the model may prefer that one.  They are proposals for a model to
+        verify: other spellings of the same bytes may be allowed too.
+        """
+        data = self.forced_bytes(state)
+        with self._lock:
+            return self._spell(state, data)
+
+    def _spell(self, state: int, data: bytes) -> list[int]:
+        trie = self.vocabulary.trie
+        out: list[int] = []
+        at = 0
+        while at < len(data):
+            node, best, length = 0, -1, 0
+            for depth, byte in enumerate(data[at:], 1):
+                node = _child(trie, node, byte)
+                if node < 0:
+                    break
+                if trie.token_start[node] < trie.token_start[node + 1]:
+                    best, length = int(trie.tokens[trie.token_start[node]]), depth
+            else:
+                after = self._pool_advance(state, data[at:])
+                row = np.zeros(self._words, np.int32)
+                if after != DEAD:
+                    self._pool.call(k.fill_walk, after, node, row.ctypes.data, _NO_FUEL_LIMIT)
+                if row.any():
+                    break
+            if best < 0:
+                break
+            state = self.advance(state, best)
+            if state == DEAD:
+                break
+            out.append(best)
+            at += length
+        return out
+
+    def _pool_advance(self, state: int, data: bytes) -> int:
+        text = np.frombuffer(data, np.uint8)
+        return self._pool.call(k.advance, state, text.ctypes.data, len(text))
+
+    # -- memory --------------------------------------------------------------------------------
+
+    @property
+    def state_count(self) -> int:
+        """States held now."""
+        return self._pool.state_count
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of states and cached masks, in bytes (the vocabulary's share not counted)."""
+        return self._pool.nbytes + sum(m.nbytes for m in self._masks.values())
+
+    def trim(self, keep: Iterable[int]) -> None:
+        """Forgets all states but those in ``keep`` (and the start); kept integers stay valid."""
+        with self._lock:
+            self._masks.clear()
+            self._forced.clear()
+            self.__dict__.pop("_distances", None)
+            self._pool.trim({self.start, *keep})
+
+
+def _child(trie: Trie, node: int, byte: int) -> int:
+    """The child of a trie node on a byte, or -1."""
+    i, end = node + 1, int(trie.skip[node])
+    while i < end:
+        if trie.byte[i] == byte:
+            return i
+        i = int(trie.skip[i])
+    return -1
+
+
+def fill_masks(
+    pairs: Sequence[tuple[TokenAutomaton, int]],
+    rows: Any,
+    tokens_left: Sequence[int | None] | int | None = None,
+) -> None:
+    """Masks of several states, of one automaton or of several.
+
+    Different automata work in parallel (the kernels hold no GIL); states of one automaton share its
+    caches and go one after another.
+
+    Args:
+        pairs: (automaton, state) per row; all automata over vocabularies of one size.
+        rows: int32 or uint32 [batch, ceil(V/32)], a numpy array or CPU tensor.
+        tokens_left: see :meth:`TokenAutomaton.fill_mask`; one for all rows or one each.
+    """
+    table = rows.numpy() if hasattr(rows, "numpy") else np.asarray(rows)
+    if len(table) < len(pairs):
+        raise ValueError(f"{len(pairs)} states need as many rows, but there are {len(table)}")
+    lefts = list(tokens_left) if isinstance(tokens_left, Sequence) else [tokens_left] * len(pairs)
+    groups: dict[int, list[int]] = {}
+    for i, (automaton, _) in enumerate(pairs):
+        groups.setdefault(id(automaton), []).append(i)
+
+    def fill(members: list[int]) -> None:
+        for i in members:
+            automaton, state = pairs[i]
+            automaton.fill_mask(state, table[i], lefts[i])
+
+    if len(groups) == 1:
+        fill(list(range(len(pairs))))
+        return
+    for _ in _workers().map(fill, groups.values()):
+        pass
+
+
+_executor: ThreadPoolExecutor | None = None
+
+
+def _workers() -> ThreadPoolExecutor:
+    global _executor
+    if _executor is None:
+        _executor = ThreadPoolExecutor(thread_name_prefix="gramma-masks")
+    return _executor
+
+
+def _as_row(row: Any, words: int) -> Row:
+    array = row.numpy() if hasattr(row, "numpy") else row
+    if not isinstance(array, np.ndarray) or array.dtype not in (np.int32, np.uint32):
+        raise TypeError("a mask row is an int32 or uint32 numpy array or CPU tensor")
+    if array.shape != (words,):
+        raise ValueError(f"a mask row of this vocabulary has shape ({words},), not {array.shape}")
+    return array.view(np.int32)

@@ -1,0 +1,370 @@
+"""The fewest tokens to a complete text, exactly.
+
+Tokens do not respect the grammar's rules: ``"},`` may close a string, an object and begin what
+follows.  So the cost of finishing a rule depends on where, inside a token, the rule begins and ends.
+Positions inside tokens are nodes of the trie; nodes with equal subtrees cost the same, so there are
+few kinds of them (:attr:`Trie.suffix_class`).  For a program state q (with count n) and a kind x
+
+    G(q, n, x) : kind y -> fewest tokens completed from q, x to the end of the rule, ending inside y
+
+satisfies: 0 for every y at which the walk from (q, x) leaves the rule within the token; and where a
+token ends inside, 1 + the cost from the state reached.  States of called rules on the way are costed
+by chaining G along their frames.  That is the shortest-derivation problem on a superior grammar
+(Knuth 1977); its least solution is found by relaxation over the variables that are asked for, and
+shared by all states of the automaton, for every rule, stack and request.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain.lexeme import Int32, Lexeme, LexemeShape, lexeme_of, pack_bits, tokens_at
+from constrain.pool import DEAD, END, FINISHED
+from grammars.errors import LimitExceeded
+from grammars.program import Program
+
+if TYPE_CHECKING:
+    from constrain.automaton import TokenAutomaton
+
+Kind: TypeAlias = int
+"""A suffix class of the trie: a position inside tokens, up to equal continuations."""
+Variable: TypeAlias = tuple[int, int, Kind]
+Costs: TypeAlias = dict[Kind, int]
+
+NEVER: Final = 1 << 30
+"""No number of tokens completes the text."""
+_SMALL: Final = 3_000
+"""Trie nodes a walk may visit before the state is treated as wide."""
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What one token does from a variable's position: exits within it, states at its end."""
+
+    exits: Costs
+    ends: tuple[int, ...]
+    closes: bool  # the position itself ends a token: the rest may start at a boundary
+
+
+@dataclass(eq=False)
+class _Part:
+    """Some tokens of a state: token ids and each one's group; costs per group.
+
+    A group that is not allowed at all costs ``NEVER``.
+    """
+
+    tokens: npt.NDArray[np.integer[Any]]
+    group: npt.NDArray[np.integer[Any]]
+    cost: npt.NDArray[np.int64]
+
+    @cached_property
+    def worst(self) -> int:
+        """The largest cost of an allowed token."""
+        return int(self.cost[self.cost < NEVER].max(initial=0))
+
+
+class Distances:
+    """Fewest tokens to acceptance for the states of one automaton, and masks under a budget.
+
+    The automaton's lock is held by the caller.
+    """
+
+    def __init__(self, automaton: TokenAutomaton) -> None:
+        self._a = automaton
+        self._pool = automaton._pool
+        self._trie = automaton.vocabulary.trie
+        self._root: Kind = int(self._trie.suffix_class[0])
+        nodes = np.zeros(self._trie.class_count, np.int32)
+        nodes[self._trie.suffix_class[::-1]] = np.arange(self._trie.node_count - 1, -1, -1)
+        self._node = nodes
+        self._values: dict[Variable, Costs] = {}
+        self._bases: dict[Variable, _Base] = {}
+        self._readers: dict[Variable, set[Variable]] = {}
+        self._queue: deque[Variable] = deque()
+        self._queued: set[Variable] = set()
+        self._finish: dict[tuple[int, Kind], int] = {}
+        self._fewest: dict[int, int] = {}
+        self._profiles: dict[int, list[_Part]] = {}
+        self._universe: dict[int, set[Kind]] = {}
+
+    # -- queries -------------------------------------------------------------------------------
+
+    def fewest(self, state: int) -> int:
+        """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way)."""
+        known = self._fewest.get(state)
+        if known is None:
+            known = self._fewest[state] = self._from(state, self._root)
+        return known
+
+    def reaches_end(self, state: int) -> bool:
+        """Whether tokens can complete a text from here."""
+        return self.fewest(state) < NEVER
+
+    def mask(self, state: int, tokens_left: int) -> Int32:
+        """Tokens after which text and EOS fit into ``tokens_left - 1`` more; EOS if it fits."""
+        a = self._a
+        if state in (DEAD, FINISHED):
+            return a._mask(state, None) if tokens_left > 0 else a._no_row
+        if tokens_left <= 0:
+            return a._no_row
+        profile = self._profile(state)
+        allowed = tokens_left - 2  # this token and EOS taken off
+        if all(part.worst <= allowed for part in profile):
+            return a._mask(state, None)
+        chosen = [part.tokens[(part.cost <= allowed)[part.group]] for part in profile]
+        row = pack_bits(np.concatenate([np.zeros(0, np.int64), *chosen]), a.vocabulary.size)
+        return row | a._eos if a.is_accepting(state) else row
+
+    # -- costs behind a state ------------------------------------------------------------------
+
+    def _from(self, state: int, kind: Kind) -> int:
+        """Fewest tokens to the end of the text from a state, beginning inside a token.
+
+        Frames are finished before the states above them, with a stack of our own: texts nest
+        deeper than Python's recursion does.
+        """
+        stack = [(state, kind)]
+        while stack:
+            at, x = stack[-1]
+            if (at, x) in self._finish:
+                stack.pop()
+                continue
+            best = NEVER
+            waiting: list[tuple[int, Kind]] = []
+            for q, n, frame in self._pool.items(at):
+                if q == 0:
+                    best = min(best, 0 if x == self._root else NEVER)
+                    continue
+                for y, cost in self._solve((q, n, x)).items():
+                    if frame == END:
+                        rest = 0 if y == self._root else NEVER
+                    else:
+                        known = self._finish.get((frame, y))
+                        if known is None:
+                            waiting.append((frame, y))
+                            continue
+                        rest = known
+                    best = min(best, cost + rest)
+            if waiting:
+                stack.extend(waiting)
+                continue
+            self._finish[at, x] = min(best, NEVER)
+            stack.pop()
+        return self._finish[state, kind]
+
+    # -- relaxation ----------------------------------------------------------------------------
+
+    def _solve(self, variable: Variable) -> Costs:
+        """The least solution for a variable and everything it depends on."""
+        if variable not in self._values:
+            self._add(variable)
+            while self._queue:
+                v = self._queue.popleft()
+                self._queued.discard(v)
+                self._relax(v)
+        return self._values[variable]
+
+    def _add(self, variable: Variable) -> None:
+        limit = self._a.limits.max_search_states
+        if len(self._values) >= limit:
+            raise LimitExceeded("max_search_states", limit, "finding the shortest completion")
+        self._values[variable] = {}
+        self._readers[variable] = set()
+        self._enqueue(variable)
+
+    def _enqueue(self, variable: Variable) -> None:
+        if variable not in self._queued:
+            self._queued.add(variable)
+            self._queue.append(variable)
+
+    def _read(self, variable: Variable, reader: Variable) -> Costs:
+        if variable not in self._values:
+            self._add(variable)
+        self._readers[variable].add(reader)
+        return self._values[variable]
+
+    def _relax(self, v: Variable) -> None:
+        base = self._bases.get(v)
+        if base is None:
+            base = self._bases[v] = self._base(v)
+        new = dict(base.exits)
+        for end in base.ends:
+            _lower(new, self._chain(end, self._root, v), 1)
+        if base.closes:
+            _lower(new, self._read((v[0], v[1], self._root), v).items(), 1)
+        if new != self._values[v]:
+            self._values[v] = new
+            for reader in self._readers[v]:
+                self._enqueue(reader)
+
+    def _chain(self, state: int, kind: Kind, reader: Variable) -> Iterator[tuple[Kind, int]]:
+        """Exits of a state made in a walk: its frames lead down to END, where the rule began."""
+        for q, n, frame in self._pool.items(state):
+            if q == 0:
+                yield kind, 0
+                continue
+            for y, cost in self._read((q, n, kind), reader).items():
+                if frame == END:
+                    yield y, cost
+                else:
+                    for z, more in self._chain(frame, y, reader):
+                        yield z, cost + more
+
+    # -- one token -----------------------------------------------------------------------------
+
+    def _base(self, v: Variable) -> _Base:
+        q, n, kind = v
+        node = int(self._node[kind])
+        closes = kind != self._root and self._ends_token(node)
+        if node == 0:
+            wide = self._plain(q, n)
+            if wide is not None:
+                return wide
+        elif self._trie.skip[node] == node + 1 and not self._pool.program.accept_from[q] <= n:
+            return _Base({}, (), closes)  # a leaf: nothing but the token's end
+        state = self._pool.intern([(q, n, END)])
+        _, states, exits = self._a.walk_from(state, node)
+        return _Base(self._exit_costs(exits), tuple(np.unique(states).tolist()), closes)
+
+    def _ends_token(self, node: int) -> bool:
+        return bool(self._trie.token_start[node] < self._trie.token_start[node + 1])
+
+    def _exit_costs(self, nodes: Iterable[int] | Int32) -> Costs:
+        """Exits by kind.  A leaf's token can only end there: it is a boundary, one token later."""
+        array = np.asarray(nodes, np.int64)
+        leaf = self._trie.skip[array] == array + 1
+        costs = dict.fromkeys(np.unique(self._trie.suffix_class[array[~leaf]]).tolist(), 0)
+        if leaf.any():
+            costs.setdefault(self._root, 1)
+        return costs
+
+    def _plain(self, q: int, n: int) -> _Base | None:
+        """The same from the vocabulary's stored walk, for wide states of call-free rules."""
+        shape = self._a.shape(q)
+        if shape is None:
+            return None
+        lexeme = lexeme_of(self._a.vocabulary, shape)
+        program = self._pool.program
+        states = np.array(shape.states)
+        pairs = lexeme.end_groups
+        left = _counted(program.count_cap, states[pairs[:, 0]], n + pairs[:, 1])
+        fits = _fits(program, states[pairs[:, 0]], left)
+        triples = lexeme.exit_groups
+        out = _counted(program.count_cap, states[triples[:, 1]], n + triples[:, 2])
+        accept = program.accept_from[states[triples[:, 1]]]
+        exits = triples[(out >= accept) & _fits(program, states[triples[:, 1]], out)]
+        costs = dict.fromkeys(np.unique(exits[exits[:, 3] == 0, 0]).tolist(), 0)
+        if (exits[:, 3] == 1).any():
+            costs.setdefault(self._root, 1)
+        ends = {
+            self._pool.intern([(int(states[s]), int(m), END)])
+            for s, m in zip(pairs[fits, 0].tolist(), left[fits].tolist(), strict=True)
+        }
+        if costs.keys() >= self._ways_out(q, shape) and costs.get(self._root, 1) <= 1:
+            ends = set()  # every way out is open already: staying inside cannot be better
+        return _Base(costs, tuple(sorted(ends)), False)
+
+    def _ways_out(self, q: int, shape: LexemeShape) -> set[Kind]:
+        """Every kind in which a call-free rule can be left at all, bounds on counts aside."""
+        known = self._universe.get(q)
+        if known is None:
+            known = set()
+            for state in shape.states:
+                other = self._a.shape(state)
+                assert other is not None, "states of one rule are all plain or none is"
+                exits = lexeme_of(self._a.vocabulary, other).exit_groups
+                known.update(exits[exits[:, 3] == 0, 0].tolist())
+                if (exits[:, 3] == 1).any():
+                    known.add(self._root)
+            self._universe[q] = known
+        return known
+
+    # -- budgets -------------------------------------------------------------------------------
+
+    def _profile(self, state: int) -> list[_Part]:
+        known = self._profiles.get(state)
+        if known is None:
+            if len(self._profiles) >= self._a.limits.max_cached_masks:
+                self._profiles.pop(next(iter(self._profiles)))
+            known = self._profiles[state] = self._make_profile(state)
+        return known
+
+    def _make_profile(self, state: int) -> list[_Part]:
+        """Each allowed token's cost afterwards; a token may appear in several parts."""
+        parts: list[_Part] = []
+        row = np.zeros(self._a._words, np.int32)
+        if self._a._walk(state, row, _SMALL):
+            return [self._walked(state, 0)]
+        for q, n, frame in self._pool.items(state):
+            shape = self._a.shape(q)
+            if shape is None:
+                parts.append(self._walked(self._pool.intern([(q, n, frame)]), 0))
+                continue
+            lexeme = lexeme_of(self._a.vocabulary, shape)
+            parts.append(self._inside(shape, lexeme, n, frame))
+            if frame != END:
+                groups = self._a._find_wide(q, n).groups
+                parts.extend(self._outside(groups, frame))
+        return parts
+
+    def _walked(self, state: int, node: int) -> _Part:
+        ends, states, _ = self._a.walk_from(state, node)
+        tokens, owner = tokens_at(self._trie, ends)
+        distinct, inverse = np.unique(states, return_inverse=True)
+        cost = np.array([self.fewest(int(s)) for s in distinct], np.int64)
+        return _Part(tokens, inverse[owner], cost)
+
+    def _inside(self, shape: LexemeShape, lexeme: Lexeme, n: int, frame: int) -> _Part:
+        program = self._pool.program
+        states = np.array(shape.states)
+        pairs = lexeme.end_groups
+        left = _counted(program.count_cap, states[pairs[:, 0]], n + pairs[:, 1])
+        fits = _fits(program, states[pairs[:, 0]], left)
+        cost = np.full(len(pairs), NEVER, np.int64)
+        for i in np.flatnonzero(fits):
+            after = self._pool.intern([(int(states[pairs[i, 0]]), int(left[i]), frame)])
+            cost[i] = self.fewest(after)
+        return _Part(lexeme.tokens, lexeme.token_group, cost)
+
+    def _outside(self, groups: Int32, frame: int) -> Iterator[_Part]:
+        cursor = 1
+        for _ in range(int(groups[0])):
+            count = int(groups[cursor])
+            members = groups[cursor + 1 : cursor + 1 + count]
+            cursor += 1 + count
+            ends, states, _ = self._a.walk_from(frame, int(members[0]))
+            if not len(ends):
+                continue
+            distinct, inverse = np.unique(states, return_inverse=True)
+            cost = np.array([self.fewest(int(s)) for s in distinct], np.int64)
+            nodes = (ends - members[0])[None, :] + members[:, None]
+            tokens, owner = tokens_at(self._trie, nodes.ravel().astype(np.int32))
+            yield _Part(tokens, np.tile(inverse, count)[owner], cost)
+
+
+def _lower(costs: Costs, others: Iterable[tuple[Kind, int]], more: int) -> None:
+    for kind, cost in others:
+        if cost + more < costs.get(kind, NEVER):
+            costs[kind] = cost + more
+
+
+def _counted(
+    cap: Int32, states: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[np.integer[Any]]:
+    return np.minimum(counts, cap[states])
+
+
+def _fits(
+    program: Program, states: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[np.bool_]:
+    fits: npt.NDArray[np.bool_] = (counts <= program.count_limit[states]) & (
+        counts >= program.count_floor[states]
+    )
+    return fits

@@ -1,0 +1,231 @@
+"""Wide states: what a lexeme's automaton does with the whole vocabulary, computed once.
+
+Inside a string, a number or free text, most of the vocabulary stays inside.  Which tokens do depends
+on the lexeme's own finite automaton alone, not on what surrounds it, so one walk over the trie
+serves every place in every grammar where the same residual automaton occurs; it is kept with the
+vocabulary under the automaton's content.  What depends on the surroundings are tokens that leave
+the lexeme: the walk records the trie nodes where that can happen, grouped by equal subtrees, and
+only one subtree of each group is ever walked again.
+
+Counted lexemes (``maxLength``) record how much each token counts: then any count's mask follows by
+comparing numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Lock
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain import kernels as k
+from constrain.trie import Trie
+from constrain.vocabulary import Vocabulary
+from grammars.program import UNBOUNDED, Program
+
+Int32 = npt.NDArray[np.int32]
+
+
+def pack_bits(tokens: npt.NDArray[np.integer], size: int) -> Int32:
+    """A mask row, int32[ceil(size/32)], with the bits of the given tokens set."""
+    flags = np.zeros((size + 31) // 32 * 32, np.bool_)
+    flags[tokens] = True
+    return np.packbits(flags, bitorder="little").view(np.int32)
+
+
+def tokens_at(trie: Trie, nodes: Int32) -> tuple[Int32, npt.NDArray[np.int64]]:
+    """All tokens that end at the nodes, and for each the position of its node in ``nodes``."""
+    begin = trie.token_start[nodes]
+    count = trie.token_start[nodes + 1] - begin
+    owner = np.repeat(np.arange(len(nodes)), count)
+    ends = np.cumsum(count)
+    within = np.arange(len(owner)) - np.repeat(ends - count, count)
+    return trie.tokens[np.repeat(begin, count) + within], owner
+
+
+def group_exits(trie: Trie, nodes: Int32) -> Int32:
+    """Exit nodes as ``kernels.fill_after`` reads them: groups with equal, non-empty subtrees."""
+    nodes = nodes[trie.skip[nodes] > nodes + 1]
+    if not len(nodes):
+        return np.zeros(1, np.int32)
+    classes = trie.suffix_class[nodes]
+    order = np.argsort(classes, kind="stable")
+    nodes, classes = nodes[order], classes[order]
+    cuts = np.flatnonzero(np.diff(classes)) + 1
+    parts: list[npt.NDArray[np.int32]] = []
+    for group in np.split(nodes, cuts):
+        parts += (np.array([len(group)], np.int32), group)
+    return np.concatenate([np.array([len(cuts) + 1], np.int32), *parts]).astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Wide:
+    """What a state of a rule allows, without and with regard to what follows the rule.
+
+    Attributes:
+        mask: int32[W], tokens that stay inside the rule (or end with it).
+        groups: exit nodes in groups, see :func:`group_exits`.
+    """
+
+    mask: Int32
+    groups: Int32
+
+
+@dataclass(frozen=True, eq=False)
+class Lexeme:
+    """A walk of one automaton state over the whole trie.
+
+    Attributes:
+        tokens, token_state, token_count: per token that stays inside: its id, the (local) state
+            it leads to and how much it counts.
+        exit_nodes, exit_state, exit_count: the same per trie node at which the lexeme may end.
+    """
+
+    trie: Trie
+    size: int
+    tokens: Int32
+    token_state: Int32
+    token_count: Int32
+    exit_nodes: Int32
+    exit_state: Int32
+    exit_count: Int32
+
+    @cached_property
+    def free(self) -> Wide:
+        """The answer where no count is near its bounds."""
+        return Wide(pack_bits(self.tokens, self.size), group_exits(self.trie, self.exit_nodes))
+
+    @cached_property
+    def _grouped(self) -> tuple[Int32, Int32]:
+        pairs = np.stack([self.token_state, self.token_count], axis=1)
+        distinct, inverse = np.unique(pairs, axis=0, return_inverse=True)
+        return distinct, inverse.reshape(-1).astype(np.int32)
+
+    @property
+    def end_groups(self) -> Int32:
+        """int32[groups, 2]: the distinct (state, count) that tokens lead to."""
+        return self._grouped[0]
+
+    @property
+    def token_group(self) -> Int32:
+        """int32[tokens], row of :attr:`end_groups` for each token."""
+        return self._grouped[1]
+
+    @cached_property
+    def exit_groups(self) -> Int32:
+        """int32[groups, 4]: the distinct (suffix class, state, count, is a leaf) of exits."""
+        nodes = self.exit_nodes
+        leaf = self.trie.skip[nodes] == nodes + 1
+        rows = np.stack(
+            [self.trie.suffix_class[nodes], self.exit_state, self.exit_count, leaf.astype(np.int32)],
+            axis=1,
+        )
+        return np.unique(rows, axis=0)
+
+    @cached_property
+    def longest(self) -> int:
+        """The most that one token counts."""
+        counts = [int(c.max()) for c in (self.token_count, self.exit_count) if len(c)]
+        return max(counts, default=0)
+
+
+class LexemeShape:
+    """The automaton reachable from one state of a call-free rule, in canonical numbering.
+
+    Attributes:
+        states: program states in order of discovery; position = local number.
+        key: content that two equal automata share (counts' bounds are not part of it).
+    """
+
+    def __init__(self, program: Program, state: int) -> None:
+        self.states = [state]
+        number = {state: 0}
+        accepts: list[bool] = []
+        byte_class = program.byte_class
+        self.table = np.full((0, 256), -1, np.int32)
+        tables: list[Int32] = []
+        for q in self.states:  # grows while we iterate
+            accepts.append(int(program.accept_from[q]) != UNBOUNDED)
+            by_class = np.full(program.classes, -1, np.int32)
+            for e in range(int(program.edge_offset[q]), int(program.edge_offset[q + 1])):
+                target = int(program.edge_target[e])
+                t = target >> 1
+                if t not in number:
+                    number[t] = len(self.states)
+                    self.states.append(t)
+                by_class[program.edge_class[e]] = number[t] << 1 | (target & 1)
+            tables.append(by_class[byte_class])
+        self.table = np.stack(tables)
+        self.accepts = np.array(accepts, np.uint8)
+        self.key = (self.table.tobytes(), self.accepts.tobytes())
+
+    def walk(self, trie: Trie, size: int) -> Lexeme:
+        """Runs the automaton over the trie."""
+        n = trie.node_count
+        ends = np.zeros((3, n), np.int32)
+        exits = np.zeros((3, n), np.int32)
+        counts = np.zeros(2, np.int64)
+        path = np.zeros(2 * (trie.max_depth + 2), np.int32)
+        k.lexeme_walk(
+            self.table, self.accepts, trie.byte, trie.depth, trie.skip, trie.token_start,
+            ends, exits, counts, path,
+        )  # fmt: skip
+        e, x = int(counts[0]), int(counts[1])
+        tokens, owner = tokens_at(trie, ends[0, :e])
+        return Lexeme(
+            trie, size, tokens, ends[1, :e][owner], ends[2, :e][owner],
+            exits[0, :x].copy(), exits[1, :x].copy(), exits[2, :x].copy(),
+        )  # fmt: skip
+
+
+_stored: WeakKeyDictionary[Vocabulary, dict[tuple[bytes, bytes], Lexeme]] = WeakKeyDictionary()
+_stored_lock = Lock()
+
+
+def lexeme_of(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme:
+    """The walk of an automaton over a vocabulary, made once for all grammars."""
+    with _stored_lock:
+        known = _stored.setdefault(vocabulary, {})
+    lexeme = known.get(shape.key)
+    if lexeme is None:
+        lexeme = known[shape.key] = shape.walk(vocabulary.trie, vocabulary.size)
+    return lexeme
+
+
+def is_plain(program: Program, state: int) -> bool:
+    """Whether the rule of a state is a deterministic automaton without calls."""
+    rule = program.rule_of[state]
+    members = np.flatnonzero(program.rule_of == rule)
+    calls = program.call_offset[members + 1] - program.call_offset[members]
+    return not calls.any() and bool((program.table[members] >= -1).all())
+
+
+def bounded(program: Program, shape: LexemeShape, lexeme: Lexeme, n: int) -> Wide:
+    """The answer for a count of n, where some tokens or exits would break a bound."""
+    states = np.array(shape.states)
+    limit = program.count_limit[states].astype(np.int64)
+    floor = program.count_floor[states].astype(np.int64)
+    cap = program.count_cap[states].astype(np.int64)
+    accept = program.accept_from[states].astype(np.int64)
+    after = np.minimum(n + lexeme.token_count, cap[lexeme.token_state])
+    good = (after <= limit[lexeme.token_state]) & (after >= floor[lexeme.token_state])
+    left = np.minimum(n + lexeme.exit_count, cap[lexeme.exit_state])
+    out = (left <= limit[lexeme.exit_state]) & (left >= accept[lexeme.exit_state])
+    return Wide(
+        pack_bits(lexeme.tokens[good], lexeme.size), group_exits(lexeme.trie, lexeme.exit_nodes[out])
+    )
+
+
+def is_unbounded(program: Program, shape: LexemeShape, lexeme: Lexeme, n: int) -> bool:
+    """Whether no token can bring a count of n near a bound."""
+    states = np.array(shape.states)
+    limit = int(program.count_limit[states].min())
+    accept = program.accept_from[states]
+    need = max(
+        int(program.count_floor[states].max()),
+        int(accept[accept != UNBOUNDED].max(initial=0)),
+    )
+    return need <= n and n + lexeme.longest <= limit

@@ -1,0 +1,279 @@
+"""The growing store of automaton states behind the kernels.
+
+A pool belongs to one program and one trie.  It owns every array that the kernels reach through the
+context, enlarges them when a kernel answers ``GROW``, and can forget states again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain import kernels as k
+from constrain.trie import Trie
+from grammars.errors import LimitExceeded
+from grammars.limits import Limits
+from grammars.program import Program
+
+_FIRST_STATES: Final = 1 << 10
+
+DEAD: Final = 0
+END: Final = 1
+FINISHED: Final = 2
+_RESERVED: Final = 3
+
+
+class StatePool:
+    """Hash-consed states of one program, addressed by integers.
+
+    ``DEAD`` (0) has no reading, ``END`` (1) is the frame below the start rule, ``FINISHED`` (2) is
+    kept for the automaton.  Methods are not thread-safe: the caller holds a lock.
+    """
+
+    def __init__(self, program: Program, trie: Trie, token_bytes: list[bytes], limits: Limits) -> None:
+        self.program = program
+        self.trie = trie
+        self.limits = limits
+        self._arrays: dict[int, npt.NDArray[Any]] = {}
+        self.context: npt.NDArray[np.int64] = np.zeros(k.FIELD_COUNT, np.int64)
+        self.address = self.context.ctypes.data
+        self._set_program(program)
+        self._set_trie(trie, token_bytes)
+        self._set_states()
+
+    # -- set-up --------------------------------------------------------------------------------
+
+    def _put(self, field: int, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Makes an array reachable from the kernels (and keeps it alive)."""
+        array = np.ascontiguousarray(array)
+        if array.size == 0:  # kernels may form, never follow, its address
+            array = np.zeros(1, array.dtype)
+        self._arrays[field] = array
+        self.context[field] = array.ctypes.data
+        return array
+
+    def _set_program(self, p: Program) -> None:
+        for field, array in (
+            (k.P_TABLE, p.table),
+            (k.P_EDGE_OFFSET, p.edge_offset),
+            (k.P_EDGE_CLASS, p.edge_class),
+            (k.P_EDGE_TARGET, p.edge_target),
+            (k.P_CALL_OFFSET, p.call_offset),
+            (k.P_CALL_START, p.call_start),
+            (k.P_CALL_RETURN, p.call_return),
+            (k.P_CALL_TAIL, p.call_tail),
+            (k.P_PUSH_OFFSET, p.push_offset),
+            (k.P_PUSH_LINKS, p.push_links),
+            (k.P_PUSH_TARGET, p.push_target),
+            (k.P_PUSH_OUTER, p.push_outer),
+            (k.P_ACCEPT_FROM, p.accept_from),
+            (k.P_LIMIT, p.count_limit),
+            (k.P_FLOOR, p.count_floor),
+            (k.P_CAP, p.count_cap),
+            (k.P_FIRST, p.first),
+            (k.P_RANK, p.start_rank),
+            (k.P_BYTE_CLASS, p.byte_class),
+        ):
+            self._put(field, array)
+        self.context[k.N_CLASSES] = p.classes
+        self._members: list[list[int]] = [[] for _ in range(256)]
+        for byte, c in enumerate(p.byte_class.tolist()):
+            self._members[c].append(byte)
+
+    def _set_trie(self, trie: Trie, token_bytes: list[bytes]) -> None:
+        self._put(k.T_BYTE, trie.byte)
+        self._put(k.T_DEPTH, trie.depth)
+        self._put(k.T_SKIP, trie.skip)
+        self._put(k.T_TOKEN_START, trie.token_start)
+        self._put(k.T_TOKENS, trie.tokens)
+        offsets = np.zeros(len(token_bytes) + 1, np.int32)
+        np.cumsum([len(t) for t in token_bytes], out=offsets[1:])
+        self._put(k.T_TOKEN_OFFSET, offsets)
+        self._put(k.T_TOKEN_BYTES, np.frombuffer(b"".join(token_bytes), np.uint8))
+        self.context[k.T_NODES] = trie.node_count
+        self._put(k.S_PATH, np.zeros(3 * (trie.max_depth + 2), np.int64))
+
+    def _set_states(self) -> None:
+        self._put(k.S_BUFFER, np.zeros(4 * 2 * self.limits.max_items, np.int32))
+        self.context[k.N_BUFFER_ROOM] = 2 * self.limits.max_items
+        self._put(k.S_STACK, np.zeros(self.limits.max_items + 1, np.int32))
+        self._room_states(_FIRST_STATES)
+        # always room for one more state of the largest size: then doubling is enough
+        self._room_items(4 * self.limits.max_items)
+        self._room_memo(1 << 12)
+        # END holds the one item "state 0, end of the text"
+        self._arrays[k.S_COUNT][END] = 1
+        self._arrays[k.S_OFFSET][END] = 0
+        self._arrays[k.S_ACCEPT][END] = 1
+        self.context[k.N_ITEMS] = 1
+        self.context[k.N_STATES] = _RESERVED
+        self._rehash()
+
+    # -- room ----------------------------------------------------------------------------------
+
+    def _resize(self, field: int, size: int, dtype: Any) -> None:
+        fresh = np.zeros(size, dtype)
+        old = self._arrays.get(field)
+        if old is not None:
+            fresh[: len(old)] = old
+        self._put(field, fresh)
+
+    def _room_states(self, size: int) -> None:
+        for field in (k.S_OFFSET, k.S_COUNT, k.S_FREE, k.S_MARK):
+            self._resize(field, size, np.int32)
+        self._resize(k.S_ACCEPT, size, np.uint8)
+        self._resize(k.S_CAN, 4 * size, np.uint64)
+        self.context[k.N_STATE_ROOM] = size
+
+    def _room_items(self, size: int) -> None:
+        for field in (k.S_Q, k.S_N, k.S_F):
+            self._resize(field, size, np.int32)
+        self.context[k.N_ITEM_ROOM] = size
+
+    def _room_memo(self, size: int) -> None:
+        keys, values = np.zeros(size, np.int64), np.zeros(size, np.int32)
+        if k.S_MEMO_KEY in self._arrays:
+            k.rebuild_memo(self.address, keys.ctypes.data, values.ctypes.data, size)
+        self._put(k.S_MEMO_KEY, keys)
+        self._put(k.S_MEMO_VALUE, values)
+        self.context[k.N_MEMO_SIZE] = size
+
+    def _rehash(self) -> None:
+        size = 4 * int(self.context[k.N_STATE_ROOM])
+        table = np.zeros(size, np.int32)
+        k.rebuild_hash(self.address, table.ctypes.data, size)
+        self._put(k.S_HASH, table)
+        self.context[k.N_HASH_SIZE] = size
+
+    def _grow(self) -> None:
+        c = self.context
+        if 2 * c[k.N_ITEMS] >= c[k.N_ITEM_ROOM]:
+            self._room_items(2 * int(c[k.N_ITEM_ROOM]))
+        if 2 * c[k.N_MEMO] + 2 >= c[k.N_MEMO_SIZE]:
+            self._room_memo(2 * int(c[k.N_MEMO_SIZE]))
+        if 2 * (c[k.N_STATES] - c[k.N_FREE]) >= c[k.N_STATE_ROOM]:
+            if c[k.N_STATE_ROOM] >= self.limits.max_states:
+                raise LimitExceeded(
+                    "max_states",
+                    self.limits.max_states,
+                    "this automaton (trim() releases states that are no longer needed)",
+                )
+            self._room_states(2 * int(c[k.N_STATE_ROOM]))
+            self._rehash()
+
+    def call(self, kernel: Callable[..., int], *args: int) -> int:
+        """Runs a kernel, making room as often as it asks; returns its (non-negative) answer.
+
+        ``OUT_OF_FUEL`` is returned as it is.
+
+        Raises:
+            LimitExceeded: for ``max_states`` or ``max_items``.
+        """
+        if self.context[k.N_EPOCH] > 2**31 - 2**24:
+            self._arrays[k.S_MARK][:] = 0
+            self.context[k.N_EPOCH] = 0
+        while True:
+            out: int = kernel(self.address, *args)
+            if out >= 0 or out == k.OUT_OF_FUEL:
+                return out
+            if out == k.TOO_MANY_ITEMS:
+                raise LimitExceeded("max_items", self.limits.max_items, "this ambiguous text")
+            self._grow()
+
+    # -- states --------------------------------------------------------------------------------
+
+    def intern(self, items: Iterable[tuple[int, int, int]]) -> int:
+        """The state with these configurations ``(q, n, F)``."""
+        ordered = sorted(set(items))
+        room = int(self.context[k.N_BUFFER_ROOM])
+        buffer = self._arrays[k.S_BUFFER]
+        if 2 * len(ordered) > room:
+            raise LimitExceeded("max_items", self.limits.max_items, "this ambiguous text")
+        for i, item in enumerate(ordered):
+            buffer[[i, room + i, 2 * room + i]] = item
+        return self.call(k.intern_buffer, len(ordered))
+
+    def items(self, state: int) -> list[tuple[int, int, int]]:
+        """The configurations of a state."""
+        at = int(self._arrays[k.S_OFFSET][state])
+        part = slice(at, at + int(self._arrays[k.S_COUNT][state]))
+        a = self._arrays
+        return list(
+            zip(
+                a[k.S_Q][part].tolist(), a[k.S_N][part].tolist(), a[k.S_F][part].tolist(), strict=True
+            )
+        )
+
+    def accepting(self, state: int) -> bool:
+        """Whether the text may end here."""
+        return bool(self._arrays[k.S_ACCEPT][state])
+
+    def can_continue(self, state: int) -> bool:
+        """Whether some byte may come next."""
+        return bool(self._arrays[k.S_CAN][4 * state : 4 * state + 4].any())
+
+    def only_byte(self, state: int) -> tuple[int, int]:
+        """The one byte that may come next and the state after it; ``(0, DEAD)`` if not just one."""
+        words = self._arrays[k.S_CAN][4 * state : 4 * state + 4].tolist()
+        possible = sum(w << 64 * i for i, w in enumerate(words))
+        found = (0, DEAD)
+        byte = np.zeros(1, np.uint8)
+        while possible:
+            lowest = possible & -possible
+            possible ^= lowest
+            members = self._members[lowest.bit_length() - 1]
+            byte[0] = members[0]
+            after = self.call(k.advance, state, byte.ctypes.data, 1)
+            if after == DEAD:
+                continue
+            if found[1] != DEAD or len(members) > 1:
+                return 0, DEAD
+            found = (members[0], after)
+        return found
+
+    @property
+    def state_count(self) -> int:
+        """States alive, the reserved ones included."""
+        return int(self.context[k.N_STATES] - self.context[k.N_FREE])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by all arrays."""
+        return sum(a.nbytes for a in self._arrays.values())
+
+    def trim(self, keep: Iterable[int]) -> set[int]:
+        """Forgets all states that ``keep`` does not need; returns those that remain.
+
+        Integers of remaining states stay valid; those of forgotten ones will be used again.
+        """
+        needed = {DEAD, END, FINISHED}
+        stack = [s for s in keep if s not in needed]
+        needed.update(stack)
+        while stack:
+            for _, _, frame in self.items(stack.pop()):
+                if frame not in needed:
+                    needed.add(frame)
+                    stack.append(frame)
+        order = sorted(needed)
+        kept = [(s, self.items(s)) for s in order]
+        counts = self._arrays[k.S_COUNT]
+        counts[:] = 0
+        at = 0
+        for s, items in kept:
+            self._arrays[k.S_OFFSET][s] = at
+            counts[s] = len(items)
+            for q, n, f in items:
+                for field, value in ((k.S_Q, q), (k.S_N, n), (k.S_F, f)):
+                    self._arrays[field][at] = value
+                at += 1
+        self.context[k.N_ITEMS] = at
+        free = [s for s in range(int(self.context[k.N_STATES])) if s not in needed]
+        self._arrays[k.S_FREE][: len(free)] = free
+        self.context[k.N_FREE] = len(free)
+        self._arrays[k.S_MEMO_KEY][:] = 0
+        self.context[k.N_MEMO] = 0
+        self._rehash()
+        return needed
