@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from constrain import kernels as k
 from constrain.distance import Distances
-from constrain.lexeme import LexemeShape, Wide, bounded, group_exits, is_plain, is_unbounded, lexeme_of, pack_bits, tokens_at
+from constrain.lexeme import LexemeShape, Wide, bounded, is_plain, is_unbounded, lexeme_of, pack_bits, tokens_at
 from constrain.pool import DEAD, END, FINISHED, StatePool
+from constrain.positions import Flags, follow_sets, positions_of
 from constrain.spelling import Spelling
 from constrain.trie import Trie
 from constrain.vocabulary import Vocabulary
@@ -79,6 +80,8 @@ class TokenAutomaton:
         self._wide: dict[tuple[int, int], Wide] = {}
         self._shapes: dict[int, LexemeShape | None] = {}
         self._forced: dict[int, bytes] = {}
+        self.positions = positions_of(vocabulary)
+        self._follow = follow_sets(program)
         self._no_row = np.zeros(self._words, np.int32)
         start = self._pool.intern([(program.start, 0, END)])
         if not self._is_live(start):
@@ -189,9 +192,7 @@ class TokenAutomaton:
                 answer = self._find_wide(q, n)
             row |= answer.mask
             if frame != END:
-                self._pool.call(
-                    k.fill_after, frame, answer.groups.ctypes.data, row.ctypes.data, _NO_FUEL_LIMIT
-                )
+                self._pool.call(k.fill_after, frame, answer.groups.ctypes.data, row.ctypes.data)
         return row
 
     def _is_live(self, state: int) -> bool:
@@ -219,9 +220,14 @@ class TokenAutomaton:
         if shape is None:
             return self._collect(q, n)
         lexeme = lexeme_of(self.vocabulary, shape)
+        follow = self.follow(q)
         if is_unbounded(program, shape, lexeme, n):
-            return lexeme.free
-        return bounded(program, shape, lexeme, n)
+            return lexeme.free(self.positions, follow)
+        return bounded(program, shape, lexeme, n, self.positions, follow)
+
+    def follow(self, q: int) -> Flags:
+        """bool[256]: the bytes that can come after the rule of a program state."""
+        return self._follow[self._pool.program.rule_of[q]]
 
     def shape(self, q: int) -> LexemeShape | None:
         """The automaton of a program state's rule from there on, if it calls no other rule."""
@@ -235,18 +241,20 @@ class TokenAutomaton:
         state = self._pool.intern([(q, n, END)])
         ends, _, exits = self.walk_from(state, 0)
         tokens, _ = tokens_at(self.vocabulary.trie, ends)
-        return Wide(pack_bits(tokens, self.vocabulary.size), group_exits(self.vocabulary.trie, exits))
+        groups = self.positions.group(exits, self.follow(q))
+        return Wide(pack_bits(tokens, self.vocabulary.size), groups)
 
-    def walk_from(self, state: int, node: int) -> tuple[Row, Row, Row]:
-        """Where tokens lead that begin at a trie node: (end nodes, states there, exit nodes).
+    def walk_from(self, state: int, node: int, enter: bool = False) -> tuple[Row, Row, Row]:
+        """Where tokens lead that go on below a trie node: (end nodes, states there, exit nodes).
 
         Exit nodes are those at which the text may end; the given node counts if it may end at once.
+        With ``enter`` the node's own byte is still to be read.
         """
         trie = self.vocabulary.trie
         size = int(trie.skip[node]) - node + 1
         ends, exits = self._scratch(size)
         self._pool.call(
-            k.collect_walk, state, node, ends.ctypes.data, exits.ctypes.data, _NO_FUEL_LIMIT
+            k.collect_walk, state, node, ends.ctypes.data, exits.ctypes.data, int(enter)
         )
         pairs = ends[1 : 1 + 2 * int(ends[0])].reshape(-1, 2)
         return pairs[:, 0].copy(), pairs[:, 1].copy(), exits[1 : 1 + int(exits[0])].copy()

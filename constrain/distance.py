@@ -3,7 +3,7 @@
 Tokens do not respect the grammar's rules: ``"},`` may close a string, an object and begin what
 follows.  So the cost of finishing a rule depends on where, inside a token, the rule begins and ends.
 Positions inside tokens are nodes of the trie; nodes with equal subtrees cost the same, so there are
-few kinds of them (:attr:`Trie.suffix_class`).  For a program state q (with count n) and a kind x
+few kinds of them (:mod:`constrain.positions`).  For a program state q (with count n) and a kind x
 
     G(q, n, x) : kind y -> fewest tokens completed from q, x to the end of the rule, ending inside y
 
@@ -16,28 +16,28 @@ shared by all states of the automaton, for every rule, stack and request.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from constrain.lexeme import Int32, Lexeme, LexemeShape, lexeme_of, pack_bits, tokens_at
+from constrain.lexeme import Int32, Lexeme, LexemeShape, counted, lexeme_of, pack_bits, tokens_at
 from constrain.pool import DEAD, END, FINISHED
+from constrain.positions import BOUNDARY, Kind
 from grammars.errors import LimitExceeded
-from grammars.program import Program
 
 if TYPE_CHECKING:
     from constrain.automaton import TokenAutomaton
 
-Kind: TypeAlias = int
-"""A suffix class of the trie: a position inside tokens, up to equal continuations."""
 Variable: TypeAlias = tuple[int, int, Kind]
 Costs: TypeAlias = dict[Kind, int]
 
+_STATE: Final = -1
+"""In place of a program state in a variable: the next number is an automaton state instead."""
 NEVER: Final = 1 << 30
 """No number of tokens completes the text."""
 _SMALL: Final = 3_000
@@ -80,14 +80,12 @@ class Distances:
         self._a = automaton
         self._pool = automaton._pool
         self._trie = automaton.vocabulary.trie
-        self._root: Kind = int(self._trie.suffix_class[0])
-        nodes = np.zeros(self._trie.class_count, np.int32)
-        nodes[self._trie.suffix_class[::-1]] = np.arange(self._trie.node_count - 1, -1, -1)
-        self._node = nodes
+        self._positions = automaton.positions
         self._values: dict[Variable, Costs] = {}
         self._bases: dict[Variable, _Base] = {}
         self._readers: dict[Variable, set[Variable]] = {}
-        self._queue: deque[Variable] = deque()
+        self._order: dict[Variable, int] = {}
+        self._queue: list[tuple[int, Variable]] = []
         self._queued: set[Variable] = set()
         self._finish: dict[tuple[int, Kind], int] = {}
         self._fewest: dict[int, int] = {}
@@ -100,7 +98,7 @@ class Distances:
         """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way)."""
         known = self._fewest.get(state)
         if known is None:
-            known = self._fewest[state] = self._from(state, self._root)
+            known = self._fewest[state] = self._from(state, BOUNDARY)
         return known
 
     def reaches_end(self, state: int) -> bool:
@@ -140,11 +138,11 @@ class Distances:
             waiting: list[tuple[int, Kind]] = []
             for q, n, frame in self._pool.items(at):
                 if q == 0:
-                    best = min(best, 0 if x == self._root else NEVER)
+                    best = min(best, 0 if x == BOUNDARY else NEVER)
                     continue
                 for y, cost in self._solve((q, n, x)).items():
                     if frame == END:
-                        rest = 0 if y == self._root else NEVER
+                        rest = 0 if y == BOUNDARY else NEVER
                     else:
                         known = self._finish.get((frame, y))
                         if known is None:
@@ -162,11 +160,15 @@ class Distances:
     # -- relaxation ----------------------------------------------------------------------------
 
     def _solve(self, variable: Variable) -> Costs:
-        """The least solution for a variable and everything it depends on."""
+        """The least solution for a variable and everything it depends on.
+
+        What was found last is relaxed first: then a variable is mostly relaxed after all that it
+        reads, and only true cycles (loops, recursion) are gone round more than once.
+        """
         if variable not in self._values:
             self._add(variable)
             while self._queue:
-                v = self._queue.popleft()
+                _, v = heappop(self._queue)
                 self._queued.discard(v)
                 self._relax(v)
         return self._values[variable]
@@ -175,6 +177,7 @@ class Distances:
         limit = self._a.limits.max_search_states
         if len(self._values) >= limit:
             raise LimitExceeded("max_search_states", limit, "finding the shortest completion")
+        self._order[variable] = -len(self._order)
         self._values[variable] = {}
         self._readers[variable] = set()
         self._enqueue(variable)
@@ -182,7 +185,7 @@ class Distances:
     def _enqueue(self, variable: Variable) -> None:
         if variable not in self._queued:
             self._queued.add(variable)
-            self._queue.append(variable)
+            heappush(self._queue, (self._order[variable], variable))
 
     def _read(self, variable: Variable, reader: Variable) -> Costs:
         if variable not in self._values:
@@ -191,84 +194,79 @@ class Distances:
         return self._values[variable]
 
     def _relax(self, v: Variable) -> None:
-        base = self._bases.get(v)
-        if base is None:
-            base = self._bases[v] = self._base(v)
-        new = dict(base.exits)
-        for end in base.ends:
-            _lower(new, self._chain(end, self._root, v), 1)
-        if base.closes:
-            _lower(new, self._read((v[0], v[1], self._root), v).items(), 1)
+        new = self._resume(v) if v[0] == _STATE else self._finish_rule(v)
         if new != self._values[v]:
             self._values[v] = new
             for reader in self._readers[v]:
                 self._enqueue(reader)
 
-    def _chain(self, state: int, kind: Kind, reader: Variable) -> Iterator[tuple[Kind, int]]:
-        """Exits of a state made in a walk: its frames lead down to END, where the rule began."""
+    def _finish_rule(self, v: Variable) -> Costs:
+        """G of a program state: exits within this token, or a token's end and what is left then."""
+        base = self._bases.get(v)
+        if base is None:
+            base = self._bases[v] = self._base(v)
+        new = dict(base.exits)
+        for end in base.ends:
+            _lower(new, self._read((_STATE, end, BOUNDARY), v), 1)
+        if base.closes:
+            _lower(new, self._read((v[0], v[1], BOUNDARY), v), 1)
+        return new
+
+    def _resume(self, v: Variable) -> Costs:
+        """G of an automaton state made in a walk: its frames lead down to where the rule began."""
+        _, state, kind = v
+        new: Costs = {}
         for q, n, frame in self._pool.items(state):
             if q == 0:
-                yield kind, 0
+                _lower(new, {kind: 0}, 0)
                 continue
-            for y, cost in self._read((q, n, kind), reader).items():
-                if frame == END:
-                    yield y, cost
-                else:
-                    for z, more in self._chain(frame, y, reader):
-                        yield z, cost + more
+            costs = self._read((q, n, kind), v)
+            if frame == END:
+                _lower(new, costs, 0)
+                continue
+            for y, cost in list(costs.items()):
+                _lower(new, self._read((_STATE, frame, y), v), cost)
+        return new
 
     # -- one token -----------------------------------------------------------------------------
 
     def _base(self, v: Variable) -> _Base:
         q, n, kind = v
-        node = int(self._node[kind])
-        closes = kind != self._root and self._ends_token(node)
-        if node == 0:
+        if kind == BOUNDARY:
             wide = self._plain(q, n)
             if wide is not None:
                 return wide
-        elif self._trie.skip[node] == node + 1 and not self._pool.program.accept_from[q] <= n:
-            return _Base({}, (), closes)  # a leaf: nothing but the token's end
+        node = self._positions.node(kind)
+        closes = kind != BOUNDARY and bool(self._positions.ends_token[node])
         state = self._pool.intern([(q, n, END)])
         _, states, exits = self._a.walk_from(state, node)
-        return _Base(self._exit_costs(exits), tuple(np.unique(states).tolist()), closes)
-
-    def _ends_token(self, node: int) -> bool:
-        return bool(self._trie.token_start[node] < self._trie.token_start[node + 1])
-
-    def _exit_costs(self, nodes: Iterable[int] | Int32) -> Costs:
-        """Exits by kind.  A leaf's token can only end there: it is a boundary, one token later."""
-        array = np.asarray(nodes, np.int64)
-        leaf = self._trie.skip[array] == array + 1
-        costs = dict.fromkeys(np.unique(self._trie.suffix_class[array[~leaf]]).tolist(), 0)
-        if leaf.any():
-            costs.setdefault(self._root, 1)
-        return costs
+        kinds = self._positions.kinds(exits, self._a.follow(q))
+        at_once = len(exits) > 0 and exits[0] == node
+        if at_once:  # the rule ends where it begins: at this very position
+            kinds[0] = kind
+        return _Base(_exit_costs(kinds), tuple(np.unique(states).tolist()), closes)
 
     def _plain(self, q: int, n: int) -> _Base | None:
-        """The same from the vocabulary's stored walk, for wide states of call-free rules."""
+        """The same from the vocabulary's stored walk, for states of call-free rules."""
         shape = self._a.shape(q)
         if shape is None:
             return None
         lexeme = lexeme_of(self._a.vocabulary, shape)
         program = self._pool.program
         states = np.array(shape.states)
+        exits = lexeme.exit_groups(self._positions, self._a.follow(q))
+        out, fit = counted(program, states[exits[:, 1]], n + exits[:, 2])
+        fit &= out >= program.accept_from[states[exits[:, 1]]]
+        costs = _exit_costs(exits[fit, 0])
+        if costs.keys() >= self._ways_out(q, shape) and costs.get(BOUNDARY, 1) <= 1:
+            # every way out is open within one token: staying inside cannot be better
+            return _Base(costs, (), False)
         pairs = lexeme.end_groups
-        left = _counted(program.count_cap, states[pairs[:, 0]], n + pairs[:, 1])
-        fits = _fits(program, states[pairs[:, 0]], left)
-        triples = lexeme.exit_groups
-        out = _counted(program.count_cap, states[triples[:, 1]], n + triples[:, 2])
-        accept = program.accept_from[states[triples[:, 1]]]
-        exits = triples[(out >= accept) & _fits(program, states[triples[:, 1]], out)]
-        costs = dict.fromkeys(np.unique(exits[exits[:, 3] == 0, 0]).tolist(), 0)
-        if (exits[:, 3] == 1).any():
-            costs.setdefault(self._root, 1)
+        left, fits = counted(program, states[pairs[:, 0]], n + pairs[:, 1])
         ends = {
             self._pool.intern([(int(states[s]), int(m), END)])
             for s, m in zip(pairs[fits, 0].tolist(), left[fits].tolist(), strict=True)
         }
-        if costs.keys() >= self._ways_out(q, shape) and costs.get(self._root, 1) <= 1:
-            ends = set()  # every way out is open already: staying inside cannot be better
         return _Base(costs, tuple(sorted(ends)), False)
 
     def _ways_out(self, q: int, shape: LexemeShape) -> set[Kind]:
@@ -279,10 +277,9 @@ class Distances:
             for state in shape.states:
                 other = self._a.shape(state)
                 assert other is not None, "states of one rule are all plain or none is"
-                exits = lexeme_of(self._a.vocabulary, other).exit_groups
-                known.update(exits[exits[:, 3] == 0, 0].tolist())
-                if (exits[:, 3] == 1).any():
-                    known.add(self._root)
+                lexeme = lexeme_of(self._a.vocabulary, other)
+                exits = lexeme.exit_groups(self._positions, self._a.follow(q))
+                known.update(_exit_costs(exits[:, 0]))
             self._universe[q] = known
         return known
 
@@ -325,8 +322,7 @@ class Distances:
         program = self._pool.program
         states = np.array(shape.states)
         pairs = lexeme.end_groups
-        left = _counted(program.count_cap, states[pairs[:, 0]], n + pairs[:, 1])
-        fits = _fits(program, states[pairs[:, 0]], left)
+        left, fits = counted(program, states[pairs[:, 0]], n + pairs[:, 1])
         cost = np.full(len(pairs), NEVER, np.int64)
         for i in np.flatnonzero(fits):
             after = self._pool.intern([(int(states[pairs[i, 0]]), int(left[i]), frame)])
@@ -339,7 +335,7 @@ class Distances:
             count = int(groups[cursor])
             members = groups[cursor + 1 : cursor + 1 + count]
             cursor += 1 + count
-            ends, states, _ = self._a.walk_from(frame, int(members[0]))
+            ends, states, _ = self._a.walk_from(frame, int(members[0]), enter=True)
             if not len(ends):
                 continue
             distinct, inverse = np.unique(states, return_inverse=True)
@@ -349,22 +345,15 @@ class Distances:
             yield _Part(tokens, np.tile(inverse, count)[owner], cost)
 
 
-def _lower(costs: Costs, others: Iterable[tuple[Kind, int]], more: int) -> None:
-    for kind, cost in others:
+def _lower(costs: Costs, others: Costs, more: int) -> None:
+    for kind, cost in others.items():
         if cost + more < costs.get(kind, NEVER):
             costs[kind] = cost + more
 
 
-def _counted(
-    cap: Int32, states: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.integer[Any]]
-) -> npt.NDArray[np.integer[Any]]:
-    return np.minimum(counts, cap[states])
-
-
-def _fits(
-    program: Program, states: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.integer[Any]]
-) -> npt.NDArray[np.bool_]:
-    fits: npt.NDArray[np.bool_] = (counts <= program.count_limit[states]) & (
-        counts >= program.count_floor[states]
-    )
-    return fits
+def _exit_costs(kinds: npt.NDArray[np.integer[Any]]) -> Costs:
+    """Exits by kind, at no cost; where only the token's end remains, a boundary one token later."""
+    costs = dict.fromkeys(np.unique(kinds[kinds >= 0]).tolist(), 0)
+    if (kinds == -2).any():
+        costs.setdefault(BOUNDARY, 1)
+    return costs

@@ -583,12 +583,13 @@ def fill_walk(address, state, node, row_address, fuel):  # type: ignore[no-untyp
 
 
 @njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
-def collect_walk(address, state, node, ends, exits, fuel):  # type: ignore[no-untyped-def]
+def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-untyped-def]
     """Like ``fill_walk``, but records where it gets.
 
     ``ends``: int32 pairs (trie node at which a token ends, state there), ``exits``: int32 nodes at
     which the text may end, the given node included.  Both start with their number of entries; the
-    caller provides room for every node.  Returns the number of nodes visited or a negative code.
+    caller provides room for every node.  With ``enter`` the walk begins before the node's byte,
+    else after it.  Returns the number of nodes visited or a negative code.
     """
     ctx = _context(address)
     byte_class = _u8(ctx, P_BYTE_CLASS)
@@ -597,24 +598,22 @@ def collect_walk(address, state, node, ends, exits, fuel):  # type: ignore[no-un
     out = carray(_pointer(ends), (1 << 40,), np.int32)
     left = carray(_pointer(exits), (1 << 40,), np.int32)
     path = _i64(ctx, S_PATH)
-    base = int64(t_depth[node])
+    base = int64(t_depth[node]) - enter
     q, n, f = _open(ctx, state)
     path[0] = q
     path[1] = n
     path[2] = f
     ended = 0
     exited = 0
-    if _ends_text(ctx, q, n, f):
+    if not enter and _ends_text(ctx, q, n, f):
         exited += 1
         left[exited] = node
-    i = int64(node) + 1
+    i = int64(node) + 1 - enter
     end = int64(t_skip[node])
     visited = 0
     last_q, last_n, last_f, last_state = int64(-2), int64(0), int64(0), int64(0)
     while i < end:
         visited += 1
-        if visited > fuel:
-            return int64(OUT_OF_FUEL)
         at = 3 * (int64(t_depth[i]) - base - 1)
         q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
         if q == _SET and f <= DEAD:
@@ -645,20 +644,21 @@ def collect_walk(address, state, node, ends, exits, fuel):  # type: ignore[no-un
     return visited
 
 
-@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
-def fill_after(address, state, classes, row_address, fuel):  # type: ignore[no-untyped-def]
+@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
+def fill_after(address, state, groups, row_address):  # type: ignore[no-untyped-def]
     """Sets the bits of tokens that leave a rule and go on in ``state``.
 
-    ``classes`` is the address of int32 data that lists groups of trie nodes with equal subtrees:
-    number of groups; then per group: number of members, members.  The first member's subtree is
-    walked; a token found at some distance from it stands at the same distance in the others.
+    ``groups`` is the address of int32 data (``Positions.group``): number of groups; then per group
+    the number of members and the members: trie nodes, entered by the same byte, with equal
+    subtrees.  The first one is walked; what is found at some distance from it stands at the same
+    distance from the others.
     """
     ctx = _context(address)
     byte_class = _u8(ctx, P_BYTE_CLASS)
     t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
     t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
     row = carray(_pointer(row_address), (1 << 40,), np.int32)
-    groups = carray(_pointer(classes), (1 << 40,), np.int32)
+    data = carray(_pointer(groups), (1 << 40,), np.int32)
     path = _i64(ctx, S_PATH)
     can = _u64(ctx, S_CAN)
     q0, n0, f0 = _open(ctx, state)
@@ -667,21 +667,20 @@ def fill_after(address, state, classes, row_address, fuel):  # type: ignore[no-u
     path[2] = f0
     visited = 0
     cursor = 1
-    for _ in range(groups[0]):
-        members = int64(groups[cursor])
-        node = int64(groups[cursor + 1])
+    for _ in range(data[0]):
+        members = int64(data[cursor])
+        node = int64(data[cursor + 1])
         first_member = cursor + 1
         cursor += 1 + members
-        base = int64(t_depth[node])
-        i = node + 1
+        if not _can(can, state, int64(byte_class[t_byte[node]])):
+            continue
+        base = int64(t_depth[node]) - 1
+        i = node
         end = int64(t_skip[node])
         while i < end:
             visited += 1
-            c = int64(byte_class[t_byte[i]])
             at = 3 * (int64(t_depth[i]) - base - 1)
-            if at == 0 and not _can(can, state, c):
-                i = int64(t_skip[i])
-                continue
+            c = int64(byte_class[t_byte[i]])
             q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], c)
             if q == _SET and f <= DEAD:
                 if f < DEAD:
@@ -694,13 +693,11 @@ def fill_after(address, state, classes, row_address, fuel):  # type: ignore[no-u
             if t_start[i] < t_start[i + 1]:
                 distance = i - node
                 for k in range(members):
-                    x = int64(groups[first_member + k]) + distance
+                    x = int64(data[first_member + k]) + distance
                     for j in range(t_start[x], t_start[x + 1]):
                         token = t_tokens[j]
                         row[token >> 5] |= int32(1) << int32(token & 31)
             i += 1
-        if visited > fuel:
-            return int64(OUT_OF_FUEL)
     return visited
 
 
@@ -785,3 +782,39 @@ def lexeme_walk(table, accepts, t_byte, t_depth, t_skip, t_start, ends, exits, c
         i += 1
     counts[0] = ended
     counts[1] = exited
+
+
+_BYTES = "Array(uint8, 1, 'C', readonly=True)"
+_INTS = "Array(int32, 1, 'C', readonly=True)"
+_FLAGS = "Array(boolean, 1, 'C')"
+
+
+@njit(f"int64({_BYTES}, {_INTS}, int32[::1], {_FLAGS})", cache=True, nogil=True)
+def count_entries(t_byte, t_skip, nodes, follow):  # type: ignore[no-untyped-def]
+    """How many children of the nodes have a byte in the follow set."""
+    found = 0
+    for node in nodes:
+        i = int64(node) + 1
+        end = int64(t_skip[node])
+        while i < end:
+            if follow[t_byte[i]]:
+                found += 1
+            i = int64(t_skip[i])
+    return found
+
+
+@njit(
+    f"void({_BYTES}, {_INTS}, int32[::1], {_FLAGS}, int32[::1], int32[::1])", cache=True, nogil=True
+)
+def list_entries(t_byte, t_skip, nodes, follow, children, owner):  # type: ignore[no-untyped-def]
+    """Those children, and for each the position of its parent in ``nodes``."""
+    found = 0
+    for place in range(nodes.shape[0]):
+        i = int64(nodes[place]) + 1
+        end = int64(t_skip[nodes[place]])
+        while i < end:
+            if follow[t_byte[i]]:
+                children[found] = i
+                owner[found] = place
+                found += 1
+            i = int64(t_skip[i])

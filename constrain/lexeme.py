@@ -13,20 +13,25 @@ comparing numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from constrain import kernels as k
+from constrain.positions import Flags, Positions
 from constrain.trie import Trie
 from constrain.vocabulary import Vocabulary
 from grammars.program import UNBOUNDED, Program
 
 Int32 = npt.NDArray[np.int32]
+
+_KEPT_NEAR_BOUNDS: Final = 512
+"""Masks kept per lexeme for counts near their bounds (V/8 bytes each)."""
 
 
 def pack_bits(tokens: npt.NDArray[np.integer], size: int) -> Int32:
@@ -46,28 +51,13 @@ def tokens_at(trie: Trie, nodes: Int32) -> tuple[Int32, npt.NDArray[np.int64]]:
     return trie.tokens[np.repeat(begin, count) + within], owner
 
 
-def group_exits(trie: Trie, nodes: Int32) -> Int32:
-    """Exit nodes as ``kernels.fill_after`` reads them: groups with equal, non-empty subtrees."""
-    nodes = nodes[trie.skip[nodes] > nodes + 1]
-    if not len(nodes):
-        return np.zeros(1, np.int32)
-    classes = trie.suffix_class[nodes]
-    order = np.argsort(classes, kind="stable")
-    nodes, classes = nodes[order], classes[order]
-    cuts = np.flatnonzero(np.diff(classes)) + 1
-    parts: list[npt.NDArray[np.int32]] = []
-    for group in np.split(nodes, cuts):
-        parts += (np.array([len(group)], np.int32), group)
-    return np.concatenate([np.array([len(cuts) + 1], np.int32), *parts]).astype(np.int32)
-
-
 @dataclass(frozen=True, eq=False)
 class Wide:
     """What a state of a rule allows, without and with regard to what follows the rule.
 
     Attributes:
         mask: int32[W], tokens that stay inside the rule (or end with it).
-        groups: exit nodes in groups, see :func:`group_exits`.
+        groups: how tokens go on after the rule, see :meth:`Positions.group`.
     """
 
     mask: Int32
@@ -92,11 +82,33 @@ class Lexeme:
     exit_nodes: Int32
     exit_state: Int32
     exit_count: Int32
+    _free: dict[bytes, Wide] = field(default_factory=dict)
+    _exits: dict[bytes, Int32] = field(default_factory=dict)
+    _entries: dict[bytes, tuple[Int32, npt.NDArray[np.int64], Int32]] = field(default_factory=dict)
+    near_bounds: dict[bytes, Wide] = field(default_factory=dict)
 
-    @cached_property
-    def free(self) -> Wide:
+    def entries(
+        self, positions: Positions, follow: Flags
+    ) -> tuple[Int32, npt.NDArray[np.int64], Int32]:
+        """Entries below the exits, sorted by key, their keys, and the exit each belongs to."""
+        key = follow.tobytes()
+        known = self._entries.get(key)
+        if known is None:
+            children, parents = positions.entries(self.exit_nodes, follow)
+            keys = positions.entry_keys(children)
+            order = np.argsort(keys, kind="stable")
+            known = self._entries[key] = (children[order], keys[order], parents[order])
+        return known
+
+    def free(self, positions: Positions, follow: Flags) -> Wide:
         """The answer where no count is near its bounds."""
-        return Wide(pack_bits(self.tokens, self.size), group_exits(self.trie, self.exit_nodes))
+        key = follow.tobytes()
+        known = self._free.get(key)
+        if known is None:
+            children, keys, _ = self.entries(positions, follow)
+            groups = positions.grouped(children, keys)
+            known = self._free[key] = Wide(pack_bits(self.tokens, self.size), groups)
+        return known
 
     @cached_property
     def _grouped(self) -> tuple[Int32, Int32]:
@@ -114,16 +126,15 @@ class Lexeme:
         """int32[tokens], row of :attr:`end_groups` for each token."""
         return self._grouped[1]
 
-    @cached_property
-    def exit_groups(self) -> Int32:
-        """int32[groups, 4]: the distinct (suffix class, state, count, is a leaf) of exits."""
-        nodes = self.exit_nodes
-        leaf = self.trie.skip[nodes] == nodes + 1
-        rows = np.stack(
-            [self.trie.suffix_class[nodes], self.exit_state, self.exit_count, leaf.astype(np.int32)],
-            axis=1,
-        )
-        return np.unique(rows, axis=0)
+    def exit_groups(self, positions: Positions, follow: Flags) -> Int32:
+        """int32[groups, 3]: the distinct (kind, state, count) of exits (see ``Positions.kinds``)."""
+        key = follow.tobytes()
+        known = self._exits.get(key)
+        if known is None:
+            kinds = positions.kinds(self.exit_nodes, follow)
+            rows = np.stack([kinds, self.exit_state, self.exit_count], axis=1)[kinds != -1]
+            known = self._exits[key] = np.unique(rows, axis=0)
+        return known
 
     @cached_property
     def longest(self) -> int:
@@ -203,20 +214,53 @@ def is_plain(program: Program, state: int) -> bool:
     return not calls.any() and bool((program.table[members] >= -1).all())
 
 
-def bounded(program: Program, shape: LexemeShape, lexeme: Lexeme, n: int) -> Wide:
-    """The answer for a count of n, where some tokens or exits would break a bound."""
+def bounded(
+    program: Program,
+    shape: LexemeShape,
+    lexeme: Lexeme,
+    n: int,
+    positions: Positions,
+    follow: Flags,
+) -> Wide:
+    """The answer for a count of n, where some tokens or exits may break a bound.
+
+    It depends on the distance to the bounds only, and only while that is within one token's reach:
+    so it is kept with the lexeme, for all lengths and grammars.
+    """
     states = np.array(shape.states)
-    limit = program.count_limit[states].astype(np.int64)
-    floor = program.count_floor[states].astype(np.int64)
+    reach = lexeme.longest + 1
     cap = program.count_cap[states].astype(np.int64)
     accept = program.accept_from[states].astype(np.int64)
-    after = np.minimum(n + lexeme.token_count, cap[lexeme.token_state])
-    good = (after <= limit[lexeme.token_state]) & (after >= floor[lexeme.token_state])
-    left = np.minimum(n + lexeme.exit_count, cap[lexeme.exit_state])
-    out = (left <= limit[lexeme.exit_state]) & (left >= accept[lexeme.exit_state])
-    return Wide(
-        pack_bits(lexeme.tokens[good], lexeme.size), group_exits(lexeme.trie, lexeme.exit_nodes[out])
-    )
+    limit = np.clip(program.count_limit[states].astype(np.int64) - n, -1, reach)
+    floor = np.clip(program.count_floor[states].astype(np.int64) - n, 0, reach)
+    need = np.where(accept == UNBOUNDED, UNBOUNDED, np.clip(accept - n, 0, reach))
+    capped = np.clip(cap - n, 0, reach)
+    key = b"".join(a.tobytes() for a in (limit, floor, need, capped)) + follow.tobytes()
+    known = lexeme.near_bounds.get(key)
+    if known is None:
+        if len(lexeme.near_bounds) >= _KEPT_NEAR_BOUNDS:
+            lexeme.near_bounds.pop(next(iter(lexeme.near_bounds)))
+        pairs = lexeme.end_groups
+        after = np.minimum(pairs[:, 1], capped[pairs[:, 0]])
+        fits = (after <= limit[pairs[:, 0]]) & (after >= floor[pairs[:, 0]])
+        children, keys, parents = lexeme.entries(positions, follow)
+        state, count = lexeme.exit_state[parents], lexeme.exit_count[parents]
+        left = np.minimum(count, capped[state])
+        out = (left <= limit[state]) & (left >= need[state])
+        known = lexeme.near_bounds[key] = Wide(
+            pack_bits(lexeme.tokens[fits[lexeme.token_group]], lexeme.size),
+            positions.grouped(children[out], keys[out]),
+        )
+    return known
+
+
+def counted(
+    program: Program, states: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.integer[Any]]
+) -> tuple[npt.NDArray[np.integer[Any]], Flags]:
+    """Counts as the states keep them, and whether they can still end within bounds."""
+    kept = np.minimum(counts, program.count_cap[states])
+    fits = (kept <= program.count_limit[states]) & (kept >= program.count_floor[states])
+    return kept, fits
 
 
 def is_unbounded(program: Program, shape: LexemeShape, lexeme: Lexeme, n: int) -> bool:

@@ -1,0 +1,146 @@
+"""Positions inside tokens: where, within a token, a rule of the grammar ends.
+
+When a rule ends inside a token, what follows depends on the trie below that node, and of that only
+on the children whose byte can come after the rule at all (its *follow set*).  Inside free text nearly
+every node of the trie is such a place; most have no child that matters, and the rest fall into few
+classes.  Both the masks and the shortest completions live on this.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain import kernels as k
+from constrain.trie import Trie
+from constrain.vocabulary import Vocabulary
+from grammars.program import UNBOUNDED, Program
+
+Int32: TypeAlias = npt.NDArray[np.int32]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Kind: TypeAlias = int
+"""A class of positions with equal continuations (within a follow set)."""
+
+BOUNDARY: Final[Kind] = 0
+"""The position between two tokens."""
+
+
+class Positions:
+    """Kinds of positions inside the tokens of one vocabulary, shared by all its automata."""
+
+    def __init__(self, trie: Trie) -> None:
+        self.trie = trie
+        self.ends_token: Flags = trie.token_start[1:] > trie.token_start[:-1]
+        self._numbers: dict[tuple[int, ...], Kind] = {}
+        self._nodes: list[int] = [0]
+        self._lock = Lock()
+
+    def node(self, kind: Kind) -> int:
+        """A trie node that stands for the kind."""
+        return self._nodes[kind]
+
+    def entries(self, nodes: Int32, follow: Flags) -> tuple[Int32, Int32]:
+        """Children of the nodes whose byte is in the follow set, and their parents' positions.
+
+        Args:
+            nodes: int32[M], distinct trie nodes.
+            follow: bool[256].
+        """
+        trie = self.trie
+        nodes = np.ascontiguousarray(nodes, np.int32)
+        count = k.count_entries(trie.byte, trie.skip, nodes, follow)
+        children, owner = np.empty(count, np.int32), np.empty(count, np.int32)
+        k.list_entries(trie.byte, trie.skip, nodes, follow, children, owner)
+        return children, owner
+
+    def kinds(self, nodes: Int32, follow: Flags) -> Int32:
+        """The kind of each node: int32[M].
+
+        ``BOUNDARY`` for node 0; -1 where nothing in the follow set goes on and no token ends; -2
+        where nothing goes on but a token ends (a boundary, one token later).
+        """
+        out = np.where(self.ends_token[nodes], -2, -1).astype(np.int32)
+        children, owner = self.entries(nodes, follow)
+        pairs = (self.trie.suffix_class[children].astype(np.int64) << 8) | self.trie.byte[children]
+        cuts = np.flatnonzero(np.diff(owner)) + 1
+        for part, at in zip(np.split(pairs, cuts), np.split(owner, cuts), strict=True):
+            if len(at):
+                node = int(nodes[at[0]])
+                out[at[0]] = self._number((int(self.ends_token[node]), *part.tolist()), node)
+        out[nodes == 0] = BOUNDARY
+        return out
+
+    def _number(self, key: tuple[int, ...], node: int) -> Kind:
+        known = self._numbers.get(key)
+        if known is None:
+            with self._lock:
+                known = self._numbers.setdefault(key, len(self._nodes))
+                if known == len(self._nodes):
+                    self._nodes.append(node)
+        return known
+
+    def group(self, nodes: Int32, follow: Flags) -> Int32:
+        """Entries below the nodes in groups, see :meth:`grouped`."""
+        children, _ = self.entries(nodes, follow)
+        keys = self.entry_keys(children)
+        order = np.argsort(keys, kind="stable")
+        return self.grouped(children[order], keys[order])
+
+    def entry_keys(self, children: Int32) -> npt.NDArray[np.int64]:
+        """Numbers that are equal for nodes entered by one byte and with equal subtrees."""
+        return (self.trie.suffix_class[children].astype(np.int64) << 8) | self.trie.byte[children]
+
+    @staticmethod
+    def grouped(children: Int32, keys: npt.NDArray[np.int64]) -> Int32:
+        """Entries, sorted by key, in groups, as ``kernels.fill_after`` reads them.
+
+        int32: number of groups; then per group the number of members and the members.
+        """
+        if not len(children):
+            return np.zeros(1, np.int32)
+        cuts = np.flatnonzero(np.diff(keys)) + 1
+        parts: list[npt.NDArray[Any]] = [np.array([len(cuts) + 1], np.int32)]
+        for members in np.split(children, cuts):
+            parts += (np.array([len(members)], np.int32), members)
+        return np.concatenate(parts).astype(np.int32)
+
+
+_stored: WeakKeyDictionary[Vocabulary, Positions] = WeakKeyDictionary()
+_stored_lock = Lock()
+
+
+def positions_of(vocabulary: Vocabulary) -> Positions:
+    """The positions of a vocabulary, made once."""
+    with _stored_lock:
+        known = _stored.get(vocabulary)
+        if known is None:
+            known = _stored[vocabulary] = Positions(vocabulary.trie)
+        return known
+
+
+def follow_sets(program: Program) -> list[Flags]:
+    """Per rule (numbered as in ``rule_of``), bool[256]: the bytes that can come after it."""
+    first = [sum(int(w) << 64 * i for i, w in enumerate(row)) for row in program.first]
+    follow = [0] * len(program.rule_names)
+    calls: list[tuple[int, int, int]] = []
+    for q in range(program.states):
+        for e in range(int(program.call_offset[q]), int(program.call_offset[q + 1])):
+            callee = int(program.rule_of[program.call_start[e]])
+            after = int(program.call_return[e]) >> 1
+            follow[callee] |= first[after]
+            if program.accept_from[after] != UNBOUNDED:
+                calls.append((callee, int(program.rule_of[q]), after))
+    changed = True
+    while changed:
+        changed = False
+        for callee, caller, _ in calls:
+            merged = follow[callee] | follow[caller]
+            if merged != follow[callee]:
+                follow[callee] = merged
+                changed = True
+    classes = program.byte_class.astype(np.int64)
+    return [np.array([bits >> int(c) & 1 for c in classes], np.bool_) for bits in follow]
