@@ -189,6 +189,13 @@ class _BuiltRule:
     nullable: bool = False
 
 
+@dataclass(frozen=True)
+class _Lexeme:
+    """A part of a sequence that becomes a rule of its own."""
+
+    expr: Expr
+
+
 class _RuleBuilder:
     """Builds the automaton of the start rule and, from there, of every rule it calls."""
 
@@ -203,11 +210,13 @@ class _RuleBuilder:
         self._counted: dict[Expr, int] = {}
         self._regular: dict[Expr, Dfa] = {}
         self._context = ""
+        self._extracting = False
 
     def build_start(self) -> int:
         """Builds all rules; returns the number of a start rule that nothing calls."""
         name = self.grammar.start
         self._context = name
+        self._extracting = self._wants_lexemes(name)
         nfa = Nfa()
         s, t = nfa.state(), nfa.state()
         self._fragment(nfa, self.grammar[name].body, s, t)
@@ -221,6 +230,7 @@ class _RuleBuilder:
 
     def _build(self, name: str) -> None:
         self._context = name
+        self._extracting = self._wants_lexemes(name)
         nfa = Nfa()
         s, t = nfa.state(), nfa.state()
         self._fragment(nfa, self.grammar[name].body, s, t)
@@ -269,12 +279,7 @@ class _RuleBuilder:
             case ByteSet(ranges):
                 nfa.add(s, ranges_mask(ranges), t)
             case Seq(items):
-                at = s
-                for item in items[:-1]:
-                    nxt = nfa.state()
-                    self._fragment(nfa, item, at, nxt, regular)
-                    at = nxt
-                self._fragment(nfa, items[-1], at, t, regular)
+                self._sequence(nfa, items, s, t, regular)
             case Alt(items):
                 self._alternatives(nfa, items, s, t, regular)
             case Repeat():
@@ -361,6 +366,64 @@ class _RuleBuilder:
             at = nxt
             self._check_size(nfa)
         nfa.eps[at].append(t)
+
+    def _sequence(self, nfa: Nfa, items: tuple[Expr, ...], s: int, t: int, regular: bool) -> None:
+        units = list(items) if regular or not self._extracting else self._lexemes(items)
+        at = s
+        for i, unit in enumerate(units):
+            nxt = t if i == len(units) - 1 else nfa.state()
+            if isinstance(unit, _Lexeme):
+                self._call(nfa, self._lexeme_rule(unit.expr), at, nxt)
+            else:
+                self._fragment(nfa, unit, at, nxt, regular)
+            at = nxt
+
+    def _lexemes(self, items: tuple[Expr, ...]) -> list[Expr | _Lexeme]:
+        """Takes free text out of a sequence, with the byte before and the byte behind it.
+
+        As a rule of its own it is one unit of work for the masks wherever it occurs, and with its
+        delimiters it ends in few places.
+        """
+        todo: list[Expr] = list(items)
+        units: list[Expr | _Lexeme] = []
+        while todo:
+            item = todo.pop(0)
+            if not self._is_lexeme(item):
+                units.append(item)
+                continue
+            parts = [item]
+            before = units[-1] if units else None
+            if isinstance(before, Literal) and before.data:
+                units[-1] = Literal(before.data[:-1])
+                parts.insert(0, Literal(before.data[-1:]))
+            if todo and isinstance(todo[0], Literal) and todo[0].data:
+                parts.append(Literal(todo[0].data[:1]))
+                todo[0] = Literal(todo[0].data[1:])
+            units.append(_Lexeme(parts[0] if len(parts) == 1 else Seq(tuple(parts))))
+        return units
+
+    def _is_lexeme(self, expr: Expr) -> bool:
+        if not isinstance(expr, Repeat) or not (self._is_long(expr) or _has_wide_loop(expr)):
+            return False
+        return not any(isinstance(x, Ref) for x in ir.walk(expr))
+
+    def _lexeme_rule(self, expr: Expr) -> int:
+        known = self._counted.get(expr)
+        return self._counted_rule(expr, self._regular_dfa(expr)) if known is None else known
+
+    def _wants_lexemes(self, name: str) -> bool:
+        """Whether a rule has parts of different kinds, so that free text is best kept apart.
+
+        A rule that is one plain automaton anyway stays one.
+        """
+        for node in ir.walk(self.grammar[name].body):
+            if isinstance(node, Repeat) and self._is_long(node):
+                return True
+            if isinstance(node, Ref) and (
+                not self.analysis.inlines(node.name) or self._wants_lexemes(node.name)
+            ):
+                return True
+        return False
 
     def _check_size(self, nfa: Nfa) -> None:
         limit = self.limits.max_dfa_states
