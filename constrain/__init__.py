@@ -1,0 +1,62 @@
+"""``Grammar`` x ``Vocabulary``: token-level automata, masks, the logits processor, extraction.
+
+The names below are the public face; importing this package is cheap, each name loads what it needs
+when it is first used (torch and transformers only for those that touch models).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from grammars.errors import BudgetError, GrammarError, LimitExceeded
+from grammars.limits import Limits
+
+if TYPE_CHECKING:
+    from constrain.automaton import TokenAutomaton, fill_masks
+    from constrain.bitmask import allocate_bitmask, apply_bitmask_
+    from constrain.extraction import Extraction, extract
+    from constrain.models import load_model
+    from constrain.processor import GrammarLogitsProcessor
+    from constrain.vocabulary import Vocabulary
+
+_HOMES = {
+    "TokenAutomaton": "constrain.automaton",
+    "fill_masks": "constrain.automaton",
+    "Vocabulary": "constrain.vocabulary",
+    "GrammarLogitsProcessor": "constrain.processor",
+    "Extraction": "constrain.extraction",
+    "extract": "constrain.extraction",
+    "allocate_bitmask": "constrain.bitmask",
+    "apply_bitmask_": "constrain.bitmask",
+    "load_model": "constrain.models",
+}
+
+__all__ = [
+    "BudgetError",
+    "Extraction",
+    "GrammarError",
+    "GrammarLogitsProcessor",
+    "LimitExceeded",
+    "Limits",
+    "TokenAutomaton",
+    "Vocabulary",
+    "allocate_bitmask",
+    "apply_bitmask_",
+    "extract",
+    "fill_masks",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'constrain' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

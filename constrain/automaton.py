@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from constrain import kernels as k
+from constrain._jit import kernels as k
 from constrain.distance import Distances
 from constrain.lexeme import LexemeShape, Wide, bounded, is_plain, is_unbounded, lexeme_of, pack_bits, tokens_at
 from constrain.pool import DEAD, END, FINISHED, StatePool
@@ -181,15 +181,10 @@ class TokenAutomaton:
     def _token_mask(self, state: int) -> Row:
         """Tokens whose bytes the state allows (EOS and spelling aside)."""
         row = np.zeros(self._words, np.int32)
-        items = self._pool.items(state)
-        wide = [self._wide.get((q, n)) for q, n, _ in items]
-        if not any(wide):
-            if self._walk(state, row):
-                return row
-            wide = [self._find_wide(q, n) for q, n, _ in items]
-        for (q, n, frame), answer in zip(items, wide, strict=True):
-            if answer is None:
-                answer = self._find_wide(q, n)
+        if self._walk(state, row):
+            return row
+        for q, n, frame in self._pool.items(state):
+            answer = self._find_wide(q, n)
             row |= answer.mask
             if frame != END:
                 self._pool.call(k.fill_after, frame, answer.groups.ctypes.data, row.ctypes.data)
@@ -212,6 +207,7 @@ class TokenAutomaton:
         known = self._wide.get((q, n))
         if known is None:
             known = self._wide[q, n] = self._make_wide(q, n)
+            self._pool.wide[q] = 1
         return known
 
     def _make_wide(self, q: int, n: int) -> Wide:

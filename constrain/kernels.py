@@ -23,14 +23,14 @@ from numba.extending import intrinsic
     P_TABLE, P_EDGE_OFFSET, P_EDGE_CLASS, P_EDGE_TARGET, P_CALL_OFFSET, P_CALL_START,
     P_CALL_RETURN, P_CALL_TAIL, P_PUSH_OFFSET, P_PUSH_LINKS, P_PUSH_TARGET, P_PUSH_OUTER,
     P_ACCEPT_FROM, P_LIMIT, P_FLOOR, P_CAP, P_FIRST, P_RANK,
-    P_BYTE_CLASS, N_CLASSES, S_Q, S_N, S_F, S_OFFSET,
+    P_BYTE_CLASS, P_WIDE, N_CLASSES, S_Q, S_N, S_F, S_OFFSET,
     S_COUNT, S_ACCEPT, S_CAN, S_HASH, S_MEMO_KEY, S_MEMO_VALUE,
     S_FREE, S_MARK, S_BUFFER, S_STACK, S_PATH, N_STATES, N_STATE_ROOM,
     N_ITEMS, N_ITEM_ROOM, N_HASH_SIZE, N_MEMO, N_MEMO_SIZE, N_FREE,
     N_EPOCH, N_BUFFER_ROOM, T_BYTE, T_DEPTH, T_SKIP, T_TOKEN_START,
     T_TOKENS, T_TOKEN_OFFSET, T_TOKEN_BYTES, T_NODES, N_FULL,
-) = range(54)  # fmt: skip
-FIELD_COUNT: Final = 54
+) = range(55)  # fmt: skip
+FIELD_COUNT: Final = 55
 
 GROW: Final = -1
 """Room ran out: enlarge the pool and call again."""
@@ -546,8 +546,15 @@ def fill_walk(address, state, node, row_address, fuel):  # type: ignore[no-untyp
 
     The node itself is not entered: its bytes lead up to ``state``.  Returns the number of nodes
     visited, or GROW, OUT_OF_FUEL, TOO_MANY_ITEMS (bits set until then are right, not complete).
+    From the root, states marked in ``P_WIDE`` are OUT_OF_FUEL at once.
     """
     ctx = _context(address)
+    if node == 0:
+        wide = _u8(ctx, P_WIDE)
+        begin = int64(_i32(ctx, S_OFFSET)[state])
+        for i in range(begin, begin + _i32(ctx, S_COUNT)[state]):
+            if wide[_i32(ctx, S_Q)[i]]:
+                return int64(OUT_OF_FUEL)
     byte_class = _u8(ctx, P_BYTE_CLASS)
     t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
     t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)

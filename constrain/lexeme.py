@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from constrain import kernels as k
+from constrain._jit import kernels as k
 from constrain.positions import Flags, Positions
 from constrain.trie import Trie
 from constrain.vocabulary import Vocabulary

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from constrain import kernels as k
+from constrain._jit import kernels as k
 from constrain.trie import Trie
 from grammars.errors import LimitExceeded
 from grammars.limits import Limits
@@ -28,6 +28,9 @@ _RESERVED: Final = 3
 
 class StatePool:
     """Hash-consed states of one program, addressed by integers.
+
+    Attributes:
+        wide: uint8[Q], program states that direct walks are not to be tried on.
 
     ``DEAD`` (0) has no reading, ``END`` (1) is the frame below the start rule, ``FINISHED`` (2) is
     kept for the automaton.  Methods are not thread-safe: the caller holds a lock.
@@ -78,6 +81,7 @@ class StatePool:
             (k.P_BYTE_CLASS, p.byte_class),
         ):
             self._put(field, array)
+        self.wide = self._put(k.P_WIDE, np.zeros(p.states, np.uint8))
         self.context[k.N_CLASSES] = p.classes
         self._members: list[list[int]] = [[] for _ in range(256)]
         for byte, c in enumerate(p.byte_class.tolist()):

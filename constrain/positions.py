@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from constrain import kernels as k
+from constrain._jit import kernels as k
 from constrain.trie import Trie
 from constrain.vocabulary import Vocabulary
 from grammars.program import UNBOUNDED, Program
