@@ -1,0 +1,33 @@
+"""Loads the compiled kernels, and says so where that takes a while.
+
+Numba compiles them once for a machine and keeps the result beside the source (or in
+``NUMBA_CACHE_DIR``); the first import after an installation or an update takes some seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+
+def _load() -> ModuleType:
+    folder = Path(__file__).parent / "__pycache__"
+    compiled_before = any(folder.glob("kernels.*.nbc"))
+    began = time.perf_counter()
+    if not compiled_before:
+        print(
+            "gramma: compiling its kernels for this machine (once, about ten seconds) ...",
+            file=sys.stderr,
+            flush=True,
+        )
+    module = import_module("constrain.kernels")
+    if not compiled_before:
+        taken = time.perf_counter() - began
+        print(f"gramma: kernels ready after {taken:.0f} s", file=sys.stderr, flush=True)
+    return module
+
+
+kernels = _load()
