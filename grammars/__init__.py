@@ -1,0 +1,19 @@
+"""Text in, :class:`Grammar` out: front ends, one intermediate form, one compiler.
+
+This layer needs neither torch nor transformers.
+"""
+
+from grammars.errors import BudgetError, GrammarError, LimitExceeded, UnsupportedSchemaError
+from grammars.explain import Explanation
+from grammars.grammar import Grammar
+from grammars.limits import Limits
+
+__all__ = [
+    "BudgetError",
+    "Explanation",
+    "Grammar",
+    "GrammarError",
+    "LimitExceeded",
+    "Limits",
+    "UnsupportedSchemaError",
+]

@@ -898,3 +898,14 @@ def _offsets(rows: list[list[int]] | list[list[tuple[int, int]]]) -> np.ndarray:
 
 def _column(values: list[int]) -> np.ndarray:
     return np.array(values, np.int32)
+
+
+def regular_dfa(grammar: GrammarIR, expr: Expr, limits: Limits) -> Dfa:
+    """The plain automaton (no counters, no calls) of a regular expression over a grammar's rules.
+
+    Raises:
+        GrammarError: if a recursive rule is below ``expr``.
+        LimitExceeded: where a limit is reached.
+    """
+    builder = _RuleBuilder(_Analysis(grammar, limits), limits, ALL_BYTES)
+    return expand(builder._regular_dfa(expr), limits.max_dfa_states)

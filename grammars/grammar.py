@@ -2,20 +2,286 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal
+
 from grammars.compiler import compile_ir
-from grammars.ir import GrammarIR
+from grammars.errors import GrammarError, LimitExceeded
+from grammars.explain import Explanation, empty_explanation, explain
+from grammars.ir import GrammarIR, Rule
 from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.program import Program
 from grammars.recognizer import Recognizer
+from grammars.sampling import Sampler, no_text
+from grammars.storage import dumps, loads
+from grammars.utf8 import ByteMask
+
+Whitespace = Literal["flexible", "compact"]
+PropertyOrder = Literal["schema", "any"]
+Formats = Literal["assert", "annotate"]
 
 
 class Grammar:
+    """A formal language of byte strings; immutable, hashable, equal by content.
+
+    Make one with a ``from_...`` constructor; each takes ``limits=`` and raises
+    :class:`~grammars.GrammarError` with the place of what is wrong, and
+    :class:`~grammars.LimitExceeded` where a limit is reached.  An empty language is a grammar too:
+    ``is_empty`` says so and ``explain`` why.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_ir", "_limits", "_program")
+
     def __init__(self, ir: GrammarIR, *, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.ir = ir
-        self.limits = limits
-        self.program = compile_ir(ir, limits)
-        self._recognizer = Recognizer(self.program, limits)
+        """From the intermediate form; see :mod:`grammars.ir` for writing one by hand."""
+        self._ir: Final = ir
+        self._limits: Final = limits
+        self._program: Final = compile_ir(ir, limits)
+
+    # -- construction --------------------------------------------------------------------------
+
+    @classmethod
+    def from_regex(cls, pattern: str, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+        """Texts that ``re.fullmatch(pattern, text)`` matches (Python's syntax)."""
+        from grammars.frontends.regex import regex_to_ir
+
+        return cls(regex_to_ir(pattern, limits), limits=limits)
+
+    @classmethod
+    def from_choices(
+        cls, choices: Iterable[str | bytes], *, limits: Limits = DEFAULT_LIMITS
+    ) -> Grammar:
+        """Exactly the given texts."""
+        from grammars.frontends.choices import choices_to_ir
+
+        return cls(choices_to_ir(choices), limits=limits)
+
+    @classmethod
+    def from_gbnf(
+        cls, text: str, start: str = "root", *, limits: Limits = DEFAULT_LIMITS
+    ) -> Grammar:
+        """A grammar in llama.cpp's GBNF."""
+        from grammars.frontends.gbnf import gbnf_to_ir
+
+        return cls(gbnf_to_ir(text, start, limits), limits=limits)
+
+    @classmethod
+    def from_lark(
+        cls, text: str, start: str = "start", *, limits: Limits = DEFAULT_LIMITS
+    ) -> Grammar:
+        """A Lark grammar, its terminals read as lark's own lexer reads them."""
+        from grammars.frontends.lark_grammar import lark_to_ir
+
+        return cls(lark_to_ir(text, start, limits), limits=limits)
+
+    @classmethod
+    def from_json_schema(
+        cls,
+        schema: Mapping[str, Any] | bool | str,
+        *,
+        whitespace: Whitespace = "flexible",
+        property_order: PropertyOrder = "schema",
+        formats: Formats = "assert",
+        registry: Mapping[str, Any] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Grammar:
+        """JSON texts whose value a schema describes.
+
+        Args:
+            schema: a schema, or the JSON text of one.
+            whitespace: ``"flexible"`` allows the compact form, ``json.dumps``'s default and
+                ``indent=2``, with runs of blanks bounded; ``"compact"`` allows none.
+            property_order: ``"schema"``: keys in the order of the schema, then others; ``"any"``.
+            formats: whether known formats are asserted or annotations.
+            registry: schemas by URI for references out of the schema; nothing is ever fetched.
+
+        Raises:
+            UnsupportedSchemaError: for a keyword that is not constrained exactly.
+        """
+        from grammars.frontends.json_schema import json_schema_to_ir
+
+        ir = json_schema_to_ir(
+            schema,
+            whitespace=whitespace,
+            property_order=property_order,
+            formats=formats,
+            registry=registry,
+            limits=limits,
+        )
+        return cls(ir, limits=limits)
+
+    @classmethod
+    def from_type(cls, tp: Any, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+        """JSON texts of a Python type: a pydantic model, TypedDict, dataclass, ``list[int]``, ..."""
+        from grammars.frontends.types import type_to_ir
+
+        return cls(type_to_ir(tp, limits), limits=limits)
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+        """By suffix: ``.lark``, ``.gbnf``, ``.regex``, ``.json`` (a JSON Schema, or saved).
+
+        Raises:
+            GrammarError: for another suffix, or text that is not UTF-8.
+            OSError: if the file cannot be read.
+        """
+        path = Path(path)
+        make: dict[str, Callable[..., Grammar]] = {
+            ".lark": cls.from_lark,
+            ".gbnf": cls.from_gbnf,
+            ".regex": cls.from_regex,
+            ".json": cls.from_json_schema,
+            ".gramma": cls._from_saved,
+        }
+        if path.suffix not in make:
+            raise GrammarError(
+                f"cannot tell the kind of {path.name!r} by its suffix {path.suffix!r}; "
+                f"known are {', '.join(make)}"
+            )
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise GrammarError(
+                f"{path.name} is not UTF-8 text (byte 0x{error.object[error.start]:02X} at offset "
+                f"{error.start}); save it as UTF-8"
+            ) from None
+        if path.suffix == ".regex":
+            text = text.removesuffix("\n").removesuffix("\r")
+        return make[path.suffix](text, limits=limits)
+
+    # -- what it says --------------------------------------------------------------------------
+
+    @property
+    def ir(self) -> GrammarIR:
+        """The intermediate form."""
+        return self._ir
+
+    @property
+    def limits(self) -> Limits:
+        """The limits it was made with."""
+        return self._limits
+
+    @property
+    def program(self) -> Program:
+        """The compiled form."""
+        return self._program
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no text at all is in the language."""
+        return self._program.is_empty
 
     def accepts(self, data: str | bytes) -> bool:
-        raw = data.encode() if isinstance(data, str) else data
-        state, used = self._recognizer.run(raw)
-        return used == len(raw) and self._recognizer.accepting[state]
+        """Whether the whole of ``data`` is in the language (``str`` as UTF-8)."""
+        raw = _as_bytes(data)
+        if raw is None:
+            return False
+        recognizer = self._recognizer
+        state, used = recognizer.run(raw)
+        return used == len(raw) and recognizer.accepting[state]
+
+    def explain(self, data: str | bytes) -> Explanation:
+        """Where ``data`` leaves the language and what was expected there."""
+        if self.is_empty:
+            return empty_explanation(self._ir.notes)
+        raw = _as_bytes(data)
+        if raw is None:
+            assert isinstance(data, str)
+            raw = data.encode("utf-8", "surrogatepass")
+        names = frozenset(rule.name for rule in self._ir.rules)
+        return explain(self._explainer, raw, names)
+
+    def sample(self, seed: int | None = None, max_bytes: int | None = None) -> bytes:
+        """A random text of the language, the same for the same seed.
+
+        Raises:
+            GrammarError: if the language is empty.
+            BudgetError: if its shortest text has more than ``max_bytes`` bytes.
+        """
+        if self.is_empty:
+            raise no_text(self._ir.notes)
+        return self._sampler.sample(random.Random(seed), max_bytes)
+
+    def compile(self, alphabet: ByteMask) -> Program:
+        """The program restricted to texts over some bytes (bit b: byte b may occur)."""
+        return compile_ir(self._ir, self._limits, alphabet)
+
+    @cached_property
+    def _recognizer(self) -> Recognizer:
+        return Recognizer(self._program, self._limits)
+
+    @cached_property
+    def _explainer(self) -> Recognizer:
+        """A recognizer that keeps every rule apart, so that it can name those that are open."""
+        rules = tuple(Rule(r.name, r.body, r.span, shared=True) for r in self._ir.rules)
+        try:
+            program = compile_ir(GrammarIR(rules, self._ir.start), self._limits)
+        except LimitExceeded:
+            return self._recognizer
+        return Recognizer(program, self._limits)
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        return Sampler(self._ir, self._limits)
+
+    # -- identity and storage ------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Writes the grammar as JSON text (suffix ``.gramma`` lets ``from_file`` read it)."""
+        Path(path).write_text(dumps(self._ir, self._limits), "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Grammar:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            GrammarError: if the file is something else, damaged, or of another format version.
+        """
+        try:
+            text = Path(path).read_text("utf-8")
+        except UnicodeDecodeError:
+            raise GrammarError(f"{Path(path).name} is not a saved grammar") from None
+        return cls._from_saved(text)
+
+    @classmethod
+    def _from_saved(cls, text: str, *, limits: Limits | None = None) -> Grammar:
+        ir, saved = loads(text)
+        return cls(ir, limits=limits or saved)
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(dumps(self._ir, self._limits).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grammar) and self._digest == other._digest
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def __repr__(self) -> str:
+        if self.is_empty:
+            return "Grammar(empty)"
+        return f"Grammar({len(self._ir.rules)} rules, {self._program.states:,} states)"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("_ir", "_limits", "_program") and not hasattr(self, name):
+            object.__setattr__(self, name, value)
+        else:
+            raise AttributeError(f"a Grammar is immutable; {name!r} cannot be set")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Grammar is not pickled; use Grammar.save and Grammar.load")
+
+
+def _as_bytes(data: str | bytes) -> bytes | None:
+    """UTF-8; ``None`` for text with a lone surrogate, which has no UTF-8 form."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    try:
+        return data.encode()
+    except UnicodeEncodeError:
+        return None

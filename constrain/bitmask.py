@@ -1,0 +1,60 @@
+"""Packed token masks on any device.
+
+The layout is the one xgrammar and llguidance use: ``int32[batch, ceil(V/32)]``, bit t % 32 of word
+t // 32 says whether token t is allowed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+
+_BITS: Final = 32
+
+
+def allocate_bitmask(batch: int, vocab_size: int) -> torch.Tensor:
+    """Room for masks: zeros, ``int32[batch, ceil(vocab_size/32)]``, on the CPU.
+
+    Pinned where CUDA is there, so that the copy to the device need not wait.
+    """
+    pinned = torch.cuda.is_available()
+    return torch.zeros(batch, -(-vocab_size // _BITS), dtype=torch.int32, pin_memory=pinned)
+
+
+def unpack_bitmask(bitmask: torch.Tensor, vocab_size: int) -> torch.Tensor:
+    """``int32[..., words]`` to ``bool[..., vocab_size]``, on the device of ``bitmask``.
+
+    Ids beyond the last word are False.
+    """
+    shifts = torch.arange(_BITS, device=bitmask.device, dtype=torch.int32)
+    bits = (bitmask.unsqueeze(-1) >> shifts).bitwise_and_(1).to(torch.bool).flatten(-2)
+    have = bits.shape[-1]
+    if have >= vocab_size:
+        return bits[..., :vocab_size]
+    return torch.nn.functional.pad(bits, (0, vocab_size - have), value=False)
+
+
+def apply_bitmask_(logits: torch.Tensor, bitmask: torch.Tensor) -> torch.Tensor:
+    """Sets the logits of tokens that are not allowed to minus infinity, in place.
+
+    Args:
+        logits: floating [batch, V'] or [V'], any device; V' may exceed the vocabulary: what the
+            mask does not cover is not allowed.
+        bitmask: int32[batch, words] or [words], on any device.
+
+    Returns:
+        ``logits``.
+
+    Raises:
+        ValueError: if the batches differ or the mask has another dtype.
+    """
+    if bitmask.dtype != torch.int32:
+        raise ValueError(f"the bitmask must be int32, not {bitmask.dtype}")
+    if logits.shape[:-1] != bitmask.shape[:-1]:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and bitmask {tuple(bitmask.shape)} differ in batch"
+        )
+    mask = bitmask.to(logits.device, non_blocking=True)
+    allowed = unpack_bitmask(mask, logits.shape[-1])
+    return logits.masked_fill_(~allowed, float("-inf"))

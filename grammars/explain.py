@@ -1,0 +1,204 @@
+"""Where a text leaves the language, and what was expected there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from grammars.program import Program
+from grammars.recognizer import DEAD, END, Recognizer
+
+_MOST_EXPECTED: Final = 12
+_LONGEST_WORD: Final = 40
+_CONTEXT: Final = 60
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The verdict on a text; ``str()`` is a message to act on.
+
+    Attributes:
+        accepted: whether the whole text is in the language.
+        offset: byte offset of the first byte that cannot stand there (the length of the text if it
+            ends too early or is accepted).
+        line, column: the same place, 1-based; columns count characters.
+        expected: what could have stood there: quoted texts, character ranges, "end of text".
+        rule_path: rules open at that place, the outermost first.
+        message: the verdict in words.
+    """
+
+    accepted: bool
+    offset: int
+    line: int
+    column: int
+    expected: tuple[str, ...]
+    rule_path: tuple[str, ...]
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def explain(recognizer: Recognizer, data: bytes, names: frozenset[str]) -> Explanation:
+    """Explains a text by a recognizer; of its rules, those in ``names`` are shown."""
+    state, offset = recognizer.run(data)
+    accepted = offset == len(data) and recognizer.accepting[state]
+    line, column = place(data, offset)
+    expected = () if accepted else expectations(recognizer, state)
+    path = () if accepted else rule_path(recognizer, state, names)
+    if accepted:
+        message = "accepted"
+    else:
+        message = _message(data, offset, line, column, expected, path)
+    return Explanation(accepted, offset, line, column, expected, path, message)
+
+
+def empty_explanation(notes: tuple[str, ...]) -> Explanation:
+    """For a language without any text."""
+    because = ": " + "; ".join(notes) if notes else ", whatever it is"
+    return Explanation(
+        False, 0, 1, 1, (), (), f"no text at all satisfies this grammar{because}"
+    )
+
+
+def place(data: bytes, offset: int) -> tuple[int, int]:
+    """1-based line and column (in characters) of a byte offset."""
+    start = data.rfind(b"\n", 0, offset) + 1
+    return data.count(b"\n", 0, offset) + 1, len(_shown(data[start:offset])) + 1
+
+
+def _shown(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _message(
+    data: bytes, offset: int, line: int, column: int, expected: tuple[str, ...], path: tuple[str, ...]
+) -> str:
+    if offset == len(data):
+        what = "the text ends too early"
+    else:
+        what = f"unexpected {_character_at(data, offset)}"
+    parts = [f"line {line}, column {column} (byte {offset}): {what}"]
+    if expected:
+        parts[0] += f"; expected {_listing(expected)}"
+    if data:
+        parts += _excerpt(data, offset)
+    if path:
+        parts.append("in " + " > ".join(path))
+    return "\n".join(parts)
+
+
+def _character_at(data: bytes, offset: int) -> str:
+    start = offset
+    while start > 0 and offset - start < 3 and data[start] & 0xC0 == 0x80:
+        start -= 1
+    for end in range(offset + 1, min(len(data), start + 4) + 1):
+        try:
+            return repr(data[start:end].decode())
+        except UnicodeDecodeError:
+            continue
+    return f"byte 0x{data[offset]:02X}"
+
+
+def _listing(expected: tuple[str, ...]) -> str:
+    if len(expected) == 1:
+        return expected[0]
+    return ", ".join(expected[:-1]) + " or " + expected[-1]
+
+
+def _excerpt(data: bytes, offset: int) -> list[str]:
+    start = data.rfind(b"\n", 0, offset) + 1
+    end = data.find(b"\n", offset)
+    before = _shown(data[start:offset])
+    after = _shown(data[offset : len(data) if end < 0 else end])
+    if len(before) > _CONTEXT:
+        before = "..." + before[-_CONTEXT:]
+    if len(after) > _CONTEXT:
+        after = after[:_CONTEXT] + "..."
+    before = before.replace("\t", " ")
+    return ["  " + before + after.replace("\t", " "), "  " + " " * len(before) + "^"]
+
+
+# -- what could have come ---------------------------------------------------------------------------
+
+
+def expectations(recognizer: Recognizer, state: int) -> tuple[str, ...]:
+    """What may come at a state, in words: few ways are spelled out, many are given as ranges."""
+    ways = next_bytes(recognizer, state)
+    out = ["end of text"] if recognizer.accepting[state] else []
+    groups: dict[int, list[int]] = {}
+    for byte, after in ways.items():
+        groups.setdefault(after, []).append(byte)
+    for after, found in groups.items():
+        if len(found) <= 2:
+            out += [_word(recognizer, byte, after) for byte in found]
+        else:
+            out += _ranges(found)
+    if len(out) > _MOST_EXPECTED:
+        out = [*out[:_MOST_EXPECTED], f"{len(out) - _MOST_EXPECTED} other things"]
+    return tuple(dict.fromkeys(out))
+
+
+def next_bytes(recognizer: Recognizer, state: int) -> dict[int, int]:
+    """The bytes that may come, with the states they lead to."""
+    ways = {byte: recognizer.advance(state, byte) for byte in range(256)}
+    return {byte: after for byte, after in ways.items() if after != DEAD}
+
+
+def _word(recognizer: Recognizer, byte: int, state: int) -> str:
+    """The byte with all that is forced after it."""
+    word = bytearray([byte])
+    while len(word) < _LONGEST_WORD and not recognizer.accepting[state]:
+        ways = next_bytes(recognizer, state)
+        if len(ways) != 1:
+            break
+        byte, state = next(iter(ways.items()))
+        word.append(byte)
+    try:
+        return repr(word.decode())
+    except UnicodeDecodeError as error:
+        whole = word[: error.start].decode()
+        return repr(whole) if whole else "a character beyond ASCII"
+
+
+def _ranges(values: list[int]) -> list[str]:
+    out: list[str] = []
+    ascii_values = [v for v in values if v < 0x80]
+    if len(ascii_values) > 64:
+        missing = [v for v in range(0x20, 0x7F) if v not in ascii_values]
+        but = " except " + " ".join(repr(chr(v)) for v in missing[:6]) if missing else ""
+        out.append(f"any character{but}")
+        return out
+    run: list[int] = []
+    for value in [*ascii_values, 999]:
+        if run and value != run[-1] + 1:
+            out += _run(run)
+            run = []
+        run.append(value)
+    if any(v >= 0x80 for v in values):
+        out.append("a character beyond ASCII")
+    return out
+
+
+def _run(run: list[int]) -> list[str]:
+    if len(run) > 2:
+        return [f"{chr(run[0])!r} to {chr(run[-1])!r}"]
+    return [repr(chr(v)) for v in run]
+
+
+# -- which rules are open --------------------------------------------------------------------------
+
+
+def rule_path(recognizer: Recognizer, state: int, names: frozenset[str]) -> tuple[str, ...]:
+    """Open rules of one reading of the prefix, outermost first."""
+    program: Program = recognizer.program
+    out: list[str] = []
+    seen: set[int] = set()
+    while state not in (DEAD, END) and state not in seen:
+        seen.add(state)
+        q, _, frame = recognizer.items[state][0]
+        name = program.rule_names[program.rule_of[q]]
+        if name in names and (not out or out[-1] != name):
+            out.append(name)
+        state = frame
+    return tuple(reversed(out))

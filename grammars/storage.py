@@ -1,0 +1,175 @@
+"""Grammars as JSON text: one table of distinct nodes, children by number.
+
+The table keeps deep expressions flat and shared parts single.  Nothing is executed on loading, and
+a file of another kind, a later version or with broken numbers is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from typing import Any, Final
+
+from grammars.errors import GrammarError
+from grammars.ir import (
+    Alt,
+    And,
+    ByteSet,
+    Chars,
+    Expr,
+    GrammarIR,
+    Literal,
+    Not,
+    Nothing,
+    Ref,
+    Repeat,
+    Rule,
+    Seq,
+    Span,
+    children,
+)
+from grammars.limits import Limits
+
+FORMAT: Final = "gramma-grammar"
+VERSION: Final = 1
+
+_Node = list[Any]
+
+
+def dumps(grammar: GrammarIR, limits: Limits) -> str:
+    """Canonical JSON text of a grammar and its limits."""
+    table = _Table()
+    rules = [
+        {
+            "name": rule.name,
+            "body": table.number(rule.body),
+            "span": [rule.span.line, rule.span.column, rule.span.pointer],
+            "shared": rule.shared,
+        }
+        for rule in grammar.rules
+    ]
+    data = {
+        "format": FORMAT,
+        "version": VERSION,
+        "start": grammar.start,
+        "rules": rules,
+        "nodes": table.nodes,
+        "notes": list(grammar.notes),
+        "limits": asdict(limits),
+    }
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def loads(text: str) -> tuple[GrammarIR, Limits]:
+    """The inverse of :func:`dumps`.
+
+    Raises:
+        GrammarError: if the text is not a grammar that was saved by this or an earlier version.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise GrammarError(f"not a saved grammar: {error}") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise GrammarError("not a saved grammar: write one with Grammar.save")
+    if data.get("version") != VERSION:
+        raise GrammarError(
+            f"saved by format version {data.get('version')!r}, this is version {VERSION}; "
+            "compile the grammar again from its source"
+        )
+    try:
+        return _read(data)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise GrammarError(f"the saved grammar is damaged: {error!r}") from None
+
+
+def _read(data: dict[str, Any]) -> tuple[GrammarIR, Limits]:
+    nodes: list[Expr] = []
+    for entry in data["nodes"]:
+        nodes.append(_READERS[entry[0]](nodes, *entry[1:]))
+    rules = tuple(
+        Rule(str(r["name"]), nodes[r["body"]], Span(*r["span"]), bool(r["shared"]))
+        for r in data["rules"]
+    )
+    known = {f.name for f in fields(Limits)}
+    limits = Limits(**{k: int(v) for k, v in data["limits"].items() if k in known})
+    return GrammarIR(rules, str(data["start"]), tuple(map(str, data["notes"]))), limits
+
+
+class _Table:
+    """Numbers distinct nodes, children before parents."""
+
+    def __init__(self) -> None:
+        self.nodes: list[_Node] = []
+        self._numbers: dict[tuple[Any, ...], int] = {}
+        self._seen: dict[int, int] = {}
+
+    def number(self, expr: Expr) -> int:
+        stack = [expr]
+        while stack:
+            node = stack[-1]
+            missing = [c for c in children(node) if id(c) not in self._seen]
+            if missing:
+                stack.extend(reversed(missing))
+                continue
+            stack.pop()
+            self._seen[id(node)] = self._intern(node)
+        return self._seen[id(expr)]
+
+    def _intern(self, node: Expr) -> int:
+        entry = self._entry(node)
+        key = tuple(tuple(map(tuple, x)) if isinstance(x, list) and x and isinstance(x[0], list)
+                    else tuple(x) if isinstance(x, list) else x for x in entry)
+        known = self._numbers.get(key)
+        if known is None:
+            known = self._numbers[key] = len(self.nodes)
+            self.nodes.append(entry)
+        return known
+
+    def _entry(self, node: Expr) -> _Node:
+        match node:
+            case Nothing():
+                return ["nothing"]
+            case Literal(data):
+                return ["literal", data.decode("latin-1")]
+            case Chars(ranges):
+                return ["chars", [list(r) for r in ranges]]
+            case ByteSet(ranges):
+                return ["bytes", [list(r) for r in ranges]]
+            case Ref(name):
+                return ["ref", name]
+            case Repeat(item, low, high):
+                return ["repeat", self._seen[id(item)], low, high]
+            case Not(item):
+                return ["not", self._seen[id(item)]]
+            case Seq(items):
+                return ["seq", [self._seen[id(x)] for x in items]]
+            case Alt(items):
+                return ["alt", [self._seen[id(x)] for x in items]]
+            case And(items):
+                return ["and", [self._seen[id(x)] for x in items]]
+
+
+def _ranges(value: list[list[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(lo), int(hi)) for lo, hi in value)
+
+
+def _at(nodes: list[Expr], number: int) -> Expr:
+    if not 0 <= number < len(nodes):
+        raise ValueError(f"node {number} is not defined before it is used")
+    return nodes[number]
+
+
+_READERS: Final[dict[str, Callable[..., Expr]]] = {
+    "nothing": lambda nodes: Nothing(),
+    "literal": lambda nodes, data: Literal(data.encode("latin-1")),
+    "chars": lambda nodes, ranges: Chars(_ranges(ranges)),
+    "bytes": lambda nodes, ranges: ByteSet(_ranges(ranges)),
+    "ref": lambda nodes, name: Ref(str(name)),
+    "repeat": lambda nodes, item, low, high: Repeat(_at(nodes, item), int(low), high),
+    "not": lambda nodes, item: Not(_at(nodes, item)),
+    "seq": lambda nodes, items: Seq(tuple(_at(nodes, i) for i in items)),
+    "alt": lambda nodes, items: Alt(tuple(_at(nodes, i) for i in items)),
+    "and": lambda nodes, items: And(tuple(_at(nodes, i) for i in items)),
+}
