@@ -46,6 +46,7 @@ from grammars.ir import (
     Expr,
     GrammarIR,
     Literal,
+    Machine,
     Nothing,
     Not,
     Ref,
@@ -105,7 +106,7 @@ class _Analysis:
             found: list[str] = []
             size = 0
             for node in ir.walk(grammar[name].body):
-                size += len(node.data) if isinstance(node, Literal) else 1
+                size += _node_size(node)
                 if isinstance(node, Ref):
                     found.append(node.name)
                     self.uses[node.name] = self.uses.get(node.name, 0) + 1
@@ -148,6 +149,16 @@ class _Analysis:
         return self.size[name] <= (_INLINE_SIZE if self.uses[name] > 1 else _INLINE_ONCE_SIZE)
 
 
+def _node_size(node: Expr) -> int:
+    match node:
+        case Literal(data):
+            return len(data)
+        case Machine(_, accept):
+            return len(accept)
+        case _:
+            return 1
+
+
 def _has_wide_loop(expr: Expr) -> bool:
     """Whether free text can run on inside: such a rule is worth keeping as a unit.
 
@@ -178,6 +189,8 @@ def is_nullable(expr: Expr, nullable: set[str]) -> bool:
             return name in nullable
         case Not(item):
             return not is_nullable(item, nullable)
+        case Machine(_, accept):
+            return accept[0]
         case _:
             return False
 
@@ -278,6 +291,8 @@ class _RuleBuilder:
                 _utf8(nfa, utf8_node(ranges), s, t)
             case ByteSet(ranges):
                 nfa.add(s, ranges_mask(ranges), t)
+            case Machine():
+                self._machine(nfa, expr, s, t)
             case Seq(items):
                 self._sequence(nfa, items, s, t, regular)
             case Alt(items):
@@ -304,6 +319,19 @@ class _RuleBuilder:
             nfa.add(at, 1 << byte, nxt)
             at = nxt
         nfa.add(at, 1 << data[-1], t)
+
+    @staticmethod
+    def _machine(nfa: Nfa, machine: Machine, s: int, t: int) -> None:
+        states = [nfa.state() for _ in machine.accept]
+        nfa.eps[s].append(states[0])
+        for source, row in enumerate(machine.edges):
+            masks: dict[int, ByteMask] = {}
+            for low, high, target in row:
+                masks[target] = masks.get(target, 0) | ranges_mask(((low, high),))
+            for target, mask in masks.items():
+                nfa.add(states[source], mask, states[target])
+            if machine.accept[source]:
+                nfa.eps[states[source]].append(t)
 
     def _alternatives(
         self, nfa: Nfa, items: tuple[Expr, ...], s: int, t: int, regular: bool

@@ -8,6 +8,7 @@ A :class:`GrammarIR` is a start symbol and named rules; a rule's body is an immu
 ``Literal(b"ab")``  exactly these bytes (``EPSILON`` is ``Literal(b"")``)
 ``Chars(ranges)``   one Unicode scalar value of the class, as UTF-8 (surrogates excluded)
 ``ByteSet(ranges)`` one byte
+``Machine(...)``    what a deterministic automaton over bytes accepts
 ``Seq(items)``      concatenation
 ``Alt(items)``      union
 ``Repeat(x, m, n)`` m to n copies of x (``n=None``: no upper bound)
@@ -94,7 +95,22 @@ class Not:
     item: Expr
 
 
-Expr: TypeAlias = Nothing | Literal | Chars | ByteSet | Seq | Alt | Repeat | Ref | And | Not
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A deterministic automaton over bytes, for languages whose expressions would be huge.
+
+    Attributes:
+        edges: by state, (lowest byte, highest byte, target), disjoint.
+        accept: by state; state 0 is the start.
+    """
+
+    edges: tuple[tuple[tuple[int, int, int], ...], ...]
+    accept: tuple[bool, ...]
+
+
+Expr: TypeAlias = (
+    Nothing | Literal | Chars | ByteSet | Seq | Alt | Repeat | Ref | And | Not | Machine
+)
 
 NOTHING: Final = Nothing()
 EPSILON: Final = Literal(b"")

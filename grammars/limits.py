@@ -23,9 +23,8 @@ class Limits:
         max_items: simultaneous readings of one ambiguous prefix (default 20,000; 12 bytes each).
         max_search_states: states examined by one search for the shortest completion (default
             200,000).  Where it is reached ``min_tokens_to_accept`` is an upper bound.
-        max_vocabulary_states: states of the automaton that says what can be spelled when some
-            byte is available only inside longer tokens (default 1,024; its square in bits for each
-            program state).
+        max_schema_branches: alternatives that one place of a JSON schema may fall apart into when
+            its combinators are multiplied out (default 4,096; about 1 KB each).
     """
 
     max_dfa_states: int = 200_000
@@ -35,7 +34,7 @@ class Limits:
     max_cached_masks: int = 2_048
     max_items: int = 20_000
     max_search_states: int = 200_000
-    max_vocabulary_states: int = 1_024
+    max_schema_branches: int = 4_096
 
 
 DEFAULT_LIMITS = Limits()

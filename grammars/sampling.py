@@ -24,6 +24,7 @@ from grammars.ir import (
     Expr,
     GrammarIR,
     Literal,
+    Machine,
     Not,
     Nothing,
     Ranges,
@@ -107,7 +108,7 @@ class Sampler:
                     count = self._count(node, rng, slack)
                     slack -= (count - low) * self._cost(item)[0]
                     stack.extend([item] * count)
-                case And() | Not():
+                case And() | Not() | Machine():
                     data = self._walk(node, rng, least + slack)
                     slack -= len(data) - least
                     out += data
@@ -170,7 +171,7 @@ class Sampler:
         stack = [expr]
         while stack:
             node = stack[-1]
-            regular = isinstance(node, And | Not)
+            regular = isinstance(node, And | Not | Machine)
             missing = [] if regular else [c for c in children(node) if id(c) not in self._costs]
             if missing:
                 stack.extend(missing)
@@ -200,7 +201,7 @@ class Sampler:
             case Ref(name):
                 cost, height = self._rules.get(name, _IMPOSSIBLE)
                 return cost, height + 1
-            case And() | Not():
+            case And() | Not() | Machine():
                 dfa, distance = self._automaton(node)
                 return distance[dfa.start], 0
 

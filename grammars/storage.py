@@ -20,6 +20,7 @@ from grammars.ir import (
     Expr,
     GrammarIR,
     Literal,
+    Machine,
     Not,
     Nothing,
     Ref,
@@ -137,6 +138,9 @@ class _Table:
                 return ["chars", [list(r) for r in ranges]]
             case ByteSet(ranges):
                 return ["bytes", [list(r) for r in ranges]]
+            case Machine(edges, accept):
+                rows = [[list(edge) for edge in row] for row in edges]
+                return ["machine", json.dumps(rows), [int(a) for a in accept]]
             case Ref(name):
                 return ["ref", name]
             case Repeat(item, low, high):
@@ -161,11 +165,19 @@ def _at(nodes: list[Expr], number: int) -> Expr:
     return nodes[number]
 
 
+def _machine(nodes: list[Expr], rows: str, accept: list[int]) -> Machine:
+    edges = tuple(tuple((int(a), int(b), int(t)) for a, b, t in row) for row in json.loads(rows))
+    if len(edges) != len(accept) or any(t >= len(accept) for row in edges for _, _, t in row):
+        raise ValueError("a machine's edge leads nowhere")
+    return Machine(edges, tuple(map(bool, accept)))
+
+
 _READERS: Final[dict[str, Callable[..., Expr]]] = {
     "nothing": lambda nodes: Nothing(),
     "literal": lambda nodes, data: Literal(data.encode("latin-1")),
     "chars": lambda nodes, ranges: Chars(_ranges(ranges)),
     "bytes": lambda nodes, ranges: ByteSet(_ranges(ranges)),
+    "machine": _machine,
     "ref": lambda nodes, name: Ref(str(name)),
     "repeat": lambda nodes, item, low, high: Repeat(_at(nodes, item), int(low), high),
     "not": lambda nodes, item: Not(_at(nodes, item)),

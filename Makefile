@@ -1,0 +1,37 @@
+# Everything runs in .venv, which is made on first use and reused until the pins or pyproject change.
+
+PYTHONS := python3.11 python3
+PIP := .venv/bin/python -m pip
+BENCH ?= benchmarks/mask_cost.py
+
+.PHONY: demo test lint bench
+
+demo: .venv/.installed
+	.venv/bin/gramma extract --schema examples/invoice.schema.json examples/invoice.txt
+
+test: .venv/.installed
+	.venv/bin/python -m pytest -q -n 2
+
+lint: .venv/.installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .venv/.installed-bench
+	.venv/bin/python $(BENCH)
+
+.venv/.installed: constraints.txt pyproject.toml
+	@$(PIP) --version >/dev/null 2>&1 || { \
+	  for python in $(PYTHONS); do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	      echo "Making .venv with $$python"; exec $$python -m venv --clear .venv; \
+	    fi; \
+	  done; \
+	  echo "Python 3.11 or newer is needed (looked for: $(PYTHONS))" >&2; exit 1; }
+	@echo "Installing the pinned versions (a few minutes the first time)"
+	@$(PIP) install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+.venv/.installed-bench: .venv/.installed
+	@$(PIP) install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
+	@touch $@

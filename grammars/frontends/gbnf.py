@@ -1,0 +1,370 @@
+"""GBNF, the grammar notation of llama.cpp.
+
+Where llama.cpp accepts a text and then ignores part of it (a rule defined twice, a range written
+backwards, an empty class), this front end refuses, and upper bounds of repetitions are exact.
+References to tokens by name or number are refused: a grammar here is about text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Final
+
+from grammars.errors import GrammarError, LimitExceeded
+from grammars.frontends.positions import locate
+from grammars.ir import (
+    ANY_CHAR,
+    EPSILON,
+    MAX_CODE_POINT,
+    Expr,
+    GrammarIR,
+    Ref,
+    Rule,
+    Span,
+    alt,
+    chars,
+    not_chars,
+    repeat,
+    seq,
+    text,
+)
+from grammars.limits import DEFAULT_LIMITS, Limits
+
+_BLANK: Final = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
+_BLANK_LINES: Final = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+_INTEGER: Final = re.compile(r"[0-9]+")
+_HEX: Final = re.compile(r"[0-9A-Fa-f]*")
+_HEX_DIGITS: Final = {"x": 2, "u": 4, "U": 8}
+_ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", **{c: c for c in '\\"[]-'}}
+_SIGNS: Final[dict[str, tuple[int, int | None]]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+
+
+def gbnf_to_ir(source: str, start: str = "root", limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
+    """The rules of a GBNF text.
+
+    Raises:
+        GrammarError: with line and column, for text that is not GBNF, undefined or repeated rules,
+            and token references.
+    """
+    parser = _Parser(source)
+    try:
+        rules = parser.rules()
+    except RecursionError:
+        line, column = locate(source, min(parser.at, len(source)))
+        raise LimitExceeded(
+            "max_expression_nodes",
+            limits.max_expression_nodes,
+            "a group nested this deeply",
+            line=line,
+            column=column,
+        ) from None
+    names = [rule.name for rule in rules]
+    for name, offset in parser.references.items():
+        if name not in parser.defined:
+            raise parser.error(
+                f"rule {name!r} is not defined; define it with '{name} ::= ...'"
+                + _suggestion(name, names),
+                offset,
+            )
+    if start not in parser.defined:
+        raise GrammarError(
+            f"there is no rule {start!r} to start from; define it with '{start} ::= ...' or name "
+            f"another with start=" + _suggestion(start, names),
+            line=1,
+            column=1,
+        )
+    return GrammarIR(tuple(rules), start)
+
+
+def _suggestion(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+class _Parser:
+    """Recursive descent over the text; ``at`` is the position."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self.at = 0
+        self.references: dict[str, int] = {}
+        self.defined: dict[str, int] = {}
+        self._long_string: int | None = None
+
+    def error(self, message: str, offset: int | None = None) -> GrammarError:
+        line, column = locate(self._source, self.at if offset is None else offset)
+        if self._long_string is not None:
+            begun, _ = locate(self._source, self._long_string)
+            if begun < line:
+                message += f" (a string begun in line {begun} runs over the end of its line)"
+        return GrammarError(message, line=line, column=column)
+
+    # -- characters -----------------------------------------------------------------------------
+
+    def _peek(self, ahead: int = 0) -> str:
+        """The character here, or the empty text at the end."""
+        at = self.at + ahead
+        return self._source[at : at + 1]
+
+    def _skip(self, pattern: re.Pattern[str]) -> str:
+        found = pattern.match(self._source, self.at)
+        if not found:
+            return ""
+        self.at = found.end()
+        return found.group()
+
+    def _blank(self, newlines: bool) -> None:
+        self._skip(_BLANK_LINES if newlines else _BLANK)
+
+    def _here(self) -> str:
+        """What stands here, for messages."""
+        rest = self._source[self.at : self.at + 20].split("\n", 1)[0].rstrip("\r")
+        if rest:
+            return repr(rest)
+        return "the end of the line" if self._peek() else "the end of the text"
+
+    # -- rules ----------------------------------------------------------------------------------
+
+    def rules(self) -> list[Rule]:
+        out: list[Rule] = []
+        self._blank(newlines=True)
+        while self._peek():
+            out.append(self._rule())
+        return out
+
+    def _rule(self) -> Rule:
+        offset = self.at
+        name = self._skip(_NAME)
+        if not name:
+            advice = "write 'name ::= ...'"
+            if self._peek() == "|":
+                advice = "a rule ends with its line; end the line before with '|' or use '(...)'"
+            raise self.error(f"expected a rule, found {self._here()}; {advice}")
+        if name in self.defined:
+            line, _ = locate(self._source, self.defined[name])
+            raise self.error(
+                f"rule {name!r} is defined twice, first in line {line}; rename or remove one",
+                offset,
+            )
+        self.defined[name] = offset
+        self._blank(newlines=False)
+        if not self._source.startswith("::=", self.at):
+            raise self.error(f"expected '::=' after rule name {name!r}, found {self._here()}")
+        self.at += 3
+        self._blank(newlines=True)
+        body = self._alternatives(nested=False)
+        if self._peek() and self._peek() not in "\r\n":
+            raise self.error(f"unexpected {self._here()} in rule {name!r}; {self._advice()}")
+        self._blank(newlines=True)
+        line, column = locate(self._source, offset)
+        return Rule(name, body, Span(line, column))
+
+    def _advice(self) -> str:
+        match self._peek():
+            case ")":
+                return "no '(' is open here"
+            case "]":
+                return "no '[' is open here; inside a class write \\]"
+            case ":":
+                return 'the rule before it has no body: write "" for the empty text'
+            case "'":
+                return 'write strings in double quotes: "..."'
+            case "/":
+                return "regular expressions are not part of GBNF; use classes and repetitions"
+        return "expected a string, a class, a group, a rule name or the end of the line"
+
+    def _alternatives(self, *, nested: bool) -> Expr:
+        out = [self._sequence(nested=nested)]
+        while self._peek() == "|":
+            self.at += 1
+            self._blank(newlines=True)
+            out.append(self._sequence(nested=nested))
+        return alt(*out)
+
+    def _sequence(self, *, nested: bool) -> Expr:
+        items: list[Expr] = []
+        while True:
+            offset = self.at
+            here = self._peek()
+            if here in _SIGNS or here == "{":
+                low, high = self._bounds(nested)
+                if not items:
+                    raise self.error(f"nothing to repeat before {here!r}", offset)
+                items[-1] = repeat(items[-1], low, high)
+            else:
+                item = self._item()
+                if item is None:
+                    return seq(*items)
+                items.append(item)
+            self._blank(nested)
+
+    def _item(self) -> Expr | None:
+        here = self._peek()
+        match here:
+            case '"':
+                return self._string()
+            case "[":
+                return self._class()
+            case "(":
+                return self._group()
+            case ".":
+                self.at += 1
+                return ANY_CHAR
+            case "<" | "!":
+                raise self.error(
+                    f"token references such as {self._here()} are not supported: write the text "
+                    "of the token as a string"
+                )
+        offset = self.at
+        name = self._skip(_NAME)
+        if not name:
+            return None
+        self.references.setdefault(name, offset)
+        return Ref(name)
+
+    def _group(self) -> Expr:
+        opened = self.at
+        self.at += 1
+        self._blank(newlines=True)
+        inner = self._alternatives(nested=True)
+        if self._peek() != ")":
+            if not self._peek():
+                raise self.error("this '(' is never closed; add ')'", opened)
+            line, column = locate(self._source, opened)
+            raise self.error(
+                f"unexpected {self._here()}; expected ')' for the '(' in line {line}, "
+                f"column {column}"
+            )
+        self.at += 1
+        return inner
+
+    # -- repetition -----------------------------------------------------------------------------
+
+    def _bounds(self, nested: bool) -> tuple[int, int | None]:
+        opened = self.at
+        sign = self._peek()
+        self.at += 1
+        if sign in _SIGNS:
+            return _SIGNS[sign]
+        self._blank(nested)
+        low = self._integer(opened)
+        high: int | None = low
+        self._blank(nested)
+        if self._peek() == ",":
+            self.at += 1
+            self._blank(nested)
+            high = self._integer(opened) if self._peek().isdigit() else None
+            self._blank(nested)
+        if self._peek() != "}":
+            raise self._bad_bounds(opened)
+        self.at += 1
+        if high is not None and high < low:
+            raise self._bad_bounds(opened, f"the upper bound {high} is below the lower bound {low}")
+        return low, high
+
+    def _integer(self, opened: int) -> int:
+        digits = self._skip(_INTEGER)
+        if not digits:
+            raise self._bad_bounds(opened)
+        if len(digits) > 18:
+            raise self._bad_bounds(opened, f"{digits[:18]}... is too large")
+        return int(digits)
+
+    def _bad_bounds(self, opened: int, why: str = "") -> GrammarError:
+        written = self._source[opened : opened + 20].split("\n", 1)[0].split("}", 1)
+        quoted = repr(written[0] + ("}" if len(written) > 1 else ""))
+        message = f"bad repetition {quoted}"
+        if why:
+            message += f": {why}"
+        return self.error(message + "; write {n}, {n,} or {n,m}", opened)
+
+    # -- strings and classes --------------------------------------------------------------------
+
+    def _string(self) -> Expr:
+        opened = self.at
+        self.at += 1
+        out: list[str] = []
+        while self._peek() != '"':
+            offset = self.at
+            if not self._peek():
+                self._long_string = None
+                raise self.error("this string is never closed; add '\"'", opened)
+            if self._peek() in "\r\n" and self._long_string is None:
+                self._long_string = opened
+            point = self._character()
+            if 0xD800 <= point <= 0xDFFF:
+                raise self.error(
+                    f"{self._source[offset : self.at]} is half of a surrogate pair, which is not "
+                    "a character; write the character itself or \\U with eight digits",
+                    offset,
+                )
+            out.append(chr(point))
+        self.at += 1
+        return text("".join(out)) if out else EPSILON
+
+    def _class(self) -> Expr:
+        opened = self.at
+        self.at += 1
+        negative = self._peek() == "^"
+        if negative:
+            self.at += 1
+        pairs: list[tuple[int, int]] = []
+        while self._peek() != "]":
+            offset = self.at
+            low = high = self._class_character(opened)
+            if self._peek() == "-" and self._peek(1) != "]":
+                self.at += 1
+                high = self._class_character(opened)
+            if high < low:
+                raise self.error(
+                    f"bad range {self._source[offset : self.at]!r}: its end comes before its start",
+                    offset,
+                )
+            pairs.append((low, high))
+        self.at += 1
+        if not pairs:
+            raise self.error(
+                f"empty class {self._source[opened : self.at]!r}; use . for any character, "
+                '"" for the empty text, and \\] for a closing bracket',
+                opened,
+            )
+        return not_chars(pairs) if negative else chars(pairs)
+
+    def _class_character(self, opened: int) -> int:
+        if not self._peek():
+            raise self.error("this class is never closed; add ']'", opened)
+        return self._character()
+
+    def _character(self) -> int:
+        """One character or escape, as a code point."""
+        offset = self.at
+        here = self._peek()
+        self.at += 1
+        if here != "\\":
+            return ord(here)
+        kind = self._peek()
+        self.at += 1
+        if kind in _ESCAPES:
+            return ord(_ESCAPES[kind])
+        if kind not in _HEX_DIGITS:
+            known = '\\n \\r \\t \\\\ \\" \\[ \\] \\- \\xHH \\uHHHH \\UHHHHHHHH'
+            raise self.error(f"unknown escape {here + kind!r}; known are {known}", offset)
+        count = _HEX_DIGITS[kind]
+        found = _HEX.match(self._source, self.at, self.at + count)
+        digits = found.group() if found else ""
+        if len(digits) < count:
+            raise self.error(
+                f"bad escape {self._source[offset : self.at + count]!r}: \\{kind} needs {count} "
+                "hexadecimal digits",
+                offset,
+            )
+        self.at += count
+        point = int(digits, 16)
+        if point > MAX_CODE_POINT:
+            raise self.error(
+                f"bad escape {self._source[offset : self.at]!r}: the last character is \\U0010FFFF",
+                offset,
+            )
+        return point

@@ -1,0 +1,123 @@
+"""JSON strings and the blanks between tokens, as byte expressions."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from grammars.ir import (
+    ANY_CHAR,
+    EPSILON,
+    Alt,
+    And,
+    ByteSet,
+    Chars,
+    Expr,
+    Literal,
+    Not,
+    Repeat,
+    Seq,
+    alt,
+    both,
+    chars,
+    intersect_ranges,
+    invert_ranges,
+    optional,
+    repeat,
+    seq,
+    text,
+)
+
+INDENT: Final = 64
+"""Blanks that may follow a line break: enough for ``indent=2`` down to 32 levels."""
+
+_QUOTE: Final = Literal(b'"')
+_HEX: Final = ByteSet(((0x30, 0x39), (0x41, 0x46), (0x61, 0x66)))
+_D: Final = ByteSet(((0x44, 0x44), (0x64, 0x64)))
+_SPECIAL: Final = ((0x00, 0x1F), (0x22, 0x22), (0x5C, 0x5C))
+_RAW: Final = invert_ranges(_SPECIAL)
+
+
+def _escape() -> Expr:
+    """Escapes of one code point; halves of surrogate pairs only as pairs."""
+    upper = ByteSet(((0x38, 0x39), (0x41, 0x42), (0x61, 0x62)))
+    lower = ByteSet(((0x43, 0x46), (0x63, 0x66)))
+    not_d = ByteSet(((0x30, 0x39), (0x41, 0x43), (0x45, 0x46), (0x61, 0x63), (0x65, 0x66)))
+    plane = alt(seq(not_d, repeat(_HEX, 3, 3)), seq(_D, ByteSet(((0x30, 0x37),)), _HEX, _HEX))
+    pair = seq(_D, upper, _HEX, _HEX, Literal(b"\\u"), _D, lower, _HEX, _HEX)
+    short = ByteSet(tuple((b, b) for b in sorted(b'"/\\bfnrt')))
+    return seq(Literal(b"\\"), alt(short, seq(Literal(b"u"), alt(plane, pair))))
+
+
+CHARACTER: Final = alt(chars(_RAW), _escape())
+"""One code point inside a JSON string, in any spelling."""
+
+STRING: Final = seq(_QUOTE, repeat(CHARACTER), _QUOTE)
+"""Any JSON string (without lone surrogates, which are no characters)."""
+
+
+def string_of_length(low: int, high: int | None) -> Expr:
+    """Strings of ``low`` to ``high`` code points, in any spelling."""
+    return seq(_QUOTE, repeat(CHARACTER, low, high), _QUOTE)
+
+
+def quoted(content: Expr) -> Expr:
+    """Strings whose value an expression over code points describes, in their usual spelling."""
+    return seq(_QUOTE, spelled(content), _QUOTE)
+
+
+def string_literal(value: str) -> Expr:
+    """One string as ``json.dumps(value, ensure_ascii=False)`` writes it."""
+    try:
+        return Literal(json.dumps(value, ensure_ascii=False).encode())
+    except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form, but an escape
+        return Literal(json.dumps(value).encode())
+
+
+ANY_SPELLED: Final = alt(
+    chars(_RAW), *(text(json.dumps(chr(c))[1:-1]) for lo, hi in _SPECIAL for c in range(lo, hi + 1))
+)
+
+
+def spelled(expr: Expr) -> Expr:
+    """The usual spelling inside quotes of every text of an expression over code points.
+
+    Spelling maps code points one to one, so it commutes with intersection; a complement is taken
+    among the spellings.
+    """
+    match expr:
+        case Literal(data):
+            return string_content(data.decode())
+        case Chars(ranges):
+            if ranges == ANY_CHAR.ranges:  # type: ignore[union-attr]
+                return ANY_SPELLED
+            special = intersect_ranges(ranges, _SPECIAL)
+            escaped = [text(json.dumps(chr(c))[1:-1]) for a, b in special for c in range(a, b + 1)]
+            return alt(chars(intersect_ranges(ranges, _RAW)), *escaped)
+        case Seq(items):
+            return seq(*map(spelled, items))
+        case Alt(items):
+            return alt(*map(spelled, items))
+        case And(items):
+            return both(*map(spelled, items))
+        case Not(item):
+            return both(repeat(ANY_SPELLED), Not(spelled(item)))
+        case Repeat(item, low, high):
+            return repeat(spelled(item), low, high)
+        case _:
+            return expr
+
+
+def string_content(value: str) -> Expr:
+    """A string's usual spelling without its quotes."""
+    return Literal(json.dumps(value, ensure_ascii=False)[1:-1].encode())
+
+
+def gap(*, compact: bool) -> Expr:
+    """Blanks that may stand inside brackets and after separators: none, one, or a new line.
+
+    Runs are bounded, so that a model cannot go on writing blanks.
+    """
+    if compact:
+        return EPSILON
+    return optional(alt(Literal(b" "), seq(Literal(b"\n"), repeat(Literal(b" "), 0, INDENT))))

@@ -1,0 +1,763 @@
+"""Patterns with conditions on positions: anchors, word boundaries, look-around.
+
+A regular expression with conditions denotes a set of texts, which this module finds without the
+conditions.  An :class:`Edge` speaks about the characters next to a position.  Code points are cut
+into the few classes that the edges of one pattern tell apart; the language of a node then depends
+only on the class before it and the class behind it.  A concatenation guesses the two classes at its
+joint and holds its parts to the guess (:func:`last_in`, :func:`first_in`), a repetition of such a
+node is the set of paths through a small graph of guesses, written out again as an expression.
+
+A look at more than one character (:class:`Look`) is an intersection with everything that stands
+behind (or before) it, which is possible wherever the look is not itself repeated without bound.
+
+Besides the classes, two things can stand next to a position: nothing (the text's end), and
+(``LAST_NEWLINE``) a line feed that ends the text, before which Python's ``$`` holds as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias, TypeVar
+
+from grammars.errors import GrammarError
+from grammars.ir import (
+    ANY_CHAR,
+    EPSILON,
+    MAX_CODE_POINT,
+    NOTHING,
+    Alt,
+    And,
+    Chars,
+    Expr,
+    Literal,
+    Not,
+    Nothing,
+    Ranges,
+    Repeat,
+    Seq,
+    alt,
+    both,
+    chars,
+    intersect_ranges,
+    minus,
+    normalize_ranges,
+    repeat,
+    seq,
+    walk,
+)
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+ANY_TEXT: Final = repeat(ANY_CHAR)
+ALL: Final[Ranges] = ((0, MAX_CODE_POINT),)
+_NEWLINE: Final[Ranges] = ((10, 10),)
+
+_MAX_COPIES: Final = 64
+"""Most copies of a repeated part whose text depends on its surroundings."""
+_MAX_LOOK_COPIES: Final = 8
+"""Most copies of a repeated part with a look inside."""
+_MAX_LINES: Final = 500
+"""Most alternatives after looks have been brought to the top."""
+_MAX_NODES: Final = 500_000
+"""Largest expression made here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What may stand on one side of a position: a character of a class, or other things."""
+
+    ranges: Ranges = ()
+    nothing: bool = False
+    last_newline: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Plain:
+    """An expression without conditions."""
+
+    expr: Expr
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Edge:
+    """A position where one of the pairs (before, behind) holds."""
+
+    pairs: tuple[tuple[Side, Side], ...]
+    negative: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Look:
+    """What stands behind (``ahead``) or before this position begins (ends) with the item, or not.
+
+    ``offset`` is where the look was written, for messages.
+    """
+
+    item: Node
+    ahead: bool
+    negative: bool
+    offset: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Cat:
+    """Concatenation."""
+
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Or:
+    """Union."""
+
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rep:
+    """``min`` to ``max`` copies."""
+
+    item: Node
+    min: int
+    max: int | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Solved:
+    """A part that is a text's whole beginning or end: its language by the class on its open side.
+
+    ``tail`` says which: the language by the class before it, or by the class behind it.
+    """
+
+    by_class: dict[int, Expr]
+    tail: bool
+
+
+Node: TypeAlias = Plain | Edge | Look | Cat | Or | Rep | _Solved
+
+
+class UnsolvableError(Exception):
+    """A condition that is not written as an expression here; ``offset`` is its place if known."""
+
+    def __init__(self, message: str, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.offset = offset
+
+
+# -- building nodes --------------------------------------------------------------------------------
+
+EMPTY: Final = Plain(EPSILON)
+NEVER: Final = Plain(NOTHING)
+
+
+def cat(items: Iterable[Node]) -> Node:
+    """Concatenation; neighbours without conditions become one."""
+    out: list[Node] = []
+    for item in items:
+        for part in item.items if isinstance(item, Cat) else (item,):
+            before = out[-1] if out else None
+            if isinstance(part, Plain) and part.expr == EPSILON:
+                continue
+            if isinstance(part, Plain) and isinstance(before, Plain):
+                out[-1] = Plain(seq(before.expr, part.expr))
+            else:
+                out.append(part)
+    if not out:
+        return EMPTY
+    return out[0] if len(out) == 1 else Cat(tuple(out))
+
+
+def union(items: Sequence[Node]) -> Node:
+    """Union of nodes."""
+    if all(isinstance(item, Plain) for item in items):
+        return Plain(alt(*(item.expr for item in items if isinstance(item, Plain))))
+    return items[0] if len(items) == 1 else Or(tuple(items))
+
+
+def rep(item: Node, least: int, most: int | None) -> Node:
+    """Repetition of a node."""
+    if isinstance(item, Plain):
+        return Plain(repeat(item.expr, least, most))
+    if most == 0:
+        return EMPTY
+    return item if least == most == 1 else Rep(item, least, most)
+
+
+def look(item: Node, *, ahead: bool, negative: bool, offset: int) -> Node:
+    """A look; an :class:`Edge` where one character decides."""
+    match item:
+        case Plain(expr):
+            needed = _needed(expr, ahead)
+            if needed == EPSILON:
+                return NEVER if negative else EMPTY
+            if isinstance(needed, Nothing):
+                return EMPTY if negative else NEVER
+            ranges = _one_character(needed)
+            if ranges is None:
+                return Look(Plain(needed), ahead, negative, offset)
+            side = Side(ranges)
+            free = Side(ALL, nothing=True, last_newline=True)
+            return Edge((((free, side) if ahead else (side, free)),), negative)
+        case Edge(pairs, inner):
+            if inner or not any(right.last_newline and right.ranges != ALL for _, right in pairs):
+                return Edge(pairs, inner != negative)
+        case Or(items):
+            parts = [look(x, ahead=ahead, negative=negative, offset=offset) for x in items]
+            return cat(parts) if negative else union(parts)
+    return Look(item, ahead, negative, offset)
+
+
+def _needed(expr: Expr, ahead: bool) -> Expr:
+    """The part that decides a look: what may be empty at its far end does not."""
+    if _nullable(expr):
+        return EPSILON
+    if isinstance(expr, Repeat):
+        return _needed(expr.item, ahead) if expr.min == 1 else repeat(expr.item, expr.min, expr.min)
+    if isinstance(expr, Seq):
+        items = list(expr.items)
+        far = -1 if ahead else 0
+        while len(items) > 1 and _nullable(items[far]):
+            items.pop(far)
+        items[far] = _needed(items[far], ahead)
+        return seq(*items)
+    return expr
+
+
+def _one_character(expr: Expr) -> Ranges | None:
+    """The class, if the expression is one."""
+    match expr:
+        case Chars(ranges):
+            return ranges
+        case Literal(data):
+            text = data.decode()
+            return ((ord(text), ord(text)),) if len(text) == 1 else None
+        case Alt(items):
+            parts = [_one_character(x) for x in items]
+            if all(part is not None for part in parts):
+                return normalize_ranges(pair for part in parts if part for pair in part)
+    return None
+
+
+# -- expressions -----------------------------------------------------------------------------------
+
+
+def _nullable(expr: Expr) -> bool:
+    match expr:
+        case Literal(data):
+            return not data
+        case Seq(items) | And(items):
+            return all(map(_nullable, items))
+        case Alt(items):
+            return any(map(_nullable, items))
+        case Repeat(item, low, _):
+            return low == 0 or _nullable(item)
+        case Not(item):
+            return not _nullable(item)
+    return False
+
+
+def first_in(expr: Expr, ranges: Ranges) -> Expr:
+    """The texts of the expression that begin with a character of the class."""
+    match expr:
+        case Literal(data):
+            inside = bool(data) and _contains(ranges, ord(data.decode()[0]))
+            return expr if inside else NOTHING
+        case Chars(own):
+            return chars(intersect_ranges(own, ranges))
+        case Seq(items):
+            out: list[Expr] = []
+            for i, item in enumerate(items):
+                out.append(seq(first_in(item, ranges), *items[i + 1 :]))
+                if not _nullable(item):
+                    break
+            return alt(*out)
+        case Alt(items):
+            return alt(*(first_in(item, ranges) for item in items))
+        case Repeat(item, low, high):
+            rest = repeat(item, max(low - 1, 0), None if high is None else high - 1)
+            return seq(first_in(item, ranges), rest)
+        case And(items):
+            return both(first_in(items[0], ranges), *items[1:])
+        case Not():
+            return both(seq(chars(ranges), ANY_TEXT), expr)
+    return NOTHING
+
+
+def last_in(expr: Expr, ranges: Ranges) -> Expr:
+    """The texts of the expression that end with a character of the class."""
+    match expr:
+        case Literal(data):
+            inside = bool(data) and _contains(ranges, ord(data.decode()[-1]))
+            return expr if inside else NOTHING
+        case Chars(own):
+            return chars(intersect_ranges(own, ranges))
+        case Seq(items):
+            out: list[Expr] = []
+            for i in range(len(items) - 1, -1, -1):
+                out.append(seq(*items[:i], last_in(items[i], ranges)))
+                if not _nullable(items[i]):
+                    break
+            return alt(*out)
+        case Alt(items):
+            return alt(*(last_in(item, ranges) for item in items))
+        case Repeat(item, low, high):
+            rest = repeat(item, max(low - 1, 0), None if high is None else high - 1)
+            return seq(rest, last_in(item, ranges))
+        case And(items):
+            return both(last_in(items[0], ranges), *items[1:])
+        case Not():
+            return both(seq(ANY_TEXT, chars(ranges)), expr)
+    return NOTHING
+
+
+def _is_newline(expr: Expr) -> bool:
+    """Whether a line feed alone is a text of the expression."""
+    match expr:
+        case Literal(data):
+            return data == b"\n"
+        case Chars(ranges):
+            return _contains(ranges, 10)
+        case Seq(items):
+            return any(
+                _is_newline(item) and all(_nullable(x) for j, x in enumerate(items) if j != i)
+                for i, item in enumerate(items)
+            )
+        case Alt(items):
+            return any(map(_is_newline, items))
+        case And(items):
+            return all(map(_is_newline, items))
+        case Repeat(item, low, _):
+            return _is_newline(item) and (low <= 1 or _nullable(item))
+        case Not(item):
+            return not _is_newline(item)
+    return False
+
+
+def _contains(ranges: Ranges, point: int) -> bool:
+    return any(lo <= point <= hi for lo, hi in ranges)
+
+
+# -- solving ---------------------------------------------------------------------------------------
+
+_START: Final = 0  # a class before a position: nothing
+_END: Final = 0  # a class behind a position: nothing
+
+
+def solve(node: Node) -> Expr:
+    """The texts that match the node from their start to their end, without conditions.
+
+    Raises:
+        UnsolvableError: where a condition cannot be written as an expression (of sensible size).
+    """
+    if isinstance(node, Plain):
+        return node.expr
+    solver = _Solver(_edges(node))
+    if not _has_look(node):
+        return solver.language(node, _START, _END)
+    return alt(*(solver.line(items) for items in _lines(node)))
+
+
+def _nodes(node: Node) -> Iterator[Node]:
+    stack = [node]
+    while stack:
+        at = stack.pop()
+        yield at
+        if isinstance(at, Cat | Or):
+            stack.extend(at.items)
+        elif isinstance(at, Rep | Look):
+            stack.append(at.item)
+
+
+def _edges(node: Node) -> list[Edge]:
+    return [x for x in _nodes(node) if isinstance(x, Edge)]
+
+
+def _has_look(node: Node, ahead: bool | None = None) -> bool:
+    return any(isinstance(x, Look) and (ahead is None or x.ahead == ahead) for x in _nodes(node))
+
+
+def _lines(node: Node) -> list[tuple[Node, ...]]:
+    """The node as a union of sequences in which looks stand at the top only."""
+    if not _has_look(node):
+        return [(node,)]
+    out: list[tuple[Node, ...]]
+    match node:
+        case Or(items):
+            out = [line for item in items for line in _lines(item)]
+        case Cat(items):
+            out = [()]
+            for item in items:
+                out = [a + b for a in out for b in _lines(item)]
+                _check_lines(node, out)
+        case Rep(item, least, most):
+            if most is None or most > _MAX_LOOK_COPIES:
+                raise UnsolvableError(
+                    "a look-ahead or look-behind of more than one character inside a repetition "
+                    "is not possible; move it out of the repetition",
+                    _first_look(node),
+                )
+            out = []
+            once = _lines(item)
+            for count in range(least, most + 1):
+                if len(once) ** count > _MAX_LINES:
+                    _check_lines(node, None)
+                out += [tuple(itertools.chain(*x)) for x in itertools.product(once, repeat=count)]
+        case _:
+            out = [(node,)]
+    _check_lines(node, out)
+    return out
+
+
+def _check_lines(node: Node, lines: list[tuple[Node, ...]] | None) -> None:
+    if lines is None or len(lines) > _MAX_LINES:
+        raise UnsolvableError(
+            "too many combinations of alternatives with look-ahead or look-behind; "
+            "write fewer of them",
+            _first_look(node),
+        )
+
+
+def _first_look(node: Node) -> int | None:
+    return min((x.offset for x in _nodes(node) if isinstance(x, Look)), default=None)
+
+
+class _Solver:
+    """Languages by the classes that one pattern's edges tell apart.
+
+    Before a position stands class 0 (nothing) or 1..k; behind it 0 (nothing), 1..k, or k+1: a line
+    feed that ends the text.  A guess of k+1 and one of the line feed's own class overlap, which is
+    harmless in a union.
+    """
+
+    def __init__(self, edges: Sequence[Edge]) -> None:
+        pairs = [pair for edge in edges for pair in edge.pairs]
+        sets = list(dict.fromkeys(side.ranges for pair in pairs for side in pair))
+        uses_last = any(right.last_newline and right.ranges != ALL for _, right in pairs)
+        if uses_last:
+            sets.append(_NEWLINE)
+        self._atoms = _partition(sets)
+        count = len(self._atoms)
+        self._befores = range(count + 1)
+        self._afters = range(count + (2 if uses_last else 1))
+        self._last_newline = count + 1
+        self._newline = next(i for i, x in enumerate(self._atoms, 1) if _contains(x, 10))
+        self._known: dict[tuple[Node, int, int], Expr] = {}
+        self._powers: dict[tuple[Node, int], Node] = {}
+        self._halves: dict[Node, tuple[Node, Node]] = {}
+
+    # -- languages by class ---------------------------------------------------------------------
+
+    def language(self, node: Node, p: int, n: int) -> Expr:
+        """The node's texts where class p stands before them and class n behind them."""
+        match node:
+            case Plain(expr):
+                return expr
+            case Edge():
+                return EPSILON if self._holds(node, p, n) else NOTHING
+            case _Solved(by_class, tail):
+                return by_class[p if tail else n]
+            case Look():
+                raise UnsolvableError("a look-around cannot stand here", node.offset)
+        key = (node, p, n)
+        known = self._known.get(key)
+        if known is None:
+            match node:
+                case Or(items):
+                    known = alt(*(self.language(x, p, n) for x in items))
+                case Cat():
+                    known = self._join(*self._split(node), p, n)
+                case Rep():
+                    known = self._repeat(node, p, n)
+            if sum(1 for _ in walk(known)) > _MAX_NODES:
+                raise UnsolvableError(
+                    "the anchors and word boundaries of this pattern multiply beyond "
+                    f"{_MAX_NODES:,} nodes; write fewer of them inside repetitions"
+                )
+            self._known[key] = known
+        return known
+
+    def _holds(self, edge: Edge, p: int, n: int) -> bool:
+        found = any(
+            self._is(left, p, behind=False) and self._is(right, n, behind=True)
+            for left, right in edge.pairs
+        )
+        return found != edge.negative
+
+    def _is(self, side: Side, which: int, *, behind: bool) -> bool:
+        if which == 0:
+            return side.nothing
+        if behind and which == self._last_newline:
+            return side.last_newline or _contains(side.ranges, 10)
+        return _contains(side.ranges, self._atoms[which - 1][0][0])
+
+    def _split(self, node: Cat) -> tuple[Node, Node]:
+        halves = self._halves.get(node)
+        if halves is None:
+            middle = len(node.items) // 2
+            halves = self._halves[node] = (cat(node.items[:middle]), cat(node.items[middle:]))
+        return halves
+
+    def _join(self, first: Node, second: Node, p: int, n: int) -> Expr:
+        """Concatenation: guess what stands on either side of the joint."""
+        firsts = _grouped(self._afters, lambda c: self.language(first, p, c))
+        seconds = _grouped(self._befores, lambda d: self.language(second, d, n))
+        out: list[Expr] = []
+        for a, ahead in firsts.items():
+            for b, before in seconds.items():
+                out.append(seq(self._ending(a, before, p), self._starting(b, ahead, n)))
+        return alt(*out)
+
+    def _ranges(self, classes: Iterable[int]) -> Ranges:
+        count = len(self._atoms)
+        return normalize_ranges(
+            pair for i in classes if 1 <= i <= count for pair in self._atoms[i - 1]
+        )
+
+    def _is_every_atom(self, classes: Sequence[int]) -> bool:
+        return sum(1 for i in classes if 1 <= i <= len(self._atoms)) == len(self._atoms)
+
+    def _ending(self, expr: Expr, classes: Sequence[int], p: int) -> Expr:
+        """Texts after which one of the classes stands before the position."""
+        if self._is_every_atom(classes) and p in classes:
+            return expr
+        empty = EPSILON if p in classes and _nullable(expr) else NOTHING
+        return alt(empty, last_in(expr, self._ranges(classes)))
+
+    def _starting(self, expr: Expr, classes: Sequence[int], n: int) -> Expr:
+        """Texts before which one of the classes stands behind the position."""
+        if self._is_every_atom(classes) and n in classes:
+            return expr
+        empty = EPSILON if n in classes and _nullable(expr) else NOTHING
+        some = first_in(expr, self._ranges(classes))
+        if self._last_newline in classes and n == _END and _is_newline(expr):
+            return alt(empty, Literal(b"\n"), some)
+        return alt(empty, some)
+
+    # -- repetition -----------------------------------------------------------------------------
+
+    def _repeat(self, node: Rep, p: int, n: int) -> Expr:
+        least, most = node.min, node.max
+        item = node.item
+        same = {self.language(item, d, c) for d in self._befores for c in self._afters}
+        if len(same) == 1:
+            return repeat(same.pop(), least, most)
+        if least == 0 and most is None:
+            return self._star(item, p, n)
+        if max(least, most or 0) > _MAX_COPIES:
+            raise UnsolvableError(
+                f"more than {_MAX_COPIES} copies of a part whose anchors or word boundaries depend "
+                "on its neighbours; use * or + instead"
+            )
+        if most is None:
+            parts = (self._power(item, least), self._power_of_star(item))
+        else:
+            parts = (self._power(item, least), self._power(self._maybe(item), most - least))
+        return self.language(cat(parts), p, n)
+
+    def _power_of_star(self, item: Node) -> Node:
+        return self._powers.setdefault((item, -1), Rep(item, 0, None))
+
+    def _maybe(self, item: Node) -> Node:
+        return self._powers.setdefault((item, -2), Or((EMPTY, item)))
+
+    def _power(self, item: Node, count: int) -> Node:
+        if count <= 1:
+            return item if count else EMPTY
+        known = self._powers.get((item, count))
+        if known is None:
+            half = count // 2
+            # not flattened: equal halves are then solved once
+            known = Cat((self._power(item, half), self._power(item, count - half)))
+            self._powers[item, count] = known
+        return known
+
+    def _star(self, item: Node, p: int, n: int) -> Expr:
+        """Paths through guesses (class before, class behind), one non-empty copy for each step."""
+        alone = [_END, self._last_newline] if len(self._afters) > len(self._befores) else []
+        befores = list(
+            _grouped(
+                self._befores, lambda d: tuple(self.language(item, d, c) for c in self._afters)
+            ).values()
+        )
+        afters = list(
+            _grouped(
+                self._afters,
+                lambda c: (
+                    c if c in alone else -1,
+                    tuple(self.language(item, d, c) for d in self._befores),
+                ),
+            ).values()
+        )
+        here = next(i for i, group in enumerate(befores) if p in group)
+        steps: dict[tuple[int, int, int, int], Expr] = {}
+        for (d, before), (c1, after) in itertools.product(enumerate(befores), enumerate(afters)):
+            expr = self.language(item, before[0], after[0])
+            for c0, ahead in enumerate(afters):
+                begun = first_in(expr, self._ranges(ahead))
+                if self._last_newline in ahead and after == [_END] and _is_newline(expr):
+                    begun = alt(begun, Literal(b"\n"))
+                for d1, behind in enumerate(befores):
+                    ended = last_in(begun, self._ranges(behind))
+                    if ended != NOTHING:
+                        steps[d, c0, d1, c1] = ended
+        edges: dict[tuple[int, int], Expr] = {}
+        width = len(afters)
+        source, sink = -1, -2
+        for (d, c0, d1, c1), expr in steps.items():
+            _add(edges, d * width + c0, d1 * width + c1, expr)
+        last = next(i for i, group in enumerate(afters) if n in group)
+        for c in range(width):
+            _add(edges, source, here * width + c, EPSILON)
+        for d in range(len(befores)):
+            _add(edges, d * width + last, sink, EPSILON)
+        return alt(EPSILON, _paths(edges, source, sink))
+
+    # -- looks ----------------------------------------------------------------------------------
+
+    def line(self, items: Sequence[Node]) -> Expr:
+        """The texts of a sequence with looks at its top level."""
+        whole: list[tuple[Expr, bool]] = []
+        rest = list(items)
+        # a look-ahead at the text's start, a look-behind at its end: about the whole text
+        for i in [i for i, x in enumerate(rest) if isinstance(x, Look) and x.ahead]:
+            before = [x for x in rest[:i] if x is not EMPTY]
+            if any(isinstance(x, Look) for x in before) or not self._is_start(cat(before)):
+                break
+            whole.append(self._looked(rest[i], _START))
+            rest[i] = EMPTY
+        for i in [i for i, x in enumerate(rest) if isinstance(x, Look) and not x.ahead][::-1]:
+            behind = [x for x in rest[i + 1 :] if x is not EMPTY]
+            if any(isinstance(x, Look) for x in behind) or not self._is_end(cat(behind)):
+                break
+            whole.append(self._looked(rest[i], _END))
+            rest[i] = EMPTY
+        aheads = [i for i, x in enumerate(rest) if isinstance(x, Look) and x.ahead]
+        backs = [i for i, x in enumerate(rest) if isinstance(x, Look) and not x.ahead]
+        if aheads and backs and aheads[0] < backs[-1]:
+            offender = rest[backs[-1]]
+            raise UnsolvableError(
+                "a look-behind after a look-ahead is not possible; write one of them without",
+                offender.offset if isinstance(offender, Look) else None,
+            )
+        cut = backs[-1] + 1 if backs else 0
+        node = cat([*self._head(rest[:cut]), *self._tail(rest[cut:])])
+        out = self.language(node, _START, _END)
+        for expr, negative in whole:
+            out = minus(out, expr) if negative else both(out, expr)
+        return out
+
+    def _is_start(self, node: Node) -> bool:
+        return all(self.language(node, _START, c) in (EPSILON, NOTHING) for c in self._afters)
+
+    def _is_end(self, node: Node) -> bool:
+        return all(self.language(node, d, _END) in (EPSILON, NOTHING) for d in self._befores)
+
+    def _looked(self, node: Node, which: int) -> tuple[Expr, bool]:
+        """What a look asks of all that stands on its side; ``which`` is on the other side."""
+        assert isinstance(node, Look)
+        if _has_look(node.item, not node.ahead):
+            raise UnsolvableError(
+                "a look-behind inside a look-ahead (or the reverse) is not possible", node.offset
+            )
+        out: list[Expr] = []
+        for items in _lines(node.item):
+            if node.ahead:
+                inside = cat(self._tail([*items, Plain(ANY_TEXT)]))
+                out.append(self.language(inside, which, _END))
+            else:
+                inside = cat(self._head([Plain(ANY_TEXT), *items]))
+                out.append(self.language(inside, _START, which))
+        return alt(*out), node.negative
+
+    def _tail(self, items: Sequence[Node]) -> list[Node]:
+        """A text's end: everything from the first look-ahead on is solved together."""
+        out = list(items)
+        for i in range(len(out) - 1, -1, -1):
+            node = out[i]
+            if isinstance(node, Look):
+                rest = cat(out[i + 1 :])
+                table: dict[int, Expr] = {}
+                for d in self._befores:
+                    expr, negative = self._looked(node, d)
+                    own = self.language(rest, d, _END)
+                    table[d] = minus(own, expr) if negative else both(own, expr)
+                out[i:] = [_Solved(table, tail=True)]
+        return out
+
+    def _head(self, items: Sequence[Node]) -> list[Node]:
+        """A text's beginning, up to its last look-behind."""
+        out: list[Node] = []
+        for node in items:
+            if not isinstance(node, Look):
+                out.append(node)
+                continue
+            rest = cat(out)
+            table: dict[int, Expr] = {}
+            for c in self._afters:
+                expr, negative = self._looked(node, c)
+                own = self.language(rest, _START, c)
+                table[c] = minus(own, expr) if negative else both(own, expr)
+            out = [_Solved(table, tail=False)]
+        return out
+
+
+def _partition(sets: Sequence[Ranges]) -> list[Ranges]:
+    """The coarsest classes of which every given set is a union."""
+    events: dict[int, int] = {0: 0}  # where the membership bits change
+    for bit, ranges in enumerate(sets):
+        for lo, hi in ranges:
+            events[lo] = events.get(lo, 0) ^ 1 << bit
+            events[hi + 1] = events.get(hi + 1, 0) ^ 1 << bit
+    points = sorted(events)
+    members = 0
+    pieces: dict[int, list[tuple[int, int]]] = {}
+    for at, end in zip(points, [*points[1:], MAX_CODE_POINT + 1], strict=True):
+        members ^= events[at]
+        if at < end:
+            pieces.setdefault(members, []).append((at, end - 1))
+    return [normalize_ranges(pairs) for pairs in pieces.values()]
+
+
+def _grouped(classes: Iterable[int], key: Callable[[int], _Key]) -> dict[_Key, list[int]]:
+    out: dict[_Key, list[int]] = {}
+    for which in classes:
+        out.setdefault(key(which), []).append(which)
+    return out
+
+
+def _add(edges: dict[tuple[int, int], Expr], a: int, b: int, expr: Expr) -> None:
+    if expr != NOTHING:
+        edges[a, b] = alt(edges.get((a, b), NOTHING), expr)
+
+
+def _paths(edges: dict[tuple[int, int], Expr], source: int, sink: int) -> Expr:
+    """The texts of all paths: inner nodes are taken out one by one (Kleene)."""
+    inner = {x for pair in edges for x in pair} - {source, sink}
+    while inner:
+        cost = {
+            x: sum(1 for _, b in edges if b == x) * sum(1 for a, _ in edges if a == x)
+            for x in inner
+        }
+        x = min(inner, key=lambda x: (cost[x], x))
+        inner.remove(x)
+        loop = repeat(edges.pop((x, x), NOTHING))
+        into = [(a, edges.pop((a, b))) for a, b in list(edges) if b == x]
+        out = [(b, edges.pop((a, b))) for a, b in list(edges) if a == x]
+        for (a, first), (b, second) in itertools.product(into, out):
+            _add(edges, a, b, seq(first, loop, second))
+    return edges.get((source, sink), NOTHING)
+
+
+def locate(text: str, offset: int) -> tuple[int, int]:
+    """Line and column, both from 1, of an offset."""
+    line = text.count("\n", 0, offset) + 1
+    return line, offset - (text.rfind("\n", 0, offset) + 1) + 1
+
+
+def as_grammar_error(error: UnsolvableError, pattern: str) -> GrammarError:
+    """The error with its place in the pattern."""
+    line, column = locate(pattern, error.offset or 0)
+    return GrammarError(f"{error.message} (pattern {pattern!r})", line=line, column=column)

@@ -1,0 +1,212 @@
+"""The Lark front end against lark itself, on grammars where terminals get in each other's way."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import lark
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from test_laws_lark import SOURCES
+
+from grammars.errors import GrammarError
+from grammars.frontends.lark_grammar import lark_to_ir
+from grammars.grammar import Grammar
+from grammars.ir import Repeat, walk
+
+COMMON = [
+    "INT", "SIGNED_NUMBER", "FLOAT", "ESCAPED_STRING", "CNAME", "WS", "NEWLINE",
+    "SH_COMMENT", "CPP_COMMENT", "C_COMMENT", "SQL_COMMENT",
+]  # fmt: skip
+
+
+def conflicts(source: str) -> bool:
+    """Whether lark's strict mode finds a conflict in the table."""
+    from lark.common import ParserConf
+    from lark.load_grammar import load_grammar
+    from lark.parsers.lalr_analysis import LALR_Analyzer
+
+    grammar, _ = load_grammar(source, "<grammar>", [], False)
+    _, rules, _ = grammar.compile(["start"], set())
+    try:
+        analysis = LALR_Analyzer(ParserConf(list(rules), {}, ["start"]), strict=True)
+        analysis.compute_lalr()
+    except lark.exceptions.GrammarError:
+        return True
+    return any(len(r) > 1 for s in analysis.lr0_itemsets for r in s.lookaheads.values())
+
+
+def reference(source: str) -> lark.Lark:
+    if conflicts(source):
+        return lark.Lark(source, parser="earley", lexer="basic")
+    return lark.Lark(source, parser="lalr", lexer="contextual")
+
+
+def reads(parser: lark.Lark, text: str) -> bool:
+    try:
+        parser.parse(text)
+    except lark.exceptions.UnexpectedInput:
+        return False
+    return True
+
+
+def agree(source: str, texts: list[str]) -> None:
+    parser = reference(source)
+    grammar = Grammar(lark_to_ir(source))
+    for text in texts:
+        assert grammar.accepts(text) == reads(parser, text), (source, text)
+
+
+def every_text(alphabet: str, length: int) -> list[str]:
+    return [
+        "".join(letters)
+        for n in range(length + 1)
+        for letters in itertools.product(alphabet, repeat=n)
+    ]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_laws_sources(name: str) -> None:
+    source, texts = SOURCES[name]
+    letters = "".join(dict.fromkeys("".join(texts) + "a x1"))[:6]
+    agree(source, texts + every_text(letters, 4))
+
+
+# Each: a grammar, the letters of the texts to try, their length.
+TRICKY = {
+    "greedy number before dot": (r'start: N "." N | N' "\n" r"N: /[0-9]+(\.[0-9]+)?/", "1.", 6),
+    "first alternative": ('start: A B?\nA: /a|ab/\nB: "b"', "ab", 5),
+    "lazy": ('start: C+\nC: /x.*?y/', "xyz", 6),
+    "lazy end": ('start: A B*\nA: /a+?/\nB: "a"', "ab", 5),
+    "empty iterations": (r"start: A+ B?" "\n" r"A: /x(|a)*/" "\n" r"B: /b|a/", "xab", 5),
+    "empty iterations, bounded": (r"start: A+ B?" "\n" r"A: /x(?:|a){0,2}/" "\n" r"B: /b|a/", "xab", 5),
+    "comment": (r'%import common.C_COMMENT' "\n" r'start: ("a" | "/" | "*")*' "\n" "%ignore C_COMMENT", "/*a", 6),
+    "line comment": ('%import common.CPP_COMMENT\nstart: ("a" | "/")*\n%ignore CPP_COMMENT\n%ignore "\\n"', "/a\n", 6),
+    "escaped string": ('%import common.ESCAPED_STRING\nstart: (ESCAPED_STRING | "a")*', '"\\a', 6),
+    "two words": ('start: (A | B | C)+\nA: "not"\nB: "not in"\nC: /[a-z]+/\n%ignore " "', "not i", 3),
+    "keyword in context": ('start: "if" NAME | NAME "=" NAME\nNAME: /[fi]+/', "fi=", 5),
+    "keyword, any case": ('start: "if"i NAME | NAME\nNAME: /[fiI]+/\n%ignore " "', "fiI ", 5),
+    "ignored keyword": ('start: N+\nN: /[ab]+/\n%ignore "ab"', "abc", 5),
+    "ignored pattern takes words": ('start: ("a" | "b")+\nI: /[ab]c?/\n%ignore I', "abc", 5),
+    "priority over length": ('start: (A | B)+\nA.2: "a"\nB: /a[ab]*/', "ab", 5),
+    "lower priority": ('start: (A | B)+\nA: "a"\nB.-1: /a[ab]*|b/', "ab", 5),
+    "word boundary": (r"start: (K | N)+" "\n" r"K.2: /a\b/" "\n" r'N: /[ab]+/' "\n" '%ignore " "', "ab ", 5),
+    "negative look-ahead": ('start: (K | N)+\nK.2: /a(?!b)/\nN: /[ab]/', "abc", 5),
+    "look-ahead": ('start: (K | N)+\nK.2: /a(?=b)/\nN: /[ab]/', "abc", 5),
+    "end of line": ('start: (K | N)+\nK.2: /a(?m:$)/\nN: /[ab\\n]+/', "ab\n", 5),
+    "end of text": ('start: (K | N)+\nK.2: /a\\Z/\nN: /[ab]/', "ab", 5),
+    "long look-ahead": ("start: S+\nS: /'(?!'').*?(?<!\\\\)'/", "'a\\", 6),
+    "both lookaheads": ('start: (K | N | M)+\nK.2: /a+(?!b)/\nM: /ab/\nN: /c/\n', "abc", 6),
+    "earley": ('start: e\ne: e e | A | B\nA: /a+/\nB: /ab/\n%ignore /c+/', "abc", 5),
+    "reduce-reduce": ('start: x "a" | y "b" | y "a"\nx: "c"\ny: "c"', "abc", 4),
+    "right context": ('start: "x" a "y" | "z" a "w"\na: B?\nB: /[by]+/', "xyzwb", 4),
+    "carried over": ('start: ("a" | "b" | "c" | ABAC)*\nABAC: "abac"', "abc", 6),
+    "three in a row": ('start: (X | Y | Z)*\nX: /a(bc)?/\nY: /b(ca)?/\nZ: "c"', "abc", 6),
+    "dot": ('start: A "b"\nA: /./', "ab\né", 3),
+    "case folding": ('start: "ß"i | "ſ"i "k"i', "ßsSẞſkKK", 3),
+    "unused terminal": ('start: A\nA: "a"\nB: "ab"', "ab", 3),
+    "ignored but used": ('start: A (S A)*\nA: "a"\nS: " "\n%ignore S', "a ", 4),
+    "priority of rules": ('start: x | y\nx.2: A\ny.1: A\nA: "a"', "a", 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_tricky(name: str) -> None:
+    source, letters, length = TRICKY[name]
+    agree(source, every_text(letters, length))
+
+
+@pytest.mark.parametrize("name", COMMON)
+def test_common(name: str) -> None:
+    source = f'%import common.{name}\nstart: ({name} ":"?)*'
+    pieces = ["1", ".", "e", "-", '"', "\\", "a", " ", "\n", "\r", "#", "/", "*", ":"]
+    texts = every_text("".join(pieces), 3)
+    texts += ["/* * */", '"a\\"b"', "// x\n// y", "-- x:", "--x\n--y", "1.5e-3:.5", '"a"x"']
+    agree(source, texts)
+
+
+# -- random grammars ---------------------------------------------------------------------------
+
+LETTERS = "ab"
+
+
+@st.composite
+def patterns(draw: st.DrawFn, depth: int = 2) -> str:
+    """Patterns over few letters, with greedy and lazy repetitions and empty alternatives."""
+    if depth == 0:
+        return draw(st.sampled_from(["a", "b", "c", "[ab]", "[^a]", "ab", "."]))
+    inner = patterns(depth=depth - 1)
+    shape = draw(st.integers(0, 5))
+    if shape == 0:
+        return draw(inner)
+    if shape == 1:
+        return draw(inner) + draw(inner)
+    if shape == 2:
+        return f"(?:{draw(inner)}|{draw(inner)})"
+    if shape == 3:
+        return f"(?:{draw(inner)}|)" + draw(inner)
+    times = draw(st.sampled_from(["*", "+", "?", "{2}", "{1,2}", "{0,2}"]))
+    lazy = draw(st.sampled_from(["", "", "?"]))
+    around = draw(st.sampled_from(["", "", "", "(?!b)", "(?=a)", r"\b", "(?<=a)", "(?<!b)"]))
+    return f"(?:{draw(inner)}){times}{lazy}" + around
+
+
+@st.composite
+def sources(draw: st.DrawFn) -> str:
+    """Grammars of several terminals that overlap."""
+    names = ["A", "B", "C", "D"][: draw(st.integers(2, 4))]
+    lines = []
+    for name in names:
+        priority = draw(st.sampled_from(["", "", "", ".2", ".-1"]))
+        if draw(st.booleans()):
+            literal = draw(st.text("abc", min_size=1, max_size=3))
+            lines.append(f'{name}{priority}: "{literal}"{draw(st.sampled_from(["", "", "i"]))}')
+        else:
+            lines.append(f"{name}{priority}: /{draw(patterns())}/")
+    symbols = st.sampled_from([*names, "x", '"a"', '"ab"', '"c"'])
+    item = st.builds(lambda s, op: s + op, symbols, st.sampled_from(["", "", "", "?", "*", "+"]))
+    branch = st.lists(item, min_size=1, max_size=3).map(" ".join)
+    for rule in ("start", "x"):
+        lines.append(f"{rule}: " + " | ".join(draw(st.lists(branch, min_size=1, max_size=3))))
+    lines[-1] += " | " + draw(st.sampled_from(names))
+    ignored = draw(st.sampled_from(["", "", "c", "C", "/c+/", "/[ac]/"]))
+    if ignored == "c":
+        ignored = '"c"'
+    if ignored and (ignored != "C" or "C" in names):
+        lines.append(f"%ignore {ignored}")
+    return "\n".join(lines)
+
+
+def try_agree(source: str, texts: list[str]) -> None:
+    """Both refuse the grammar, or both accept the same texts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            parser = reference(source)
+            reads(parser, "zzz")
+        except (lark.exceptions.LarkError, AssertionError):
+            with pytest.raises(GrammarError):
+                lark_to_ir(source)
+            return
+        try:
+            grammar = Grammar(lark_to_ir(source))
+        except GrammarError as error:
+            assume("which this version cannot follow" not in str(error))
+            raise
+    for text in texts:
+        try:
+            expected = reads(parser, text)
+        except RecursionError:
+            continue
+        assert grammar.accepts(text) == expected, (source, text)
+
+
+ALL_TEXTS = every_text("abcA", 4) + every_text("abc", 6)[363:]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sources())
+def test_random_grammars(source: str) -> None:
+    try_agree(source, ALL_TEXTS[:700])
