@@ -187,12 +187,12 @@ class Grammar:
     def explain(self, data: str | bytes) -> Explanation:
         """Where ``data`` leaves the language and what was expected there."""
         if self.is_empty:
-            return empty_explanation(self._ir.notes)
+            return empty_explanation(self._ir.notes or self._sampler.causes())
         raw = _as_bytes(data)
         if raw is None:
             assert isinstance(data, str)
             raw = data.encode("utf-8", "surrogatepass")
-        names = frozenset(rule.name for rule in self._ir.rules)
+        names = frozenset(r.name for r in self._ir.rules if not r.name.startswith("_"))
         return explain(self._explainer, raw, names)
 
     def sample(self, seed: int | None = None, max_bytes: int | None = None) -> bytes:
@@ -203,7 +203,7 @@ class Grammar:
             BudgetError: if its shortest text has more than ``max_bytes`` bytes.
         """
         if self.is_empty:
-            raise no_text(self._ir.notes)
+            raise no_text(self._ir.notes or self._sampler.causes())
         return self._sampler.sample(random.Random(seed), max_bytes)
 
     def compile(self, alphabet: ByteMask) -> Program:

@@ -77,6 +77,18 @@ class Sampler:
         slack = _SLACK if max_bytes is None else max_bytes - least
         return self._expand(body, rng, slack)
 
+    def causes(self) -> tuple[str, ...]:
+        """Why the language is empty: rules without any text that need no other such rule for it."""
+        barren = [r for r in self._grammar.rules if r.name not in self._rules]
+        names = {r.name for r in barren}
+        roots = [r.name for r in barren if not names.intersection(refs(r.body))]
+        own = [r.name for r in barren if r.name in refs(r.body)]
+        if roots:
+            return tuple(f"nothing satisfies {name}" for name in roots[:5])
+        return tuple(
+            f"rule {name} refers to itself in every alternative" for name in (own or sorted(names))[:5]
+        )
+
     def _expand(self, body: Expr, rng: random.Random, slack: float) -> bytes:
         out = bytearray()
         stack = [body]

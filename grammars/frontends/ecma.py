@@ -19,7 +19,6 @@ from grammars.frontends.positions import (
     ANY_TEXT,
     EMPTY,
     Edge,
-    Look,
     Node,
     Plain,
     Side,
@@ -122,8 +121,8 @@ class _Parser:
             # a look-ahead may be repeated outside u; that leaves it optional, or as it was
             bounds = self._quantifier()
             if bounds is not None:
-                if not isinstance(node, Look):
-                    raise self._error("an anchor cannot be repeated", offset)
+                if not self._pattern.startswith(("(?=", "(?!"), offset):
+                    raise self._error("an anchor or look-behind cannot be repeated", offset)
                 node = node if bounds[0] else EMPTY
             out.append(node)
         return cat(out)

@@ -255,8 +255,11 @@ class _Point:
 class _View:
     """What may follow at a point, to tell which obligations can matter there."""
 
-    def __init__(self, lexer: Lexer, lexemes: Iterable[Lexeme], end: bool) -> None:
+    def __init__(
+        self, lexer: Lexer, lexemes: Iterable[Lexeme], end: bool, pool: list[Obligation]
+    ) -> None:
         self.lexer = lexer
+        self.pool = pool
         self.lexemes = tuple({x.number: x for x in lexemes}.values())
         alphabet = lexer.machine.alphabet
         first: Mask = 0
@@ -265,20 +268,44 @@ class _View:
         self.never = alphabet.all & ~first
         if end:
             self.never &= ~alphabet.end
+        self.end = end
         self._reduced: dict[Obligation, Obligation] = {}
+        self._effects: dict[Obligation, object] = {}
 
     def matters(self, thread: Thread) -> bool:
         """Whether a pending thread can still forbid anything."""
         return any(self.lexer.matters(thread, lexeme) for lexeme in self.lexemes)
 
     def reduce(self, obligation: Obligation) -> Obligation:
-        """The obligation without what cannot matter here."""
+        """The obligation without what cannot matter here.
+
+        Of obligations that forbid the same lexemes and leave the same behind, one stands for all;
+        one that is in use elsewhere in the group is preferred, so that fewer arise in all.
+        """
         known = self._reduced.get(obligation)
         if known is None:
+            machine = self.lexer.machine
             threads = [t for t in obligation.threads if self.matters(t)]
-            known = self.lexer.machine.obligation(obligation.following | self.never, threads)
+            known = machine.obligation(obligation.following | self.never, threads)
+            if known != machine.free:
+                known = self._shared(known)
             self._reduced[obligation] = known
         return known
+
+    def _shared(self, obligation: Obligation) -> Obligation:
+        effect = self._effect(obligation)
+        for other in self.pool:
+            if self._effect(other) == effect:
+                return other
+        self.pool.append(obligation)
+        return obligation
+
+    def _effect(self, obligation: Obligation) -> object:
+        if obligation not in self._effects:
+            end = self.lexer.machine.alphabet.end if self.end else 0
+            parts = tuple(self.lexer.effect(x, obligation) for x in self.lexemes)
+            self._effects[obligation] = (obligation.following & end, parts)
+        return self._effects[obligation]
 
 
 class _Group:
@@ -288,6 +315,7 @@ class _Group:
         self.read: dict[str, tuple[Lexeme, ...]] = {}
         self.ignored: tuple[Lexeme, ...] | None = None
         self.end = False
+        self.pool: list[Obligation] = []
 
     def takes(self, point: _Point) -> bool:
         """Whether a point agrees on every terminal both know."""
@@ -491,7 +519,8 @@ class _Rules:
             return
         context = self.lexing.context(states.contexts[q])
         follow = states.follow[q]
-        read = {t: x for t, x in context.read.items() if t in follow}
+        # a terminal that is never read here says so: points that differ in it are no group
+        read = {t: context.read.get(t, ()) for t in follow if t in self.lexing.number}
         self.points[q] = _Point(follow, read, context.ignored)
 
     def _group(self) -> None:
@@ -511,7 +540,9 @@ class _Rules:
         lexer = self.lexing.lexer
         for q, point in self.points.items():
             lexemes = [x for xs in point.read.values() for x in xs]
-            self.views[q] = _View(lexer, [*lexemes, *point.ignored], _END in point.follow)
+            pool = self.groups[point.group].pool
+            end = _END in point.follow
+            self.views[q] = _View(lexer, [*lexemes, *point.ignored], end, pool)
         self._alike()
         self.landing: dict[_Token, _Token] = {}
         known: dict[object, _Token] = {}
@@ -626,6 +657,7 @@ class _Builder:
                 self.lexer,
                 [*(x for xs in g.read.values() for x in xs), *(g.ignored or ())],
                 g.end,
+                g.pool,
             )
             for g in self.rules.groups
         ]
@@ -643,6 +675,7 @@ class _Builder:
         self._lexeme_refs: dict[object, Expr] = {}
         self._skip_refs: dict[object, Expr] = {}
         self._whole: dict[int, object] = {}
+        self._order: dict[Obligation, int] = {}
         self._size = 0
 
     def _represented(self, production: tuple[_Symbol, ...]) -> tuple[_Symbol, ...]:
@@ -655,6 +688,7 @@ class _Builder:
         """The grammar."""
         start = self.rules.representative[self.rules.start]
         first = _Control(self.machine.free, self.rules.start_group)
+        self._order[first.pending] = 0
         self._explore(start, first)
         parts = []
         for last in self._sorted(self._ends[start, first]):
@@ -672,12 +706,8 @@ class _Builder:
         return GrammarIR(tuple(rules), top)
 
     def _sorted(self, controls: Iterable[_Control]) -> list[_Control]:
-        order = {o: i for i, o in enumerate(self._order)}
-        return sorted(controls, key=lambda c: (c.group, order.setdefault(c.pending, len(order))))
-
-    @property
-    def _order(self) -> list[Obligation]:
-        return list(dict.fromkeys(c.pending for _, c in self._ends))
+        order = self._order
+        return sorted(controls, key=lambda c: (c.group, order[c.pending]))
 
     # -- which controls are reached ------------------------------------------------------------
 
@@ -723,6 +753,7 @@ class _Builder:
         known = self._skips.get(control)
         if known is not None:
             return known
+        self._order.setdefault(control.pending, len(self._order))
         view = self.group_views[control.group]
         edges: dict[tuple[Obligation, Obligation], list[Any]] = {}
         order = [control.pending]
@@ -760,6 +791,7 @@ class _Builder:
                 for lexeme in lexemes:
                     for after, outcomes in self._outcomes(lexeme, pending, view).items():
                         part = (pending, lexeme, outcomes)
+                        self._order.setdefault(after, len(self._order))
                         known.parts.setdefault(_Control(after, group), []).append(part)
         return known
 

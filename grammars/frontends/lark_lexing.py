@@ -631,7 +631,7 @@ def _numbered(keys: Sequence[object]) -> list[int]:
     return [seen.setdefault(key, len(seen)) for key in keys]
 
 
-def _minimal(rows: Sequence[Mapping[int, int]], colours: Sequence[bool]) -> object:
+def _minimal(rows: Sequence[Mapping[int, int]], colours: Sequence[object]) -> object:
     """The minimal automaton from state 0, numbered breadth first: equal for equal languages.
 
     States that forbid nothing (no row, no colour) are as good as absent.
@@ -707,6 +707,7 @@ class Lexer:
         self._interplay: dict[tuple[int, int], bool] = {}
         self._families: dict[object, dict[int, Lexeme]] = {}
         self._ways: dict[tuple[int, Obligation], Ways] = {}
+        self._effects: dict[tuple[int, Obligation], object] = {}
         self._matters: dict[tuple[Thread, int], bool] = {}
         self._by_shape: dict[object, Lexeme] = {}
         self._plain: dict[int, tuple[list[dict[int, int]], list[bool]]] = {}
@@ -854,6 +855,17 @@ class Lexer:
             both = (machine.together(pending, o) for o in lexeme.ends[q])
             ends.append(frozenset(o for o in both if o is not None))
         return Ways(*_trimmed(rows, ends))
+
+    def effect(self, lexeme: Lexeme, obligation: Obligation) -> object:
+        """A value that is equal for obligations under which a lexeme is read in the same ways."""
+        touched = _union(obligation.threads) | ~obligation.following
+        if not touched & lexeme.first:
+            return None
+        key = (lexeme.number, obligation)
+        if key not in self._effects:
+            ways = self.ways(lexeme, obligation)
+            self._effects[key] = _minimal(ways.rows, ways.ends)
+        return self._effects[key]
 
     def survivors(self, thread: Thread, lexeme: Lexeme) -> set[Thread]:
         """The threads a pending one may have become when the lexeme ends."""

@@ -183,6 +183,8 @@ def rep(item: Node, least: int, most: int | None) -> Node:
         return Plain(repeat(item.expr, least, most))
     if most == 0:
         return EMPTY
+    if isinstance(item, Rep) and item.min == 0 and item.max is None:
+        return item  # copies of x* are x*
     return item if least == most == 1 else Rep(item, least, most)
 
 

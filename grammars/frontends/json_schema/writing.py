@@ -18,7 +18,6 @@ from grammars.frontends.json_schema.assertions import (
     TYPES,
     Arrays,
     Branch,
-    Objects,
     Places,
     Strings,
     identity,
@@ -147,7 +146,7 @@ class Writer:
                 return self._string(branch)
             case "array":
                 return self._array(branch)
-        return self._object(branch.objects)
+        return self._object(branch)
 
     def _number(self, branch: Branch) -> Expr:
         numbers = branch.numbers
@@ -225,14 +224,18 @@ class Writer:
         return value if index == 0 else seq(self._comma, value)
 
     def _own_rule(self, what: str, body: Expr) -> Expr:
-        name = f"{what} ({len(self._rules)})"
+        name = f"_{what} {len(self._rules)}"  # hidden from rule paths
         self._rules[name] = Rule(name, body)
         return Ref(name)
 
     # -- objects -------------------------------------------------------------------------------
 
-    def _object(self, objects: Objects) -> Expr:
+    def _object(self, branch: Branch) -> Expr:
+        objects = branch.objects
         named = dict(objects.properties)
+        for name in objects.required:
+            if any(self._reader.document.at(place) is False for place in objects.value(name)):
+                self._note(branch, f"the required key {name!r} is not allowed")
         for name in objects.required:
             named.setdefault(name, objects.others)
         pairs = [(self._pair(name, places), name in objects.required) for name, places in named.items()]

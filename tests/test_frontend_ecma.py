@@ -1,0 +1,211 @@
+"""The ECMA-262 front end: tables, and Python's ``re.search`` where the dialects agree."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from grammars.errors import GrammarError
+from grammars.frontends.ecma import ecma_search_to_expr
+from grammars.grammar import Grammar
+from grammars.ir import ANY_CHAR, Literal, repeat, seq, single_rule
+
+
+def grammar_of(pattern: str) -> Grammar:
+    return Grammar(single_rule(ecma_search_to_expr(pattern)))
+
+
+# pattern -> (texts with a match, texts without)
+TABLE: dict[str, tuple[list[str], list[str]]] = {
+    # classes
+    r"^\d$": (["1"], ["٣", "a", "11"]),
+    r"^\D$": (["٣", "a", "\n"], ["1"]),
+    r"^\w$": (["a", "Z", "_", "0"], ["é", "-", "ſ", "\u212a"]),
+    r"^\W$": (["é", "-", "ſ"], ["a", "_"]),
+    r"^\s$": (
+        [" ", "\t", "\v", "\n", "\r", "\u00a0", "\ufeff", "\u2028", "\u2003", "\u3000"],
+        ["\x85", "\x1c", "\u180e", "\u200b", "a"],
+    ),
+    r"^\S$": (["\x85", "a"], ["\ufeff", " "]),
+    r"^.$": (["a", "😀", "\x85", "\v"], ["\n", "\r", "\u2028", "\u2029", "ab", ""]),
+    r"^[^]$": (["a", "\n", "😀"], ["", "ab"]),
+    r"[]": ([], ["", "a", "]"]),
+    r"a[]|b": (["b"], ["a", ""]),
+    r"^[a\-z]$": (["a", "-", "z"], ["b"]),
+    r"^[\w-]$": (["-", "a"], ["."]),
+    r"^[\w-.]$": (["-", "a", "."], ["/"]),
+    r"^[+--]$": (["+", ",", "-"], ["."]),
+    r"^[^\W_]$": (["a"], ["_", "é"]),
+    r"^[\b]$": (["\b"], ["b"]),
+    r"^[.*]$": ([".", "*"], ["a"]),
+    r"^[\]^]$": (["]", "^"], ["a"]),
+    r"^[é-ü]$": (["é", "ö", "ü"], ["e", "ý"]),
+    # escapes
+    r"^\cA\cj$": (["\x01\n"], ["A"]),
+    r"^\x41\u0062\u{1F600}\u{0}\0$": (["Ab😀\0\0"], ["Ab"]),
+    r"^\uD83D\uDE00$": (["😀"], [""]),
+    r"^[\uD83D\uDE00-\uD83D\uDE02]$": (["😀", "😂"], ["😃"]),
+    r"\uD83D": ([], ["😀", ""]),
+    r"^\t\n\v\f\r$": (["\t\n\v\f\r"], ["tnvfr"]),
+    r"^\^\$\\\.\*\+\?\(\)\[\]\{\}\|\/$": (["^$\\.*+?()[]{}|/"], [""]),
+    # properties
+    r"^\p{L}$": (["a", "é", "中", "ǅ"], ["1", "\u0301", "_"]),
+    r"^\p{Letter}\P{Lu}$": (["ab", "A1"], ["aB", "1a"]),
+    r"^\p{General_Category=Decimal_Number}\p{gc=Zs}$": (["٣ "], ["① "]),
+    r"^[\p{N}_]+$": (["①_1"], ["a"]),
+    r"^[^\p{LC}]$": (["1", "中"], ["a", "ǅ"]),
+    r"^\p{ASCII}\p{Any}\p{Assigned}$": (["a😀b"], ["é😀b", "aa\u0378"]),
+    r"^\p{P}\p{S}\p{M}\p{Co}$": (["!+\u0301\ue000"], ["++\u0301\ue000"]),
+    # leniencies
+    r"^\-\_\@\'\"\,\ \#\<$": (["-_@'\", #<"], [""]),
+    r"^a{$": (["a{"], ["a"]),
+    r"^a{,5}$": (["a{,5}"], ["a", "aaaaa"]),
+    r"^a{1$|^{x}]$": (["a{1", "{x}]"], ["a", "x"]),
+    r"(?=a)*b": (["b", "ab"], ["a"]),
+    # anchors
+    r"": (["", "a"], []),
+    r"a": (["a", "bab", "a\n"], ["", "b"]),
+    r"^a$": (["a"], ["a\n", "\na", "", "aa"]),
+    r"^a|b$": (["a", "ab", "xb", "ax"], ["xa", "bx", ""]),
+    r"(^a|b)c$": (["ac", "bc", "xbc"], ["xac", "acx"]),
+    r"(?:^|,)a(?:,|$)": (["a", "b,a", "a,b", "b,a,c"], ["ba", "b,ab", ",a."]),
+    r"^(a|^b)+$": (["b", "ba", "aa"], ["ab"]),
+    r"a$b|^": (["", "x"], []),
+    r"a$b": ([], ["ab", "a\nb"]),
+    r"^$": ([""], ["\n", "a"]),
+    r"\ba\b": (["a", "-a-", "éaé"], ["ab", "_a"]),
+    r"a\B": (["ab", "a_"], ["a", "a-"]),
+    r"^\B": (["", "-"], ["a"]),
+    r"^\B$": ([""], ["a"]),
+    r"^(?:\b\w+\b[ ,]?)+$": (["a", "ab cd,ef"], ["a  b", ""]),
+    # groups and repetitions
+    r"^(?<year>\d{4})-(?:0[1-9]|1[0-2])$": (["2024-01", "1999-12"], ["2024-13", "999-01"]),
+    r"^a{2}b{1,}c{0,2}?d*?e+?f??$": (["aabe", "aabbccddeef"], ["abe", "aabccce"]),
+    r"^(?:)$": ([""], ["a"]),
+    # look-around
+    r"^(?!a)b?": (["b", "", "x"], ["a", "ab"]),
+    r"^(?=.*\d)(?=.*[a-z]).{3,5}$": (["a1b", "11a"], ["abc", "a1", "a1\nb"]),
+    r"^(?!.*--)[a-z-]+$": (["a-b", "-"], ["a--b", ""]),
+    r"^(?!-)[a-z-]{1,4}(?<!-)$": (["a", "a-b"], ["-a", "a-"]),
+    r"(?<![a-z])b(?![a-z])": (["b", "-b-", "1b"], ["ab", "bc"]),
+    r"^[ab]*(?<!ab)$": (["ba", "", "b", "abb"], ["ab", "bab"]),
+    r"(?<=^a)b": (["ab"], ["b", "aab"]),
+    r"^(?!(?:con|nul)$)\w+$": (["cons", "a"], ["con", "nul"]),
+    r"(?=b$)b": (["ab"], ["ba"]),
+    r"x(?!)": ([], ["x"]),
+    r"(?=a)(?=b)": ([], ["ab"]),
+}
+
+
+@pytest.mark.parametrize("pattern", TABLE)
+def test_table(pattern: str) -> None:
+    grammar = grammar_of(pattern)
+    yes, no = TABLE[pattern]
+    for text in yes:
+        assert grammar.accepts(text), text
+    for text in no:
+        assert not grammar.accepts(text), text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "column", "part"),
+    [
+        ("a(", 2, "never closed"),
+        ("a)", 2, "closes no group"),
+        ("a[b", 2, "never closed"),
+        ("ab\\", 3, "backslash"),
+        ("a**", 3, "nothing to repeat"),
+        ("a|+", 3, "nothing to repeat"),
+        ("{2}", 1, "nothing to repeat"),
+        ("a{2,1}", 1, "reversed"),
+        ("a^*", 2, "anchor"),
+        (r"\b+", 1, "anchor"),
+        ("(?<=a)*", 1, "look-behind"),
+        ("[xb-a]", 3, "bad range"),
+        (r"(a)\1", 4, "backreference"),
+        (r"(?<n>a)\k<n>", 8, "backreference"),
+        (r"a\a", 2, "not an escape"),
+        (r"^a\Z", 3, "not an escape"),
+        (r"\x4", 1, "hexadecimal"),
+        (r"a\u00", 2, "hexadecimal"),
+        (r"\u{110000}", 1, "hexadecimal"),
+        (r"\c1", 1, "letter"),
+        (r"\p{Script=Greek}", 1, "not supported"),
+        (r"a\p{Foo}", 2, "not supported"),
+        (r"\pL", 1, "braces"),
+        (r"\p{L", 1, "never closed"),
+        ("(?i)a", 1, "not a group"),
+        ("a(?P<n>b)", 2, "not a group"),
+        ("(?<1>b)", 1, "name"),
+        ("(?:a(?=bc))*", 5, "repetition"),
+        ("(?:a(?<!bc))+", 5, "repetition"),
+    ],
+)
+def test_errors(pattern: str, column: int, part: str) -> None:
+    with pytest.raises(GrammarError) as caught:
+        ecma_search_to_expr(pattern)
+    assert (caught.value.line, caught.value.column) == (1, column)
+    assert part in caught.value.message
+
+
+def test_line_of_an_error() -> None:
+    with pytest.raises(GrammarError) as caught:
+        ecma_search_to_expr("a\nb[")
+    assert (caught.value.line, caught.value.column) == (2, 2)
+
+
+def test_anchored_patterns_become_plain() -> None:
+    anything = repeat(ANY_CHAR)
+    assert ecma_search_to_expr("^abc$") == Literal(b"abc")
+    assert ecma_search_to_expr("^abc") == seq(Literal(b"abc"), anything)
+    assert ecma_search_to_expr("abc$") == seq(anything, Literal(b"abc"))
+
+
+# --- against Python ------------------------------------------------------------------------------
+
+TEXTS = ["".join(t) for size in range(5) for t in itertools.product("ab-", repeat=size)]
+
+
+def patterns() -> st.SearchStrategy[str]:
+    """What both dialects read alike on ``TEXTS``."""
+    single = st.sampled_from(
+        ["a", "b", "-", "[ab]", ".", r"\w", r"\W", "[^a]", r"[\s\S]", "",
+         "^", "$", r"\b", "(?=a)", "(?!a)", "(?<=a)", "(?<!a)", "(?=ab)", "(?!ab)", "(?!.*b)"]
+    )  # fmt: skip
+    suffix = st.sampled_from(["*", "+", "?", "{2}", "{1,3}", "*?", "{2,}"])
+
+    def grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        return st.one_of(
+            st.lists(inner, min_size=2, max_size=4).map("".join),
+            st.lists(inner, min_size=2, max_size=3).map(lambda parts: f"(?:{'|'.join(parts)})"),
+            st.builds("(?:{}){}".format, inner, suffix),
+        )
+
+    return st.recursive(single, grow, max_leaves=8)
+
+
+@settings(max_examples=300, deadline=None)
+@given(patterns())
+def test_like_search(pattern: str) -> None:
+    compiled = re.compile(pattern)
+    try:
+        grammar = grammar_of(pattern)
+    except GrammarError as error:
+        assert "look" in error.message or "copies" in error.message
+        assume(False)
+    for text in TEXTS:
+        assert grammar.accepts(text) == bool(compiled.search(text)), text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=4), st.text(max_size=6))
+def test_escaped_text_is_found(needle: str, text: str) -> None:
+    assume(not any(0xD800 <= ord(c) <= 0xDFFF for c in needle + text))
+    pattern = "".join(c if c.isalnum() or not c.isascii() else f"\\u{{{ord(c):x}}}" for c in needle)
+    grammar = grammar_of(pattern)
+    assert grammar.accepts(text) == (needle in text)
+    assert grammar.accepts(text + needle)
