@@ -28,6 +28,7 @@ from grammars.ir import (
     Expr,
     GrammarIR,
     Literal,
+    Machine,
     Not,
     Nothing,
     Ref,
@@ -146,6 +147,8 @@ class _Spans:
             case Not(item):
                 everything = frozenset(range(start, len(data) + 1))
                 return everything - self.regular_ends(item, start)
+            case Machine():
+                return self.machine_ends(expr, start)
         raise TypeError(expr)
 
     def step(self, item: Expr, starts: Iterable[int]) -> frozenset[int]:
@@ -169,6 +172,17 @@ class _Spans:
             here = after
             count += 1
         return frozenset(found)
+
+    def machine_ends(self, machine: Machine, start: int) -> frozenset[int]:
+        state, at, found = 0, start, set()
+        while True:
+            if machine.accept[state]:
+                found.add(at)
+            byte = self.data[at] if at < len(self.data) else -1
+            after = [t for low, high, t in machine.edges[state] if low <= byte <= high]
+            if not after:
+                return frozenset(found)
+            state, at = after[0], at + 1
 
     def regular_ends(self, expr: Expr, start: int) -> frozenset[int]:
         """Exact ends of a part without recursion: complements may not see half-finished sets."""
@@ -217,7 +231,8 @@ class Regular:
 
     Shapes: ``("empty",)``, ``("eps",)``, ``("set", ranges)``, ``("chars", ranges)``,
     ``("tail", k, ranges)`` (k continuation bytes whose payload lies in ranges), ``("cat", a, b)``,
-    ``("or", frozenset)``, ``("and", frozenset)``, ``("not", a)``, ``("rep", a, least, most)``.
+    ``("or", frozenset)``, ``("and", frozenset)``, ``("not", a)``, ``("rep", a, least, most)``,
+    ``("machine", machine, state)``.
     """
 
     def __init__(self) -> None:
@@ -322,6 +337,8 @@ class Regular:
                 return self.repeat(self.from_ir(ir, item), least, most)
             case Ref(name):
                 return self.from_ir(ir, ir[name].body)
+            case Machine():
+                return self.intern(("machine", expr, 0))
         raise TypeError(expr)
 
     def nullable(self, a: int) -> bool:
@@ -344,6 +361,8 @@ class Regular:
                 return not self.nullable(a)
             case ("rep", a, least, _):
                 return least == 0 or self.nullable(a)
+            case ("machine", machine, state):
+                return machine.accept[state]
         return False
 
     def derive(self, a: int, byte: int) -> int:
@@ -376,6 +395,10 @@ class Regular:
                 # If a is nullable, a{m,n} also holds fewer than m copies: one rule serves both.
                 rest = self.repeat(a, max(least - 1, 0), None if most is None else most - 1)
                 return self.cat(self.derive(a, byte), rest)
+            case ("machine", machine, state):
+                for low, high, target in machine.edges[state]:
+                    if low <= byte <= high:
+                        return self.intern(("machine", machine, target))
         return self.empty
 
     def _derive_chars(self, ranges: tuple[tuple[int, int], ...], byte: int) -> int:
@@ -423,6 +446,9 @@ class Regular:
                 return set().union(*map(self._cuts, items))
             case ("not", inner) | ("rep", inner, _, _):
                 return self._cuts(inner)
+            case ("machine", machine, state):
+                edges = machine.edges[state]
+                return {b for low, high, _ in edges for b in (low, high + 1) if b < 256}
         return set()
 
 

@@ -19,6 +19,15 @@ def grammar_of(pattern: str) -> Grammar:
     return Grammar(single_rule(ecma_search_to_expr(pattern)))
 
 
+def refusal(pattern: str) -> str:
+    """The message of the error, or the empty text."""
+    try:
+        ecma_search_to_expr(pattern)
+    except GrammarError as error:
+        return error.message
+    return ""
+
+
 # pattern -> (texts with a match, texts without)
 TABLE: dict[str, tuple[list[str], list[str]]] = {
     # classes
@@ -192,11 +201,11 @@ def patterns() -> st.SearchStrategy[str]:
 @given(patterns())
 def test_like_search(pattern: str) -> None:
     compiled = re.compile(pattern)
-    try:
-        grammar = grammar_of(pattern)
-    except GrammarError as error:
-        assert "look" in error.message or "copies" in error.message
-        assume(False)
+    refused = refusal(pattern)
+    if refused:
+        assert "look" in refused or "copies" in refused
+        return
+    grammar = grammar_of(pattern)
     for text in TEXTS:
         assert grammar.accepts(text) == bool(compiled.search(text)), text
 

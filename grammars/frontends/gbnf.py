@@ -289,7 +289,8 @@ class _Parser:
         while self._peek() != '"':
             offset = self.at
             if not self._peek():
-                self._long_string = None
+                if self._long_string == opened:
+                    self._long_string = None
                 raise self.error("this string is never closed; add '\"'", opened)
             if self._peek() in "\r\n" and self._long_string is None:
                 self._long_string = opened

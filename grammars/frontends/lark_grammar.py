@@ -207,20 +207,12 @@ def _validate(source: _Source, loaded: _Loaded) -> None:
         where = source.place(t.name, t.pattern.raw)
         try:
             re.compile(f"(?P<{t.name}>{t.pattern.to_regexp()})")
-            empty = t.pattern.min_width == 0
         except (re.error, ValueError) as error:
             raise GrammarError(
                 f"terminal {t.user_repr()} is not a pattern that re accepts: {error}",
                 line=where.line,
                 column=where.column,
             ) from None
-        if empty:
-            raise GrammarError(
-                f"terminal {t.user_repr()} (/{t.pattern.value}/) can match the empty text, which "
-                "lark's lexer does not allow; make it match at least one character",
-                line=where.line,
-                column=where.column,
-            )
     used = [str(s.name) for r in loaded.rules for s in r.expansion if s.is_term]
     for name in (*used, *loaded.ignored):
         if name not in known:
@@ -255,11 +247,8 @@ class _Point:
 class _View:
     """What may follow at a point, to tell which obligations can matter there."""
 
-    def __init__(
-        self, lexer: Lexer, lexemes: Iterable[Lexeme], end: bool, pool: list[Obligation]
-    ) -> None:
+    def __init__(self, lexer: Lexer, lexemes: Iterable[Lexeme], end: bool) -> None:
         self.lexer = lexer
-        self.pool = pool
         self.lexemes = tuple({x.number: x for x in lexemes}.values())
         alphabet = lexer.machine.alphabet
         first: Mask = 0
@@ -270,7 +259,7 @@ class _View:
             self.never &= ~alphabet.end
         self.end = end
         self._reduced: dict[Obligation, Obligation] = {}
-        self._effects: dict[Obligation, object] = {}
+        self._by_effect: dict[object, Obligation] = {}
 
     def matters(self, thread: Thread) -> bool:
         """Whether a pending thread can still forbid anything."""
@@ -279,8 +268,7 @@ class _View:
     def reduce(self, obligation: Obligation) -> Obligation:
         """The obligation without what cannot matter here.
 
-        Of obligations that forbid the same lexemes and leave the same behind, one stands for all;
-        one that is in use elsewhere in the group is preferred, so that fewer arise in all.
+        Of obligations that forbid the same lexemes and leave the same behind, one stands for all.
         """
         known = self._reduced.get(obligation)
         if known is None:
@@ -288,24 +276,14 @@ class _View:
             threads = [t for t in obligation.threads if self.matters(t)]
             known = machine.obligation(obligation.following | self.never, threads)
             if known != machine.free:
-                known = self._shared(known)
+                known = self._by_effect.setdefault(self._effect(known), known)
             self._reduced[obligation] = known
         return known
 
-    def _shared(self, obligation: Obligation) -> Obligation:
-        effect = self._effect(obligation)
-        for other in self.pool:
-            if self._effect(other) == effect:
-                return other
-        self.pool.append(obligation)
-        return obligation
-
     def _effect(self, obligation: Obligation) -> object:
-        if obligation not in self._effects:
-            end = self.lexer.machine.alphabet.end if self.end else 0
-            parts = tuple(self.lexer.effect(x, obligation) for x in self.lexemes)
-            self._effects[obligation] = (obligation.following & end, parts)
-        return self._effects[obligation]
+        end = self.lexer.machine.alphabet.end if self.end else 0
+        parts = tuple(self.lexer.effect(x, obligation) for x in self.lexemes)
+        return obligation.following & end, parts
 
 
 class _Group:
@@ -315,7 +293,6 @@ class _Group:
         self.read: dict[str, tuple[Lexeme, ...]] = {}
         self.ignored: tuple[Lexeme, ...] | None = None
         self.end = False
-        self.pool: list[Obligation] = []
 
     def takes(self, point: _Point) -> bool:
         """Whether a point agrees on every terminal both know."""
@@ -334,6 +311,7 @@ class _Lexing:
     """The terminals as lexemes, by the set of terminals the lexer looks for."""
 
     def __init__(self, source: _Source, loaded: _Loaded, limits: Limits) -> None:
+        self.source = source
         self.terminals = loaded.terminals
         self.number = {t.name: i for i, t in enumerate(loaded.terminals)}
         self.by_name = {t.name: t for t in loaded.terminals}
@@ -362,6 +340,8 @@ class _Lexing:
         return known
 
     def _make_context(self, names: frozenset[str]) -> _Context:
+        for name in names:
+            self._check_width(self.by_name[name])
         conf = LexerConf(
             [self.by_name[n] for n in sorted(names)], re, self.ignored, skip_validation=True
         )
@@ -383,6 +363,18 @@ class _Lexing:
                 if not lexeme.is_empty():
                     read.setdefault(str(self.terminals[said].name), []).append(lexeme)
         return _Context({n: tuple(x) for n, x in read.items()}, tuple(ignored))
+
+
+    def _check_width(self, definition: TerminalDef) -> None:
+        if definition.pattern.min_width:
+            return
+        where = self.source.place(definition.name, definition.pattern.raw)
+        raise GrammarError(
+            f"terminal {definition.user_repr()} (/{definition.pattern.value}/) can match the "
+            "empty text, which lark's lexer does not allow; make it match at least one character",
+            line=where.line,
+            column=where.column,
+        )
 
 
 @dataclass
@@ -540,9 +532,7 @@ class _Rules:
         lexer = self.lexing.lexer
         for q, point in self.points.items():
             lexemes = [x for xs in point.read.values() for x in xs]
-            pool = self.groups[point.group].pool
-            end = _END in point.follow
-            self.views[q] = _View(lexer, [*lexemes, *point.ignored], end, pool)
+            self.views[q] = _View(lexer, [*lexemes, *point.ignored], _END in point.follow)
         self._alike()
         self.landing: dict[_Token, _Token] = {}
         known: dict[object, _Token] = {}
@@ -657,7 +647,6 @@ class _Builder:
                 self.lexer,
                 [*(x for xs in g.read.values() for x in xs), *(g.ignored or ())],
                 g.end,
-                g.pool,
             )
             for g in self.rules.groups
         ]

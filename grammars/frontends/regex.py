@@ -91,8 +91,11 @@ def regex_to_expr(pattern: str, flags: int = 0, *, look_around: bool = False) ->
             conditional groups), or whose conditions are not translated.
     """
     try:
-        return solve(_Translator(pattern, flags, look_around).translate())
+        translator = _Translator(pattern, flags, look_around)
+        return solve(translator.translate())
     except UnsolvableError as error:
+        if error.offset is not None and error.offset == translator.atomic:
+            raise translator.unordered() from None
         raise as_grammar_error(error, pattern) from None
     except RecursionError:
         raise GrammarError("the pattern is nested too deeply", line=1, column=1) from None
@@ -127,6 +130,8 @@ class _Translator:
         except (OverflowError, ValueError) as error:
             raise GrammarError(f"not a regular expression: {error}", line=1, column=1) from None
         self._looks: Iterator[int] | None = None
+        self.atomic = next(_places(pattern, self._flags, "ATOMIC"), None)
+        """Offset of the first atomic group or possessive repetition."""
 
     def translate(self) -> Node:
         return self._sequence(self._tree, self._flags)
@@ -198,7 +203,7 @@ class _Translator:
             return EMPTY
         head = self._sequence(ops[:-1], flags)
         if not self._is_prefix_free(ops[:-1], head):
-            raise self._unordered()
+            raise self.unordered()
         return cat([head, self._atomic_last(ops[-1], flags)])
 
     def _atomic_last(self, last: _Op, flags: int) -> Node:
@@ -217,20 +222,20 @@ class _Translator:
                 refused: list[Node] = []
                 for branch in av[1]:
                     parts.append(cat([*refused, self._atomic(branch, flags)]))
-                    refused.append(_not_ahead(self._sequence(branch, flags)))
+                    refused.append(self._not_ahead(self._sequence(branch, flags)))
                 return union(parts)
             case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
                 low, high = _bounds(av)
                 item = self._sequence(av[2], flags)
                 if not self._is_prefix_free(av[2], item) or av[2].getwidth()[0] == 0:
-                    raise self._unordered()
+                    raise self.unordered()
                 if str(op) == "MIN_REPEAT" or low == high:
                     return rep(item, low, low)
                 if high is None:
-                    return cat([rep(item, low, None), _not_ahead(item)])
-                fewer = cat([rep(item, low, high - 1), _not_ahead(item)])
+                    return cat([rep(item, low, None), self._not_ahead(item)])
+                fewer = cat([rep(item, low, high - 1), self._not_ahead(item)])
                 return union([fewer, rep(item, high, high)])
-        raise self._unordered()
+        raise self.unordered()
 
     def _is_prefix_free(self, ops: Sequence[_Op], node: Node) -> bool:
         """Whether no text of the part begins another text of it."""
@@ -243,8 +248,12 @@ class _Translator:
         overlap = single_rule(both(node.expr, longer))
         return compile_ir(overlap, DEFAULT_LIMITS).is_empty
 
-    def _unordered(self) -> GrammarError:
-        offset = next(_places(self._pattern, self._flags, "ATOMIC"), 0)
+    def _not_ahead(self, item: Node) -> Node:
+        return look(item, ahead=True, negative=True, offset=self.atomic or 0)
+
+    def unordered(self) -> GrammarError:
+        """The refusal of what depends on the order in which ``re`` tries alternatives."""
+        offset = self.atomic or 0
         line, column = locate(self._pattern, offset)
         return GrammarError(
             f"atomic group or possessive repetition {_excerpt(self._pattern, offset)} is not "
@@ -252,10 +261,6 @@ class _Translator:
             line=line,
             column=column,
         )
-
-
-def _not_ahead(item: Node) -> Node:
-    return look(item, ahead=True, negative=True, offset=0)
 
 
 def _bounds(av: Any) -> tuple[int, int | None]:
