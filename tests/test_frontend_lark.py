@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from pathlib import Path
 
 import lark
 import pytest
@@ -14,7 +15,6 @@ from test_laws_lark import SOURCES
 from grammars.errors import GrammarError
 from grammars.frontends.lark_grammar import lark_to_ir
 from grammars.grammar import Grammar
-from grammars.ir import Repeat, walk
 
 COMMON = [
     "INT", "SIGNED_NUMBER", "FLOAT", "ESCAPED_STRING", "CNAME", "WS", "NEWLINE",
@@ -76,40 +76,186 @@ def test_laws_sources(name: str) -> None:
 
 # Each: a grammar, the letters of the texts to try, their length.
 TRICKY = {
-    "greedy number before dot": (r'start: N "." N | N' "\n" r"N: /[0-9]+(\.[0-9]+)?/", "1.", 6),
-    "first alternative": ('start: A B?\nA: /a|ab/\nB: "b"', "ab", 5),
-    "lazy": ('start: C+\nC: /x.*?y/', "xyz", 6),
-    "lazy end": ('start: A B*\nA: /a+?/\nB: "a"', "ab", 5),
-    "empty iterations": (r"start: A+ B?" "\n" r"A: /x(|a)*/" "\n" r"B: /b|a/", "xab", 5),
-    "empty iterations, bounded": (r"start: A+ B?" "\n" r"A: /x(?:|a){0,2}/" "\n" r"B: /b|a/", "xab", 5),
-    "comment": (r'%import common.C_COMMENT' "\n" r'start: ("a" | "/" | "*")*' "\n" "%ignore C_COMMENT", "/*a", 6),
-    "line comment": ('%import common.CPP_COMMENT\nstart: ("a" | "/")*\n%ignore CPP_COMMENT\n%ignore "\\n"', "/a\n", 6),
-    "escaped string": ('%import common.ESCAPED_STRING\nstart: (ESCAPED_STRING | "a")*', '"\\a', 6),
-    "two words": ('start: (A | B | C)+\nA: "not"\nB: "not in"\nC: /[a-z]+/\n%ignore " "', "not i", 3),
-    "keyword in context": ('start: "if" NAME | NAME "=" NAME\nNAME: /[fi]+/', "fi=", 5),
-    "keyword, any case": ('start: "if"i NAME | NAME\nNAME: /[fiI]+/\n%ignore " "', "fiI ", 5),
-    "ignored keyword": ('start: N+\nN: /[ab]+/\n%ignore "ab"', "abc", 5),
-    "ignored pattern takes words": ('start: ("a" | "b")+\nI: /[ab]c?/\n%ignore I', "abc", 5),
-    "priority over length": ('start: (A | B)+\nA.2: "a"\nB: /a[ab]*/', "ab", 5),
-    "lower priority": ('start: (A | B)+\nA: "a"\nB.-1: /a[ab]*|b/', "ab", 5),
-    "word boundary": (r"start: (K | N)+" "\n" r"K.2: /a\b/" "\n" r'N: /[ab]+/' "\n" '%ignore " "', "ab ", 5),
-    "negative look-ahead": ('start: (K | N)+\nK.2: /a(?!b)/\nN: /[ab]/', "abc", 5),
-    "look-ahead": ('start: (K | N)+\nK.2: /a(?=b)/\nN: /[ab]/', "abc", 5),
-    "end of line": ('start: (K | N)+\nK.2: /a(?m:$)/\nN: /[ab\\n]+/', "ab\n", 5),
-    "end of text": ('start: (K | N)+\nK.2: /a\\Z/\nN: /[ab]/', "ab", 5),
-    "long look-ahead": ("start: S+\nS: /'(?!'').*?(?<!\\\\)'/", "'a\\", 6),
-    "both lookaheads": ('start: (K | N | M)+\nK.2: /a+(?!b)/\nM: /ab/\nN: /c/\n', "abc", 6),
-    "earley": ('start: e\ne: e e | A | B\nA: /a+/\nB: /ab/\n%ignore /c+/', "abc", 5),
-    "reduce-reduce": ('start: x "a" | y "b" | y "a"\nx: "c"\ny: "c"', "abc", 4),
-    "right context": ('start: "x" a "y" | "z" a "w"\na: B?\nB: /[by]+/', "xyzwb", 4),
-    "carried over": ('start: ("a" | "b" | "c" | ABAC)*\nABAC: "abac"', "abc", 6),
-    "three in a row": ('start: (X | Y | Z)*\nX: /a(bc)?/\nY: /b(ca)?/\nZ: "c"', "abc", 6),
-    "dot": ('start: A "b"\nA: /./', "ab\né", 3),
-    "case folding": ('start: "ß"i | "ſ"i "k"i', "ßsSẞſkKK", 3),
-    "unused terminal": ('start: A\nA: "a"\nB: "ab"', "ab", 3),
-    "ignored but used": ('start: A (S A)*\nA: "a"\nS: " "\n%ignore S', "a ", 4),
-    "priority of rules": ('start: x | y\nx.2: A\ny.1: A\nA: "a"', "a", 2),
-}  # fmt: skip
+    "greedy number before dot": (
+        'start: N "." N | N\n'
+        r"N: /[0-9]+(\.[0-9]+)?/",
+        "1.",
+        6,
+    ),
+    "first alternative": (
+        'start: A B?\nA: /a|ab/\nB: "b"',
+        "ab",
+        5,
+    ),
+    "lazy": (
+        "start: C+\nC: /x.*?y/",
+        "xyz",
+        6,
+    ),
+    "lazy end": (
+        'start: A B*\nA: /a+?/\nB: "a"',
+        "ab",
+        5,
+    ),
+    "empty iterations": (
+        "start: A+ B?\nA: /x(|a)*/\nB: /b|a/",
+        "xab",
+        5,
+    ),
+    "empty iterations, bounded": (
+        "start: A+ B?\nA: /x(?:|a){0,2}/\nB: /b|a/",
+        "xab",
+        5,
+    ),
+    "comment": (
+        '%import common.C_COMMENT\nstart: ("a" | "/" | "*")*\n%ignore C_COMMENT',
+        "/*a",
+        6,
+    ),
+    "line comment": (
+        "%import common.CPP_COMMENT\n"
+        'start: ("a" | "/")*\n'
+        "%ignore CPP_COMMENT\n"
+        r'%ignore "\n"',
+        "/a\n",
+        6,
+    ),
+    "escaped string": (
+        '%import common.ESCAPED_STRING\nstart: (ESCAPED_STRING | "a")*',
+        '"\\a',
+        6,
+    ),
+    "two words": (
+        'start: (A | B | C)+\nA: "not"\nB: "not in"\nC: /[a-z]+/\n%ignore " "',
+        "not i",
+        3,
+    ),
+    "keyword in context": (
+        'start: "if" NAME | NAME "=" NAME\nNAME: /[fi]+/',
+        "fi=",
+        5,
+    ),
+    "keyword, any case": (
+        'start: "if"i NAME | NAME\nNAME: /[fiI]+/\n%ignore " "',
+        "fiI ",
+        5,
+    ),
+    "ignored keyword": (
+        'start: N+\nN: /[ab]+/\n%ignore "ab"',
+        "abc",
+        5,
+    ),
+    "ignored pattern takes words": (
+        'start: ("a" | "b")+\nI: /[ab]c?/\n%ignore I',
+        "abc",
+        5,
+    ),
+    "priority over length": (
+        'start: (A | B)+\nA.2: "a"\nB: /a[ab]*/',
+        "ab",
+        5,
+    ),
+    "lower priority": (
+        'start: (A | B)+\nA: "a"\nB.-1: /a[ab]*|b/',
+        "ab",
+        5,
+    ),
+    "word boundary": (
+        "start: (K | N)+\n"
+        r"K.2: /a\b/"
+        "\n"
+        "N: /[ab]+/\n"
+        '%ignore " "',
+        "ab ",
+        5,
+    ),
+    "negative look-ahead": (
+        "start: (K | N)+\nK.2: /a(?!b)/\nN: /[ab]/",
+        "abc",
+        5,
+    ),
+    "look-ahead": (
+        "start: (K | N)+\nK.2: /a(?=b)/\nN: /[ab]/",
+        "abc",
+        5,
+    ),
+    "end of line": (
+        "start: (K | N)+\n"
+        "K.2: /a(?m:$)/\n"
+        r"N: /[ab\n]+/",
+        "ab\n",
+        5,
+    ),
+    "end of text": (
+        "start: (K | N)+\n"
+        r"K.2: /a\Z/"
+        "\n"
+        "N: /[ab]/",
+        "ab",
+        5,
+    ),
+    "long look-ahead": (
+        "start: S+\n"
+        r"S: /'(?!'').*?(?<!\\)'/",
+        "'a\\",
+        6,
+    ),
+    "both lookaheads": (
+        "start: (K | N | M)+\nK.2: /a+(?!b)/\nM: /ab/\nN: /c/\n",
+        "abc",
+        6,
+    ),
+    "earley": (
+        "start: e\ne: e e | A | B\nA: /a+/\nB: /ab/\n%ignore /c+/",
+        "abc",
+        5,
+    ),
+    "reduce-reduce": (
+        'start: x "a" | y "b" | y "a"\nx: "c"\ny: "c"',
+        "abc",
+        4,
+    ),
+    "right context": (
+        'start: "x" a "y" | "z" a "w"\na: B?\nB: /[by]+/',
+        "xyzwb",
+        4,
+    ),
+    "carried over": (
+        'start: ("a" | "b" | "c" | ABAC)*\nABAC: "abac"',
+        "abc",
+        6,
+    ),
+    "three in a row": (
+        'start: (X | Y | Z)*\nX: /a(bc)?/\nY: /b(ca)?/\nZ: "c"',
+        "abc",
+        6,
+    ),
+    "dot": (
+        'start: A "b"\nA: /./',
+        "ab\né",
+        3,
+    ),
+    "case folding": (
+        'start: "ß"i | "ſ"i "k"i',
+        "ßsSẞſkKK",
+        3,
+    ),
+    "unused terminal": (
+        'start: A\nA: "a"\nB: "ab"',
+        "ab",
+        3,
+    ),
+    "ignored but used": (
+        'start: A (S A)*\nA: "a"\nS: " "\n%ignore S',
+        "a ",
+        4,
+    ),
+    "priority of rules": (
+        'start: x | y\nx.2: A\ny.1: A\nA: "a"',
+        "a",
+        2,
+    ),
+}
 
 
 @pytest.mark.parametrize("name", TRICKY)
@@ -210,3 +356,73 @@ ALL_TEXTS = every_text("abcA", 4) + every_text("abc", 6)[363:]
 @given(sources())
 def test_random_grammars(source: str) -> None:
     try_agree(source, ALL_TEXTS[:700])
+
+
+# -- errors ------------------------------------------------------------------------------------
+
+REFUSED = {
+    "undefined rule": ('start: "a" missing\n', "missing", 1, 12),
+    "undefined terminal": ('start: "a"\n  | MISSING', "MISSING", 2, 5),
+    "syntax": ('start: "a"\nb: (("c"\n', "b: ((", 2, None),
+    "start": ('begin: "a"', "begin", 1, 1),
+    "empty terminal": ("start: A\nA: /a*/", "A", 1, None),
+    "bad pattern": ("start: A\nA: /a(/", "A", None, None),
+    "declared": ("%declare X\nstart: X", "X", 1, 10),
+    "backreference": (r"start: A" "\n" r"A: /(a|b)c\1/", "terminal A", 1, None),
+    "look-behind at the start": ("start: A A\nA: /(?<=a)a|b/", "A", 1, None),
+    "long look-ahead": ("start: A A\nA: /a(?=bc)/", "look-ahead", 1, None),
+    "twice": ('start: "a"\nstart: "b"', "start", 1, None),
+    "import": ("%import nowhere.X\nstart: X", "nowhere", None, None),
+    "rule in terminal": ('start: A\nA: b "c"\nb: "d"', "b", None, None),
+    "nothing": ("", "start", 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    source, quoted, line, column = REFUSED[name]
+    with pytest.raises(GrammarError) as caught:
+        lark_to_ir(source)
+    assert quoted in caught.value.message
+    assert caught.value.line is not None
+    assert caught.value.column is not None
+    assert line is None or caught.value.line == line
+    assert column is None or caught.value.column == column
+
+
+# -- shape -------------------------------------------------------------------------------------
+
+
+def test_ordinary_grammar_stays_small() -> None:
+    """Where no terminals meet, the rules come out as they were written."""
+    ir = lark_to_ir(
+        """
+        start: value
+        ?value: list | object | ESCAPED_STRING | SIGNED_NUMBER | "true" | "null"
+        list: "[" [value ("," value)*] "]"
+        object: "{" [pair ("," pair)*] "}"
+        pair: ESCAPED_STRING ":" value
+        %import common (ESCAPED_STRING, SIGNED_NUMBER, WS)
+        %ignore WS
+        """
+    )
+    assert len(ir.rules) <= 12
+    assert {rule.name for rule in ir.rules if rule.shared} == {
+        "ESCAPED_STRING",
+        "SIGNED_NUMBER",
+        "WS",
+    }
+
+
+def test_start_rule() -> None:
+    grammar = Grammar(lark_to_ir('a: "x" b\nb: "y"', start="b"))
+    assert grammar.accepts("y")
+    assert not grammar.accepts("xy")
+
+
+def test_import_paths(tmp_path: Path) -> None:
+    (tmp_path / "words.lark").write_text('WORD: /[a-z]+/\npair: WORD "," WORD\n')
+    source = "%import words.pair\nstart: pair"
+    grammar = Grammar(lark_to_ir(source, import_paths=[str(tmp_path)]))
+    assert grammar.accepts("ab,c")
+    assert not grammar.accepts("ab,")

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 import lark
@@ -33,6 +33,7 @@ from lark.parsers.grammar_analysis import GrammarAnalyzer
 from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 
 from grammars import ir
+from grammars.automata import components
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.lark_lexing import (
     Lexeme,
@@ -42,8 +43,8 @@ from grammars.frontends.lark_lexing import (
     Obligation,
     Pattern,
     Thread,
-    Unsupported,
-    UnsupportedTerminal,
+    UnsupportedError,
+    UnsupportedTerminalError,
     Ways,
     automaton_expr,
     describe,
@@ -51,12 +52,16 @@ from grammars.frontends.lark_lexing import (
     language,
     parse_pattern,
 )
+from grammars.frontends.regex import regex_to_expr
 from grammars.ir import EPSILON, NOTHING, Expr, GrammarIR, Ref, Repeat, Rule, Seq, Span, alt, seq
 from grammars.limits import DEFAULT_LIMITS, Limits
 
 _END: Final = "$END"
 _EXPRESSION_SIZE: Final = 20_000
 """An automaton whose expression would have more nodes is written as rules, one per state."""
+
+_INLINED_SIZE: Final = 400
+"""A rule whose body would have more nodes with all it refers to stays a unit of its own."""
 
 
 def lark_to_ir(
@@ -82,7 +87,7 @@ def lark_to_ir(
     try:
         lexing = _Lexing(source, loaded, limits)
         return _Builder(source, loaded, lexing, limits).build()
-    except UnsupportedTerminal as error:
+    except UnsupportedTerminalError as error:
         definition = loaded.terminals[error.terminal]
         where = source.place(definition.name, definition.pattern.raw)
         raised = describe(error, definition.user_repr(), definition.pattern.value)
@@ -180,7 +185,8 @@ class _Loaded:
 
 def _load(source: _Source, start: str, import_paths: Sequence[str]) -> _Loaded:
     try:
-        grammar, _ = load_grammar(source.text, "<grammar>", list(import_paths), False)
+        read: Any = load_grammar  # not typed
+        grammar, _ = read(source.text, "<grammar>", list(import_paths), False)
     except (lark.exceptions.LarkError, OSError, AssertionError, ValueError) as error:
         raise source.error(error) from None
     names = [str(rule[0]) for rule in grammar.rule_defs]
@@ -320,13 +326,13 @@ class _Lexing:
         for i, t in enumerate(loaded.terminals):
             try:
                 patterns.append(parse_pattern(t.pattern.to_regexp()))
-            except Unsupported as error:
-                raise UnsupportedTerminal(i, str(error)) from None
+            except UnsupportedError as error:
+                raise UnsupportedTerminalError(i, str(error)) from None
         try:
             self.machine = Machine(
                 patterns, [t.name for t in loaded.terminals], limits.max_dfa_states
             )
-        except Unsupported as error:
+        except UnsupportedError as error:
             raise GrammarError(f"a terminal uses {error}, which cannot be followed") from None
         self.lexer = Lexer(self.machine)
         self._contexts: dict[frozenset[str], _Context] = {}
@@ -363,7 +369,6 @@ class _Lexing:
                 if not lexeme.is_empty():
                     read.setdefault(str(self.terminals[said].name), []).append(lexeme)
         return _Context({n: tuple(x) for n, x in read.items()}, tuple(ignored))
-
 
     def _check_width(self, definition: TerminalDef) -> None:
         if definition.pattern.min_width:
@@ -406,7 +411,7 @@ class _States:
         self.table: Mapping[int, Mapping[str, tuple[Any, Any]]] | None = None
         self.follow: dict[int, frozenset[str]] = {}
         try:
-            analysis = LALR_Analyzer(conf, strict=True)
+            analysis: Any = LALR_Analyzer(conf, strict=True)
             analysis.compute_lalr()
             settled = all(
                 len(rules) == 1 for s in analysis.lr0_itemsets for rules in s.lookaheads.values()
@@ -631,9 +636,7 @@ class _Read:
 class _Builder:
     """From annotated rules to a grammar over bytes."""
 
-    def __init__(
-        self, source: _Source, loaded: _Loaded, lexing: _Lexing, limits: Limits
-    ) -> None:
+    def __init__(self, source: _Source, loaded: _Loaded, lexing: _Lexing, limits: Limits) -> None:
         self.source = source
         self.loaded = loaded
         self.lexing = lexing
@@ -659,7 +662,7 @@ class _Builder:
         self._skips: dict[_Control, dict[tuple[Obligation, Obligation], list[Any]]] = {}
         self._ends: dict[tuple[_Node, _Control], set[_Control]] = {}
         self.out: dict[str, Rule] = {}
-        self._names: dict[object, str] = {}
+        self._names: dict[tuple[_Node, _Control, _Control], str] = {}
         self._taken: set[str] = set()
         self._lexeme_refs: dict[object, Expr] = {}
         self._skip_refs: dict[object, Expr] = {}
@@ -691,8 +694,7 @@ class _Builder:
         else:
             top = self._fresh("text")
             self.out = {top: Rule(top, body, self.source.place(self.loaded.start)), **self.out}
-        rules = _merged(self.out, top)
-        return GrammarIR(tuple(rules), top)
+        return GrammarIR(tuple(_kept_apart(_reachable(self.out, top))), top)
 
     def _sorted(self, controls: Iterable[_Control]) -> list[_Control]:
         order = self._order
@@ -795,11 +797,10 @@ class _Builder:
                 break
             for key in todo:
                 done.add(key)
-                node, control, last = key  # type: ignore[misc]
+                node, control, last = key
                 name = self._names[key]
                 parts = [
-                    self._path(production, control, last)
-                    for production in self.productions[node]
+                    self._path(production, control, last) for production in self.productions[node]
                 ]
                 body = _without_recursion(name, alt(*parts))
                 self._store(Rule(name, body, self.source.place(node[1])))
@@ -868,9 +869,7 @@ class _Builder:
     def _tail(self, control: _Control) -> Expr:
         """Ignored text up to the end."""
         end = self.machine.alphabet.end
-        return self._skip(
-            control, [o for o in self._after_skip(control) if o.following & end]
-        )
+        return self._skip(control, [o for o in self._after_skip(control) if o.following & end])
 
     def _skip(self, control: _Control, ends: Sequence[Obligation]) -> Expr:
         """Ignored text that leads to one of these obligations."""
@@ -896,19 +895,17 @@ class _Builder:
         self._skip_refs[key] = body
         return body
 
-    def _named(self, name: str, body: Expr, span: Span = Span()) -> Expr:
+    def _named(self, name: str, body: Expr, span: Span | None = None) -> Expr:
         """A rule of its own for an expression, the same one wherever it occurs."""
         key = ("rule", body)
         known = self._lexeme_refs.get(key)
         if known is None:
             fresh = self._fresh(name)
-            self._store(Rule(fresh, body, span, shared=_is_open(body)))
+            self._store(Rule(fresh, body, span or Span(), shared=_is_open(body)))
             known = self._lexeme_refs[key] = Ref(fresh)
         return known
 
-    def _lexeme(
-        self, lexeme: Lexeme, pending: Obligation, outcomes: frozenset[Obligation]
-    ) -> Expr:
+    def _lexeme(self, lexeme: Lexeme, pending: Obligation, outcomes: frozenset[Obligation]) -> Expr:
         """The texts of a lexeme that is read under an obligation and leaves one of others."""
         key = (lexeme.number, pending, outcomes)
         known = self._lexeme_refs.get(key)
@@ -954,10 +951,8 @@ class _Builder:
 def _regex(pattern: str) -> Expr | None:
     """The pattern as an expression, where the front end for patterns can write it."""
     try:
-        from grammars.frontends.regex import regex_to_expr
-
         return regex_to_expr(pattern)
-    except (ImportError, GrammarError):
+    except GrammarError:
         return None
 
 
@@ -987,7 +982,26 @@ def _without_recursion(name: str, body: Expr) -> Expr:
     return body
 
 
-def _merged(rules: Mapping[str, Rule], top: str) -> list[Rule]:
+def _kept_apart(rules: Sequence[Rule]) -> list[Rule]:
+    """Marks rules so that inlining small rules into each other cannot make them large."""
+    number = {rule.name: i for i, rule in enumerate(rules)}
+    calls = [[number[name] for name in ir.refs(rule.body)] for rule in rules]
+    out = list(rules)
+    size = [1] * len(rules)
+    for component in components(calls):
+        i = component[0]
+        if len(component) > 1 or i in calls[i] or rules[i].shared:
+            continue
+        nodes = ir.walk(rules[i].body)
+        total = sum(size[number[x.name]] if isinstance(x, Ref) else 1 for x in nodes)
+        if total > _INLINED_SIZE:
+            out[i] = replace(rules[i], shared=True)
+        else:
+            size[i] = total
+    return out
+
+
+def _reachable(rules: Mapping[str, Rule], top: str) -> list[Rule]:
     """The rules reachable from the top."""
     seen = {top: None}
     todo = [top]

@@ -29,7 +29,7 @@ Mask: TypeAlias = int
 # -- patterns ----------------------------------------------------------------------------------
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A construct of a pattern that cannot be followed; the text says which."""
 
 
@@ -140,7 +140,7 @@ def parse_pattern(pattern: str) -> Pattern:
     """Reads a pattern as ``re`` does.
 
     Raises:
-        Unsupported: for a construct that is not followed here.
+        UnsupportedError: for a construct that is not followed here.
         re.error: where ``re`` refuses the pattern.
     """
     parsed = _parser.parse(f"(?:{pattern})", 0)
@@ -166,9 +166,7 @@ def _convert(op: Any, value: Any, flags: int) -> Pattern:
     if op in (c.MAX_REPEAT, c.MIN_REPEAT):
         low, high, body = value
         item = _sequence(list(body), flags)
-        return PRepeat(
-            item, low, None if high is c.MAXREPEAT else int(high), op is c.MAX_REPEAT
-        )
+        return PRepeat(item, low, None if high is c.MAXREPEAT else int(high), op is c.MAX_REPEAT)
     if op is c.AT:
         return _anchor(value, flags)
     if op in (c.ASSERT, c.ASSERT_NOT):
@@ -183,7 +181,7 @@ def _convert(op: Any, value: Any, flags: int) -> Pattern:
         c.ATOMIC_GROUP: "an atomic group",
         c.POSSESSIVE_REPEAT: "a possessive repetition",
     }
-    raise Unsupported(names.get(op, str(op).lower()))
+    raise UnsupportedError(names.get(op, str(op).lower()))
 
 
 def _anchor(where: Any, flags: int) -> Pattern:
@@ -206,13 +204,13 @@ def _anchor(where: Any, flags: int) -> Pattern:
         else:
             sides = ((word, other, True), (other, word, False))
         return PAlt(tuple(PSeq((PPrevious(p), PNext(n, end))) for p, n, end in sides))
-    raise Unsupported(str(where).lower())
+    raise UnsupportedError(str(where).lower())
 
 
 def _behind(nodes: Sequence[Any], flags: int, negated: bool) -> Pattern:
     inner = _single(_sequence(nodes, flags))
     if inner is None:
-        raise Unsupported("a look-behind at more than one character")
+        raise UnsupportedError("a look-behind at more than one character")
     return PPrevious(ir.invert_ranges(inner) if negated else inner)
 
 
@@ -237,7 +235,7 @@ def _ahead(pattern: Pattern) -> Pattern:
             return PSeq((*items[:-1], _ahead(items[-1]))) if items else pattern
         case PNext() | PPrevious() | PNot():
             return pattern
-    raise Unsupported("a look-ahead at more than one character")
+    raise UnsupportedError("a look-ahead at more than one character")
 
 
 def character_sets(pattern: Pattern) -> set[Ranges]:
@@ -328,9 +326,7 @@ class _Step:
 class Machine:
     """All terminals as one machine of threads."""
 
-    def __init__(
-        self, patterns: Sequence[Pattern], names: Sequence[str], limit: int
-    ) -> None:
+    def __init__(self, patterns: Sequence[Pattern], names: Sequence[str], limit: int) -> None:
         self.names = names
         self.alphabet = Alphabet(s for p in patterns for s in character_sets(p))
         self.limit = limit
@@ -369,7 +365,7 @@ class Machine:
                 return self._add(_Step("next", (then,), mask))
             case PNot(item):
                 if self._inside_not:
-                    raise Unsupported("a look-ahead inside a negative look-ahead")
+                    raise UnsupportedError("a look-ahead inside a negative look-ahead")
                 self._inside_not = True
                 inner = self._build(item, self._add(_Step("match", tag=_FORBIDDEN)))
                 self._inside_not = False
@@ -438,7 +434,7 @@ class Machine:
                     stack += reversed(ways)
                 case "previous":
                     if previous is None:
-                        raise Unsupported(
+                        raise UnsupportedError(
                             "an anchor or look-behind at the start of the terminal, which asks "
                             "about the text before it,"
                         )
@@ -465,11 +461,9 @@ class Machine:
         allowed = self.alphabet.all
         for node, mask in antis:
             for c in self.alphabet.members(mask):
-                ends = self._closure(
-                    self._steps[node].nexts[0], c, self.alphabet.all, frozenset()
-                )
+                ends = self._closure(self._steps[node].nexts[0], c, self.alphabet.all, frozenset())
                 if not any(tag is not None and m == self.alphabet.all for _, m, _, tag in ends):
-                    raise Unsupported(
+                    raise UnsupportedError(
                         "a look-ahead at more than one character behind the end of the terminal"
                     )
                 allowed &= ~(1 << c)
@@ -497,8 +491,8 @@ class Machine:
         for t in terminals:
             try:
                 found += self._closure(self.starts[t], None, self.alphabet.all, frozenset())
-            except Unsupported as error:
-                raise UnsupportedTerminal(t, str(error)) from None
+            except UnsupportedError as error:
+                raise UnsupportedTerminalError(t, str(error)) from None
         return self._arranged(found)
 
     def advance(self, threads: Iterable[Thread], c: int) -> tuple[list[Thread], list[Match]]:
@@ -602,7 +596,7 @@ def _order(thread: Thread) -> tuple[int, int, list[tuple[int, int]]]:
     return thread[0], thread[1], sorted(thread[2])
 
 
-class UnsupportedTerminal(Exception):
+class UnsupportedTerminalError(Exception):
     """A terminal (by number) whose pattern cannot be followed."""
 
     def __init__(self, terminal: int, reason: str) -> None:
@@ -771,7 +765,7 @@ class Lexer:
         threads, matches = machine.begin((*rivals, terminal))
         shadows = tuple(frozenset(machine.begin([s])[0]) for s in retyped)
         first = (tuple(threads), shadows)
-        index = {first: 0}
+        index: dict[object, int] = {(first, terminal, ()): 0}
         order = [first]
         rows: list[dict[int, int]] = []
         ends: list[dict[int, list[Obligation]]] = [{}]
@@ -801,8 +795,8 @@ class Lexer:
                         self._check(len(order))
                     row[c] = index[key]
                 rows.append(row)
-        except Unsupported as error:
-            raise UnsupportedTerminal(terminal, str(error)) from None
+        except UnsupportedError as error:
+            raise UnsupportedTerminalError(terminal, str(error)) from None
         out: dict[int, Lexeme] = {}
         for said in (terminal, *retyped):
             finals = [tuple(e.get(said, ())) for e in ends]
@@ -1077,7 +1071,7 @@ def _size(expr: Expr) -> int:
     return sum(1 for _ in ir.walk(expr))
 
 
-def describe(error: UnsupportedTerminal, name: str, pattern: str) -> GrammarError:
+def describe(error: UnsupportedTerminalError, name: str, pattern: str) -> GrammarError:
     """The error for people."""
     return GrammarError(
         f"terminal {name} (/{pattern}/) uses {error.reason} which this version cannot follow "

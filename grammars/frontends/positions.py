@@ -173,7 +173,7 @@ def cat(items: Iterable[Node]) -> Node:
 def union(items: Sequence[Node]) -> Node:
     """Union of nodes."""
     if all(isinstance(item, Plain) for item in items):
-        return Plain(alt(*(item.expr for item in items if isinstance(item, Plain))))
+        return Plain(_alt(*(item.expr for item in items if isinstance(item, Plain))))
     return items[0] if len(items) == 1 else Or(tuple(items))
 
 
@@ -246,6 +246,18 @@ def _one_character(expr: Expr) -> Ranges | None:
 # -- expressions -----------------------------------------------------------------------------------
 
 
+def _alt(*items: Expr) -> Expr:
+    """Union; single characters become one class, which is far cheaper to compile than several."""
+    flat = alt(*items)
+    if not isinstance(flat, Alt) or not any(isinstance(x, Chars) for x in flat.items):
+        return flat
+    singles = {x: ranges for x in flat.items if (ranges := _one_character(x)) is not None}
+    if len(singles) < 2:
+        return flat
+    merged = chars(pair for ranges in singles.values() for pair in ranges)
+    return alt(*(x for x in flat.items if x not in singles), merged)
+
+
 def _nullable(expr: Expr) -> bool:
     match expr:
         case Literal(data):
@@ -275,9 +287,9 @@ def first_in(expr: Expr, ranges: Ranges) -> Expr:
                 out.append(seq(first_in(item, ranges), *items[i + 1 :]))
                 if not _nullable(item):
                     break
-            return alt(*out)
+            return _alt(*out)
         case Alt(items):
-            return alt(*(first_in(item, ranges) for item in items))
+            return _alt(*(first_in(item, ranges) for item in items))
         case Repeat(item, low, high):
             rest = repeat(item, max(low - 1, 0), None if high is None else high - 1)
             return seq(first_in(item, ranges), rest)
@@ -302,9 +314,9 @@ def last_in(expr: Expr, ranges: Ranges) -> Expr:
                 out.append(seq(*items[:i], last_in(items[i], ranges)))
                 if not _nullable(items[i]):
                     break
-            return alt(*out)
+            return _alt(*out)
         case Alt(items):
-            return alt(*(last_in(item, ranges) for item in items))
+            return _alt(*(last_in(item, ranges) for item in items))
         case Repeat(item, low, high):
             rest = repeat(item, max(low - 1, 0), None if high is None else high - 1)
             return seq(rest, last_in(item, ranges))
@@ -338,6 +350,13 @@ def _is_newline(expr: Expr) -> bool:
     return False
 
 
+def _without_empty(expr: Expr) -> Expr:
+    """The expression without an alternative that is the empty text: all the same in a star."""
+    if expr == EPSILON:
+        return NOTHING
+    return alt(*(x for x in expr.items if x != EPSILON)) if isinstance(expr, Alt) else expr
+
+
 def _contains(ranges: Ranges, point: int) -> bool:
     return any(lo <= point <= hi for lo, hi in ranges)
 
@@ -359,7 +378,7 @@ def solve(node: Node) -> Expr:
     solver = _Solver(_edges(node))
     if not _has_look(node):
         return solver.language(node, _START, _END)
-    return alt(*(solver.line(items) for items in _lines(node)))
+    return _alt(*(solver.line(items) for items in _lines(node)))
 
 
 def _nodes(node: Node) -> Iterator[Node]:
@@ -468,7 +487,7 @@ class _Solver:
         if known is None:
             match node:
                 case Or(items):
-                    known = alt(*(self.language(x, p, n) for x in items))
+                    known = _alt(*(self.language(x, p, n) for x in items))
                 case Cat():
                     known = self._join(*self._split(node), p, n)
                 case Rep():
@@ -510,7 +529,7 @@ class _Solver:
         for a, ahead in firsts.items():
             for b, before in seconds.items():
                 out.append(seq(self._ending(a, before, p), self._starting(b, ahead, n)))
-        return alt(*out)
+        return _alt(*out)
 
     def _ranges(self, classes: Iterable[int]) -> Ranges:
         count = len(self._atoms)
@@ -526,7 +545,7 @@ class _Solver:
         if self._is_every_atom(classes) and p in classes:
             return expr
         empty = EPSILON if p in classes and _nullable(expr) else NOTHING
-        return alt(empty, last_in(expr, self._ranges(classes)))
+        return _alt(empty, last_in(expr, self._ranges(classes)))
 
     def _starting(self, expr: Expr, classes: Sequence[int], n: int) -> Expr:
         """Texts before which one of the classes stands behind the position."""
@@ -535,8 +554,8 @@ class _Solver:
         empty = EPSILON if n in classes and _nullable(expr) else NOTHING
         some = first_in(expr, self._ranges(classes))
         if self._last_newline in classes and n == _END and _is_newline(expr):
-            return alt(empty, Literal(b"\n"), some)
-        return alt(empty, some)
+            return _alt(empty, Literal(b"\n"), some)
+        return _alt(empty, some)
 
     # -- repetition -----------------------------------------------------------------------------
 
@@ -578,29 +597,31 @@ class _Solver:
 
     def _star(self, item: Node, p: int, n: int) -> Expr:
         """Paths through guesses (class before, class behind), one non-empty copy for each step."""
+        step = {
+            (d, c): _without_empty(self.language(item, d, c))
+            for d in self._befores
+            for c in self._afters
+        }
+        if len(set(step.values())) == 1:
+            return repeat(step[p, n])
         alone = [_END, self._last_newline] if len(self._afters) > len(self._befores) else []
         befores = list(
-            _grouped(
-                self._befores, lambda d: tuple(self.language(item, d, c) for c in self._afters)
-            ).values()
+            _grouped(self._befores, lambda d: tuple(step[d, c] for c in self._afters)).values()
         )
         afters = list(
             _grouped(
                 self._afters,
-                lambda c: (
-                    c if c in alone else -1,
-                    tuple(self.language(item, d, c) for d in self._befores),
-                ),
+                lambda c: (c if c in alone else -1, tuple(step[d, c] for d in self._befores)),
             ).values()
         )
         here = next(i for i, group in enumerate(befores) if p in group)
         steps: dict[tuple[int, int, int, int], Expr] = {}
         for (d, before), (c1, after) in itertools.product(enumerate(befores), enumerate(afters)):
-            expr = self.language(item, before[0], after[0])
+            expr = step[before[0], after[0]]
             for c0, ahead in enumerate(afters):
                 begun = first_in(expr, self._ranges(ahead))
                 if self._last_newline in ahead and after == [_END] and _is_newline(expr):
-                    begun = alt(begun, Literal(b"\n"))
+                    begun = _alt(begun, Literal(b"\n"))
                 for d1, behind in enumerate(befores):
                     ended = last_in(begun, self._ranges(behind))
                     if ended != NOTHING:
@@ -615,7 +636,7 @@ class _Solver:
             _add(edges, source, here * width + c, EPSILON)
         for d in range(len(befores)):
             _add(edges, d * width + last, sink, EPSILON)
-        return alt(EPSILON, _paths(edges, source, sink))
+        return _alt(EPSILON, _paths(edges, source, sink))
 
     # -- looks ----------------------------------------------------------------------------------
 
@@ -672,7 +693,7 @@ class _Solver:
             else:
                 inside = cat(self._head([Plain(ANY_TEXT), *items]))
                 out.append(self.language(inside, _START, which))
-        return alt(*out), node.negative
+        return _alt(*out), node.negative
 
     def _tail(self, items: Sequence[Node]) -> list[Node]:
         """A text's end: everything from the first look-ahead on is solved together."""
@@ -732,7 +753,7 @@ def _grouped(classes: Iterable[int], key: Callable[[int], _Key]) -> dict[_Key, l
 
 def _add(edges: dict[tuple[int, int], Expr], a: int, b: int, expr: Expr) -> None:
     if expr != NOTHING:
-        edges[a, b] = alt(edges.get((a, b), NOTHING), expr)
+        edges[a, b] = _alt(edges.get((a, b), NOTHING), expr)
 
 
 def _paths(edges: dict[tuple[int, int], Expr], source: int, sink: int) -> Expr:
