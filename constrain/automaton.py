@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from constrain._jit import kernels as k
 from constrain.distance import Distances
-from constrain.lexeme import LexemeShape, Wide, bounded, is_plain, is_unbounded, lexeme_of, pack_bits, tokens_at
+from constrain.lexeme import MAX_SHAPE, LexemeShape, Wide, bounded, reachable, is_unbounded, lexeme_of, pack_bits, plain_states, tokens_at
 from constrain.pool import DEAD, END, FINISHED, StatePool
 from constrain.positions import Flags, follow_sets, positions_of
 from constrain.spelling import Spelling
@@ -82,6 +82,7 @@ class TokenAutomaton:
         self._forced: dict[int, bytes] = {}
         self.positions = positions_of(vocabulary)
         self._follow = follow_sets(program)
+        self._plain = plain_states(program)
         self._no_row = np.zeros(self._words, np.int32)
         start = self._pool.intern([(program.start, 0, END)])
         if not self._is_live(start):
@@ -226,10 +227,11 @@ class TokenAutomaton:
         return self._follow[self._pool.program.rule_of[q]]
 
     def shape(self, q: int) -> LexemeShape | None:
-        """The automaton of a program state's rule from there on, if it calls no other rule."""
+        """The automaton of a program state's rule from there on, if small and without calls."""
         if q not in self._shapes:
             program = self._pool.program
-            self._shapes[q] = LexemeShape(program, q) if is_plain(program, q) else None
+            small = self._plain[q] and reachable(program, q, MAX_SHAPE) is not None
+            self._shapes[q] = LexemeShape(program, q) if small else None
         return self._shapes[q]
 
     def _collect(self, q: int, n: int) -> Wide:

@@ -143,6 +143,29 @@ class Lexeme:
         return max(counts, default=0)
 
 
+MAX_SHAPE: Final = 64
+"""States of an automaton up to which its walk over the vocabulary is shared between grammars.
+
+Strings, numbers, names and blanks have fewer; for larger ones finding the canonical form of every
+state would cost more than walking from it.
+"""
+
+
+def reachable(program: Program, state: int, most: int) -> list[int] | None:
+    """Program states reachable within the rule, in order of discovery; ``None`` if too many."""
+    found = [state]
+    seen = {state}
+    for q in found:  # grows while we iterate
+        row = program.edge_target[program.edge_offset[q] : program.edge_offset[q + 1]] >> 1
+        for t in row.tolist():
+            if t not in seen:
+                if len(found) >= most:
+                    return None
+                seen.add(t)
+                found.append(t)
+    return found
+
+
 class LexemeShape:
     """The automaton reachable from one state of a call-free rule, in canonical numbering.
 
@@ -152,22 +175,17 @@ class LexemeShape:
     """
 
     def __init__(self, program: Program, state: int) -> None:
-        self.states = [state]
-        number = {state: 0}
+        self.states = reachable(program, state, MAX_SHAPE) or [state]
+        number = {q: i for i, q in enumerate(self.states)}
         accepts: list[bool] = []
         byte_class = program.byte_class
-        self.table = np.full((0, 256), -1, np.int32)
         tables: list[Int32] = []
-        for q in self.states:  # grows while we iterate
+        for q in self.states:
             accepts.append(int(program.accept_from[q]) != UNBOUNDED)
             by_class = np.full(program.classes, -1, np.int32)
             for e in range(int(program.edge_offset[q]), int(program.edge_offset[q + 1])):
                 target = int(program.edge_target[e])
-                t = target >> 1
-                if t not in number:
-                    number[t] = len(self.states)
-                    self.states.append(t)
-                by_class[program.edge_class[e]] = number[t] << 1 | (target & 1)
+                by_class[program.edge_class[e]] = number[target >> 1] << 1 | (target & 1)
             tables.append(by_class[byte_class])
         self.table = np.stack(tables)
         self.accepts = np.array(accepts, np.uint8)
@@ -206,12 +224,13 @@ def lexeme_of(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme:
     return lexeme
 
 
-def is_plain(program: Program, state: int) -> bool:
-    """Whether the rule of a state is a deterministic automaton without calls."""
-    rule = program.rule_of[state]
-    members = np.flatnonzero(program.rule_of == rule)
-    calls = program.call_offset[members + 1] - program.call_offset[members]
-    return not calls.any() and bool((program.table[members] >= -1).all())
+def plain_states(program: Program) -> Flags:
+    """bool[Q]: states whose rule is a deterministic automaton without calls."""
+    calls = np.diff(program.call_offset) > 0
+    several = (program.table < -1).any(axis=1)
+    rules = len(program.rule_names)
+    impure = np.bincount(program.rule_of, weights=calls | several, minlength=rules) > 0
+    return ~impure[program.rule_of]
 
 
 def bounded(

@@ -225,6 +225,16 @@ TRICKY = {
         "abc",
         6,
     ),
+    "forbidden first character": (
+        'start: A* B | "ab"\nA: /b/\nB: /aa(?!b)/\nC: /a/\n%ignore C',
+        "abc",
+        6,
+    ),
+    "never read in one place": (
+        "start: A A | B\nA: /a/\nB: /(?:a|a)/",
+        "ab",
+        3,
+    ),
     "three in a row": (
         'start: (X | Y | Z)*\nX: /a(bc)?/\nY: /b(ca)?/\nZ: "c"',
         "abc",

@@ -540,12 +540,25 @@ class _Rules:
             self.views[q] = _View(lexer, [*lexemes, *point.ignored], _END in point.follow)
         self._alike()
         self.landing: dict[_Token, _Token] = {}
-        known: dict[object, _Token] = {}
-        for production in (p for ps in self.productions.values() for p in ps):
-            for s in production:
-                if isinstance(s, _Token) and s not in self.landing:
-                    self.landing[s] = known.setdefault(self._profile(s), s)
+        alike: dict[object, list[_Token]] = {}
+        for token in self._tokens():
+            alike.setdefault(self._profile(token), []).append(token)
+        for tokens in alike.values():
+            self.landing.update(dict.fromkeys(tokens, tokens[0]))
+        # what any of the merged points may read counts, so that merging can never lose anything
+        self.behind = {
+            tokens[0]: _View(
+                lexer,
+                (x for t in tokens for x in self.views[t.point].lexemes),
+                any(self.views[t.point].end for t in tokens),
+            )
+            for tokens in alike.values()
+        }
         self.representative = self._refined()
+
+    def _tokens(self) -> list[_Token]:
+        symbols = (s for ps in self.productions.values() for p in ps for s in p)
+        return list(dict.fromkeys(s for s in symbols if isinstance(s, _Token)))
 
     def _alike(self) -> None:
         """Which threads may be pending behind each terminal."""
@@ -653,11 +666,13 @@ class _Builder:
             )
             for g in self.rules.groups
         ]
-        self.productions = {
-            node: list(dict.fromkeys(map(self._represented, productions)))
-            for node, productions in self.rules.productions.items()
-            if self.rules.representative[node] == node
-        }
+        self.productions = _without_left_recursion(
+            {
+                node: list(dict.fromkeys(map(self._represented, productions)))
+                for node, productions in self.rules.productions.items()
+                if self.rules.representative[node] == node
+            }
+        )
         self._reads: dict[tuple[_Control, _Token], _Read] = {}
         self._skips: dict[_Control, dict[tuple[Obligation, Obligation], list[Any]]] = {}
         self._ends: dict[tuple[_Node, _Control], set[_Control]] = {}
@@ -694,7 +709,7 @@ class _Builder:
         else:
             top = self._fresh("text")
             self.out = {top: Rule(top, body, self.source.place(self.loaded.start)), **self.out}
-        return GrammarIR(tuple(_kept_apart(_reachable(self.out, top))), top)
+        return GrammarIR(tuple(_kept_apart(_reachable(_with_loops(self.out), top))), top)
 
     def _sorted(self, controls: Iterable[_Control]) -> list[_Control]:
         order = self._order
@@ -775,7 +790,7 @@ class _Builder:
         known = self._reads.get(key)
         if known is None:
             known = self._reads[key] = _Read()
-            view = self.rules.views[token.point]
+            view = self.rules.behind[token]
             group = self.rules.points[token.point].group
             lexemes = self.rules.groups[control.group].read.get(token.terminal, ())
             for pending in self._after_skip(control):
@@ -803,7 +818,7 @@ class _Builder:
                     self._path(production, control, last) for production in self.productions[node]
                 ]
                 body = _without_recursion(name, alt(*parts))
-                self._store(Rule(name, body, self.source.place(node[1])))
+                self._store(Rule(name, body, self.source.place(node[1].rstrip("*"))))
 
     def _store(self, rule: Rule) -> None:
         self._size += sum(1 for _ in ir.walk(rule.body))
@@ -961,6 +976,26 @@ def _is_open(expr: Expr) -> bool:
     return any(isinstance(x, Repeat) and x.max is None for x in ir.walk(expr))
 
 
+def _without_left_recursion(
+    productions: Mapping[_Node, list[tuple[_Symbol, ...]]],
+) -> dict[_Node, list[tuple[_Symbol, ...]]]:
+    """Writes a rule that calls itself first as its base and a right-recursive rest.
+
+    lark's own repetitions are such rules.  Once a rule is several, by what is pending before and
+    behind it, left recursion would run through all of them, which is costly to compile.
+    """
+    out: dict[_Node, list[tuple[_Symbol, ...]]] = {}
+    for node, found in productions.items():
+        steps = [p[1:] for p in found if len(p) > 1 and p[0] == node]
+        if not steps:
+            out[node] = found
+            continue
+        rest: _Node = (node[0], f"{node[1]}*")
+        out[node] = [(*p, rest) for p in found if not p or p[0] != node]
+        out[rest] = [(), *((*p, rest) for p in steps)]
+    return out
+
+
 def _without_recursion(name: str, body: Expr) -> Expr:
     """Writes a rule that only calls itself first, or only last, as a repetition."""
     own = Ref(name)
@@ -980,6 +1015,28 @@ def _without_recursion(name: str, body: Expr) -> Expr:
             loop = ir.repeat(step)
             return seq(base, loop) if place == 0 else seq(loop, base)
     return body
+
+
+def _with_loops(rules: Mapping[str, Rule]) -> dict[str, Rule]:
+    """Puts the rests that turned out to be plain repetitions back where they belong."""
+    loops: dict[Expr, Expr] = {
+        Ref(name): rule.body
+        for name, rule in rules.items()
+        if "*" in name and isinstance(rule.body, Repeat)
+    }
+
+    def rebuilt(expr: Expr) -> Expr:
+        if isinstance(expr, ir.Alt):
+            return alt(*map(rebuilt, expr.items))
+        if not isinstance(expr, Seq):
+            return loops.get(expr, expr)
+        loop = loops.get(expr.items[-1])
+        if not isinstance(loop, Repeat):
+            return seq(*map(rebuilt, expr.items))
+        base = seq(*map(rebuilt, expr.items[:-1]))
+        return ir.repeat(base, 1) if base == loop.item else seq(base, loop)
+
+    return {name: replace(rule, body=rebuilt(rule.body)) for name, rule in rules.items()}
 
 
 def _kept_apart(rules: Sequence[Rule]) -> list[Rule]:

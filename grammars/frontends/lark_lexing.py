@@ -882,6 +882,8 @@ class Lexer:
     def _search_matter(self, thread: Thread, lexeme: Lexeme) -> bool:
         machine = self.machine
         start = (0, machine.obligation(machine.alphabet.all, [thread]))
+        if start[1].following != machine.alphabet.all:
+            return True  # it forbids some first character
         todo = [start]
         seen = {start}
         for q, pending in todo:  # grows while we iterate

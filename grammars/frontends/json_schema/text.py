@@ -7,7 +7,6 @@ from typing import Final
 
 from grammars.ir import (
     ANY_CHAR,
-    EPSILON,
     Alt,
     And,
     ByteSet,
@@ -22,7 +21,6 @@ from grammars.ir import (
     chars,
     intersect_ranges,
     invert_ranges,
-    optional,
     repeat,
     seq,
     text,
@@ -113,11 +111,5 @@ def string_content(value: str) -> Expr:
     return Literal(json.dumps(value, ensure_ascii=False)[1:-1].encode())
 
 
-def gap(*, compact: bool) -> Expr:
-    """Blanks that may stand inside brackets and after separators: none, one, or a new line.
-
-    Runs are bounded, so that a model cannot go on writing blanks.
-    """
-    if compact:
-        return EPSILON
-    return optional(alt(Literal(b" "), seq(Literal(b"\n"), repeat(Literal(b" "), 0, INDENT))))
+NEW_LINE: Final = seq(Literal(b"\n"), repeat(Literal(b" "), 0, INDENT))
+"""A line break and its indentation.  Bounded, so that a model cannot go on writing blanks."""

@@ -60,11 +60,11 @@ class Writer:
     def __init__(self, document: Document, *, compact: bool, limits: Limits) -> None:
         self._reader = Reader(document, limits)
         self._limits = limits
-        self._gap = t.gap(compact=compact)
-        self._comma = seq(_COMMA, self._gap)
         self._names: dict[Places, str] = {}
         self._todo: list[Places] = []
         self._rules: dict[str, Rule] = {}
+        self._compact = compact
+        self._comma = seq(_COMMA, self._gap)
         self._notes: dict[str, None] = {}
 
     def grammar(self) -> GrammarIR:
@@ -76,7 +76,15 @@ class Writer:
             pointer = places[0] if places else None
             self._rules[name] = Rule(name, NOTHING)  # keeps its position among the rules
             self._rules[name] = Rule(name, self._places(places), Span(pointer=pointer))
-        return GrammarIR(tuple(self._rules.values()), start, tuple(self._notes))
+        rules = sorted(self._rules.values(), key=lambda rule: rule.name != start)
+        return GrammarIR(tuple(rules), start, tuple(self._notes))
+
+    @property
+    def _gap(self) -> Expr:
+        """Blanks that may stand inside brackets and after separators: none, one, or a new line."""
+        if self._compact:
+            return EPSILON
+        return optional(alt(Literal(b" "), self._fixed("_new line", t.NEW_LINE)))
 
     # -- rules ---------------------------------------------------------------------------------
 
