@@ -27,7 +27,19 @@ from constrain import TokenAutomaton, Vocabulary
 from constrain.models import load_tokenizer
 from grammars import Grammar
 
-WORDS = "alpha Bravo naïve delta 北京 echo \"quoted\" foxtrot golf-hotel india\\juliet kilo".split()
+WORDS = [
+    "alpha",
+    "Bravo",
+    "naïve",
+    "delta",
+    "北京",
+    "echo",
+    '"quoted"',
+    "foxtrot",
+    "golf-hotel",
+    "india\\juliet",
+    "kilo",
+]
 
 
 def schema() -> dict[str, Any]:
@@ -45,7 +57,11 @@ def schema() -> dict[str, Any]:
         "tags": {"type": "array", "items": text, "maxItems": 8},
         "address": {
             "type": "object",
-            "properties": {"street": text, "city": text, "zip": {"type": "string", "maxLength": 10}},
+            "properties": {
+                "street": text,
+                "city": text,
+                "zip": {"type": "string", "maxLength": 10},
+            },
             "required": ["street", "city", "zip"],
             "additionalProperties": False,
         },
@@ -103,7 +119,7 @@ Step = Callable[[int], bool]
 
 
 class Ours:
-    """This project's automaton."""
+    """The automaton of the project itself."""
 
     name = "gramma"
 
@@ -193,7 +209,9 @@ def main() -> None:
     texts = [json.dumps(document(rng), ensure_ascii=False) for _ in range(options.documents)]
     documents = [tokenizer.encode(t, add_special_tokens=False) for t in texts]
     count = sum(map(len, documents))
-    print(f"{options.tokenizer}: {len(documents)} documents, {count} tokens; microseconds per token")
+    print(
+        f"{options.tokenizer}: {len(documents)} documents, {count} tokens; microseconds per token"
+    )
     print("\n| engine | situation | avg | p25 | p50 | p90 | p99 | p99.9 | max |")
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     text = json.dumps(schema())
@@ -217,7 +235,9 @@ def main() -> None:
         fresh = run(engine, lambda e=engine: e.compile(text), documents)
         print(line(engine.name, "new grammar", fresh))
         print(line(engine.name, "warm", run(engine, compiled, documents)))
-        print(f"| {engine.name} | compile: first {first * 1e3:.1f} ms, then {np.median(again) * 1e3:.1f} ms |")
+        print(
+            f"| {engine.name} | compile: first {first * 1e3:.1f} ms, then {np.median(again) * 1e3:.1f} ms |"
+        )
 
 
 if __name__ == "__main__":

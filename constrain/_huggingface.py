@@ -129,7 +129,7 @@ def _replacement(step: dict[str, Any]) -> tuple[str, str]:
 
 def _from_sentencepiece(tokenizer: Any, pieces: Any) -> list[bytes | None]:
     special = set(tokenizer.all_special_ids)
-    added = {i: t for i, t in getattr(tokenizer, "added_tokens_decoder", {}).items()}
+    added = dict(getattr(tokenizer, "added_tokens_decoder", {}).items())
     size = max([pieces.get_piece_size(), *(i + 1 for i in added)])
     texts: list[bytes | None] = [None] * size
     for i in range(pieces.get_piece_size()):

@@ -14,7 +14,18 @@ import numpy.typing as npt
 
 from constrain._jit import kernels as k
 from constrain.distance import Distances
-from constrain.lexeme import MAX_SHAPE, LexemeShape, Wide, bounded, reachable, is_unbounded, lexeme_of, pack_bits, plain_states, tokens_at
+from constrain.lexeme import (
+    MAX_SHAPE,
+    LexemeShape,
+    Wide,
+    bounded,
+    is_unbounded,
+    lexeme_of,
+    pack_bits,
+    plain_states,
+    reachable,
+    tokens_at,
+)
 from constrain.pool import DEAD, END, FINISHED, StatePool
 from constrain.positions import Flags, follow_sets, positions_of
 from constrain.spelling import Spelling
@@ -55,7 +66,9 @@ class TokenAutomaton:
     DEAD: Final = DEAD
     FINISHED: Final = FINISHED
 
-    def __init__(self, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None) -> None:
+    def __init__(
+        self, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None
+    ) -> None:
         self.grammar = grammar
         self.vocabulary = vocabulary
         self.limits = limits or grammar.limits
@@ -138,7 +151,10 @@ class TokenAutomaton:
         _as_row(row, self._words)[:] = self._mask(state, tokens_left)
 
     def fill_masks(
-        self, states: Sequence[int], rows: Any, tokens_left: Sequence[int | None] | int | None = None
+        self,
+        states: Sequence[int],
+        rows: Any,
+        tokens_left: Sequence[int | None] | int | None = None,
     ) -> None:
         """``fill_mask`` for a batch; ``rows``: [batch, ceil(V/32)]."""
         fill_masks([(self, state) for state in states], rows, tokens_left)
@@ -202,7 +218,7 @@ class TokenAutomaton:
 
     def _walk(self, state: int, row: Row, fuel: int = _FUEL) -> bool:
         out = self._pool.call(k.fill_walk, state, 0, row.ctypes.data, fuel)
-        return out != k.OUT_OF_FUEL
+        return bool(out != k.OUT_OF_FUEL)
 
     def _find_wide(self, q: int, n: int) -> Wide:
         known = self._wide.get((q, n))
@@ -224,7 +240,8 @@ class TokenAutomaton:
 
     def follow(self, q: int) -> Flags:
         """bool[256]: the bytes that can come after the rule of a program state."""
-        return self._follow[self._pool.program.rule_of[q]]
+        flags: Flags = self._follow[self._pool.program.rule_of[q]]
+        return flags
 
     def shape(self, q: int) -> LexemeShape | None:
         """The automaton of a program state's rule from there on, if small and without calls."""

@@ -119,7 +119,7 @@ def default_prompt(text: str, schema: str) -> Messages:
     return [{"role": "user", "content": PROMPT.format(schema=schema, text=text.strip())}]
 
 
-# -- what is wanted ---------------------------------------------------------------------------------
+# -- what is wanted --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,8 @@ def _encode(tokenizer: Any, asked: str | Messages, device: torch.device) -> torc
     else:
         plain = "\n\n".join(str(message["content"]) for message in asked) + "\n\nJSON:\n"
         encoded = tokenizer(plain, return_tensors="pt")["input_ids"]
-    return encoded.to(device)
+    ids: torch.Tensor = encoded.to(device)
+    return ids
 
 
 def _device(model: Any) -> torch.device:

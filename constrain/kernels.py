@@ -48,7 +48,7 @@ _SET: Final = -1
 """In place of a program state on the walk's path: the third number is a state of several items."""
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _pointer(typingctx: Any, address: Any) -> Any:
     """An address as a pointer that ``carray`` accepts."""
 

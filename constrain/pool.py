@@ -36,7 +36,9 @@ class StatePool:
     kept for the automaton.  Methods are not thread-safe: the caller holds a lock.
     """
 
-    def __init__(self, program: Program, trie: Trie, token_bytes: list[bytes], limits: Limits) -> None:
+    def __init__(
+        self, program: Program, trie: Trie, token_bytes: list[bytes], limits: Limits
+    ) -> None:
         self.program = program
         self.trie = trie
         self.limits = limits
@@ -207,7 +209,10 @@ class StatePool:
         a = self._arrays
         return list(
             zip(
-                a[k.S_Q][part].tolist(), a[k.S_N][part].tolist(), a[k.S_F][part].tolist(), strict=True
+                a[k.S_Q][part].tolist(),
+                a[k.S_N][part].tolist(),
+                a[k.S_F][part].tolist(),
+                strict=True,
             )
         )
 

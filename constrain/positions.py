@@ -106,7 +106,7 @@ class Positions:
         parts: list[npt.NDArray[Any]] = [np.array([len(cuts) + 1], np.int32)]
         for members in np.split(children, cuts):
             parts += (np.array([len(members)], np.int32), members)
-        return np.concatenate(parts).astype(np.int32)
+        return np.asarray(np.concatenate(parts), np.int32)
 
 
 _stored: WeakKeyDictionary[Vocabulary, Positions] = WeakKeyDictionary()

@@ -181,9 +181,7 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
                 automaton.fill_mask(state, line[: -(-automaton.vocabulary.size // 32)], left)
         for (automaton, _), line in zip(pairs, table, strict=True):
             if not line.any():  # a token beside the grammar was put here: let the row end
-                automaton.fill_mask(
-                    automaton.FINISHED, line[: -(-automaton.vocabulary.size // 32)]
-                )
+                automaton.fill_mask(automaton.FINISHED, line[: -(-automaton.vocabulary.size // 32)])
         return bitmask
 
     @staticmethod

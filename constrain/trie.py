@@ -13,6 +13,7 @@ the prefix that each shares with its predecessor says which nodes are new.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -203,7 +204,7 @@ def _levels(depth: _Int64) -> list[_Int64]:
 def _parents(levels: list[_Int64], n: int) -> _Int64:
     """The parent of each node (-1 for the root): in preorder, the last shallower one before it."""
     parent = np.full(n, -1, np.int64)
-    for above, here in zip(levels, levels[1:], strict=False):
+    for above, here in itertools.pairwise(levels):
         parent[here] = above[np.searchsorted(above, here) - 1]
     return parent
 

@@ -49,7 +49,11 @@ class Vocabulary:
     """
 
     def __init__(
-        self, tokens: Sequence[bytes | None], eos_token_ids: Iterable[int], *, size: int | None = None
+        self,
+        tokens: Sequence[bytes | None],
+        eos_token_ids: Iterable[int],
+        *,
+        size: int | None = None,
     ) -> None:
         """
         Args:
@@ -69,15 +73,17 @@ class Vocabulary:
         for i in ends:  # an EOS id ends the text, whatever its bytes would be
             texts[i] = None
         self._texts: Final = tuple(texts)
-        self._digest: Final = hashlib.sha256(
-            f"{hash_texts(texts)} {ends}".encode()
-        ).hexdigest()
+        self._digest: Final = hashlib.sha256(f"{hash_texts(texts)} {ends}".encode()).hexdigest()
 
     # -- construction --------------------------------------------------------------------------
 
     @classmethod
     def from_tokens(
-        cls, tokens: Sequence[bytes | None], eos_token_ids: Iterable[int], *, size: int | None = None
+        cls,
+        tokens: Sequence[bytes | None],
+        eos_token_ids: Iterable[int],
+        *,
+        size: int | None = None,
     ) -> Vocabulary:
         """From the bytes of each token (``None`` for special ones) and the EOS ids."""
         return cls(tokens, eos_token_ids, size=size)
@@ -140,7 +146,11 @@ class Vocabulary:
 
         Ids begin with the special tokens; EOS is ``</s>`` unless given.
         """
-        data = json.loads(Path(tekken).read_text("utf-8")) if isinstance(tekken, str | Path) else tekken
+        data = (
+            json.loads(Path(tekken).read_text("utf-8"))
+            if isinstance(tekken, str | Path)
+            else tekken
+        )
         config = data["config"]
         specials = int(config["default_num_special_tokens"])
         count = int(config["default_vocab_size"]) - specials

@@ -28,8 +28,8 @@ from grammars.automata import (
     call_label,
     complement,
     components,
-    determinize,
     counts_to_accept,
+    determinize,
     expand,
     intersect,
     reduce,
@@ -47,8 +47,8 @@ from grammars.ir import (
     GrammarIR,
     Literal,
     Machine,
-    Nothing,
     Not,
+    Nothing,
     Ref,
     Repeat,
     Seq,
@@ -682,7 +682,7 @@ def _climbing(knot: dict[int, Dfa]) -> tuple[Nfa, int, dict[int, int]]:
     base: dict[int, int] = {}
     for x, dfa in knot.items():
         base[x] = len(nfa.eps)
-        for q in range(len(dfa)):
+        for _ in range(len(dfa)):
             nfa.state()
         for q, row in enumerate(dfa.edges):
             nfa.edges[base[x] + q] = [(lab, base[x] + t, 0) for lab, t, _ in row]

@@ -57,7 +57,7 @@ class UnsupportedSchemaError(GrammarError):
         return f"at {self.pointer or '(root)'}: {self.message}"
 
 
-class LimitExceeded(GrammarError):
+class LimitExceeded(GrammarError):  # noqa: N818 - the name is part of the contract
     """A resource limit of :class:`grammars.Limits` was reached.
 
     Attributes:

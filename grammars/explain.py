@@ -56,9 +56,7 @@ def explain(recognizer: Recognizer, data: bytes, names: frozenset[str]) -> Expla
 def empty_explanation(notes: tuple[str, ...]) -> Explanation:
     """For a language without any text."""
     because = ": " + "; ".join(notes) if notes else ", whatever it is"
-    return Explanation(
-        False, 0, 1, 1, (), (), f"no text at all satisfies this grammar{because}"
-    )
+    return Explanation(False, 0, 1, 1, (), (), f"no text at all satisfies this grammar{because}")
 
 
 def place(data: bytes, offset: int) -> tuple[int, int]:
@@ -72,7 +70,12 @@ def _shown(data: bytes) -> str:
 
 
 def _message(
-    data: bytes, offset: int, line: int, column: int, expected: tuple[str, ...], path: tuple[str, ...]
+    data: bytes,
+    offset: int,
+    line: int,
+    column: int,
+    expected: tuple[str, ...],
+    path: tuple[str, ...],
 ) -> str:
     if offset == len(data):
         what = "the text ends too early"
@@ -119,7 +122,7 @@ def _excerpt(data: bytes, offset: int) -> list[str]:
     return ["  " + before + after.replace("\t", " "), "  " + " " * len(before) + "^"]
 
 
-# -- what could have come ---------------------------------------------------------------------------
+# -- what could have come --------------------------------------------------------------------------
 
 
 def expectations(recognizer: Recognizer, state: int) -> tuple[str, ...]:

@@ -254,7 +254,9 @@ class Grammar:
 
     @cached_property
     def _digest(self) -> str:
-        return hashlib.sha256(dumps(self._ir, self._limits).encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(
+            dumps(self._ir, self._limits).encode("utf-8", "surrogatepass")
+        ).hexdigest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Grammar) and self._digest == other._digest

@@ -86,7 +86,8 @@ class Sampler:
         if roots:
             return tuple(f"nothing satisfies {name}" for name in roots[:5])
         return tuple(
-            f"rule {name} refers to itself in every alternative" for name in (own or sorted(names))[:5]
+            f"rule {name} refers to itself in every alternative"
+            for name in (own or sorted(names))[:5]
         )
 
     def _expand(self, body: Expr, rng: random.Random, slack: float) -> bytes:

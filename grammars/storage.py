@@ -120,8 +120,14 @@ class _Table:
 
     def _intern(self, node: Expr) -> int:
         entry = self._entry(node)
-        key = tuple(tuple(map(tuple, x)) if isinstance(x, list) and x and isinstance(x[0], list)
-                    else tuple(x) if isinstance(x, list) else x for x in entry)
+        key = tuple(
+            tuple(map(tuple, x))
+            if isinstance(x, list) and x and isinstance(x[0], list)
+            else tuple(x)
+            if isinstance(x, list)
+            else x
+            for x in entry
+        )
         known = self._numbers.get(key)
         if known is None:
             known = self._numbers[key] = len(self.nodes)

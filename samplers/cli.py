@@ -119,13 +119,16 @@ def _dump(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-# -- grammars ----------------------------------------------------------------------------------------
+# -- grammars --------------------------------------------------------------------------------------
 
 
 @app.command()
 @_reports
 def check(
-    grammar: GrammarFile, text_file: TextFile = None, text: TextOption = None, as_json: JsonOption = False
+    grammar: GrammarFile,
+    text_file: TextFile = None,
+    text: TextOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Does a grammar compile, and does a text match it?  If not: where, and what was expected.
 
@@ -146,7 +149,10 @@ def check(
 @app.command()
 @_reports
 def explain(
-    grammar: GrammarFile, text_file: TextFile = None, text: TextOption = None, as_json: JsonOption = False
+    grammar: GrammarFile,
+    text_file: TextFile = None,
+    text: TextOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """How far a text follows a grammar, what could come there, and which rules are open.
 
@@ -250,7 +256,7 @@ def trace(
         raise typer.Exit(DOES_NOT_HOLD)
 
 
-# -- models ------------------------------------------------------------------------------------------
+# -- models ----------------------------------------------------------------------------------------
 
 
 @app.command()
@@ -270,7 +276,9 @@ def generate(
     """
     made = _load(grammar)
     asked = sys.stdin.read() if prompt == "-" else prompt
-    found = _extract([{"role": "user", "content": asked}], made, model, max_new_tokens, temperature, seed)
+    found = _extract(
+        [{"role": "user", "content": asked}], made, model, max_new_tokens, temperature, seed
+    )
     if as_json:
         _dump({"text": found.text, "tokens": found.tokens, "complete": found.complete})
     else:
@@ -302,7 +310,14 @@ def extract(
     except GrammarError as error:
         raise ValueError(f"{schema}: {error}") from None
     if as_json:
-        _dump({"value": found.value, "text": found.text, "tokens": found.tokens, "complete": found.complete})
+        _dump(
+            {
+                "value": found.value,
+                "text": found.text,
+                "tokens": found.tokens,
+                "complete": found.complete,
+            }
+        )
     elif found.complete:
         _dump(found.value)
     else:

@@ -69,7 +69,9 @@ def _step(automaton: TokenAutomaton, state: int, token_id: int, allowed_here: bo
 
 def _cut(tokenizer: Any, vocabulary: Vocabulary, data: bytes) -> list[int]:
     """Token ids of a text; bytes one by one where the tokenizer changes the text."""
-    ids: list[int] = tokenizer(data.decode("utf-8", "replace"), add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(data.decode("utf-8", "replace"), add_special_tokens=False)[
+        "input_ids"
+    ]
     if vocabulary.decode(ids) == data:
         return ids
     single = {vocabulary.token_bytes(i): i for i in range(vocabulary.size - 1, -1, -1)}

@@ -42,7 +42,9 @@ def prompts(*lengths: int) -> tuple[Ids, Ids]:
     return ids, mask
 
 
-def run(processor: GrammarLogitsProcessor, inputs: tuple[Ids, Ids], **options: Any) -> list[list[int]]:
+def run(
+    processor: GrammarLogitsProcessor, inputs: tuple[Ids, Ids], **options: Any
+) -> list[list[int]]:
     ids, mask = inputs
     options = {"max_new_tokens": BUDGET, "do_sample": True, "top_k": 0} | options
     out = model().generate(ids, attention_mask=mask, logits_processor=[processor], **options)

@@ -22,26 +22,102 @@ _DRAFTS: Final = {
 _LATEST: Final = 2020
 
 CONSTRAINED: Final = frozenset(
-    "type enum const anyOf allOf $ref properties required additionalProperties items prefixItems "
-    "additionalItems minItems maxItems minLength maxLength pattern minimum maximum "
-    "exclusiveMinimum exclusiveMaximum multipleOf".split()
+    [
+        "type",
+        "enum",
+        "const",
+        "anyOf",
+        "allOf",
+        "$ref",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "prefixItems",
+        "additionalItems",
+        "minItems",
+        "maxItems",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+    ]
 )
 ANNOTATIONS: Final = frozenset(
-    "$schema $comment $defs definitions $vocabulary title description default examples deprecated "
-    "readOnly writeOnly contentEncoding contentMediaType contentSchema".split()
+    [
+        "$schema",
+        "$comment",
+        "$defs",
+        "definitions",
+        "$vocabulary",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+        "contentEncoding",
+        "contentMediaType",
+        "contentSchema",
+    ]
 )
 NOT_YET: Final = frozenset(
-    "oneOf not if then else dependencies dependentRequired dependentSchemas patternProperties "
-    "propertyNames minProperties maxProperties unevaluatedProperties unevaluatedItems contains "
-    "minContains maxContains uniqueItems format $dynamicRef $dynamicAnchor $recursiveRef "
-    "$recursiveAnchor $anchor".split()
+    [
+        "oneOf",
+        "not",
+        "if",
+        "then",
+        "else",
+        "dependencies",
+        "dependentRequired",
+        "dependentSchemas",
+        "patternProperties",
+        "propertyNames",
+        "minProperties",
+        "maxProperties",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+        "contains",
+        "minContains",
+        "maxContains",
+        "uniqueItems",
+        "format",
+        "$dynamicRef",
+        "$dynamicAnchor",
+        "$recursiveRef",
+        "$recursiveAnchor",
+        "$anchor",
+    ]
 )
 """Keywords of a draft that this version refuses, where they say anything at all."""
 
 _FORMATS: Final = frozenset(
-    "date-time date time duration email idn-email hostname idn-hostname ipv4 ipv6 uri "
-    "uri-reference iri iri-reference uuid uri-template json-pointer relative-json-pointer "
-    "regex".split()
+    [
+        "date-time",
+        "date",
+        "time",
+        "duration",
+        "email",
+        "idn-email",
+        "hostname",
+        "idn-hostname",
+        "ipv4",
+        "ipv6",
+        "uri",
+        "uri-reference",
+        "iri",
+        "iri-reference",
+        "uuid",
+        "uri-template",
+        "json-pointer",
+        "relative-json-pointer",
+        "regex",
+    ]
 )
 _VACUOUS: Final[dict[str, tuple[Any, ...]]] = {
     "uniqueItems": (False,),
@@ -93,7 +169,8 @@ class Document:
         if isinstance(found, dict) and pointer not in self._checked:
             self._check(found, pointer)
             self._checked.add(pointer)
-        return found
+        schema: Schema = found
+        return schema
 
     def _lookup(self, pointer: str) -> Any:
         found: Any = self.root
@@ -204,7 +281,12 @@ def _draft_of(root: Any) -> int:
     declared = root.get("$schema") if isinstance(root, dict) else None
     if not isinstance(declared, str):
         return _LATEST
-    return _DRAFTS.get(declared.rstrip("#").replace("https://json-schema.org/draft-", "http://json-schema.org/draft-"), _LATEST)
+    return _DRAFTS.get(
+        declared.rstrip("#").replace(
+            "https://json-schema.org/draft-", "http://json-schema.org/draft-"
+        ),
+        _LATEST,
+    )
 
 
 def _parse(text: str) -> Any:
@@ -240,9 +322,11 @@ def _plain(value: Any, pointer: str) -> Any:
         number = Decimal(repr(value)) if isinstance(value, float) else value
         if not number.is_finite():
             raise GrammarError(f"{value} is not a JSON number", pointer=pointer)
-        return int(number) if number == number.to_integral_value() and abs(
-            number.adjusted()
-        ) < 400 else number
+        return (
+            int(number)
+            if number == number.to_integral_value() and abs(number.adjusted()) < 400
+            else number
+        )
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

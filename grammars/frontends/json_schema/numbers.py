@@ -88,7 +88,7 @@ def _magnitudes(low: Bound | None, high: Bound | None, scientific: bool) -> Expr
     return alt(*forms)
 
 
-# -- plain decimals ---------------------------------------------------------------------------------
+# -- plain decimals --------------------------------------------------------------------------------
 
 
 def _plain(low: Bound | None, high: Bound | None) -> Expr:
@@ -141,9 +141,7 @@ def _larger(digits: str) -> Expr:
     ways = []
     for i, digit in enumerate(digits):
         rest = len(digits) - i - 1
-        ways.append(
-            seq(_word(digits[:i]), _between(int(digit) + 1, 9), repeat(DIGIT, rest, rest))
-        )
+        ways.append(seq(_word(digits[:i]), _between(int(digit) + 1, 9), repeat(DIGIT, rest, rest)))
     return alt(*ways)
 
 
@@ -250,7 +248,7 @@ def _shorter(digits: str) -> Expr:
     return alt(Literal(b"0"), seq(NONZERO, repeat(DIGIT, 0, len(digits) - 2)))
 
 
-# -- multiples --------------------------------------------------------------------------------------
+# -- multiples -------------------------------------------------------------------------------------
 
 
 def _multiples(step: Fraction, limits: Limits) -> Expr:
@@ -291,9 +289,7 @@ def _remainders(modulus: int, places: int) -> Expr:
         row = []
         if j < places:
             nxt = -1 if j < 0 else j + 1
-            row = [
-                (0x30 + d, 0x30 + d, number[(10 * r + d) % modulus, nxt]) for d in range(10)
-            ]
+            row = [(0x30 + d, 0x30 + d, number[(10 * r + d) % modulus, nxt]) for d in range(10)]
         elif whole:
             row = [(0x30, 0x30, done)]
         if j < 0:

@@ -131,7 +131,7 @@ class Reader:
         return known
 
 
-# -- one schema object -------------------------------------------------------------------------------
+# -- one schema object -----------------------------------------------------------------------------
 
 
 def _read(schema: dict[str, Any], place: str, draft: int) -> Branch:

@@ -32,7 +32,9 @@ def type_of(value: Any) -> str:
         return "boolean"
     if isinstance(value, int | Decimal):
         return "number"
-    return {str: "string", list: "array", dict: "object"}[type(value)]
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
 
 
 def satisfies(branch: Branch, value: Any, meets: Meets, matches: Matches) -> bool:

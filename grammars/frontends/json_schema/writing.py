@@ -198,8 +198,9 @@ class Writer:
     def _brackets(self, opening: bytes, may_be_empty: bool, inside: Expr, closing: bytes) -> Expr:
         """Something in brackets; ``inside`` is not empty."""
         content = seq(self._gap, inside, self._gap)
-        return seq(Literal(opening), alt(self._gap, content) if may_be_empty else content,
-                   Literal(closing))
+        return seq(
+            Literal(opening), alt(self._gap, content) if may_be_empty else content, Literal(closing)
+        )
 
     def _items(self, arrays: Arrays) -> Expr:
         """At least one item, each but the first with its comma; built from the last one back."""
@@ -208,7 +209,7 @@ class Writer:
         body = self._rest(arrays) if last == single else EPSILON
         for index in range(last - 1, -1, -1):
             body = seq(self._item(arrays, index), body)
-            if 0 < index and index >= arrays.low:
+            if index > 0 and index >= arrays.low:
                 body = optional(body)
             if index and index % _STEPS == 0:
                 body = self._own_rule(f"items from {index}", body)
@@ -246,7 +247,9 @@ class Writer:
                 self._note(branch, f"the required key {name!r} is not allowed")
         for name in objects.required:
             named.setdefault(name, objects.others)
-        pairs = [(self._pair(name, places), name in objects.required) for name, places in named.items()]
+        pairs = [
+            (self._pair(name, places), name in objects.required) for name, places in named.items()
+        ]
         other = self._other_pair(tuple(named), objects.others)
         return self._brackets(b"{", not objects.required, self._pairs(pairs, other), b"}")
 
