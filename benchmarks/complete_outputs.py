@@ -112,7 +112,11 @@ class Run:
                     rows = self.generate(
                         processor, inputs, budget, do_sample=True, top_k=0, temperature=1.0
                     )
-                    found.update(verdict(schema, row, self.vocabulary) for row in rows)
+                    verdicts = [verdict(schema, row, self.vocabulary) for row in rows]
+                    found.update(verdicts)
+                    for row, said in zip(rows, verdicts, strict=True):
+                        if said != "ok":
+                            print(f"{said}: {row} {self.vocabulary.decode(row)!r}")
                     lengths += [self._length(row) for row in rows]
                 taken = time.perf_counter() - began
                 others = {k: v for k, v in found.items() if k != "ok"} or "none"

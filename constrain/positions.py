@@ -23,7 +23,11 @@ from grammars.program import UNBOUNDED, Program
 Int32: TypeAlias = npt.NDArray[np.int32]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Kind: TypeAlias = int
-"""A class of positions with equal continuations (within a follow set)."""
+"""A class of positions that go on alike on the bytes of one follow set.
+
+The set is part of the class: a node that stands for others within one set may go on in more ways
+within a larger one.
+"""
 
 BOUNDARY: Final[Kind] = 0
 """The position between two tokens."""
@@ -35,7 +39,7 @@ class Positions:
     def __init__(self, trie: Trie) -> None:
         self.trie = trie
         self.ends_token: Flags = trie.token_start[1:] > trie.token_start[:-1]
-        self._numbers: dict[tuple[int, ...], Kind] = {}
+        self._numbers: dict[tuple[bytes, tuple[int, ...]], Kind] = {}
         self._nodes: list[int] = [0]
         self._lock = Lock()
 
@@ -70,11 +74,12 @@ class Positions:
         for part, at in zip(np.split(pairs, cuts), np.split(owner, cuts), strict=True):
             if len(at):
                 node = int(nodes[at[0]])
-                out[at[0]] = self._number((int(self.ends_token[node]), *part.tolist()), node)
+                key = (int(self.ends_token[node]), *part.tolist())
+                out[at[0]] = self._number((follow.tobytes(), key), node)
         out[nodes == 0] = BOUNDARY
         return out
 
-    def _number(self, key: tuple[int, ...], node: int) -> Kind:
+    def _number(self, key: tuple[bytes, tuple[int, ...]], node: int) -> Kind:
         known = self._numbers.get(key)
         if known is None:
             with self._lock:

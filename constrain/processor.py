@@ -179,9 +179,16 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         else:
             for (automaton, state), line in zip(pairs, table, strict=True):
                 automaton.fill_mask(state, line[: -(-automaton.vocabulary.size // 32)], left)
-        for (automaton, _), line in zip(pairs, table, strict=True):
-            if not line.any():  # a token beside the grammar was put here: let the row end
-                automaton.fill_mask(automaton.FINISHED, line[: -(-automaton.vocabulary.size // 32)])
+        for (automaton, state), line in zip(pairs, table, strict=True):
+            if line.any():
+                continue
+            if state != automaton.DEAD and (left is None or left > 0):
+                raise RuntimeError(
+                    "no token is allowed though the text is not complete; this is a defect of "
+                    "gramma, please report it with the grammar and the tokenizer"
+                )
+            # a token beside the grammar was put here, or generate goes on beyond the budget
+            automaton.fill_mask(automaton.FINISHED, line[: -(-automaton.vocabulary.size // 32)])
         return bitmask
 
     @staticmethod

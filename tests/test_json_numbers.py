@@ -344,3 +344,9 @@ def test_step_that_needs_too_many_states() -> None:
     assert caught.value.limit == "max_dfa_states"
     assert caught.value.value == 1_000
     assert "multipleOf" in caught.value.message
+
+
+@pytest.mark.parametrize("step", ["1e400", "1e10000", "7e5000"])
+def test_step_that_is_far_too_large(step: str) -> None:
+    with pytest.raises(LimitExceeded, match="multipleOf"):
+        Grammar.from_json_schema(f'{{"type": "number", "multipleOf": {step}}}')

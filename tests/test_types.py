@@ -232,7 +232,7 @@ class Holder(BaseModel):
 
 
 @pytest.mark.parametrize(
-    "tp", [Plain, list[Plain], Callable[[], int], complex, Holder, dict[str, Plain]], ids=str
+    "tp", [Plain, list[Plain], Callable[[], int], Holder, dict[str, Plain]], ids=str
 )
 def test_types_without_a_json_form(tp: Any) -> None:
     with pytest.raises(GrammarError) as caught:
@@ -253,7 +253,7 @@ class Unresolved(BaseModel):
 
 
 def test_a_name_that_is_defined_nowhere() -> None:
-    with pytest.raises(GrammarError, match="Missing"):
+    with pytest.raises(GrammarError, match=r"Unresolved.* not fully defined"):
         Grammar.from_type(Unresolved)
 
 
@@ -273,7 +273,8 @@ def test_what_is_not_constrained_exactly_is_refused() -> None:
         try:
             grammar = Grammar.from_type(tp)
         except UnsupportedSchemaError as error:
-            assert error.keyword in str(error)
+            if error.keyword not in str(error):
+                pytest.fail(str(error))
         else:
             adapter: TypeAdapter[Any] = TypeAdapter(tp)
             for seed in SEEDS:

@@ -1,0 +1,662 @@
+"""The command: what every subcommand prints, and its exit status.
+
+Commands that need a model run with a toy saved to a folder; those marked ``model`` with the
+embedded one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_extraction import CHAT, model
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+from constrain.models import DEFAULT_MODEL, ModelUnavailable, load_model
+from grammars import Grammar
+from samplers.cli import app, main
+
+INVOICE = {
+    "type": "object",
+    "properties": {"paid": {"type": "boolean"}, "total": {"type": "integer", "maximum": 99}},
+    "required": ["paid"],
+    "additionalProperties": False,
+}
+ARITHMETIC = 'root ::= term ("+" term)*\nterm ::= [0-9] | "(" root ")"\n'
+COMMANDS = ["check", "explain", "sample", "trace", "generate", "extract"]
+
+
+def run(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
+    """One command in this process; anything but an exit status is a failure."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+def program(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """One command in a process of its own."""
+    command = [sys.executable, "-m", "samplers.cli", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder of grammars and texts."""
+    contents: dict[str, str | bytes] = {
+        "yesno.regex": "yes|no\n",
+        "sum.gbnf": ARITHMETIC,
+        "list.lark": 'start: "[" NUMBER ("," NUMBER)* "]"\nNUMBER: /[0-9]+/\n',
+        "invoice.schema.json": json.dumps(INVOICE, indent=2),
+        "good.json": '{"paid": true, "total": 12}\n',
+        "bad.json": '{\n  "paid": yes\n}\n',
+        "empty.gbnf": 'root ::= "a" pair\npair ::= "b" pair\n',
+        "broken.gbnf": 'root ::= "a\n',
+        "broken.schema.json": '{"type": }',
+        "latin.gbnf": 'root ::= "caf\xe9"'.encode("latin-1"),
+        "grammar.txt": "yes",
+        "text.txt": "The bill of 12 is paid.\n",
+    }
+    for name, content in contents.items():
+        data = content.encode() if isinstance(content, str) else content
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "folder.gbnf").mkdir()
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random model and its tokenizer as a folder."""
+    folder = tmp_path_factory.mktemp("toy")
+    model().save_pretrained(folder)
+    CHAT.save_pretrained(folder)
+    return folder
+
+
+_load_once = cache(load_model)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small models lose more by sharing out their work than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _models_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("constrain.models.load_model", _load_once)
+
+
+@pytest.fixture(scope="session")
+def embedded() -> str:
+    try:
+        _load_once(DEFAULT_MODEL)
+    except ModelUnavailable as error:
+        pytest.skip(str(error))
+    return DEFAULT_MODEL
+
+
+def failed(result: Result, *parts: str) -> None:
+    """Could not run: status 2, one message on standard error, nothing on standard output."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith("gramma: ") or "gramma: loading" in result.stderr
+    for part in parts:
+        assert part in result.stderr, f"{part!r} is not in: {result.stderr}"
+
+
+# --- help -----------------------------------------------------------------------------------------
+
+
+def subcommands() -> list[list[str]]:
+    """Every command there is, groups gone into."""
+    found: list[list[str]] = []
+
+    def visit(command: Any, path: list[str]) -> None:
+        inner = getattr(command, "commands", None)
+        if not inner:
+            found.append(path)
+        for name in inner or {}:
+            visit(inner[name], [*path, name])
+
+    visit(get_command(app), [])
+    return found
+
+
+@pytest.mark.parametrize("path", subcommands(), ids=" ".join)
+def test_help_has_an_example(path: list[str]) -> None:
+    result = run(*path, "--help")
+    assert result.exit_code == 0
+    shown = " ".join(result.stdout.split())
+    assert "Example: gramma " + " ".join(path) in shown
+    assert "`" not in shown
+
+
+def test_help_lists_every_command() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    for name in (*COMMANDS, "model"):
+        assert name in result.stdout
+    listed = run("model", "--help").stdout
+    assert "list" in listed
+    assert "fetch" in listed
+    assert "Usage" in run().output
+
+
+@pytest.mark.parametrize("arguments", [
+    ["nonsense"], ["check"], ["model", "nonsense"], ["check", "a.regex", "--nonsense"],
+    ["sample", "a.regex", "-n", "0"], ["generate", "hello"], ["extract", "a.txt"],
+], ids=" ".join)  # fmt: skip
+def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage" in result.stderr
+
+
+# --- check ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["yesno.regex", "sum.gbnf", "list.lark", "invoice.schema.json"])
+def test_check_a_grammar(files: Path, name: str) -> None:
+    result = run("check", files / name)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("compiles: ")
+    assert repr(Grammar.from_file(files / name).sample(0).decode()) in result.stdout
+    told = json.loads(run("check", files / name, "--json").stdout)
+    assert told["compiles"] is True
+    assert told["empty"] is False
+    assert told["states"] > 0
+
+
+def test_check_a_saved_grammar(files: Path) -> None:
+    Grammar.from_regex("a+").save(files / "saved.gramma")
+    assert run("check", files / "saved.gramma", "--text", "aaa").exit_code == 0
+    assert run("check", files / "saved.gramma", "--text", "b").exit_code == 1
+
+
+def test_check_an_empty_language(files: Path) -> None:
+    result = run("check", files / "empty.gbnf")
+    assert result.exit_code == 1
+    assert "rule pair" in result.stdout
+    as_json = run("check", files / "empty.gbnf", "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout)["empty"] is True
+    with_text = run("check", files / "empty.gbnf", "--text", "ab")
+    assert with_text.exit_code == 1
+    assert "rule pair" in with_text.stdout
+
+
+def test_check_a_text(files: Path) -> None:
+    result = run("check", files / "invoice.schema.json", files / "good.json")
+    assert (result.exit_code, result.stdout) == (0, "accepted\n")
+    result = run("check", files / "invoice.schema.json", files / "bad.json")
+    assert result.exit_code == 1
+    assert "line 2, column 11" in result.stdout
+    assert "'false' or 'true'" in result.stdout
+
+
+def test_check_answers_in_json(files: Path) -> None:
+    result = run("check", files / "invoice.schema.json", files / "bad.json", "--json")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert told["accepted"] is False
+    assert (told["offset"], told["line"], told["column"]) == (12, 2, 11)
+    assert told["expected"] == ["'false'", "'true'"]
+    assert told["message"].startswith("line 2, column 11")
+    assert told["rule_path"]
+    result = run("check", files / "invoice.schema.json", files / "good.json", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["accepted"] is True
+
+
+def test_standard_input(files: Path) -> None:
+    grammar = files / "yesno.regex"
+    assert run("check", grammar, "-", stdin="yes").exit_code == 0
+    assert run("check", grammar, "-", stdin="yes\n").exit_code == 0
+    assert run("check", grammar, "-", stdin="maybe\n").exit_code == 1
+    assert run("explain", grammar, "-", stdin=b"\xff").exit_code == 1
+
+
+def test_final_line_breaks(files: Path) -> None:
+    """One at the end of a file is not held against the text, and is kept where it is wanted."""
+    text = files / "answer"
+    (files / "lines.regex").write_text(r"(?:[a-z]+\n){2}" + "\n")
+
+    def status(grammar: str, content: bytes) -> int:
+        text.write_bytes(content)
+        return run("check", files / grammar, text).exit_code
+
+    for content, expected in [(b"yes", 0), (b"yes\n", 0), (b"yes\r\n", 0), (b"yes\n\n", 1),
+                              (b"\nyes", 1), (b"yes ", 1), (b"yes\r", 1), (b"\n", 1)]:  # fmt: skip
+        assert status("yesno.regex", content) == expected, content
+    for content, expected in [(b"a\nb\n", 0), (b"a\nb", 1), (b"a\nb\n\n", 0), (b"a\n", 1)]:
+        assert status("lines.regex", content) == expected, content
+
+
+def test_a_final_line_break_that_belongs_to_the_text_counts(files: Path) -> None:
+    """Where the grammar goes on behind it, the place of the error is behind it, too."""
+    (files / "lines.regex").write_text(r"a\nb")
+    told = json.loads(run("check", files / "lines.regex", "--text", "a\n", "--json").stdout)
+    assert (told["offset"], told["line"], told["column"]) == (2, 2, 1)
+    assert told["expected"] == ["'b'"]
+
+
+def test_an_empty_text_is_a_text(files: Path) -> None:
+    (files / "nothing").write_bytes(b"")
+    (files / "maybe.regex").write_text("a?")
+    for grammar, expected in [("maybe.regex", 0), ("yesno.regex", 1)]:
+        assert run("check", files / grammar, files / "nothing").exit_code == expected
+        assert run("check", files / grammar, "--text", "").exit_code == expected
+        assert run("check", files / grammar, "-", stdin="").exit_code == expected
+
+
+# --- what cannot be run ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["check", "explain", "sample", "trace", "generate"])
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("absent.gbnf", ["absent.gbnf", "No such file"]),
+        ("folder.gbnf", ["folder.gbnf", "directory"]),
+        ("latin.gbnf", ["latin.gbnf", "0xE9", "UTF-8"]),
+        ("broken.gbnf", ["broken.gbnf", "line 1, column 10", "never closed"]),
+        ("broken.schema.json", ["broken.schema.json", "line 1, column 10"]),
+        ("grammar.txt", ["grammar.txt", "suffix", ".gbnf"]),
+    ],
+)
+def test_grammars_that_cannot_be_read(
+    files: Path, command: str, name: str, parts: list[str]
+) -> None:
+    arguments: dict[str, list[str | Path]] = {
+        "check": ["check", files / name],
+        "sample": ["sample", files / name],
+        "generate": ["generate", "hello", "--grammar", files / name],
+    }
+    failed(run(*arguments.get(command, [command, files / name, "--text", "a"])), *parts)
+
+
+@pytest.mark.parametrize("command", ["check", "explain", "trace"])
+def test_texts_that_cannot_be_read(files: Path, command: str) -> None:
+    grammar = files / "yesno.regex"
+    failed(run(command, grammar, files / "absent.txt"), "absent.txt", "No such file")
+    failed(run(command, grammar, files / "folder.gbnf"), "folder.gbnf", "directory")
+    failed(run(command, grammar, files / "good.json", "--text", "yes"), "not both")
+    if command != "check":
+        failed(run(command, grammar), "TEXT-FILE", "--text")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads anything")
+def test_files_without_permission(files: Path) -> None:
+    (files / "yesno.regex").chmod(0)
+    failed(run("check", files / "yesno.regex"), "yesno.regex", "Permission denied")
+
+
+def test_a_text_that_is_not_utf8_does_not_match(files: Path) -> None:
+    (files / "latin.txt").write_bytes(b"caf\xe9")
+    (files / "word.regex").write_text("[a-zé]+")
+    for command in ("check", "explain"):
+        result = run(command, files / "word.regex", files / "latin.txt")
+        assert result.exit_code == 1
+        assert "byte 0xE9" in result.stdout
+    told = run("check", files / "word.regex", files / "latin.txt", "--json")
+    assert json.loads(told.stdout)["offset"] == 3
+
+
+# --- explain --------------------------------------------------------------------------------------
+
+
+def test_explain(files: Path) -> None:
+    result = run("explain", files / "sum.gbnf", "--text", "1+(2+x")
+    assert result.exit_code == 1
+    assert "line 1, column 6 (byte 5): unexpected 'x'" in result.stdout
+    assert "1+(2+x" in result.stdout
+    assert "of the grammar" in result.stdout
+    told = json.loads(run("explain", files / "sum.gbnf", "--text", "1+(2+x", "--json").stdout)
+    assert told["rule_path"]
+    assert set(told["rule_path"]) <= {"root", "term"}
+    assert (told["offset"], told["accepted"]) == (5, False)
+    for name in told["rule_path"]:
+        assert f"{name}: line {2 if name == 'term' else 1} of the grammar" in result.stdout
+
+
+def test_explain_a_text_that_matches(files: Path) -> None:
+    result = run("explain", files / "sum.gbnf", "--text", "1+(2+3)")
+    assert (result.exit_code, result.stdout) == (0, "accepted\n")
+    told = json.loads(run("explain", files / "sum.gbnf", "--text", "1", "--json").stdout)
+    assert (told["accepted"], told["expected"], told["rule_path"]) == (True, [], [])
+
+
+# --- sample ---------------------------------------------------------------------------------------
+
+
+def test_sample(files: Path) -> None:
+    grammar = files / "sum.gbnf"
+    result = run("sample", grammar, "-n", "6", "--seed", "3")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) == 6
+    assert all(Grammar.from_gbnf(ARITHMETIC).accepts(line) for line in lines)
+    assert run("sample", grammar, "-n", "6", "--seed", "3").stdout == result.stdout
+    assert json.loads(run("sample", grammar, "-n", "6", "--seed", "3", "--json").stdout) == lines
+    assert json.loads(run("sample", grammar, "--json").stdout)
+
+
+def test_sample_keeps_to_max_bytes(files: Path) -> None:
+    for seed in range(20):
+        result = run("sample", files / "sum.gbnf", "--max-bytes", "3", "--seed", str(seed))
+        assert result.exit_code == 0
+        assert len(result.stdout.removesuffix("\n")) <= 3
+    failed(run("sample", files / "yesno.regex", "--max-bytes", "1"), "max_bytes")
+
+
+def test_sample_of_an_empty_language(files: Path) -> None:
+    failed(run("sample", files / "empty.gbnf"), "rule pair")
+
+
+def test_samples_with_line_breaks_and_beyond_ascii(files: Path) -> None:
+    (files / "odd.gbnf").write_text('root ::= "a\\nb\\t\\"é"', "utf-8")
+    assert run("sample", files / "odd.gbnf").stdout == 'a\nb\t"é\n'
+    assert json.loads(run("sample", files / "odd.gbnf", "--json").stdout) == ['a\nb\t"é']
+
+
+# --- trace ----------------------------------------------------------------------------------------
+
+STEP = {"token", "token_id", "allowed", "may_end", "forced", "to_end", "allowed_here"}
+
+
+def test_trace(files: Path, toy: Path) -> None:
+    result = run("trace", files / "yesno.regex", "--text", "yes", "-m", toy, "--json")
+    assert result.exit_code == 0
+    steps = json.loads(result.stdout)
+    assert all(set(step) == STEP for step in steps)
+    assert "".join(step["token"] for step in steps) == "yes"
+    assert steps[0]["allowed"] == 2
+    assert [step["to_end"] for step in steps] == [2, 2, 1, 0]  # no is shorter than yes
+    assert [step["forced"] for step in steps] == ["", "es", "s", ""]
+    assert [step["may_end"] for step in steps] == [False, False, False, True]
+    assert steps[-1]["token_id"] == -1
+    assert all(step["allowed_here"] for step in steps)
+
+
+def test_trace_stops_at_the_first_token_that_is_not_allowed(files: Path, toy: Path) -> None:
+    for text, count, last in [("yea", 3, "a"), ("ye", 3, ""), ("", 1, ""), ("yess", 4, "s")]:
+        result = run("trace", files / "yesno.regex", "--text", text, "-m", toy, "--json")
+        assert result.exit_code == 1
+        steps = json.loads(result.stdout)
+        assert len(steps) == count
+        assert (steps[-1]["token"], steps[-1]["allowed_here"]) == (last, False)
+        assert all(step["allowed_here"] for step in steps[:-1])
+
+
+def test_trace_as_a_table(files: Path, toy: Path) -> None:
+    result = run("trace", files / "yesno.regex", "-m", toy, "-", stdin="yes\n")
+    assert result.exit_code == 0
+    assert "(end)" in result.stdout
+    assert "NOT ALLOWED" not in result.stdout
+    result = run("trace", files / "yesno.regex", "-m", toy, "-t", "yea")
+    assert result.exit_code == 1
+    assert "NOT ALLOWED" in result.stdout
+    assert "line 1, column 3" in result.stdout
+
+
+@pytest.mark.parametrize("text", ["[b]", "[/]", "\\[x]", "a\\", "\\"])
+def test_trace_shows_what_looks_like_markup(files: Path, toy: Path, text: str) -> None:
+    (files / "any.regex").write_text(r"[\[\]\\/abx]+")
+    result = run("trace", files / "any.regex", "-m", toy, "-t", text)
+    assert result.exit_code == 0
+    cells = [line.split("│")[1].strip() for line in result.stdout.splitlines() if "│" in line]
+    assert cells[: len(text)] == list(text)
+
+
+def test_trace_shows_forced_text_that_looks_like_markup(files: Path, toy: Path) -> None:
+    (files / "forced.regex").write_text(r"x\\\[b\]")
+    result = run("trace", files / "forced.regex", "-m", toy, "-t", "x\\[b]")
+    assert result.exit_code == 0
+    first = next(line for line in result.stdout.splitlines() if "│" in line)
+    assert first.split("│")[5].strip() == "x\\[b]"
+
+
+def test_trace_of_bytes_that_are_no_text(files: Path, toy: Path) -> None:
+    (files / "raw").write_bytes(b"a\xff")
+    (files / "letters.regex").write_text("[a-z]+")
+    result = run("trace", files / "letters.regex", files / "raw", "-m", toy, "--json")
+    assert result.exit_code == 1
+    steps = json.loads(result.stdout)
+    assert (steps[-1]["token"], steps[-1]["allowed_here"]) == ("\\xff", False)
+
+
+def test_trace_of_an_empty_language(files: Path, toy: Path) -> None:
+    failed(run("trace", files / "empty.gbnf", "-t", "a", "-m", toy), "rule pair")
+
+
+# --- generate -------------------------------------------------------------------------------------
+
+
+def answer(files: Path, toy: Path, grammar: str, *more: str, prompt: str = "Hello?") -> Result:
+    return run("generate", prompt, "-g", files / grammar, "-m", toy, *more)
+
+
+def test_generate(files: Path, toy: Path) -> None:
+    result = answer(files, toy, "invoice.schema.json", "--max-new-tokens", "16")
+    assert result.exit_code == 0
+    assert Grammar.from_json_schema(INVOICE).accepts(result.stdout.removesuffix("\n"))
+    assert "loading" in result.stderr
+    as_json = answer(files, toy, "invoice.schema.json", "--max-new-tokens", "16", "--json")
+    told = json.loads(as_json.stdout)
+    assert told["text"] + "\n" == result.stdout
+    assert told["complete"] is True
+    assert 0 < len(told["tokens"]) <= 16
+
+
+@pytest.mark.parametrize("grammar", ["yesno.regex", "sum.gbnf", "list.lark"])
+def test_generate_texts_that_are_not_json(files: Path, toy: Path, grammar: str) -> None:
+    """The example of ``--help`` is one of them."""
+    result = answer(files, toy, grammar, "--max-new-tokens", "16")
+    assert result.exit_code == 0, result.stderr
+    assert Grammar.from_file(files / grammar).accepts(result.stdout.removesuffix("\n"))
+
+
+def test_generate_again_with_a_seed(files: Path, toy: Path) -> None:
+    (files / "long.schema.json").write_text('{"type": "string", "minLength": 3, "maxLength": 4}')
+    options = ["--max-new-tokens", "14", "--temperature", "1.0", "--seed"]
+    texts = [answer(files, toy, "long.schema.json", *options, s).stdout for s in "112"]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_generate_from_standard_input(files: Path, toy: Path) -> None:
+    arguments = ["-g", files / "invoice.schema.json", "-m", toy, "--max-new-tokens", "12"]
+    result = run("generate", "-", *arguments, stdin="Hello?")
+    assert result.exit_code == 0
+    assert result.stdout == run("generate", "Hello?", *arguments).stdout
+
+
+def test_generate_within_a_budget_that_is_too_small(files: Path, toy: Path) -> None:
+    failed(answer(files, toy, "invoice.schema.json", "--max-new-tokens", "3"), "at least")
+    failed(answer(files, toy, "empty.gbnf"), "rule pair")
+    too_long = answer(files, toy, "invoice.schema.json", prompt="a" * 1_000)
+    failed(too_long, "context", "shorten")
+
+
+def test_generate_with_a_folder_that_is_no_model(files: Path) -> None:
+    failed(answer(files, files / "folder.gbnf", "invoice.schema.json"), "folder.gbnf")
+
+
+# --- extract --------------------------------------------------------------------------------------
+
+
+def extracted(files: Path, toy: Path, text: str | Path, *more: str, **rest: Any) -> Result:
+    schema = files / rest.pop("schema", "invoice.schema.json")
+    return run("extract", "--schema", schema, "-m", toy, text, *more, **rest)
+
+
+#: the prompt quotes the schema, and the toy reads a few hundred bytes only
+SHORT = '{"type":"array","items":{"enum":["tea",1]},"minItems":1}'
+
+
+@pytest.fixture
+def short(files: Path) -> Path:
+    (files / "short.json").write_text(SHORT)
+    return files
+
+
+def test_extract(short: Path, toy: Path) -> None:
+    arguments = ["--max-new-tokens", "12"]
+    result = extracted(short, toy, short / "text.txt", *arguments, schema="short.json")
+    assert result.exit_code == 0, result.stderr
+    value = json.loads(result.stdout)
+    assert set(value) <= {"tea", 1}
+    assert value
+    told = extracted(short, toy, short / "text.txt", *arguments, "--json", schema="short.json")
+    assert told.exit_code == 0
+    told_value = json.loads(told.stdout)
+    assert told_value["value"] == value
+    assert json.loads(told_value["text"]) == value
+    assert told_value["complete"] is True
+
+
+def test_extract_from_standard_input(short: Path, toy: Path) -> None:
+    arguments = ["--max-new-tokens", "12"]
+    from_file = extracted(short, toy, short / "text.txt", *arguments, schema="short.json")
+    text = (short / "text.txt").read_text()
+    piped = extracted(short, toy, "-", *arguments, schema="short.json", stdin=text)
+    assert piped.exit_code == 0
+    assert piped.stdout == from_file.stdout
+
+
+def test_extract_from_bytes_that_are_no_text(short: Path, toy: Path) -> None:
+    """What a text says does not depend on a byte that got lost."""
+    result = extracted(
+        short, toy, "-", "--max-new-tokens", "12", schema="short.json", stdin=b"caf\xe9 paid"
+    )
+    assert result.exit_code == 0
+
+
+def test_extract_what_cannot_be_run(short: Path, toy: Path) -> None:
+    text = short / "text.txt"
+    failed(extracted(short, toy, short / "absent.txt"), "absent.txt", "No such file")
+    failed(extracted(short, toy, text, schema="absent.json"), "absent.json", "No such file")
+    failed(extracted(short, toy, short / "folder.gbnf"), "folder.gbnf", "directory")
+    failed(extracted(short, toy, text, schema="broken.schema.json"), "line 1, column 10")
+    failed(extracted(short, toy, text, "--max-new-tokens", "2", schema="short.json"), "at least")
+
+
+def test_extract_with_a_schema_that_is_not_utf8(short: Path, toy: Path) -> None:
+    (short / "latin.json").write_bytes('{"const": "é"}'.encode("latin-1"))
+    failed(extracted(short, toy, short / "text.txt", schema="latin.json"), "latin.json", "UTF-8")
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def test_model_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GRAMMA_CACHE", str(tmp_path))
+    result = run("model", "list", "--json")
+    assert result.exit_code == 0
+    (info,) = json.loads(result.stdout)
+    assert (info["name"], info["licence"], info["path"]) == (DEFAULT_MODEL, "Apache-2.0", None)
+    result = run("model", "list")
+    assert result.exit_code == 0
+    assert "smollm2" in result.stdout
+
+
+def test_model_fetch_of_an_unknown_name() -> None:
+    failed(run("model", "fetch", "smollm9"), "'smollm9'", DEFAULT_MODEL)
+
+
+@pytest.mark.model
+def test_model_fetch(embedded: str) -> None:
+    result = run("model", "fetch")
+    assert result.exit_code == 0
+    folder = Path(result.stdout.strip())
+    assert (folder / "config.json").is_file()
+    (info,) = json.loads(run("model", "list", "--json").stdout)
+    assert info["path"] == str(folder)
+
+
+# --- the embedded model ---------------------------------------------------------------------------
+
+
+@pytest.mark.model
+def test_trace_with_the_embedded_tokenizer(files: Path, embedded: str) -> None:
+    result = run("trace", files / "invoice.schema.json", files / "good.json", "--json")
+    assert result.exit_code == 0
+    steps = json.loads(result.stdout)
+    assert "".join(step["token"] for step in steps) == '{"paid": true, "total": 12}'
+    assert len(steps) < 20
+
+
+@pytest.mark.model
+def test_generate_with_the_embedded_model(files: Path, embedded: str) -> None:
+    question = "Is water wet? Answer yes or no."
+    result = run("generate", question, "-g", files / "yesno.regex", "--max-new-tokens", "4")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout in ("yes\n", "no\n")
+
+
+@pytest.mark.model
+def test_extract_with_the_embedded_model(files: Path, embedded: str) -> None:
+    (files / "state.json").write_text('{"enum": ["paid", "open"]}')
+    text = files / "text.txt"
+    result = run("extract", "-s", files / "state.json", text, "--max-new-tokens", "5")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout) in ("paid", "open")
+
+
+# --- as a program ---------------------------------------------------------------------------------
+
+
+def test_check_as_a_program(files: Path) -> None:
+    done = program("check", files / "invoice.schema.json", files / "good.json")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, [b"accepted"], b"")
+    done = program("check", files / "yesno.regex", "-", stdin=b"maybe\r\n")
+    assert done.returncode == 1
+    assert b"unexpected 'm'" in done.stdout
+    done = program("check", files / "absent.regex")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"absent.regex" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_sample_as_a_program(files: Path) -> None:
+    (files / "odd.regex").write_text("é€\U0001f600", "utf-8")
+    done = program("sample", files / "odd.regex", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == ["é€\U0001f600"]
+    assert program("sample", files / "empty.gbnf").returncode == 2
+
+
+def test_an_output_that_lacks_a_character_is_no_error(files: Path) -> None:
+    (files / "odd.regex").write_text("é€", "utf-8")
+    command = [sys.executable, "-m", "samplers.cli", "sample", str(files / "odd.regex")]
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True, env=environment)
+    assert done.stdout.strip() == b"\xe9\\u20ac"
+
+
+def test_checking_a_grammar_does_not_load_torch(files: Path) -> None:
+    code = (
+        "import sys; from samplers.cli import app\n"
+        f"try: app(['check', {str(files / 'yesno.regex')!r}])\n"
+        "except SystemExit as end: print(end.code, {'torch', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 set()"
+
+
+def test_the_entry_point_is_the_app() -> None:
+    runs: Callable[[], None] = main
+    assert callable(runs)
