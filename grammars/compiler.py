@@ -13,6 +13,7 @@ The steps, one function each:
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -412,10 +413,10 @@ class _RuleBuilder:
         As a rule of its own it is one unit of work for the masks wherever it occurs, and with its
         delimiters it ends in few places.
         """
-        todo: list[Expr] = list(items)
+        todo = deque(items)
         units: list[Expr | _Lexeme] = []
         while todo:
-            item = todo.pop(0)
+            item = todo.popleft()
             if not self._is_lexeme(item):
                 units.append(item)
                 continue

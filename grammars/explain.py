@@ -53,6 +53,21 @@ def explain(recognizer: Recognizer, data: bytes, names: frozenset[str]) -> Expla
     return Explanation(accepted, offset, line, column, expected, path, message)
 
 
+def explain_surrogate(recognizer: Recognizer, text: str, names: frozenset[str]) -> Explanation:
+    """Explains a text with half a surrogate pair, which no bytes of UTF-8 stand for."""
+    at = next(i for i, char in enumerate(text) if 0xD800 <= ord(char) <= 0xDFFF)
+    before = text[:at].encode()
+    found = explain(recognizer, before, names)
+    if found.offset < len(before):
+        return found
+    line, column = place(before, len(before))
+    message = (
+        f"line {line}, column {column} (byte {len(before)}): U+{ord(text[at]):04X} is half of a "
+        "surrogate pair and no character; decode the text as UTF-16 first"
+    )
+    return Explanation(False, len(before), line, column, found.expected, found.rule_path, message)
+
+
 def empty_explanation(notes: tuple[str, ...]) -> Explanation:
     """For a language without any text."""
     because = ": " + "; ".join(notes) if notes else ", whatever it is"

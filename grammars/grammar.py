@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from grammars.compiler import compile_ir
 from grammars.errors import GrammarError, LimitExceeded
-from grammars.explain import Explanation, empty_explanation, explain
+from grammars.explain import Explanation, empty_explanation, explain, explain_surrogate
 from grammars.ir import GrammarIR, Rule
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.program import Program
@@ -189,10 +189,10 @@ class Grammar:
         if self.is_empty:
             return empty_explanation(self._ir.notes or self._sampler.causes())
         raw = _as_bytes(data)
+        names = frozenset(r.name for r in self._ir.rules if not r.name.startswith("_"))
         if raw is None:
             assert isinstance(data, str)
-            raw = data.encode("utf-8", "surrogatepass")
-        names = frozenset(r.name for r in self._ir.rules if not r.name.startswith("_"))
+            return explain_surrogate(self._explainer, data, names)
         return explain(self._explainer, raw, names)
 
     def sample(self, seed: int | None = None, max_bytes: int | None = None) -> bytes:

@@ -37,7 +37,7 @@ from grammars.ir import (
 )
 from grammars.limits import Limits
 
-_SLACK: Final = 160
+_SLACK: Final = 64
 """Bytes beyond the shortest text when the caller sets no bound."""
 _STEPS: Final = 4_000
 """Expansions after which only shortest ways are taken (loops may cost no bytes)."""

@@ -128,8 +128,8 @@ def subcommands() -> list[list[str]]:
         inner = getattr(command, "commands", None)
         if not inner:
             found.append(path)
-        for name in inner or {}:
-            visit(inner[name], [*path, name])
+        for name, command_inside in (inner or {}).items():
+            visit(command_inside, [*path, name])
 
     visit(get_command(app), [])
     return found
@@ -478,7 +478,7 @@ def test_generate_again_with_a_seed(files: Path, toy: Path) -> None:
 
 
 def test_generate_from_standard_input(files: Path, toy: Path) -> None:
-    arguments = ["-g", files / "invoice.schema.json", "-m", toy, "--max-new-tokens", "12"]
+    arguments = ["-g", str(files / "invoice.schema.json"), "-m", str(toy), "--max-new-tokens", "12"]
     result = run("generate", "-", *arguments, stdin="Hello?")
     assert result.exit_code == 0
     assert result.stdout == run("generate", "Hello?", *arguments).stdout

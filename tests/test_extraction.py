@@ -194,7 +194,7 @@ def test_types(name: str, seed: int) -> None:
     check(found, Grammar.from_type(tp))
     assert isinstance(found.value, kind)
     if name == "list of models":
-        assert all(isinstance(order, Order) for order in found.value)
+        assert {type(order) for order in cast(list[Any], found.value)} <= {Order}
     if name == "Literal":
         assert found.value in ("yes", "no")
 
@@ -220,7 +220,7 @@ def test_a_grammar_of_texts_that_are_not_json() -> None:
         ('{"type": ', GrammarError, "line 1, column 10"),
         ({"type": "strin"}, GrammarError, "/type"),
         ({"unevaluatedProperties": False}, UnsupportedSchemaError, "unevaluatedProperties"),
-        (object(), GrammarError, "JSON"),
+        (len, GrammarError, "JSON"),
     ],
     ids=str,
 )

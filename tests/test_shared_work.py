@@ -48,7 +48,13 @@ def test_many_grammars_over_one_vocabulary(seed: int) -> None:
     from grammars.frontends.regex import regex_to_expr
 
     rng = random.Random(seed)
-    words = ["a", "b", "y", "z", *("".join(p) for n in (2, 3) for p in itertools.product("abyz", repeat=n))]
+    words = [
+        "a",
+        "b",
+        "y",
+        "z",
+        *("".join(p) for n in (2, 3) for p in itertools.product("abyz", repeat=n)),
+    ]
     tokens = [w.encode() for w in words[:4] + rng.sample(words[4:], 12)]
     vocabulary = Vocabulary.from_tokens([*tokens, None], [len(tokens)])
     pairs = list(itertools.product(LEXEMES, FOLLOWS))

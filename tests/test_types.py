@@ -269,7 +269,8 @@ def test_a_default_that_json_cannot_write_is_no_obstacle() -> None:
 
 def test_what_is_not_constrained_exactly_is_refused() -> None:
     """Types whose schema has a keyword that is not supported: an error, or exactly the type."""
-    for tp in (set[int], Annotated[dict[str, int], Field(min_length=1)]):
+    types: list[Any] = [set[int], Annotated[dict[str, int], Field(min_length=1)]]
+    for tp in types:
         try:
             grammar = Grammar.from_type(tp)
         except UnsupportedSchemaError as error:
