@@ -41,8 +41,9 @@ class Extraction:
     """What was extracted.
 
     Attributes:
-        value: the validated value: an instance of the type, or plain data for a schema; ``None`` if
-            the text is not complete.
+        value: the validated value: an instance of the type, or plain data for a schema; the text
+            itself where a grammar of other texts than JSON was given; ``None`` if the text is not
+            complete.
         text: what the model wrote.
         tokens: its token ids, the final EOS included.
         complete: whether the text is whole and of the grammar.
@@ -148,8 +149,15 @@ class _Target:
         ended = bool(tokens) and tokens[-1] in vocabulary.eos_token_ids
         if not (ended and self.grammar.accepts(data)):
             return Extraction(None, text, tokens, complete=False)
-        value = self.adapter.validate_json(text) if self.adapter else json.loads(text)
-        return Extraction(value, text, tokens, complete=True)
+        return Extraction(self._value(text), text, tokens, complete=True)
+
+    def _value(self, text: str) -> Any:
+        if self.adapter:
+            return self.adapter.validate_json(text)
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text  # a grammar of other texts
 
 
 @lru_cache(64)

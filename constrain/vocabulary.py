@@ -59,16 +59,17 @@ class Vocabulary:
         Args:
             tokens: bytes by id; ``None`` for special tokens; tokens of no bytes are never allowed.
             eos_token_ids: ids that end the text; at least one.
-            size: number of ids, if there are more than ``tokens`` (embedding rows without a token).
+            size: number of ids, if it is not that of ``tokens``: embedding rows without a token are
+                never allowed, nor are tokens without a row.
 
         Raises:
             GrammarError: without an EOS id, or with one outside the vocabulary.
         """
         ends = tuple(sorted({int(i) for i in eos_token_ids}))
-        self.size: Final = max(len(tokens), size or 0)
+        self.size: Final = len(tokens) if size is None else size
         self.eos_token_ids: Final = ends
         _check_ends(ends, self.size)
-        texts = [None if t is None else bytes(t) for t in tokens]
+        texts = [None if t is None else bytes(t) for t in tokens[: self.size]]
         texts.extend([None] * (self.size - len(texts)))
         for i in ends:  # an EOS id ends the text, whatever its bytes would be
             texts[i] = None
@@ -131,7 +132,10 @@ class Vocabulary:
             i = encoding.encode_single_token(token)
             if i not in special_ids:
                 texts[i] = token
-        ends = (encoding.eot_token,) if eos_token_ids is None else eos_token_ids
+        if eos_token_ids is None:
+            known = "<|endoftext|>" in special
+            eos_token_ids = (encoding.eot_token,) if known else ()
+        ends = eos_token_ids
         return cls(texts, ends, size=size)
 
     @classmethod

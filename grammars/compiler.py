@@ -13,7 +13,10 @@ The steps, one function each:
 
 from __future__ import annotations
 
+import sys
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,6 +78,15 @@ def compile_ir(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTE
         LimitExceeded: where a limit is reached.
     """
     try:
+        return _compile(grammar, limits, alphabet)
+    except RecursionError:
+        raise GrammarError(
+            "an expression is nested too deeply; give inner parts rules of their own"
+        ) from None
+
+
+def _compile(grammar: GrammarIR, limits: Limits, alphabet: ByteMask) -> Program:
+    with _deep_recursion():
         analysis = _Analysis(grammar, limits)
         builder = _RuleBuilder(analysis, limits, alphabet)
         start = builder.build_start()
@@ -82,10 +94,20 @@ def compile_ir(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTE
         _drop_unproductive(rules, limits)
         _remove_left_recursion(rules, limits)
         return _flatten(rules, start, limits)
-    except RecursionError:
-        raise LimitExceeded(
-            "max_expression_nodes", limits.max_expression_nodes, "an expression nested this deeply"
-        ) from None
+
+
+_DEPTH: Final = 12_000
+"""Python frames a nested expression may take (several for each level)."""
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _DEPTH))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 class _Analysis:

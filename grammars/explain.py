@@ -11,6 +11,7 @@ from grammars.recognizer import DEAD, END, Recognizer
 _MOST_EXPECTED: Final = 12
 _LONGEST_WORD: Final = 40
 _CONTEXT: Final = 60
+_DEEPEST: Final = 16
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,17 @@ def empty_explanation(notes: tuple[str, ...]) -> Explanation:
 
 
 def place(data: bytes, offset: int) -> tuple[int, int]:
-    """1-based line and column (in characters) of a byte offset."""
+    """1-based line and column (in characters) of a byte offset, or of the character it is in."""
+    offset = _character_start(data, offset)
     start = data.rfind(b"\n", 0, offset) + 1
     return data.count(b"\n", 0, offset) + 1, len(_shown(data[start:offset])) + 1
+
+
+def _character_start(data: bytes, offset: int) -> int:
+    start = offset
+    while 0 < start < len(data) and offset - start < 3 and data[start] & 0xC0 == 0x80:
+        start -= 1
+    return start if data[offset : offset + 1] and data[start] & 0xC0 == 0xC0 else offset
 
 
 def _shown(data: bytes) -> str:
@@ -107,9 +116,7 @@ def _message(
 
 
 def _character_at(data: bytes, offset: int) -> str:
-    start = offset
-    while start > 0 and offset - start < 3 and data[start] & 0xC0 == 0x80:
-        start -= 1
+    start = _character_start(data, offset)
     for end in range(offset + 1, min(len(data), start + 4) + 1):
         try:
             return repr(data[start:end].decode())
@@ -125,6 +132,7 @@ def _listing(expected: tuple[str, ...]) -> str:
 
 
 def _excerpt(data: bytes, offset: int) -> list[str]:
+    offset = _character_start(data, offset)
     start = data.rfind(b"\n", 0, offset) + 1
     end = data.find(b"\n", offset)
     before = _shown(data[start:offset])
@@ -219,4 +227,6 @@ def rule_path(recognizer: Recognizer, state: int, names: frozenset[str]) -> tupl
         if name in names and (not out or out[-1] != name):
             out.append(name)
         state = frame
+    if len(out) > _DEEPEST:
+        out = [*out[: _DEEPEST // 2], "...", *out[-_DEEPEST // 2 :]]
     return tuple(reversed(out))

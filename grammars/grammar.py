@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
+
+import numpy as np
 
 from grammars.compiler import compile_ir
 from grammars.errors import GrammarError, LimitExceeded
@@ -17,7 +20,7 @@ from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.program import Program
 from grammars.recognizer import Recognizer
 from grammars.sampling import Sampler, no_text
-from grammars.storage import dumps, loads
+from grammars.storage import dumps, is_saved, loads
 from grammars.utf8 import ByteMask
 
 Whitespace = Literal["flexible", "compact"]
@@ -134,7 +137,7 @@ class Grammar:
             ".lark": cls.from_lark,
             ".gbnf": cls.from_gbnf,
             ".regex": cls.from_regex,
-            ".json": cls.from_json_schema,
+            ".json": cls._from_json,
             ".gramma": cls._from_saved,
         }
         if path.suffix not in make:
@@ -222,7 +225,10 @@ class Grammar:
             program = compile_ir(GrammarIR(rules, self._ir.start), self._limits)
         except LimitExceeded:
             return self._recognizer
-        return Recognizer(program, self._limits)
+        # a call in last place is a jump otherwise, and a jump forgets its caller
+        return Recognizer(
+            replace(program, call_tail=np.zeros_like(program.call_tail)), self._limits
+        )
 
     @cached_property
     def _sampler(self) -> Sampler:
@@ -248,9 +254,16 @@ class Grammar:
         return cls._from_saved(text)
 
     @classmethod
-    def _from_saved(cls, text: str, *, limits: Limits | None = None) -> Grammar:
+    def _from_saved(cls, text: str, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+        """The saved limits apply unless others are asked for."""
         ir, saved = loads(text)
-        return cls(ir, limits=limits or saved)
+        return cls(ir, limits=saved if limits == DEFAULT_LIMITS else limits)
+
+    @classmethod
+    def _from_json(cls, text: str, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+        """A saved grammar names its format first; anything else is a schema."""
+        make = cls._from_saved if is_saved(text) else cls.from_json_schema
+        return make(text, limits=limits)
 
     @cached_property
     def _digest(self) -> str:

@@ -14,6 +14,7 @@ from collections import deque
 from typing import Final, TypeAlias
 
 from grammars.automata import Dfa
+from grammars.causes import barren_causes
 from grammars.compiler import regular_dfa
 from grammars.errors import BudgetError, GrammarError
 from grammars.ir import (
@@ -80,15 +81,7 @@ class Sampler:
     def causes(self) -> tuple[str, ...]:
         """Why the language is empty: rules without any text that need no other such rule for it."""
         barren = [r for r in self._grammar.rules if r.name not in self._rules]
-        names = {r.name for r in barren}
-        roots = [r.name for r in barren if not names.intersection(refs(r.body))]
-        own = [r.name for r in barren if r.name in refs(r.body)]
-        if roots:
-            return tuple(f"nothing satisfies {name}" for name in roots[:5])
-        return tuple(
-            f"rule {name} refers to itself in every alternative"
-            for name in (own or sorted(names))[:5]
-        )
+        return barren_causes({r.name: refs(r.body) for r in barren})
 
     def _expand(self, body: Expr, rng: random.Random, slack: float) -> bytes:
         out = bytearray()

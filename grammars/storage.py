@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from grammars.errors import GrammarError
 from grammars.ir import (
+    MAX_CODE_POINT,
     Alt,
     And,
     ByteSet,
@@ -23,12 +24,15 @@ from grammars.ir import (
     Machine,
     Not,
     Nothing,
+    Ranges,
     Ref,
     Repeat,
     Rule,
     Seq,
     Span,
     children,
+    intersect_ranges,
+    normalize_ranges,
 )
 from grammars.limits import Limits
 
@@ -62,6 +66,11 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
+def is_saved(text: str) -> bool:
+    """Whether a text is one that :func:`dumps` wrote, by its first key."""
+    return text.startswith(f'{{"format":"{FORMAT}"')
+
+
 def loads(text: str) -> tuple[GrammarIR, Limits]:
     """The inverse of :func:`dumps`.
 
@@ -70,7 +79,7 @@ def loads(text: str) -> tuple[GrammarIR, Limits]:
     """
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GrammarError(f"not a saved grammar: {error}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise GrammarError("not a saved grammar: write one with Grammar.save")
@@ -81,7 +90,7 @@ def loads(text: str) -> tuple[GrammarIR, Limits]:
         )
     try:
         return _read(data)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise GrammarError(f"the saved grammar is damaged: {error!r}") from None
 
 
@@ -161,8 +170,36 @@ class _Table:
                 return ["and", [self._seen[id(x)] for x in items]]
 
 
-def _ranges(value: list[list[int]]) -> tuple[tuple[int, int], ...]:
-    return tuple((int(lo), int(hi)) for lo, hi in value)
+def _ranges(value: list[list[int]], most: int) -> Ranges:
+    ranges = tuple((_whole(lo), _whole(hi)) for lo, hi in value)
+    if not ranges or ranges != intersect_ranges(normalize_ranges(ranges), ((0, most),)):
+        raise ValueError(f"{value} is no list of ascending ranges up to {most:#x}")
+    return ranges
+
+
+def _chars(value: list[list[int]]) -> Chars:
+    ranges = _ranges(value, MAX_CODE_POINT)
+    if intersect_ranges(ranges, ((0xD800, 0xDFFF),)):
+        raise ValueError("surrogates are no characters")
+    return Chars(ranges)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _repeat(item: Expr, low: Any, high: Any) -> Repeat:
+    if high is not None and _whole(high) < _whole(low):
+        raise ValueError("bounds out of order")
+    return Repeat(item, _whole(low), high)
+
+
+def _several(nodes: list[Expr], items: list[int]) -> tuple[Expr, ...]:
+    if not items:
+        raise ValueError("a node without parts")
+    return tuple(_at(nodes, i) for i in items)
 
 
 def _at(nodes: list[Expr], number: int) -> Expr:
@@ -173,21 +210,25 @@ def _at(nodes: list[Expr], number: int) -> Expr:
 
 def _machine(nodes: list[Expr], rows: str, accept: list[int]) -> Machine:
     edges = tuple(tuple((int(a), int(b), int(t)) for a, b, t in row) for row in json.loads(rows))
-    if len(edges) != len(accept) or any(t >= len(accept) for row in edges for _, _, t in row):
-        raise ValueError("a machine's edge leads nowhere")
+    if not accept or len(edges) != len(accept):
+        raise ValueError("a machine needs as many rows as states, and one at least")
+    for row in edges:
+        _ranges(sorted([low, high] for low, high, _ in row), 0xFF) if row else None
+        if any(not 0 <= target < len(accept) for _, _, target in row):
+            raise ValueError("a machine's edge leads nowhere")
     return Machine(edges, tuple(map(bool, accept)))
 
 
 _READERS: Final[dict[str, Callable[..., Expr]]] = {
     "nothing": lambda nodes: Nothing(),
     "literal": lambda nodes, data: Literal(data.encode("latin-1")),
-    "chars": lambda nodes, ranges: Chars(_ranges(ranges)),
-    "bytes": lambda nodes, ranges: ByteSet(_ranges(ranges)),
+    "chars": lambda nodes, ranges: _chars(ranges),
+    "bytes": lambda nodes, ranges: ByteSet(_ranges(ranges, 0xFF)),
     "machine": _machine,
     "ref": lambda nodes, name: Ref(str(name)),
-    "repeat": lambda nodes, item, low, high: Repeat(_at(nodes, item), int(low), high),
+    "repeat": lambda nodes, item, low, high: _repeat(_at(nodes, item), low, high),
     "not": lambda nodes, item: Not(_at(nodes, item)),
-    "seq": lambda nodes, items: Seq(tuple(_at(nodes, i) for i in items)),
-    "alt": lambda nodes, items: Alt(tuple(_at(nodes, i) for i in items)),
-    "and": lambda nodes, items: And(tuple(_at(nodes, i) for i in items)),
+    "seq": lambda nodes, items: Seq(_several(nodes, items)),
+    "alt": lambda nodes, items: Alt(_several(nodes, items)),
+    "and": lambda nodes, items: And(_several(nodes, items)),
 }

@@ -167,10 +167,13 @@ def explain(
 
 
 def _trimmed(grammar: Grammar, data: bytes) -> bytes:
-    """Without the line break editors put at the end of a file, unless the grammar accepts it."""
-    if data.endswith(b"\n") and not grammar.accepts(data):
-        return data[:-2] if data.endswith(b"\r\n") else data[:-1]
-    return data
+    """Without the line break editors put at the end of a file, unless the grammar allows it."""
+    if not data.endswith(b"\n"):
+        return data
+    whole = grammar.explain(data)
+    if whole.accepted or (whole.offset == len(data) and not grammar.is_empty):
+        return data
+    return data[:-2] if data.endswith(b"\r\n") else data[:-1]
 
 
 def _tell(verdict: Explanation, as_json: bool) -> None:
@@ -304,11 +307,8 @@ def extract(
     Example: `gramma extract --schema examples/invoice.schema.json examples/invoice.txt`
     """
     data = _as_text(_needed(_read(text_file, None)))
-    wanted = schema.read_text("utf-8")
-    try:
-        found = _extract(data, wanted, model, max_new_tokens, temperature, seed)
-    except GrammarError as error:
-        raise ValueError(f"{schema}: {error}") from None
+    wanted = _read_schema(schema)
+    found = _extract(data, wanted, model, max_new_tokens, temperature, seed)
     if as_json:
         _dump(
             {
@@ -323,6 +323,18 @@ def extract(
     else:
         typer.echo(found.text)
     raise typer.Exit(0 if found.complete else DOES_NOT_HOLD)
+
+
+def _read_schema(path: Path) -> str:
+    """The text of a schema that compiles: said before a model is loaded."""
+    try:
+        text = path.read_text("utf-8")
+        Grammar.from_json_schema(text)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    except GrammarError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return text
 
 
 def _extract(

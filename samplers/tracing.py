@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from constrain import TokenAutomaton, Vocabulary
 from grammars import Grammar
@@ -101,16 +102,12 @@ def table_of(steps: list[Step]) -> Table:
         verdict = "" if step.allowed_here else "NOT ALLOWED"
         at_end = step.token_id < 0
         table.add_row(
-            "(end)" if at_end else f"[bold]{_escaped(step.token)}[/]",
+            Text("(end)") if at_end else Text(step.token, "bold"),
             "" if at_end else str(step.token_id),
             f"{step.allowed:,}",
             "yes" if step.may_end else "",
-            _escaped(step.forced),
+            Text(step.forced),
             str(step.to_end),
             verdict,
         )
     return table
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")

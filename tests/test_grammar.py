@@ -6,7 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,6 @@ from grammars.ir import (
     seq,
     single_rule,
 )
-from grammars.limits import DEFAULT_LIMITS
 from grammars.storage import VERSION
 
 NESTED = """\
@@ -174,7 +173,7 @@ OBJECT = Grammar.from_json_schema(PERSON, whitespace="compact")
         (LINES, "a=1\nж=1\n", 4, 2, 1, "line 2, column 1 (byte 4)", ("root", "line")),
         (LINES, "éé=1\né=!", 10, 2, 3, "unexpected '!'", ("root", "line")),
         (LINES, "a=((1)\n", 6, 1, 7, r"unexpected '\n'; expected ')", ("root", "line", "value")),
-        (LINES, "a=1\nbb=2", 8, 2, 5, "ends too early", ("root", "line", "number")),
+        (LINES, "a=1\nbb=2", 8, 2, 5, "ends too early", ("root", "line", "value", "number")),
         (OBJECT, '{"age":1}', 2, 1, 3, "expected 'name\":", None),
         (OBJECT, '{"name":"x","age":-1}', 19, 1, 20, "unexpected '1'", None),
         (OBJECT, '{"name":"a\nb"', 10, 1, 11, r"unexpected '\n'", None),
@@ -487,11 +486,11 @@ def brackets(depth: int) -> GrammarIR:
     return single_rule(body)
 
 
-def test_nesting_that_is_too_deep_names_a_limit_that_helps() -> None:
-    with pytest.raises(LimitExceeded) as caught:
-        Grammar(brackets(300))
-    named = replace(DEFAULT_LIMITS, **{caught.value.limit: 10**9})
-    assert Grammar(brackets(300), limits=named).accepts("()")
+def test_deep_nesting() -> None:
+    """Far beyond Python's own recursion limit; what is deeper still is refused in plain words."""
+    assert Grammar(brackets(300)).accepts("()")
+    with pytest.raises(GrammarError, match="nested too deeply"):
+        Grammar(brackets(20_000))
 
 
 def test_deep_expressions(tmp_path: Path) -> None:

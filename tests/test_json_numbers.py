@@ -346,7 +346,7 @@ def test_step_that_needs_too_many_states() -> None:
     assert "multipleOf" in caught.value.message
 
 
-@pytest.mark.parametrize("step", ["1e400", "1e10000", "7e5000"])
+@pytest.mark.parametrize("step", ["1e400", "1e10000", "7e5000", "1e-10000"])
 def test_step_that_is_far_too_large(step: str) -> None:
-    with pytest.raises(LimitExceeded, match="multipleOf"):
+    with pytest.raises(GrammarError, match=r"multipleOf|more than 1,000 digits"):
         Grammar.from_json_schema(f'{{"type": "number", "multipleOf": {step}}}')

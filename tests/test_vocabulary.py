@@ -384,9 +384,10 @@ def test_a_real_model() -> None:
 def test_size_overrides() -> None:
     tokenizer = fast(byte_level(), eos_token="<eos>")
     assert Vocabulary.from_huggingface(tokenizer, model=with_configs(), size=400).size == 400
-    # never fewer ids than the tokenizer has
-    assert Vocabulary.from_huggingface(tokenizer, size=10).size == 257
-    assert Vocabulary.from_huggingface(tokenizer, model=with_configs(rows=8)).size == 257
+    # tokens without a row cannot be generated; an end without one is a mistake
+    assert Vocabulary.from_huggingface(tokenizer, size=10, eos_token_ids=3).size == 10
+    with pytest.raises(GrammarError, match="EOS id 256 is outside"):
+        Vocabulary.from_huggingface(tokenizer, model=with_configs(rows=8))
 
 
 @pytest.mark.parametrize("ends", [[], (), iter([])])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from grammars.errors import GrammarError
-from grammars.ir import Expr, GrammarIR, Literal, alt, single_rule
+from grammars.ir import NOTHING, Expr, GrammarIR, Literal, Rule, alt
 
 
 def choices_to_ir(choices: Iterable[str | bytes]) -> GrammarIR:
@@ -19,7 +19,9 @@ def choices_to_ir(choices: Iterable[str | bytes]) -> GrammarIR:
     """
     if isinstance(choices, str | bytes):
         raise TypeError(f"choices must be a collection of texts, not one text: {choices!r}")
-    return single_rule(alt(*map(_choice, choices)))
+    body = alt(*map(_choice, choices))
+    notes = ("root has no choices",) if body == NOTHING else ()
+    return GrammarIR((Rule("root", body),), "root", notes)
 
 
 def _choice(choice: str | bytes) -> Expr:

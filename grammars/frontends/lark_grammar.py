@@ -34,6 +34,7 @@ from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 
 from grammars import ir
 from grammars.automata import components
+from grammars.causes import barren_causes
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.lark_lexing import (
     Lexeme,
@@ -86,7 +87,8 @@ def lark_to_ir(
     loaded = _load(source, start, import_paths)
     try:
         lexing = _Lexing(source, loaded, limits)
-        return _Builder(source, loaded, lexing, limits).build()
+        ir = _Builder(source, loaded, lexing, limits).build()
+        return replace(ir, notes=(*ir.notes, *_why_empty(loaded)))
     except UnsupportedTerminalError as error:
         definition = loaded.terminals[error.terminal]
         where = source.place(definition.name, definition.pattern.raw)
@@ -96,6 +98,29 @@ def lark_to_ir(
         raise LimitExceeded(
             "max_expression_nodes", limits.max_expression_nodes, "a grammar nested this deeply"
         ) from None
+
+
+def _why_empty(loaded: _Loaded) -> tuple[str, ...]:
+    """If the start rule derives nothing: which rules are to blame."""
+    uses: dict[str, list[list[str]]] = {}
+    for rule in loaded.rules:
+        parts = [str(s.name) for s in rule.expansion if not s.is_term]
+        uses.setdefault(str(rule.origin.name), []).append(parts)
+    fertile: set[str] = set()
+    while True:
+        more = {
+            name
+            for name, ways in uses.items()
+            if name not in fertile and any(fertile.issuperset(way) for way in ways)
+        }
+        if not more:
+            break
+        fertile |= more
+    if str(loaded.start) in fertile:
+        return ()
+    return barren_causes(
+        {n: [part for way in ways for part in way] for n, ways in uses.items() if n not in fertile}
+    )
 
 
 # -- the source and its errors -----------------------------------------------------------------

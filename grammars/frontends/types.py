@@ -10,6 +10,7 @@ from pydantic.errors import (
     PydanticSchemaGenerationError,
     PydanticUserError,
 )
+from pydantic_core import SchemaError
 
 from grammars.errors import GrammarError
 from grammars.frontends.json_schema import json_schema_to_ir
@@ -27,6 +28,11 @@ def type_schema(tp: Any) -> dict[str, Any]:
         return TypeAdapter(tp).json_schema(mode="validation")
     except PydanticSchemaGenerationError as error:
         raise GrammarError(f"{tp!r} has no JSON form: {_first_line(error)}") from None
+    except SchemaError as error:
+        raise GrammarError(
+            f"{tp!r} is not a type ({_first_line(error)}); for a JSON Schema use "
+            "Grammar.from_json_schema"
+        ) from None
     except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
         raise GrammarError(f"{tp!r} has no JSON Schema: {_first_line(error)}") from None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
-from math import gcd, lcm
+from math import ceil, gcd, lcm
 from typing import Any, Final, TypeAlias
 
 Places: TypeAlias = tuple[str, ...]
@@ -58,7 +58,17 @@ class Numbers:
             return False
         if self.low.value == self.high.value:
             return self.low.strict or self.high.strict
-        return self.low.value > self.high.value
+        return self.low.value > self.high.value or self._between_steps()
+
+    def _between_steps(self) -> bool:
+        """Whether no multiple of the step lies within the bounds."""
+        if self.step is None or self.low is None or self.high is None:
+            return False
+        first = ceil(Fraction(self.low.value) / self.step)
+        if self.low.strict and first * self.step == Fraction(self.low.value):
+            first += 1
+        high = Fraction(self.high.value)
+        return first * self.step > high or (self.high.strict and first * self.step == high)
 
 
 def _tighter(a: Bound | None, b: Bound | None, sign: int) -> Bound | None:

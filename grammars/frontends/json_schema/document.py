@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
@@ -289,28 +290,75 @@ def _draft_of(root: Any) -> int:
     )
 
 
-def _parse(text: str) -> Any:
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        out = dict(found)
-        if len(out) != len(found):
-            keys = [key for key, _ in found]
-            twin = next(key for key in keys if keys.count(key) > 1)
-            raise GrammarError(f"the schema has the key {twin!r} twice in one object; remove one")
-        return out
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN|[{}\[\]:,]', re.DOTALL)
 
-    def refuse(name: str) -> Any:
-        raise GrammarError(f"{name} is not JSON; remove it from the schema")
 
+def _check_json(text: str) -> None:
+    """Refuses what Python's reader lets pass: keys that come twice, and numbers that are none."""
+    keys: list[set[str] | None] = []
+    last = ""
+    for found in _TOKEN.finditer(text):
+        token = found[0]
+        if token == "{":
+            keys.append(set())
+        elif token == "[":
+            keys.append(None)
+        elif token in "}]":
+            keys.pop()
+        elif token.endswith(("Infinity", "NaN")):
+            raise _error_at(text, found.start(), f"{token} is not JSON; remove it from the schema")
+        elif token[0] == '"':
+            here = keys[-1] if keys else None
+            if here is not None and last in "{,":
+                key = json.loads(token)
+                if key in here:
+                    raise _error_at(
+                        text,
+                        found.start(),
+                        f"the schema has the key {key!r} twice in one object; remove one",
+                    )
+                here.add(key)
+        last = token
+
+
+def _error_at(text: str, offset: int, message: str) -> GrammarError:
+    line = text.count("\n", 0, offset) + 1
+    return GrammarError(message, line=line, column=offset - text.rfind("\n", 0, offset))
+
+
+_MOST_DIGITS: Final = 1_000
+"""Digits that a number in a schema may have when it is written out."""
+
+
+def _decimal(text: str) -> Decimal:
     try:
-        found = json.loads(
-            text, parse_float=Decimal, object_pairs_hook=pairs, parse_constant=refuse
+        number = Decimal(text)
+    except ArithmeticError:
+        number = Decimal("Infinity")
+    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
+        raise GrammarError(
+            f"the number {text[:40]} has more than {_MOST_DIGITS:,} digits before or behind the "
+            "point; use a smaller one"
         )
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        _decimal("1e999999")  # says what is wrong
+    return int(text)
+
+
+def _parse(text: str) -> Any:
+    try:
+        found = json.loads(text, parse_float=_decimal, parse_int=_whole)
     except json.JSONDecodeError as error:
         line = text.splitlines()[error.lineno - 1].strip() if text.strip() else ""
         quoted = f" in {line[:60]!r}" if line else ": the text is empty"
         raise GrammarError(
             f"the schema is not JSON: {error.msg}{quoted}", line=error.lineno, column=error.colno
         ) from None
+    _check_json(text)
     return _plain(found, "")
 
 

@@ -73,7 +73,8 @@ def _signed(numbers: Numbers, *, scientific: bool) -> Expr:
 
 
 def _negated(bound: Bound | None) -> Bound | None:
-    return None if bound is None else Bound(-bound.value, bound.strict)
+    # copy_negate, unlike minus, does not round to a context's precision
+    return None if bound is None else Bound(bound.value.copy_negate(), bound.strict)
 
 
 def _magnitudes(low: Bound | None, high: Bound | None, scientific: bool) -> Expr:
@@ -102,7 +103,7 @@ def _plain(low: Bound | None, high: Bound | None) -> Expr:
 
 def _digits_of(value: Decimal) -> tuple[str, str]:
     """Digits before and after the point, the latter without trailing zeros."""
-    whole, _, fraction = format(value, "f").partition(".")
+    whole, _, fraction = format(value.copy_abs(), "f").partition(".")
     return whole, fraction.rstrip("0")
 
 
@@ -200,7 +201,7 @@ def _scientific(low: Bound | None, high: Bound | None) -> Expr:
             parts.append(anything if above else NOTHING)
             continue
         power = bound.value.adjusted()
-        leading = Bound(bound.value.scaleb(-power), bound.strict)
+        leading = Bound(_leading(bound.value), bound.strict)
         near = _plain_above(leading) if above else _plain_below(leading)
         parts.append(
             alt(
@@ -209,6 +210,12 @@ def _scientific(low: Bound | None, high: Bound | None) -> Expr:
             )
         )
     return both(*parts) if parts else anything
+
+
+def _leading(value: Decimal) -> Decimal:
+    """The digits of a number with the point behind the first one."""
+    digits = value.as_tuple().digits
+    return Decimal((0, digits, 1 - len(digits)))
 
 
 _SIGN_PLUS: Final = optional(Literal(b"+"))
@@ -258,7 +265,7 @@ def _multiples(step: Fraction, limits: Limits) -> Expr:
     places = _decimal_places(step)
     modulus = int(step * 10**places)
     if modulus * (places + 1) > limits.max_dfa_states:
-        raise LimitExceeded("max_dfa_states", limits.max_dfa_states, f"multipleOf {step}")
+        raise LimitExceeded("max_dfa_states", limits.max_dfa_states, "multipleOf with this step")
     shape = seq(optional(MINUS), WHOLE, optional(FRACTION))
     return both(shape, seq(optional(MINUS), _remainders(modulus, places)))
 

@@ -179,11 +179,11 @@ def _numbers(schema: dict[str, Any], place: str) -> Numbers:
     out = Numbers()
     for side, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         for keyword in (side, exclusive):
-            value = schema.get(keyword)
-            if value is None or isinstance(value, bool):
+            if keyword not in schema:
                 continue
+            if keyword == exclusive and isinstance(schema[keyword], bool):
+                continue  # draft 4 has a boolean beside the bound
             number = _number(schema, place, keyword)
-            # draft 4 has a boolean beside the bound
             strict = keyword == exclusive or schema.get(exclusive) is True
             bound = Bound(number, strict)
             out &= Numbers(low=bound) if side == "minimum" else Numbers(high=bound)

@@ -159,7 +159,7 @@ class Writer:
     def _number(self, branch: Branch) -> Expr:
         numbers = branch.numbers
         if numbers.is_empty:
-            self._note(branch, "the lower bound of the number is above the upper bound")
+            self._note(branch, "no number meets both the lower bound and the upper bound")
             return NOTHING
         body = number_expr(numbers, self._limits)
         if numbers.is_free:
@@ -180,7 +180,12 @@ class Writer:
         parts = [_pattern(pattern, place) for pattern, place in strings.patterns]
         if strings.low or strings.high is not None:
             parts.append(repeat(ANY_CHAR, strings.low, strings.high))
-        return t.quoted(both(*parts))
+        if len(parts) == 1:
+            return t.quoted(parts[0])
+        named = [f"#{place}" for _, place in strings.patterns]
+        named += ["minLength"] if strings.low else []
+        named += ["maxLength"] if strings.high is not None else []
+        return self._own_rule(" together with ".join(named), t.quoted(both(*parts)), visible=True)
 
     def _note(self, branch: Branch, clash: str) -> None:
         where = " and ".join(f"#{place}" for place in branch.sources[:4]) or "#"
@@ -232,8 +237,10 @@ class Writer:
         value = self._ref(arrays.item(index))
         return value if index == 0 else seq(self._comma, value)
 
-    def _own_rule(self, what: str, body: Expr) -> Expr:
-        name = f"_{what} {len(self._rules)}"  # hidden from rule paths
+    def _own_rule(self, what: str, body: Expr, *, visible: bool = False) -> Expr:
+        name = what if visible else f"_{what} {len(self._rules)}"  # "_": not in rule paths
+        while name in self._rules:
+            name += "'"
         self._rules[name] = Rule(name, body)
         return Ref(name)
 
