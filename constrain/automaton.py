@@ -83,9 +83,8 @@ class TokenAutomaton:
         if spelling.program.is_empty:
             raise GrammarError(spelling.complaint())
         self._lock = threading.RLock()
-        self._texts = [vocabulary.token_bytes(t) or b"" for t in range(vocabulary.size)]
         program = spelling.program
-        self._pool = StatePool(program, vocabulary.trie, self._texts, self.limits)
+        self._pool = StatePool(program, vocabulary, self.limits)
         self._words = (vocabulary.size + 31) // 32
         self._eos = pack_bits(np.array(vocabulary.eos_token_ids, np.int64), vocabulary.size)
         self._eos_ids = frozenset(vocabulary.eos_token_ids)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from threading import Lock
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -112,9 +113,7 @@ class Lexeme:
 
     @cached_property
     def _grouped(self) -> tuple[Int32, Int32]:
-        pairs = np.stack([self.token_state, self.token_count], axis=1)
-        distinct, inverse = np.unique(pairs, axis=0, return_inverse=True)
-        return distinct, inverse.reshape(-1).astype(np.int32)
+        return distinct_rows(self.token_state, self.token_count)
 
     @property
     def end_groups(self) -> Int32:
@@ -132,8 +131,10 @@ class Lexeme:
         known = self._exits.get(key)
         if known is None:
             kinds = positions.kinds(self.exit_nodes, follow)
-            rows = np.stack([kinds, self.exit_state, self.exit_count], axis=1)[kinds != -1]
-            known = self._exits[key] = np.unique(rows, axis=0)
+            some = kinds != -1
+            columns = (kinds[some] + 2, self.exit_state[some], self.exit_count[some])
+            rows, _ = distinct_rows(*columns)
+            known = self._exits[key] = rows - np.array([2, 0, 0], np.int32)
         return known
 
     @cached_property
@@ -142,6 +143,9 @@ class Lexeme:
         counts = [int(c.max()) for c in (self.token_count, self.exit_count) if len(c)]
         return max(counts, default=0)
 
+
+_COUNTABLE: Final = 1 << 22
+"""Numbers up to which counting beats sorting."""
 
 MAX_SHAPE: Final = 64
 """States of an automaton up to which its walk over the vocabulary is shared between grammars.
@@ -164,6 +168,29 @@ def reachable(program: Program, state: int, most: int) -> list[int] | None:
                 seen.add(t)
                 found.append(t)
     return found
+
+
+def distinct_rows(*columns: Int32) -> tuple[Int32, Int32]:
+    """Distinct rows of columns of small non-negative numbers: (rows, index of each given one).
+
+    ``np.unique`` of rows compares them as records, which takes tens of milliseconds here; as one
+    number each they can be counted.
+    """
+    sizes = [int(c.max(initial=0)) + 1 for c in columns]
+    code = np.zeros(len(columns[0]), np.int64)
+    for column, size in zip(columns, sizes, strict=True):
+        code = code * size + column
+    found: npt.NDArray[np.integer[Any]]
+    if prod(sizes) <= _COUNTABLE:
+        found = np.flatnonzero(np.bincount(code))
+        place = np.zeros(prod(sizes), np.int32)
+        place[found] = np.arange(len(found), dtype=np.int32)
+        index = place[code]
+    else:
+        found, inverse = np.unique(code, return_inverse=True)
+        index = inverse.astype(np.int32)
+    rows = np.stack(np.unravel_index(found, sizes), axis=1).astype(np.int32)
+    return rows, index
 
 
 class LexemeShape:

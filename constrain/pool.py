@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain._jit import kernels as k
-from constrain.trie import Trie
+from constrain.vocabulary import Vocabulary
 from grammars.errors import LimitExceeded
 from grammars.limits import Limits
 from grammars.program import Program
@@ -36,17 +36,14 @@ class StatePool:
     kept for the automaton.  Methods are not thread-safe: the caller holds a lock.
     """
 
-    def __init__(
-        self, program: Program, trie: Trie, token_bytes: list[bytes], limits: Limits
-    ) -> None:
+    def __init__(self, program: Program, vocabulary: Vocabulary, limits: Limits) -> None:
         self.program = program
-        self.trie = trie
         self.limits = limits
         self._arrays: dict[int, npt.NDArray[Any]] = {}
         self.context: npt.NDArray[np.int64] = np.zeros(k.FIELD_COUNT, np.int64)
         self.address = self.context.ctypes.data
         self._set_program(program)
-        self._set_trie(trie, token_bytes)
+        self._set_vocabulary(vocabulary)
         self._set_states()
 
     # -- set-up --------------------------------------------------------------------------------
@@ -89,16 +86,16 @@ class StatePool:
         for byte, c in enumerate(p.byte_class.tolist()):
             self._members[c].append(byte)
 
-    def _set_trie(self, trie: Trie, token_bytes: list[bytes]) -> None:
+    def _set_vocabulary(self, vocabulary: Vocabulary) -> None:
+        trie = vocabulary.trie
         self._put(k.T_BYTE, trie.byte)
         self._put(k.T_DEPTH, trie.depth)
         self._put(k.T_SKIP, trie.skip)
         self._put(k.T_TOKEN_START, trie.token_start)
         self._put(k.T_TOKENS, trie.tokens)
-        offsets = np.zeros(len(token_bytes) + 1, np.int32)
-        np.cumsum([len(t) for t in token_bytes], out=offsets[1:])
+        offsets, data = vocabulary.flat
         self._put(k.T_TOKEN_OFFSET, offsets)
-        self._put(k.T_TOKEN_BYTES, np.frombuffer(b"".join(token_bytes), np.uint8))
+        self._put(k.T_TOKEN_BYTES, data)
         self.context[k.T_NODES] = trie.node_count
         self._put(k.S_PATH, np.zeros(3 * (trie.max_depth + 2), np.int64))
 

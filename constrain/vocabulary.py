@@ -182,6 +182,13 @@ class Vocabulary:
         return tuple(t or b"" for t in self._texts)
 
     @cached_property
+    def flat(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+        """All bytes on end: offsets int32[size + 1], and uint8 data (empty where there are none)."""
+        offsets = np.zeros(self.size + 1, np.int32)
+        np.cumsum(np.fromiter(map(len, self.texts), np.int64, self.size), out=offsets[1:])
+        return offsets, np.frombuffer(b"".join(self.texts), np.uint8)
+
+    @cached_property
     def trie(self) -> Trie:
         """All tokens as a byte trie, kept on disk by content hash for large vocabularies."""
         build = Trie.cached if self.size >= _WORTH_CACHING else Trie.build
