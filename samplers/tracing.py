@@ -83,11 +83,12 @@ def _cut(tokenizer: Any, vocabulary: Vocabulary, data: bytes) -> list[int]:
 
 
 def _tokenizer(model: str) -> Any:
-    from constrain.models import list_tokenizers, load_model, load_tokenizer
+    from constrain.models import load_model, load_tokenizer
 
-    if model in {info.name for info in list_tokenizers()}:
+    try:
         return load_tokenizer(model)
-    return load_model(model)[1]
+    except ValueError:  # not one of the embedded ones: a folder or a hub name
+        return load_model(model)[1]
 
 
 def _shown(data: bytes) -> str:

@@ -157,7 +157,8 @@ def _types(schema: dict[str, Any], place: str) -> tuple[frozenset[str], bool]:
     value = schema["type"]
     named = [value] if isinstance(value, str) else value
     valid = {*TYPES, "integer"}
-    if not isinstance(named, list) or not all(isinstance(t, str) and t in valid for t in named):
+    known = isinstance(named, list) and all(isinstance(t, str) and t in valid for t in named)
+    if not known or not named:
         raise _malformed(place, "type", f"one of {', '.join(sorted(valid))}, or a list", value)
     types = frozenset("number" if t == "integer" else t for t in named)
     return types, "integer" in named and "number" not in named
