@@ -15,7 +15,20 @@ A :class:`GrammarIR` is a start symbol and named rules; a rule's body is an immu
 ``Ref(name)``       the rule of that name (recursion of any kind is fine)
 ``And(items)``      intersection    (operands must be regular: no recursive rule below)
 ``Not(x)``          all byte strings not in x   (x must be regular; write ``And(a, Not(b))``)
+``Bag(members)``    items in any order, each so many times (not inside ``And`` or ``Not``)
+``Mark(symbol)``    stands for a byte in a special circumstance, see below
 ==================  =====================================================================
+
+JSON needs memory: no key twice in one object, no item twice under ``uniqueItems``.  Which keys and
+items have been seen depends on the text alone, not on how rules read it.  So memory is not part of
+the rules; two flags of :class:`GrammarIR` ask for it (the text is then taken for JSON):
+
+* ``distinct_keys``: a text in which some object has one key twice (an escape is the character
+  it stands for) is not in the language;
+* ``compare_items``: every ``,`` and ``]`` that follows, blanks aside, an array item equal (as a JSON
+  value: 1 is 1.0, the order of keys does not matter) to an earlier item of the same array is
+  replaced by ``Mark(REPEATED_COMMA)`` or ``Mark(REPEATED_CLOSE)`` before the rules read it.  A
+  rule that demands different items simply has no edge for the marks.
 
 Build expressions with the lower-case helpers (:func:`seq`, :func:`alt`, ...): they flatten nested
 nodes and drop units, so equal languages are more often equal objects.
@@ -23,7 +36,7 @@ nodes and drop units, so equal languages are more often equal objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -32,6 +45,13 @@ Ranges: TypeAlias = tuple[tuple[int, int], ...]
 
 MAX_CODE_POINT: Final = 0x10FFFF
 _SURROGATES: Final = (0xD800, 0xDFFF)
+
+REPEATED_COMMA: Final = 256
+"""Stands for a ``,`` behind an array item that equals an earlier one."""
+REPEATED_CLOSE: Final = 257
+"""Stands for a ``]`` behind such an item."""
+SYMBOLS: Final = 258
+"""Bytes and marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +128,66 @@ class Machine:
     accept: tuple[bool, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One symbol that is no byte; only the memory of JSON texts produces it (see above).
+
+    Attributes:
+        symbol: ``REPEATED_COMMA`` or ``REPEATED_CLOSE``.
+    """
+
+    symbol: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One kind of item of a :class:`Bag`.
+
+    Attributes:
+        item: the text of one item; never empty.
+        min, max: how many items of this kind there must and may be (``None``: any number).
+        group: of all members with the same group (not ``None``) at most one item is allowed.
+    """
+
+    item: Expr
+    min: int = 0
+    max: int | None = 1
+    group: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bag:
+    """At least one item, in any order, with a separator between neighbours.
+
+    The texts ``x1 sep x2 sep ... xk`` with ``low <= k <= high`` for which every x can be assigned to
+    a member whose item matches it, so that each member's ``min`` and ``max`` and the groups hold.
+
+    Attributes:
+        low: at least 1.
+        ordered: the assigned members' positions never go down from one item to the next.
+    """
+
+    members: tuple[Member, ...]
+    separator: Expr
+    low: int = 1
+    high: int | None = None
+    ordered: bool = False
+
+
 Expr: TypeAlias = (
-    Nothing | Literal | Chars | ByteSet | Seq | Alt | Repeat | Ref | And | Not | Machine
+    Nothing
+    | Literal
+    | Chars
+    | ByteSet
+    | Seq
+    | Alt
+    | Repeat
+    | Ref
+    | And
+    | Not
+    | Machine
+    | Bag
+    | Mark
 )
 
 NOTHING: Final = Nothing()
@@ -141,11 +219,15 @@ class GrammarIR:
 
     Attributes:
         notes: remarks of the front end for people, for example why a part is unsatisfiable.
+        distinct_keys: no JSON object may have a key twice.
+        compare_items: separators behind repeated array items become marks.
     """
 
     rules: tuple[Rule, ...]
     start: str
     notes: tuple[str, ...] = ()
+    distinct_keys: bool = False
+    compare_items: bool = False
     _index: dict[str, Rule] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -289,6 +371,30 @@ def both(*items: Expr) -> Expr:
     return next(iter(out)) if len(out) == 1 else And(tuple(out))
 
 
+def bag(
+    members: Sequence[Member],
+    separator: Expr,
+    low: int = 1,
+    high: int | None = None,
+    *,
+    ordered: bool = False,
+) -> Expr:
+    """A bag; members without any text are dropped, or make it empty if they are needed.
+
+    Raises:
+        ValueError: if ``low`` is below 1.
+    """
+    if low < 1:
+        raise ValueError("a bag has at least one item; add the empty text as an alternative")
+    kept = tuple(m for m in members if not isinstance(m.item, Nothing) and m.max != 0)
+    needed = sum(m.min for m in kept)
+    if any(isinstance(m.item, Nothing) and m.min for m in members) or not kept:
+        return NOTHING
+    if high is not None and (high < low or needed > high):
+        return NOTHING
+    return Bag(kept, separator, low, high, ordered)
+
+
 def minus(a: Expr, b: Expr) -> Expr:
     """Strings of ``a`` that are not in ``b`` (both regular)."""
     return a if isinstance(b, Nothing) else both(a, Not(b))
@@ -308,6 +414,8 @@ def children(expr: Expr) -> tuple[Expr, ...]:
         return expr.items
     if isinstance(expr, Repeat | Not):
         return (expr.item,)
+    if isinstance(expr, Bag):
+        return (*(member.item for member in expr.members), expr.separator)
     return ()
 
 
