@@ -5,27 +5,37 @@ shortest text of every part is known beforehand (the least fixed point, after Kn
 generalization of Dijkstra's algorithm"); what a text may have beyond its shortest form is a slack
 that choices use up, so every text ends and fits.  Intersections and complements are walked on
 their automata.
+
+Grammars with memory (no key twice, marks behind repeated items) are sampled with second thoughts:
+a whole text is expanded, the first key or item that memory objects to is looked up, and expansion
+starts again from a choice near it, keeping what came before.  Where that leads nowhere the value
+around it is made anew, then the whole text, with ever fewer repetitions.
 """
 
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections import deque
-from typing import Final, TypeAlias
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
 
 from grammars.automata import Dfa
 from grammars.causes import barren_causes
 from grammars.compiler import regular_dfa
 from grammars.errors import BudgetError, GrammarError
 from grammars.ir import (
+    REPEATED_COMMA,
     Alt,
     And,
+    Bag,
     ByteSet,
     Chars,
     Expr,
     GrammarIR,
     Literal,
     Machine,
+    Mark,
     Not,
     Nothing,
     Ranges,
@@ -36,17 +46,88 @@ from grammars.ir import (
     intersect_ranges,
     refs,
 )
+from grammars.json_values import Clash, first_clash
 from grammars.limits import Limits
 
 _SLACK: Final = 64
 """Bytes beyond the shortest text when the caller sets no bound."""
 _STEPS: Final = 4_000
 """Expansions after which only shortest ways are taken (loops may cost no bytes)."""
+_EAGER: Final = 0.7
+"""How likely one more repetition is."""
+_ATTEMPTS: Final = 24
+"""Fresh starts before a grammar with memory is given up."""
+_PATIENCE: Final = 16
+"""New tries of one key or item before what is around it is made anew."""
 _PLAIN: Final = ((0x20, 0x7E),)
 
 _Cost: TypeAlias = tuple[float, int]
 """Length in bytes of the shortest text, and height of its derivation (so that it is finite)."""
 _IMPOSSIBLE: Final[_Cost] = (float("inf"), 0)
+
+_Stack: TypeAlias = "tuple[Expr, _Stack] | None"
+"""What is still to be expanded, the next first; shared between the choices on the trail."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mood:
+    """How freely a text is made.
+
+    Attributes:
+        slack: bytes beyond the shortest text.
+        share: the part of the slack left that one choice may use up.
+        eager: how likely one more repetition is.
+        loans: whether a new try may be longer than planned (nothing bounds the text).
+    """
+
+    slack: float
+    share: float = 1.0
+    eager: float = _EAGER
+    loans: bool = False
+
+
+class _Choice(NamedTuple):
+    """A place where expansion can be taken up again with another outcome."""
+
+    size: int
+    marks: int
+    stack: _Stack
+    slack: float
+    steps: int
+
+
+class _Draft:
+    """A text in the making.
+
+    Attributes:
+        out, marks: bytes so far, and where among them separators behind repeated items stand.
+        stack, slack, steps: what is still to be expanded, and with what means.
+        trail: the choices made, if they are to be remembered.
+    """
+
+    __slots__ = ("marks", "out", "slack", "stack", "steps", "trail")
+
+    def __init__(self, body: Expr, slack: float) -> None:
+        self.out = bytearray()
+        self.marks: list[int] = []
+        self.stack: _Stack = (body, None)
+        self.slack = slack
+        self.steps = 0
+        self.trail: list[_Choice] = []
+
+    def remember(self, node: Expr) -> None:
+        """Called after ``node`` was taken from the stack and before its outcome is chosen."""
+        self.trail.append(
+            _Choice(len(self.out), len(self.marks), (node, self.stack), self.slack, self.steps)
+        )
+
+    def return_to(self, at: int, loan: float) -> None:
+        """Forgets everything since a choice, which is to be made anew."""
+        choice = self.trail[at]
+        del self.trail[at:]
+        del self.out[choice.size :]
+        del self.marks[choice.marks :]
+        self.stack, self.slack, self.steps = choice.stack, choice.slack + loan, choice.steps
 
 
 class Sampler:
@@ -55,6 +136,7 @@ class Sampler:
     def __init__(self, grammar: GrammarIR, limits: Limits) -> None:
         self._grammar = grammar
         self._limits = limits
+        self._memory = grammar.distinct_keys or grammar.compare_items
         self._dfas: dict[int, tuple[Dfa, list[float]]] = {}
         self._rules: dict[str, _Cost] = {}
         self._costs: dict[int, _Cost] = {}
@@ -65,6 +147,7 @@ class Sampler:
 
         Raises:
             BudgetError: if the shortest text is longer.
+            GrammarError: if no text without forbidden repetitions was found.
         """
         body = self._grammar[self._grammar.start].body
         least = self._cost(body)[0]
@@ -75,50 +158,109 @@ class Sampler:
                 needed=int(least),
                 available=max_bytes,
             )
-        slack = _SLACK if max_bytes is None else max_bytes - least
-        return self._expand(body, rng, slack)
+        slack = None if max_bytes is None else max_bytes - least
+        if self._memory:
+            return self._with_memory(body, rng, slack)
+        mood = _Mood(_SLACK if slack is None else slack)
+        draft = _Draft(body, mood.slack)
+        self._expand(draft, rng, mood)
+        return bytes(draft.out)
 
     def causes(self) -> tuple[str, ...]:
         """Why the language is empty: rules without any text that need no other such rule for it."""
         barren = [r for r in self._grammar.rules if r.name not in self._rules]
         return barren_causes({r.name: refs(r.body) for r in barren})
 
-    def _expand(self, body: Expr, rng: random.Random, slack: float) -> bytes:
-        out = bytearray()
-        stack = [body]
-        steps = 0
-        while stack:
-            node = stack.pop()
-            least = self._cost(node)[0]
-            steps += 1
-            if steps > _STEPS:
-                slack = 0
+    # -- memory --------------------------------------------------------------------------------
+
+    def _with_memory(self, body: Expr, rng: random.Random, slack: float | None) -> bytes:
+        for attempt in range(_ATTEMPTS):
+            mood = _mood(attempt, slack)
+            draft = _Draft(body, mood.slack)
+            if self._settle(draft, rng, mood):
+                return bytes(draft.out)
+        bound = "" if slack is None else " within max_bytes; raise max_bytes"
+        raise GrammarError(
+            "no text without forbidden repetitions of object keys or array items was found"
+            f"{bound} (searched at random, so there may still be one)"
+        )
+
+    def _settle(self, draft: _Draft, rng: random.Random, mood: _Mood) -> bool:
+        """Expands, and makes anew what clashes with memory; False if that leads nowhere."""
+        tries: dict[int, int] = {}  # by the place where an item begins
+        spent = 0
+        self._expand(draft, rng, mood)
+        while (clash := self._clash(draft)) is not None:
+            spent += 1
+            start = _blame(clash, tries)
+            if start is None or spent > 200 + 8 * len(draft.out):
+                return False
+            at = _turning_point(draft.trail, start, clash.end, rng)
+            if at is None:
+                return False
+            # An item that repeats another needs room to differ; one that fails to repeat does not.
+            loan = 2.0 * tries[start] if mood.loans and clash.repeats else 0.0
+            draft.return_to(at, loan)
+            tries = {place: count for place, count in tries.items() if place <= start}
+            self._expand(draft, rng, mood)
+        return True
+
+    def _clash(self, draft: _Draft) -> Clash | None:
+        marks = frozenset(draft.marks) if self._grammar.compare_items else None
+        return first_clash(bytes(draft.out), marks, self._grammar.distinct_keys)
+
+    # -- expansion -----------------------------------------------------------------------------
+
+    def _expand(self, draft: _Draft, rng: random.Random, mood: _Mood) -> None:
+        out = draft.out
+        while draft.stack is not None:
+            node, draft.stack = draft.stack
+            draft.steps += 1
             match node:
                 case Literal(data):
                     out += data
-                case Chars(ranges):
-                    char = chr(_pick(ranges, rng, slack + least)).encode()
-                    slack -= len(char) - least
-                    out += char
-                case ByteSet(ranges):
-                    out.append(_pick_one(ranges, rng))
+                case Mark(symbol):
+                    draft.marks.append(len(out))
+                    out += b"," if symbol == REPEATED_COMMA else b"]"
                 case Seq(items):
-                    stack.extend(reversed(items))
+                    for item in reversed(items):
+                        draft.stack = (item, draft.stack)
                 case Ref(name):
-                    stack.append(self._grammar[name].body)
-                case Alt(items):
-                    branch = self._branch(items, rng, least + slack, steps > _STEPS)
-                    slack -= self._cost(branch)[0] - least
-                    stack.append(branch)
-                case Repeat(item, low, _):
-                    count = self._count(node, rng, slack)
-                    slack -= (count - low) * self._cost(item)[0]
-                    stack.extend([item] * count)
-                case And() | Not() | Machine():
-                    data = self._walk(node, rng, least + slack)
-                    slack -= len(data) - least
-                    out += data
-        return bytes(out)
+                    draft.stack = (self._grammar[name].body, draft.stack)
+                case _:
+                    if self._memory:
+                        draft.remember(node)
+                    self._choose(draft, node, rng, mood)
+
+    def _choose(self, draft: _Draft, node: Expr, rng: random.Random, mood: _Mood) -> None:
+        """Expands a node that has several outcomes."""
+        least = self._cost(node)[0]
+        shortest = draft.steps > _STEPS
+        slack = 0 if shortest else int(draft.slack * mood.share)
+        used: float = 0
+        match node:
+            case Chars(ranges):
+                char = chr(_pick(ranges, rng, slack + least)).encode()
+                used = len(char) - least
+                draft.out += char
+            case ByteSet(ranges):
+                draft.out.append(_pick_one(ranges, rng))
+            case Alt(items):
+                branch = self._branch(items, rng, least + slack, shortest)
+                used = self._cost(branch)[0] - least
+                draft.stack = (branch, draft.stack)
+            case Repeat(item, low, _):
+                count = self._count(node, rng, slack, mood.eager)
+                used = (count - low) * self._cost(item)[0] if count > low else 0
+                for _ in range(count):
+                    draft.stack = (item, draft.stack)
+            case Bag():
+                used = self._fill(draft, node, rng, slack, 0 if shortest else mood.eager)
+            case And() | Not() | Machine():
+                data = self._walk(node, rng, least + slack)
+                used = len(data) - least
+                draft.out += data
+        draft.slack -= used
 
     def _branch(
         self, items: tuple[Expr, ...], rng: random.Random, most: float, shortest: bool
@@ -127,13 +269,60 @@ class Sampler:
             return min(items, key=self._cost)
         return rng.choice([x for x in items if self._cost(x)[0] <= most])
 
-    def _count(self, node: Repeat, rng: random.Random, slack: float) -> int:
+    def _count(self, node: Repeat, rng: random.Random, slack: float, eager: float) -> int:
         count = node.min
         each = self._cost(node.item)[0]
-        while (node.max is None or count < node.max) and each <= slack and rng.random() < 0.7:
+        while (node.max is None or count < node.max) and each <= slack and rng.random() < eager:
             count += 1
             slack -= max(each, 1)
         return count
+
+    def _fill(
+        self, draft: _Draft, node: Bag, rng: random.Random, slack: float, eager: float
+    ) -> float:
+        """Chooses a bag's items and their order; the bytes used beyond the shortest choice."""
+        counts = self._items(node, rng, slack, eager)
+        least = _sum(_fewest(node, self._own(node)), node, self._own(node))
+        chosen = [
+            m.item for m, count in zip(node.members, counts, strict=True) for _ in range(count)
+        ]
+        if not node.ordered:
+            rng.shuffle(chosen)
+        for at, item in enumerate(reversed(chosen)):
+            if at:
+                draft.stack = (node.separator, draft.stack)
+            draft.stack = (item, draft.stack)
+        return _sum(counts, node, self._own(node)) - least
+
+    def _items(self, node: Bag, rng: random.Random, slack: float, eager: float) -> list[int]:
+        """How many items each member gets: what is needed, then more while the slack lasts."""
+        own = self._own(node)
+        if not eager:
+            return _fewest(node, own)
+        counts = [member.min for member in node.members]
+        most = _sum(_fewest(node, own), node, own) + slack
+        order = [i for i in range(len(counts)) if _possible(own[i])]
+        while sum(counts) < node.low:
+            rng.shuffle(order)
+            counts = next(
+                more
+                for i in order
+                if _room(node, counts, i)
+                and _sum(_fewest(node, own, more := _one_more(counts, i)), node, own) <= most
+            )
+        left = most - _sum(counts, node, own) - own[-1][0]
+        while rng.random() < eager:
+            rng.shuffle(order)
+            ways = (i for i in order if own[i][0] <= left and _room(node, counts, i))
+            if (chosen := next(ways, None)) is None:
+                break
+            counts[chosen] += 1
+            left -= own[chosen][0] + own[-1][0]
+        return counts
+
+    def _own(self, node: Bag) -> list[_Cost]:
+        """Costs of the members and, last, of the separator."""
+        return [*(self._cost(member.item) for member in node.members), self._cost(node.separator)]
 
     def _walk(self, node: Expr, rng: random.Random, most: float) -> bytes:
         dfa, distance = self._automaton(node)
@@ -196,6 +385,11 @@ class Sampler:
                 return len(chr(ranges[0][0]).encode()), 0
             case ByteSet():
                 return 1, 0
+            case Mark():
+                return (1, 0) if self._grammar.compare_items else _IMPOSSIBLE
+            case Bag(members, separator):
+                own = [*(costs[id(m.item)] for m in members), costs[id(separator)]]
+                return _bag_cost(node, own)
             case Seq(items):
                 parts = [costs[id(x)] for x in items]
                 return sum(c for c, _ in parts), max(h for _, h in parts)
@@ -217,6 +411,101 @@ class Sampler:
             dfa = regular_dfa(self._grammar, node, self._limits)
             known = self._dfas[id(node)] = (dfa, _distances(dfa))
         return known
+
+
+def _bag_cost(node: Bag, own: list[_Cost]) -> _Cost:
+    counts = _fewest(node, own)
+    total = _sum(counts, node, own)
+    if total == float("inf"):
+        return _IMPOSSIBLE
+    used = [*counts, sum(counts) - 1]
+    return total, max(height for (_, height), count in zip(own, used, strict=True) if count)
+
+
+def _fewest(node: Bag, own: list[_Cost], counts: list[int] | None = None) -> list[int]:
+    """The cheapest number of items of each member, at least ``counts``; empty if there is none.
+
+    The bounds are nested (members, groups, everything), so taking the cheapest item that still
+    fits again and again is best: the independent sets of a laminar matroid.
+    """
+    counts = [member.min for member in node.members] if counts is None else list(counts)
+    if not _within_bounds(node, counts):
+        return []
+    order = sorted((i for i in range(len(counts)) if _possible(own[i])), key=own.__getitem__)
+    for i in order:
+        counts[i] += min(_room(node, counts, i), max(0, node.low - sum(counts)))
+    return counts if sum(counts) >= node.low else []
+
+
+def _within_bounds(node: Bag, counts: list[int]) -> bool:
+    if node.high is not None and sum(counts) > node.high:
+        return False
+    groups = [m.group for m, n in zip(node.members, counts, strict=True) for _ in range(n)]
+    grouped = [group for group in groups if group is not None]
+    return len(grouped) == len(set(grouped)) and all(
+        m.max is None or n <= m.max for m, n in zip(node.members, counts, strict=True)
+    )
+
+
+def _room(node: Bag, counts: list[int], i: int) -> int:
+    """How many more items a member may get (many, if nothing bounds them)."""
+    member = node.members[i]
+    room = node.low if member.max is None else member.max - counts[i]
+    if member.group is not None and room > 0:
+        pairs = zip(node.members, counts, strict=True)
+        room = min(room, 1 - sum(count for m, count in pairs if m.group == member.group))
+    return room if node.high is None else min(room, node.high - sum(counts))
+
+
+def _sum(counts: list[int], node: Bag, own: list[_Cost]) -> float:
+    """Bytes of so many items with their separators; infinite for none at all."""
+    if not counts:
+        return float("inf")
+    used = zip((*counts, sum(counts) - 1), own, strict=True)
+    return sum(count * cost for count, (cost, _) in used if count)
+
+
+def _one_more(counts: list[int], i: int) -> list[int]:
+    return [*counts[:i], counts[i] + 1, *counts[i + 1 :]]
+
+
+def _possible(cost: _Cost) -> bool:
+    return cost[0] < float("inf")
+
+
+def _mood(attempt: int, slack: float | None) -> _Mood:
+    """From generous to mean; every fourth attempt makes everything as short as can be.
+
+    Items that have to be equal are found where all are short, items that have to differ where
+    there is room: without a bound the room grows, with one each choice gets less of it.
+    """
+    share = 0.0 if attempt % 4 == 3 else 1.0
+    eager = _EAGER * 0.8**attempt
+    if slack is None:
+        return _Mood(float(_SLACK << min(attempt, 6)), share, eager, loans=True)
+    return _Mood(slack, share * max(0.7**attempt, 0.05), eager)
+
+
+def _blame(clash: Clash, tries: dict[int, int]) -> int | None:
+    """Where the item begins that is to be made anew, the innermost that still has tries left."""
+    patience = _PATIENCE + 4 * clash.items
+    for start in reversed(clash.starts):
+        tries[start] = tries.get(start, 0) + 1
+        if tries[start] <= patience:
+            return start
+        patience = _PATIENCE
+    return None
+
+
+def _turning_point(trail: list[_Choice], start: int, end: int, rng: random.Random) -> int | None:
+    """A choice that may mend an item between two places; None if the text has no choices."""
+    sizes = [choice.size for choice in trail]
+    last = bisect_left(sizes, end + 1) - 1  # the separator's own choice included
+    if last < 0:
+        return None
+    # Its first choice, the one that led to it (in the comma before it), or the one just made.
+    first = rng.choice([bisect_left(sizes, start), bisect_left(sizes, start - 1), last])
+    return min(first, last)
 
 
 def _distances(dfa: Dfa) -> list[float]:
