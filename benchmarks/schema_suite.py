@@ -212,7 +212,7 @@ def reason(error: BaseException) -> str:
 
 def gist(text: str) -> str:
     """What errors of one cause have in common: no place, and only the name where there is one."""
-    short = re.sub(r" at (/\S*|\(root\))", "", text)
+    short = re.sub(r" at (/\S*|\(root\))(?=: |$)", "", text)
     if short.startswith(("UnsupportedSchemaError", "LimitExceeded")):
         return short.partition(":")[0]
     return short[:100]
