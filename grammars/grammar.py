@@ -17,6 +17,8 @@ from grammars.errors import GrammarError, LimitExceeded
 from grammars.explain import Explanation, empty_explanation, explain, explain_surrogate
 from grammars.ir import GrammarIR, Rule
 from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.memory import Memory
+from grammars.product import accepts, explain_with_memory
 from grammars.program import Program
 from grammars.recognizer import Recognizer
 from grammars.sampling import Sampler, no_text
@@ -184,6 +186,9 @@ class Grammar:
         if raw is None:
             return False
         recognizer = self._recognizer
+        memory = self.memory()
+        if memory is not None:
+            return accepts(recognizer, memory, raw)
         state, used = recognizer.run(raw)
         return used == len(raw) and recognizer.accepting[state]
 
@@ -196,6 +201,9 @@ class Grammar:
         if raw is None:
             assert isinstance(data, str)
             return explain_surrogate(self._explainer, data, names)
+        memory = self.memory()
+        if memory is not None:
+            return explain_with_memory(self._explainer, memory, raw, names)
         return explain(self._explainer, raw, names)
 
     def sample(self, seed: int | None = None, max_bytes: int | None = None) -> bytes:
@@ -208,6 +216,13 @@ class Grammar:
         if self.is_empty:
             raise no_text(self._ir.notes or self._sampler.causes())
         return self._sampler.sample(random.Random(seed), max_bytes)
+
+    def memory(self) -> Memory | None:
+        """A fresh automaton for keys and items that must not repeat; ``None`` if there are none.
+
+        The program knows nothing of it: the language is the product of both.
+        """
+        return Memory.of(self._ir)
 
     def compile(self, alphabet: ByteMask) -> Program:
         """The program restricted to texts over some bytes (bit b: byte b may occur)."""

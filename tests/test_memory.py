@@ -1,0 +1,319 @@
+"""Keys and array items that must not repeat: the tracker, the language, the token automaton."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grammars.grammar import Grammar
+from grammars.ir import (
+    EPSILON,
+    REPEATED_CLOSE,
+    REPEATED_COMMA,
+    Expr,
+    GrammarIR,
+    Literal,
+    Mark,
+    Ref,
+    Rule,
+    alt,
+    chars,
+    not_chars,
+    optional,
+    repeat,
+    seq,
+)
+from grammars.memory import Memory, decode, decode_prefix
+
+
+def lit(text: str) -> Expr:
+    return Literal(text.encode())
+
+
+def listed(item: Expr, separator: Expr, low: int = 0, high: int | None = None) -> Expr:
+    """Items with separators between them."""
+    if low == 0:
+        return alt(EPSILON, listed(item, separator, 1, high))
+    return seq(item, repeat(seq(separator, item), low - 1, None if high is None else high - 1))
+
+
+def obj(member: Expr, low: int = 0, high: int | None = None) -> Expr:
+    return seq(lit("{"), listed(member, lit(","), low, high), lit("}"))
+
+
+def arr(item: Expr, low: int = 0, high: int | None = None) -> Expr:
+    """An array whose items differ."""
+    return seq(lit("["), listed(item, lit(","), low, high), lit("]"))
+
+
+COMMA, CLOSE = alt(lit(","), Mark(REPEATED_COMMA)), alt(lit("]"), Mark(REPEATED_CLOSE))
+
+
+def free_arr(item: Expr, low: int = 0) -> Expr:
+    """An array whose items may repeat."""
+    return seq(lit("["), listed(item, COMMA, low), CLOSE)
+
+
+HEX = chars([(48, 57), (65, 70), (97, 102)])
+ESCAPE = seq(lit("\\"), alt(chars([(ord(c), ord(c)) for c in '"\\/bfnrt']),
+                            seq(lit("u"), HEX, HEX, HEX, HEX)))  # fmt: skip
+STRING = seq(lit('"'), repeat(alt(not_chars([(0, 31), (34, 34), (92, 92)]), ESCAPE)), lit('"'))
+NUMBER = seq(
+    optional(lit("-")),
+    alt(lit("0"), seq(chars([(49, 57)]), repeat(chars([(48, 57)])))),
+    optional(seq(lit("."), repeat(chars([(48, 57)]), 1))),
+    optional(seq(chars([(69, 69), (101, 101)]), optional(chars([(43, 43), (45, 45)])),
+                 repeat(chars([(48, 57)]), 1))),
+)  # fmt: skip
+BLANK = repeat(chars([(32, 32), (10, 10)]), 0, 2)
+
+
+def json_ir(unique: bool) -> GrammarIR:
+    """Any JSON without repeated keys, and without repeated items if ``unique``."""
+    value, member = Ref("value"), seq(Ref("string"), lit(":"), BLANK, Ref("value"), BLANK)
+    comma = seq(lit(",") if unique else COMMA, BLANK)
+    close = lit("]") if unique else CLOSE
+    rules = (
+        Rule("value", alt(Ref("string"), Ref("number"), lit("true"), lit("false"), lit("null"),
+                          Ref("object"), Ref("array"))),
+        Rule("object", seq(lit("{"), listed(member, seq(lit(","), BLANK)), lit("}"))),
+        Rule("array", seq(lit("["), listed(seq(value, BLANK), comma), close)),
+        Rule("string", STRING, shared=True),
+        Rule("number", NUMBER, shared=True),
+    )  # fmt: skip
+    return GrammarIR(rules, "value", distinct_keys=True, compare_items=unique)
+
+
+# -- the reference: Python's own parser ------------------------------------------------------------
+
+
+class RepeatedError(ValueError):
+    """A key or an item is there twice."""
+
+
+def identity(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return ("literal", value)
+    if isinstance(value, Decimal):
+        return ("number", value)
+    if isinstance(value, str):
+        return ("string", value)
+    if isinstance(value, list):
+        return ("array", tuple(map(identity, value)))
+    return ("object", frozenset((key, identity(item)) for key, item in value.items()))
+
+
+def parse(text: bytes, distinct: bool = True) -> Any:
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        if distinct and len(dict(found)) < len(found):
+            raise RepeatedError
+        return dict(found)
+
+    return json.loads(text, object_pairs_hook=pairs, parse_int=Decimal, parse_float=Decimal)
+
+
+def arrays(value: Any) -> Iterator[list[Any]]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from arrays(item)
+    if isinstance(value, list):
+        yield value
+        for item in value:
+            yield from arrays(item)
+
+
+def unique(value: Any) -> bool:
+    return all(len(set(map(identity, a))) == len(a) for a in arrays(value))
+
+
+def is_good(text: bytes, unique_items: bool) -> bool:
+    try:
+        value = parse(text)
+    except RepeatedError:
+        return False
+    return not unique_items or unique(value)
+
+
+# -- random texts ----------------------------------------------------------------------------------
+
+KEYS = ['"a"', '"b"', '"\\u0061"', '"ab"', '""', '"\\ud83d\\ude00"', '"😀"', '"\\""', '"\\\\"',
+        '"\\ud83d"', '"é"', '"\\u00e9"', '"\\n"', '"\\u000A"']  # fmt: skip
+SCALARS = ["1", "1.0", "10e-1", "0.1e1", "-1", "0", "-0", "0.0e7", "10", "12", "true", "null",
+           "false", '"1"', '"true"', "100", "1e2", "1E+2", "1.5", *KEYS]  # fmt: skip
+
+
+def texts() -> st.SearchStrategy[str]:
+    def grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        blank = st.sampled_from(["", "", " ", "\n"])
+        member = st.tuples(st.sampled_from(KEYS), blank, inner, blank).map(
+            lambda m: m[0] + ":" + m[1] + m[2] + m[3]
+        )
+        return st.one_of(
+            st.lists(member, max_size=3).map(lambda m: "{" + ",".join(m) + "}"),
+            st.lists(st.tuples(inner, blank).map("".join), max_size=4).map(
+                lambda m: "[" + ", ".join(m) + "]"
+            ),
+        )
+
+    return st.recursive(st.sampled_from(SCALARS), grow, max_leaves=12)
+
+
+def chunks(text: bytes, rng: random.Random) -> Iterator[bytes]:
+    at = 0
+    while at < len(text):
+        size = rng.randint(1, 5)
+        yield text[at : at + size]
+        at += size
+
+
+# -- the tracker -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=texts(), rng=st.randoms())
+def test_tracker_agrees_with_a_parser(text: str, rng: random.Random) -> None:
+    data = text.encode()
+    memory = Memory(True, True)
+    at, where, marks = memory.start, 0, 0
+    refused = False
+    for chunk in chunks(data, rng):
+        after, found, used = memory.advance(at, chunk)
+        marks += len(found)
+        for offset, symbol in found:
+            assert chunk[offset] == {REPEATED_COMMA: 44, REPEATED_CLOSE: 93}[symbol]
+        if after is None:
+            assert chunk[used] == 34
+            refused = True
+            break
+        at, where = after, where + used
+    try:
+        value = parse(data)
+    except RepeatedError:
+        assert refused
+        return
+    assert not refused
+    repeated = sum(len(a) - len(set(map(identity, a))) for a in arrays(value))
+    assert marks == repeated
+    assert at.frame is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=texts(), rng=st.randoms(), keys=st.booleans(), items=st.booleans())
+def test_states_depend_on_the_text_alone(
+    text: str, rng: random.Random, keys: bool, items: bool
+) -> None:
+    data = text.encode()
+    memory = Memory(keys, items)
+    whole, marks, _ = memory.advance(memory.start, data)
+    if whole is None:
+        return
+    at = memory.start
+    found: list[tuple[int, int]] = []
+    done = 0
+    for chunk in chunks(data, rng):
+        after, here, used = memory.advance(at, chunk)
+        assert after is not None
+        found += [(done + offset, symbol) for offset, symbol in here]
+        done += used
+        at = after
+        if rng.random() < 0.2:
+            memory.trim([at])
+    fresh, _, _ = memory.advance(memory.start, data)
+    assert tuple(found) == marks
+    assert fresh is at
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=texts())
+def test_what_repeats_was_threatened(text: str) -> None:
+    """Every byte before a repeated key ends, or a mark comes, the tracker expects it."""
+    data = text.encode()
+    memory = Memory(True, True)
+    at = memory.start
+    for i in range(len(data)):
+        after, marks, _ = memory.advance(at, data[i : i + 1])
+        if after is None or marks:
+            assert memory.threatened(at)
+        if after is None:
+            return
+        at = after
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.lists(st.sampled_from([*b'{}[]",:\\ \n1-.eutd\xc3\xa9', 0]), max_size=30).map(bytes))
+def test_text_that_is_not_json_does_no_harm(data: bytes) -> None:
+    memory = Memory(True, True)
+    at = memory.start
+    for i in range(len(data)):
+        after, _, _ = memory.advance(at, data[i : i + 1])
+        if after is None:
+            return
+        memory.threatened(after)
+        at = after
+
+
+def test_deep_nesting() -> None:
+    memory = Memory(True, True)
+    data = b'[{"a":' * 5_000 + b"1" + b"}]" * 5_000
+    at, _, _ = memory.advance(memory.start, data[: len(data) // 2])
+    assert at is not None
+    memory.threatened(at)
+    end, marks, _ = memory.advance(at, data[len(data) // 2 :])
+    assert end is not None
+    assert end.frame is None
+    assert not marks
+
+
+def test_long_exponents() -> None:
+    memory = Memory(True, True)
+    data = b"[1e%s,10e%s,1e%s]" % (b"9" * 5000, b"9" * 4999 + b"8", b"9" * 5001)
+    _, marks, _ = memory.advance(memory.start, data)
+    assert len(marks) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "prefix"),
+    [
+        (rb"ab", "ab"),
+        (rb"ab\\", "ab\\"),
+        (b"ab\\", "ab"),
+        (rb"ab\u00e", "ab"),
+        (rb"ab\u00e9", "abé"),
+        (rb"a\ud83d", "a"),
+        (rb"a\ud83d\u", "a"),
+        (rb"a\ud83d\ude00", "a😀"),
+        (rb"a\ud83dx", "a\ud83dx"),
+        ("é".encode()[:1], ""),
+        ("a😀".encode()[:4], "a"),
+    ],
+)
+def test_settled_prefix(raw: bytes, prefix: str) -> None:
+    assert decode_prefix(raw) == prefix
+    assert decode(b"") == ""
+
+
+# -- the language ----------------------------------------------------------------------------------
+
+OPEN = Grammar(json_ir(unique=False))
+UNIQUE = None
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=texts())
+def test_accepts_no_repeated_keys(text: str) -> None:
+    assert OPEN.accepts(text) == is_good(text.encode(), unique_items=False)
+    assert OPEN.explain(text).accepted == OPEN.accepts(text)
+
+
+def test_explains_a_repeated_key() -> None:
+    found = OPEN.explain('{"a": 1, "b": {"a": 2}, "\\u0061": 3}')
+    assert not found.accepted
+    assert found.offset == 31
+    assert "the key 'a' occurs twice in this object" in str(found)
