@@ -35,13 +35,18 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
+import jsonschema
 import jsonschema_rs
+import jsonschema_specifications
 import numpy as np
-from schema_suite import Answer, gist, read_lines, reason, run_all
+from schema_suite import DRAFTS, Answer, gist, read_lines, reason, run_all
 
 from constrain import TokenAutomaton, Vocabulary
 from constrain.models import load_tokenizer
@@ -99,40 +104,54 @@ def read_examples(path: Path, limit: int, seed: int, named: str = "") -> list[Ex
     ]
 
 
+class PythonValidator:
+    """The package jsonschema, behind the methods of jsonschema-rs that are used here.
+
+    It shares no code with jsonschema-rs and does not check the schema itself first.
+    """
+
+    def __init__(self, schema: Any) -> None:
+        kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
+        self._validator = kind(
+            schema, format_checker=kind.FORMAT_CHECKER, registry=jsonschema_specifications.REGISTRY
+        )
+
+    def is_valid(self, value: Any) -> bool:
+        return bool(self._validator.is_valid(value))
+
+    def iter_errors(self, value: Any) -> Iterator[Any]:
+        for error in self._validator.iter_errors(value):
+            yield SimpleNamespace(instance_path=error.absolute_path, message=error.message)
+
+
 def validator_of(schema: Any) -> Any:
-    """A validator of jsonschema-rs by ``$schema``, formats asserted, nothing fetched.
+    """A validator by ``$schema``, formats asserted, nothing fetched: jsonschema-rs.
 
     Without a usable ``$schema`` it is that of 2020-12, or of the newest draft that knows the schema's
-    forms.
+    forms.  Where jsonschema-rs refuses the schema, the package jsonschema stands in.
     """
     options: dict[str, Any] = {"validate_formats": True, "offline": True}
-    try:
+    with suppress(ValueError):
         return jsonschema_rs.validator_for(schema, **options)
-    except jsonschema_rs.ValidationError as error:
-        bare = schema
-        if isinstance(schema, dict) and "$schema" in schema:
-            if "nknown meta-schema" not in str(error):
-                raise
-            bare = {key: value for key, value in schema.items() if key != "$schema"}
+    bare = schema
+    if isinstance(schema, dict) and schema.get("$schema") not in DRAFTS.values():
+        bare = {key: value for key, value in schema.items() if key != "$schema"}
         for kind in ("Draft202012", "Draft7", "Draft4"):
-            try:
+            with suppress(ValueError):
                 return getattr(jsonschema_rs, f"{kind}Validator")(bare, **options)
-            except jsonschema_rs.ValidationError:
-                continue
-        raise
+    return PythonValidator(bare)
 
 
 def prepare(example: Example, tokenizer: Any) -> Example:
     """With tokens and the validator's verdicts."""
-    validator = None
-    try:
-        validator = validator_of(example.schema)
-    except BaseException as error:
-        example.complaint = reason(error)
     for instance in example.instances:
         instance.ids = tokenizer.encode(instance.text, add_special_tokens=False)
-        if validator is not None:
+    try:
+        validator = validator_of(example.schema)
+        for instance in example.instances:
             instance.verdict = validator.is_valid(json.loads(instance.text))
+    except Exception as error:
+        example.complaint = reason(error)
     return example
 
 
