@@ -5,9 +5,9 @@ reached through one *context*: an int64 array that holds their addresses and the
 change.  A compiled function then takes one integer instead of thirty arrays, which cuts the cost of
 a call from microseconds to a quarter of one.
 
-Nothing here allocates.  Where room runs out a function returns ``GROW``; the caller
-(:mod:`constrain.pool`) enlarges the arrays and calls again, which is safe because everything already
-made is found again by content.
+Nothing here allocates.  Where room runs out a function returns ``GROW``, where a bag's residual has no
+row yet ``LACKING``; the caller (:mod:`constrain.pool`) enlarges the arrays or adds the row and calls
+again, which is safe because everything already made is found again by content.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 from numba import carray, int32, int64, njit, types, uint8, uint64
 from numba.extending import intrinsic
 
-# Fields of the context.  P_: program, S_: pool of states, T_: trie, N_: numbers.
+# Fields of the context.  P_: program, S_: pool of states, T_: trie, B_: rows of residuals,
+# N_: numbers.
 (
     P_TABLE, P_EDGE_OFFSET, P_EDGE_CLASS, P_EDGE_TARGET, P_CALL_OFFSET, P_CALL_START,
     P_CALL_RETURN, P_CALL_TAIL, P_PUSH_OFFSET, P_PUSH_LINKS, P_PUSH_TARGET, P_PUSH_OUTER,
@@ -29,8 +30,10 @@ from numba.extending import intrinsic
     N_ITEMS, N_ITEM_ROOM, N_HASH_SIZE, N_MEMO, N_MEMO_SIZE, N_FREE,
     N_EPOCH, N_BUFFER_ROOM, T_BYTE, T_DEPTH, T_SKIP, T_TOKEN_START,
     T_TOKENS, T_TOKEN_OFFSET, T_TOKEN_BYTES, T_NODES, N_FULL,
-) = range(55)  # fmt: skip
-FIELD_COUNT: Final = 55
+    P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_ROWS, N_PLACES, N_CANONICAL,
+    N_LACKING_BAG, N_LACKING,
+) = range(65)  # fmt: skip
+FIELD_COUNT: Final = 65
 
 GROW: Final = -1
 """Room ran out: enlarge the pool and call again."""
@@ -38,6 +41,8 @@ OUT_OF_FUEL: Final = -2
 """The walk visited more nodes than allowed."""
 TOO_MANY_ITEMS: Final = -3
 """One state would hold more configurations than the scratch space holds."""
+LACKING: Final = -4
+"""The row of the residual named in the context is not there yet: add it and call again."""
 
 DEAD: Final = 0
 END: Final = 1
@@ -258,6 +263,50 @@ def _moved(ctx, n, target):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _take(ctx, bag, n, f, c, links):  # type: ignore[no-untyped-def]
+    """Adds links to the rules of items that a bag takes at residual n; returns how many there are.
+
+    Only canonical items if the context says so; then nothing is left to do in a complete bag.
+    """
+    place = n if n > 0 else bag  # numbers below that of bags are no residuals
+    at = int64(-1)
+    if place < ctx[N_PLACES]:
+        at = int64(_i32(ctx, B_PLACE)[place]) - 1
+    if at < 0:
+        ctx[N_LACKING_BAG] = bag
+        ctx[N_LACKING] = n
+        return int64(LACKING)
+    row = _i32(ctx, B_ROWS)
+    offset, start = _i32(ctx, P_BAG_OFFSET), _i32(ctx, P_BAG_START)
+    after = _i32(ctx, P_BAG_RETURN)
+    first = _u64(ctx, P_FIRST)
+    canonical = ctx[N_CANONICAL] != 0
+    room = ctx[N_BUFFER_ROOM]
+    half = room // 2
+    buffer = _i32(ctx, S_BUFFER)
+    begin = int64(offset[bag])
+    for i in range(offset[bag + 1] - begin):
+        step = row[at + i]
+        rule = int64(start[begin + i])
+        if step < 0 or not _can(first, rule, c) or (canonical and step & 4 == 0):
+            continue
+        flags = step & 3
+        residual = step >> 3
+        if canonical and flags & 1:
+            flags = 1
+            residual = 0
+        if links >= half:
+            return int64(TOO_MANY_ITEMS)
+        w = half + links
+        links += 1
+        buffer[w] = after[4 * bag + flags]
+        buffer[room + w] = residual
+        buffer[2 * room + w] = f
+        buffer[3 * room + w] = rule
+    return int64(links)
+
+
+@njit(cache=True)
 def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
     """The general step: any number of readings.  See ``Recognizer._step``."""
     # The buffer holds, in three columns, the items reached (from 0) and, in a second part (from
@@ -284,6 +333,7 @@ def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
         _i32(ctx, P_CALL_RETURN),
     )
     c_tail = _u8(ctx, P_CALL_TAIL)
+    bag_of = _i32(ctx, P_BAG_OF)
     ctx[N_EPOCH] += 1
     epoch = int32(ctx[N_EPOCH])
     reached = 0
@@ -388,6 +438,10 @@ def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
                     buffer[room + w] = m
                     buffer[2 * room + w] = f
                     buffer[3 * room + w] = rule
+            if bag_of[q] >= 0 and _can(first, q, c):
+                links = _take(ctx, int64(bag_of[q]), n, f, c, links)
+                if links < 0:
+                    return links
     reached = _sort_items(ctx, 0, reached)
     return _intern(ctx, reached)
 
@@ -415,7 +469,7 @@ def _intern_part(ctx, base, k):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def step(ctx, state, c):  # type: ignore[no-untyped-def]
-    """The state after a byte of class c, memoised; negative: GROW or TOO_MANY_ITEMS."""
+    """The state after a symbol of class c, memoised; negative: GROW, TOO_MANY_ITEMS, LACKING."""
     if not _can(_u64(ctx, S_CAN), state, c):
         return int64(DEAD)
     keys, values = _i64(ctx, S_MEMO_KEY), _i32(ctx, S_MEMO_VALUE)
@@ -517,7 +571,7 @@ def _ends_text(ctx, q, n, f):  # type: ignore[no-untyped-def]
 
 @njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
 def advance(address, state, data, length):  # type: ignore[no-untyped-def]
-    """The state after ``length`` bytes at address ``data``; negative on GROW, TOO_MANY_ITEMS."""
+    """The state after ``length`` bytes at address ``data``; negative where a step is."""
     ctx = _context(address)
     byte_class = _u8(ctx, P_BYTE_CLASS)
     text = carray(_pointer(data), (1 << 40,), np.uint8)
@@ -527,6 +581,12 @@ def advance(address, state, data, length):  # type: ignore[no-untyped-def]
         if q == _SET and f <= DEAD:
             return f
     return _close(ctx, q, n, f)
+
+
+@njit("int64(int64, int64, int64)", cache=True, nogil=True)
+def advance_class(address, state, c):  # type: ignore[no-untyped-def]
+    """The state after a symbol of class c."""
+    return step(_context(address), state, c)
 
 
 @njit("int64(int64, int64, int64)", cache=True, nogil=True)
@@ -545,7 +605,7 @@ def fill_walk(address, state, node, row_address, fuel):  # type: ignore[no-untyp
     """Sets the bits of all tokens in a trie node's subtree that ``state`` allows.
 
     The node itself is not entered: its bytes lead up to ``state``.  Returns the number of nodes
-    visited, or GROW, OUT_OF_FUEL, TOO_MANY_ITEMS (bits set until then are right, not complete).
+    visited, or OUT_OF_FUEL, or what a step answers (bits set until then are right, not complete).
     From the root, states marked in ``P_WIDE`` are OUT_OF_FUEL at once.
     """
     ctx = _context(address)

@@ -205,7 +205,7 @@ class LexemeShape:
         self.states = reachable(program, state, MAX_SHAPE) or [state]
         number = {q: i for i, q in enumerate(self.states)}
         accepts: list[bool] = []
-        byte_class = program.byte_class
+        byte_class = program.byte_class[:256]
         tables: list[Int32] = []
         for q in self.states:
             accepts.append(int(program.accept_from[q]) != UNBOUNDED)
@@ -253,7 +253,7 @@ def lexeme_of(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme:
 
 def plain_states(program: Program) -> Flags:
     """bool[Q]: states whose rule is a deterministic automaton without calls."""
-    calls = np.diff(program.call_offset) > 0
+    calls = (np.diff(program.call_offset) > 0) | (program.bag_of >= 0)
     several = (program.table < -1).any(axis=1)
     rules = len(program.rule_names)
     impure = np.bincount(program.rule_of, weights=calls | several, minlength=rules) > 0

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain._jit import kernels as k
+from constrain.trie import Trie
 from constrain.vocabulary import Vocabulary
+from grammars.bags import Residuals
 from grammars.errors import LimitExceeded
 from grammars.limits import Limits
-from grammars.program import Program
+from grammars.program import IntArray, Program
 
 _FIRST_STATES: Final = 1 << 10
 
@@ -29,6 +31,11 @@ _RESERVED: Final = 3
 class StatePool:
     """Hash-consed states of one program, addressed by integers.
 
+    Args:
+        canonical: bags take canonical items only and end as soon as they may, see
+            :class:`grammars.bags.Residuals`.
+        residuals: numbers of residuals shared with another pool of the same program.
+
     Attributes:
         wide: uint8[Q], program states that direct walks are not to be tried on.
 
@@ -36,15 +43,27 @@ class StatePool:
     kept for the automaton.  Methods are not thread-safe: the caller holds a lock.
     """
 
-    def __init__(self, program: Program, vocabulary: Vocabulary, limits: Limits) -> None:
+    def __init__(
+        self,
+        program: Program,
+        vocabulary: Vocabulary,
+        limits: Limits,
+        *,
+        canonical: bool = False,
+        residuals: Residuals | None = None,
+    ) -> None:
         self.program = program
         self.limits = limits
+        self.residuals = Residuals(program.bags, limits) if residuals is None else residuals
+        self._scratch = (np.empty(1, np.int32), np.empty(1, np.int32))
         self._arrays: dict[int, npt.NDArray[Any]] = {}
         self.context: npt.NDArray[np.int64] = np.zeros(k.FIELD_COUNT, np.int64)
         self.address = self.context.ctypes.data
         self._set_program(program)
         self._set_vocabulary(vocabulary)
         self._set_states()
+        self.context[k.N_CANONICAL] = canonical
+        self._rows_used = 0
 
     # -- set-up --------------------------------------------------------------------------------
 
@@ -78,12 +97,18 @@ class StatePool:
             (k.P_FIRST, p.first),
             (k.P_RANK, p.start_rank),
             (k.P_BYTE_CLASS, p.byte_class),
+            (k.P_BAG_OF, p.bag_of),
+            (k.P_BAG_OFFSET, p.bag_offset),
+            (k.P_BAG_START, p.bag_start),
+            (k.P_BAG_RETURN, p.bag_return),
+            (k.B_PLACE, np.zeros(0, np.int32)),
+            (k.B_ROWS, np.zeros(0, np.int32)),
         ):
             self._put(field, array)
         self.wide = self._put(k.P_WIDE, np.zeros(p.states, np.uint8))
         self.context[k.N_CLASSES] = p.classes
         self._members: list[list[int]] = [[] for _ in range(256)]
-        for byte, c in enumerate(p.byte_class.tolist()):
+        for byte, c in enumerate(p.byte_class[:256].tolist()):
             self._members[c].append(byte)
 
     def _set_vocabulary(self, vocabulary: Vocabulary) -> None:
@@ -167,6 +192,22 @@ class StatePool:
             self._room_states(2 * int(c[k.N_STATE_ROOM]))
             self._rehash()
 
+    def _add_row(self) -> None:
+        """The row of steps over items that a kernel has found to be lacking."""
+        bag, residual = int(self.context[k.N_LACKING_BAG]), int(self.context[k.N_LACKING])
+        row = self.residuals.row(bag, residual)
+        place = residual or bag
+        if place >= self.context[k.N_PLACES]:
+            size = max(2 * int(self.context[k.N_PLACES]), place + 1, 64)
+            self._resize(k.B_PLACE, size, np.int32)
+            self.context[k.N_PLACES] = size
+        end = self._rows_used + len(row)
+        if end > len(self._arrays[k.B_ROWS]):
+            self._resize(k.B_ROWS, max(2 * len(self._arrays[k.B_ROWS]), end, 256), np.int32)
+        self._arrays[k.B_ROWS][self._rows_used : end] = row
+        self._arrays[k.B_PLACE][place] = self._rows_used + 1
+        self._rows_used = end
+
     def call(self, kernel: Callable[..., int], *args: int) -> int:
         """Runs a kernel, making room as often as it asks; returns its (non-negative) answer.
 
@@ -184,7 +225,34 @@ class StatePool:
                 return out
             if out == k.TOO_MANY_ITEMS:
                 raise LimitExceeded("max_items", self.limits.max_items, "this ambiguous text")
-            self._grow()
+            if out == k.LACKING:
+                self._add_row()
+            else:
+                self._grow()
+
+    # -- moving --------------------------------------------------------------------------------
+
+    def advance_symbol(self, state: int, symbol: int) -> int:
+        """The state after one byte or mark; ``DEAD`` if no text of the language goes on so."""
+        if symbol > 0xFF and symbol not in self.program.marks:
+            return DEAD
+        return self.call(k.advance_class, state, int(self.program.byte_class[symbol]))
+
+    def walk_from(
+        self, trie: Trie, state: int, node: int, enter: bool = False
+    ) -> tuple[IntArray, IntArray, IntArray]:
+        """Where tokens lead that go on below a trie node: (end nodes, states there, exit nodes).
+
+        Exit nodes are those at which the text may end; the given node counts if it may end at once.
+        With ``enter`` the node's own byte is still to be read.
+        """
+        size = int(trie.skip[node]) - node + 1
+        if len(self._scratch[1]) < size + 1:
+            self._scratch = (np.empty(2 * size + 1, np.int32), np.empty(size + 1, np.int32))
+        ends, exits = self._scratch
+        self.call(k.collect_walk, state, node, ends.ctypes.data, exits.ctypes.data, int(enter))
+        pairs = ends[1 : 1 + 2 * int(ends[0])].reshape(-1, 2)
+        return pairs[:, 0].copy(), pairs[:, 1].copy(), exits[1 : 1 + int(exits[0])].copy()
 
     # -- states --------------------------------------------------------------------------------
 

@@ -139,6 +139,14 @@ def follow_sets(program: Program) -> list[Flags]:
             follow[callee] |= first[after]
             if program.accept_from[after] != UNBOUNDED:
                 calls.append((callee, int(program.rule_of[q]), after))
+    for bag in range(len(program.bags)):
+        returns = program.bag_return[4 * bag + 1 : 4 * bag + 4].tolist()
+        caller = int(program.rule_of[returns[0]])
+        starts = program.bag_start[program.bag_offset[bag] : program.bag_offset[bag + 1]]
+        for callee in program.rule_of[starts].tolist():
+            for after in returns:
+                follow[callee] |= first[after]
+            calls.append((callee, caller, returns[0]))
     changed = True
     while changed:
         changed = False
@@ -147,5 +155,5 @@ def follow_sets(program: Program) -> list[Flags]:
             if merged != follow[callee]:
                 follow[callee] = merged
                 changed = True
-    classes = program.byte_class.astype(np.int64)
+    classes = program.byte_class[:256].astype(np.int64)
     return [np.array([bits >> int(c) & 1 for c in classes], np.bool_) for bits in follow]

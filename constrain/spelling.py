@@ -55,7 +55,7 @@ def used_bytes(program: Program) -> npt.NDArray[np.bool_]:
     """bool[256]: bytes that some edge of the program reads."""
     used = np.zeros(program.classes, np.bool_)
     used[program.edge_class] = True
-    return used[program.byte_class]
+    return used[program.byte_class[:256]]
 
 
 def _as_mask(flags: npt.NDArray[np.bool_]) -> int:

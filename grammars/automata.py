@@ -1,9 +1,10 @@
 """Finite automata over bytes, rule calls and one counter: the workbench of the compiler.
 
-A *label* is an ``int``: a positive one is a set of bytes (:data:`grammars.utf8.ByteMask`), a
-negative one is the call of rule ``-1 - label``.  An *edge* is ``(label, target, inc)``; ``inc`` is 1
-where taking it completes one more copy of a counted repetition.  An automaton with counting edges
-accepts where its state is accepting and the count lies within ``[count_min, count_max]``.
+A *label* is an ``int``: a positive one is a set of bytes (:data:`grammars.utf8.ByteMask`) and marks
+(:class:`grammars.ir.Mark`, bits 256 and up), a negative one is the call of rule ``-1 - label``.  An
+*edge* is ``(label, target, inc)``; ``inc`` is 1 where taking it completes one more copy of a counted
+repetition.  An automaton with counting edges accepts where its state is accepting and the count lies
+within ``[count_min, count_max]``.
 
 Everything here is plain Python: it runs once per rule at compile time, and its cost is linear in
 the automata it makes.
@@ -16,12 +17,14 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from grammars.errors import LimitExceeded
+from grammars.ir import SYMBOLS
 from grammars.utf8 import ByteMask
 
 Label: TypeAlias = int
 Edge: TypeAlias = tuple[Label, int, int]
 
 ALL_BYTES: Final[ByteMask] = (1 << 256) - 1
+ALL_MARKS: Final[ByteMask] = (1 << SYMBOLS) - 1 - ALL_BYTES
 
 
 def call_label(rule: int) -> Label:
@@ -81,8 +84,8 @@ EMPTY: Final = Dfa(0, [False], [[]])
 
 
 def refine(masks: Iterable[ByteMask]) -> list[ByteMask]:
-    """The coarsest partition of the bytes of which every mask is a union of blocks."""
-    blocks = [ALL_BYTES]
+    """The coarsest partition of the symbols of which every mask is a union of blocks."""
+    blocks = [ALL_BYTES | ALL_MARKS]
     for mask in masks:
         split: list[ByteMask] = []
         for block in blocks:

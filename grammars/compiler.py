@@ -6,6 +6,7 @@ The steps, one function each:
 2. ``_RuleBuilder``: every remaining rule becomes a deterministic automaton over bytes and calls
    (intersections and complements are computed on automata; long repetitions become counters);
 3. ``_drop_unproductive``: calls of rules without any text disappear, so no dead end is left;
+   ``_lay_out_bags`` then gives every bag its states;
 4. ``_remove_left_recursion``: a rule that would call itself before consuming anything is rebuilt as
    "a base case, then climb";
 5. ``_flatten``: arrays.
@@ -25,6 +26,7 @@ import numpy as np
 from grammars import ir
 from grammars.automata import (
     ALL_BYTES,
+    ALL_MARKS,
     EMPTY,
     Dfa,
     Edge,
@@ -41,16 +43,20 @@ from grammars.automata import (
     settle,
     trim,
 )
+from grammars.bags import COMPLETE, MORE, BagSpec, settle_bag
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.ir import (
     Alt,
     And,
+    Bag,
     ByteSet,
     Chars,
     Expr,
     GrammarIR,
     Literal,
     Machine,
+    Mark,
+    Member,
     Not,
     Nothing,
     Ref,
@@ -70,11 +76,12 @@ _INLINE_ONCE_SIZE: Final = 2_000
 
 
 def compile_ir(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTES) -> Program:
-    """Compiles a grammar, restricted to texts over the bytes of ``alphabet``.
+    """Compiles a grammar, restricted to texts over the bytes of ``alphabet`` (and all marks).
 
     Raises:
-        GrammarError: for a reference to an undefined rule, or an intersection or complement of
-            something recursive.
+        GrammarError: for a reference to an undefined rule, an intersection or complement of
+            something recursive or of a bag, a bag's item that may be empty, or a bag that would
+            begin with itself.
         LimitExceeded: where a limit is reached.
     """
     try:
@@ -92,6 +99,7 @@ def _compile(grammar: GrammarIR, limits: Limits, alphabet: ByteMask) -> Program:
         start = builder.build_start()
         rules = builder.rules
         _drop_unproductive(rules, limits)
+        _lay_out_bags(rules)
         _remove_left_recursion(rules, limits)
         return _flatten(rules, start, limits)
 
@@ -219,10 +227,31 @@ def is_nullable(expr: Expr, nullable: set[str]) -> bool:
 
 
 @dataclass
+class _BagPart:
+    """What makes a rule a bag.
+
+    Attributes:
+        members: each member's rule number and bounds.
+        spec: the settled bounds, once it is known which members have texts.
+        takes: states at which items begin.
+        returns: states after an item, by flags.
+    """
+
+    source: Bag
+    members: list[tuple[int, Member]]
+    spec: BagSpec | None = None
+    takes: tuple[int, ...] = ()
+    returns: tuple[int, ...] = ()
+
+
+@dataclass
 class _BuiltRule:
+    """A rule's automaton; that of a bag is its separator's until ``_lay_out_bags``."""
+
     name: str
     dfa: Dfa
     nullable: bool = False
+    bag: _BagPart | None = None
 
 
 @dataclass(frozen=True)
@@ -244,6 +273,8 @@ class _RuleBuilder:
         self._index: dict[str, int] = {}
         self._todo: list[str] = []
         self._counted: dict[Expr, int] = {}
+        self._bags: dict[Bag, int] = {}
+        self._items: dict[Expr, int] = {}
         self._regular: dict[Expr, Dfa] = {}
         self._context = ""
         self._extracting = False
@@ -253,10 +284,7 @@ class _RuleBuilder:
         name = self.grammar.start
         self._context = name
         self._extracting = self._wants_lexemes(name)
-        nfa = Nfa()
-        s, t = nfa.state(), nfa.state()
-        self._fragment(nfa, self.grammar[name].body, s, t)
-        top = self._restricted(determinize(nfa, s, t, self.limits.max_dfa_states))
+        top = self._plain_dfa(self.grammar[name].body)
         while self._todo:
             self._build(self._todo.pop())
         # the start rule is never called, so it may accept the empty text; its start state must
@@ -267,21 +295,19 @@ class _RuleBuilder:
     def _build(self, name: str) -> None:
         self._context = name
         self._extracting = self._wants_lexemes(name)
-        nfa = Nfa()
-        s, t = nfa.state(), nfa.state()
-        self._fragment(nfa, self.grammar[name].body, s, t)
-        dfa = self._restricted(determinize(nfa, s, t, self.limits.max_dfa_states))
+        dfa = self._plain_dfa(self.grammar[name].body)
         self.rules[self._index[name]].dfa = _fresh_start(dfa, accepting=False)
 
     def _restricted(self, dfa: Dfa) -> Dfa:
         """Only edges on available bytes."""
         if self.alphabet == ALL_BYTES:
             return dfa
+        available = self.alphabet | ALL_MARKS
         rows: list[list[Edge]] = [
             [
-                (lab if lab < 0 else lab & self.alphabet, t, inc)
+                (lab if lab < 0 else lab & available, t, inc)
                 for lab, t, inc in row
-                if lab < 0 or lab & self.alphabet
+                if lab < 0 or lab & available
             ]
             for row in dfa.edges
         ]
@@ -324,6 +350,15 @@ class _RuleBuilder:
                 self._repeat(nfa, expr, s, t, regular)
             case Ref(name):
                 self._reference(nfa, name, s, t, regular)
+            case Mark(symbol):
+                nfa.add(s, 1 << symbol, t)
+            case Bag():
+                if regular:
+                    raise GrammarError(
+                        "items in any order are used inside an intersection or a complement "
+                        f"(in rule {self._context!r}), which is possible for regular parts only"
+                    )
+                self._call(nfa, self._bag_rule(expr), s, t)
             case And() | Not():
                 dfa = self._regular_dfa(expr)
                 if dfa.counted and not regular:
@@ -456,7 +491,7 @@ class _RuleBuilder:
     def _is_lexeme(self, expr: Expr) -> bool:
         if not isinstance(expr, Repeat) or not (self._is_long(expr) or _has_wide_loop(expr)):
             return False
-        return not any(isinstance(x, Ref) for x in ir.walk(expr))
+        return not any(isinstance(x, Ref | Bag) for x in ir.walk(expr))
 
     def _lexeme_rule(self, expr: Expr) -> int:
         known = self._counted.get(expr)
@@ -468,7 +503,7 @@ class _RuleBuilder:
         A rule that is one plain automaton anyway stays one.
         """
         for node in ir.walk(self.grammar[name].body):
-            if isinstance(node, Repeat) and self._is_long(node):
+            if isinstance(node, Bag) or (isinstance(node, Repeat) and self._is_long(node)):
                 return True
             if isinstance(node, Ref) and (
                 not self.analysis.inlines(node.name) or self._wants_lexemes(node.name)
@@ -482,6 +517,39 @@ class _RuleBuilder:
             raise LimitExceeded(
                 "max_dfa_states", limit, f"the repetitions of rule {self._context!r}"
             )
+
+    # -- bags ----------------------------------------------------------------------------------
+
+    def _bag_rule(self, bag: Bag) -> int:
+        """The number of a bag's rule: never inlined, since its register is not a count."""
+        number = self._bags.get(bag)
+        if number is None:
+            members = [(self._item_rule(member.item), member) for member in bag.members]
+            separator = self._plain_dfa(bag.separator)
+            number = self._bags[bag] = len(self.rules)
+            self.rules.append(_BuiltRule(self._context, separator, bag=_BagPart(bag, members)))
+        return number
+
+    def _item_rule(self, item: Expr) -> int:
+        if is_nullable(item, self.analysis.nullable):
+            raise GrammarError(
+                f"an item that comes in any order may be empty (in rule {self._context!r}); "
+                "make the item's text non-empty and its minimum 0"
+            )
+        if isinstance(item, Ref):
+            return self._rule_number(item.name)
+        number = self._items.get(item)
+        if number is None:
+            dfa = _fresh_start(self._plain_dfa(item), accepting=False)
+            number = self._items[item] = len(self.rules)
+            self.rules.append(_BuiltRule(self._context, dfa))
+        return number
+
+    def _plain_dfa(self, expr: Expr) -> Dfa:
+        nfa = Nfa()
+        s, t = nfa.state(), nfa.state()
+        self._fragment(nfa, expr, s, t)
+        return self._restricted(determinize(nfa, s, t, self.limits.max_dfa_states))
 
     # -- counters ------------------------------------------------------------------------------
 
@@ -629,8 +697,11 @@ def _fresh_start(dfa: Dfa, *, accepting: bool) -> Dfa:
 # -- productivity ------------------------------------------------------------------------------
 
 
-def _calls(dfa: Dfa) -> list[int]:
-    return list(dict.fromkeys(-1 - lab for row in dfa.edges for lab, _, _ in row if lab < 0))
+def _calls(rule: _BuiltRule) -> list[int]:
+    calls = [-1 - lab for row in rule.dfa.edges for lab, _, _ in row if lab < 0]
+    if rule.bag is not None:
+        calls += [member for member, _ in rule.bag.members]
+    return list(dict.fromkeys(calls))
 
 
 def _drop_unproductive(rules: list[_BuiltRule], limits: Limits) -> None:
@@ -639,22 +710,54 @@ def _drop_unproductive(rules: list[_BuiltRule], limits: Limits) -> None:
     Rounds over the rules, callees first, until nothing changes: one round for most grammars, two
     where recursion is involved, more only where productivity runs against the call order.
     """
-    calls = [_calls(rule.dfa) for rule in rules]
+    calls = [_calls(rule) for rule in rules]
     order = [r for component in components(calls) for r in component]
     dead = set(range(len(rules)))
     while True:
         before = len(dead)
         for r in order:
-            if r in dead and _derives(rules[r].dfa, dead, limits):
+            if r in dead and _derives(rules[r], dead, limits):
                 dead.discard(r)
         if len(dead) == before:
             break
     if dead:
         for rule in rules:
             rule.dfa = settle(reduce(trim(rule.dfa, dead)), limits.max_dfa_states)
+    for rule in rules:
+        if rule.bag is not None:
+            settled = _settled(rule, dead, limits)
+            rule.bag.spec, kept = settled if settled is not None else (None, ())
+            rule.bag.members = [rule.bag.members[i] for i in kept]
 
 
-def _derives(dfa: Dfa, dead: set[int], limits: Limits) -> bool:
+def _settled(
+    rule: _BuiltRule, dead: set[int], limits: Limits
+) -> tuple[BagSpec, tuple[int, ...]] | None:
+    """A bag's bounds where some rules have no text; without a separator there is one item."""
+    assert rule.bag is not None
+    source = rule.bag.source
+    bounds = [member for _, member in rule.bag.members]
+    high = source.high
+    if not _reaches_end(rule.dfa, dead, limits):
+        high = 1 if high is None else min(high, 1)
+    spec = BagSpec(
+        tuple(m.min for m in bounds),
+        tuple(0 if r in dead else m.max for r, m in rule.bag.members),
+        tuple(m.group for m in bounds),
+        source.low,
+        high,
+        source.ordered,
+    )
+    return settle_bag(spec)
+
+
+def _derives(rule: _BuiltRule, dead: set[int], limits: Limits) -> bool:
+    if rule.bag is not None:
+        return _settled(rule, dead, limits) is not None
+    return _reaches_end(rule.dfa, dead, limits)
+
+
+def _reaches_end(dfa: Dfa, dead: set[int], limits: Limits) -> bool:
     if dfa.counted:  # a path alone proves nothing: its count must fit
         return not settle(trim(dfa, dead), limits.max_dfa_states).is_empty()
     seen = {dfa.start}
@@ -670,11 +773,39 @@ def _derives(dfa: Dfa, dead: set[int], limits: Limits) -> bool:
     return False
 
 
+# -- bags --------------------------------------------------------------------------------------
+
+
+def _lay_out_bags(rules: list[_BuiltRule]) -> None:
+    """Gives each bag its states: the start, two after an item, and those of the separator.
+
+    After an item the bag may end (state 1), go on (the separator's start), or both (state 2).  The
+    separator's ends take items, as the start does.
+    """
+    for rule in rules:
+        if rule.bag is None:
+            continue
+        inner = rule.dfa
+        rows: list[list[Edge]] = [[(lab, 3 + t, 0) for lab, t, _ in row] for row in inner.edges]
+        onward = rows[inner.start]
+        rule.dfa = Dfa(0, [False, True, True] + [False] * len(inner), [[], [], list(onward), *rows])
+        takes = [0, *(3 + q for q in range(len(inner)) if inner.accept[q])]
+        if inner.accept[inner.start]:
+            takes.append(2)
+        rule.bag.takes = tuple(takes)
+        by_flags = {0: 0, COMPLETE: 1, MORE: 3 + inner.start, COMPLETE | MORE: 2}
+        rule.bag.returns = tuple(by_flags[flags] for flags in range(4))
+
+
 # -- left recursion ----------------------------------------------------------------------------
 
 
-def _left_calls(dfa: Dfa) -> list[int]:
-    return list(dict.fromkeys(-1 - lab for lab, _, _ in dfa.edges[dfa.start] if lab < 0))
+def _left_calls(rule: _BuiltRule) -> list[int]:
+    dfa = rule.dfa
+    calls = [-1 - lab for lab, _, _ in dfa.edges[dfa.start] if lab < 0]
+    if rule.bag is not None:
+        calls += [member for member, _ in rule.bag.members]
+    return list(dict.fromkeys(calls))
 
 
 def _remove_left_recursion(rules: list[_BuiltRule], limits: Limits) -> None:
@@ -684,11 +815,16 @@ def _remove_left_recursion(rules: list[_BuiltRule], limits: Limits) -> None:
     knot that does not begin with a member), and then, while the member X just completed can begin a
     longer one, the rest of that.  That is a finite automaton over the same labels.
     """
-    left = [_left_calls(rule.dfa) for rule in rules]
+    left = [_left_calls(rule) for rule in rules]
     for component in components(left):
         if len(component) == 1 and component[0] not in left[component[0]]:
             continue
         for member in component:
+            if rules[member].bag is not None:
+                raise GrammarError(
+                    f"an item that comes in any order (in rule {rules[member].name!r}) begins with "
+                    "the very items it is one of; put some text before them"
+                )
             if rules[member].dfa.counted:
                 rules[member].dfa = expand(rules[member].dfa, limits.max_dfa_states)
         old = {x: rules[x].dfa for x in component}
@@ -727,7 +863,7 @@ def _reachable(rules: list[_BuiltRule], start: int) -> list[int]:
     seen = {start}
     order = [start]
     for r in order:
-        for callee in _calls(rules[r].dfa):
+        for callee in _calls(rules[r]):
             if callee not in seen:
                 seen.add(callee)
                 order.append(callee)
@@ -759,7 +895,14 @@ class _Flattener:
             at += len(rules[r].dfa)
         self.total = at
         masks = {lab for r in used for row in rules[r].dfa.edges for lab, _, _ in row if lab > 0}
-        self.blocks = refine(sorted(masks))
+        # a block of marks only that no edge reads needs no class
+        read = ALL_BYTES
+        for mask in masks:
+            read |= mask
+        self.marks = tuple(m for m in range(256, ir.SYMBOLS) if read >> m & 1)
+        self.blocks = [block for block in refine(sorted(masks)) if block & read]
+        if len(self.blocks) > 256:
+            raise GrammarError("the grammar tells all bytes and marks apart, which is too many")
         self._classes: dict[ByteMask, list[int]] = {}
 
     def classes(self, mask: ByteMask) -> list[int]:
@@ -772,9 +915,9 @@ class _Flattener:
     def program(self) -> Program:
         dfas = {r: self.rules[r].dfa for r in self.used}
         q_count, c_count = self.total, len(self.blocks)
-        byte_class = np.zeros(256, np.uint8)
+        byte_class = np.zeros(ir.SYMBOLS, np.uint8)
         for c, block in enumerate(self.blocks):
-            for b in range(256):
+            for b in range(ir.SYMBOLS):
                 if block >> b & 1:
                     byte_class[b] = c
         accept_from = np.full(q_count, UNBOUNDED, np.int32)
@@ -801,9 +944,20 @@ class _Flattener:
                         calls[base + q].append((-1 - label, target))
                     else:
                         edges[base + q].extend((c, target) for c in self.classes(label))
-        tail = [accept_from[q] == 0 and not edges[q] and not calls[q] for q in range(q_count)]
-        rank = self._ranks(calls, start_of)
-        chains = _Chains(edges, calls, start_of, tail, rank)
+        bags = [self.rules[r].bag for r in self.used]
+        parts = [(r, bag) for r, bag in zip(self.used, bags, strict=True) if bag is not None]
+        bag_of = np.full(q_count, -1, np.int32)
+        taken: list[list[int]] = [[] for _ in range(q_count)]
+        for b, (r, part) in enumerate(parts):
+            members = [member for member, _ in part.members]
+            for q in part.takes:
+                bag_of[self.base[r] + q] = b
+                taken[self.base[r] + q] = members
+        tail = [
+            accept_from[q] == 0 and not (edges[q] or calls[q] or taken[q]) for q in range(q_count)
+        ]
+        rank = self._ranks(calls, taken, start_of)
+        chains = _Chains(edges, calls, taken, start_of, tail, rank)
         table = np.full((q_count, c_count), NO_EDGE, np.int32)
         first = np.zeros((q_count, 4), np.uint64)
         for q in range(q_count):
@@ -841,6 +995,12 @@ class _Flattener:
             start_rank=start_rank,
             rule_of=rule_of,
             rule_names=tuple(names),
+            marks=self.marks,
+            bags=tuple(part.spec for _, part in parts if part.spec is not None),
+            bag_of=bag_of,
+            bag_offset=_offsets([[m for m, _ in part.members] for _, part in parts]),
+            bag_start=_column([start_of[m] for _, part in parts for m, _ in part.members]),
+            bag_return=_column([self.base[r] + q for r, part in parts for q in part.returns]),
         )
 
     @staticmethod
@@ -858,12 +1018,18 @@ class _Flattener:
                 floor[base + q] = max(0, dfa.count_min - most)
 
     def _ranks(
-        self, calls: list[list[tuple[int, int]]], start_of: dict[int, int]
+        self,
+        calls: list[list[tuple[int, int]]],
+        taken: list[list[int]],
+        start_of: dict[int, int],
     ) -> dict[int, int]:
         """An order of the rules in which left callers come before their callees."""
         used = self.used
         number = {r: i for i, r in enumerate(used)}
-        left = [[number[c] for c, _ in calls[start_of[r]]] for r in used]
+        left = [
+            [number[c] for c, _ in calls[start_of[r]]] + [number[c] for c in taken[start_of[r]]]
+            for r in used
+        ]
         callees_first = [i for component in components(left) for i in component]
         return {used[i]: place for place, i in enumerate(reversed(callees_first))}
 
@@ -875,11 +1041,13 @@ class _Chains:
         self,
         edges: list[list[tuple[int, int]]],
         calls: list[list[tuple[int, int]]],
+        taken: list[list[int]],
         start_of: dict[int, int],
         tail: list[bool],
         rank: dict[int, int],
     ) -> None:
         self.edges, self.calls, self.start_of, self.tail = edges, calls, start_of, tail
+        self.taken = taken
         self.links: list[list[int]] = []
         self.targets: list[int] = []
         self.outer: list[bool] = []
@@ -902,11 +1070,14 @@ class _Chains:
                 # a return to a state with nothing left to do is skipped: the call is a jump
                 own = () if self.tail[ret >> 1] else (ret,)
                 ways.setdefault(c, []).append((own + links, target))
+        for r in self.taken[q]:  # which items are available only the residual says
+            for c in self._entry[r]:
+                ways.setdefault(c, []).append(None)
         return ways
 
     def row(self, q: int) -> dict[int, int]:
         """Table entries of one state."""
-        if not self.calls[q]:
+        if not self.calls[q] and not self.taken[q]:
             row: dict[int, int] = {}
             for c, target in self.edges[q]:
                 row[c] = MANY if c in row else target

@@ -12,6 +12,12 @@ Invariants that make one byte a finite, acyclic piece of work:
 * no rule derives the empty text (the only exception is the start rule), and
 * no rule can call itself before it has consumed a byte (no left recursion),
 * every state can reach its rule's end, and every rule derives some text.
+
+A *bag* is a rule of its own.  In its states the count is not a count but a residual: the number of
+what the bag still needs and takes (:mod:`grammars.bags`).  At some of its states (``bag_of``) the
+rules of members are called: with residual n, member i comes where ``Residuals.row(bag, n)[i]`` says
+so, and returns to the state ``bag_return[4 * bag + flags]`` with the next residual, ``flags`` saying
+whether the bag may end then and whether more can come.  These calls are not among ``call_start``.
 """
 
 from __future__ import annotations
@@ -21,6 +27,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from grammars.bags import BagSpec
 
 NO_EDGE: Final = -1
 """``table`` entry: the byte class leads nowhere inside the rule."""
@@ -42,7 +50,9 @@ class Program:
 
     Attributes:
         start: the start state (it alone may accept the empty text); -1 for the empty language.
-        byte_class: uint8[256], the class of each byte.
+        byte_class: uint8[258], the class of each byte and mark; that of a mark which is not among
+            ``marks`` says nothing.
+        marks: the marks that some edge reads.
         classes: C.
         table: int32[Q, C]: a target where exactly one byte edge and no call applies, else one of
             ``NO_EDGE``, ``MANY``, ``<= FIRST_PUSH``.
@@ -60,10 +70,16 @@ class Program:
         count_limit, count_floor: int32[Q], the largest and the least count with which the state
             can still end its rule.
         count_cap: int32[Q], counts above are the same as this one (unbounded repetition).
-        first: uint64[Q, 4], the byte classes that can come next without ending the rule.
+        first: uint64[Q, 4], the byte classes that can come next without ending the rule; at states
+            of a bag that take items, classes with which some item begins, available or not.
         start_rank: int32[Q]: for rule start states, the order in which frames are made (callers
             before callees); else -1.
         rule_of: int32[Q], index into ``rule_names``.
+        bags: bounds of the bags.
+        bag_of: int32[Q], the bag whose items the state takes; -1 for none.
+        bag_offset, bag_start: start states of the rules of bag b's members:
+            ``bag_start[bag_offset[b]:bag_offset[b + 1]]``.
+        bag_return: int32[4 * bags], the state after an item, by bag and flags.
     """
 
     start: int
@@ -89,6 +105,12 @@ class Program:
     start_rank: IntArray
     rule_of: IntArray
     rule_names: tuple[str, ...]
+    marks: tuple[int, ...]
+    bags: tuple[BagSpec, ...]
+    bag_of: IntArray
+    bag_offset: IntArray
+    bag_start: IntArray
+    bag_return: IntArray
 
     @property
     def states(self) -> int:

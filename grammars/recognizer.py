@@ -17,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from grammars.bags import Residuals
 from grammars.errors import LimitExceeded
+from grammars.ir import SYMBOLS
 from grammars.limits import Limits
 from grammars.program import Program
 
@@ -44,10 +46,14 @@ class Recognizer:
         p = program
         self._first = [sum(int(w) << 64 * i for i, w in enumerate(row)) for row in p.first]
         self._byte_class = p.byte_class.tolist()
+        for mark in set(range(256, SYMBOLS)) - set(p.marks):
+            self._byte_class[mark] = p.classes  # a class without edges
+        self._residuals = Residuals(p.bags, limits)
+        self._bag_of = p.bag_of.tolist()
         self.start = DEAD if p.is_empty else self._intern([(p.start, 0, END)])
 
     def advance(self, state: int, byte: int) -> int:
-        """The state after one more byte (``DEAD`` if no text of the language goes on so)."""
+        """The state after one more byte, or mark (``DEAD`` if no text of the language goes on so)."""
         key = (state, self._byte_class[byte])
         known = self._memo.get(key)
         if known is None:
@@ -112,6 +118,20 @@ class Recognizer:
             moved = self._count(n, int(p.call_return[e]))
             if moved:
                 calls.setdefault(rule, set()).add((*moved, frame))
+
+        if self._bag_of[q] >= 0 and self._first[q] >> c & 1:
+            self._take(item, self._bag_of[q], c, calls)
+
+    def _take(self, item: Item, bag: int, c: int, calls: dict[int, set[Item]]) -> None:
+        """Calls of the rules of the items that a bag takes now."""
+        p = self.program
+        _, residual, frame = item
+        row = self._residuals.row(bag, residual)
+        starts = p.bag_start[p.bag_offset[bag] : p.bag_offset[bag + 1]].tolist()
+        for rule, step in zip(starts, row, strict=True):
+            if step >= 0 and self._first[rule] >> c & 1:
+                after = int(p.bag_return[4 * bag + (step & 3)])
+                calls.setdefault(rule, set()).add((after, step >> 3, frame))
 
     def _count(self, n: int, target: int) -> tuple[int, int] | None:
         q, inc = target >> 1, target & 1

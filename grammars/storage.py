@@ -14,14 +14,18 @@ from typing import Any, Final
 from grammars.errors import GrammarError
 from grammars.ir import (
     MAX_CODE_POINT,
+    SYMBOLS,
     Alt,
     And,
+    Bag,
     ByteSet,
     Chars,
     Expr,
     GrammarIR,
     Literal,
     Machine,
+    Mark,
+    Member,
     Not,
     Nothing,
     Ranges,
@@ -37,7 +41,12 @@ from grammars.ir import (
 from grammars.limits import Limits
 
 FORMAT: Final = "gramma-grammar"
-VERSION: Final = 1
+VERSION: Final = 2
+_EARLIER: Final = (1,)
+"""Versions that are read as well: 1 has no bags, marks or memory."""
+
+_FLAGS: Final = ("distinct_keys", "compare_items")
+"""Written only where they are set."""
 
 _Node = list[Any]
 
@@ -63,6 +72,7 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
         "notes": list(grammar.notes),
         "limits": asdict(limits),
     }
+    data |= {flag: True for flag in _FLAGS if getattr(grammar, flag)}
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -83,7 +93,7 @@ def loads(text: str) -> tuple[GrammarIR, Limits]:
         raise GrammarError(f"not a saved grammar: {error}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise GrammarError("not a saved grammar: write one with Grammar.save")
-    if data.get("version") != VERSION:
+    if data.get("version") not in (VERSION, *_EARLIER):
         raise GrammarError(
             f"saved by format version {data.get('version')!r}, this is version {VERSION}; "
             "compile the grammar again from its source"
@@ -104,7 +114,8 @@ def _read(data: dict[str, Any]) -> tuple[GrammarIR, Limits]:
     )
     known = {f.name for f in fields(Limits)}
     limits = Limits(**{k: int(v) for k, v in data["limits"].items() if k in known})
-    return GrammarIR(rules, str(data["start"]), tuple(map(str, data["notes"]))), limits
+    flags = {flag: _flag(data.get(flag, False)) for flag in _FLAGS}
+    return GrammarIR(rules, str(data["start"]), tuple(map(str, data["notes"])), **flags), limits
 
 
 class _Table:
@@ -168,6 +179,11 @@ class _Table:
                 return ["alt", [self._seen[id(x)] for x in items]]
             case And(items):
                 return ["and", [self._seen[id(x)] for x in items]]
+            case Mark(symbol):
+                return ["mark", symbol]
+            case Bag(members, separator, low, high, ordered):
+                kinds = [[self._seen[id(m.item)], m.min, m.max, m.group] for m in members]
+                return ["bag", kinds, self._seen[id(separator)], low, high, ordered]
 
 
 def _ranges(value: list[list[int]], most: int) -> Ranges:
@@ -188,6 +204,33 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{value!r} is not a count")
     return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value
+
+
+def _mark(symbol: Any) -> Mark:
+    if not 0xFF < _whole(symbol) < SYMBOLS:
+        raise ValueError(f"{symbol} is no mark")
+    return Mark(symbol)
+
+
+def _bag(
+    nodes: list[Expr], members: list[list[Any]], separator: int, low: Any, high: Any, ordered: Any
+) -> Bag:
+    if not members or _whole(low) < 1 or (high is not None and _whole(high) < low):
+        raise ValueError("a bag needs members, one item at least, and bounds in order")
+    kept: list[Member] = []
+    for item, least, most, group in members:
+        if most is not None and _whole(most) < _whole(least):
+            raise ValueError("bounds out of order")
+        if group is not None and (isinstance(group, bool) or not isinstance(group, int)):
+            raise ValueError(f"{group!r} is not the number of a group")
+        kept.append(Member(_at(nodes, item), _whole(least), most, group))
+    return Bag(tuple(kept), _at(nodes, separator), low, high, _flag(ordered))
 
 
 def _repeat(item: Expr, low: Any, high: Any) -> Repeat:
@@ -231,4 +274,6 @@ _READERS: Final[dict[str, Callable[..., Expr]]] = {
     "seq": lambda nodes, items: Seq(_several(nodes, items)),
     "alt": lambda nodes, items: Alt(_several(nodes, items)),
     "and": lambda nodes, items: And(_several(nodes, items)),
+    "mark": lambda nodes, symbol: _mark(symbol),
+    "bag": _bag,
 }

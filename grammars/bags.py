@@ -1,0 +1,295 @@
+"""What a bag still needs and still takes: the residuals that a counter register points to.
+
+A bag of m members has up to 2^m (and more) different sets of items behind it.  None of them is
+built before a text leads there: a *residual* is what matters of the items so far, and it is a
+number.  The register of a configuration that counts repetitions elsewhere holds that number in a
+bag's rule, so nothing but the step over a member has to know of bags.
+
+A member is available only if the bag can still be completed after it, so no residual is a dead end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+from grammars.errors import LimitExceeded
+from grammars.limits import Limits
+
+COMPLETE: Final = 1
+"""The bag may end here."""
+MORE: Final = 2
+"""Some member can still come."""
+CANONICAL: Final = 4
+"""The step is one of those that a canonical completion takes (see :class:`Residuals`)."""
+
+Row: TypeAlias = tuple[int, ...]
+"""By member: ``next residual << 3 | flags``, or -1 where the member is not available."""
+
+_ENDLESS: Final = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class BagSpec:
+    """Bounds of a bag, without its items.
+
+    Attributes:
+        mins, maxs, groups: by member, see :class:`grammars.ir.Member`.
+        low, high, ordered: see :class:`grammars.ir.Bag`.
+    """
+
+    mins: tuple[int, ...]
+    maxs: tuple[int | None, ...]
+    groups: tuple[int | None, ...]
+    low: int
+    high: int | None
+    ordered: bool
+
+
+def settle_bag(spec: BagSpec) -> tuple[BagSpec, tuple[int, ...]] | None:
+    """An equal bag with fewer distinctions, and which members are left; ``None`` if it is empty.
+
+    Afterwards a group has several members, none of which is needed; bounds that others imply are
+    gone.  Fewer distinctions make fewer residuals.
+    """
+    needed = [g for g, low in zip(spec.groups, spec.mins, strict=True) if g is not None and low]
+    if len(set(needed)) < len(needed):
+        return None  # two members of one group, both needed
+    kept = [
+        i
+        for i, (g, low) in enumerate(zip(spec.groups, spec.mins, strict=True))
+        if spec.maxs[i] != 0 and (g not in needed or low)
+    ]
+    mins = [spec.mins[i] for i in kept]
+    maxs = [spec.maxs[i] for i in kept]
+    groups = [spec.groups[i] for i in kept]
+    for i, group in enumerate(groups):
+        if group is not None and groups.count(group) == 1:
+            top = maxs[i]
+            maxs[i], groups[i] = 1 if top is None else min(1, top), None
+    dropped = set(range(len(spec.mins))) - set(kept)
+    if any(spec.mins[i] for i in dropped):
+        return None
+    if any(top is not None and top < low for low, top in zip(mins, maxs, strict=True)):
+        return None
+    room = sum(
+        _ENDLESS if top is None else top for top, g in zip(maxs, groups, strict=True) if g is None
+    )
+    room += len({g for g in groups if g is not None})
+    high = None if spec.high is not None and room <= spec.high else spec.high
+    if high is not None:
+        maxs = [None if top is not None and top >= high else top for top in maxs]
+        if spec.low > high or sum(mins) > high:
+            return None
+    if spec.low > room:
+        return None
+    low = 0 if sum(mins) >= spec.low else spec.low
+    numbers = {g: i for i, g in enumerate(dict.fromkeys(g for g in groups if g is not None))}
+    renamed = tuple(None if g is None else numbers[g] for g in groups)
+    out = BagSpec(tuple(mins), tuple(maxs), renamed, low, high, spec.ordered)
+    return out, tuple(kept)
+
+
+class _Residual(NamedTuple):
+    """What matters of the items so far.
+
+    Attributes:
+        taken: each member's capped count and each group's use, packed into one number (if ordered:
+            the last member's count, and the groups that can still matter).
+        total: number of items, capped.
+        last: position of the last item's member (0 unless ordered).
+    """
+
+    taken: int
+    total: int
+    last: int
+
+
+class Residuals:
+    """Numbers residuals and says what each member leads to.
+
+    0 is the residual before the first item, of whichever bag; it is also used where a bag is
+    complete and takes nothing more.  Not thread-safe: the caller holds a lock.
+
+    *Canonical* completions are few and reach the end of the bag from everywhere: while a member's
+    ``min`` is not reached, the first such member comes; then a member that completes the bag; or
+    else the first one available.
+    """
+
+    def __init__(self, bags: Sequence[BagSpec], limits: Limits) -> None:
+        self._limit = limits.max_states
+        self._bags = [_Bag(spec) for spec in bags]
+        self._index: list[dict[_Residual, int]] = [{bag.first: 0} for bag in self._bags]
+        # numbers below the number of bags stand for nothing: kernels find the first rows there
+        self._residuals: list[_Residual] = [bag.first for bag in self._bags] or [_Residual(0, 0, 0)]
+        self._rows: dict[tuple[int, int], Row] = {}
+
+    def __len__(self) -> int:
+        """One more than the largest number given so far."""
+        return len(self._residuals)
+
+    def row(self, bag: int, number: int) -> Row:
+        """What each member leads to from a residual of a bag."""
+        known = self._rows.get((bag, number))
+        if known is None:
+            known = self._rows[bag, number] = self._make_row(bag, number)
+        return known
+
+    def _make_row(self, bag: int, number: int) -> Row:
+        shape = self._bags[bag]
+        residual = shape.first if number == 0 else self._residuals[number]
+        return tuple(
+            -1 if step is None else self._number(bag, *step) for step in shape.steps(residual)
+        )
+
+    def _number(self, bag: int, residual: _Residual, flags: int) -> int:
+        if not flags & MORE:
+            return flags  # nothing left to tell apart
+        index = self._index[bag]
+        number = index.get(residual)
+        if number is None:
+            if len(self._residuals) >= self._limit:
+                raise LimitExceeded("max_states", self._limit, "items that come in any order")
+            number = index[residual] = len(self._residuals)
+            self._residuals.append(residual)
+        return number << 3 | flags
+
+
+_Step: TypeAlias = tuple[_Residual, int]
+
+
+class _Bag:
+    """One bag's arithmetic."""
+
+    def __init__(self, spec: BagSpec) -> None:
+        self.spec = spec
+        self.first: Final = _Residual(0, 0, 0)
+        self._caps = [
+            low if top is None else top for low, top in zip(spec.mins, spec.maxs, strict=True)
+        ]
+        self._total_cap = spec.low if spec.high is None else spec.high
+        self._shift: list[int] = []
+        self._mask: list[int] = []
+        at = len({g for g in spec.groups if g is not None})  # the low bits: used groups
+        self._group_bits = (1 << at) - 1
+        for cap, group in zip(self._caps, spec.groups, strict=True):
+            width = 0 if group is not None else cap.bit_length()
+            self._shift.append(at)
+            self._mask.append((1 << width) - 1)
+            if not spec.ordered:
+                at += width
+        # groups that matter after a member: those with a member further on
+        self._later_groups = [0] * len(self._caps)
+        later = 0
+        for i in reversed(range(len(self._caps))):
+            self._later_groups[i] = later
+            group = spec.groups[i]
+            later |= 0 if group is None else 1 << group
+
+    def steps(self, residual: _Residual) -> list[_Step | None]:
+        """By member: the residual after it and flags, or ``None`` where it is not available."""
+        out = self._ordered(residual) if self.spec.ordered else self._unordered(residual)
+        return self._with_canonical(residual, out)
+
+    def _count(self, residual: _Residual, i: int) -> int:
+        return residual.taken >> self._shift[i] & self._mask[i]
+
+    def _is_full(self, residual: _Residual, i: int, count: int) -> bool:
+        group, top = self.spec.groups[i], self.spec.maxs[i]
+        if group is not None:
+            return bool(residual.taken >> group & 1)
+        return top is not None and count >= top
+
+    def _unordered(self, residual: _Residual) -> list[_Step | None]:
+        spec = self.spec
+        counts = [self._count(residual, i) for i in range(len(spec.mins))]
+        need = sum(max(0, low - n) for low, n in zip(spec.mins, counts, strict=True))
+        room = sum(
+            _ENDLESS if top is None else top - n
+            for n, top, group in zip(counts, spec.maxs, spec.groups, strict=True)
+            if group is None
+        )
+        room += (self._group_bits & ~residual.taken).bit_count()
+        total = residual.total + 1
+        kept = min(total, self._total_cap)
+        out: list[_Step | None] = []
+        for i, n in enumerate(counts):
+            if self._is_full(residual, i, n):
+                out.append(None)
+                continue
+            flags = self._flags(need - (n < spec.mins[i]), room - 1, total)
+            taken = residual.taken
+            group = spec.groups[i]
+            if group is not None:
+                taken |= 1 << group
+            elif n < self._caps[i]:
+                taken += 1 << self._shift[i]
+            out.append((_Residual(taken, kept, 0), flags) if flags else None)
+        return out
+
+    def _ordered(self, residual: _Residual) -> list[_Step | None]:
+        """Members before the last one are over; what is skipped must not be needed."""
+        spec = self.spec
+        members = len(spec.mins)
+        out: list[_Step | None] = [None] * members
+        total = residual.total + 1
+        kept = min(total, self._total_cap)
+        last = residual.last
+        count = self._count(residual, last)
+        most = self._last_reachable(residual, count)
+        used = residual.taken & self._group_bits
+        need = room = 0  # of the members further on
+        for i in reversed(range(last, members)):
+            n = count if i == last else 0
+            group = spec.groups[i]
+            full = self._is_full(residual, i, n)
+            mine = max(0, spec.mins[i] - n)
+            top = spec.maxs[i]
+            own = 0 if group is not None else _ENDLESS if top is None else top - n
+            if i <= most and not full:
+                now = used if group is None else used | 1 << group
+                after = room + own - (group is None) + (self._later_groups[i] & ~now).bit_count()
+                flags = self._flags(need + mine - (mine > 0), after, total)
+                taken = now & (self._later_groups[i] | (0 if group is None else 1 << group))
+                if group is None:
+                    taken |= min(n + 1, self._caps[i]) << self._shift[i]
+                out[i] = (_Residual(taken, kept, i), flags) if flags else None
+            need += mine
+            room += own
+        return out
+
+    def _last_reachable(self, residual: _Residual, count: int) -> int:
+        """The furthest member that can come next without skipping one that is needed."""
+        mins = self.spec.mins
+        if count < mins[residual.last]:
+            return residual.last
+        for i in range(residual.last + 1, len(mins)):
+            if mins[i]:
+                return i
+        return len(mins) - 1
+
+    def _flags(self, need: int, room: int, total: int) -> int:
+        """How things stand after a step; 0 if the bag cannot be completed any more."""
+        low, high = self.spec.low, self.spec.high
+        left = _ENDLESS if high is None else high - total
+        if need > left or low - total > room:
+            return 0
+        complete = COMPLETE if need == 0 and total >= low else 0
+        more = MORE if need or (room > 0 and left > 0) else 0
+        return complete | more
+
+    def _with_canonical(self, residual: _Residual, steps: list[_Step | None]) -> list[_Step | None]:
+        for i, step in enumerate(steps):
+            count = 0 if self.spec.ordered and i > residual.last else self._count(residual, i)
+            if step is not None and count < self.spec.mins[i]:
+                chosen = {i}
+                break
+        else:
+            chosen = {i for i, step in enumerate(steps) if step and step[1] & COMPLETE}
+            if not chosen:
+                chosen = {next(i for i, step in enumerate(steps) if step)} if any(steps) else set()
+        return [
+            (step[0], step[1] | CANONICAL) if step and i in chosen else step
+            for i, step in enumerate(steps)
+        ]
