@@ -57,6 +57,8 @@ _EAGER: Final = 0.7
 """How likely one more repetition is."""
 _ATTEMPTS: Final = 24
 """Fresh starts before a grammar with memory is given up."""
+_WORK: Final = 400_000
+"""Expansions, over all attempts, before that (about a second)."""
 _PATIENCE: Final = 16
 """New tries of one key or item before what is around it is made anew."""
 _PLAIN: Final = ((0x20, 0x7E),)
@@ -103,9 +105,10 @@ class _Draft:
         out, marks: bytes so far, and where among them separators behind repeated items stand.
         stack, slack, steps: what is still to be expanded, and with what means.
         trail: the choices made, if they are to be remembered.
+        work: expansions, those forgotten included.
     """
 
-    __slots__ = ("marks", "out", "slack", "stack", "steps", "trail")
+    __slots__ = ("marks", "out", "slack", "stack", "steps", "trail", "work")
 
     def __init__(self, body: Expr, slack: float) -> None:
         self.out = bytearray()
@@ -113,6 +116,7 @@ class _Draft:
         self.stack: _Stack = (body, None)
         self.slack = slack
         self.steps = 0
+        self.work = 0
         self.trail: list[_Choice] = []
 
     def remember(self, node: Expr) -> None:
@@ -138,6 +142,7 @@ class Sampler:
         self._limits = limits
         self._memory = grammar.distinct_keys or grammar.compare_items
         self._dfas: dict[int, tuple[Dfa, list[float]]] = {}
+        self._rests: dict[tuple[int, int | None], Repeat] = {}  # kept: costs are known by identity
         self._rules: dict[str, _Cost] = {}
         self._costs: dict[int, _Cost] = {}
         self._relax()
@@ -174,18 +179,22 @@ class Sampler:
     # -- memory --------------------------------------------------------------------------------
 
     def _with_memory(self, body: Expr, rng: random.Random, slack: float | None) -> bytes:
+        work = 0
         for attempt in range(_ATTEMPTS):
             mood = _mood(attempt, slack)
             draft = _Draft(body, mood.slack)
-            if self._settle(draft, rng, mood):
+            if self._settle(draft, rng, mood, _WORK - work):
                 return bytes(draft.out)
+            work += draft.work
+            if work > _WORK:
+                break
         bound = "" if slack is None else " within max_bytes; raise max_bytes"
         raise GrammarError(
             "no text without forbidden repetitions of object keys or array items was found"
             f"{bound} (searched at random, so there may still be one)"
         )
 
-    def _settle(self, draft: _Draft, rng: random.Random, mood: _Mood) -> bool:
+    def _settle(self, draft: _Draft, rng: random.Random, mood: _Mood, work: int) -> bool:
         """Expands, and makes anew what clashes with memory; False if that leads nowhere."""
         tries: dict[int, int] = {}  # by the place where an item begins
         spent = 0
@@ -193,7 +202,7 @@ class Sampler:
         while (clash := self._clash(draft)) is not None:
             spent += 1
             start = _blame(clash, tries)
-            if start is None or spent > 200 + 8 * len(draft.out):
+            if start is None or spent > 200 + 8 * len(draft.out) or draft.work > work:
                 return False
             at = _turning_point(draft.trail, start, clash.end, rng)
             if at is None:
@@ -216,6 +225,7 @@ class Sampler:
         while draft.stack is not None:
             node, draft.stack = draft.stack
             draft.steps += 1
+            draft.work += 1
             match node:
                 case Literal(data):
                     out += data
@@ -249,6 +259,8 @@ class Sampler:
                 branch = self._branch(items, rng, least + slack, shortest)
                 used = self._cost(branch)[0] - least
                 draft.stack = (branch, draft.stack)
+            case Repeat() if self._memory:
+                used = self._one_by_one(draft, node, rng, slack, mood.eager)
             case Repeat(item, low, _):
                 count = self._count(node, rng, slack, mood.eager)
                 used = (count - low) * self._cost(item)[0] if count > low else 0
@@ -276,6 +288,26 @@ class Sampler:
             count += 1
             slack -= max(each, 1)
         return count
+
+    def _one_by_one(
+        self, draft: _Draft, node: Repeat, rng: random.Random, slack: float, eager: float
+    ) -> float:
+        """The copies needed, or whether there is one more: a choice that can end repetition."""
+        if node.min:
+            draft.stack = (self._rest(node, node.min), draft.stack)
+            for _ in range(node.min):
+                draft.stack = (node.item, draft.stack)
+            return 0
+        each = self._cost(node.item)[0]
+        if node.max == 0 or each > slack or rng.random() >= eager:
+            return 0
+        draft.stack = (node.item, (self._rest(node, 1), draft.stack))
+        return each
+
+    def _rest(self, node: Repeat, count: int) -> Repeat:
+        """The repetition after some copies, with nothing needed any more; one object each."""
+        most = None if node.max is None else node.max - count
+        return self._rests.setdefault((id(node.item), most), Repeat(node.item, 0, most))
 
     def _fill(
         self, draft: _Draft, node: Bag, rng: random.Random, slack: float, eager: float
