@@ -66,6 +66,25 @@ class TokenAutomaton:
     DEAD: Final = DEAD
     FINISHED: Final = FINISHED
 
+    def __new__(
+        cls, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None
+    ) -> TokenAutomaton:
+        """A grammar with memory gets a subclass, see :mod:`constrain.memory`."""
+        if cls is TokenAutomaton and (grammar.ir.distinct_keys or grammar.ir.compare_items):
+            from constrain.memory import MemoryAutomaton
+
+            return object.__new__(MemoryAutomaton)
+        return object.__new__(cls)
+
+    @classmethod
+    def without_memory(
+        cls, grammar: Grammar, vocabulary: Vocabulary, limits: Limits
+    ) -> TokenAutomaton:
+        """The automaton of the rules alone."""
+        made = object.__new__(cls)
+        made.__init__(grammar, vocabulary, limits)  # type: ignore[misc]
+        return made
+
     def __init__(
         self, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None
     ) -> None:

@@ -22,7 +22,7 @@ Text that is not JSON is followed somehow: the rules refuse it anyway.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 from grammars.ir import REPEATED_CLOSE, REPEATED_COMMA, GrammarIR
@@ -46,10 +46,14 @@ KEY_ESCAPE: Final = 7
 DONE: Final = 8
 """A value has ended."""
 
+SEPARATORS: Final = {REPEATED_COMMA: 0x2C, REPEATED_CLOSE: 0x5D}
+"""The byte in whose place a mark stands."""
 Marks: TypeAlias = tuple[tuple[int, int], ...]
 """(offset of a separator, the symbol that stands in its place)."""
 
 _STRUCTURE: Final = frozenset(b' \t\n\r"{}[]:,')
+_SIGNS: Final = b' \t\n\r"[]{},:.+-0123456789eEtrufalsn'
+"""All that JSON has outside strings."""
 _PLAIN_END: Final = re.compile(rb'["\\]')
 _SCALAR: Final = re.compile(rb'[^ \t\n\r"{}\[\]:,]+')
 _NUMBER: Final = re.compile(rb"(-?)([0-9]+)(?:\.([0-9]*))?(?:[eE]([-+]?[0-9]+))?")
@@ -277,6 +281,31 @@ class Memory:
             (f.parent, f.is_object, f.keys, f.seen, f.items, f.members, f.key): f for f in frames
         }
         self._values = {(v.kind, v.content): v for v in values}
+
+    def critical_bytes(self, at: Tracker) -> Iterable[int] | None:
+        """Bytes after which a threatened state can still be threatened, or repeat something.
+
+        ``None``: any byte may be one.
+        """
+        mode, frame = at.mode, at.frame
+        if mode not in (STRING, KEY_STRING):
+            return None if mode & 1 and mode != KEY else _SIGNS
+        assert frame is not None, "nothing threatens the outermost value"
+        start = decode_prefix(at.raw)
+        if len(start.encode("utf-8", "surrogatepass")) != len(at.raw):
+            return None  # amid a character, or written with escapes
+        texts = self._rival_texts(frame, mode)
+        ends = (t[len(start)] for t in texts if len(t) > len(start) and t.startswith(start))
+        return {0x22, 0x5C, *(char.encode("utf-8", "surrogatepass")[0] for char in ends)}
+
+    def _rival_texts(self, frame: Frame, mode: int) -> Iterator[str]:
+        if mode == STRING:
+            yield from (v.content for v in self.rivals(frame) if v.kind == TEXT)
+            return
+        yield from frame.keys
+        for value in self._around(frame):
+            if value.kind == OBJECT:
+                yield from (key for key, _ in value.content)
 
     # -- what may still repeat -----------------------------------------------------------------
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from constrain import TokenAutomaton, Vocabulary
 from grammars.grammar import Grammar
 from grammars.ir import (
     EPSILON,
@@ -302,7 +305,6 @@ def test_settled_prefix(raw: bytes, prefix: str) -> None:
 # -- the language ----------------------------------------------------------------------------------
 
 OPEN = Grammar(json_ir(unique=False))
-UNIQUE = None
 
 
 @settings(max_examples=300, deadline=None)
@@ -317,3 +319,245 @@ def test_explains_a_repeated_key() -> None:
     assert not found.accepted
     assert found.offset == 31
     assert "the key 'a' occurs twice in this object" in str(found)
+
+
+# -- token automata against enumerated languages ---------------------------------------------------
+
+
+def sequences(items: Sequence[str], low: int, high: int) -> Iterator[tuple[str, ...]]:
+    for length in range(low, high + 1):
+        yield from itertools.product(items, repeat=length)
+
+
+@dataclass(frozen=True)
+class Finite:
+    """A grammar written by hand and, independently of it, all texts of its rules.
+
+    Attributes:
+        ir: the grammar.
+        texts: texts of the language: those of the rules that are good by Python's parser.
+    """
+
+    ir: GrammarIR
+    texts: tuple[bytes, ...]
+
+
+def choice(options: Sequence[str]) -> Expr:
+    return alt(*(lit(option) for option in options))
+
+
+def objects(keys: Sequence[str], values: Sequence[str], low: int, high: int) -> Finite:
+    members = [f"{key}:{value}" for key in keys for value in values]
+    body = obj(seq(choice(keys), lit(":"), choice(values)), low, high)
+    every = ["{" + ",".join(m) + "}" for m in sequences(members, low, high)]
+    return Finite(
+        GrammarIR((Rule("root", body),), "root", distinct_keys=True),
+        tuple(t.encode() for t in every if is_good(t.encode(), unique_items=False)),
+    )
+
+
+def lists(items: Sequence[str], low: int, high: int) -> Finite:
+    every = ["[" + ",".join(m) + "]" for m in sequences(items, low, high)]
+    ir = GrammarIR((Rule("root", arr(choice(items), low, high)),), "root",
+                   distinct_keys=True, compare_items=True)  # fmt: skip
+    return Finite(ir, tuple(t.encode() for t in every if is_good(t.encode(), unique_items=True)))
+
+
+def nested() -> Finite:
+    """Objects in objects, texts around them."""
+    inner = objects(['"a"', '"b"'], ["1", '"a"'], 0, 2)
+    member = alt(
+        seq(lit('"a":'), inner.ir["root"].body),
+        seq(lit('"b":'), inner.ir["root"].body),
+        lit('"c":"a"'),
+    )
+    inside = [t.decode() for t in inner.texts]
+    members = [f'"{k}":{t}' for k in "ab" for t in inside] + ['"c":"a"']
+    every = ["{" + ",".join(m) + "}" for m in sequences(members, 1, 2)]
+    return Finite(
+        GrammarIR((Rule("root", obj(member, 1, 2)),), "root", distinct_keys=True),
+        tuple(t.encode() for t in every if is_good(t.encode(), unique_items=False)),
+    )
+
+
+def free_lists() -> Finite:
+    """A list of distinct items beside one whose items may repeat."""
+    item = choice(["1", "1.0", "2"])
+    body = seq(lit('{"f":['), listed(item, COMMA, 0, 3), CLOSE, lit(',"u":'), arr(item, 0, 2),
+               lit("}"))  # fmt: skip
+    items = ["1", "1.0", "2"]
+    every = [
+        (f'{{"f":[{",".join(f)}],"u":[{",".join(u)}]}}'.encode(), f"[{','.join(u)}]".encode())
+        for f in sequences(items, 0, 3)
+        for u in sequences(items, 0, 2)
+    ]
+    return Finite(
+        GrammarIR((Rule("root", body),), "root", distinct_keys=True, compare_items=True),
+        tuple(text for text, u in every if unique(parse(u))),
+    )
+
+
+def repeating() -> Finite:
+    """Lists that must repeat an item."""
+    item = choice(["1", "2", '"1"'])
+    again_comma, again_close = Mark(REPEATED_COMMA), Mark(REPEATED_CLOSE)
+    more = seq(item, COMMA)
+    body = seq(
+        lit("["),
+        alt(
+            *(seq(*[more] * n, item, again_close) for n in range(3)),
+            *(
+                seq(*[more] * n, item, again_comma, listed(item, COMMA, 1, 2 - n), CLOSE)
+                for n in range(2)
+            ),
+        ),
+    )
+    every = [f"[{','.join(m)}]".encode() for m in sequences(["1", "2", '"1"'], 0, 3)]
+    return Finite(
+        GrammarIR((Rule("root", body),), "root", distinct_keys=True, compare_items=True),
+        tuple(text for text in every if not unique(parse(text))),
+    )
+
+
+FINITE: dict[str, Callable[[], Finite]] = {
+    "keys": lambda: objects(['"a"', '"ab"', '"\\u0061"'], ["1", '"a"'], 0, 3),
+    "one key": lambda: objects(['"a"'], ["1", "{}"], 0, 2),
+    "keys of one letter each": lambda: objects(['"a"', '"b"'], ["1", '"b"'], 1, 3),
+    "keys beyond ASCII": lambda: objects(['"é"', '"è"', '"\\u00e9"'], ["1"], 0, 3),
+    "pairs of surrogates": lambda: objects(['"😀"', '"\\ud83d\\ude00"', '"\\ud83d"'], ["1"], 0, 3),
+    "nested objects": nested,
+    "numbers": lambda: lists(["1", "1.0", "10", "10e-1", "-1"], 0, 3),
+    "numbers and blanks": lambda: lists(["1", "1 ", "11 ", "true"], 0, 3),
+    "words": lambda: lists(['"r"', '"re"', '"b"', '"\\u0072"'], 0, 3),
+    "exhausted": lambda: lists(['"r"', '"b"'], 1, 4),
+    "lists of lists": lambda: lists(["[]", "[1]", "[1,2]", "[2,1]", "1"], 0, 3),
+    "lists of objects": lambda: lists(['{"id":1 }', '{"id":1}', '{"id":1.0}', '{"id":11 }'], 0, 3),
+    "objects in any order": lambda: lists(
+        ['{"a":1,"b":2}', '{"b":2,"a":1}', '{"a":1}', '{"b":[2]}', "{}"], 0, 2
+    ),
+    "free beside distinct": free_lists,
+    "repeating": repeating,
+}
+
+PIECES = ['":"', '","a":', '"a":1,"a"', '"a":1,"b"', "1,1]", "1,", ",1", "1]", "],[", '"r', "0,",
+          '{"id":1', '},{"id":1}]', '"a', 'b":', '"a":', '":', '","', '"r","', 'r"]', '"r","r"', ":{",
+          ',"a":{"a":1}', "},", "],", '"u":[', "1,2", ",2,", "\\u00", "[[", "]]", "[1],[1]", "1 ",
+          " ]", "\\ud83d", "\\ude00"]  # fmt: skip
+SINGLE = tuple(
+    bytes([b]) for b in sorted({*"".join(PIECES).encode(), *b"}{tfrueals0123456789cdeb.-",
+                                *"éè😀".encode()})
+)  # fmt: skip
+
+
+def tokens_of(seed: int) -> list[bytes | None]:
+    """Every byte, and some or all of the pieces."""
+    rng = random.Random(seed)
+    chosen = PIECES if seed == 0 else rng.sample(PIECES, 8)
+    return [*SINGLE, *(piece.encode() for piece in chosen), None]
+
+
+class Truth:
+    """What an enumerated language says of prefixes."""
+
+    def __init__(self, texts: Iterable[bytes], tokens: list[bytes | None]) -> None:
+        self.texts = set(texts)
+        self.tokens = tokens
+        self.prefixes = {text[:n] for text in self.texts for n in range(len(text) + 1)}
+        self.fewest_from: dict[bytes, int] = {}
+        whole = {t for t in tokens if t}
+        for prefix in sorted(self.prefixes, key=len, reverse=True):
+            ways = [self.fewest_from.get(prefix + t, 10**6) + 1 for t in whole]
+            self.fewest_from[prefix] = 0 if prefix in self.texts else min(ways)
+
+    def mask(self, prefix: bytes, left: int = 10**5) -> set[int]:
+        found = {
+            i
+            for i, t in enumerate(self.tokens)
+            if t and self.fewest_from.get(prefix + t, 10**6) + 2 <= left
+        }
+        return found | {len(self.tokens) - 1} if prefix in self.texts and left > 0 else found
+
+
+def walks(truth: Truth, rng: random.Random, steps: int = 14) -> Iterator[list[int]]:
+    """Token sequences along a random walk; repetition is sought."""
+    ids: list[int] = []
+    yield ids
+    prefix = b""
+    for _ in range(steps):
+        onward = sorted(truth.mask(prefix) - {len(truth.tokens) - 1})
+        if not onward:
+            return
+        ids = [*ids, rng.choice(onward)]
+        prefix += truth.tokens[ids[-1]] or b""
+        yield ids
+
+
+@pytest.fixture(params=list(FINITE))
+def finite(request: pytest.FixtureRequest) -> Finite:
+    return FINITE[request.param]()
+
+
+def test_enumerated_language(finite: Finite) -> None:
+    grammar = Grammar(finite.ir)
+    for text in finite.texts:
+        assert grammar.accepts(text), text
+        assert grammar.explain(text).accepted
+    for text in finite.texts[:50]:
+        for other in finite.texts[:20]:
+            mixed = text[:-1] + b"," + other[1:]
+            assert grammar.accepts(mixed) == (mixed in finite.texts), mixed
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_masks(finite: Finite, seed: int) -> None:
+    tokens = tokens_of(seed)
+    truth = Truth(finite.texts, tokens)
+    automaton = TokenAutomaton(
+        Grammar(finite.ir), Vocabulary.from_tokens(tokens, [len(tokens) - 1])
+    )
+    rng = random.Random(seed)
+    for _ in range(12):
+        for ids in walks(truth, rng):
+            check_state(automaton, truth, ids, rng)
+
+
+def check_state(
+    automaton: TokenAutomaton, truth: Truth, ids: list[int], rng: random.Random
+) -> None:
+    prefix = b"".join(truth.tokens[i] or b"" for i in ids)
+    state = automaton.start
+    for token in ids:
+        state = automaton.advance(state, token)
+    expected = truth.mask(prefix)
+    assert set(automaton.allowed_tokens(state).tolist()) == expected, prefix
+    assert automaton.is_accepting(state) == (prefix in truth.texts)
+    for token, text in enumerate(truth.tokens):
+        if text:
+            assert (automaton.advance(state, token) != automaton.DEAD) == (token in expected)
+    cut = rng.randint(0, len(prefix))
+    by_bytes = automaton.advance_bytes(
+        automaton.advance_bytes(automaton.start, prefix[:cut]), prefix[cut:]
+    )
+    assert by_bytes == state
+    check_forced(automaton, truth, prefix, state)
+    check_budgets(automaton, truth, prefix, state)
+
+
+def check_forced(automaton: TokenAutomaton, truth: Truth, prefix: bytes, state: int) -> None:
+    forced = automaton.forced_bytes(state)
+    rest = [text[len(prefix) :] for text in truth.texts if text.startswith(prefix)]
+    first, last = min(rest), max(rest)
+    same = [a == b for a, b in zip(first, last, strict=False)]
+    assert forced == first[: (*same, False).index(False)], prefix
+    spelled = b"".join(truth.tokens[i] or b"" for i in automaton.forced_tokens(state))
+    assert forced.startswith(spelled)
+
+
+def check_budgets(automaton: TokenAutomaton, truth: Truth, prefix: bytes, state: int) -> None:
+    fewest = truth.fewest_from[prefix]
+    assert automaton.min_tokens_to_accept(state) == fewest, prefix
+    for left in range(fewest + 4):
+        allowed = set(automaton.allowed_tokens(state, left).tolist())
+        expected = truth.mask(prefix, left)
+        assert bool(allowed) == bool(expected), (prefix, left)
+        assert allowed == expected, (prefix, left)

@@ -1,0 +1,358 @@
+"""Token automata of grammars with memory: keys and array items that must not repeat.
+
+:class:`MemoryAutomaton` has the contract of :class:`~constrain.automaton.TokenAutomaton`, whose
+engine it keeps inside for the rules.  Its states are integers that name pairs (state of that
+engine, tracker of :mod:`grammars.memory`); :mod:`constrain.pairs` says how pairs move and which are
+live.
+
+**Masks.**  Nearly every token is as the rules say, and the rules' masks are cached by their own
+states.  Only these can differ, and only they are looked at one by one:
+
+* *Where what is being written may repeat something* (a key that begins like an earlier one, an
+  item that may yet equal one; the tracker is *threatened*): tokens that keep it so to their end or
+  to the repetition.  They lie in a narrow part of the vocabulary's trie, which is walked with
+  pairs; it is left where the danger ends, since below only the rules count (and the next point).
+  Below a mark the rules are asked anew, from the state that the mark leads to.
+* *Everywhere*: tokens that begin a further key or item of some container, which needs a comma (see
+  :mod:`constrain.risky`).  Those that the rules allow are tried.  Tokens that only a mark allows
+  must get so far as to finish such an item, and are tried even if the rules refuse them.
+
+In automata that are *thorough* (see :mod:`constrain.pairs`) all tokens within arrays are tried; with
+vocabularies that lack single bytes, all tokens everywhere.
+
+**Budgets.**  The rules' distance may be too small: a second key takes one more token than the first.
+``min_tokens_to_accept`` searches with pairs, exactly but for the bounds given there.  In a mask with
+``tokens_left`` the rules' distance decides of tokens with at least ``_AMPLE`` tokens to spare.  Of the
+others each gets a distance of its own if they are few.  If they are many, as in free text, only those
+that keep or begin something that may repeat do, and the rest are judged by the rules' distance plus
+what memory costs from the present state.  So a mask may be a token too generous or too strict
+there; the token that begins the shortest completion that was found is allowed whenever it fits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import numpy as np
+
+from constrain._jit import kernels as k
+from constrain.automaton import Row, TokenAutomaton
+from constrain.pairs import Pair, Pairs, bits, in_string, reads_marks, wants_marks
+from constrain.pool import DEAD, FINISHED
+from constrain.risky import Risky, risky_of
+from constrain.vocabulary import Vocabulary
+from grammars.errors import GrammarError, LimitExceeded
+from grammars.grammar import Grammar
+from grammars.limits import Limits
+from grammars.memory import Tracker
+
+_FIRST: Final = 3
+"""The integers below are reserved, as in the pool."""
+_UNLIMITED: Final = 1 << 40
+_NO_FUEL_LIMIT: Final = 1 << 62
+_AMPLE: Final = 48
+"""Tokens to spare with which the rules' distance is good enough."""
+_TRIED: Final = 256
+"""Tokens of a tight mask that get a distance of their own; of more, none of the others is allowed."""
+_TRACKER_BYTES: Final = 400
+"""About what a pair and its tracker take."""
+
+
+class MemoryAutomaton(TokenAutomaton):
+    """A token automaton whose language refuses repeated keys, or marks repeated items."""
+
+    def __init__(
+        self, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None
+    ) -> None:
+        memory = grammar.memory()
+        assert memory is not None, "TokenAutomaton.__new__ chose this class for its memory"
+        self._memory = memory
+        super().__init__(grammar, vocabulary, limits)
+
+    def _prepare(self) -> int:
+        self._inner = TokenAutomaton.without_memory(self.grammar, self.vocabulary, self.limits)
+        inner = self._inner
+        self._lock: threading.RLock = inner._lock
+        self._pool, self._words = inner._pool, inner._words
+        self._eos, self._eos_ids, self._no_row = inner._eos, inner._eos_ids, inner._no_row
+        self._risky: Risky = risky_of(self.vocabulary)
+        program = self._pool.program
+        self._has_marks = reads_marks(program)
+        self._all_live = inner._all_live
+        self._walker = Pairs(inner, self._memory, wants_marks(program))
+        self._masks: OrderedDict[int, Row] = OrderedDict()
+        self._forced: dict[int, bytes] = {}
+        self._pairs: dict[int, Pair] = {}
+        self._numbers: dict[Pair, int] = {}
+        self._next = _FIRST
+        start = (inner.start, self._memory.start)
+        if not self._walker.is_live(start):
+            raise GrammarError(
+                "no text satisfies this grammar: whatever it allows repeats a key or an item"
+            )
+        return self._number(start)
+
+    def _number(self, pair: Pair) -> int:
+        known = self._numbers.get(pair)
+        if known is None:
+            if len(self._numbers) >= self.limits.max_states:
+                raise LimitExceeded(
+                    "max_states",
+                    self.limits.max_states,
+                    "this automaton (trim() releases states that are no longer needed)",
+                )
+            known = self._numbers[pair] = self._next
+            self._pairs[known] = pair
+            self._next += 1
+        return known
+
+    # -- moving --------------------------------------------------------------------------------
+
+    def advance(self, state: int, token_id: int) -> int:
+        if token_id in self._eos_ids:
+            return FINISHED if self.is_accepting(state) else DEAD
+        if not 0 <= token_id < self.vocabulary.size or state < _FIRST:
+            return DEAD
+        with self._lock:
+            after = self._walker.by_token(self._pairs[state], token_id)
+            if after is None or not self._walker.is_live(after):
+                return DEAD
+            return self._number(after)
+
+    def advance_bytes(self, state: int, data: bytes) -> int:
+        if not data:
+            return state
+        if state < _FIRST:
+            return DEAD
+        with self._lock:
+            after = self._walker.by_bytes(self._pairs[state], data)
+            if after is None or not self._walker.is_live(after):
+                return DEAD
+            return self._number(after)
+
+    def is_accepting(self, state: int) -> bool:
+        if state < _FIRST:
+            return state == FINISHED
+        return self._pool.accepting(self._pairs[state][0])
+
+    # -- masks ---------------------------------------------------------------------------------
+
+    def _mask(self, state: int, tokens_left: int | None) -> Row:
+        if tokens_left is not None and tokens_left < _UNLIMITED:
+            with self._lock:
+                return self._mask_within(state, tokens_left)
+        return super()._mask(state, None)
+
+    def _make_mask(self, state: int) -> Row:
+        if state < _FIRST:
+            return self._inner._make_mask(state)
+        pair = self._pairs[state]
+        row = self._inner._mask(pair[0], None).copy()
+        if not self._all_live:
+            self._try_all(pair, row)
+            return row
+        if self._memory.threatened(pair[1]):
+            self._walk_danger(pair, row)
+        self._try(pair, row, bits(row & self._suspects(pair[1])))
+        if self._has_marks:
+            self._try_marked(pair, row)
+        return row
+
+    def _suspects(self, tracker: Tracker) -> Row:
+        """Tokens that the rules alone cannot judge, wherever one is."""
+        inside = in_string(tracker)
+        row = self._risky.inside if inside else self._risky.outside
+        if not self._walker.thorough:
+            return row
+        return np.full_like(row, -1) if tracker.keeps else row | self._risky.brackets
+
+    def _try(self, pair: Pair, row: Row, tokens: Iterable[int]) -> None:
+        """Clears the bits of tokens that are not allowed after all."""
+        walker = self._walker
+        for token in tokens:
+            if token in self._eos_ids:
+                continue
+            after = walker.by_token(pair, token)
+            if after is None or not walker.is_live(after):
+                _clear(row, token)
+
+    def _try_marked(self, pair: Pair, row: Row) -> None:
+        """Sets the bits of tokens that are allowed only as they finish a repeated item."""
+        inside = in_string(pair[1])
+        tokens = self._risky.inside_marked if inside else self._risky.outside_marked
+        for token in tokens:
+            if not _has(row, token):
+                after = self._walker.by_token(pair, token)
+                if after is not None and self._walker.is_live(after):
+                    _set(row, token)
+
+    def _try_all(self, pair: Pair, row: Row) -> None:
+        for token, text in enumerate(self.vocabulary.texts):
+            if text:
+                after = self._walker.by_token(pair, token)
+                good = after is not None and self._walker.is_live(after)
+                _set(row, token) if good else _clear(row, token)
+
+    def _walk_danger(self, pair: Pair, row: Row) -> None:
+        """Corrects the bits of tokens below trie nodes up to which repetition stays possible."""
+        for node, after, marked in self._dangers(pair):
+            if after is None:
+                self._risky.clear_below(node, row)
+                continue
+            if marked:
+                self._risky.clear_below(node, row)
+                self._pool.call(k.fill_walk, after[0], node, row.ctypes.data, _NO_FUEL_LIMIT)
+            tokens = self._risky.tokens_at(node)
+            if tokens:
+                live = self._walker.is_live(after)
+                for token in tokens:
+                    _set(row, token) if live else _clear(row, token)
+
+    def _dangers(self, pair: Pair) -> Iterator[tuple[int, Pair | None, bool]]:
+        """Trie nodes below which danger goes on, ends in a repetition, or is settled by a mark.
+
+        Yields node, the pair there (``None``: refused) and whether a mark led to it.  Nodes where
+        the danger just passes are left out: there the rules' own mask holds.
+        """
+        stack = [(0, pair)]
+        while stack:
+            node, at = stack.pop()
+            children = self._risky.children(node)
+            for byte in self._memory.critical_bytes(at[1]) or children:
+                child = children.get(byte)
+                if child is None:
+                    continue
+                after, marked = self._walker.by_byte(at, byte)
+                if after is None:
+                    yield child, None, False
+                elif self._memory.threatened(after[1]):
+                    yield child, after, marked
+                    stack.append((child, after))
+                elif marked:
+                    yield child, after, True
+
+    # -- budgets -------------------------------------------------------------------------------
+
+    def min_tokens_to_accept(self, state: int) -> int:
+        if state == DEAD:
+            raise ValueError("no text can be completed from the DEAD state")
+        if state == FINISHED:
+            return 0
+        with self._lock:
+            return self._walker.fewest(self._pairs[state])
+
+    def _mask_within(self, state: int, left: int) -> Row:
+        if state < _FIRST or left <= 0:
+            return self._inner._distances.mask(state, left)
+        pair = self._pairs[state]
+        row = self._mask(state, None)
+        distances = self._inner._distances
+        if distances.mask(pair[0], left - _AMPLE) is self._inner._mask(pair[0], None):
+            return row
+        needed = self._walker.fewest(pair)
+        if needed + 1 > left:
+            return self._no_row
+        ample = self._within(pair, left - _AMPLE, 0)
+        close = row & self._within(pair, left, 0) & ~ample
+        tokens = bits(close)
+        if len(tokens) > _TRIED:
+            excess = needed - distances.fewest(pair[0])
+            close &= self._within(pair, left, excess)
+            tokens = bits(close & self._owing(pair))
+        row = (row & ample) | close
+        self._try_within(pair, row, tokens, left)
+        first = self._walker.first_token(pair)
+        if first >= 0:
+            _set(row, first)
+        return row
+
+    def _within(self, pair: Pair, left: int, excess: int) -> Row:
+        """The rules' mask under a budget; tokens that only marks allow have no distance there."""
+        row = self._inner._distances.mask(pair[0], left - excess)
+        plain = self._inner._mask(pair[0], None)
+        marked = self._mask(self._numbers[pair], None) & ~plain
+        return (row | marked | self._eos) if left > 0 else row
+
+    def _owing(self, pair: Pair) -> Row:
+        """Tokens whose own distance may be larger than the rules say."""
+        row = self._suspects(pair[1]).copy()
+        plain = self._inner._mask(pair[0], None)
+        row |= self._mask(self._numbers[pair], None) & ~plain
+        if self._memory.threatened(pair[1]):
+            for node, after, _ in self._dangers(pair):
+                if after is not None:
+                    for token in self._risky.tokens_at(node):
+                        _set(row, token)
+        return row
+
+    def _try_within(self, pair: Pair, row: Row, tokens: list[int], left: int) -> None:
+        for i, token in enumerate(tokens):
+            if token in self._eos_ids:
+                continue
+            after = self._walker.by_token(pair, token)
+            if i >= _TRIED or after is None or self._walker.fewest(after) + 2 > left:
+                _clear(row, token)
+
+    # -- what is forced ------------------------------------------------------------------------
+
+    def _find_forced(self, state: int) -> bytes:
+        out = bytearray()
+        if state < _FIRST:
+            return b""
+        pair = self._pairs[state]
+        while not self._pool.accepting(pair[0]):
+            ways = self._live_bytes(pair)
+            first, second = next(ways, None), next(ways, None)
+            if first is None or second is not None:
+                break
+            out.append(first[0])
+            pair = first[1]
+        return bytes(out)
+
+    def _live_bytes(self, pair: Pair) -> Iterator[tuple[int, Pair]]:
+        for byte in range(256):
+            after, _ = self._walker.by_byte(pair, byte)
+            # amid a token of a vocabulary without single bytes, all that goes on may be live
+            if after is not None and (not self._all_live or self._walker.is_live(after)):
+                yield byte, after
+
+    def _pool_advance(self, state: int, data: bytes) -> int:
+        after = self._walker.by_bytes(self._pairs[state], data)
+        return DEAD if after is None else after[0]
+
+    # -- memory --------------------------------------------------------------------------------
+
+    @property
+    def state_count(self) -> int:
+        return len(self._pairs) + _FIRST
+
+    @property
+    def nbytes(self) -> int:
+        masks = sum(m.nbytes for m in self._masks.values())
+        return self._inner.nbytes + masks + _TRACKER_BYTES * len(self._pairs)
+
+    def trim(self, keep: Iterable[int]) -> None:
+        with self._lock:
+            kept = {s: self._pairs[s] for s in {self.start, *keep} if s in self._pairs}
+            self._masks.clear()
+            self._forced.clear()
+            self._walker.forget()
+            self._pairs = kept
+            self._numbers = {pair: state for state, pair in kept.items()}
+            self._inner.trim(base for base, _ in kept.values())
+            self._memory.trim(tracker for _, tracker in kept.values())
+
+
+def _has(row: Row, token: int) -> bool:
+    return bool(int(row[token >> 5]) >> (token & 31) & 1)
+
+
+def _set(row: Row, token: int) -> None:
+    row.view(np.uint32)[token >> 5] |= np.uint32(1 << (token & 31))
+
+
+def _clear(row: Row, token: int) -> None:
+    row.view(np.uint32)[token >> 5] &= np.uint32(~(1 << (token & 31)) & 0xFFFFFFFF)

@@ -1,0 +1,298 @@
+"""Rules and memory side by side: how pairs of states move, whether they can still end, how soon.
+
+A pair is (state of the rules' automaton, tracker).  Which pairs are *live*, that is, can be
+completed?  Every state of the rules alone can; and what memory forbids is repeating.  So a pair can
+only be dead where what is being written may yet repeat something: ``"b`` where ``b`` is taken and
+the only key that begins so, a list of distinct colours when all are used.  There a search looks
+ahead, byte by byte, for a way to leave the danger; nearly always the first byte tried is one.
+
+Two kinds of automata need more, and are searched until the text (or the outermost array) ends:
+
+* rules that *want* a repeated item (a constant ``[1, 1]``, "not unique"): they may wait for one
+  that cannot come;
+* vocabularies without single bytes: the search goes token by token.
+
+The search is bounded by ``SEARCH_FUEL`` pairs.  Where it runs out the pair counts as live: no right
+token is refused, but a text may then lead into a dead end.  The same holds where rules that demand
+a number of items or keys exhaust the finitely many there are long before the last one is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+
+from constrain._jit import kernels as k
+from constrain.distance import NEVER
+from constrain.pool import DEAD
+from grammars.errors import LimitExceeded
+from grammars.memory import KEY_ESCAPE, SEPARATORS, STRING, Marks, Memory, Tracker
+from grammars.program import Program
+
+if TYPE_CHECKING:
+    from constrain.automaton import TokenAutomaton
+
+Pair: TypeAlias = tuple[int, Tracker]
+
+SEARCH_FUEL: Final = 2_000
+"""Pairs that one look ahead may visit."""
+_WAYS: Final = 48
+"""Tokens of equal cost that the search for a short completion tries at one place."""
+_HASTE: Final = 4
+"""How much the second, hasty search prefers what is near the end."""
+
+# What ends things comes first; then bytes of which some differ from what is there already.
+_ORDER: Final = bytes(dict.fromkeys(b'"]},:01234567890tfn{[ zqxjkvb' + bytes(range(256))))
+_BYTES: Final = np.arange(256, dtype=np.uint8)
+
+
+class Pairs:
+    """Movement and liveness of pairs; the automaton's lock is held by the caller."""
+
+    def __init__(self, inner: TokenAutomaton, memory: Memory, wants_marks: bool) -> None:
+        self.inner: Final = inner
+        self.memory: Final = memory
+        self.thorough: Final = wants_marks
+        self._address = _BYTES.ctypes.data
+        self._texts = inner.vocabulary.texts
+        self._live: dict[Pair, bool] = {}
+        self._fewest: dict[Pair, tuple[int, int]] = {}
+
+    def forget(self) -> None:
+        """Drops what was worked out (the pool's integers are about to change)."""
+        self._live.clear()
+        self._fewest.clear()
+
+    # -- moving --------------------------------------------------------------------------------
+
+    def by_token(self, pair: Pair, token: int) -> Pair | None:
+        """The pair after a token that has bytes; ``None`` if it is not allowed, alive or not."""
+        base, tracker = pair
+        data = self._texts[token]
+        if not data:
+            return None
+        after, marks, _ = self.memory.advance(tracker, data)
+        if after is None:
+            return None
+        if marks:
+            moved = self._with_marks(base, data, marks)
+        else:
+            moved = self.inner._pool.call(k.advance_token, base, token)
+        return None if moved == DEAD else (moved, after)
+
+    def by_bytes(self, pair: Pair, data: bytes) -> Pair | None:
+        """The pair after some bytes; ``None`` if they are not allowed, alive or not."""
+        after, marks, _ = self.memory.advance(pair[1], data)
+        if after is None:
+            return None
+        moved = self._with_marks(pair[0], data, marks)
+        return None if moved == DEAD else (moved, after)
+
+    def by_byte(self, pair: Pair, byte: int) -> tuple[Pair | None, bool]:
+        """The same for one byte, and whether a mark stood for it."""
+        after, marks, _ = self.memory.advance(pair[1], _SINGLE[byte])
+        if after is None:
+            return None, False
+        pool = self.inner._pool
+        if marks:
+            moved = pool.advance_symbol(pair[0], marks[0][1])
+        else:
+            moved = pool.call(k.advance, pair[0], self._address + byte, 1)
+        return (None if moved == DEAD else (moved, after)), bool(marks)
+
+    def _with_marks(self, base: int, data: bytes, marks: Marks) -> int:
+        done = 0
+        for offset, symbol in marks:
+            base = self._plainly(base, data[done:offset])
+            if base == DEAD:
+                return DEAD
+            base = self.inner._pool.advance_symbol(base, symbol)
+            done = offset + 1
+        return self._plainly(base, data[done:])
+
+    def _plainly(self, base: int, data: bytes) -> int:
+        return self.inner._pool_advance(base, data) if data and base != DEAD else base
+
+    # -- liveness ------------------------------------------------------------------------------
+
+    def is_live(self, pair: Pair) -> bool:
+        """Whether the pair, at the end of a token, can be completed."""
+        if not self.inner._is_live(pair[0]):
+            return False
+        if self._safe(pair):
+            return True
+        known = self._live.get(pair)
+        return self._search(pair) if known is None else known
+
+    def _safe(self, pair: Pair) -> bool:
+        """Whether nothing of what is being written can go wrong."""
+        if self.memory.threatened(pair[1]):
+            return False
+        return not self.thorough or not pair[1].keeps
+
+    def _search(self, start: Pair) -> bool:
+        """Depth first to a pair that is safe or whose text is complete."""
+        path = [(start, self._ways(start))]
+        visited = {start}
+        while path:
+            pair, ways = path[-1]
+            if self.inner._pool.accepting(pair[0]):
+                return self._found(path)
+            for after in ways:
+                if after not in visited:
+                    known = True if self._safe(after) else self._live.get(after)
+                    if known:
+                        return self._found(path)
+                    visited.add(after)
+                    if known is None:
+                        path.append((after, self._ways(after)))
+                        break
+            else:
+                path.pop()
+            if len(visited) > SEARCH_FUEL:
+                self._live[start] = True
+                return True
+        self._live.update(dict.fromkeys(visited, False))
+        return False
+
+    def _found(self, path: list[tuple[Pair, Iterator[Pair]]]) -> bool:
+        self._live.update((pair, True) for pair, _ in path)
+        return True
+
+    def _ways(self, pair: Pair) -> Iterator[Pair]:
+        """Where one byte leads, or, if not all bytes are tokens, one token."""
+        if self.inner._all_live:
+            for byte in _ORDER:
+                after, _ = self.by_byte(pair, byte)
+                if after is not None:
+                    yield after
+            return
+        for token in range(self.inner.vocabulary.size):
+            following = self.by_token(pair, token)
+            if following is not None and self.inner._is_live(following[0]):
+                yield following
+
+    # -- distance ------------------------------------------------------------------------------
+
+    def fewest(self, pair: Pair) -> int:
+        """Fewest tokens to a complete text, or an upper bound where the search was cut short."""
+        return self._known(pair)[0]
+
+    def first_token(self, pair: Pair) -> int:
+        """The first token of a completion that short (-1 if the text is complete)."""
+        return self._known(pair)[1]
+
+    def _known(self, pair: Pair) -> tuple[int, int]:
+        if pair in self._fewest or self._shortest(pair, 1, SEARCH_FUEL):
+            return self._fewest[pair]
+        limit = self.inner.limits.max_search_states
+        if not self._shortest(pair, _HASTE, limit):
+            raise LimitExceeded("max_search_states", limit, "finding the shortest completion")
+        return self._fewest[pair]
+
+    def _shortest(self, start: Pair, haste: int, fuel: int) -> bool:
+        """A* with the rules' own distance as the bound, which memory can only make longer.
+
+        The tokens of a place are tried by that distance, best first, and at most ``_WAYS`` of
+        each cost: so a place comes back to the queue with what was not tried yet.
+        """
+        origin: dict[Pair, tuple[Pair | None, int, int]] = {start: (None, -1, 0)}
+        count = 0
+        queue = [(haste * self._bound(start), 0, count, start, 0)]
+        while queue and fuel:
+            _, minus, _, pair, worse = heappop(queue)
+            fuel -= 1
+            bound = self._bound(pair)
+            done = -minus
+            known = self._fewest.get(pair)
+            if bound == 0 or (known is not None and known[0] <= bound + worse):
+                self._keep_way(origin, pair, 0 if known is None else known[0])
+                return True
+            if worse <= bound + 8:
+                count += 1
+                again = done + haste * (bound + worse + 1)
+                heappush(queue, (again, minus, count, pair, worse + 1))
+            for token, after in self._at_cost(pair, bound - 1 + worse):
+                if after in origin and origin[after][2] <= done + 1:
+                    continue
+                origin[after] = (pair, token, done + 1)
+                count += 1
+                ahead = done + 1 + haste * self._bound(after)
+                heappush(queue, (ahead, -done - 1, count, after, 0))
+        return False
+
+    def _keep_way(
+        self, origin: dict[Pair, tuple[Pair | None, int, int]], end: Pair, cost: int
+    ) -> None:
+        """Notes the cost of every pair on the way that was found."""
+        if end not in self._fewest:
+            self._fewest[end] = (cost, -1)
+        at = end
+        while True:
+            before, token, _ = origin[at]
+            if before is None:
+                return
+            cost += 1
+            if before not in self._fewest or self._fewest[before][0] > cost:
+                self._fewest[before] = (cost, token)
+            at = before
+
+    def _bound(self, pair: Pair) -> int:
+        return self.inner._distances.fewest(pair[0])
+
+    def _at_cost(self, pair: Pair, cost: int) -> Iterator[tuple[int, Pair]]:
+        """Live pairs after tokens behind which the rules need so many more."""
+        if cost < 0:
+            return
+        distances = self.inner._distances
+        row = distances.mask(pair[0], cost + 2) & ~distances.mask(pair[0], cost + 1)
+        found = 0
+        for token in bits(row):
+            after = self.by_token(pair, token)
+            if after is None or not self._bound(after) < NEVER or not self.is_live(after):
+                continue
+            yield token, after
+            found += 1
+            if found == _WAYS:
+                return
+
+
+_SINGLE: Final = tuple(bytes([b]) for b in range(256))
+
+
+def bits(row: np.ndarray[tuple[int], np.dtype[np.int32]]) -> list[int]:
+    """The numbers of the bits that are set."""
+    words = np.flatnonzero(row)
+    flags = np.unpackbits(row[words].view(np.uint8).reshape(-1, 4), axis=1, bitorder="little")
+    at, bit = np.nonzero(flags)
+    found: list[int] = (words[at] * 32 + bit).tolist()
+    return found
+
+
+def in_string(tracker: Tracker) -> bool:
+    """Whether the text is inside a string or key."""
+    return STRING <= tracker.mode <= KEY_ESCAPE
+
+
+def reads_marks(program: Program) -> bool:
+    """Whether the rules know of repeated items."""
+    return bool(program.marks)
+
+
+def wants_marks(program: Program) -> bool:
+    """Whether a mark leads anywhere that the separator in whose place it stands does not."""
+    for mark, byte in SEPARATORS.items():
+        if mark in program.marks:
+            marked, plain = (_edges(program, int(program.byte_class[x])) for x in (mark, byte))
+            if not marked <= plain:
+                return True
+    return False
+
+
+def _edges(program: Program, byte_class: int) -> set[tuple[int, int]]:
+    found = np.flatnonzero(program.edge_class == byte_class)
+    owner = np.searchsorted(program.edge_offset, found, side="right") - 1
+    return set(zip(owner.tolist(), program.edge_target[found].tolist(), strict=True))
