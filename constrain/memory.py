@@ -14,16 +14,17 @@ states.  Only these can differ, and only they are looked at one by one:
   pairs; it is left where the danger ends, since below only the rules count (and the next point).
   Below a mark the rules are asked anew, from the state that the mark leads to.
 * *Everywhere*: tokens that begin a further key or item of some container, which needs a comma (see
-  :mod:`constrain.risky`).  Those that the rules allow are tried.  Tokens that only a mark allows
-  must get so far as to finish such an item, and are tried even if the rules refuse them.
+  :mod:`constrain.risky`).  Those that the rules allow are tried.
 
-In automata that are *thorough* (see :mod:`constrain.pairs`) all tokens within arrays are tried; with
-vocabularies that lack single bytes, all tokens everywhere.
+In automata that are *thorough*, as their rules may want marks (see :mod:`constrain.pairs`), all
+tokens within arrays are tried, and those with separators enough to be allowed by a mark alone, even
+where the rules refuse them; with vocabularies that lack single bytes, all tokens everywhere.
 
 **Budgets.**  The rules' distance may be too small: a second key takes one more token than the first.
 ``min_tokens_to_accept`` searches with pairs, exactly but for the bounds given there.  In a mask with
-``tokens_left`` the rules' distance decides of tokens with at least ``_AMPLE`` tokens to spare.  Of the
-others each gets a distance of its own if they are few.  If they are many, as in free text, only those
+``tokens_left`` the rules' distance decides of tokens with at least ``_AMPLE`` tokens to spare, or
+``_SPARE`` and twice what memory costs from the present state.  Of the others each gets a distance of
+its own if they are few.  If they are many, as in free text, only those
 that keep or begin something that may repeat do, and the rest are judged by the rules' distance plus
 what memory costs from the present state.  So a mask may be a token too generous or too strict
 there; the token that begins the shortest completion that was found is allowed whenever it fits.
@@ -40,21 +41,23 @@ import numpy as np
 
 from constrain._jit import kernels as k
 from constrain.automaton import Row, TokenAutomaton
-from constrain.pairs import Pair, Pairs, bits, in_string, reads_marks, wants_marks
+from constrain.pairs import Pair, Pairs, bits, in_string, wants_marks
 from constrain.pool import DEAD, FINISHED
 from constrain.risky import Risky, risky_of
 from constrain.vocabulary import Vocabulary
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
 from grammars.limits import Limits
-from grammars.memory import Tracker
+from grammars.memory import Tracker, without_marks
 
 _FIRST: Final = 3
 """The integers below are reserved, as in the pool."""
 _UNLIMITED: Final = 1 << 40
 _NO_FUEL_LIMIT: Final = 1 << 62
-_AMPLE: Final = 48
+_AMPLE: Final = 64
 """Tokens to spare with which the rules' distance is good enough."""
+_SPARE: Final = 12
+"""The same, beside twice what memory costs from the present state."""
 _TRIED: Final = 256
 """Tokens of a tight mask that get a distance of their own; of more, none of the others is allowed."""
 _TRACKER_BYTES: Final = 400
@@ -79,16 +82,19 @@ class MemoryAutomaton(TokenAutomaton):
         self._pool, self._words = inner._pool, inner._words
         self._eos, self._eos_ids, self._no_row = inner._eos, inner._eos_ids, inner._no_row
         self._risky: Risky = risky_of(self.vocabulary)
-        program = self._pool.program
-        self._has_marks = reads_marks(program)
         self._all_live = inner._all_live
-        self._walker = Pairs(inner, self._memory, wants_marks(program))
+        self._walker = Pairs(inner, self._memory, wants_marks(self._pool.program))
         self._masks: OrderedDict[int, Row] = OrderedDict()
         self._forced: dict[int, bytes] = {}
         self._pairs: dict[int, Pair] = {}
         self._numbers: dict[Pair, int] = {}
         self._next = _FIRST
         start = (inner.start, self._memory.start)
+        if self._walker.thorough:
+            easier = Grammar(without_marks(self.grammar.ir), limits=self.grammar.limits)
+            self._walker.begin(
+                start, TokenAutomaton.without_memory(easier, self.vocabulary, self.limits)
+            )
         if not self._walker.is_live(start):
             raise GrammarError(
                 "no text satisfies this grammar: whatever it allows repeats a key or an item"
@@ -157,7 +163,7 @@ class MemoryAutomaton(TokenAutomaton):
         if self._memory.threatened(pair[1]):
             self._walk_danger(pair, row)
         self._try(pair, row, bits(row & self._suspects(pair[1])))
-        if self._has_marks:
+        if self._walker.thorough:
             self._try_marked(pair, row)
         return row
 
@@ -249,38 +255,29 @@ class MemoryAutomaton(TokenAutomaton):
             return self._inner._distances.mask(state, left)
         pair = self._pairs[state]
         row = self._mask(state, None)
-        distances = self._inner._distances
-        if distances.mask(pair[0], left - _AMPLE) is self._inner._mask(pair[0], None):
+        walker = self._walker
+        if walker.is_ample(pair, left - _AMPLE):
             return row
-        needed = self._walker.fewest(pair)
+        needed = walker.fewest(pair)
         if needed + 1 > left:
             return self._no_row
-        ample = self._within(pair, left - _AMPLE, 0)
-        close = row & self._within(pair, left, 0) & ~ample
+        excess = needed - walker.bound(pair)
+        ample = walker.within(pair, left - _SPARE - 2 * excess)
+        close = row & walker.within(pair, left) & ~ample
         tokens = bits(close)
         if len(tokens) > _TRIED:
-            excess = needed - distances.fewest(pair[0])
-            close &= self._within(pair, left, excess)
+            close &= walker.within(pair, left - excess)
             tokens = bits(close & self._owing(pair))
-        row = (row & ample) | close
+        row = (row & ample) | close | (row & self._eos)
         self._try_within(pair, row, tokens, left)
-        first = self._walker.first_token(pair)
+        first = walker.first_token(pair)
         if first >= 0:
             _set(row, first)
         return row
 
-    def _within(self, pair: Pair, left: int, excess: int) -> Row:
-        """The rules' mask under a budget; tokens that only marks allow have no distance there."""
-        row = self._inner._distances.mask(pair[0], left - excess)
-        plain = self._inner._mask(pair[0], None)
-        marked = self._mask(self._numbers[pair], None) & ~plain
-        return (row | marked | self._eos) if left > 0 else row
-
     def _owing(self, pair: Pair) -> Row:
         """Tokens whose own distance may be larger than the rules say."""
         row = self._suspects(pair[1]).copy()
-        plain = self._inner._mask(pair[0], None)
-        row |= self._mask(self._numbers[pair], None) & ~plain
         if self._memory.threatened(pair[1]):
             for node, after, _ in self._dangers(pair):
                 if after is not None:
@@ -339,7 +336,7 @@ class MemoryAutomaton(TokenAutomaton):
             kept = {s: self._pairs[s] for s in {self.start, *keep} if s in self._pairs}
             self._masks.clear()
             self._forced.clear()
-            self._walker.forget()
+            self._walker.trim(kept.values())
             self._pairs = kept
             self._numbers = {pair: state for state, pair in kept.items()}
             self._inner.trim(base for base, _ in kept.values())

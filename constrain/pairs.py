@@ -19,14 +19,14 @@ a number of items or keys exhaust the finitely many there are long before the la
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
 from constrain._jit import kernels as k
-from constrain.distance import NEVER
+from constrain.lexeme import Int32
 from constrain.pool import DEAD
 from grammars.errors import LimitExceeded
 from grammars.memory import KEY_ESCAPE, SEPARATORS, STRING, Marks, Memory, Tracker
@@ -46,6 +46,7 @@ _HASTE: Final = 4
 
 # What ends things comes first; then bytes of which some differ from what is there already.
 _ORDER: Final = bytes(dict.fromkeys(b'"]},:01234567890tfn{[ zqxjkvb' + bytes(range(256))))
+_SEPARATORS: Final = frozenset(SEPARATORS.values())
 _BYTES: Final = np.arange(256, dtype=np.uint8)
 
 
@@ -58,13 +59,29 @@ class Pairs:
         self.thorough: Final = wants_marks
         self._address = _BYTES.ctypes.data
         self._texts = inner.vocabulary.texts
+        self._easier: TokenAutomaton | None = None
+        self._easier_states: dict[Pair, int] = {}
         self._live: dict[Pair, bool] = {}
         self._fewest: dict[Pair, tuple[int, int]] = {}
 
-    def forget(self) -> None:
+    def begin(self, start: Pair, easier: TokenAutomaton) -> None:
+        """Prepares the distances of a thorough automaton.
+
+        Rules that wait for marks have no distance of their own.  ``easier`` reads every mark as the
+        byte it stands for; it allows more, so its distances are lower bounds.  Any of its states
+        will do that a text leading to the pair leads to.
+        """
+        self._easier = easier
+        self._easier_states[start] = easier.start
+
+    def trim(self, keep: Iterable[Pair]) -> None:
         """Drops what was worked out (the pool's integers are about to change)."""
         self._live.clear()
         self._fewest.clear()
+        if self._easier is not None:
+            states = self._easier_states
+            self._easier_states = {pair: states[pair] for pair in keep if pair in states}
+            self._easier.trim(self._easier_states.values())
 
     # -- moving --------------------------------------------------------------------------------
 
@@ -81,26 +98,35 @@ class Pairs:
             moved = self._with_marks(base, data, marks)
         else:
             moved = self.inner._pool.call(k.advance_token, base, token)
-        return None if moved == DEAD else (moved, after)
+        return self._arrived(pair, data, moved, after)
 
     def by_bytes(self, pair: Pair, data: bytes) -> Pair | None:
         """The pair after some bytes; ``None`` if they are not allowed, alive or not."""
         after, marks, _ = self.memory.advance(pair[1], data)
         if after is None:
             return None
-        moved = self._with_marks(pair[0], data, marks)
-        return None if moved == DEAD else (moved, after)
+        return self._arrived(pair, data, self._with_marks(pair[0], data, marks), after)
+
+    def _arrived(self, pair: Pair, data: bytes, base: int, tracker: Tracker) -> Pair | None:
+        if base == DEAD:
+            return None
+        after = (base, tracker)
+        if self._easier is not None and pair in self._easier_states:
+            easier = self._easier._pool_advance(self._easier_states[pair], data)
+            self._easier_states.setdefault(after, easier)
+        return after
 
     def by_byte(self, pair: Pair, byte: int) -> tuple[Pair | None, bool]:
         """The same for one byte, and whether a mark stood for it."""
+        pool = self.inner._pool
+        moved = pool.call(k.advance, pair[0], self._address + byte, 1)
+        if moved == DEAD and byte not in _SEPARATORS:
+            return None, False
         after, marks, _ = self.memory.advance(pair[1], _SINGLE[byte])
         if after is None:
             return None, False
-        pool = self.inner._pool
         if marks:
             moved = pool.advance_symbol(pair[0], marks[0][1])
-        else:
-            moved = pool.call(k.advance, pair[0], self._address + byte, 1)
         return (None if moved == DEAD else (moved, after)), bool(marks)
 
     def _with_marks(self, base: int, data: bytes, marks: Marks) -> int:
@@ -201,11 +227,11 @@ class Pairs:
         """
         origin: dict[Pair, tuple[Pair | None, int, int]] = {start: (None, -1, 0)}
         count = 0
-        queue = [(haste * self._bound(start), 0, count, start, 0)]
+        queue = [(haste * self.bound(start), 0, count, start, 0)]
         while queue and fuel:
             _, minus, _, pair, worse = heappop(queue)
             fuel -= 1
-            bound = self._bound(pair)
+            bound = self.bound(pair)
             done = -minus
             known = self._fewest.get(pair)
             if bound == 0 or (known is not None and known[0] <= bound + worse):
@@ -220,7 +246,7 @@ class Pairs:
                     continue
                 origin[after] = (pair, token, done + 1)
                 count += 1
-                ahead = done + 1 + haste * self._bound(after)
+                ahead = done + 1 + haste * self.bound(after)
                 heappush(queue, (ahead, -done - 1, count, after, 0))
         return False
 
@@ -240,19 +266,35 @@ class Pairs:
                 self._fewest[before] = (cost, token)
             at = before
 
-    def _bound(self, pair: Pair) -> int:
-        return self.inner._distances.fewest(pair[0])
+    def bound(self, pair: Pair) -> int:
+        """Fewest tokens by the rules alone, marks or not."""
+        automaton, state = self._rules(pair)
+        return automaton._distances.fewest(state)
+
+    def within(self, pair: Pair, left: int) -> Int32:
+        """The rules' mask under a budget."""
+        automaton, state = self._rules(pair)
+        return automaton._distances.mask(state, left)
+
+    def is_ample(self, pair: Pair, left: int) -> bool:
+        """Whether by the rules every token fits a budget."""
+        automaton, state = self._rules(pair)
+        return automaton._distances.mask(state, left) is automaton._mask(state, None)
+
+    def _rules(self, pair: Pair) -> tuple[TokenAutomaton, int]:
+        if self._easier is None:
+            return self.inner, pair[0]
+        return self._easier, self._easier_states[pair]
 
     def _at_cost(self, pair: Pair, cost: int) -> Iterator[tuple[int, Pair]]:
         """Live pairs after tokens behind which the rules need so many more."""
         if cost < 0:
             return
-        distances = self.inner._distances
-        row = distances.mask(pair[0], cost + 2) & ~distances.mask(pair[0], cost + 1)
+        row = self.within(pair, cost + 2) & ~self.within(pair, cost + 1)
         found = 0
         for token in bits(row):
             after = self.by_token(pair, token)
-            if after is None or not self._bound(after) < NEVER or not self.is_live(after):
+            if after is None or not self.is_live(after):
                 continue
             yield token, after
             found += 1
@@ -263,7 +305,7 @@ class Pairs:
 _SINGLE: Final = tuple(bytes([b]) for b in range(256))
 
 
-def bits(row: np.ndarray[tuple[int], np.dtype[np.int32]]) -> list[int]:
+def bits(row: Int32) -> list[int]:
     """The numbers of the bits that are set."""
     words = np.flatnonzero(row)
     flags = np.unpackbits(row[words].view(np.uint8).reshape(-1, 4), axis=1, bitorder="little")
@@ -275,11 +317,6 @@ def bits(row: np.ndarray[tuple[int], np.dtype[np.int32]]) -> list[int]:
 def in_string(tracker: Tracker) -> bool:
     """Whether the text is inside a string or key."""
     return STRING <= tracker.mode <= KEY_ESCAPE
-
-
-def reads_marks(program: Program) -> bool:
-    """Whether the rules know of repeated items."""
-    return bool(program.marks)
 
 
 def wants_marks(program: Program) -> bool:

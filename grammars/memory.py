@@ -23,9 +23,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
-from grammars.ir import REPEATED_CLOSE, REPEATED_COMMA, GrammarIR
+from grammars.ir import (
+    REPEATED_CLOSE,
+    REPEATED_COMMA,
+    Alt,
+    And,
+    Bag,
+    Expr,
+    GrammarIR,
+    Literal,
+    Mark,
+    Not,
+    Repeat,
+    Seq,
+    children,
+)
 
 VALUE: Final = 0
 """A value is to come (or ``]``)."""
@@ -617,3 +632,38 @@ def _with_parts(values: set[Value]) -> set[Value]:
         elif value.kind == OBJECT:
             stack.extend(part for _, part in value.content)
     return found
+
+
+def without_marks(ir: GrammarIR) -> GrammarIR:
+    """The rules with every mark replaced by the byte it stands for (but not below ``Not``)."""
+    done: dict[int, Expr] = {}
+    for rule in ir.rules:
+        stack: list[Expr] = [rule.body]
+        while stack:
+            node = stack[-1]
+            waiting = [part for part in _parts(node) if id(part) not in done]
+            if waiting:
+                stack.extend(waiting)
+            else:
+                done[id(node)] = _without_mark(node, [done[id(part)] for part in _parts(node)])
+                stack.pop()
+    rules = tuple(replace(rule, body=done[id(rule.body)]) for rule in ir.rules)
+    return GrammarIR(rules, ir.start, ir.notes)
+
+
+def _parts(node: Expr) -> tuple[Expr, ...]:
+    return () if isinstance(node, Not) else children(node)
+
+
+def _without_mark(node: Expr, parts: list[Expr]) -> Expr:
+    if isinstance(node, Mark):
+        return Literal(bytes([SEPARATORS[node.symbol]]))
+    if isinstance(node, Seq | Alt | And):
+        return replace(node, items=tuple(parts))
+    if isinstance(node, Repeat):
+        return replace(node, item=parts[0])
+    if isinstance(node, Bag):
+        *items, separator = parts
+        members = tuple(replace(m, item=i) for m, i in zip(node.members, items, strict=True))
+        return replace(node, members=members, separator=separator)
+    return node
