@@ -26,8 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain.lexeme import Int32, Lexeme, LexemeShape, counted, lexeme_of, pack_bits, tokens_at
-from constrain.pool import DEAD, END, FINISHED
+from constrain.pool import DEAD, END, FINISHED, StatePool
 from constrain.positions import BOUNDARY, Kind
+from grammars.bags import COMPLETE, MORE
 from grammars.errors import LimitExceeded
 
 if TYPE_CHECKING:
@@ -70,15 +71,12 @@ class _Part:
         return int(self.cost[self.cost < NEVER].max(initial=0))
 
 
-class Distances:
-    """Fewest tokens to acceptance for the states of one automaton, and masks under a budget.
+class _Search:
+    """Fewest tokens to the end of the text, for the states of one pool."""
 
-    The automaton's lock is held by the caller.
-    """
-
-    def __init__(self, automaton: TokenAutomaton) -> None:
+    def __init__(self, automaton: TokenAutomaton, pool: StatePool) -> None:
         self._a = automaton
-        self._pool = automaton._pool
+        self._pool = pool
         self._trie = automaton.vocabulary.trie
         self._positions = automaton.positions
         self._values: dict[Variable, Costs] = {}
@@ -88,37 +86,11 @@ class Distances:
         self._queue: list[tuple[int, Variable]] = []
         self._queued: set[Variable] = set()
         self._finish: dict[tuple[int, Kind], int] = {}
-        self._fewest: dict[int, int] = {}
-        self._profiles: dict[int, list[_Part]] = {}
         self._universe: dict[int, set[Kind]] = {}
-
-    # -- queries -------------------------------------------------------------------------------
 
     def fewest(self, state: int) -> int:
         """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way)."""
-        known = self._fewest.get(state)
-        if known is None:
-            known = self._fewest[state] = self._from(state, BOUNDARY)
-        return known
-
-    def reaches_end(self, state: int) -> bool:
-        """Whether tokens can complete a text from here."""
-        return self.fewest(state) < NEVER
-
-    def mask(self, state: int, tokens_left: int) -> Int32:
-        """Tokens after which text and EOS fit into ``tokens_left - 1`` more; EOS if it fits."""
-        a = self._a
-        if state in (DEAD, FINISHED):
-            return a._mask(state, None) if tokens_left > 0 else a._no_row
-        if tokens_left <= 0:
-            return a._no_row
-        profile = self._profile(state)
-        allowed = tokens_left - 2  # this token and EOS taken off
-        if all(part.worst <= allowed for part in profile):
-            return a._mask(state, None)
-        chosen = [part.tokens[(part.cost <= allowed)[part.group]] for part in profile]
-        row = pack_bits(np.concatenate([np.zeros(0, np.int64), *chosen]), a.vocabulary.size)
-        return row | a._eos if a.is_accepting(state) else row
+        return self._from(state, BOUNDARY)
 
     # -- costs behind a state ------------------------------------------------------------------
 
@@ -239,7 +211,7 @@ class Distances:
         node = self._positions.node(kind)
         closes = kind != BOUNDARY and bool(self._positions.ends_token[node])
         state = self._pool.intern([(q, n, END)])
-        _, states, exits = self._a.walk_from(state, node)
+        _, states, exits = self._pool.walk_from(self._trie, state, node)
         kinds = self._positions.kinds(exits, self._a.follow(q))
         at_once = len(exits) > 0 and exits[0] == node
         if at_once:  # the rule ends where it begins: at this very position
@@ -283,7 +255,113 @@ class Distances:
             self._universe[q] = known
         return known
 
+
+class Distances:
+    """Fewest tokens to acceptance for the states of one automaton, and masks under a budget.
+
+    Items that come in any order (bags) can be completed in so many orders that the least number of
+    tokens would take forever to find.  Where every byte is a token, an upper bound will do if some
+    token always lowers it: then a budget can always be met.  So with bags the numbers are those of
+    *canonical* completions (:class:`grammars.bags.Residuals`), found in a pool of their own, to
+    which states of the automaton are translated item by item.  Without bags they are exact; so they
+    are where bytes occur inside longer tokens only, since canonical completions might not be
+    spelled where others can.
+
+    The automaton's lock is held by the caller.
+    """
+
+    def __init__(self, automaton: TokenAutomaton) -> None:
+        self._a = automaton
+        self._pool = automaton._pool
+        self._trie = automaton.vocabulary.trie
+        self._fewest: dict[int, int] = {}
+        self._profiles: dict[int, list[_Part]] = {}
+        self._images: dict[int, int] = {DEAD: DEAD, END: END}
+
+    # -- queries -------------------------------------------------------------------------------
+
+    def fewest(self, state: int) -> int:
+        """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way).
+
+        With bags: tokens with which it can be done (see above).
+        """
+        known = self._fewest.get(state)
+        if known is None:
+            if self._pool.program.bags and self._a._all_live:
+                known = self._canonical.fewest(self._translated(state))
+            else:
+                known = self._exact.fewest(state)
+            self._fewest[state] = known
+        return known
+
+    def reaches_end(self, state: int) -> bool:
+        """Whether tokens can complete a text from here."""
+        if self._pool.program.bags and self._canonical.fewest(self._translated(state)) < NEVER:
+            return True  # much sooner found than the fewest
+        return self.fewest(state) < NEVER
+
+    @cached_property
+    def _exact(self) -> _Search:
+        return _Search(self._a, self._pool)
+
+    # -- canonical completions -----------------------------------------------------------------
+
+    @cached_property
+    def _canonical(self) -> _Search:
+        pool = self._pool
+        own = StatePool(
+            pool.program,
+            self._a.vocabulary,
+            pool.limits,
+            canonical=True,
+            residuals=pool.residuals,
+        )
+        return _Search(self._a, own)
+
+    def _translated(self, state: int) -> int:
+        """The state of the canonical pool with the same items, frames below first."""
+        own = self._canonical._pool
+        images = self._images
+        stack = [state]
+        while stack:
+            at = stack[-1]
+            items = self._pool.items(at)
+            waiting = [frame for _, _, frame in items if frame not in images]
+            if waiting:
+                stack.extend(waiting)
+                continue
+            stack.pop()
+            if at not in images:
+                images[at] = own.intern((*self._ended(q, n), images[f]) for q, n, f in items)
+        return images[state]
+
+    def _ended(self, q: int, n: int) -> tuple[int, int]:
+        """Where a bag may end and go on, its canonical completion ends."""
+        at = self._last_states.get(q)
+        return (q, n) if at is None else (at, 0)
+
+    @cached_property
+    def _last_states(self) -> dict[int, int]:
+        returns = self._pool.program.bag_return.reshape(-1, 4)
+        both, complete = COMPLETE | MORE, COMPLETE
+        return dict(zip(returns[:, both].tolist(), returns[:, complete].tolist(), strict=True))
+
     # -- budgets -------------------------------------------------------------------------------
+
+    def mask(self, state: int, tokens_left: int) -> Int32:
+        """Tokens after which text and EOS fit into ``tokens_left - 1`` more; EOS if it fits."""
+        a = self._a
+        if state in (DEAD, FINISHED):
+            return a._mask(state, None) if tokens_left > 0 else a._no_row
+        if tokens_left <= 0:
+            return a._no_row
+        profile = self._profile(state)
+        allowed = tokens_left - 2  # this token and EOS taken off
+        if all(part.worst <= allowed for part in profile):
+            return a._mask(state, None)
+        chosen = [part.tokens[(part.cost <= allowed)[part.group]] for part in profile]
+        row = pack_bits(np.concatenate([np.zeros(0, np.int64), *chosen]), a.vocabulary.size)
+        return row | a._eos if a.is_accepting(state) else row
 
     def _profile(self, state: int) -> list[_Part]:
         known = self._profiles.get(state)
@@ -312,7 +390,7 @@ class Distances:
         return parts
 
     def _walked(self, state: int, node: int) -> _Part:
-        ends, states, _ = self._a.walk_from(state, node)
+        ends, states, _ = self._pool.walk_from(self._trie, state, node)
         tokens, owner = tokens_at(self._trie, ends)
         distinct, inverse = np.unique(states, return_inverse=True)
         cost = np.array([self.fewest(int(s)) for s in distinct], np.int64)
@@ -335,7 +413,7 @@ class Distances:
             count = int(groups[cursor])
             members = groups[cursor + 1 : cursor + 1 + count]
             cursor += 1 + count
-            ends, states, _ = self._a.walk_from(frame, int(members[0]), enter=True)
+            ends, states, _ = self._pool.walk_from(self._trie, frame, int(members[0]), enter=True)
             if not len(ends):
                 continue
             distinct, inverse = np.unique(states, return_inverse=True)
