@@ -9,26 +9,40 @@ against each other in ``test_oracle.py``:
                 tokens* (Bar-Hillel): the cheapest derivation is the fewest tokens still needed.
 ``Recognizer``  a chart parser from left to right: which prefixes some byte string completes.
 
-Only ``grammars.ir`` is imported.
+Grammars with memory are decided by the definition: ``marked`` turns a text into the symbols that the
+rules read (or finds a key twice), the methods above decide the rest.  Completions of such grammars
+are searched for (``_Search``); an answer is exact, and where the search has no end it raises
+``Undecided``.  Only grammars whose texts are all JSON have a meaning there.
+
+Of the project only ``grammars.ir`` is imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import lru_cache
 from heapq import heappop, heappush
 from typing import Any
 
+from hypothesis.errors import UnsatisfiedAssumption
+
 from grammars.ir import (
+    REPEATED_CLOSE,
+    REPEATED_COMMA,
+    SYMBOLS,
     Alt,
     And,
+    Bag,
     ByteSet,
     Chars,
     Expr,
     GrammarIR,
     Literal,
     Machine,
+    Mark,
     Not,
     Nothing,
     Ref,
@@ -38,6 +52,8 @@ from grammars.ir import (
 
 Tokens = Sequence[bytes | None]
 Node = tuple[Any, ...]
+Symbols = bytes | tuple[int, ...]
+"""Bytes, or bytes and marks."""
 
 
 # --- the public questions ------------------------------------------------------------------------
@@ -45,11 +61,20 @@ Node = tuple[Any, ...]
 
 def member(ir: GrammarIR, data: bytes) -> bool:
     """Is ``data`` in the language?"""
-    return _Spans(ir, data).accepts()
+    if not has_memory(ir):
+        return _Spans(ir, _characters(data)).accepts()
+    symbols = marked(ir, data)
+    return symbols is not None and _Spans(ir, "".join(map(chr, symbols))).accepts()
 
 
 def min_tokens(ir: GrammarIR, prefix: bytes, tokens: Tokens) -> int | None:
-    """The least k with ``prefix + w1 .. wk`` in the language, each w a token; None if none."""
+    """The least k with ``prefix + w1 .. wk`` in the language, each w a token; None if none.
+
+    Raises:
+        Undecided: for a grammar with memory, if too many texts would have to be looked at.
+    """
+    if has_memory(ir):
+        return _search(ir, tuple(tokens)).min_tokens(prefix)
     return _chart(ir, tuple(tokens)).min_tokens(prefix)
 
 
@@ -90,7 +115,193 @@ def forced_bytes(ir: GrammarIR, prefix: bytes, tokens: Tokens, cap: int = 64) ->
     """The longest text (up to ``cap`` bytes) that every completion of ``prefix`` by tokens begins
     with; a completion may be empty, so nothing is forced after a text of the language.
     """
+    if has_memory(ir):
+        return _search(ir, tuple(tokens)).forced_bytes(prefix, cap)
     return _chart(ir, tuple(tokens)).forced_bytes(prefix, cap)
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def has_memory(ir: GrammarIR) -> bool:
+    """Does membership depend on which keys and items occurred before?"""
+    return ir.distinct_keys or ir.compare_items
+
+
+def marked(ir: GrammarIR, data: bytes) -> list[int] | None:
+    """The symbols that the rules read instead of a prefix of a JSON text; None at a repeated key.
+
+    A prefix is as good as a whole text: a key counts as soon as its string ends, and a separator
+    is marked for what stands before it.  None also where JSON has an error that shows early.
+    """
+    try:
+        return _marked(ir, data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _marked(ir: GrammarIR, data: bytes) -> list[int] | None:
+    symbols = list(data)
+    open_: list[tuple[bool, int, list[Any]]] = []  # (object?, where its item begins, what it had)
+    at = 0
+    while at < len(data):
+        byte = data[at : at + 1]
+        if byte == b'"':
+            end = _string_end(data, at)
+            if end is None:
+                return symbols
+            if open_ and open_[-1][0] and not data[open_[-1][1] : at].strip():
+                key = json.loads(data[at:end].decode(), strict=False)
+                if ir.distinct_keys and key in open_[-1][2]:
+                    return None
+                open_[-1][2].append(key)
+            at = end
+            continue
+        if byte in (b"[", b"{"):
+            open_.append((byte == b"{", at + 1, []))
+        elif byte in (b",", b"]", b"}") and open_:
+            is_object, start, earlier = open_.pop()
+            if byte == (b"]" if is_object else b"}"):
+                return None
+            item = data[start:at].strip()
+            if not is_object and item:
+                value = _value(item)
+                if ir.compare_items and value in earlier:
+                    symbols[at] = REPEATED_COMMA if byte == b"," else REPEATED_CLOSE
+                earlier.append(value)
+            if byte == b",":
+                open_.append((is_object, at + 1, earlier))
+        at += 1
+    return symbols
+
+
+def _string_end(data: bytes, start: int) -> int | None:
+    at = start + 1
+    while at < len(data):
+        if data[at : at + 1] == b'"':
+            return at + 1
+        at += 2 if data[at : at + 1] == b"\\" else 1
+    return None
+
+
+def _value(item: bytes) -> Hashable:
+    """A JSON value as something equal for equal values only (``True == 1`` in Python)."""
+
+    def frozen(value: Any) -> Hashable:
+        match value:
+            case list():
+                return "array", tuple(map(frozen, value))
+            case dict():
+                return "object", frozenset((key, frozen(x)) for key, x in value.items())
+        return type(value).__name__, value
+
+    return frozen(json.loads(item.decode(), parse_int=Fraction, parse_float=Fraction))
+
+
+class Undecided(UnsatisfiedAssumption):
+    """A search that would have to look at too many texts; a random test drops the case."""
+
+
+class _Search:
+    """Completions of grammars with memory by tokens: A* over whole texts.
+
+    The estimate is the fewest tokens if marks were free to choose from here on (memory of what was
+    read so far is respected).  It never exceeds the truth, and where it finds nothing there is
+    nothing.  So a search that ends is exact both ways; it may only take too long to find that there
+    is nothing, which the small languages of the tests avoid.
+    """
+
+    most = 500
+
+    def __init__(self, ir: GrammarIR, tokens: tuple[bytes | None, ...]) -> None:
+        self.ir = ir
+        self.tokens = sorted({token for token in tokens if token})
+        self.chart = Chart(ir, tokens)
+        self.recognizer = Recognizer(ir)
+        self.positions: dict[bytes, Position] = {}
+        self.estimates: dict[bytes, int | None] = {}
+        self.known: dict[bytes, int | None] = {}
+
+    def min_tokens(self, prefix: bytes) -> int | None:
+        if prefix not in self.known:
+            self.known[prefix] = self.search(prefix)
+        return self.known[prefix]
+
+    def search(self, prefix: bytes) -> int | None:
+        least = self.estimate(prefix)
+        queue = (
+            [] if least is None else [(least, 0, prefix)]
+        )  # (whole way, minus tokens so far, text)
+        before: dict[bytes, bytes] = {}
+        best = {prefix: 0}
+        settled = set()
+        while queue:
+            total, depth, text = heappop(queue)
+            depth = -depth
+            if text in settled:
+                continue
+            settled.add(text)
+            if len(settled) > self.most:
+                raise Undecided(prefix)
+            if text in self.known or member(self.ir, text):
+                self.remember(text, total - depth, prefix, before)
+                return total
+            for token in self.tokens:
+                after = text + token
+                rest = self.known[after] if after in self.known else self.estimate(after)
+                if rest is not None and depth + 1 < best.get(after, depth + 2):
+                    best[after] = depth + 1
+                    before[after] = text
+                    # The longest way so far first among equals: straight to a goal.
+                    heappush(queue, (depth + 1 + rest, -(depth + 1), after))
+        return None
+
+    def remember(self, text: bytes, rest: int, prefix: bytes, before: dict[bytes, bytes]) -> None:
+        """The rests of all texts on the way found are the fewest as well."""
+        self.known.setdefault(text, rest)
+        while text != prefix:
+            text = before[text]
+            rest += 1
+            self.known[text] = rest
+
+    def estimate(self, text: bytes) -> int | None:
+        if text not in self.estimates:
+            symbols = marked(self.ir, text)
+            viable = symbols is not None and self.position(tuple(symbols)).viable
+            self.estimates[text] = self.chart.min_tokens(tuple(symbols)) if viable else None
+        return self.estimates[text]
+
+    def position(self, symbols: tuple[int, ...]) -> Position:
+        if not symbols:
+            return self.recognizer.start
+        if symbols not in self.positions:
+            before = self.position(symbols[:-1])
+            self.positions[symbols] = self.recognizer.extend(before, symbols[-1:])
+        return self.positions[symbols]
+
+    def forced_bytes(self, prefix: bytes, cap: int) -> bytes:
+        forced = b""
+        inside = {(prefix, b"")}  # whole tokens so far, and what was read of the next one
+        while len(forced) < cap and not member(self.ir, prefix + forced):
+            onward: dict[int, set[tuple[bytes, bytes]]] = {}
+            for text, part in inside:
+                for token in self.tokens:
+                    if token.startswith(part) and len(token) > len(part):
+                        if self.min_tokens(text + token) is None:
+                            continue
+                        read = token[: len(part) + 1]
+                        place = (text + token, b"") if read == token else (text, read)
+                        onward.setdefault(read[-1], set()).add(place)
+            if len(onward) != 1:
+                break
+            byte, inside = onward.popitem()
+            forced += bytes([byte])
+        return forced
+
+
+@lru_cache(maxsize=64)
+def _search(ir: GrammarIR, tokens: tuple[bytes | None, ...]) -> _Search:
+    return _Search(ir, tokens)
 
 
 # --- membership by spans -------------------------------------------------------------------------
@@ -99,9 +310,9 @@ def forced_bytes(ir: GrammarIR, prefix: bytes, tokens: Tokens, cap: int = 64) ->
 class _Spans:
     """For each expression and start position, the set of end positions: a least fixpoint."""
 
-    def __init__(self, ir: GrammarIR, data: bytes) -> None:
+    def __init__(self, ir: GrammarIR, data: str) -> None:
         self.ir = ir
-        self.data = data
+        self.data = data  # one character per byte or mark, so that chr(256) is a mark
         self.rule_ends: dict[tuple[str, int], frozenset[int]] = {}
 
     def accepts(self) -> bool:
@@ -120,10 +331,13 @@ class _Spans:
             case Nothing():
                 return frozenset()
             case Literal(text):
-                return frozenset({start + len(text)} if data.startswith(text, start) else ())
+                there = data.startswith(_characters(text), start)
+                return frozenset({start + len(text)} if there else ())
             case ByteSet(ranges):
-                inside = start < len(data) and _within(ranges, data[start])
+                inside = start < len(data) and _within(ranges, ord(data[start]))
                 return frozenset({start + 1} if inside else ())
+            case Mark(symbol):
+                return frozenset({start + 1} if data.startswith(chr(symbol), start) else ())
             case Chars(ranges):
                 return frozenset(
                     end
@@ -149,6 +363,8 @@ class _Spans:
                 return everything - self.regular_ends(item, start)
             case Machine():
                 return self.machine_ends(expr, start)
+            case Bag():
+                return self.bag(expr, start)
         raise TypeError(expr)
 
     def step(self, item: Expr, starts: Iterable[int]) -> frozenset[int]:
@@ -173,12 +389,29 @@ class _Spans:
             count += 1
         return frozenset(found)
 
+    def bag(self, bag: Bag, start: int) -> frozenset[int]:
+        """Every way to read items one after the other and to count them for members."""
+        todo = [(start, _Count.none(bag))]
+        seen = set(todo)
+        found: set[int] = set()
+        while todo:
+            at, count = todo.pop()
+            for item, more in count.onward(bag):
+                for end in self.ends(item, at):
+                    if more.enough(bag):
+                        found.add(end)
+                    for after in self.ends(bag.separator, end):
+                        if (after, more) not in seen:
+                            seen.add((after, more))
+                            todo.append((after, more))
+        return frozenset(found)
+
     def machine_ends(self, machine: Machine, start: int) -> frozenset[int]:
         state, at, found = 0, start, set()
         while True:
             if machine.accept[state]:
                 found.add(at)
-            byte = self.data[at] if at < len(self.data) else -1
+            byte = ord(self.data[at]) if at < len(self.data) else -1
             after = [t for low, high, t in machine.edges[state] if low <= byte <= high]
             if not after:
                 return frozenset(found)
@@ -201,11 +434,60 @@ class _Inlined(_Spans):
         return self.ends(expr, start)
 
 
-def _one_char(data: bytes) -> int | None:
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """How many items of a bag were read, by member; no further than the bounds can tell apart."""
+
+    by_member: tuple[int, ...]
+    total: int = 0
+    last: int = 0
+
+    @staticmethod
+    def none(bag: Bag) -> _Count:
+        return _Count((0,) * len(bag.members))
+
+    def onward(self, bag: Bag) -> Iterator[tuple[Expr, _Count]]:
+        """The items that may come next, and the count with each of them."""
+        total = self.total + 1
+        if bag.high is None:
+            total = min(total, bag.low)
+        elif total > bag.high:
+            return
+        for i, member in enumerate(bag.members):
+            mine = self.by_member[i] + 1
+            mates = sum(
+                count
+                for other, count in zip(bag.members, self.by_member, strict=True)
+                if other.group == member.group
+            )
+            if member.group is not None and mates:
+                continue
+            if bag.ordered and i < self.last:
+                continue
+            if member.max is None:
+                # In a group one item is all there may be, so it has to stay countable.
+                mine = min(mine, max(member.min, 0 if member.group is None else 1))
+            elif mine > member.max:
+                continue
+            by_member = (*self.by_member[:i], mine, *self.by_member[i + 1 :])
+            yield member.item, _Count(by_member, total, i if bag.ordered else 0)
+
+    def enough(self, bag: Bag) -> bool:
+        """May the bag end here?"""
+        enough = zip(bag.members, self.by_member, strict=True)
+        return self.total >= bag.low and all(count >= member.min for member, count in enough)
+
+
+def _characters(data: bytes) -> str:
+    """One character per byte."""
+    return data.decode("latin-1")
+
+
+def _one_char(data: str) -> int | None:
     """The code point that exactly these bytes write, if any."""
     try:
-        text = data.decode("utf-8", "strict")
-    except UnicodeDecodeError:
+        text = data.encode("latin-1").decode("utf-8", "strict")
+    except UnicodeError:
         return None
     return ord(text) if len(text) == 1 else None
 
@@ -339,6 +621,8 @@ class Regular:
                 return self.from_ir(ir, ir[name].body)
             case Machine():
                 return self.intern(("machine", expr, 0))
+            case Mark(symbol):
+                return self.intern(("set", ((symbol, symbol),))) if ir.compare_items else self.empty
         raise TypeError(expr)
 
     def nullable(self, a: int) -> bool:
@@ -390,7 +674,8 @@ class Regular:
             case ("and", items):
                 return self.all_of([self.derive(item, byte) for item in items])
             case ("not", a):
-                return self.complement(self.derive(a, byte))
+                # The complement is one within byte strings: marks are in none of them.
+                return self.complement(self.derive(a, byte)) if byte < 256 else self.empty
             case ("rep", a, least, most):
                 # If a is nullable, a{m,n} also holds fewer than m copies: one rule serves both.
                 rest = self.repeat(a, max(least - 1, 0), None if most is None else most - 1)
@@ -436,7 +721,7 @@ class Regular:
         """Bytes at which the derivative may differ from that of the byte before."""
         match self.nodes[a]:
             case ("set", ranges):
-                return {b for low, high in ranges for b in (low, high + 1) if b < 256}
+                return {b for low, high in ranges for b in (low, high + 1) if b < SYMBOLS}
             case ("chars", _) | ("tail", _, _):
                 return {b for b in range(1, 256) if self.derive(a, b) != self.derive(a, b - 1)}
             case ("cat", first, second):
@@ -444,7 +729,9 @@ class Regular:
                 return cuts | self._cuts(second) if self.nullable(first) else cuts
             case ("or", items) | ("and", items):
                 return set().union(*map(self._cuts, items))
-            case ("not", inner) | ("rep", inner, _, _):
+            case ("not", inner):
+                return self._cuts(inner) - set(range(256, SYMBOLS))
+            case ("rep", inner, _, _):
                 return self._cuts(inner)
             case ("machine", machine, state):
                 edges = machine.edges[state]
@@ -470,7 +757,7 @@ def _intersect(
 
 
 class _Lowered:
-    """Rules over ``alt`` (list), ``cat`` (pair), ``rep``, ``ref`` and regular leaves."""
+    """Rules over ``alt`` (list), ``cat`` (pair), ``rep``, ``bag``, ``ref`` and regular leaves."""
 
     def __init__(self, ir: GrammarIR) -> None:
         self.ir = ir
@@ -503,6 +790,8 @@ class _Lowered:
                 return self.intern(("alt", tuple(self.lower(item) for item in items)))
             case Repeat(item, least, most):
                 return self.intern(("rep", self.lower(item), least, most))
+            case Bag():
+                return self.intern(("bag", expr, _Count.none(expr)))
             case Ref(name):
                 return self.intern(("ref", name))
         return self.leaf(expr)
@@ -528,7 +817,20 @@ class _Lowered:
                     ("rep", a, max(least - 1, 0), None if most is None else most - 1)
                 )
                 return [(a, less)] if least else [(), (a, less)]
+            case ("bag", bag, count):
+                return list(self.bag_options(bag, count))
         raise TypeError(self.nodes[at])
+
+    def bag_options(self, bag: Bag, count: _Count) -> Iterator[tuple[int, ...]]:
+        """What may follow the items counted so far, as seen from right behind the last of them."""
+        if count.enough(bag):
+            yield ()
+        for item, more in count.onward(bag):
+            rest = self.intern(("bag", bag, more))
+            step = self.lower(item)
+            if count.total:
+                step = self.cat(self.lower(bag.separator), step)
+            yield step, rest
 
 
 # --- Bar-Hillel: the grammar against "prefix, then any tokens" ------------------------------------
@@ -559,18 +861,22 @@ class Chart:
 
     def __init__(self, ir: GrammarIR, tokens: Tokens) -> None:
         self.grammar = _Lowered(ir)
+        # Tokens may also be read with marks for their separators, where there is memory.
+        self.marks = (
+            {ord(","): REPEATED_COMMA, ord("]"): REPEATED_CLOSE} if ir.compare_items else {}
+        )
         self.edges: list[list[tuple[int, int, int]]] = [[]]  # place -> (byte, place, cost)
         self._add_tokens({token for token in tokens if token})
-        self.texts: dict[tuple[bytes, int], int] = {}  # (text, place after it) -> place
+        self.texts: dict[tuple[Symbols, int], int] = {}  # (text, place after it) -> place
         self.items: list[_Item] = []
         self.item_index: dict[tuple[int, int], int] = {}
         self.todo: list[int] = []
         self.queued: set[int] = set()
 
-    def min_tokens(self, prefix: bytes) -> int | None:
+    def min_tokens(self, prefix: Symbols) -> int | None:
         return self.completion(prefix, 0)
 
-    def completion(self, text: bytes, place: int) -> int | None:
+    def completion(self, text: Symbols, place: int) -> int | None:
         """The fewest tokens that complete ``text``, the first one being read up to ``place``."""
         item = self.item(self.grammar.start, self.place(text, place))
         self.solve()
@@ -598,11 +904,15 @@ class Chart:
                 if token[:end] not in inside:
                     inside[token[:end]] = len(self.edges)
                     self.edges.append([])
-                    source = inside[token[: end - 1]]
-                    self.edges[source].append((token[end - 1], inside[token[:end]], 0))
-            self.edges[inside[token[:-1]]].append((token[-1], 0, 1))
+                    self._add_edge(inside[token[: end - 1]], token[end - 1], inside[token[:end]], 0)
+            self._add_edge(inside[token[:-1]], token[-1], 0, 1)
 
-    def place(self, text: bytes, after: int = 0) -> int:
+    def _add_edge(self, source: int, byte: int, target: int, cost: int) -> None:
+        self.edges[source].append((byte, target, cost))
+        if byte in self.marks:
+            self.edges[source].append((self.marks[byte], target, cost))
+
+    def place(self, text: Symbols, after: int = 0) -> int:
         """Where ``text`` is still to be read, and then what follows from place ``after``."""
         here = after
         for start in range(len(text) - 1, -1, -1):
@@ -741,7 +1051,7 @@ class Recognizer:
             self._productive_memo.update({at: at in yes for at in below})
         return self._productive_memo[node]
 
-    def extend(self, position: Position, data: bytes) -> Position:
+    def extend(self, position: Position, data: Symbols) -> Position:
         """The position after some more bytes."""
         regular = self.grammar.regular
         for byte in data:
@@ -759,10 +1069,10 @@ class Recognizer:
             position = after
         return position
 
-    def viable(self, prefix: bytes) -> bool:
+    def viable(self, prefix: Symbols) -> bool:
         return self.extend(self.start, prefix).viable
 
-    def accepts(self, data: bytes) -> bool:
+    def accepts(self, data: Symbols) -> bool:
         return self.extend(self.start, data).accepting
 
     def _goes_on(self, rest: int) -> bool:

@@ -13,20 +13,27 @@ from hypothesis import strategies as st
 from grammars.ir import (
     EPSILON,
     NOTHING,
+    REPEATED_CLOSE,
+    REPEATED_COMMA,
     And,
     ByteSet,
     Expr,
     GrammarIR,
     Literal,
+    Mark,
+    Member,
     Not,
     Ref,
     Repeat,
     Rule,
     alt,
+    bag,
     both,
     chars,
     minus,
     not_chars,
+    optional,
+    repeat,
     seq,
 )
 
@@ -149,6 +156,175 @@ def _recursive_shape(draw: st.DrawFn, names: Sequence[str], part: st.SearchStrat
         alt(me, other),  # a cycle that reads nothing
     ]
     return alt(draw(st.sampled_from(shapes)), exit_)
+
+
+# --- bags ----------------------------------------------------------------------------------------
+
+
+def items() -> st.SearchStrategy[Expr]:
+    """Parts that are never empty and often overlap."""
+    literals = st.text("abé", min_size=1, max_size=2).map(lambda s: Literal(s.encode()))
+    runs = st.builds(lambda x, most: repeat(x, 1, most), literals, st.sampled_from([2, None]))
+    classes = st.sets(st.sampled_from("abcé"), min_size=1, max_size=3).map(
+        lambda letters: chars([(ord(letter), ord(letter)) for letter in letters])
+    )
+    pairs = st.builds(lambda x, y: alt(x, y), literals, literals)
+    return st.one_of(literals, literals, classes, runs, pairs)
+
+
+@st.composite
+def bags(draw: st.DrawFn, item: st.SearchStrategy[Expr] | None = None) -> Expr:
+    """A bag of 2 to 4 members; some need more than they may have and are empty."""
+    group = st.sampled_from([None, None, None, 0, 1])
+    bounds = st.sampled_from([(0, 1), (0, 1), (1, 1), (0, 2), (1, 2), (0, None), (1, None), (2, 3)])
+    members = [
+        Member(draw(items() if item is None else item), *draw(bounds), draw(group))
+        for _ in range(draw(st.integers(2, 4)))
+    ]
+    separator = draw(st.sampled_from([b"c", b"c", b"c", b"b", b"ca", b"c?"]))
+    between = optional(Literal(b"c")) if separator == b"c?" else Literal(separator)
+    low = draw(st.sampled_from([1, 1, 2, 3]))
+    high = draw(st.sampled_from([None, None, low, low + 1]))
+    return bag(members, between, low, high, ordered=draw(st.booleans()))
+
+
+@st.composite
+def bag_grammars(draw: st.DrawFn) -> GrammarIR:
+    """Bags alone, in a sequence, in bags, in recursion."""
+    names = [f"r{i}" for i in range(draw(st.integers(1, 3)))]
+    ref = st.sampled_from(names).map(Ref)
+    around = st.builds(lambda x, y: seq(Literal(x), y), st.sampled_from([b"a", b"b"]), ref)
+    inner = st.builds(lambda x: seq(Literal(b"a"), x, Literal(b"b")), bags())
+    item = st.one_of(items(), items(), items(), around, inner)
+    part = st.one_of(bags(item), bags(item), leaves(), ref)
+    body = st.one_of(
+        bags(item),
+        st.lists(part, min_size=2, max_size=3).map(lambda parts: seq(*parts)),
+        st.lists(part, min_size=2, max_size=3).map(lambda parts: alt(*parts)),
+        st.builds(lambda x: Repeat(x, 0, 2), bags(item)),
+    )
+    rules = [
+        Rule(
+            name,
+            alt(draw(body), draw(st.one_of(items(), st.just(NOTHING)))),
+            shared=draw(st.booleans()),
+        )
+        for name in names
+    ]
+    return GrammarIR(tuple(rules), names[0])
+
+
+# --- JSON with memory ----------------------------------------------------------------------------
+
+
+def json_strings() -> st.SearchStrategy[Expr]:
+    """Strings that are known, free, or one string written in two ways."""
+    return st.sampled_from(
+        [
+            Literal(b'"a"'),
+            Literal(b'"b"'),
+            Literal(b'""'),
+            alt(Literal(b'"a"'), Literal(b'"b"')),
+            alt(Literal(b'"a"'), Literal(b'"\\u0061"')),
+            seq(Literal(b'"'), repeat(chars([(97, 98)])), Literal(b'"')),
+            seq(Literal(b'"'), repeat(chars([(97, 98)]), 0, 1), Literal(b'"')),
+        ]
+    )
+
+
+def json_scalars() -> st.SearchStrategy[Expr]:
+    """Strings and numbers; some numbers are one value written in two ways."""
+    numbers = st.sampled_from(
+        [
+            Literal(b"1"),
+            alt(Literal(b"1"), Literal(b"11")),
+            alt(Literal(b"1"), Literal(b"1.0")),
+            repeat(Literal(b"1"), 1),
+        ]
+    )
+    return st.one_of(json_strings(), json_strings(), numbers)
+
+
+def json_array(item: Expr, kind: str, low: int, high: int | None) -> Expr:
+    """An array whose items must differ, may repeat, or must repeat (``kind``)."""
+    comma, close = Literal(b","), Literal(b"]")
+    any_comma, any_close = alt(comma, Mark(REPEATED_COMMA)), alt(close, Mark(REPEATED_CLOSE))
+    most = None if high is None else high - 1
+    if kind == "repeated":
+        last = alt(
+            Mark(REPEATED_CLOSE),
+            seq(Mark(REPEATED_COMMA), item, repeat(seq(any_comma, item), 0, most), any_close),
+        )
+        return seq(Literal(b"["), item, repeat(seq(comma, item), 0, most), last)
+    if kind == "any":
+        comma, close = any_comma, any_close
+    body = seq(item, repeat(seq(comma, item), max(low - 1, 0), most), close)
+    return seq(Literal(b"["), body if low else alt(Literal(b"]"), body))
+
+
+def json_object(members: Sequence[Member], low: int, high: int | None, ordered: bool) -> Expr:
+    """An object whose members are a bag."""
+    body = bag(members, Literal(b","), low or 1, high, ordered=ordered)
+    return seq(Literal(b"{"), body if low else optional(body), Literal(b"}"))
+
+
+@st.composite
+def json_values(draw: st.DrawFn, inner: st.SearchStrategy[Expr], compare_items: bool) -> Expr:
+    """An array or object of inner values."""
+    low = draw(st.integers(0, 2))
+    high = draw(st.sampled_from([None, low + 1, max(low, 1)]))
+    if draw(st.booleans()):
+        kinds = ["distinct", "any", "repeated"] if compare_items else ["distinct"]
+        return json_array(draw(inner), draw(st.sampled_from(kinds)), low, high)
+    bounds = st.sampled_from([(0, 1), (1, 1), (0, None), (0, 2), (1, 2)])
+    members = [
+        Member(seq(draw(json_strings()), Literal(b":"), draw(inner)), *draw(bounds))
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+    return json_object(members, low, high, draw(st.booleans()))
+
+
+@st.composite
+def memory_grammars(draw: st.DrawFn) -> GrammarIR:
+    """JSON of little depth, over the strings of ``a`` and ``b`` and numbers of ones."""
+    keys, items_ = draw(st.sampled_from([(True, True), (True, False), (False, True)]))
+    flat = json_values(json_scalars(), items_)
+    deep = json_values(st.one_of(json_scalars(), flat), items_)
+    rules = [Rule("root", draw(st.one_of(flat, flat, deep)))]
+    if draw(st.booleans()):
+        rules.append(Rule("v", draw(flat), shared=draw(st.booleans())))
+        rules[0] = Rule("root", draw(json_values(st.just(Ref("v")), items_)))
+    return GrammarIR(tuple(rules), "root", distinct_keys=keys, compare_items=items_)
+
+
+JSON_BYTES = tuple(bytes([value]) for value in b'ab1"{}[]:,')
+_JSON_PIECES = (
+    b'"a"', b'","', b'":', b'{"', b'"]', b',"', b'["', b'a"', b'"a', b"1,", b"1]", b'"}', b'"a":1',
+    b"11", b"]]", b'b",', b'["a"', b"},{", b"1.0", b"\\u00", b"61",
+)  # fmt: skip
+
+
+@st.composite
+def json_vocabularies(draw: st.DrawFn) -> tuple[tuple[bytes | None, ...], tuple[int, ...]]:
+    """Tokens for every byte (mostly) and some longer ones."""
+    extra = draw(st.lists(st.sampled_from(_JSON_PIECES), max_size=6))
+    single = list(JSON_BYTES)
+    if draw(st.integers(0, 3)) == 0:
+        single.remove(draw(st.sampled_from(single)))
+    tokens = (*single, *extra, None)
+    return tokens, (len(tokens) - 1,)
+
+
+def json_texts() -> st.SearchStrategy[bytes]:
+    """JSON of the same little world, and pieces of it."""
+    scalars = st.sampled_from(['"a"', '"b"', '""', "1", "11", "1.0", '"\\u0061"'])
+    arrays = st.lists(scalars, max_size=3).map(lambda parts: f"[{','.join(parts)}]")
+    members = st.lists(st.tuples(scalars, scalars).map(":".join), max_size=3)
+    objects = members.map(lambda parts: f"{{{','.join(parts)}}}")
+    nested = st.lists(st.one_of(scalars, arrays, objects), max_size=3)
+    values = st.one_of(arrays, objects, nested.map(lambda parts: f"[{','.join(parts)}]"))
+    whole = values.map(str.encode)
+    return st.one_of(whole, st.builds(lambda text, end: text[:end], whole, st.integers(0, 12)))
 
 
 # --- vocabularies --------------------------------------------------------------------------------
