@@ -65,6 +65,8 @@ class TokenAutomaton:
 
     DEAD: Final = DEAD
     FINISHED: Final = FINISHED
+    _judges = True
+    """Whether states that no tokens complete are refused."""
 
     def __new__(
         cls, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None
@@ -80,8 +82,12 @@ class TokenAutomaton:
     def without_memory(
         cls, grammar: Grammar, vocabulary: Vocabulary, limits: Limits
     ) -> TokenAutomaton:
-        """The automaton of the rules alone."""
+        """The automaton of the rules alone, as a part of one with memory.
+
+        Which states can be spelled is for the whole to judge: here all count as live.
+        """
         made = object.__new__(cls)
+        made._judges = False
         made.__init__(grammar, vocabulary, limits)  # type: ignore[misc]
         return made
 
@@ -98,7 +104,8 @@ class TokenAutomaton:
         if grammar.is_empty:
             raise GrammarError(f"no text satisfies this grammar. {grammar.explain(b'')}")
         spelling = Spelling(grammar, vocabulary)
-        self._all_live = spelling.trivial
+        self.spells_bytes = spelling.trivial
+        self._all_live = spelling.trivial or not self._judges
         if spelling.program.is_empty:
             raise GrammarError(spelling.complaint())
         self._lock = threading.RLock()

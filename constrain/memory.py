@@ -82,7 +82,7 @@ class MemoryAutomaton(TokenAutomaton):
         self._pool, self._words = inner._pool, inner._words
         self._eos, self._eos_ids, self._no_row = inner._eos, inner._eos_ids, inner._no_row
         self._risky: Risky = risky_of(self.vocabulary)
-        self._all_live = inner._all_live
+        self._all_live = self.spells_bytes = inner.spells_bytes
         self._walker = Pairs(inner, self._memory, wants_marks(self._pool.program))
         self._masks: OrderedDict[int, Row] = OrderedDict()
         self._forced: dict[int, bytes] = {}
@@ -95,9 +95,10 @@ class MemoryAutomaton(TokenAutomaton):
             self._walker.begin(
                 start, TokenAutomaton.without_memory(easier, self.vocabulary, self.limits)
             )
-        if not self._walker.is_live(start):
+        if not self._walker.reaches_end(start):
             raise GrammarError(
-                "no text satisfies this grammar: whatever it allows repeats a key or an item"
+                "no text satisfies this grammar in this vocabulary: whatever the rules allow repeats "
+                "a key or an item, or cannot be written in tokens"
             )
         return self._number(start)
 

@@ -10,7 +10,7 @@ Two kinds of automata need more, and are searched until the text (or the outermo
 
 * rules that *want* a repeated item (a constant ``[1, 1]``, "not unique"): they may wait for one
   that cannot come;
-* vocabularies without single bytes: the search goes token by token.
+* vocabularies without single bytes, where the search goes token by token.
 
 The search is bounded by ``SEARCH_FUEL`` pairs.  Where it runs out the pair counts as live: no right
 token is refused, but a text may then lead into a dead end.  The same holds where rules that demand
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from constrain._jit import kernels as k
+from constrain.distance import NEVER
 from constrain.lexeme import Int32
 from constrain.pool import DEAD
 from grammars.errors import LimitExceeded
@@ -57,6 +58,7 @@ class Pairs:
         self.inner: Final = inner
         self.memory: Final = memory
         self.thorough: Final = wants_marks
+        self._by_tokens = not inner.spells_bytes
         self._address = _BYTES.ctypes.data
         self._texts = inner.vocabulary.texts
         self._easier: TokenAutomaton | None = None
@@ -146,20 +148,22 @@ class Pairs:
 
     def is_live(self, pair: Pair) -> bool:
         """Whether the pair, at the end of a token, can be completed."""
-        if not self.inner._is_live(pair[0]):
-            return False
         if self._safe(pair):
             return True
         known = self._live.get(pair)
         return self._search(pair) if known is None else known
 
+    def reaches_end(self, start: Pair) -> bool:
+        """The same, looking ahead to the end of the text."""
+        return self._search(start, to_end=True)
+
     def _safe(self, pair: Pair) -> bool:
         """Whether nothing of what is being written can go wrong."""
-        if self.memory.threatened(pair[1]):
+        if self._by_tokens or self.memory.threatened(pair[1]):
             return False
         return not self.thorough or not pair[1].keeps
 
-    def _search(self, start: Pair) -> bool:
+    def _search(self, start: Pair, to_end: bool = False) -> bool:
         """Depth first to a pair that is safe or whose text is complete."""
         path = [(start, self._ways(start))]
         visited = {start}
@@ -169,7 +173,8 @@ class Pairs:
                 return self._found(path)
             for after in ways:
                 if after not in visited:
-                    known = True if self._safe(after) else self._live.get(after)
+                    safe = not to_end and self._safe(after)
+                    known = True if safe else self._live.get(after)
                     if known:
                         return self._found(path)
                     visited.add(after)
@@ -190,15 +195,20 @@ class Pairs:
 
     def _ways(self, pair: Pair) -> Iterator[Pair]:
         """Where one byte leads, or, if not all bytes are tokens, one token."""
-        if self.inner._all_live:
+        if not self._by_tokens:
             for byte in _ORDER:
                 after, _ = self.by_byte(pair, byte)
                 if after is not None:
                     yield after
             return
-        for token in range(self.inner.vocabulary.size):
+        bound = self.bound(pair)
+        if bound >= NEVER:
+            return
+        automaton, state = self._rules(pair)
+        nearest = self.within(pair, bound + 1)
+        for token in (*bits(nearest), *bits(automaton._mask(state, None) & ~nearest)):
             following = self.by_token(pair, token)
-            if following is not None and self.inner._is_live(following[0]):
+            if following is not None:
                 yield following
 
     # -- distance ------------------------------------------------------------------------------

@@ -22,9 +22,10 @@ Text that is not JSON is followed somehow: the rules refuse it anyway.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from grammars.ir import (
     REPEATED_CLOSE,
@@ -61,6 +62,7 @@ KEY_ESCAPE: Final = 7
 DONE: Final = 8
 """A value has ended."""
 
+_Text = TypeVar("_Text", str, bytes)
 SEPARATORS: Final = {REPEATED_COMMA: 0x2C, REPEATED_CLOSE: 0x5D}
 """The byte in whose place a mark stands."""
 Marks: TypeAlias = tuple[tuple[int, int], ...]
@@ -107,6 +109,35 @@ class Value:
         self.content = content
 
 
+class Rivals:
+    """Values that one being read must not become, sorted for questions about its beginning.
+
+    Attributes:
+        values: all of them.
+        texts: the strings among them, sorted.
+        digits: the significant digits of the numbers, sorted.
+        literals: the literals' bytes.
+    """
+
+    __slots__ = ("digits", "literals", "texts", "values")
+
+    def __init__(self, values: frozenset[Value]) -> None:
+        self.values = values
+        self.texts = sorted(v.content for v in values if v.kind == TEXT)
+        self.digits = sorted(v.content[1] for v in values if v.kind == NUMBER)
+        self.literals = [v.content for v in values if v.kind == LITERAL]
+
+    def has_scalar(self, raw: bytes) -> bool:
+        """Whether a number or literal that begins so may become one of them."""
+        if any(literal.startswith(raw) for literal in self.literals):
+            return True
+        mantissa = re.split(rb"[eE]", raw.lstrip(b"-"), maxsplit=1)[0].replace(b".", b"")
+        if mantissa and not mantissa.isdigit():
+            return False
+        # an exponent may yet shift the point anywhere, and zeros may follow or be cut off
+        return _has_prefix(self.digits, mantissa.strip(b"0"))
+
+
 class Frame:
     """An open container.
 
@@ -120,11 +151,23 @@ class Frame:
         members: an object's finished (key, value) pairs, where it is within an array.
         key: the key whose value is being read, where it is within an array.
         rivals: what :meth:`Memory.rivals` found.
+        names: what :meth:`Memory.names` found.
 
     Parts that do not matter are empty, so that texts which differ only there share their frames.
     """
 
-    __slots__ = ("is_object", "items", "keep", "key", "keys", "members", "parent", "rivals", "seen")
+    __slots__ = (
+        "is_object",
+        "items",
+        "keep",
+        "key",
+        "keys",
+        "members",
+        "names",
+        "parent",
+        "rivals",
+        "seen",
+    )
 
     def __init__(
         self,
@@ -145,7 +188,8 @@ class Frame:
         self.items = items
         self.members = members
         self.key = key
-        self.rivals: frozenset[Value] | None = None
+        self.rivals: Rivals | None = None
+        self.names: list[str] | None = None
 
 
 _Members: TypeAlias = frozenset[tuple[str, Value]]
@@ -288,7 +332,7 @@ class Memory:
             if tracker.value is not None:
                 values.add(tracker.value)
         for frame in frames:
-            frame.rivals = None
+            frame.rivals = frame.names = None
             values.update(frame.seen, frame.items, (v for _, v in frame.members))
         values = _with_parts(values)
         self._trackers = {(t.frame, t.mode, t.raw, t.value): t for t in trackers}
@@ -306,21 +350,14 @@ class Memory:
         if mode not in (STRING, KEY_STRING):
             return None if mode & 1 and mode != KEY else _SIGNS
         assert frame is not None, "nothing threatens the outermost value"
+        if not self.distinct_keys and self._may_change(frame):
+            return None
         start = decode_prefix(at.raw)
         if len(start.encode("utf-8", "surrogatepass")) != len(at.raw):
             return None  # amid a character, or written with escapes
-        texts = self._rival_texts(frame, mode)
-        ends = (t[len(start)] for t in texts if len(t) > len(start) and t.startswith(start))
+        texts = self.names(frame) if mode == KEY_STRING else self.rivals(frame).texts
+        ends = (t[len(start)] for t in _with_prefix(texts, start) if len(t) > len(start))
         return {0x22, 0x5C, *(char.encode("utf-8", "surrogatepass")[0] for char in ends)}
-
-    def _rival_texts(self, frame: Frame, mode: int) -> Iterator[str]:
-        if mode == STRING:
-            yield from (v.content for v in self.rivals(frame) if v.kind == TEXT)
-            return
-        yield from frame.keys
-        for value in self._around(frame):
-            if value.kind == OBJECT:
-                yield from (key for key, _ in value.content)
 
     # -- what may still repeat -----------------------------------------------------------------
 
@@ -338,45 +375,57 @@ class Memory:
         frame = at.frame
         if frame is None:
             return False
+        if not self.distinct_keys and self._may_change(frame):
+            return True
         mode = at.mode
         if frame.is_object and mode in (KEY, KEY_STRING, KEY_ESCAPE):
-            start = decode_prefix(at.raw)
-            if any(key.startswith(start) for key in frame.keys):
-                return True
-            return any(self._may_grow(frame, mode, start, v) for v in self._around(frame))
+            if mode == KEY:
+                return bool(frame.keys) or any(
+                    v.kind == OBJECT and frame.members <= v.content for v in self._around(frame)
+                )
+            return _has_prefix(self.names(frame), decode_prefix(at.raw))
         if mode == VALUE and not frame.is_object and self._may_close(frame):
             return True
         rivals = self.rivals(frame)
-        if not rivals:
+        if not rivals.values:
             return False
         if mode == DONE:
-            return at.value in rivals
+            return at.value in rivals.values
         if mode == SCALAR:
-            return any(_scalar_may_become(at.raw, v) for v in rivals)
+            return rivals.has_scalar(at.raw)
         if mode in (STRING, ESCAPE):
-            start = decode_prefix(at.raw)
-            return any(v.kind == TEXT and v.content.startswith(start) for v in rivals)
+            return _has_prefix(rivals.texts, decode_prefix(at.raw))
         return True
 
     def _around(self, frame: Frame) -> frozenset[Value]:
         """What the container itself must not become."""
-        return _NO_VALUES if frame.parent is None else self.rivals(frame.parent)
+        return _NO_VALUES if frame.parent is None else self.rivals(frame.parent).values
+
+    def _may_change(self, frame: Frame) -> bool:
+        """Whether an open object with rivals may become any of them, as keys may come again."""
+        at: Frame | None = frame
+        while at is not None and at.keep:
+            if at.is_object and any(v.kind == OBJECT for v in self._around(at)):
+                return True
+            at = at.parent
+        return False
 
     def _may_close(self, frame: Frame) -> bool:
         """Whether an array that ends here without a further item may equal a rival."""
         return any(v.kind == ARRAY and v.content == frame.items for v in self._around(frame))
 
-    @staticmethod
-    def _may_grow(frame: Frame, mode: int, start: str, rival: Value) -> bool:
-        """Whether an object may become a rival with a key that begins so, or if it closes."""
-        if rival.kind != OBJECT or not frame.members <= rival.content:
-            return False
-        if mode == KEY:
-            return True
-        have = {key for key, _ in frame.members}
-        return any(key.startswith(start) and key not in have for key, _ in rival.content)
+    def names(self, frame: Frame) -> list[str]:
+        """Keys, sorted, that one being read must not become, lest something repeats."""
+        known = frame.names
+        if known is None:
+            names = set(frame.keys)
+            for rival in self._around(frame):
+                if rival.kind == OBJECT and frame.members <= rival.content:
+                    names.update(key for key, _ in rival.content)
+            known = frame.names = sorted(names)
+        return known
 
-    def rivals(self, frame: Frame) -> frozenset[Value]:
+    def rivals(self, frame: Frame) -> Rivals:
         """Values that the one being read in a container must not become, lest something repeats.
 
         For an array these are its items so far; and in every container the value that is missing
@@ -388,7 +437,7 @@ class Memory:
             chain.append(at)
             at = at.parent
         for one in reversed(chain):
-            one.rivals = frozenset((*one.seen, *_missing(one, self._around(one))))
+            one.rivals = Rivals(one.seen.union(_missing(one, self._around(one))))
         assert frame.rivals is not None, "just set"
         return frame.rivals
 
@@ -587,19 +636,17 @@ def _integer(text: bytes) -> int:
     return sign * out
 
 
-def _scalar_may_become(raw: bytes, rival: Value) -> bool:
-    if rival.kind == LITERAL:
-        return bool(rival.content.startswith(raw))
-    if rival.kind != NUMBER:
-        return False
-    negative, digits, _ = rival.content
-    mantissa = re.split(rb"[eE]", raw.lstrip(b"-"), maxsplit=1)[0].replace(b".", b"")
-    if not mantissa.isdigit():
-        return raw in (b"", b"-")
-    if digits and negative != raw.startswith(b"-"):
-        return False
-    # an exponent may yet shift the point anywhere, and zeros may follow or be cut off
-    return bool(digits.startswith(mantissa.strip(b"0")))
+def _has_prefix(ordered: list[_Text], start: _Text) -> bool:
+    """Whether a text of a sorted list begins so."""
+    at = bisect_left(ordered, start)
+    return at < len(ordered) and ordered[at].startswith(start)
+
+
+def _with_prefix(ordered: list[str], start: str) -> Iterator[str]:
+    for i in range(bisect_left(ordered, start), len(ordered)):
+        if not ordered[i].startswith(start):
+            return
+        yield ordered[i]
 
 
 def _missing(frame: Frame, around: frozenset[Value]) -> Iterable[Value]:

@@ -6,8 +6,10 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constrain import TokenAutomaton, Vocabulary
+from grammars.errors import GrammarError
 from grammars.grammar import Grammar
 from grammars.ir import (
     EPSILON,
@@ -119,7 +122,9 @@ def parse(text: bytes, distinct: bool = True) -> Any:
             raise RepeatedError
         return dict(found)
 
-    return json.loads(text, object_pairs_hook=pairs, parse_int=Decimal, parse_float=Decimal)
+    return json.loads(
+        text.decode(), object_pairs_hook=pairs, parse_int=Decimal, parse_float=Decimal
+    )
 
 
 def arrays(value: Any) -> Iterator[list[Any]]:
@@ -134,6 +139,12 @@ def arrays(value: Any) -> Iterator[list[Any]]:
 
 def unique(value: Any) -> bool:
     return all(len(set(map(identity, a))) == len(a) for a in arrays(value))
+
+
+def test_marks_without_distinct_keys_follow_the_parser() -> None:
+    memory = Memory(False, True)
+    _, marks, _ = memory.advance(memory.start, b'[{"a":2},{"a":1,"a":2},{"a":1}]')
+    assert marks == ((22, REPEATED_COMMA),)
 
 
 def is_good(text: bytes, unique_items: bool) -> bool:
@@ -233,19 +244,23 @@ def test_states_depend_on_the_text_alone(
     assert fresh is at
 
 
-@settings(max_examples=200, deadline=None)
-@given(text=texts())
-def test_what_repeats_was_threatened(text: str) -> None:
-    """Every byte before a repeated key ends, or a mark comes, the tracker expects it."""
+@settings(max_examples=300, deadline=None)
+@given(text=texts(), distinct=st.booleans())
+def test_what_repeats_was_threatened(text: str, distinct: bool) -> None:
+    """Before a repeated key ends, or a mark comes, the tracker expects it."""
     data = text.encode()
-    memory = Memory(True, True)
+    memory = Memory(distinct, True)
     at = memory.start
+    safe = False  # a byte was read after which nothing can repeat, and no comma since
     for i in range(len(data)):
+        critical = memory.critical_bytes(at) if memory.threatened(at) else ()
         after, marks, _ = memory.advance(at, data[i : i + 1])
         if after is None or marks:
             assert memory.threatened(at)
+            assert not safe
         if after is None:
             return
+        safe = data[i] != 44 and (safe or (critical is not None and data[i] not in critical))
         at = after
 
 
@@ -561,3 +576,205 @@ def check_budgets(automaton: TokenAutomaton, truth: Truth, prefix: bytes, state:
         expected = truth.mask(prefix, left)
         assert bool(allowed) == bool(expected), (prefix, left)
         assert allowed == expected, (prefix, left)
+
+
+# -- token automata of any JSON --------------------------------------------------------------------
+
+
+def endings(prefix: bytes) -> Iterator[bytes]:
+    """Ways to complete a beginning of a JSON text, if there are any: one per kind of place."""
+    closers: list[str] = []
+    in_text = escaped = False
+    for char in prefix.decode("utf-8", "ignore"):
+        if in_text:
+            in_text, escaped = escaped or char != '"', not escaped and char == "\\"
+        elif char == '"':
+            in_text = True
+        elif char in "{[":
+            closers.append({"{": "}", "[": "]"}[char])
+        elif char in "}]" and closers:
+            closers.pop()
+    tail = "".join(reversed(closers))
+    scalars = ["", "0", "91", ".25", "e25", "true", "rue", "ue", "e", "null", "ull", "ll", "l",
+               "false", "alse", "lse", "se", "25", '"zq"']  # fmt: skip
+    strings = [
+        f'{start}{more}"'
+        for more in ("", "zq")
+        for start in (
+            "",
+            '"',
+            "\\",
+            "/",
+            "n",
+            "u0041",
+            "0041",
+            "041",
+            "41",
+            "1",
+            "\\ude00",
+            "ude00",
+            "00",
+        )
+    ]
+    for first in (*scalars, *strings):
+        for rest in ("", ":0"):
+            yield (first + rest + tail).encode()
+    for broken in (b"\xa9", b"\x98\x80", b"\x80", b"\x9f\x98\x80"):
+        for end in (b'"', b'":0'):
+            yield broken + end + tail.encode()
+
+
+def can_end(prefix: bytes, unique_items: bool) -> bool:
+    """Whether some completion is good JSON."""
+    for end in endings(prefix):
+        try:
+            if is_good(prefix + end, unique_items):
+                return True
+        except (ValueError, UnicodeDecodeError):
+            continue
+    return False
+
+
+JSON_TOKENS: list[bytes | None] = [
+    *(bytes([b]) for b in range(256)),
+    *(piece.encode() for piece in PIECES),
+    None,
+]
+
+
+@cache
+def any_json(unique_items: bool) -> TokenAutomaton:
+    vocabulary = Vocabulary.from_tokens(JSON_TOKENS, [len(JSON_TOKENS) - 1])
+    return TokenAutomaton(Grammar(json_ir(unique_items)), vocabulary)
+
+
+def blanks_are_few(text: bytes) -> bool:
+    """The grammar of these tests allows blanks in few places only."""
+    return not set(text) & set(b" \t\r\n")
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=texts(), cut=st.integers(0, 60), unique_items=st.booleans())
+def test_masks_of_any_json(text: str, cut: int, unique_items: bool) -> None:
+    prefix = text.replace(" ", "").replace("\n", "").encode()[:cut]
+    automaton = any_json(unique_items)
+    state = automaton.advance_bytes(automaton.start, prefix)
+    assert (state != automaton.DEAD) == can_end(prefix, unique_items)
+    if state == automaton.DEAD:
+        return
+    allowed = set(automaton.allowed_tokens(state).tolist())
+    for token, data in enumerate(JSON_TOKENS):
+        if data and data.isascii() and blanks_are_few(data):
+            assert (token in allowed) == can_end(prefix + data, unique_items), (prefix, data)
+            assert (automaton.advance(state, token) != automaton.DEAD) == (token in allowed)
+
+
+@pytest.mark.parametrize("unique_items", [False, True])
+@pytest.mark.parametrize("seed", range(10))
+def test_budgets_of_any_json(unique_items: bool, seed: int) -> None:
+    """Within a budget every text ends, whatever is chosen."""
+    automaton = any_json(unique_items)
+    rng = random.Random(seed)
+    left, state = rng.randint(2, 30), automaton.start
+    ids: list[int] = []
+    while True:
+        allowed = automaton.allowed_tokens(state, left)
+        assert len(allowed), (ids, left)
+        assert left > automaton.min_tokens_to_accept(state)
+        token = int(rng.choice(allowed))
+        ids.append(token)
+        state = automaton.advance(state, token)
+        left -= 1
+        if state == automaton.FINISHED:
+            break
+    text = b"".join(JSON_TOKENS[i] or b"" for i in ids)
+    assert is_good(text, unique_items)
+
+
+# -- vocabularies without single bytes, trim, threads ----------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(FINITE))
+def test_sparse_vocabularies(name: str) -> None:
+    """Tokens that are not closed under their parts: only whole tokens count."""
+    finite = FINITE[name]()
+    tried = 0
+    for seed in range(8):
+        rng = random.Random(seed)
+        words = {t[a : a + rng.randint(1, 4)] for t in finite.texts for a in range(0, len(t), 2)}
+        chosen = rng.sample(sorted(words), min(len(words), 30))
+        tokens: list[bytes | None] = [*chosen, b"[", b"]", b"{", b"}", b",", None]
+        truth = Truth(finite.texts, tokens)
+        vocabulary = Vocabulary.from_tokens(tokens, [len(tokens) - 1])
+        if truth.fewest_from[b""] >= 10**6:
+            continue
+        automaton = TokenAutomaton(Grammar(finite.ir), vocabulary)
+        for ids in walks(truth, rng):
+            prefix = b"".join(tokens[i] or b"" for i in ids)
+            state = automaton.start
+            for token in ids:
+                state = automaton.advance(state, token)
+            expected = {i for i in truth.mask(prefix) if i == len(tokens) - 1
+                        or truth.fewest_from.get(prefix + (tokens[i] or b""), 10**6) < 10**6}  # fmt: skip
+            assert set(automaton.allowed_tokens(state).tolist()) == expected, prefix
+            assert automaton.min_tokens_to_accept(state) == truth.fewest_from[prefix]
+            tried += 1
+    assert tried
+
+
+def test_trim_keeps_what_is_asked_for() -> None:
+    vocabulary = Vocabulary.from_tokens(JSON_TOKENS, [len(JSON_TOKENS) - 1])
+    automaton = TokenAutomaton(Grammar(json_ir(True)), vocabulary)
+    state = automaton.advance_bytes(automaton.start, b'[{"a":1,"b":[2]},"r",1,{"b":[2],"a":')
+    other = automaton.advance_bytes(automaton.start, b'{"a":1,')
+    before = automaton.mask(state).copy(), automaton.mask(other).copy()
+    held = automaton.state_count
+    for i in range(50):
+        automaton.advance_bytes(automaton.start, b'[{"k%d":%d' % (i, i))
+    assert automaton.state_count > held
+    assert automaton.nbytes > 0
+    automaton.trim([state, other])
+    assert automaton.state_count <= held
+    assert (automaton.mask(state) == before[0]).all()
+    assert (automaton.mask(other) == before[1]).all()
+    assert automaton.advance_bytes(state, b"1") != automaton.DEAD
+    assert automaton.advance_bytes(state, b"1}") == automaton.DEAD
+    assert automaton.advance_bytes(state, b"2}]") != automaton.DEAD
+
+
+def test_threads_agree() -> None:
+    automaton = any_json(True)
+    texts = [b'[{"a":%d,"b":[%d' % (i % 3, i % 5) for i in range(40)]
+
+    def look(text: bytes) -> list[int]:
+        state = automaton.advance_bytes(automaton.start, text)
+        return [int(token) for token in automaton.allowed_tokens(state)]
+
+    alone = [look(text) for text in texts]
+    automaton.trim([])
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(look, texts)) == alone
+
+
+def test_special_states() -> None:
+    automaton = any_json(False)
+    end = len(JSON_TOKENS) - 1
+    done = automaton.advance_bytes(automaton.start, b'{"a":1}')
+    assert automaton.advance(done, end) == automaton.FINISHED
+    assert automaton.advance(automaton.FINISHED, end) == automaton.FINISHED
+    assert automaton.advance(automaton.FINISHED, 0) == automaton.DEAD
+    assert automaton.advance(automaton.DEAD, 0) == automaton.DEAD
+    assert automaton.advance_bytes(automaton.DEAD, b"1") == automaton.DEAD
+    assert automaton.allowed_tokens(automaton.FINISHED).tolist() == [end]
+    assert not len(automaton.allowed_tokens(automaton.DEAD))
+    assert automaton.min_tokens_to_accept(automaton.FINISHED) == 0
+    assert automaton.forced_bytes(automaton.FINISHED) == b""
+    with pytest.raises(ValueError, match="DEAD"):
+        automaton.min_tokens_to_accept(automaton.DEAD)
+
+
+def test_nothing_but_repetitions_is_refused() -> None:
+    ir = objects(['"a"'], ["1"], 2, 2).ir
+    tokens = tokens_of(0)
+    with pytest.raises(GrammarError):
+        TokenAutomaton(Grammar(ir), Vocabulary.from_tokens(tokens, [len(tokens) - 1]))
