@@ -1,17 +1,21 @@
 """JSON Schema to the intermediate form.
 
 ==============  ===============================================================================
-``document``    the schema text, its draft, JSON pointers and references
-``assertions``  what keywords say about each type, and how two such statements combine
-``reading``     keywords to assertions; combinators become alternatives
-``satisfies``   whether a given value (of ``enum`` or ``const``) meets assertions
-``numbers``     decimal notations of the numbers in a range, or of multiples
-``text``        JSON strings, whitespace, separators
-``writing``     assertions to expressions and rules
+``keywords``    which keywords there are, draft by draft
+``document``    schema texts, drafts, places, identifiers and references
+``reading``     keywords to formulas; ``evaluated``: what ``unevaluated*`` need to know
+``assertions``  what a formula can say about each type, and how two such statements combine
+``negation``    the opposite of assertions
+``branching``   formulas to alternatives (disjunctive normal form), impossible ones dropped
+``satisfies``   whether a given value (of ``enum`` or ``const``) meets demands
+``numbers``, ``strings``, ``formats``, ``text``  values and their spelling as expressions
+``objects``     which keys an object may have, by name and by class
+``arrays``      items, their number, ``contains`` and ``uniqueItems``
+``writing``     alternatives to rules
 ==============  ===============================================================================
 
-Every place of a schema is a JSON pointer.  What a value has to meet is a *set* of such places, and
-each set that occurs becomes one rule; since a schema has finitely many places, recursion ends.
+What a value has to meet is a set of *demands* (formulas over places of the schema), and each set
+that occurs becomes one rule; since a schema has finitely many places, recursion ends.
 """
 
 from __future__ import annotations
@@ -20,7 +24,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from grammars.errors import GrammarError
-from grammars.frontends.json_schema.document import Document
+from grammars.frontends.json_schema.document import Documents
+from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.writing import Writer
 from grammars.ir import GrammarIR
 from grammars.limits import DEFAULT_LIMITS, Limits
@@ -46,13 +51,15 @@ def json_schema_to_ir(
     _check_option("whitespace", whitespace, ("flexible", "compact"))
     _check_option("property_order", property_order, ("schema", "any"))
     _check_option("formats", formats, ("assert", "annotate"))
-    if property_order == "any":
-        raise GrammarError(
-            'property_order="any" is not available yet; use "schema", which fixes the order of keys'
-        )
     try:
-        document = Document(schema, registry or {}, assert_formats=formats == "assert")
-        return Writer(document, compact=whitespace == "compact", limits=limits).grammar()
+        documents = Documents(schema, registry or {})
+        reader = Reader(documents, assert_formats=formats == "assert")
+        return Writer(
+            reader,
+            compact=whitespace == "compact",
+            any_order=property_order == "any",
+            limits=limits,
+        ).grammar()
     except RecursionError:
         raise GrammarError("the schema is nested too deeply to be read") from None
 

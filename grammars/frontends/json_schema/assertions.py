@@ -2,7 +2,7 @@
 
 Every class is a conjunction of constraints on values of one type and says nothing about others;
 ``&`` is conjunction.  A :class:`Branch` puts them together with the set of types that are allowed.
-Places (JSON pointers) stand for subschemas; several of them mean all of them at once.
+Subschemas are :class:`Formula` objects; a tuple of them (:data:`Demands`) means all of them at once.
 """
 
 from __future__ import annotations
@@ -13,19 +13,109 @@ from fractions import Fraction
 from math import ceil, gcd, lcm
 from typing import Any, Final, TypeAlias
 
-Places: TypeAlias = tuple[str, ...]
-"""Subschemas that all apply; the empty tuple allows anything."""
-
 TYPES: Final = ("null", "boolean", "number", "string", "array", "object")
 ALL_TYPES: Final = frozenset(TYPES)
 
-
-def join(*groups: Places) -> Places:
-    """All places of all groups, each once."""
-    return tuple(dict.fromkeys(place for group in groups for place in group))
+Env: TypeAlias = tuple[tuple[str, str], ...]
+"""Dynamic anchors in force: (name, place of the outermost schema that has it)."""
 
 
-@dataclass(frozen=True)
+class Formula:
+    """A statement about a value: :class:`At`, :class:`Leaf`, :class:`Not`, :class:`All`,
+    :class:`Either`.
+    """
+
+    __slots__ = ()
+
+
+Demands: TypeAlias = tuple[Formula, ...]
+"""Statements that all apply; the empty tuple allows anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class At(Formula):
+    """What the schema at a place says."""
+
+    place: str
+    env: Env = ()
+
+    def __str__(self) -> str:
+        named = self.place if self.place[:1] not in ("", "/") else f"#{self.place}"
+        return named + "".join(f" [{name}: {place}]" for name, place in self.env)
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Formula):
+    item: Formula
+
+    def __str__(self) -> str:
+        return f"not {self.item}"
+
+
+@dataclass(frozen=True, slots=True)
+class All(Formula):
+    items: Demands
+
+    def __str__(self) -> str:
+        return f"({' & '.join(map(str, self.items))})" if self.items else "any value"
+
+
+@dataclass(frozen=True, slots=True)
+class Either(Formula):
+    """At least one of the statements holds."""
+
+    items: Demands
+
+    def __str__(self) -> str:
+        return f"({' or '.join(map(str, self.items))})" if self.items else "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf(Formula):
+    """Assertions as they stand; ``label`` names them for people."""
+
+    branch: Branch
+    label: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return self.label
+
+
+ANYTHING: Final = All(())
+NOTHING: Final = Either(())
+
+
+def negation(formula: Formula) -> Formula:
+    """The opposite."""
+    if isinstance(formula, Not):
+        return formula.item
+    if formula == ANYTHING:
+        return NOTHING
+    return ANYTHING if formula == NOTHING else Not(formula)
+
+
+def conjunction(demands: Demands) -> Formula:
+    """All demands as one formula."""
+    return demands[0] if len(demands) == 1 else All(demands)
+
+
+def join(*groups: Demands) -> Demands:
+    """All demands of all groups, each once; ``(NOTHING,)`` where two are opposites."""
+    out = dict.fromkeys(f for group in groups for f in group if f != ANYTHING)
+    if NOTHING in out or any(isinstance(f, Not) and f.item in out for f in out):
+        return (NOTHING,)
+    return tuple(out)
+
+
+def forbids(demands: Demands) -> bool:
+    """Whether it is plain that nothing meets the demands."""
+    return NOTHING in demands
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
 class Bound:
     """A limit on numbers; ``strict`` excludes the value itself."""
 
@@ -33,19 +123,21 @@ class Bound:
     strict: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Numbers:
-    """Constraints on numbers: ``low``, ``high``, and a step they are multiples of."""
+    """Constraints on numbers: bounds, a step they are multiples of, steps they are not."""
 
     low: Bound | None = None
     high: Bound | None = None
     step: Fraction | None = None
+    not_steps: tuple[Fraction, ...] = ()
 
     def __and__(self, other: Numbers) -> Numbers:
         return Numbers(
             _tighter(self.low, other.low, 1),
             _tighter(self.high, other.high, -1),
             _common_step(self.step, other.step),
+            tuple(dict.fromkeys(self.not_steps + other.not_steps)),
         )
 
     @property
@@ -54,10 +146,14 @@ class Numbers:
 
     @property
     def is_empty(self) -> bool:
+        if self.step is not None and any(
+            (self.step / step).denominator == 1 for step in self.not_steps
+        ):
+            return True
         if self.low is None or self.high is None:
             return False
         if self.low.value == self.high.value:
-            return self.low.strict or self.high.strict
+            return self.low.strict or self.high.strict or self._between_steps()
         return self.low.value > self.high.value or self._between_steps()
 
     def _between_steps(self) -> bool:
@@ -85,24 +181,44 @@ def _common_step(a: Fraction | None, b: Fraction | None) -> Fraction | None:
     return Fraction(lcm(a.numerator, b.numerator), gcd(a.denominator, b.denominator))
 
 
-@dataclass(frozen=True)
+# -- strings ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A ``pattern`` or a ``format``, or its opposite.
+
+    Attributes:
+        kind: ``"pattern"`` or ``"format"``.
+        place: where it stands, for messages.
+    """
+
+    kind: str
+    text: str
+    place: str = field(compare=False)
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Strings:
-    """Constraints on strings: length in code points, patterns with their places."""
+    """Constraints on strings: length in code points, patterns and formats."""
 
     low: int = 0
     high: int | None = None
-    patterns: tuple[tuple[str, str], ...] = ()
+    shapes: tuple[Shape, ...] = ()
 
     def __and__(self, other: Strings) -> Strings:
         return Strings(
             max(self.low, other.low),
             _least(self.high, other.high),
-            tuple(dict.fromkeys(self.patterns + other.patterns)),
+            tuple(dict.fromkeys(self.shapes + other.shapes)),
         )
 
     @property
     def is_empty(self) -> bool:
-        return self.high is not None and self.low > self.high
+        if self.high is not None and self.low > self.high:
+            return True
+        return any(s.negated and replace(s, negated=False) in self.shapes for s in self.shapes)
 
 
 def _least(a: int | None, b: int | None) -> int | None:
@@ -111,95 +227,170 @@ def _least(a: int | None, b: int | None) -> int | None:
     return min(a, b)
 
 
-@dataclass(frozen=True)
-class Arrays:
-    """Constraints on arrays: the first items one by one, the rest, the length."""
+# -- arrays ----------------------------------------------------------------------------------------
 
-    prefix: tuple[Places, ...] = ()
-    rest: Places = ()
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """At least ``low`` and at most ``high`` items, counted from index ``start``, meet demands."""
+
+    demands: Demands
+    low: int
+    high: int | None = None
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """Constraints on arrays.
+
+    Attributes:
+        prefix, rest: the first items one by one, and all others.
+        low, high: the length.
+        contains: how many items meet something.
+        unique: whether all items differ (``True``) or some repeats (``False``); ``None``: no matter.
+        clash: both were demanded.
+    """
+
+    prefix: tuple[Demands, ...] = ()
+    rest: Demands = ()
     low: int = 0
     high: int | None = None
+    contains: tuple[Contains, ...] = ()
+    unique: bool | None = None
+    clash: bool = False
 
     def __and__(self, other: Arrays) -> Arrays:
         length = max(len(self.prefix), len(other.prefix))
+        opposite = None not in (self.unique, other.unique) and self.unique != other.unique
         return Arrays(
             tuple(join(self.item(i), other.item(i)) for i in range(length)),
             join(self.rest, other.rest),
             max(self.low, other.low),
             _least(self.high, other.high),
+            tuple(dict.fromkeys(self.contains + other.contains)),
+            other.unique if self.unique is None else self.unique,
+            self.clash or other.clash or opposite,
         )
 
-    def item(self, index: int) -> Places:
+    def item(self, index: int) -> Demands:
         return self.prefix[index] if index < len(self.prefix) else self.rest
+
+    def tightened(self) -> Arrays:
+        """The same with bounds that follow from the others."""
+        low, high = self.low, self.high
+        for one in self.contains:
+            if one.low:
+                low = max(low, one.start + one.low)
+        for index, demands in enumerate(self.prefix):
+            if forbids(demands):
+                high = _least(high, index)
+                break
+        else:
+            if forbids(self.rest):
+                high = _least(high, len(self.prefix))
+        if self.unique is False:
+            low = max(low, 2)
+        if (low, high) == (self.low, self.high):
+            return self
+        return replace(self, low=low, high=high)
 
     @property
     def is_empty(self) -> bool:
-        return self.high is not None and self.low > self.high
+        if self.clash or any(c.high is not None and c.low > c.high for c in self.contains):
+            return True
+        tight = self.tightened()
+        return tight.high is not None and tight.low > tight.high
 
 
-@dataclass(frozen=True)
-class Objects:
-    """Constraints on objects: named properties in order, other keys, required keys."""
-
-    properties: tuple[tuple[str, Places], ...] = ()
-    others: Places = ()
-    required: tuple[str, ...] = ()
-
-    def __and__(self, other: Objects) -> Objects:
-        mine, theirs = dict(self.properties), dict(other.properties)
-        names = dict.fromkeys((*mine, *theirs))
-        merged = tuple(
-            (name, join(mine.get(name, self.others), theirs.get(name, other.others)))
-            for name in names
-        )
-        return Objects(
-            merged,
-            join(self.others, other.others),
-            tuple(dict.fromkeys(self.required + other.required)),
-        )
-
-    def value(self, name: str) -> Places:
-        return dict(self.properties).get(name, self.others)
+# -- objects ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Branch:
-    """One alternative of what a schema allows.
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A set of keys.
 
     Attributes:
-        types: the types that are allowed, ``"integer"`` being numbers with step 1.
-        values: if not ``None``, the value is one of these (``enum``, ``const``).
-        sources: the places that said something, for messages.
+        inside: patterns that are all found in the key.
+        names, outside: the key is none of these, and none of these patterns is found in it.
+        key: demands that the key as a string meets.
     """
 
-    types: frozenset[str] = ALL_TYPES
-    numbers: Numbers = field(default_factory=Numbers)
-    strings: Strings = field(default_factory=Strings)
-    arrays: Arrays = field(default_factory=Arrays)
-    objects: Objects = field(default_factory=Objects)
-    values: tuple[Any, ...] | None = None
-    sources: Places = ()
+    inside: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
+    outside: tuple[str, ...] = ()
+    key: Demands = ()
 
-    def __and__(self, other: Branch) -> Branch:
-        return Branch(
-            self.types & other.types,
-            self.numbers & other.numbers,
-            self.strings & other.strings,
-            self.arrays & other.arrays,
-            self.objects & other.objects,
-            _common(self.values, other.values),
-            join(self.sources, other.sources),
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Constraints on objects.
+
+    Attributes:
+        properties: values of named keys.
+        every: values of all keys in a region.
+        some: for each entry some key of the region has such a value.
+        required: keys there must be.
+        low, high: how many keys.
+        placed: where the schema has subschemas for named keys, which gives them their order.
+    """
+
+    properties: tuple[tuple[str, Demands], ...] = ()
+    every: tuple[tuple[Region, Demands], ...] = ()
+    some: tuple[tuple[Region, Demands], ...] = ()
+    required: tuple[str, ...] = ()
+    low: int = 0
+    high: int | None = None
+    placed: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+    def __and__(self, other: Objects) -> Objects:
+        if other == _FREE_OBJECTS:
+            return self
+        merged = dict(self.properties)
+        for name, demands in other.properties:
+            merged[name] = join(merged.get(name, ()), demands)
+        return Objects(
+            tuple(merged.items()),
+            tuple(dict.fromkeys(self.every + other.every)),
+            tuple(dict.fromkeys(self.some + other.some)),
+            tuple(dict.fromkeys(self.required + other.required)),
+            max(self.low, other.low),
+            _least(self.high, other.high),
+            self.placed + other.placed,
         )
 
-    def without(self, kind: str) -> Branch:
-        return replace(self, types=self.types - {kind})
+    @property
+    def is_empty(self) -> bool:
+        low = max(self.low, len(self.required), 1 if self.some else 0)
+        if self.high is not None and low > self.high:
+            return True
+        named = dict(self.properties)
+        return any(forbids(named.get(name, ())) for name in self.required)
 
 
-def _common(a: tuple[Any, ...] | None, b: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-    if a is None or b is None:
-        return b if a is None else a
-    known = {identity(value) for value in b}
-    return tuple(value for value in a if identity(value) in known)
+_FREE_OBJECTS: Final = Objects()
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+class Value:
+    """A JSON value that is hashable and equal exactly to equal JSON values (1 is 1.0, not true)."""
+
+    __slots__ = ("_key", "data")
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self._key = identity(data)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Value) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"Value({self.data!r})"
 
 
 def identity(value: Any) -> Any:
@@ -213,3 +404,78 @@ def identity(value: Any) -> Any:
     if isinstance(value, list):
         return ("array", tuple(map(identity, value)))
     return ("object", frozenset((key, identity(item)) for key, item in value.items()))
+
+
+def type_of(value: Any) -> str:
+    """The JSON type of a value."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | Decimal):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
+
+
+# -- all together ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One alternative of what a schema allows.
+
+    Attributes:
+        types: the types that are allowed, ``"integer"`` being numbers with step 1.
+        values: if not ``None``, the value is one of these (``enum``, ``const``).
+        excluded: null, booleans, numbers and strings that the value is not.
+        sources: the places that said something, for messages.
+    """
+
+    types: frozenset[str] = ALL_TYPES
+    numbers: Numbers = Numbers()
+    strings: Strings = Strings()
+    arrays: Arrays = Arrays()
+    objects: Objects = _FREE_OBJECTS
+    values: tuple[Value, ...] | None = None
+    excluded: frozenset[Value] = frozenset()
+    sources: tuple[str, ...] = field(default=(), compare=False)
+
+    def __and__(self, other: Branch) -> Branch:
+        excluded = self.excluded | other.excluded
+        values = _common(self.values, other.values)
+        if values is not None:
+            values = tuple(v for v in values if v not in excluded)
+        return Branch(
+            self.types & other.types,
+            self.numbers & other.numbers,
+            self.strings & other.strings,
+            self.arrays & other.arrays,
+            self.objects & other.objects,
+            values,
+            excluded,
+            tuple(dict.fromkeys(self.sources + other.sources)),
+        )
+
+    def reduced(self) -> Branch:
+        """The same without types of which it is plain that no value fits."""
+        types = set(self.types)
+        if self.values is not None:
+            types &= {type_of(v.data) for v in self.values}
+        for kind, empty in (
+            ("number", self.numbers.is_empty),
+            ("string", self.strings.is_empty),
+            ("array", self.arrays.is_empty),
+            ("object", self.objects.is_empty),
+        ):
+            if empty:
+                types.discard(kind)
+        return self if len(types) == len(self.types) else replace(self, types=frozenset(types))
+
+
+def _common(a: tuple[Value, ...] | None, b: tuple[Value, ...] | None) -> tuple[Value, ...] | None:
+    if a is None or b is None:
+        return b if a is None else a
+    known = set(b)
+    return tuple(value for value in a if value in known)

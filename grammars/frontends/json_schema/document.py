@@ -1,180 +1,95 @@
-"""The schema as a document: its text, its draft, its places and the references between them."""
+"""The schema as documents: texts, drafts, places, identifiers and the references between them.
+
+A *place* names a schema: a JSON pointer in the main document (``""``, ``"/items"``), or
+``URI#pointer`` in a document of the registry.  A *resource* is a schema with an identifier of its
+own; references are relative to the resource they stand in.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin
 
-from grammars.errors import GrammarError, UnsupportedSchemaError
+from grammars.errors import GrammarError
+from grammars.frontends.json_schema.assertions import Env
+from grammars.frontends.json_schema.keywords import (
+    DRAFTS,
+    LATEST,
+    SUBSCHEMA_LISTS,
+    SUBSCHEMA_MAPS,
+    SUBSCHEMAS,
+)
 
 Schema: TypeAlias = dict[str, Any] | bool
 
-_DRAFTS: Final = {
-    "http://json-schema.org/draft-04/schema": 4,
-    "http://json-schema.org/draft-06/schema": 6,
-    "http://json-schema.org/draft-07/schema": 7,
-    "https://json-schema.org/draft/2019-09/schema": 2019,
-    "https://json-schema.org/draft/2020-12/schema": 2020,
-}
-_LATEST: Final = 2020
-
-CONSTRAINED: Final = frozenset(
-    [
-        "type",
-        "enum",
-        "const",
-        "anyOf",
-        "allOf",
-        "$ref",
-        "properties",
-        "required",
-        "additionalProperties",
-        "items",
-        "prefixItems",
-        "additionalItems",
-        "minItems",
-        "maxItems",
-        "minLength",
-        "maxLength",
-        "pattern",
-        "minimum",
-        "maximum",
-        "exclusiveMinimum",
-        "exclusiveMaximum",
-        "multipleOf",
-    ]
-)
-ANNOTATIONS: Final = frozenset(
-    [
-        "$schema",
-        "$comment",
-        "$defs",
-        "definitions",
-        "$vocabulary",
-        "title",
-        "description",
-        "default",
-        "examples",
-        "deprecated",
-        "readOnly",
-        "writeOnly",
-        "contentEncoding",
-        "contentMediaType",
-        "contentSchema",
-    ]
-)
-NOT_YET: Final = frozenset(
-    [
-        "oneOf",
-        "not",
-        "if",
-        "then",
-        "else",
-        "dependencies",
-        "dependentRequired",
-        "dependentSchemas",
-        "patternProperties",
-        "propertyNames",
-        "minProperties",
-        "maxProperties",
-        "unevaluatedProperties",
-        "unevaluatedItems",
-        "contains",
-        "minContains",
-        "maxContains",
-        "uniqueItems",
-        "format",
-        "$dynamicRef",
-        "$dynamicAnchor",
-        "$recursiveRef",
-        "$recursiveAnchor",
-        "$anchor",
-    ]
-)
-"""Keywords of a draft that this version refuses, where they say anything at all."""
-
-_FORMATS: Final = frozenset(
-    [
-        "date-time",
-        "date",
-        "time",
-        "duration",
-        "email",
-        "idn-email",
-        "hostname",
-        "idn-hostname",
-        "ipv4",
-        "ipv6",
-        "uri",
-        "uri-reference",
-        "iri",
-        "iri-reference",
-        "uuid",
-        "uri-template",
-        "json-pointer",
-        "relative-json-pointer",
-        "regex",
-    ]
-)
-_VACUOUS: Final[dict[str, tuple[Any, ...]]] = {
-    "uniqueItems": (False,),
-    "minProperties": (0,),
-    "unevaluatedProperties": (True,),
-    "unevaluatedItems": (True,),
-    "patternProperties": ({},),
-    "dependencies": ({},),
-    "dependentRequired": ({},),
-    "dependentSchemas": ({},),
-    "propertyNames": (True,),
-}
-"""Values with which such a keyword allows everything."""
+_RECURSIVE: Final = ""
+"""The name under which ``$recursiveAnchor`` is kept among dynamic anchors."""
 
 
-class Document:
-    """One schema document.
+@dataclass
+class _Resource:
+    """A schema with an identifier.
 
     Attributes:
-        root: the schema, floats read as ``Decimal``.
+        place: where its root is.
         draft: 4, 6, 7, 2019 or 2020.
+        asserts: whether keywords of the validation vocabulary mean anything.
+        anchors: plain names, and the places they stand for.
+        dynamic: names declared by ``$dynamicAnchor`` (and ``$recursiveAnchor``).
     """
 
-    def __init__(
-        self,
-        schema: Mapping[str, Any] | bool | str,
-        registry: Mapping[str, Any],
-        *,
-        assert_formats: bool,
-    ) -> None:
-        self.root: Final = _parse(schema) if isinstance(schema, str) else _plain(schema, "")
-        self._registry = registry
-        self._assert_formats = assert_formats
-        self.draft: Final = _draft_of(self.root)
-        self._checked: set[str] = set()
+    place: str
+    draft: int
+    asserts: bool = True
+    anchors: dict[str, str] = field(default_factory=dict)
+    dynamic: dict[str, str] = field(default_factory=dict)
 
-    def at(self, pointer: str) -> Schema:
-        """The schema at a place, its keywords checked.
+
+class Documents:
+    """A main schema, and those it may refer to.
+
+    Attributes:
+        root: the main schema, floats read as ``Decimal``.
+    """
+
+    def __init__(self, schema: Mapping[str, Any] | bool | str, registry: Mapping[str, Any]) -> None:
+        self.root: Final = _parse(schema) if isinstance(schema, str) else _plain(schema, "")
+        self._registry = {uri.rstrip("#"): found for uri, found in registry.items()}
+        self._texts: dict[str, Any] = {"": self.root}
+        self._resources: dict[str, _Resource] = {}
+        self._uri_at: dict[str, str] = {}
+        self._homes: dict[str, str] = {}
+        self._any_dynamic = False
+        self._loaded_all = False
+        self._default = LATEST
+        self._default = self._dialect(self.root, LATEST)[0]
+        self._add("", self.root, "")
+
+    # -- places --------------------------------------------------------------------------------
+
+    def at(self, place: str) -> Schema:
+        """The schema at a place.
 
         Raises:
             GrammarError: if there is no schema there.
-            UnsupportedSchemaError: for a keyword that is not constrained.
         """
-        found = self._lookup(pointer)
+        found = self._lookup(place)
         if not isinstance(found, dict | bool):
             raise GrammarError(
-                f"a schema must be an object or a boolean, not {_shown(found)}", pointer=pointer
+                f"a schema must be an object or a boolean, not {shown(found)}", pointer=place
             )
-        if isinstance(found, dict) and pointer not in self._checked:
-            self._check(found, pointer)
-            self._checked.add(pointer)
         schema: Schema = found
         return schema
 
-    def _lookup(self, pointer: str) -> Any:
-        found: Any = self.root
+    def _lookup(self, place: str) -> Any:
+        uri, pointer = _split(place)
+        found: Any = self._texts[uri]
         for part in pointer.split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
             if isinstance(found, dict) and key in found:
@@ -182,88 +97,312 @@ class Document:
             elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
                 found = found[int(key)]
             else:
-                raise KeyError(pointer)
+                raise KeyError(place)
         return found
 
-    def _check(self, schema: dict[str, Any], pointer: str) -> None:
-        if "$ref" in schema and self.draft <= 7:
-            return  # its siblings are ignored
-        for keyword, value in schema.items():
-            if keyword in NOT_YET and not self._is_vacuous(keyword, value, schema):
-                raise UnsupportedSchemaError(
-                    f"the keyword {keyword!r} is not supported yet, and dropping it would accept "
-                    "texts the schema forbids; remove it or express it otherwise",
-                    pointer=below(pointer, keyword),
-                    keyword=keyword,
-                )
-            if keyword in ("$id", "id") and isinstance(value, str) and pointer:
-                raise UnsupportedSchemaError(
-                    f"{keyword!r} below the root, which changes what references mean, is not "
-                    "supported yet",
-                    pointer=below(pointer, keyword),
-                    keyword=keyword,
-                )
+    def draft(self, place: str) -> int:
+        """The draft that applies at a place."""
+        return self._resources[self._home(place)].draft
 
-    def _is_vacuous(self, keyword: str, value: Any, schema: dict[str, Any]) -> bool:
-        if keyword == "format":
-            return not self._assert_formats or value not in _FORMATS
-        if keyword in ("then", "else"):
-            return "if" not in schema
-        if keyword == "if":
-            return "then" not in schema and "else" not in schema
-        if keyword in ("minContains", "maxContains"):
-            return "contains" not in schema
-        if keyword in ("$anchor", "$dynamicAnchor", "$recursiveAnchor"):
-            return True  # only targets; what refers to them is refused
-        return value in _VACUOUS.get(keyword, ())
+    def asserts(self, place: str) -> bool:
+        """Whether the validation vocabulary applies at a place."""
+        return self._resources[self._home(place)].asserts
 
-    def resolve(self, pointer: str) -> str:
-        """The place that ``$ref`` at a place refers to.
+    def _home(self, place: str) -> str:
+        """The URI of the resource that a place belongs to."""
+        known = self._homes.get(place)
+        if known is None:
+            at = place
+            while at not in self._uri_at:
+                at = at.rpartition("/")[0]
+            known = self._homes[place] = self._uri_at[at]
+        return known
+
+    # -- resources -----------------------------------------------------------------------------
+
+    def _add(self, place: str, text: Any, uri: str) -> None:
+        """Notes the identifiers in a document whose own URI is ``uri``."""
+        draft, asserts = self._dialect(text, self._default)
+        self._uri_at[place] = uri
+        self._resources[uri] = _Resource(place, draft, asserts)
+        for where, schema in _schemas(text, place):
+            home = self._resources[self._home(where)]
+            named = self._identifier(schema, home.draft)
+            if named:
+                home = self._enter(where, schema, named, home)
+            self._anchors(where, schema, home)
+
+    def _enter(self, place: str, schema: dict[str, Any], named: str, outer: _Resource) -> _Resource:
+        uri = _joined(self._home(place), named).rstrip("#")
+        draft, asserts = outer.draft, outer.asserts
+        if "$schema" in schema:
+            draft, asserts = self._dialect(schema, draft)
+        fresh = _Resource(place, draft, asserts)
+        if self._uri_at.get(place) == self._home(place) and self._home(place) != uri:
+            # the document's root: what it was loaded by leads to it as well
+            self._resources[self._home(place)] = fresh
+        self._uri_at[place] = uri
+        self._homes.clear()
+        self._resources[uri] = fresh
+        return fresh
+
+    @staticmethod
+    def _identifier(schema: dict[str, Any], draft: int) -> str | None:
+        if "$ref" in schema and draft <= 7:
+            return None
+        for keyword in ("$id", "id") if draft != 4 else ("id", "$id"):
+            named = schema.get(keyword)
+            if isinstance(named, str) and not named.startswith("#"):
+                return named
+        return None
+
+    def _anchors(self, place: str, schema: dict[str, Any], home: _Resource) -> None:
+        for keyword in ("$id", "id"):  # up to draft 7 an anchor is an identifier with "#"
+            named = schema.get(keyword)
+            if home.draft <= 7 and isinstance(named, str) and "#" in named[:-1]:
+                home.anchors.setdefault(named.partition("#")[2], place)
+        named = schema.get("$anchor")
+        if isinstance(named, str):
+            home.anchors.setdefault(named, place)
+        named = schema.get("$dynamicAnchor")
+        if isinstance(named, str):
+            home.anchors.setdefault(named, place)
+            home.dynamic.setdefault(named, place)
+            self._any_dynamic = True
+        if schema.get("$recursiveAnchor") is True and place == home.place:
+            home.dynamic.setdefault(_RECURSIVE, place)
+            self._any_dynamic = True
+
+    def _dialect(self, text: Any, default: int) -> tuple[int, bool]:
+        """The draft that a document declares, and whether it asserts anything."""
+        declared = text.get("$schema") if isinstance(text, dict) else None
+        asserts = True
+        for _ in range(8):  # a meta-schema of one's own is written in another
+            if not isinstance(declared, str):
+                break
+            known = DRAFTS.get(_normal(declared))
+            if known is not None:
+                return known, asserts
+            meta = self._registry.get(declared.rstrip("#"))
+            if not isinstance(meta, Mapping):
+                break
+            vocabulary = meta.get("$vocabulary")
+            if isinstance(vocabulary, Mapping):
+                asserts = asserts and any("/vocab/validation" in uri for uri in vocabulary)
+            declared = meta.get("$schema")
+        return default, asserts
+
+    # -- references ----------------------------------------------------------------------------
+
+    def enter(self, place: str, env: Env) -> Env:
+        """Dynamic anchors in force once a place has been entered."""
+        if not self._any_dynamic:
+            return env
+        known = dict(env)
+        for name, target in self._resources[self._home(place)].dynamic.items():
+            known.setdefault(name, target)
+        return tuple(sorted(known.items()))
+
+    def resolve(self, place: str, keyword: str, env: Env = ()) -> str:
+        """The place that a reference leads to.
+
+        Args:
+            place: the schema that has the reference.
+            keyword: ``$ref``, ``$dynamicRef`` or ``$recursiveRef``.
+            env: the dynamic anchors in force.
 
         Raises:
-            GrammarError: if it leads out of the document or nowhere.
+            GrammarError: if it leads nowhere.
         """
-        reference = self._lookup(pointer)["$ref"]
-        place = below(pointer, "$ref")
+        reference = self._lookup(place)[keyword]
+        pointer = below(place, keyword)
         if not isinstance(reference, str):
-            raise GrammarError(f"$ref must be a string, not {_shown(reference)}", pointer=place)
-        base, _, fragment = reference.partition("#")
-        own = self.root.get("$id", self.root.get("id")) if isinstance(self.root, dict) else None
-        if base and base != str(own).partition("#")[0]:
             raise GrammarError(
-                f"the reference {reference!r} leads out of this schema; copy what it refers to "
-                "into $defs",
-                pointer=place,
+                f"{keyword} must be a string, not {shown(reference)}", pointer=pointer
             )
-        target = unquote(fragment)
-        try:
-            if target and not target.startswith("/"):
-                raise KeyError(target)
-            found = self._lookup(target)
-        except KeyError:
-            near = self._nearest(target)
+        target = self._target(place, reference, pointer)
+        if keyword == "$ref":
+            return target
+        name = _RECURSIVE if keyword == "$recursiveRef" else unquote(reference.partition("#")[2])
+        if self._resources[self._home(target)].dynamic.get(name) == target:
+            return dict(env).get(name, target)
+        return target
+
+    def _target(self, place: str, reference: str, pointer: str) -> str:
+        uri, _, fragment = reference.partition("#")
+        uri = _joined(self._home(place), uri) if uri else self._home(place)
+        fragment = unquote(fragment)
+        resource = self._find(uri)
+        if resource is None:
             raise GrammarError(
-                f"the reference {reference!r} leads nowhere; {near}", pointer=place
+                f"the reference {reference!r} leads out of this schema to {uri!r}, which is not in "
+                "the registry; pass registry={uri: schema}, or copy what it refers to into $defs",
+                pointer=pointer,
+            )
+        if not fragment:
+            return resource.place
+        if not fragment.startswith("/"):
+            named = resource.anchors.get(fragment)
+            if named is None:
+                listed = ", ".join(map(repr, [*resource.anchors][:8])) or "none"
+                raise GrammarError(
+                    f"the reference {reference!r} leads nowhere; the anchors there are: {listed}",
+                    pointer=pointer,
+                )
+            return named
+        return self._pointed(resource, reference, fragment, pointer)
+
+    def _pointed(self, resource: _Resource, reference: str, fragment: str, pointer: str) -> str:
+        place = resource.place + fragment
+        try:
+            found = self._lookup(place)
+        except KeyError:
+            near = self._nearest(resource.place, fragment)
+            raise GrammarError(
+                f"the reference {reference!r} leads nowhere; {near}", pointer=pointer
             ) from None
         if not isinstance(found, dict | bool):
             raise GrammarError(
-                f"the reference {reference!r} leads to {_shown(found)}, which is no schema",
-                pointer=place,
+                f"the reference {reference!r} leads to {shown(found)}, which is no schema",
+                pointer=pointer,
             )
-        return target
+        self._discover(place, found)
+        return place
 
-    def _nearest(self, target: str) -> str:
-        """How far the pointer leads, and what is there."""
-        parts = target.split("/")
+    def _discover(self, place: str, found: Schema) -> None:
+        """Identifiers below a place that is no schema by its position alone."""
+        for where, schema in _schemas(found, place):
+            if where not in self._uri_at:
+                home = self._resources[self._home(where)]
+                self._anchors(where, schema, home)
+
+    def _find(self, uri: str) -> _Resource | None:
+        uri = uri.rstrip("#")
+        if uri in self._resources:
+            return self._resources[uri]
+        text = self._registry.get(uri)
+        if text is None:
+            text = _published(uri)
+        if text is not None:
+            self._load(uri, text)
+            return self._resources[uri]
+        if not self._loaded_all:  # an identifier inside one of them
+            self._loaded_all = True
+            for other, found in self._registry.items():
+                if other not in self._texts:
+                    self._load(other, found)
+        return self._resources.get(uri)
+
+    def _load(self, uri: str, text: Any) -> None:
+        self._texts[uri] = _parse(text) if isinstance(text, str) else _plain(text, uri + "#")
+        self._add(uri + "#", self._texts[uri], uri)
+
+    def _nearest(self, root: str, fragment: str) -> str:
+        """How far a pointer leads, and what is there."""
+        parts = fragment.split("/")
         for end in range(len(parts) - 1, 0, -1):
             try:
-                found = self._lookup("/".join(parts[:end]))
+                found = self._lookup(root + "/".join(parts[:end]))
             except KeyError:
                 continue
             keys = [*found][:8] if isinstance(found, dict) else []
             listed = ", ".join(map(repr, keys)) or "nothing"
             return f"#{'/'.join(parts[:end])} has {listed}"
-        return "plain names ($anchor) are not supported yet" if target else "there is no root"
+        return "there is no root"
+
+    # -- order ---------------------------------------------------------------------------------
+
+    def position(self, place: str) -> tuple[int, int]:
+        """Where a place stands: documents in the order of their loading, then order of text."""
+        uri, pointer = _split(place)
+        number = list(self._texts).index(uri)
+        return number, self._positions(uri).get(pointer, 0)
+
+    def _positions(self, uri: str) -> dict[str, int]:
+        known: dict[str, dict[str, int]] = self.__dict__.setdefault("_position_tables", {})
+        if uri not in known:
+            known[uri] = {p: i for i, p in enumerate(_pointers(self._texts[uri]))}
+        return known[uri]
+
+    def mentions(self, keyword: str) -> bool:
+        """Whether a keyword occurs anywhere in what has been loaded (perhaps as something else)."""
+        return any(_mentions(text, keyword) for text in self._texts.values())
+
+
+def _split(place: str) -> tuple[str, str]:
+    """(URI of the document, JSON pointer)."""
+    if place[:1] in ("", "/"):
+        return "", place
+    uri, _, pointer = place.partition("#")
+    return uri, pointer
+
+
+def _joined(base: str, reference: str) -> str:
+    return urljoin(base, reference) if base else reference
+
+
+def _normal(uri: str) -> str:
+    return uri.rstrip("#").replace(
+        "https://json-schema.org/draft-", "http://json-schema.org/draft-"
+    )
+
+
+def _schemas(text: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Schemas in a schema, by their position below keywords, the outer ones first."""
+    stack = [(place, text)]
+    while stack:
+        where, schema = stack.pop()
+        if not isinstance(schema, dict):
+            continue
+        yield where, schema
+        inner: list[tuple[str, Any]] = []
+        for keyword, value in schema.items():
+            if keyword in SUBSCHEMAS or (keyword in SUBSCHEMA_LISTS and isinstance(value, dict)):
+                inner.append((below(where, keyword), value))
+            if keyword in SUBSCHEMA_LISTS and isinstance(value, list):
+                inner += [(below(where, keyword, i), item) for i, item in enumerate(value)]
+            if keyword in SUBSCHEMA_MAPS and isinstance(value, dict):
+                inner += [(below(where, keyword, key), item) for key, item in value.items()]
+        stack.extend(reversed(inner))
+
+
+def _pointers(text: Any) -> Iterator[str]:
+    """The pointers of all values, in the order of the text."""
+    stack = [("", text)]
+    while stack:
+        where, value = stack.pop()
+        yield where
+        inner: list[tuple[str, Any]] = []
+        if isinstance(value, dict):
+            inner = [(below(where, key), item) for key, item in value.items()]
+        elif isinstance(value, list):
+            inner = [(below(where, i), item) for i, item in enumerate(value)]
+        stack.extend(reversed(inner))
+
+
+def _mentions(text: Any, keyword: str) -> bool:
+    stack = [text]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            if keyword in value:
+                return True
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+    return False
+
+
+@lru_cache(1)
+def _meta_schemas() -> dict[str, Any]:
+    from jsonschema_specifications import REGISTRY
+
+    return {uri.rstrip("#"): REGISTRY[uri].contents for uri in REGISTRY}
+
+
+def _published(uri: str) -> Any:
+    """The meta-schema with this URI, if it is one."""
+    return _meta_schemas().get(_normal(uri)) if "json-schema.org" in uri else None
 
 
 def below(pointer: str, *keys: str | int) -> str:
@@ -273,21 +412,10 @@ def below(pointer: str, *keys: str | int) -> str:
     return pointer
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value for a message, cut if it is long."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _draft_of(root: Any) -> int:
-    declared = root.get("$schema") if isinstance(root, dict) else None
-    if not isinstance(declared, str):
-        return _LATEST
-    return _DRAFTS.get(
-        declared.rstrip("#").replace(
-            "https://json-schema.org/draft-", "http://json-schema.org/draft-"
-        ),
-        _LATEST,
-    )
 
 
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN|[{}\[\]:,]', re.DOTALL)

@@ -7,6 +7,7 @@ unbounded exponents is not regular.  Multiples are written plainly.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final
@@ -19,8 +20,10 @@ from grammars.ir import (
     Expr,
     Literal,
     Machine,
+    Not,
     alt,
     both,
+    minus,
     optional,
     repeat,
     seq,
@@ -45,17 +48,28 @@ JSON_NUMBER: Final = seq(optional(MINUS), WHOLE, optional(FRACTION), optional(EX
 INTEGER: Final = seq(optional(MINUS), WHOLE, optional(ZERO_FRACTION))
 
 
-def number_expr(numbers: Numbers, limits: Limits) -> Expr:
-    """All notations of the numbers that meet the constraints."""
+def number_expr(numbers: Numbers, limits: Limits, excluded: Iterable[int | Decimal] = ()) -> Expr:
+    """All notations of the numbers that meet the constraints and are not excluded."""
     if numbers.is_empty:
         return NOTHING
-    if numbers.is_free:
+    excluded = tuple(excluded)
+    if numbers.is_free and not excluded:
         return JSON_NUMBER
-    if numbers.step is None:
+    out = _within(numbers, limits)
+    for value in excluded:
+        out = minus(out, equal_to(value))
+    return out
+
+
+def _within(numbers: Numbers, limits: Limits) -> Expr:
+    if numbers.step is None and not numbers.not_steps:
         return _signed(numbers, scientific=True)
-    if numbers.low is None and numbers.high is None:
+    if numbers.step is not None and numbers == Numbers(step=numbers.step):
         return _multiples(numbers.step, limits)
-    return both(_signed(numbers, scientific=False), _multiples(numbers.step, limits))
+    parts = [_signed(numbers, scientific=False)]
+    if numbers.step is not None:
+        parts.append(_multiples(numbers.step, limits))
+    return both(*parts, *(Not(_multiples(step, limits)) for step in numbers.not_steps))
 
 
 def equal_to(value: int | Decimal) -> Expr:

@@ -1,272 +1,425 @@
-"""Keywords to assertions: what a set of places demands, as alternatives of :class:`Branch`.
+"""Keywords to formulas: what one schema object demands of a value.
 
-``allOf`` and ``$ref`` add places, ``anyOf`` multiplies alternatives; what is left at each place is a
-plain conjunction of keywords.
+Each keyword becomes a formula of its own; together they are the schema's :meth:`Reader.meaning`.
+What the places below say is left to whoever needs it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, Final
 
-from grammars.errors import GrammarError, LimitExceeded
+from grammars.errors import GrammarError
 from grammars.frontends.json_schema.assertions import (
-    ALL_TYPES,
+    ANYTHING,
+    NOTHING,
     TYPES,
+    All,
     Arrays,
+    At,
     Bound,
     Branch,
+    Contains,
+    Demands,
+    Either,
+    Formula,
+    Leaf,
     Numbers,
     Objects,
-    Places,
+    Region,
+    Shape,
     Strings,
+    Value,
+    negation,
 )
-from grammars.frontends.json_schema.document import ANNOTATIONS, Document, Schema, below
-from grammars.limits import Limits
+from grammars.frontends.json_schema.document import Documents, below, shown
+from grammars.frontends.json_schema.formats import KNOWN as KNOWN_FORMATS
+from grammars.frontends.json_schema.keywords import VALIDATION, applies
 
-_Pending: TypeAlias = tuple[str, tuple[str, ...]]
-"""A place still to be read, and the places it was reached from without entering the value."""
+_Keyword = Callable[["_Schema", str], Formula]
 
 
 class Reader:
-    """Reads places of one document."""
+    """Reads the schemas of some documents."""
 
-    def __init__(self, document: Document, limits: Limits) -> None:
-        self.document = document
-        self._limits = limits
-        self._plain: dict[str, Branch] = {}
+    def __init__(self, documents: Documents, *, assert_formats: bool) -> None:
+        self.documents = documents
+        self.assert_formats = assert_formats
+        self._meanings: dict[At, Formula] = {}
 
-    def branches(self, places: Places) -> list[Branch]:
-        """The alternatives that all places together allow.
+    def root(self) -> At:
+        """The main schema."""
+        return At("", self.documents.enter("", ()))
+
+    def meaning(self, at: At) -> Formula:
+        """What the schema at a place says, in terms of the schemas below it.
 
         Raises:
-            GrammarError: for a malformed keyword, or references that only go in a circle.
-            LimitExceeded: if there are more than ``max_schema_branches``.
+            GrammarError: for a malformed keyword, or a reference that leads nowhere.
         """
-        out: list[Branch] = []
-        todo: list[tuple[Branch, tuple[_Pending, ...], frozenset[str]]] = [
-            (Branch(), tuple((place, ()) for place in places), frozenset())
-        ]
-        while todo:
-            branch, pending, seen = todo.pop()
-            if not pending:
-                out.append(branch)
-                continue
-            (place, chain), rest = pending[0], pending[1:]
-            if place in chain:
-                self._complain_of_circle(place, chain)
-            if place in seen:
-                todo.append((branch, rest, seen))
-                continue
-            ways = self._ways(place, chain)
-            for own, more in reversed(ways):
-                todo.append((branch & own, more + rest, seen | {place}))
-            if len(todo) + len(out) > self._limits.max_schema_branches:
-                raise LimitExceeded(
-                    "max_schema_branches",
-                    self._limits.max_schema_branches,
-                    "multiplying out anyOf",
-                    pointer=place,
-                )
-        return out
-
-    def _ways(
-        self, place: str, chain: tuple[str, ...]
-    ) -> list[tuple[Branch, tuple[_Pending, ...]]]:
-        """What one place demands: alternatives of (assertions, further places)."""
-        schema = self.document.at(place)
-        if schema is True:
-            return [(Branch(), ())]
-        if schema is False:
-            return []
-        chain = (*chain, place)
-        more: list[_Pending] = []
-        if "$ref" in schema:
-            more.append((self.document.resolve(place), chain))
-            if self.document.draft <= 7:
-                return [(Branch(), tuple(more))]
-        more += [(p, chain) for p in self._list(schema, place, "allOf")]
-        own = self.plain(place)
-        if "anyOf" not in schema:
-            return [(own, tuple(more))]
-        return [(own, ((p, chain), *more)) for p in self._list(schema, place, "anyOf")]
-
-    def _complain_of_circle(self, place: str, chain: tuple[str, ...]) -> None:
-        circle = " -> ".join(f"#{p}" for p in (*chain[chain.index(place) :], place))
-        raise GrammarError(
-            f"the schema refers to itself without describing anything ({circle}); "
-            "a recursive schema must pass through properties or items",
-            pointer=place,
-        )
-
-    @staticmethod
-    def _list(schema: dict[str, Any], place: str, keyword: str) -> Places:
-        if keyword not in schema:
-            return ()
-        value = schema[keyword]
-        if not isinstance(value, list) or not value:
-            raise _malformed(place, keyword, "a list of at least one schema", value)
-        return tuple(below(place, keyword, i) for i in range(len(value)))
-
-    def single_way(self, place: str) -> tuple[str, Places] | None:
-        """If a place only passes on to others: ("$ref" or "anyOf", those places)."""
-        schema = self.document.at(place)
-        if not isinstance(schema, dict):
-            return None
-        said = schema.keys() - ANNOTATIONS
-        if "$ref" in schema and (said == {"$ref"} or self.document.draft <= 7):
-            return "$ref", (self.document.resolve(place),)
-        if said == {"anyOf"}:
-            return "anyOf", self._list(schema, place, "anyOf")
-        return None
-
-    def plain(self, place: str) -> Branch:
-        """The conjunction of the keywords at a place that are not combinators."""
-        known = self._plain.get(place)
+        known = self._meanings.get(at)
         if known is None:
-            schema = self.document.at(place)
-            assert isinstance(schema, dict)
-            known = self._plain[place] = _read(schema, place, self.document.draft)
+            known = self._meanings[at] = self._read(at)
         return known
 
+    def _read(self, at: At) -> Formula:
+        schema = self.documents.at(at.place)
+        if isinstance(schema, bool):
+            return ANYTHING if schema else NOTHING
+        return All(tuple(f for f in _Schema(self, at, schema).formulas() if f != ANYTHING))
 
-# -- one schema object -----------------------------------------------------------------------------
-
-
-def _read(schema: dict[str, Any], place: str, draft: int) -> Branch:
-    types, whole = _types(schema, place)
-    numbers = _numbers(schema, place)
-    if whole:
-        numbers &= Numbers(step=Fraction(1))
-    return Branch(
-        types,
-        numbers,
-        _strings(schema, place),
-        _arrays(schema, place),
-        _objects(schema, place),
-        _values(schema, place),
-        (place,),
-    )
+    def target(self, at: At, keyword: str) -> At:
+        """Where a reference at a place leads."""
+        place = self.documents.resolve(at.place, keyword, at.env)
+        return At(place, self.documents.enter(place, at.env))
 
 
-def _types(schema: dict[str, Any], place: str) -> tuple[frozenset[str], bool]:
-    """Allowed types, and whether numbers must be integers."""
-    if "type" not in schema:
-        return ALL_TYPES, False
-    value = schema["type"]
-    named = [value] if isinstance(value, str) else value
-    valid = {*TYPES, "integer"}
-    known = isinstance(named, list) and all(isinstance(t, str) and t in valid for t in named)
-    if not known or not named:
-        raise _malformed(place, "type", f"one of {', '.join(sorted(valid))}, or a list", value)
-    types = frozenset("number" if t == "integer" else t for t in named)
-    return types, "integer" in named and "number" not in named
+class _Schema:
+    """One schema object."""
 
+    def __init__(self, reader: Reader, at: At, schema: dict[str, Any]) -> None:
+        self.reader = reader
+        self.at = at
+        self.schema = schema
+        self.draft = reader.documents.draft(at.place)
 
-def _values(schema: dict[str, Any], place: str) -> tuple[Any, ...] | None:
-    if "enum" in schema and not isinstance(schema["enum"], list):
-        raise _malformed(place, "enum", "a list", schema["enum"])
-    named = [schema["enum"]] if "enum" in schema else []
-    if "const" in schema:
-        named.append([schema["const"]])
-    out = Branch()
-    for values in named:
-        out = out & Branch(values=tuple(values))
-    return out.values
+    def formulas(self) -> Iterator[Formula]:
+        """What its keywords say."""
+        if "$ref" in self.schema and self.draft <= 7:
+            yield self.reader.target(self.at, "$ref")
+            return
+        asserts = self.reader.documents.asserts(self.at.place)
+        for keyword, read in _KEYWORDS.items():
+            if keyword in self.schema and applies(keyword, self.draft):
+                if keyword in VALIDATION and not asserts:
+                    continue
+                yield read(self, keyword)
 
+    # -- help ----------------------------------------------------------------------------------
 
-def _numbers(schema: dict[str, Any], place: str) -> Numbers:
-    out = Numbers()
-    for side, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-        for keyword in (side, exclusive):
-            if keyword not in schema:
-                continue
-            if keyword == exclusive and isinstance(schema[keyword], bool):
-                continue  # draft 4 has a boolean beside the bound
-            number = _number(schema, place, keyword)
-            strict = keyword == exclusive or schema.get(exclusive) is True
-            bound = Bound(number, strict)
-            out &= Numbers(low=bound) if side == "minimum" else Numbers(high=bound)
-    if "multipleOf" in schema:
-        step = _number(schema, place, "multipleOf")
+    def sub(self, *keys: str | int) -> At:
+        """A schema below this one."""
+        place = below(self.at.place, *keys)
+        self.reader.documents.at(place)  # complains if it is no schema
+        return At(place, self.reader.documents.enter(place, self.at.env))
+
+    def simple(self, *keys: str | int) -> Demands:
+        """The same, as demands: nothing at all where it allows anything."""
+        at = self.sub(*keys)
+        schema = self.reader.documents.at(at.place)
+        if schema is True or schema == {}:
+            return ()
+        return (NOTHING,) if schema is False else (at,)
+
+    def leaf(self, branch: Branch, keyword: str) -> Leaf:
+        place = below(self.at.place, keyword)
+        named = Branch(
+            branch.types,
+            branch.numbers,
+            branch.strings,
+            branch.arrays,
+            branch.objects,
+            branch.values,
+            branch.excluded,
+            (place,),
+        )
+        return Leaf(named, str(At(place)))
+
+    def malformed(self, keyword: str, wanted: str) -> GrammarError:
+        return GrammarError(
+            f"{keyword!r} must be {wanted}, not {shown(self.schema[keyword])}",
+            pointer=below(self.at.place, keyword),
+        )
+
+    def count(self, keyword: str) -> int:
+        value = self.schema[keyword]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self.malformed(keyword, "an integer of at least 0")
+        return value
+
+    def number(self, keyword: str) -> Decimal:
+        value = self.schema[keyword]
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            raise self.malformed(keyword, "a number")
+        return Decimal(value)
+
+    def names(self, keyword: str) -> tuple[str, ...]:
+        value = self.schema[keyword]
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise self.malformed(keyword, "a list of property names")
+        return tuple(dict.fromkeys(value))
+
+    def mapping(self, keyword: str) -> dict[str, Any]:
+        value = self.schema.get(keyword, {})
+        if not isinstance(value, dict):
+            raise self.malformed(keyword, "an object of schemas")
+        return value
+
+    def list(self, keyword: str) -> tuple[At, ...]:
+        value = self.schema[keyword]
+        if not isinstance(value, list) or not value:
+            raise self.malformed(keyword, "a list of at least one schema")
+        return tuple(self.sub(keyword, i) for i in range(len(value)))
+
+    # -- any type ------------------------------------------------------------------------------
+
+    def types(self, keyword: str) -> Formula:
+        value = self.schema[keyword]
+        named = [value] if isinstance(value, str) else value
+        valid = {*TYPES, "integer", "any"}
+        if not isinstance(named, list) or not named:
+            raise self.malformed(keyword, f"one of {', '.join(sorted(valid))}, or a list")
+        for one in named:
+            if not isinstance(one, str) or one not in valid:
+                raise self.malformed(keyword, f"one of {', '.join(sorted(valid))}, or a list")
+        if "any" in named:  # draft 3's word for no constraint, still found
+            return ANYTHING
+        types = frozenset("number" if t == "integer" else t for t in named)
+        whole = "integer" in named and "number" not in named
+        numbers = Numbers(step=Fraction(1)) if whole else Numbers()
+        return self.leaf(Branch(types=types, numbers=numbers), keyword)
+
+    def enum(self, keyword: str) -> Formula:
+        value = self.schema[keyword]
+        if not isinstance(value, list):
+            raise self.malformed(keyword, "a list")
+        return self.leaf(Branch(values=tuple(dict.fromkeys(map(Value, value)))), keyword)
+
+    def const(self, keyword: str) -> Formula:
+        return self.leaf(Branch(values=(Value(self.schema[keyword]),)), keyword)
+
+    # -- combinators ---------------------------------------------------------------------------
+
+    def reference(self, keyword: str) -> Formula:
+        return self.reader.target(self.at, keyword)
+
+    def all_of(self, keyword: str) -> Formula:
+        return All(self.list(keyword))
+
+    def any_of(self, keyword: str) -> Formula:
+        return Either(self.list(keyword))
+
+    def one_of(self, keyword: str) -> Formula:
+        ways = self.list(keyword)
+        return Either(
+            tuple(
+                All((way, *(negation(other) for other in ways if other is not way))) for way in ways
+            )
+        )
+
+    def not_(self, keyword: str) -> Formula:
+        return negation(self.sub(keyword))
+
+    def if_(self, keyword: str) -> Formula:
+        if "then" not in self.schema and "else" not in self.schema:
+            return ANYTHING
+        condition = self.sub(keyword)
+        then = self.sub("then") if "then" in self.schema else ANYTHING
+        other = self.sub("else") if "else" in self.schema else ANYTHING
+        return Either((All((condition, then)), All((negation(condition), other))))
+
+    # -- numbers and strings -------------------------------------------------------------------
+
+    def bound(self, keyword: str) -> Formula:
+        exclusive = "exclusive" + keyword.capitalize()
+        bound = Bound(self.number(keyword), self.schema.get(exclusive) is True)
+        numbers = Numbers(low=bound) if keyword == "minimum" else Numbers(high=bound)
+        return self.leaf(Branch(numbers=numbers), keyword)
+
+    def exclusive(self, keyword: str) -> Formula:
+        if isinstance(self.schema[keyword], bool):
+            return ANYTHING  # draft 4 has a boolean beside the bound
+        bound = Bound(self.number(keyword), strict=True)
+        low = keyword == "exclusiveMinimum"
+        return self.leaf(
+            Branch(numbers=Numbers(low=bound) if low else Numbers(high=bound)), keyword
+        )
+
+    def multiple(self, keyword: str) -> Formula:
+        step = self.number(keyword)
         if step <= 0:
-            raise _malformed(place, "multipleOf", "a number above 0", schema["multipleOf"])
-        out &= Numbers(step=Fraction(step))
-    return out
+            raise self.malformed(keyword, "a number above 0")
+        return self.leaf(Branch(numbers=Numbers(step=Fraction(step))), keyword)
+
+    def length(self, keyword: str) -> Formula:
+        count = self.count(keyword)
+        strings = Strings(low=count) if keyword == "minLength" else Strings(high=count)
+        return self.leaf(Branch(strings=strings), keyword)
+
+    def pattern(self, keyword: str) -> Formula:
+        value = self.schema[keyword]
+        if not isinstance(value, str):
+            raise self.malformed(keyword, "a string")
+        return self._shape("pattern", value, keyword)
+
+    def format(self, keyword: str) -> Formula:
+        value = self.schema[keyword]
+        if not self.reader.assert_formats or value not in KNOWN_FORMATS:
+            return ANYTHING
+        return self._shape("format", value, keyword)
+
+    def _shape(self, kind: str, text: str, keyword: str) -> Formula:
+        shape = Shape(kind, text, below(self.at.place, keyword))
+        return self.leaf(Branch(strings=Strings(shapes=(shape,))), keyword)
+
+    # -- arrays --------------------------------------------------------------------------------
+
+    def items(self, keyword: str) -> Formula:
+        """``items`` in either form; a list of schemas stood here before 2020-12."""
+        if not isinstance(self.schema["items"], list):
+            start = self._prefix_length()
+            rest = self.simple("items")
+            return self.leaf(Branch(arrays=Arrays(prefix=((),) * start, rest=rest)), keyword)
+        prefix = tuple(self.simple("items", i) for i in range(len(self.schema["items"])))
+        rest = self.simple("additionalItems") if "additionalItems" in self.schema else ()
+        return self.leaf(Branch(arrays=Arrays(prefix=prefix, rest=rest)), keyword)
+
+    def _prefix_length(self) -> int:
+        value = self.schema.get("prefixItems", [])
+        if not applies("prefixItems", self.draft):
+            return 0
+        if not isinstance(value, list):
+            raise self.malformed("prefixItems", "a list of schemas")
+        return len(value)
+
+    def prefix_items(self, keyword: str) -> Formula:
+        prefix = tuple(self.simple(keyword, i) for i in range(self._prefix_length()))
+        return self.leaf(Branch(arrays=Arrays(prefix=prefix)), keyword)
+
+    def item_count(self, keyword: str) -> Formula:
+        count = self.count(keyword)
+        arrays = Arrays(low=count) if keyword == "minItems" else Arrays(high=count)
+        return self.leaf(Branch(arrays=arrays), keyword)
+
+    def unique(self, keyword: str) -> Formula:
+        value = self.schema[keyword]
+        if not isinstance(value, bool):
+            raise self.malformed(keyword, "true or false")
+        return self.leaf(Branch(arrays=Arrays(unique=True)), keyword) if value else ANYTHING
+
+    def contains(self, keyword: str) -> Formula:
+        low, high = 1, None
+        if self.draft >= 2019 and self.reader.documents.asserts(self.at.place):
+            low = self.count("minContains") if "minContains" in self.schema else 1
+            high = self.count("maxContains") if "maxContains" in self.schema else None
+        one = Contains(self.simple(keyword), low, high)
+        return self.leaf(Branch(arrays=Arrays(contains=(one,))), keyword)
+
+    # -- objects -------------------------------------------------------------------------------
+
+    def properties(self, keyword: str) -> Formula:
+        named = tuple((name, self.simple(keyword, name)) for name in self.mapping(keyword))
+        placed = tuple((name, below(self.at.place, keyword, name)) for name, _ in named)
+        return self.leaf(Branch(objects=Objects(properties=named, placed=placed)), keyword)
+
+    def pattern_properties(self, keyword: str) -> Formula:
+        every = tuple(
+            (Region(inside=(pattern,)), self.simple(keyword, pattern))
+            for pattern in self.mapping(keyword)
+        )
+        return self.leaf(Branch(objects=Objects(every=every)), keyword)
+
+    def additional_properties(self, keyword: str) -> Formula:
+        rest = Region(
+            names=frozenset(self.mapping("properties")),
+            outside=tuple(self.mapping("patternProperties")),
+        )
+        every = ((rest, self.simple(keyword)),)
+        return self.leaf(Branch(objects=Objects(every=every)), keyword)
+
+    def property_names(self, keyword: str) -> Formula:
+        demands = self.simple(keyword)
+        if not demands:
+            return ANYTHING
+        bad = Region(key=tuple(negation(d) for d in demands))  # these keys have no value at all
+        return self.leaf(Branch(objects=Objects(every=((bad, (NOTHING,)),))), keyword)
+
+    def required(self, keyword: str) -> Formula:
+        if isinstance(self.schema[keyword], bool):
+            return ANYTHING  # draft 3 had a boolean here; later drafts define no such form
+        return self.leaf(Branch(objects=Objects(required=self.names(keyword))), keyword)
+
+    def property_count(self, keyword: str) -> Formula:
+        count = self.count(keyword)
+        objects = Objects(low=count) if keyword == "minProperties" else Objects(high=count)
+        return self.leaf(Branch(objects=objects), keyword)
+
+    def dependencies(self, keyword: str) -> Formula:
+        out: list[Formula] = []
+        for name, value in self.mapping(keyword).items():
+            if isinstance(value, str):  # draft 3 allowed one name alone
+                value = [value]
+            if isinstance(value, list):
+                if not all(isinstance(other, str) for other in value):
+                    raise self.malformed(keyword, "an object of schemas or lists of names")
+                others = tuple(dict.fromkeys(value))
+                then: Formula = self.leaf(Branch(objects=Objects(required=others)), keyword)
+                out.append(self._if_present(keyword, name, then) if others else ANYTHING)
+            else:
+                out.append(self._if_present(keyword, name, self.sub(keyword, name)))
+        return All(tuple(f for f in out if f != ANYTHING))
+
+    def _if_present(self, keyword: str, name: str, then: Formula) -> Formula:
+        absent = Objects(properties=((name, (NOTHING,)),))
+        present = Branch(types=frozenset(["object"]), objects=Objects(required=(name,)))
+        return Either(
+            (
+                self.leaf(Branch(objects=absent), keyword),
+                All((self.leaf(present, keyword), then)),
+            )
+        )
+
+    # -- what nothing else has looked at -------------------------------------------------------
+
+    def unevaluated(self, keyword: str) -> Formula:
+        from grammars.frontends.json_schema.evaluated import unevaluated
+
+        demands = self.simple(keyword)
+        if not demands:
+            return ANYTHING
+        return unevaluated(self.reader, self.at, keyword, demands, self.leaf)
 
 
-def _number(schema: dict[str, Any], place: str, keyword: str) -> Decimal:
-    value = schema[keyword]
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise _malformed(place, keyword, "a number", value)
-    return Decimal(value)
-
-
-def _strings(schema: dict[str, Any], place: str) -> Strings:
-    patterns: tuple[tuple[str, str], ...] = ()
-    if "pattern" in schema:
-        pattern = schema["pattern"]
-        if not isinstance(pattern, str):
-            raise _malformed(place, "pattern", "a string", pattern)
-        patterns = ((pattern, below(place, "pattern")),)
-    return Strings(
-        _count(schema, place, "minLength") or 0, _count(schema, place, "maxLength"), patterns
-    )
-
-
-def _count(schema: dict[str, Any], place: str, keyword: str) -> int | None:
-    if keyword not in schema:
-        return None
-    value = schema[keyword]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _malformed(place, keyword, "an integer of at least 0", value)
-    return value
-
-
-def _arrays(schema: dict[str, Any], place: str) -> Arrays:
-    prefix: tuple[Places, ...] = ()
-    rest: Places = ()
-    items = schema.get("items", True)
-    if "prefixItems" in schema:
-        count = _schema_count(schema, place, "prefixItems")
-        prefix = tuple((below(place, "prefixItems", i),) for i in range(count))
-    if isinstance(items, list):  # before 2020-12 a list of schemas stood here
-        count = _schema_count(schema, place, "items")
-        prefix = tuple((below(place, "items", i),) for i in range(count))
-        if "additionalItems" in schema:
-            rest = (below(place, "additionalItems"),)
-    elif "items" in schema:
-        rest = (below(place, "items"),)
-    return Arrays(
-        prefix, rest, _count(schema, place, "minItems") or 0, _count(schema, place, "maxItems")
-    )
-
-
-def _schema_count(schema: dict[str, Any], place: str, keyword: str) -> int:
-    value = schema[keyword]
-    if not isinstance(value, list):
-        raise _malformed(place, keyword, "a list of schemas", value)
-    return len(value)
-
-
-def _objects(schema: dict[str, Any], place: str) -> Objects:
-    named: Schema | Any = schema.get("properties", {})
-    if not isinstance(named, dict):
-        raise _malformed(place, "properties", "an object of schemas", named)
-    required = schema.get("required", [])
-    if isinstance(required, bool):
-        required = []  # draft 3 had a boolean here; later drafts define no such form
-    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
-        raise _malformed(place, "required", "a list of property names", required)
-    return Objects(
-        tuple((name, (below(place, "properties", name),)) for name in named),
-        (below(place, "additionalProperties"),) if "additionalProperties" in schema else (),
-        tuple(dict.fromkeys(required)),
-    )
-
-
-def _malformed(place: str, keyword: str, wanted: str, value: Any) -> GrammarError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return GrammarError(f"{keyword!r} must be {wanted}, not {shown}", pointer=below(place, keyword))
+_KEYWORDS: Final[dict[str, _Keyword]] = {
+    "type": _Schema.types,
+    "enum": _Schema.enum,
+    "const": _Schema.const,
+    "minimum": _Schema.bound,
+    "maximum": _Schema.bound,
+    "exclusiveMinimum": _Schema.exclusive,
+    "exclusiveMaximum": _Schema.exclusive,
+    "multipleOf": _Schema.multiple,
+    "minLength": _Schema.length,
+    "maxLength": _Schema.length,
+    "pattern": _Schema.pattern,
+    "format": _Schema.format,
+    "prefixItems": _Schema.prefix_items,
+    "items": _Schema.items,
+    "minItems": _Schema.item_count,
+    "maxItems": _Schema.item_count,
+    "uniqueItems": _Schema.unique,
+    "contains": _Schema.contains,
+    "properties": _Schema.properties,
+    "patternProperties": _Schema.pattern_properties,
+    "additionalProperties": _Schema.additional_properties,
+    "propertyNames": _Schema.property_names,
+    "required": _Schema.required,
+    "minProperties": _Schema.property_count,
+    "maxProperties": _Schema.property_count,
+    "$ref": _Schema.reference,
+    "$dynamicRef": _Schema.reference,
+    "$recursiveRef": _Schema.reference,
+    "allOf": _Schema.all_of,
+    "anyOf": _Schema.any_of,
+    "oneOf": _Schema.one_of,
+    "not": _Schema.not_,
+    "if": _Schema.if_,
+    "dependencies": _Schema.dependencies,
+    "dependentRequired": _Schema.dependencies,
+    "dependentSchemas": _Schema.dependencies,
+    "unevaluatedProperties": _Schema.unevaluated,
+    "unevaluatedItems": _Schema.unevaluated,
+}
+"""Those with assertions first: they narrow what the combinators then have to tell apart."""

@@ -1,86 +1,108 @@
-"""Assertions to expressions and rules.
+"""Demands to expressions and rules.
 
-One rule for each set of places that some value has to meet.  Places that are unsatisfiable become
-the empty language; the compiler removes what depends on them, and notes say what clashed.
+One rule for each set of demands that some value has to meet.  What is unsatisfiable becomes the
+empty language; the compiler removes what depends on it, and notes say what clashed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from grammars.compiler import compile_ir
-from grammars.errors import GrammarError
-from grammars.frontends.ecma import ecma_search_to_expr
 from grammars.frontends.json_schema import text as t
+from grammars.frontends.json_schema.arrays import ArrayWriter
 from grammars.frontends.json_schema.assertions import (
+    ANYTHING,
     TYPES,
+    All,
     Arrays,
+    At,
     Branch,
-    Places,
+    Demands,
+    Either,
+    Objects,
     Strings,
+    Value,
+    forbids,
     identity,
+    join,
 )
-from grammars.frontends.json_schema.document import Document
+from grammars.frontends.json_schema.branching import Brancher
 from grammars.frontends.json_schema.numbers import equal_to, number_expr
+from grammars.frontends.json_schema.objects import KeyClass, Plan, Planner
 from grammars.frontends.json_schema.reading import Reader
-from grammars.frontends.json_schema.satisfies import satisfies
+from grammars.frontends.json_schema.satisfies import Judge
+from grammars.frontends.json_schema.strings import ANY_TEXT, content, has_shape
 from grammars.ir import (
-    ANY_CHAR,
     EPSILON,
     NOTHING,
     Expr,
     GrammarIR,
     Literal,
+    Member,
     Ref,
     Rule,
     Span,
     alt,
-    both,
-    minus,
+    bag,
     optional,
     repeat,
     seq,
-    single_rule,
     walk,
 )
-from grammars.limits import DEFAULT_LIMITS, Limits
-from grammars.recognizer import Recognizer
+from grammars.limits import Limits
 
-_ANYTHING: Final[Places] = ()
 _COMMA: Final = Literal(b",")
-_STEPS: Final = 24
-"""Optional parts nested before a rule of its own begins (keeps expressions shallow)."""
+_COLON: Final = Literal(b":")
+_LONGEST_NAME: Final = 200
 
 
 class Writer:
-    """Writes the grammar of one document."""
+    """Writes the grammar of one schema."""
 
-    def __init__(self, document: Document, *, compact: bool, limits: Limits) -> None:
-        self._reader = Reader(document, limits)
+    def __init__(self, reader: Reader, *, compact: bool, any_order: bool, limits: Limits) -> None:
+        self._reader = reader
+        self._brancher = Brancher(reader, limits)
+        self._judge = Judge(self._brancher.branches, has_shape)
+        self._planner = Planner(self._brancher, self._judge, reader.documents.position, limits)
         self._limits = limits
-        self._names: dict[Places, str] = {}
-        self._todo: list[Places] = []
-        self._rules: dict[str, Rule] = {}
+        self._any_order = any_order
         self._compact = compact
-        self._comma = seq(_COMMA, self._gap)
+        self._compared = reader.documents.mentions("uniqueItems")
+        self._arrays = ArrayWriter(self, limits, compared=self._compared)
+        self._distinct = False
+        self._names: dict[Demands, str] = {}
+        self._todo: list[Demands] = []
+        self._later: list[tuple[str, Callable[[], Expr]]] = []
+        self._rules: dict[str, Rule] = {}
+        self._taken: set[str] = set()
         self._notes: dict[str, None] = {}
+        self._comma = seq(_COMMA, self.gap)
 
     def grammar(self) -> GrammarIR:
         """The whole grammar, the root's rule first."""
-        start = self._name(("",))
-        while self._todo:
-            places = self._todo.pop()
-            name = self._names[places]
-            pointer = places[0] if places else None
+        start = self._name(self._meaningful((self._reader.root(),)))
+        while self._todo or self._later:
+            if self._later:
+                name, body = self._later.pop()
+                self._rules[name] = Rule(name, body())
+                continue
+            demands = self._todo.pop()
+            name = self._names[demands]
+            first = next((d.place for d in demands if isinstance(d, At)), None)
             self._rules[name] = Rule(name, NOTHING)  # keeps its position among the rules
-            self._rules[name] = Rule(name, self._places(places), Span(pointer=pointer))
+            self._rules[name] = Rule(name, self._value_of(demands), Span(pointer=first))
         rules = sorted(self._rules.values(), key=lambda rule: rule.name != start)
-        return GrammarIR(tuple(rules), start, tuple(self._notes))
+        return GrammarIR(
+            tuple(rules),
+            start,
+            tuple(self._notes),
+            distinct_keys=self._distinct,
+            compare_items=self._compared,
+        )
 
     @property
-    def _gap(self) -> Expr:
+    def gap(self) -> Expr:
         """Blanks that may stand inside brackets and after separators: none, one, or a new line."""
         if self._compact:
             return EPSILON
@@ -88,194 +110,227 @@ class Writer:
 
     # -- rules ---------------------------------------------------------------------------------
 
-    def _name(self, places: Places) -> str:
-        name = self._names.get(places)
+    def _name(self, demands: Demands) -> str:
+        name = self._names.get(demands)
         if name is None:
-            name = " & ".join(f"#{place}" for place in places) if places else "any value"
-            self._names[places] = name
-            self._todo.append(places)
+            name = " & ".join(map(str, demands)) if demands else "any value"
+            if len(name) > _LONGEST_NAME:
+                name = name[: _LONGEST_NAME - 3] + "..."
+            name = self._names[demands] = self._free(name)
+            self._todo.append(demands)
         return name
 
-    def _ref(self, places: Places) -> Expr:
-        """The rule for values that meet all places."""
-        return Ref(self._name(self._meaningful(places)))
+    def _free(self, name: str) -> str:
+        """A name that no rule has yet."""
+        known, number = name, 1
+        while name in self._taken:
+            number += 1
+            name = f"{known} ({number})"
+        self._taken.add(name)
+        return name
 
-    def _meaningful(self, places: Places) -> Places:
-        """Without places that allow anything; references followed where they say nothing else."""
-        out: list[str] = []
-        for place in places:
-            place = self._follow(place)
-            if self._reader.document.at(place) not in (True, {}):
-                out.append(place)
-        return tuple(dict.fromkeys(out))
+    def ref(self, demands: Demands) -> Expr:
+        """The rule for values that meet all demands."""
+        demands = self._meaningful(demands)
+        return NOTHING if forbids(demands) else Ref(self._name(demands))
 
-    def _follow(self, place: str) -> str:
-        seen = [place]
-        while (way := self._reader.single_way(place)) and way[0] == "$ref":
-            place = way[1][0]
-            if place in seen:
-                break  # Reader.branches says what is wrong
-            seen.append(place)
-        return place
+    def _meaningful(self, demands: Demands) -> Demands:
+        """Without demands that allow anything; references followed where they say nothing else."""
+        out: list[Any] = []
+        for demand in demands:
+            seen: list[At] = []
+            while isinstance(demand, At) and demand not in seen:
+                seen.append(demand)
+                meaning = self._reader.meaning(demand)
+                if meaning in (ANYTHING, All(())):
+                    demand = ANYTHING
+                elif isinstance(meaning, All) and len(meaning.items) == 1:
+                    if not isinstance(meaning.items[0], At):
+                        break
+                    demand = meaning.items[0]
+            out.append(demand)
+        return join(tuple(out))
 
     def _fixed(self, name: str, body: Expr) -> Expr:
         """A rule that many places share."""
         if name not in self._rules:
+            self._taken.add(name)
             self._rules[name] = Rule(name, body, shared=True)
         return Ref(name)
 
-    def _places(self, places: Places) -> Expr:
-        if len(places) == 1:
-            way = self._reader.single_way(places[0])
-            if way is not None and way[0] == "anyOf":
-                self._reader.branches(places)  # complains of circles
-                return alt(*(self._ref((place,)) for place in way[1]))
-        branches = self._reader.branches(places)
+    def own_rule(self, what: str, body: Expr) -> Expr:
+        """A new rule, which rule paths do not show."""
+        name = self._free(f"_{what} {len(self._rules)}")
+        self._rules[name] = Rule(name, body)
+        return Ref(name)
+
+    def later(self, what: str, body: Callable[[], Expr]) -> Expr:
+        """A new rule whose body is made when all that has been begun is done."""
+        name = self._free(f"_{what} {len(self._rules)}")
+        self._rules[name] = Rule(name, NOTHING)
+        self._later.append((name, body))
+        return Ref(name)
+
+    def _value_of(self, demands: Demands) -> Expr:
+        ways = self._only_alternatives(demands)
+        if ways is not None:
+            self._brancher.check_circles(demands)
+            return alt(*(self.ref((way,)) for way in ways))
+        branches = self._brancher.branches(demands)
+        for places in self._brancher.clashes(demands):
+            self._note(places, "nothing meets all of this" if len(places) > 1 else "is impossible")
         return alt(*(self._branch(branch) for branch in branches))
+
+    def _only_alternatives(self, demands: Demands) -> Demands | None:
+        """The alternatives of a schema that has nothing but ``anyOf``."""
+        if len(demands) != 1 or not isinstance(demands[0], At):
+            return None
+        meaning = self._reader.meaning(demands[0])
+        if isinstance(meaning, All) and len(meaning.items) == 1:
+            only = meaning.items[0]
+            if isinstance(only, Either) and all(isinstance(x, At) for x in only.items):
+                return only.items
+        return None
 
     # -- one alternative -----------------------------------------------------------------------
 
     def _branch(self, branch: Branch) -> Expr:
         if branch.values is not None:
             return self._values(branch)
-        if not branch.types:
-            self._note(branch, "the types exclude each other")
         return alt(*(self._typed(kind, branch) for kind in TYPES if kind in branch.types))
 
     def _typed(self, kind: str, branch: Branch) -> Expr:
+        excluded = [v.data for v in branch.excluded]
         match kind:
             case "null":
-                return Literal(b"null")
+                return NOTHING if Value(None) in branch.excluded else Literal(b"null")
             case "boolean":
-                return alt(Literal(b"true"), Literal(b"false"))
+                words = [w for w in (True, False) if Value(w) not in branch.excluded]
+                return alt(*(self._value(word) for word in words))
             case "number":
-                return self._number(branch)
+                return self._number(branch, excluded)
             case "string":
-                return self._string(branch)
+                return self._string(branch.strings, [v for v in excluded if isinstance(v, str)])
             case "array":
-                return self._array(branch)
-        return self._object(branch)
+                return self._array(branch.arrays)
+        return self._object(branch.objects)
 
-    def _number(self, branch: Branch) -> Expr:
+    def _number(self, branch: Branch, excluded: list[Any]) -> Expr:
         numbers = branch.numbers
-        if numbers.is_empty:
-            self._note(branch, "no number meets both the lower bound and the upper bound")
-            return NOTHING
-        body = number_expr(numbers, self._limits)
+        others = [v for v in excluded if Value(v) in branch.excluded and _is_number(v)]
+        body = number_expr(numbers, self._limits, others)
+        if others:
+            return body
         if numbers.is_free:
             return self._fixed("number", body)
         if numbers.step == 1 and numbers.low is None and numbers.high is None:
-            return self._fixed("integer", body)
+            return self._fixed("integer", body) if not numbers.not_steps else body
         return body
 
-    def _string(self, branch: Branch) -> Expr:
-        strings = branch.strings
-        if strings.is_empty:
-            self._note(branch, "minLength is above maxLength")
-            return NOTHING
-        if strings == Strings():
-            return self._fixed("string", t.STRING)
-        if not strings.patterns:
+    def _string(self, strings: Strings, excluded: list[str]) -> Expr:
+        if not strings.shapes and not excluded:
+            if strings == Strings():
+                return self._fixed("string", t.STRING)
             return t.string_of_length(strings.low, strings.high)
-        parts = [_pattern(pattern, place) for pattern, place in strings.patterns]
-        if strings.low or strings.high is not None:
-            parts.append(repeat(ANY_CHAR, strings.low, strings.high))
-        if len(parts) == 1:
-            return t.quoted(parts[0])
-        named = [f"#{place}" for _, place in strings.patterns]
-        named += ["minLength"] if strings.low else []
-        named += ["maxLength"] if strings.high is not None else []
-        return self._own_rule(" together with ".join(named), t.quoted(both(*parts)), visible=True)
+        body = t.quoted(content(strings, excluded))
+        said = [f"#{s.place}" if s.place[:1] in ("", "/") else s.place for s in strings.shapes]
+        if len(said) < 2 and not strings.low and strings.high is None:
+            return body
+        said += ["minLength"] if strings.low else []
+        said += ["maxLength"] if strings.high is not None else []
+        name = " together with ".join(said)
+        known = self._rules.get(name)
+        if known is not None and known.body == body:
+            return Ref(name)
+        name = self._free(name or "other strings")
+        self._rules[name] = Rule(name, body)
+        return Ref(name)
 
-    def _note(self, branch: Branch, clash: str) -> None:
-        where = " and ".join(f"#{place}" for place in branch.sources[:4]) or "#"
+    def _note(self, places: Iterable[str], clash: str) -> None:
+        named = [str(At(place)) for place in places]
+        where = " and ".join(named[:4]) or "#"
         self._notes[f"at {where}: {clash}"] = None
 
     # -- arrays --------------------------------------------------------------------------------
 
-    def _array(self, branch: Branch) -> Expr:
-        arrays = branch.arrays
-        if arrays.is_empty:
-            self._note(branch, "minItems is above maxItems")
-            return NOTHING
-        return self._brackets(b"[", arrays.low == 0, self._items(arrays), b"]")
+    def _array(self, arrays: Arrays) -> Expr:
+        arrays = arrays.tightened()
+        if arrays.unique and not arrays.prefix:
+            arrays = arrays & Arrays(high=self._cardinality(arrays.rest))
+        return NOTHING if arrays.is_empty else self._arrays.array(arrays)
 
-    def _brackets(self, opening: bytes, may_be_empty: bool, inside: Expr, closing: bytes) -> Expr:
-        """Something in brackets; ``inside`` is not empty."""
-        content = seq(self._gap, inside, self._gap)
-        return seq(
-            Literal(opening), alt(self._gap, content) if may_be_empty else content, Literal(closing)
-        )
-
-    def _items(self, arrays: Arrays) -> Expr:
-        """At least one item, each but the first with its comma; built from the last one back."""
-        single = len(arrays.prefix)
-        last = single if arrays.high is None else min(single, arrays.high)
-        body = self._rest(arrays) if last == single else EPSILON
-        for index in range(last - 1, -1, -1):
-            body = seq(self._item(arrays, index), body)
-            if index > 0 and index >= arrays.low:
-                body = optional(body)
-            if index and index % _STEPS == 0:
-                body = self._own_rule(f"items from {index}", body)
-        return body
-
-    def _rest(self, arrays: Arrays) -> Expr:
-        """What may follow the items that have places of their own."""
-        done = len(arrays.prefix)
-        if arrays.high is not None and done >= arrays.high:
-            return EPSILON if done else NOTHING
-        low = max(arrays.low - done, 0)
-        high = None if arrays.high is None else arrays.high - done
-        each = seq(self._comma, self._ref(arrays.rest))
-        if done:
-            return repeat(each, low, high)
-        more = repeat(each, max(low - 1, 0), None if high is None else high - 1)
-        return seq(self._ref(arrays.rest), more)
-
-    def _item(self, arrays: Arrays, index: int) -> Expr:
-        value = self._ref(arrays.item(index))
-        return value if index == 0 else seq(self._comma, value)
-
-    def _own_rule(self, what: str, body: Expr, *, visible: bool = False) -> Expr:
-        name = what if visible else f"_{what} {len(self._rules)}"  # "_": not in rule paths
-        while name in self._rules:
-            name += "'"
-        self._rules[name] = Rule(name, body)
-        return Ref(name)
+    def _cardinality(self, demands: Demands) -> int | None:
+        """How many different values meet the demands, where it is plain."""
+        found: set[Any] = set()
+        for branch in self._brancher.branches(demands):
+            if branch.values is not None:
+                kept = [v for v in branch.values if self._judge.belongs(branch, v.data)]
+            elif branch.types <= {"null", "boolean"}:
+                kept = [Value(v) for v in (None, False, True)]
+                kept = [v for v in kept if self._judge.belongs(branch, v.data)]
+            else:
+                return None
+            found.update(kept)
+        return len(found)
 
     # -- objects -------------------------------------------------------------------------------
 
-    def _object(self, branch: Branch) -> Expr:
-        objects = branch.objects
-        named = dict(objects.properties)
-        for name in objects.required:
-            if any(self._reader.document.at(place) is False for place in objects.value(name)):
-                self._note(branch, f"the required key {name!r} is not allowed")
-        for name in objects.required:
-            named.setdefault(name, objects.others)
-        pairs = [
-            (self._pair(name, places), name in objects.required) for name, places in named.items()
+    def _object(self, objects: Objects) -> Expr:
+        return alt(*(self._plan(plan) for plan in self._planner.plans(objects)))
+
+    def _plan(self, plan: Plan) -> Expr:
+        if plan.classes:
+            self._distinct = True
+        content = NOTHING if plan.high == 0 else self._content(plan)
+        inside = seq(self.gap, content, self.gap)
+        return seq(
+            Literal(b"{"), alt(self.gap, inside) if plan.may_be_empty else inside, Literal(b"}")
+        )
+
+    def _content(self, plan: Plan) -> Expr:
+        """At least one pair."""
+        counted = plan.low > 1 or plan.high is not None
+        several = len(plan.slots) + len(plan.classes) > 1
+        if (self._any_order and several) or counted:
+            return self._bag(plan)
+        pairs = [(self._pair(s.name, s.demands), s.required) for s in plan.slots if s.placed]
+        loose = self._loose_members(plan)
+        if all(m.min == 0 and m.max is None for m in loose):
+            return self._pairs(pairs, alt(*(m.item for m in loose)))
+        pairs.append((bag(loose, self._comma), any(m.min for m in loose)))
+        return self._pairs(pairs, NOTHING)
+
+    def _loose_members(self, plan: Plan) -> list[Member]:
+        """Keys that have no place of their own, which come last, in any order."""
+        members = [
+            Member(self._pair(s.name, s.demands), int(s.required), 1)
+            for s in plan.slots
+            if not s.placed
         ]
-        other = self._other_pair(tuple(named), objects.others)
-        return self._brackets(b"{", not objects.required, self._pairs(pairs, other), b"}")
+        members += [Member(self._class_pair(c), 1, None) for c in plan.classes if c.needed]
+        free = [c for c in plan.classes if not c.needed]
+        return members + _any_number(alt(*map(self._class_pair, free)))
 
-    def _pair(self, name: str, places: Places) -> Expr:
-        return seq(t.string_literal(name), Literal(b":"), self._gap, self._ref(places))
+    def _bag(self, plan: Plan) -> Expr:
+        members = [Member(self._pair(s.name, s.demands), int(s.required), 1) for s in plan.slots]
+        members += [Member(self._class_pair(c), 1, None) for c in plan.classes if c.needed]
+        free = [c for c in plan.classes if not c.needed]
+        if self._any_order:
+            members += [m for c in free for m in _any_number(self._class_pair(c))]
+        else:
+            members += _any_number(alt(*map(self._class_pair, free)))
+        return bag(members, self._comma, max(plan.low, 1), plan.high, ordered=not self._any_order)
 
-    def _other_pair(self, named: tuple[str, ...], places: Places) -> Expr:
+    def _pair(self, name: str, demands: Demands) -> Expr:
+        return seq(t.string_literal(name), _COLON, self.gap, self.ref(demands))
+
+    def _class_pair(self, keys: KeyClass) -> Expr:
         """A key that has no place of its own, with its value."""
-        if any(self._reader.document.at(place) is False for place in places):
-            return NOTHING
-        if not named:
+        if keys.key == ANY_TEXT:
             key = self._fixed("string", t.STRING)
         else:
-            listed = alt(*(t.string_content(name) for name in named))
-            content = minus(repeat(t.ANY_SPELLED), listed)
-            key = seq(Literal(b'"'), content, Literal(b'"'))
-            name = "key other than " + ", ".join(map(repr, named))
-            key = self._fixed(name, key)
-        return seq(key, Literal(b":"), self._gap, self._ref(places))
+            key = self._fixed(keys.label, t.quoted(keys.key))
+        return seq(key, _COLON, self.gap, self.ref(keys.demands))
 
     def _pairs(self, pairs: list[tuple[Expr, bool]], other: Expr) -> Expr:
         """At least one pair: those in order, optional ones there or not, then others.
@@ -293,7 +348,7 @@ class Writer:
             ways = [seq(other, others)]
             tail = others
         for i in range(first_required - 1, -1, -1):
-            tail = self._own_rule("more", tail) if _is_large(tail) else tail
+            tail = self.own_rule("more", tail) if _is_large(tail) else tail
             ways.append(seq(pairs[i][0], tail))
             tail = seq(optional(seq(self._comma, pairs[i][0])), tail)
         return alt(*reversed(ways))
@@ -307,17 +362,12 @@ class Writer:
 
     def _values(self, branch: Branch) -> Expr:
         assert branch.values is not None
-        distinct = {identity(v): v for v in branch.values}
-        kept = [v for v in distinct.values() if self._satisfies(branch, v)]
+        kept = [v for v in branch.values if self._judge.belongs(branch, v.data)]
         if not kept:
-            self._note(branch, "none of the values of enum or const meets the other keywords")
-        return alt(*map(self._value, kept))
-
-    def _satisfies(self, branch: Branch, value: Any) -> bool:
-        return satisfies(branch, value, self._meets, _finds)
-
-    def _meets(self, places: Places, value: Any) -> bool:
-        return any(self._satisfies(b, value) for b in self._reader.branches(places))
+            self._note(
+                branch.sources, "none of the values of enum or const meets the other keywords"
+            )
+        return alt(*(self._value(v.data) for v in kept))
 
     def _value(self, value: Any) -> Expr:
         if value is None or isinstance(value, bool):
@@ -325,53 +375,50 @@ class Writer:
         if isinstance(value, str):
             return t.string_literal(value)
         if isinstance(value, list):
-            return self._bracketed(b"[", map(self._value, value), b"]")
+            return self._list(value)
         if isinstance(value, dict):
-            pairs = (
-                seq(t.string_literal(key), Literal(b":"), self._gap, self._value(item))
-                for key, item in value.items()
-            )
-            return self._bracketed(b"{", pairs, b"}")
+            return self._mapping(value)
         return equal_to(value)
 
-    def _bracketed(self, opening: bytes, parts: Iterable[Expr], closing: bytes) -> Expr:
-        separated: list[Expr] = []
-        for part in parts:
-            separated += [self._comma, part] if separated else [part]
-        return self._brackets(opening, not separated, seq(*separated), closing)
+    def _list(self, value: list[Any]) -> Expr:
+        if not value:
+            return seq(Literal(b"["), self.gap, Literal(b"]"))
+        parts: list[Expr] = []
+        seen: set[Any] = set()
+        repeated = False
+        for item in value:
+            if parts:
+                parts += [self._arrays.separator(repeated), self.gap]
+            parts.append(self._value(item))
+            repeated = identity(item) in seen
+            seen.add(identity(item))
+        return seq(
+            Literal(b"["), self.gap, *parts, self.gap, self._arrays.separator(repeated, last=True)
+        )
+
+    def _mapping(self, value: dict[str, Any]) -> Expr:
+        pairs = [
+            seq(t.string_literal(key), _COLON, self.gap, self._value(item))
+            for key, item in value.items()
+        ]
+        if self._any_order and len(pairs) > 1:
+            content = bag([Member(pair, 1, 1) for pair in pairs], self._comma)
+        else:
+            separated: list[Expr] = []
+            for pair in pairs:
+                separated += [self._comma, pair] if separated else [pair]
+            content = seq(*separated)
+        inside = seq(self.gap, content, self.gap) if pairs else self.gap
+        return seq(Literal(b"{"), inside, Literal(b"}"))
+
+
+def _any_number(item: Expr) -> list[Member]:
+    return [] if item == NOTHING else [Member(item, 0, None)]
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool | str) and value is not None
 
 
 def _is_large(expr: Expr) -> bool:
     return sum(1 for _ in walk(expr)) > 8
-
-
-@lru_cache(4_096)
-def _search(pattern: str) -> Expr:
-    return ecma_search_to_expr(pattern)
-
-
-def _pattern(pattern: str, place: str) -> Expr:
-    try:
-        return _search(pattern)
-    except GrammarError as error:
-        raise GrammarError(
-            f"in the pattern {pattern!r}: {error.message}"
-            + (f" (column {error.column} of it)" if error.column else ""),
-            pointer=place,
-        ) from None
-
-
-@lru_cache(1_024)
-def _finder(pattern: str) -> Recognizer:
-    program = compile_ir(single_rule(_search(pattern)), DEFAULT_LIMITS)
-    return Recognizer(program, DEFAULT_LIMITS)
-
-
-def _finds(pattern: str, value: str) -> bool:
-    try:
-        data = value.encode()
-    except UnicodeEncodeError:
-        return False
-    recognizer = _finder(pattern)
-    state, used = recognizer.run(data)
-    return used == len(data) and recognizer.accepting[state]

@@ -1,0 +1,295 @@
+"""Formulas to alternatives: the disjunctive normal form of what several schemas demand together.
+
+Conjunctions are gathered first, alternatives are multiplied out last, and what turns out impossible
+on the way is dropped at once.  A negated schema usually has many alternatives, so it is looked at
+only if it matters: where what is already demanded excludes the schema, its negation adds nothing
+(that is what keeps ``oneOf`` cheap: its alternatives mostly exclude each other).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from grammars.errors import GrammarError, LimitExceeded
+from grammars.frontends.json_schema.assertions import (
+    All,
+    At,
+    Branch,
+    Demands,
+    Either,
+    Formula,
+    Leaf,
+    Not,
+    Objects,
+    Region,
+    Shape,
+    forbids,
+    join,
+    negation,
+)
+from grammars.frontends.json_schema.negation import opposite
+from grammars.frontends.json_schema.reading import Reader
+from grammars.frontends.json_schema.strings import has_shape
+from grammars.limits import Limits
+
+_DEPTH: Final = 3
+"""How deep below a value it is looked whether anything can stand there."""
+_STEPS_PER_BRANCH: Final = 64
+"""Formulas looked at for each alternative that ``max_schema_branches`` allows."""
+
+_Chain = tuple[At, ...]
+"""The places a formula was reached from without entering the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Partial:
+    """An alternative in the making.
+
+    Attributes:
+        todo: formulas to look at, each with its chain.
+        choices: alternatives put off.
+        negated: negated schemas put off further.
+        seen: formulas that have been taken in.
+        leaves: the assertions that make up the branch, one by one.
+    """
+
+    branch: Branch
+    todo: tuple[tuple[Formula, _Chain], ...]
+    choices: tuple[tuple[Demands, _Chain], ...] = ()
+    negated: tuple[tuple[At, _Chain], ...] = ()
+    seen: frozenset[Formula] = frozenset()
+    leaves: tuple[Branch, ...] = ()
+
+
+class Brancher:
+    """Multiplies formulas out."""
+
+    def __init__(self, reader: Reader, limits: Limits) -> None:
+        self._reader = reader
+        self._limits = limits
+        self._known: dict[Demands, list[Branch]] = {}
+        self._possible: dict[Demands, bool] = {}
+        self._steps = 0
+        self._clashes: dict[Demands, tuple[tuple[str, ...], ...]] = {}
+        self._dead: list[tuple[Branch, ...]] = []
+
+    def branches(self, demands: Demands) -> list[Branch]:
+        """The alternatives that all demands together leave, impossible ones dropped where plain.
+
+        Raises:
+            GrammarError: for references that only go in a circle.
+            LimitExceeded: if there are more than ``max_schema_branches``.
+        """
+        known = self._known.get(demands)
+        if known is None:
+            self._steps = 0
+            self._dead.clear()
+            known = self._known[demands] = self._expand(Branch(), demands, _DEPTH)
+            if not known:
+                self._clashes[demands] = tuple(dict.fromkeys(map(self._smallest, self._dead[:4])))
+        return known
+
+    def clashes(self, demands: Demands) -> tuple[tuple[str, ...], ...]:
+        """Where demands without any alternative are impossible: sets of places that clash."""
+        return self._clashes.get(demands, ())
+
+    def _smallest(self, leaves: tuple[Branch, ...]) -> tuple[str, ...]:
+        """The places of assertions of which none can be left out for them to clash."""
+        kept = list(leaves)
+        for leaf in leaves:
+            fewer = [x for x in kept if x is not leaf]
+            together = Branch()
+            for x in fewer:
+                together = together & x
+            if fewer and self._checked(together, _DEPTH) is None:
+                kept = fewer
+        return tuple(dict.fromkeys(source for x in kept for source in x.sources))
+
+    def possible(self, demands: Demands, depth: int = _DEPTH) -> bool:
+        """``False`` only if nothing meets the demands."""
+        if forbids(demands):
+            return False
+        if not demands or depth <= 0:
+            return True
+        known = self._possible.get(demands)
+        if known is None:
+            self._possible[demands] = True  # what goes in a circle is not looked into
+            known = bool(self._expand(Branch(), demands, depth - 1))
+            if known and depth < _DEPTH:
+                del self._possible[demands]  # not looked at closely enough to be kept
+            else:
+                self._possible[demands] = known
+        return known
+
+    def check_circles(self, demands: Demands) -> None:
+        """Complains of references that only go in a circle, without multiplying anything out."""
+        todo: list[tuple[Formula, _Chain]] = [(f, ()) for f in demands]
+        done: set[Formula] = set()
+        while todo:
+            formula, chain = todo.pop()
+            match formula:
+                case At():
+                    self._check_circle(formula, chain)
+                    if formula not in done:
+                        done.add(formula)
+                        todo.append((self._reader.meaning(formula), (*chain, formula)))
+                case All(items) | Either(items):
+                    todo.extend((item, chain) for item in items)
+                case Not(item):
+                    todo.append((item, chain))
+
+    # -- multiplying out -----------------------------------------------------------------------
+
+    def _expand(self, start: Branch, demands: Demands, depth: int) -> list[Branch]:
+        out: dict[Branch, None] = {}
+        stack = [_Partial(start, tuple((f, ()) for f in demands))]
+        while stack:
+            part = stack.pop()
+            self._count(len(stack) + len(out), part)
+            gathered = self._gather(part)
+            if gathered is None:
+                continue
+            branch = self._checked(gathered.branch, depth)
+            if branch is None:
+                self._dead.append(gathered.leaves)
+                continue
+            gathered = replace(gathered, branch=branch)
+            if gathered.choices:
+                stack.extend(reversed(self._choose(gathered)))
+            elif gathered.negated:
+                stack.append(self._negate(gathered, depth))
+            else:
+                out.setdefault(branch)
+        return list(out)
+
+    def _count(self, alternatives: int, part: _Partial) -> None:
+        limit = self._limits.max_schema_branches
+        self._steps += 1
+        if alternatives > limit or self._steps > limit * _STEPS_PER_BRANCH:
+            chain = part.todo[0][1] if part.todo else ()
+            raise LimitExceeded(
+                "max_schema_branches",
+                limit,
+                "multiplying out the combinations of this schema",
+                pointer=chain[-1].place if chain else (part.branch.sources or ("",))[-1],
+            )
+
+    def _gather(self, part: _Partial) -> _Partial | None:
+        """Takes in everything that leaves no choice; ``None`` if it is contradictory."""
+        branch, seen, leaves = part.branch, set(part.seen), list(part.leaves)
+        todo = list(reversed(part.todo))
+        choices, negated = list(part.choices), list(part.negated)
+        while todo:
+            formula, chain = todo.pop()
+            if negation(formula) in seen:
+                return None
+            if formula in seen and not isinstance(formula, At):
+                continue
+            match formula:
+                case Leaf(leaf):
+                    branch = branch & leaf
+                    leaves.append(leaf)
+                    if not branch.types:
+                        self._dead.append(tuple(leaves))
+                        return None
+                case All(items):
+                    todo.extend((item, chain) for item in reversed(items))
+                    continue  # not itself something to contradict
+                case Either(items):
+                    if not items:
+                        return None
+                    choices.append((items, chain))
+                case At():
+                    self._check_circle(formula, chain)
+                    if formula in seen:
+                        continue
+                    todo.append((self._reader.meaning(formula), (*chain, formula)))
+                case Not(item):
+                    if isinstance(item, At):
+                        self._check_circle(item, chain)
+                        negated.append((item, chain))
+                    else:
+                        todo.append((_pushed(item), chain))
+            seen.add(formula)
+        return _Partial(branch, (), tuple(choices), tuple(negated), frozenset(seen), tuple(leaves))
+
+    @staticmethod
+    def _check_circle(at: At, chain: _Chain) -> None:
+        if at not in chain:
+            return
+        circle = " -> ".join(map(str, (*chain[chain.index(at) :], at)))
+        raise GrammarError(
+            f"the schema refers to itself without describing anything ({circle}); "
+            "a recursive schema must pass through properties or items",
+            pointer=at.place,
+        )
+
+    def _choose(self, part: _Partial) -> list[_Partial]:
+        """One alternative each for the first choice that is not made already."""
+        (items, chain), rest = part.choices[0], part.choices[1:]
+        if any(item in part.seen for item in items):
+            return [replace(part, choices=rest)]
+        return [replace(part, todo=((item, chain),), choices=rest) for item in items]
+
+    def _negate(self, part: _Partial, depth: int) -> _Partial:
+        """Takes in a negated schema, if what is demanded already does not exclude it."""
+        (at, chain), rest = part.negated[0], part.negated[1:]
+        part = replace(part, negated=rest)
+        if not self._expand(part.branch, (at,), min(depth, 1)):
+            return part
+        meaning = self._reader.meaning(at)
+        return replace(part, todo=((_pushed(meaning), (*chain, at)),))
+
+    # -- dropping what is impossible -----------------------------------------------------------
+
+    def _checked(self, branch: Branch, depth: int) -> Branch | None:
+        """Without types that are impossible; ``None`` if none is left."""
+        branch = branch.reduced()
+        types = branch.types
+        if "object" in types and not self._object_possible(branch, depth):
+            types = types - {"object"}
+        if "array" in types and not self._array_possible(branch, depth):
+            types = types - {"array"}
+        if not types:
+            return None
+        return branch if types == branch.types else replace(branch, types=types)
+
+    def _object_possible(self, branch: Branch, depth: int) -> bool:
+        objects = branch.objects
+        return all(self.possible(value_demands(objects, n), depth) for n in objects.required)
+
+    def _array_possible(self, branch: Branch, depth: int) -> bool:
+        arrays = branch.arrays.tightened()
+        for index in range(min(arrays.low, len(arrays.prefix) + 1)):
+            if not self.possible(arrays.item(index), depth):
+                return False
+        return all(self.possible(c.demands, depth) for c in arrays.contains if c.low)
+
+
+def value_demands(objects: Objects, name: str) -> Demands:
+    """What the value of a key has to meet, ``propertyNames`` and its kin aside."""
+    named = dict(objects.properties).get(name, ())
+    return join(named, *(d for region, d in objects.every if _is_inside(region, name)))
+
+
+def _is_inside(region: Region, name: str) -> bool:
+    """Whether a key is plainly in a region; demands on keys are not looked into."""
+    if region.key or name in region.names:
+        return False
+    found = (has_shape(Shape("pattern", p, ""), name) for p in region.outside)
+    return not any(found) and all(has_shape(Shape("pattern", p, ""), name) for p in region.inside)
+
+
+def _pushed(formula: Formula) -> Formula:
+    """A negation moved one step inwards."""
+    match formula:
+        case Leaf():
+            return opposite(formula)
+        case All(items):
+            return Either(tuple(map(negation, items)))
+        case Either(items):
+            return All(tuple(map(negation, items)))
+        case Not(item):
+            return item
+    return negation(formula)

@@ -1,0 +1,98 @@
+"""Which keywords there are, draft by draft."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DRAFTS: Final = {
+    "http://json-schema.org/draft-03/schema": 4,
+    "http://json-schema.org/draft-04/schema": 4,
+    "http://json-schema.org/draft-06/schema": 6,
+    "http://json-schema.org/draft-07/schema": 7,
+    "https://json-schema.org/draft/2019-09/schema": 2019,
+    "https://json-schema.org/draft/2020-12/schema": 2020,
+}
+"""Draft 3 is read as draft 4, whose forms it mostly shares."""
+
+LATEST: Final = 2020
+
+_FROM: Final = {
+    "const": 6,
+    "contains": 6,
+    "propertyNames": 6,
+    "if": 7,
+    "then": 7,
+    "else": 7,
+    "dependentRequired": 2019,
+    "dependentSchemas": 2019,
+    "unevaluatedProperties": 2019,
+    "unevaluatedItems": 2019,
+    "minContains": 2019,
+    "maxContains": 2019,
+    "$recursiveRef": 2019,
+    "$dynamicRef": 2020,
+    "prefixItems": 2020,
+}
+"""The first draft that knows a keyword; those not listed are as old as draft 4."""
+
+_UNTIL: Final = {"$recursiveRef": 2019}
+"""The last draft that knows a keyword."""
+
+VALIDATION: Final = frozenset(
+    [
+        "type",
+        "enum",
+        "const",
+        "multipleOf",
+        "maximum",
+        "exclusiveMaximum",
+        "minimum",
+        "exclusiveMinimum",
+        "maxLength",
+        "minLength",
+        "pattern",
+        "maxItems",
+        "minItems",
+        "uniqueItems",
+        "maxContains",
+        "minContains",
+        "maxProperties",
+        "minProperties",
+        "required",
+        "dependentRequired",
+    ]
+)
+"""Keywords of the validation vocabulary, which a meta-schema of one's own may leave out."""
+
+SUBSCHEMAS: Final = frozenset(
+    [
+        "additionalItems",
+        "additionalProperties",
+        "contains",
+        "contentSchema",
+        "else",
+        "if",
+        "not",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    ]
+)
+SUBSCHEMA_LISTS: Final = frozenset(["allOf", "anyOf", "items", "oneOf", "prefixItems"])
+"""Lists of schemas; ``items`` may be one schema as well."""
+SUBSCHEMA_MAPS: Final = frozenset(
+    [
+        "$defs",
+        "definitions",
+        "dependencies",
+        "dependentSchemas",
+        "patternProperties",
+        "properties",
+    ]
+)
+
+
+def applies(keyword: str, draft: int) -> bool:
+    """Whether a keyword means anything in a draft; unknown ones are annotations."""
+    return _FROM.get(keyword, 4) <= draft <= _UNTIL.get(keyword, LATEST)

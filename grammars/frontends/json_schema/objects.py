@@ -1,0 +1,286 @@
+"""Objects: which keys there may be, with which values, and how they are written.
+
+Keys that the schema names get a :class:`Slot` each.  All other keys fall into :class:`KeyClass`
+es: sets of strings (told apart by patterns and ``propertyNames``) whose values have to meet the same.
+"There is some key with ..." either makes a slot required or a class needed, so it splits plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from grammars.errors import LimitExceeded
+from grammars.frontends.json_schema.assertions import (
+    Branch,
+    Demands,
+    Objects,
+    Region,
+    Shape,
+    join,
+)
+from grammars.frontends.json_schema.branching import Brancher
+from grammars.frontends.json_schema.satisfies import Judge
+from grammars.frontends.json_schema.strings import ANY_TEXT, content, is_empty, shape_expr
+from grammars.ir import Expr, Not, alt, both, minus, text
+from grammars.limits import Limits
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A named key.
+
+    Attributes:
+        placed: whether the schema gives it a place of its own (``properties``).
+    """
+
+    name: str
+    demands: Demands
+    required: bool
+    placed: bool = True
+
+
+@dataclass(frozen=True)
+class KeyClass:
+    """Keys without a name in the schema.
+
+    Attributes:
+        key: their content, as an expression over code points.
+        label: the class in words.
+        demands: what their values meet.
+        needed: at least one such key must be there.
+        holds: for needed ones, which patterns and demands on keys hold for the keys.
+    """
+
+    key: Expr
+    label: str
+    demands: Demands
+    needed: bool = False
+    holds: frozenset[object] = frozenset()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way of meeting the assertions about an object.
+
+    Attributes:
+        slots: in the order in which the schema names them.
+        low, high: how many keys; ``low`` is 0 where the required ones suffice.
+    """
+
+    slots: tuple[Slot, ...]
+    classes: tuple[KeyClass, ...]
+    low: int
+    high: int | None
+
+    @property
+    def may_be_empty(self) -> bool:
+        owed = any(s.required for s in self.slots) or any(c.needed for c in self.classes)
+        return not owed and self.low == 0
+
+
+class Planner:
+    """Makes plans."""
+
+    def __init__(
+        self,
+        brancher: Brancher,
+        judge: Judge,
+        position: Callable[[str], tuple[int, int]],
+        limits: Limits,
+    ) -> None:
+        self._brancher = brancher
+        self._judge = judge
+        self._position = position
+        self._limits = limits
+
+    def plans(self, objects: Objects) -> list[Plan]:
+        """All alternatives; none if the assertions are plainly impossible."""
+        named, placed = self._ordered(objects)
+        required = set(objects.required)
+        slots = []
+        for i, name in enumerate(named):
+            demands = self._value(objects, name)
+            if self._brancher.possible(demands):
+                slots.append(Slot(name, demands, name in required, i < placed))
+            elif name in required:
+                return []
+        everything = minus(ANY_TEXT, alt(*map(text, named)))
+        cells, whole = self._cells(objects, everything, tuple(named))
+        plans = [Plan(tuple(slots), (), objects.low, objects.high)]
+        for region, demands in objects.some:
+            ways = (q for p in plans for q in self._with_some(p, cells, region, demands))
+            plans = list(dict.fromkeys(ways))
+            self._check_count(len(plans))
+        classes = tuple(_merged(cells))
+        if whole and len(classes) == 1:  # nothing tells them apart after all
+            label = _Cell(everything, frozenset(), tuple(named)).label
+            classes = (replace(classes[0], key=everything, label=label),)
+        return [_settled(replace(p, classes=p.classes + classes)) for p in plans]
+
+    # -- names ---------------------------------------------------------------------------------
+
+    def _ordered(self, objects: Objects) -> tuple[list[str], int]:
+        """Named keys: by first appearance of their subschemas, then those without one.
+
+        Also how many have one.
+        """
+        first: dict[str, tuple[int, int]] = {}
+        for name, place in objects.placed:
+            position = self._position(place)
+            first[name] = min(position, first.get(name, position))
+        placed = sorted(first, key=lambda name: first[name])
+        mentioned = [name for name, _ in objects.properties] + list(objects.required)
+        for region, _ in (*objects.every, *objects.some):
+            mentioned += sorted(region.names)
+            mentioned += self._words(region.key)
+        return list(dict.fromkeys((*placed, *mentioned))), len(placed)
+
+    def _words(self, key: Demands) -> Iterator[str]:
+        """Keys that demands on keys single out (``propertyNames`` with ``enum``)."""
+        if not key:
+            return
+        for branch in self._brancher.branches(key):
+            for value in (*branch.excluded, *(branch.values or ())):
+                if isinstance(value.data, str):
+                    yield value.data
+
+    def _value(self, objects: Objects, name: str) -> Demands:
+        out = [dict(objects.properties).get(name, ())]
+        out += [d for region, d in objects.every if self._judge.inside(region, name)]
+        return join(*out)
+
+    # -- other keys ----------------------------------------------------------------------------
+
+    def _cells(
+        self, objects: Objects, everything: Expr, names: tuple[str, ...]
+    ) -> tuple[list[_Cell], bool]:
+        """Keys that are not named, split by everything that tells them apart.
+
+        Also whether each of them may have some value.
+        """
+        regions = [region for region, _ in (*objects.every, *objects.some)]
+        patterns = dict.fromkeys(p for r in regions for p in (*r.inside, *r.outside))
+        keys = dict.fromkeys(r.key for r in regions if r.key)
+        cells = [_Cell(everything, frozenset(), names)]
+        tests: list[tuple[object, Expr]] = [
+            *((p, shape_expr(Shape("pattern", p, ""))) for p in patterns),
+            *((key, self._key_expr(key)) for key in keys),
+        ]
+        for test, expr in tests:
+            cells = [part for cell in cells for part in self._split(cell, test, expr)]
+            self._check_count(len(cells))
+        out = []
+        for cell in cells:
+            demands = join(*(d for region, d in objects.every if _covers(region, cell.holds)))
+            if self._brancher.possible(demands):
+                out.append(replace(cell, demands=demands))
+        return out, len(out) == len(cells)
+
+    def _split(self, cell: _Cell, test: object, expr: Expr) -> Iterator[_Cell]:
+        within = both(cell.key, expr)
+        if not is_empty(within, self._limits):
+            yield replace(cell, key=within, holds=cell.holds | {test})
+        outside = both(cell.key, Not(expr))
+        if not is_empty(outside, self._limits):
+            yield replace(cell, key=outside)
+
+    def _key_expr(self, key: Demands) -> Expr:
+        """The strings that meet demands."""
+        ways = [self._branch_expr(b) for b in self._brancher.branches(key) if "string" in b.types]
+        return alt(*ways)
+
+    def _branch_expr(self, branch: Branch) -> Expr:
+        if branch.values is not None:
+            words = [v.data for v in branch.values if self._judge.belongs(branch, v.data)]
+            return alt(*(text(word) for word in words if isinstance(word, str)))
+        excluded = [v.data for v in branch.excluded if isinstance(v.data, str)]
+        return content(branch.strings, excluded)
+
+    # -- some key ------------------------------------------------------------------------------
+
+    def _with_some(
+        self, plan: Plan, cells: list[_Cell], region: Region, demands: Demands
+    ) -> Iterator[Plan]:
+        """Plans in which some key of a region meets demands: one that is there anyway, or another."""
+        for i, slot in enumerate(plan.slots):
+            if not self._judge.inside(region, slot.name):
+                continue
+            more = join(slot.demands, demands)
+            if slot.required and more == slot.demands:
+                yield plan
+                return
+            if self._brancher.possible(more):
+                there = replace(slot, demands=more, required=True)
+                yield replace(plan, slots=(*plan.slots[:i], there, *plan.slots[i + 1 :]))
+        for i, known in enumerate(plan.classes):
+            if not _covers(region, known.holds):
+                continue
+            more = join(known.demands, demands)
+            if more == known.demands:
+                yield plan
+                return
+            if self._brancher.possible(more):
+                same = replace(known, demands=more)
+                yield replace(plan, classes=(*plan.classes[:i], same, *plan.classes[i + 1 :]))
+        for cell in cells:
+            more = join(cell.demands, demands)
+            if _covers(region, cell.holds) and self._brancher.possible(more):
+                needed = KeyClass(cell.key, cell.label, more, needed=True, holds=cell.holds)
+                yield replace(plan, classes=(*plan.classes, needed))
+
+    def _check_count(self, count: int) -> None:
+        if count > self._limits.max_schema_branches:
+            raise LimitExceeded(
+                "max_schema_branches",
+                self._limits.max_schema_branches,
+                "telling the keys of this object apart",
+            )
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Keys that are all treated alike.
+
+    Attributes:
+        holds: which patterns and demands on keys hold for them.
+        names: the named keys, which are none of them.
+    """
+
+    key: Expr
+    holds: frozenset[object]
+    names: tuple[str, ...]
+    demands: Demands = ()
+
+    @property
+    def label(self) -> str:
+        listed = ", ".join(map(repr, self.names[:8])) + (", ..." if len(self.names) > 8 else "")
+        found = sorted(repr(h) for h in self.holds if isinstance(h, str))
+        said = [f"key other than {listed}"] if self.names else ["key"]
+        return " with ".join([*said, *found])
+
+
+def _covers(region: Region, holds: frozenset[object]) -> bool:
+    """Whether unnamed keys, for which these patterns and demands hold, are in a region."""
+    if region.key and region.key not in holds:
+        return False
+    return holds.issuperset(region.inside) and holds.isdisjoint(region.outside)
+
+
+def _merged(cells: Iterable[_Cell]) -> Iterator[KeyClass]:
+    """Classes of keys whose values meet the same are one."""
+    groups: dict[Demands, list[_Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.demands, []).append(cell)
+    for demands, members in groups.items():
+        label = " or ".join(dict.fromkeys(cell.label for cell in members))
+        yield KeyClass(alt(*(cell.key for cell in members)), label, demands)
+
+
+def _settled(plan: Plan) -> Plan:
+    """The same with bounds only where they say something."""
+    owed = sum(s.required for s in plan.slots) + (1 if any(c.needed for c in plan.classes) else 0)
+    high = plan.high
+    if high is not None and not plan.classes and high >= len(plan.slots):
+        high = None
+    return replace(plan, low=0 if plan.low <= owed else plan.low, high=high)

@@ -1,0 +1,81 @@
+"""Strings: assertions about them as expressions, and the same decided for one text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from grammars.compiler import compile_ir, regular_dfa
+from grammars.errors import GrammarError
+from grammars.frontends.ecma import ecma_search_to_expr
+from grammars.frontends.json_schema.assertions import Shape, Strings
+from grammars.frontends.json_schema.formats import format_expr
+from grammars.ir import ANY_CHAR, Expr, Not, alt, both, repeat, single_rule, text
+from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.recognizer import Recognizer
+
+ANY_TEXT = repeat(ANY_CHAR)
+"""Any text, as an expression over code points."""
+
+
+def content(strings: Strings, excluded: Iterable[str]) -> Expr:
+    """The strings that meet the assertions, as an expression over code points.
+
+    Raises:
+        GrammarError: for a pattern that cannot be read, with its place.
+    """
+    parts = [shape_expr(shape) for shape in strings.shapes]
+    if strings.low or strings.high is not None:
+        parts.append(repeat(ANY_CHAR, strings.low, strings.high))
+    words = [text(word) for word in sorted(excluded)]
+    if words:
+        parts.append(Not(alt(*words)))
+    return both(*parts) if any(not isinstance(p, Not) for p in parts) else both(ANY_TEXT, *parts)
+
+
+def shape_expr(shape: Shape) -> Expr:
+    """A pattern or format, or its opposite, as an expression over code points."""
+    try:
+        expr = _shape(shape.kind, shape.text)
+    except GrammarError as error:
+        column = f" (column {error.column} of it)" if error.column else ""
+        raise GrammarError(
+            f"in the {shape.kind} {shape.text!r}: {error.message}{column}", pointer=shape.place
+        ) from None
+    return both(ANY_TEXT, Not(expr)) if shape.negated else expr
+
+
+@lru_cache(4_096)
+def _shape(kind: str, text: str) -> Expr:
+    if kind == "pattern":
+        return ecma_search_to_expr(text)
+    expr = format_expr(text)
+    assert expr is not None, "only known formats are asserted"
+    return expr
+
+
+@lru_cache(1_024)
+def _finder(expr: Expr) -> Recognizer:
+    return Recognizer(compile_ir(single_rule(expr), DEFAULT_LIMITS), DEFAULT_LIMITS)
+
+
+def has_shape(shape: Shape, value: str) -> bool:
+    """Whether a text has a pattern or format (``negated`` aside)."""
+    return is_in(shape_expr(Shape(shape.kind, shape.text, shape.place)), value)
+
+
+def is_in(expr: Expr, value: str) -> bool:
+    """Whether a text is described by an expression over code points."""
+    try:
+        data = value.encode()
+    except UnicodeEncodeError:
+        return False
+    recognizer = _finder(expr)
+    state, used = recognizer.run(data)
+    return used == len(data) and recognizer.accepting[state]
+
+
+@lru_cache(4_096)
+def is_empty(expr: Expr, limits: Limits) -> bool:
+    """Whether no text is described by a regular expression."""
+    return regular_dfa(single_rule(expr), expr, limits).is_empty()
