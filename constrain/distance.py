@@ -28,8 +28,9 @@ import numpy.typing as npt
 from constrain.lexeme import Int32, Lexeme, LexemeShape, counted, lexeme_of, pack_bits, tokens_at
 from constrain.pool import DEAD, END, FINISHED, StatePool
 from constrain.positions import BOUNDARY, Kind
-from grammars.bags import COMPLETE, MORE
+from grammars.bags import CANONICAL, COMPLETE, MORE
 from grammars.errors import LimitExceeded
+from grammars.program import Program
 
 if TYPE_CHECKING:
     from constrain.automaton import TokenAutomaton
@@ -41,6 +42,8 @@ _STATE: Final = -1
 """In place of a program state in a variable: the next number is an automaton state instead."""
 NEVER: Final = 1 << 30
 """No number of tokens completes the text."""
+_NEEDED_TOGETHER: Final = 6
+"""Needed items of a bag up to which tokens may go from one to the next (see ``_Search``)."""
 _SMALL: Final = 3_000
 """Trie nodes a walk may visit before the state is treated as wide."""
 
@@ -72,7 +75,14 @@ class _Part:
 
 
 class _Search:
-    """Fewest tokens to the end of the text, for the states of one pool."""
+    """Fewest tokens to the end of the text, for the states of one pool.
+
+    In a canonical pool, bags are completed item by item:  G of a bag's state with residual r is G of
+    the same state where the next canonical item alone is left, followed by G of the state after an
+    item with the next residual.  So what items cost does not depend on residuals.  While many items
+    are needed, their ends are taken to be boundaries of tokens: then costs add up, and residuals on
+    the way need not be looked at.
+    """
 
     def __init__(self, automaton: TokenAutomaton, pool: StatePool) -> None:
         self._a = automaton
@@ -87,6 +97,10 @@ class _Search:
         self._queued: set[Variable] = set()
         self._finish: dict[tuple[int, Kind], int] = {}
         self._universe: dict[int, set[Kind]] = {}
+        self._bag_of: dict[int, int] = {}
+        self._single: set[int] = set()
+        if pool.canonical:
+            self._bag_of = _bag_states(pool.program)
 
     def fewest(self, state: int) -> int:
         """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way)."""
@@ -174,6 +188,9 @@ class _Search:
 
     def _finish_rule(self, v: Variable) -> Costs:
         """G of a program state: exits within this token, or a token's end and what is left then."""
+        bag = self._bag_of.get(v[0])
+        if bag is not None and v[1] not in self._single:
+            return self._complete_bag(v, bag)
         base = self._bases.get(v)
         if base is None:
             base = self._bases[v] = self._base(v)
@@ -183,6 +200,41 @@ class _Search:
         if base.closes:
             _lower(new, self._read((v[0], v[1], BOUNDARY), v), 1)
         return new
+
+    def _complete_bag(self, v: Variable, bag: int) -> Costs:
+        """G of a state of a bag, in a canonical pool."""
+        q, n, kind = v
+        residuals = self._pool.residuals
+        onward = self._after_item(bag, MORE)
+        needed = residuals.needed(bag, n)
+        new: Costs = {}
+        if len(needed) > _NEEDED_TOGETHER:
+            # at boundaries costs add up; elsewhere the first item leads to a boundary
+            skipped = needed[:-_NEEDED_TOGETHER] if (q, kind) == (onward, BOUNDARY) else needed[:1]
+            sums = [
+                self._read((q, self._only(bag, i), kind), v).get(BOUNDARY, NEVER) for i in skipped
+            ]
+            rest = self._read((onward, residuals.after(bag, n, skipped), BOUNDARY), v)
+            _lower(new, rest, sum(sums))
+            return new
+        for member, step in enumerate(residuals.row(bag, n)):
+            if step < 0 or not step & CANONICAL:
+                continue
+            costs = self._read((q, self._only(bag, member), kind), v)
+            if step & COMPLETE:
+                _lower(new, costs, 0)
+                continue
+            for y, cost in list(costs.items()):
+                _lower(new, self._read((onward, step >> 3, y), v), cost)
+        return new
+
+    def _only(self, bag: int, member: int) -> int:
+        number = self._pool.residuals.only(bag, member)
+        self._single.add(number)
+        return number
+
+    def _after_item(self, bag: int, flags: int) -> int:
+        return int(self._pool.program.bag_return[4 * bag + flags])
 
     def _resume(self, v: Variable) -> Costs:
         """G of an automaton state made in a walk: its frames lead down to where the rule began."""
@@ -421,6 +473,18 @@ class Distances:
             nodes = (ends - members[0])[None, :] + members[:, None]
             tokens, owner = tokens_at(self._trie, nodes.ravel().astype(np.int32))
             yield _Part(tokens, np.tile(inverse, count)[owner], cost)
+
+
+def _bag_states(program: Program) -> dict[int, int]:
+    """The bag of each state of a bag's rule that still has an item to take."""
+    rules = program.rule_of[program.bag_return[COMPLETE::4]].tolist()
+    bag_of_rule = {rule: bag for bag, rule in enumerate(rules)}
+    done = set(program.bag_return[COMPLETE::4].tolist())
+    return {
+        q: bag_of_rule[rule]
+        for q, rule in enumerate(program.rule_of.tolist())
+        if rule in bag_of_rule and q not in done
+    }
 
 
 def _lower(costs: Costs, others: Costs, more: int) -> None:

@@ -54,6 +54,7 @@ class StatePool:
     ) -> None:
         self.program = program
         self.limits = limits
+        self.canonical = canonical
         self.residuals = Residuals(program.bags, limits) if residuals is None else residuals
         self._scratch = (np.empty(1, np.int32), np.empty(1, np.int32))
         self._arrays: dict[int, npt.NDArray[Any]] = {}

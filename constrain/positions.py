@@ -140,9 +140,12 @@ def follow_sets(program: Program) -> list[Flags]:
             if program.accept_from[after] != UNBOUNDED:
                 calls.append((callee, int(program.rule_of[q]), after))
     for bag in range(len(program.bags)):
+        # a bag, too, is followed by its separators: costs are worked out item by item
         returns = program.bag_return[4 * bag + 1 : 4 * bag + 4].tolist()
         caller = int(program.rule_of[returns[0]])
         starts = program.bag_start[program.bag_offset[bag] : program.bag_offset[bag + 1]]
+        for after in returns:
+            follow[caller] |= first[after]
         for callee in program.rule_of[starts].tolist():
             for after in returns:
                 follow[callee] |= first[after]

@@ -124,6 +124,8 @@ class Residuals:
         # numbers below the number of bags stand for nothing: kernels find the first rows there
         self._residuals: list[_Residual] = [bag.first for bag in self._bags] or [_Residual(0, 0, 0)]
         self._rows: dict[tuple[int, int], Row] = {}
+        self._only: dict[tuple[int, int], int] = {}
+        self._needed: dict[tuple[int, int], tuple[int, ...]] = {}
 
     def __len__(self) -> int:
         """One more than the largest number given so far."""
@@ -135,6 +137,33 @@ class Residuals:
         if known is None:
             known = self._rows[bag, number] = self._make_row(bag, number)
         return known
+
+    def only(self, bag: int, member: int) -> int:
+        """A number from which this one member comes, and then the bag is complete."""
+        known = self._only.get((bag, member))
+        if known is None:
+            known = self._only[bag, member] = self._new(self._bags[bag].first)
+            row = [-1] * len(self._bags[bag].spec.mins)
+            row[member] = COMPLETE | CANONICAL
+            self._rows[bag, known] = tuple(row)
+        return known
+
+    def needed(self, bag: int, number: int) -> tuple[int, ...]:
+        """The members that must still come, in the order of canonical completions.
+
+        Empty for ordered bags: there they may have to wait for others.
+        """
+        known = self._needed.get((bag, number))
+        if known is None:
+            residual = self._residuals[number] if number else self._bags[bag].first
+            known = self._needed[bag, number] = self._bags[bag].needed(residual)
+        return known
+
+    def after(self, bag: int, number: int, members: Sequence[int]) -> int:
+        """The residual after some of the needed members (more must be needed, in no order)."""
+        shape = self._bags[bag]
+        residual = self._residuals[number] if number else shape.first
+        return self._number(bag, shape.after(residual, members), MORE) >> 3
 
     def _make_row(self, bag: int, number: int) -> Row:
         shape = self._bags[bag]
@@ -149,11 +178,14 @@ class Residuals:
         index = self._index[bag]
         number = index.get(residual)
         if number is None:
-            if len(self._residuals) >= self._limit:
-                raise LimitExceeded("max_states", self._limit, "items that come in any order")
-            number = index[residual] = len(self._residuals)
-            self._residuals.append(residual)
+            number = index[residual] = self._new(residual)
         return number << 3 | flags
+
+    def _new(self, residual: _Residual) -> int:
+        if len(self._residuals) >= self._limit:
+            raise LimitExceeded("max_states", self._limit, "items that come in any order")
+        self._residuals.append(residual)
+        return len(self._residuals) - 1
 
 
 _Step: TypeAlias = tuple[_Residual, int]
@@ -191,6 +223,21 @@ class _Bag:
         """By member: the residual after it and flags, or ``None`` where it is not available."""
         out = self._ordered(residual) if self.spec.ordered else self._unordered(residual)
         return self._with_canonical(residual, out)
+
+    def needed(self, residual: _Residual) -> tuple[int, ...]:
+        """Members that must still come, each as often as it must (nothing if ordered)."""
+        if self.spec.ordered:
+            return ()
+        return tuple(
+            i
+            for i, low in enumerate(self.spec.mins)
+            for _ in range(low - self._count(residual, i) if low else 0)
+        )
+
+    def after(self, residual: _Residual, members: Sequence[int]) -> _Residual:
+        """The residual after needed members of an unordered bag."""
+        taken = residual.taken + sum(1 << self._shift[i] for i in members)
+        return _Residual(taken, min(residual.total + len(members), self._total_cap), 0)
 
     def _count(self, residual: _Residual, i: int) -> int:
         return residual.taken >> self._shift[i] & self._mask[i]
