@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from heapq import heappop, heappush
+from itertools import product
 from typing import Any
 
 from hypothesis.errors import UnsatisfiedAssumption
@@ -118,6 +119,35 @@ def forced_bytes(ir: GrammarIR, prefix: bytes, tokens: Tokens, cap: int = 64) ->
     if has_memory(ir):
         return _search(ir, tuple(tokens)).forced_bytes(prefix, cap)
     return _chart(ir, tuple(tokens)).forced_bytes(prefix, cap)
+
+
+def forced_by_rules(ir: GrammarIR, prefix: bytes, cap: int = 64) -> bytes:
+    """What every completion by bytes begins with because the rules alone say so: as if no key and
+    no item behind ``prefix`` were ever compared with another.  Without memory: what is forced.
+    """
+    symbols = marked(ir, prefix) if has_memory(ir) else list(prefix)
+    recognizer = Recognizer(ir)
+    places = [] if symbols is None else [recognizer.extend(recognizer.start, tuple(symbols))]
+    forced = b""
+    while places and len(forced) < cap and not any(place.accepting for place in places):
+        onward: dict[int, list[Position]] = {}
+        for place, byte in product(places, range(256)):
+            for symbol in (byte, *_marks_of(ir, byte)):
+                after = recognizer.extend(place, (symbol,))
+                if after.viable:
+                    onward.setdefault(byte, []).append(after)
+        if len(onward) != 1:
+            break
+        byte, places = onward.popitem()
+        forced += bytes([byte])
+    return forced
+
+
+def _marks_of(ir: GrammarIR, byte: int) -> tuple[int, ...]:
+    """The mark that may stand for a byte."""
+    if not ir.compare_items:
+        return ()
+    return {ord(","): (REPEATED_COMMA,), ord("]"): (REPEATED_CLOSE,)}.get(byte, ())
 
 
 # --- memory --------------------------------------------------------------------------------------
@@ -909,8 +939,8 @@ class Chart:
 
     def _add_edge(self, source: int, byte: int, target: int, cost: int) -> None:
         self.edges[source].append((byte, target, cost))
-        if byte in self.marks:
-            self.edges[source].append((self.marks[byte], target, cost))
+        for mark in _marks_of(self.grammar.ir, byte):  # free to choose from, see _Search
+            self.edges[source].append((mark, target, cost))
 
     def place(self, text: Symbols, after: int = 0) -> int:
         """Where ``text`` is still to be read, and then what follows from place ``after``."""

@@ -16,6 +16,7 @@ from oracle import (
     Recognizer,
     Regular,
     completable,
+    forced_by_rules,
     forced_bytes,
     marked,
     mask,
@@ -513,6 +514,13 @@ def test_forced_bytes_with_memory(
         prefix += tokens[rng.choice(ways)] or b""
 
 
+@quick
+@given(bag_grammars(), texts(3))
+def test_forced_bytes_two_ways(ir: GrammarIR, prefix: bytes) -> None:
+    expected = forced_bytes(ir, prefix, [bytes([value]) for value in range(256)])
+    assert forced_by_rules(ir, prefix) == expected
+
+
 def test_memory_over_byte_alphabets() -> None:
     ir = _small_memory()[0][0]
     assert viable_prefix(ir, b'["a","b","', alphabet=b"".join(JSON_BYTES))
@@ -520,4 +528,6 @@ def test_memory_over_byte_alphabets() -> None:
     assert not viable_prefix(ir, b'["a","b","b",')
     assert forced_bytes(ir, b'["a","b","', [bytes([v]) for v in b'"ab,]']) == b'"]'
     assert completable(ir, b'["a","b"', [b"]"])
+    assert forced_by_rules(ir, b'["a","b","') == b""
+    assert forced_by_rules(ir, b'["a') == b'"'
     assert member(ir, b'["a","b",""]')
