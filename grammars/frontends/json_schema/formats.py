@@ -172,12 +172,13 @@ def _duration() -> Expr:
 #
 # Labels of at most 63 letters, digits and inner hyphens, no dot at the end.  A name has at most 127
 # characters without its dots, so at most 253 with them; counting both at once takes 25,000 states.
-# Labels that begin with "xn--" are left out: whether one is the Punycode of a valid label is not
-# regular.
+#
+# From draft 7 on, which knows IDNA, labels with hyphens in third and fourth place are reserved (RFC
+# 5890) and left out, "xn--" among them: whether one is the Punycode of a valid label is not regular.
 
 _NAME: Final = 127
 _LDH: Final = _class(_ALNUM, text("-"))
-_ENCODED: Final = seq(_set("xX"), _set("nN"), text("--"), repeat(ANY_CHAR))
+_RESERVED: Final = seq(_LDH, _LDH, text("--"), repeat(ANY_CHAR))
 
 
 def _up_to(item: Expr, count: int) -> Expr:
@@ -188,11 +189,8 @@ def _up_to(item: Expr, count: int) -> Expr:
     return out
 
 
-_LABEL: Final = minus(seq(_ALNUM, optional(seq(_up_to(_LDH, 61), _ALNUM))), _ENCODED)
-
-
-def _hostname() -> Expr:
-    return _named(_LABEL)
+_ANY_LABEL: Final = seq(_ALNUM, optional(seq(_up_to(_LDH, 61), _ALNUM)))
+_LABEL: Final = minus(_ANY_LABEL, _RESERVED)
 
 
 def _named(label: Expr) -> Expr:
@@ -242,15 +240,14 @@ _IPV6: Final = _ipv6(1)
 # -- mail: RFC 5321, RFC 6531 ----------------------------------------------------------------------
 #
 # The local part is a dot-string or a quoted string of at most 64 octets; the domain is a host name
-# (a label with hyphens in third and fourth place is reserved and left out) or an IPv4 or IPv6
-# literal.  Literals with other tags are left out, as no tag is registered.  In an internationalised
-# local part any character beyond ASCII may stand where a letter may; octets are counted by the
-# longest form that the characters of the text may need (32 letters of Latin, Greek or Cyrillic).
+# as in draft 7, or an IPv4 or IPv6 literal.  Literals with other tags are left out, as no tag is
+# registered, and so are escaped blanks.  In an internationalised local part any character beyond
+# ASCII may stand where a letter may; octets are counted by the longest form that the characters of
+# the text may need (32 letters of Latin, Greek or Cyrillic).
 
 _ATOM: Final = _class(_ALNUM, _set("!#$%&'*+-/=?^_`{|}~"))
 _QUOTED: Final = _set(" -!", "#-[", "]-~")
-_ESCAPED: Final = seq(text("\\"), _set(" -~"))
-_RESERVED: Final = seq(_LDH, _LDH, text("--"), repeat(ANY_CHAR))
+_ESCAPED: Final = seq(text("\\"), _set("!-~"))
 
 
 def _local_part(also: Expr) -> Expr:
@@ -264,7 +261,7 @@ def _mail_literal() -> Expr:
 
 
 def _email() -> Expr:
-    domain = _named(minus(_LABEL, _RESERVED))
+    domain = _named(_LABEL)
     local = both(_local_part(EPSILON), repeat(ANY_CHAR, 1, 64))
     return seq(local, text("@"), alt(domain, _mail_literal()))
 
@@ -289,7 +286,7 @@ _BMP: Final = [(0xA0, 0xD7FF), (0xF900, 0xFDCF), (0xFDF0, 0xFFEF)]
 _PLANES: Final = [(p << 16, (p << 16) + 0xFFFD) for p in range(1, 14)] + [(0xE1000, 0xEFFFD)]
 _UCS: Final = chars([*_BMP, *_PLANES])
 _PRIVATE: Final = chars([(0xE000, 0xF8FF), (0xF0000, 0xFFFFD), (0x100000, 0x10FFFD)])
-_SCHEME: Final = seq(_ALPHA, repeat(_class(_ALNUM, _set("+-."))))
+_SCHEME: Final = seq(_ALPHA, repeat(_class(_ALNUM, _set("+.", "-"))))
 _FUTURE: Final = seq(
     _set("vV"), repeat(_HEX, 1), _DOT, repeat(_class(_UNRESERVED, _SUB_DELIMS, _COLON), 1)
 )
@@ -509,7 +506,7 @@ _BUILDERS: Final[dict[str, _Builder]] = {
     "duration": _duration,
     "email": _email,
     "idn-email": _idn_email,
-    "hostname": _hostname,
+    "hostname": lambda: _named(_LABEL),
     "idn-hostname": idn_hostname,
     "ipv4": lambda: _IPV4,
     "ipv6": lambda: _IPV6,
@@ -529,23 +526,30 @@ KNOWN: Final[frozenset[str]] = frozenset(_BUILDERS)
 
 
 @lru_cache(maxsize=64)
-def format_expr(name: str) -> Expr | None:
-    """The texts of a format, over code points; ``None`` for a name that no draft defines."""
+def format_expr(name: str, *, idna: bool = True) -> Expr | None:
+    """The texts of a format, over code points; ``None`` for a name that no draft defines.
+
+    Args:
+        name: the value of ``format``.
+        idna: whether host names follow IDNA, as drafts from 7 on say; before, any label will do.
+    """
+    if name == "hostname" and not idna:
+        return _named(_ANY_LABEL)
     builder = _BUILDERS.get(name)
     return None if builder is None else builder()
 
 
 @lru_cache(maxsize=64)
-def _recognizer(name: str) -> Recognizer | None:
-    expr = format_expr(name)
+def _recognizer(name: str, idna: bool) -> Recognizer | None:
+    expr = format_expr(name, idna=idna)
     if expr is None:
         return None
     return Recognizer(compile_ir(single_rule(expr), DEFAULT_LIMITS), DEFAULT_LIMITS)
 
 
-def matches_format(name: str, value: str) -> bool:
+def matches_format(name: str, value: str, *, idna: bool = True) -> bool:
     """Whether a text is of the format; any text is, of an unknown one."""
-    recognizer = _recognizer(name)
+    recognizer = _recognizer(name, idna)
     if recognizer is None:
         return True
     try:

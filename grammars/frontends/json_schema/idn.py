@@ -70,7 +70,6 @@ _NON_JOINER: Final = 0x200C
 _GREEK: Final[Ranges] = (
     *((0x370, 0x373), (0x376, 0x377), (0x37B, 0x37D), (0x37F, 0x37F), (0x386, 0x386)),
     *((0x388, 0x38A), (0x38C, 0x38C), (0x38E, 0x3A1), (0x3A3, 0x3E1), (0x3F0, 0x3FF)),
-    (0x1F00, 0x1FFF),
 )
 _HEBREW: Final[Ranges] = ((0x591, 0x5C7), (0x5D0, 0x5EA), (0x5EF, 0x5F2))
 _KANA_HAN: Final[Ranges] = (
@@ -146,14 +145,14 @@ def _merging() -> dict[int, Ranges]:
     return {second: _ranges(sorted(points)) for second, points in firsts.items()}
 
 
-@lru_cache(maxsize=2)
-def _marks(nfc: bool) -> tuple[tuple[int, Ranges], ...]:
+@lru_cache(maxsize=1)
+def _marks() -> tuple[tuple[int, Ranges], ...]:
     """The combining marks by their class, in its order; without those that may merge."""
     out: dict[int, list[int]] = {}
     for low, high in _valid():
         for point in range(low, high + 1):
             order = unicodedata.combining(chr(point))
-            if order and not (nfc and point in _merging()):
+            if order and point not in _merging():
                 out.setdefault(order, []).append(point)
     return tuple((order, _ranges(out[order])) for order in sorted(out))
 
@@ -182,19 +181,23 @@ class _Labels:
     def __init__(self, first: Iterable[str], others: Iterable[str], *, nfc: bool) -> None:
         lower = ((0x30, 0x39), (0x61, 0x7A))
         everything = _union(lower, _valid(), _ARABIC_DIGITS, _PERSIAN_DIGITS)
-        allowed = _minus(_directed(everything, [*first, *others]), _all_marks())
+        directed = _directed(everything, [*first, *others])
+        allowed = _minus(directed, _all_marks())
+        self._marks = intersect_ranges(directed, _all_marks())
         beyond = tuple((p, p) for p in _merging()) if nfc else ()
         self._starters = _minus(allowed, normalize_ranges(beyond))
         is_mark = _within(self._starters, lambda p: unicodedata.category(chr(p))[0] == "M")
-        self._first = _minus(_directed(self._starters, first), is_mark)
+        self._no_marks = _minus(self._starters, is_mark)
+        self._first = _directed(self._no_marks, first)
         self._nfc = nfc
 
     def _chain(self) -> Expr:
         """A combining mark, and perhaps a joiner behind a virama."""
         if not self._nfc:
-            return repeat(chars(_all_marks()))
-        marks = chars(_union(*(r for order, r in _marks(True) if order != 9)))
-        virama = seq(*(chars(r) for order, r in _marks(True) if order == 9))
+            return repeat(chars(self._marks))
+        usable = [(order, intersect_ranges(r, self._marks)) for order, r in _marks()]
+        marks = chars(_union(*(r for order, r in usable if order != 9)))
+        virama = chars(_union(*(r for order, r in usable if order == 9)))
         return optional(alt(marks, seq(virama, optional(chars([(_NON_JOINER, _JOINER)])))))
 
     def _unit(self, starters: Ranges) -> Expr:
@@ -206,7 +209,7 @@ class _Labels:
 
         held.append(seq(among(((0x6C, 0x6C),)), repeat(text("·l"), 1)))
         if _within(starters, lambda p: p == 0x3B1):
-            held.append(seq(text("͵"), chars(intersect_ranges(self._starters, _GREEK)), chain))
+            held.append(seq(text("͵"), chars(intersect_ranges(starters, _GREEK)), chain))
         held.append(seq(among(_HEBREW), chars([(0x5F3, 0x5F4)])))
         step = seq(text(chr(_NON_JOINER)), chars(_JOINS_BOTH))
         last = seq(text(chr(_NON_JOINER)), chars(_union(_JOINS_BOTH, _JOINS_RIGHT)))
@@ -215,8 +218,8 @@ class _Labels:
 
     def label(self) -> Expr:
         """Such labels of any length."""
-        hyphen = optional(text("-"))
-        return seq(self._unit(self._first), repeat(seq(hyphen, self._unit(self._starters))))
+        after_hyphen = seq(text("-"), self._unit(self._no_marks))
+        return seq(self._unit(self._first), repeat(alt(self._unit(self._starters), after_hyphen)))
 
     def with_middle_dot(self) -> Expr:
         """Labels of Kana and Han, in which a Katakana middle dot may stand."""
