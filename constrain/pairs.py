@@ -19,6 +19,7 @@ a number of items or keys exhaust the finitely many there are long before the la
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -151,11 +152,14 @@ class Pairs:
         if self._safe(pair):
             return True
         known = self._live.get(pair)
-        return self._search(pair) if known is None else known
+        if known is not None:
+            return known
+        far = self.thorough or self._by_tokens
+        return self._far(pair) if far else self._near(pair)
 
     def reaches_end(self, start: Pair) -> bool:
         """The same, looking ahead to the end of the text."""
-        return self._search(start, to_end=True)
+        return self._far(start, to_end=True)
 
     def _safe(self, pair: Pair) -> bool:
         """Whether nothing of what is being written can go wrong."""
@@ -163,8 +167,37 @@ class Pairs:
             return False
         return not self.thorough or not pair[1].keeps
 
-    def _search(self, start: Pair, to_end: bool = False) -> bool:
-        """Depth first to a pair that is safe or whose text is complete."""
+    def _near(self, start: Pair) -> bool:
+        """Breadth first, as safety is near, to a pair that is safe or whose text is complete."""
+        origin: dict[Pair, Pair | None] = {start: None}
+        queue = deque([start])
+        while queue:
+            pair = queue.popleft()
+            found = self.inner._pool.accepting(pair[0])
+            for after in () if found else self._ways(pair):
+                if after in origin:
+                    continue
+                known = True if self._safe(after) else self._live.get(after)
+                if known:
+                    found = True
+                    break
+                origin[after] = pair
+                if known is None:
+                    queue.append(after)
+            if found:
+                at: Pair | None = pair
+                while at is not None:
+                    self._live[at] = True
+                    at = origin[at]
+                return True
+            if len(origin) > SEARCH_FUEL:
+                self._live[start] = True
+                return True
+        self._live.update(dict.fromkeys(origin, False))
+        return False
+
+    def _far(self, start: Pair, to_end: bool = False) -> bool:
+        """Depth first, as the goal may be far, to a pair that is safe or whose text is complete."""
         path = [(start, self._ways(start))]
         visited = {start}
         while path:
