@@ -36,10 +36,24 @@ def within(value: Decimal, numbers: Numbers) -> bool:
     return high is None or not (value > high.value or (high.strict and value == high.value))
 
 
+def fits_double(text: str) -> bool:
+    """The documented bounds on digits: what a reader with doubles does not make infinite."""
+    before = re.split(r"[.eE]", text.lstrip("-"))[0]
+    if re.fullmatch(r"-?[0-9]+", text):
+        return True
+    _, _, exponent = text.lower().partition("e")
+    power = int(exponent) if exponent else 0
+    if len(before) > 17 or power > 307 or power < -999:
+        return False
+    return abs(power) < 100 or power < 0 or (len(before) == 1 and before != "0")
+
+
 def allows(numbers: Numbers, text: str) -> bool:
     """The documented language: which notations there are, and which values."""
+    if not _JSON.fullmatch(text) or not fits_double(text):
+        return False
     if numbers == Numbers():
-        return bool(_JSON.fullmatch(text))
+        return True
     if numbers.step is not None:
         written = bool(_PLAIN.fullmatch(text))
         return (

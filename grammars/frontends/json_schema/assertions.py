@@ -125,12 +125,16 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Constraints on numbers: bounds, a step they are multiples of, steps they are not."""
+    """Constraints on numbers: bounds, a step they are multiples of, steps they are not.
+
+    ``whole``: written without a fraction (draft 4, where 1.0 is no integer).
+    """
 
     low: Bound | None = None
     high: Bound | None = None
     step: Fraction | None = None
     not_steps: tuple[Fraction, ...] = ()
+    whole: bool = False
 
     def __and__(self, other: Numbers) -> Numbers:
         return Numbers(
@@ -138,6 +142,7 @@ class Numbers:
             _tighter(self.high, other.high, -1),
             _common_step(self.step, other.step),
             tuple(dict.fromkeys(self.not_steps + other.not_steps)),
+            self.whole or other.whole,
         )
 
     @property

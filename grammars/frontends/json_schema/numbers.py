@@ -3,6 +3,10 @@
 Under a numeric keyword a number is written plainly (``-12.50``) or in normalised scientific form
 (``1.25e+07``, one digit that is not 0 before the point): comparing unbounded digits with
 unbounded exponents is not regular.  Multiples are written plainly.
+
+All numbers are such as common readers, which use doubles, do not turn into infinity: with a fraction
+or an exponent at most 17 digits stand before the point (more are never written for a double), and
+exponents end at 307.  Integers may have any number of digits.
 """
 
 from __future__ import annotations
@@ -39,13 +43,26 @@ DIGITS: Final = repeat(DIGIT)
 WHOLE: Final = alt(Literal(b"0"), seq(NONZERO, DIGITS))
 FRACTION: Final = seq(POINT, repeat(DIGIT, 1))
 ZERO_FRACTION: Final = seq(POINT, repeat(Literal(b"0"), 1))
-EXPONENT: Final = seq(
-    ByteSet(((0x45, 0x45), (0x65, 0x65))),
-    optional(ByteSet(((0x2B, 0x2B), (0x2D, 0x2D)))),
-    repeat(DIGIT, 1),
+MOST_BEFORE_POINT: Final = 17
+_MARK: Final = ByteSet(((0x45, 0x45), (0x65, 0x65)))
+_ANY_SIGN: Final = optional(ByteSet(((0x2B, 0x2B), (0x2D, 0x2D))))
+_SHORT: Final = alt(Literal(b"0"), seq(NONZERO, repeat(DIGIT, 0, MOST_BEFORE_POINT - 1)))
+_HUNDREDS: Final = alt(
+    seq(ByteSet(((0x31, 0x32),)), DIGIT, DIGIT), seq(Literal(b"30"), ByteSet(((0x30, 0x37),)))
 )
-JSON_NUMBER: Final = seq(optional(MINUS), WHOLE, optional(FRACTION), optional(EXPONENT))
-INTEGER: Final = seq(optional(MINUS), WHOLE, optional(ZERO_FRACTION))
+JSON_NUMBER: Final = seq(
+    optional(MINUS),
+    alt(
+        WHOLE,
+        seq(_SHORT, FRACTION),
+        seq(_SHORT, optional(FRACTION), _MARK, _ANY_SIGN, ZEROS, DIGIT, optional(DIGIT)),
+        seq(_SHORT, optional(FRACTION), _MARK, MINUS, ZEROS, repeat(DIGIT, 3, 3)),
+        seq(NONZERO, optional(FRACTION), _MARK, optional(Literal(b"+")), ZEROS, _HUNDREDS),
+    ),
+)
+"""Any number that a double can hold, and any integer."""
+INTEGER: Final = alt(seq(optional(MINUS), WHOLE), seq(optional(MINUS), _SHORT, ZERO_FRACTION))
+_DIGITS_ALONE: Final = seq(optional(MINUS), WHOLE)
 
 
 def number_expr(numbers: Numbers, limits: Limits, excluded: Iterable[int | Decimal] = ()) -> Expr:
@@ -62,11 +79,12 @@ def number_expr(numbers: Numbers, limits: Limits, excluded: Iterable[int | Decim
 
 
 def _within(numbers: Numbers, limits: Limits) -> Expr:
-    if numbers.step is None and not numbers.not_steps:
-        return _signed(numbers, scientific=True)
-    if numbers.step is not None and numbers == Numbers(step=numbers.step):
-        return _multiples(numbers.step, limits)
-    parts = [_signed(numbers, scientific=False)]
+    shape = _DIGITS_ALONE if numbers.whole else JSON_NUMBER
+    free = numbers == Numbers(step=numbers.step, whole=numbers.whole)
+    if free and numbers.step == 1:
+        return shape if numbers.whole else INTEGER
+    plain = numbers.step is not None or bool(numbers.not_steps)
+    parts = [shape, _signed(numbers, scientific=not plain)]
     if numbers.step is not None:
         parts.append(_multiples(numbers.step, limits))
     return both(*parts, *(Not(_multiples(step, limits)) for step in numbers.not_steps))

@@ -178,7 +178,7 @@ class _Schema:
             return ANYTHING
         types = frozenset("number" if t == "integer" else t for t in named)
         whole = "integer" in named and "number" not in named
-        numbers = Numbers(step=Fraction(1)) if whole else Numbers()
+        numbers = Numbers(step=Fraction(1), whole=self.draft == 4) if whole else Numbers()
         return self.leaf(Branch(types=types, numbers=numbers), keyword)
 
     def enum(self, keyword: str) -> Formula:

@@ -7,6 +7,7 @@ empty language; the compiler removes what depends on it, and notes say what clas
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any, Final
 
 from grammars.frontends.json_schema import text as t
@@ -20,6 +21,7 @@ from grammars.frontends.json_schema.assertions import (
     Branch,
     Demands,
     Either,
+    Numbers,
     Objects,
     Strings,
     Value,
@@ -178,7 +180,7 @@ class Writer:
             return alt(*(self.ref((way,)) for way in ways))
         branches = self._brancher.branches(demands)
         for places in self._brancher.clashes(demands):
-            self._note(places, "nothing meets all of this" if len(places) > 1 else "is impossible")
+            self._note(places, "no value meets all of this" if len(places) > 1 else "is impossible")
         return alt(*(self._branch(branch) for branch in branches))
 
     def _only_alternatives(self, demands: Demands) -> Demands | None:
@@ -223,8 +225,8 @@ class Writer:
             return body
         if numbers.is_free:
             return self._fixed("number", body)
-        if numbers.step == 1 and numbers.low is None and numbers.high is None:
-            return self._fixed("integer", body) if not numbers.not_steps else body
+        if numbers == Numbers(step=Fraction(1), whole=numbers.whole):
+            return self._fixed("plain integer" if numbers.whole else "integer", body)
         return body
 
     def _string(self, strings: Strings, excluded: list[str]) -> Expr:
