@@ -21,7 +21,13 @@ from grammars.frontends.json_schema.assertions import (
 )
 from grammars.frontends.json_schema.branching import Brancher
 from grammars.frontends.json_schema.satisfies import Judge
-from grammars.frontends.json_schema.strings import ANY_TEXT, content, is_empty, shape_expr
+from grammars.frontends.json_schema.strings import (
+    ANY_TEXT,
+    content,
+    few_words,
+    is_empty,
+    shape_expr,
+)
 from grammars.ir import Expr, Not, alt, both, minus, text
 from grammars.limits import Limits
 
@@ -97,6 +103,7 @@ class Planner:
     def plans(self, objects: Objects) -> list[Plan]:
         """All alternatives; none if the assertions are plainly impossible."""
         named, placed = self._ordered(objects)
+        named += self._few(objects, named)
         required = set(objects.required)
         slots = []
         for i, name in enumerate(named):
@@ -176,6 +183,16 @@ class Planner:
             if self._brancher.possible(demands):
                 out.append(replace(cell, demands=demands))
         return out, len(out) == len(cells)
+
+    def _few(self, objects: Objects, named: list[str]) -> list[str]:
+        """Keys of classes that hold few: as names of their own they can run out without harm."""
+        if not any(r.inside or r.key for r, _ in (*objects.every, *objects.some)):
+            return []
+        everything = minus(ANY_TEXT, alt(*map(text, named)))
+        out: list[str] = []
+        for cell in self._cells(objects, everything, tuple(named))[0]:
+            out += few_words(cell.key, self._limits) or ()
+        return out
 
     def _split(self, cell: _Cell, test: object, expr: Expr) -> Iterator[_Cell]:
         within = both(cell.key, expr)

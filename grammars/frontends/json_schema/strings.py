@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
+from grammars.automata import Dfa
 from grammars.compiler import compile_ir, regular_dfa
 from grammars.errors import GrammarError
 from grammars.frontends.ecma import ecma_search_to_expr
@@ -73,6 +74,32 @@ def is_in(expr: Expr, value: str) -> bool:
     recognizer = _finder(expr)
     state, used = recognizer.run(data)
     return used == len(data) and recognizer.accepting[state]
+
+
+@lru_cache(1_024)
+def few_words(expr: Expr, limits: Limits, most: int = 64) -> tuple[str, ...] | None:
+    """All texts that a regular expression describes, if there are few."""
+    dfa = regular_dfa(single_rule(expr), expr, limits)
+    if len(dfa) > most * 64:
+        return None
+    words: list[bytes] = []
+    stack = [(dfa.start, b"")]
+    while stack:
+        state, word = stack.pop()
+        if dfa.accept[state]:
+            words.append(word)
+        if len(word) > len(dfa) or len(words) > most or len(stack) > most:
+            return None  # a loop, or too many
+        for byte, target in _bytes_from(dfa, state):
+            stack.append((target, word + bytes([byte])))
+    return tuple(sorted(word.decode() for word in words))
+
+
+def _bytes_from(dfa: Dfa, state: int) -> Iterator[tuple[int, int]]:
+    for mask, target, _ in dfa.edges[state]:
+        for byte in range(256):
+            if mask >> byte & 1:
+                yield byte, target
 
 
 @lru_cache(4_096)
