@@ -69,6 +69,8 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
     r"^[^\p{LC}]$": (["1", "中"], ["a", "ǅ"]),
     r"^\p{ASCII}\p{Any}\p{Assigned}$": (["a😀b"], ["é😀b", "aa\u0378"]),
     r"^\p{P}\p{S}\p{M}\p{Co}$": (["!+\u0301\ue000"], ["++\u0301\ue000"]),
+    r"^\p{Script=Greek}\p{sc=Cyrl}\P{Script=Han}$": (["αяa"], ["aяa", "ααa", "αя中"]),
+    r"^\p{Lowercase}\p{Upper}\p{White_Space}$": (["aÉ\x85"], ["AA ", "aa ", "aA\ufeff"]),
     # leniencies
     r"^\-\_\@\'\"\,\ \#\<$": (["-_@'\", #<"], [""]),
     r"^a{$": (["a{"], ["a"]),
@@ -107,6 +109,10 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
     r"(?=b$)b": (["ab"], ["ba"]),
     r"x(?!)": ([], ["x"]),
     r"(?=a)(?=b)": ([], ["ab"]),
+    # forbidden parts
+    r"^(?:(?!ab).)*$": (["", "ba", "aa"], ["ab", "xabx", "b\nb"]),
+    r"^x((?!ab|-)[^c])+$": (["xa", "xba"], ["x", "xab", "xa-", "xc", "a"]),
+    r"^a$|((?!aa)a)*$": (["", "a", "ba", "aa", "xaa"], []),
 }
 
 
@@ -143,7 +149,12 @@ def test_table(pattern: str) -> None:
         (r"a\u00", 2, "hexadecimal"),
         (r"\u{110000}", 1, "hexadecimal"),
         (r"\c1", 1, "letter"),
-        (r"\p{Script=Greek}", 1, "not supported"),
+        (r"\p{Script=Klingon}", 1, "not supported"),
+        (r"\p{Script_Extensions=Greek}", 1, "not supported"),
+        (r"\A", 1, "not an escape"),
+        (r"\01", 1, "not an escape"),
+        (r"[\w\8]", 4, "not an escape"),
+        ("(?i:a)", 1, "not a group"),
         (r"a\p{Foo}", 2, "not supported"),
         (r"\pL", 1, "braces"),
         (r"\p{L", 1, "never closed"),

@@ -5,11 +5,16 @@ its own list, ``.`` stops at four line ends), in its escapes and in its anchors 
 very end only).  Patterns that are valid only without ``u`` but whose meaning is not in doubt are
 read as engines read them then: needless escapes of punctuation, and a brace or a closing bracket
 that stands for itself.
+
+What other dialects mean something else by is an error, as it is with ``u``: escapes of letters that
+ECMA-262 does not define (``\A``, ``\Z``, ``\z``, ``\h``, which would be plain letters without ``u``),
+octal escapes, inline flags such as ``(?i)``, and ``(?P<name>...)``.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -18,9 +23,13 @@ from grammars.frontends.positions import (
     ALL,
     ANY_TEXT,
     EMPTY,
+    Cat,
     Edge,
+    Look,
     Node,
+    Or,
     Plain,
+    Rep,
     Side,
     UnsolvableError,
     as_grammar_error,
@@ -31,13 +40,21 @@ from grammars.frontends.positions import (
     solve,
     union,
 )
+from grammars.frontends.scripts import script_ranges
 from grammars.ir import (
     MAX_CODE_POINT,
+    Chars,
     Expr,
+    Literal,
+    Not,
     Ranges,
+    alt,
+    both,
     chars,
     invert_ranges,
     normalize_ranges,
+    repeat,
+    seq,
 )
 
 _DIGITS: Final[Ranges] = ((0x30, 0x39),)
@@ -47,6 +64,7 @@ _CONTROLS: Final = {"f": 0x0C, "n": 0x0A, "r": 0x0D, "t": 0x09, "v": 0x0B}
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _ANYTHING: Final = Side(ALL, nothing=True)
 _NOTHING_THERE: Final = Side((), nothing=True)
+_TEXT_END: Final = ((_ANYTHING, _NOTHING_THERE),)
 _IN_WORD: Final = Side(_WORD)
 _NO_WORD: Final = Side(invert_ranges(_WORD), nothing=True)
 _BOUNDARY: Final = ((_IN_WORD, _NO_WORD), (_NO_WORD, _IN_WORD))
@@ -57,17 +75,50 @@ def ecma_search_to_expr(pattern: str) -> Expr:
 
     Raises:
         GrammarError: with line and column in the pattern, for text that is not a pattern, for
-            backreferences, which are not regular, and for what is not translated exactly (property
-            escapes other than general categories, look-around inside unbounded repetitions).
+            backreferences, which are not regular, and for what is not translated exactly (some
+            properties, look-around inside unbounded repetitions).
     """
     try:
-        node = _Parser(pattern).parse()
+        node = _tempered(_Parser(pattern).parse())
         anywhere = Plain(ANY_TEXT)
         return solve(cat([anywhere, node, anywhere]))
     except UnsolvableError as error:
         raise as_grammar_error(error, pattern) from None
     except RecursionError:
         raise GrammarError("the pattern is nested too deeply", line=1, column=1) from None
+
+
+def _tempered(node: Node) -> Node:
+    """Repetitions such as ``(?:(?!ab).)*`` before the pattern's last ``$``, as one condition.
+
+    At the end of the text they say that no part of what they match begins what the look-ahead
+    forbids; elsewhere such a repetition has no translation.
+    """
+    if isinstance(node, Or):
+        return union([_tempered(item) for item in node.items])
+    if not isinstance(node, Cat) or len(node.items) < 2:
+        return node
+    *before, loop, end = node.items
+    if not isinstance(end, Edge) or end.pairs != _TEXT_END or not isinstance(loop, Rep):
+        return node
+    if not isinstance(loop.item, Cat) or loop.min > 1 or loop.max is not None:
+        return node
+    *looks, last = loop.item.items
+    if not isinstance(last, Plain) or not _is_character(last.expr):
+        return node
+    forbidden: list[Expr] = []
+    for look_ in looks:
+        if not (isinstance(look_, Look) and look_.ahead and look_.negative):
+            return node
+        if not isinstance(look_.item, Plain):
+            return node
+        forbidden.append(seq(ANY_TEXT, look_.item.expr, ANY_TEXT))
+    allowed = both(repeat(last.expr, loop.min), Not(alt(*forbidden)))
+    return cat([*before, Plain(allowed), end])
+
+
+def _is_character(expr: Expr) -> bool:
+    return isinstance(expr, Chars) or (isinstance(expr, Literal) and len(expr.data.decode()) == 1)
 
 
 class _Parser:
@@ -178,7 +229,7 @@ class _Parser:
         if self._takes("^"):
             return Edge(((_NOTHING_THERE, _ANYTHING),))
         if self._takes("$"):
-            return Edge(((_ANYTHING, _NOTHING_THERE),))
+            return Edge(_TEXT_END)
         if self._takes("\\b"):
             return Edge(_BOUNDARY)
         if self._takes("\\B"):
@@ -353,15 +404,11 @@ class _Parser:
             raise self._error("this property is never closed; add '}'", offset)
         written = self._pattern[self._at : end]
         self._at = end + 1
-        name, equals, value = written.partition("=")
-        if equals and name not in ("General_Category", "gc"):
-            ranges = None
-        else:
-            ranges = _property_ranges(value if equals else name, category_only=bool(equals))
+        ranges = _property_ranges(written)
         if ranges is None:
             raise self._error(
-                f"property {written!r} is not supported; general categories such as "
-                "\\p{L} are, and so are explicit ranges",
+                f"property {written!r} is not supported; general categories such as \\p{{L}} are, "
+                "and scripts such as \\p{Script=Greek}, and explicit ranges",
                 offset,
             )
         return ranges
@@ -437,19 +484,40 @@ def _by_category() -> dict[str, list[tuple[int, int]]]:
     return out
 
 
+_OTHER_PROPERTIES: Final[dict[str, Callable[[], Ranges]]] = {
+    "Any": lambda: ALL,
+    "ASCII": lambda: ((0, 0x7F),),
+    "ASCII_Hex_Digit": lambda: ((0x30, 0x39), (0x41, 0x46), (0x61, 0x66)),
+    "Assigned": lambda: invert_ranges(normalize_ranges(_by_category()["Cn"])),
+    "Lowercase": lambda: _where(str.islower),
+    "Uppercase": lambda: _where(str.isupper),
+    "White_Space": lambda: _white_space(),
+}
+_SHORT_NAMES: Final = {
+    "AHex": "ASCII_Hex_Digit",
+    "Lower": "Lowercase",
+    "Upper": "Uppercase",
+    "space": "White_Space",
+}
+
+
 @lru_cache(maxsize=64)
-def _property_ranges(name: str, *, category_only: bool) -> Ranges | None:
-    """The code points of a property, or ``None`` for one that is not known exactly."""
-    if not category_only:
-        match name:
-            case "Any":
-                return ALL
-            case "ASCII":
-                return ((0, 0x7F),)
-            case "ASCII_Hex_Digit" | "AHex":
-                return ((0x30, 0x39), (0x41, 0x46), (0x61, 0x66))
-            case "Assigned":
-                return invert_ranges(normalize_ranges(_by_category()["Cn"]))
+def _property_ranges(written: str) -> Ranges | None:
+    """The code points of a property, or ``None`` for one that is not known exactly.
+
+    All follow the Unicode version of the running Python, but for scripts.
+    """
+    name, equals, value = written.partition("=")
+    if not equals:
+        other = _OTHER_PROPERTIES.get(_SHORT_NAMES.get(written, written))
+        return _category(written) if other is None else other()
+    if name in ("General_Category", "gc"):
+        return _category(value)
+    return script_ranges(value) if name in ("Script", "sc") else None
+
+
+def _category(name: str) -> Ranges | None:
+    """The code points of a general category, by any of its names."""
     short = _CATEGORIES.get(name, name)
     known = _by_category()
     if short == "LC":
@@ -459,6 +527,18 @@ def _property_ranges(name: str, *, category_only: bool) -> Ranges | None:
     else:
         members = [x for x in known if x == short]
     return normalize_ranges(pair for x in members for pair in known[x]) or None
+
+
+def _where(holds: Callable[[str], bool]) -> Ranges:
+    """The assigned characters for which something holds."""
+    runs = (run for category, found in _by_category().items() if category != "Cn" for run in found)
+    points = (p for low, high in runs for p in range(low, high + 1) if holds(chr(p)))
+    return normalize_ranges((p, p) for p in points)
+
+
+def _white_space() -> Ranges:
+    spaces = (pair for kind in ("Zs", "Zl", "Zp") for pair in _by_category()[kind])
+    return normalize_ranges([(0x09, 0x0D), (0x85, 0x85), *spaces])
 
 
 @lru_cache(maxsize=1)

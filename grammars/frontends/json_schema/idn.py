@@ -228,7 +228,7 @@ class _Labels:
         return seq(dots, some, repeat(alt(some, text("・"))))
 
 
-_LONGEST: Final = 11
+_LONGEST: Final = 13
 """Most characters of a label that is not ASCII; they all have code points below 0x10000."""
 _SEPARATOR: Final = chars([(0x2E, 0x2E), (0x3002, 0x3002), (0xFF0E, 0xFF0E), (0xFF61, 0xFF61)])
 
