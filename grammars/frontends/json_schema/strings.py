@@ -11,7 +11,22 @@ from grammars.errors import GrammarError
 from grammars.frontends.ecma import ecma_search_to_expr
 from grammars.frontends.json_schema.assertions import Shape, Strings
 from grammars.frontends.json_schema.formats import format_expr
-from grammars.ir import ANY_CHAR, Expr, Not, alt, both, repeat, single_rule, text
+from grammars.ir import (
+    ANY_CHAR,
+    Alt,
+    And,
+    Chars,
+    Expr,
+    Literal,
+    Not,
+    Repeat,
+    Seq,
+    alt,
+    both,
+    repeat,
+    single_rule,
+    text,
+)
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.recognizer import Recognizer
 
@@ -26,12 +41,45 @@ def content(strings: Strings, excluded: Iterable[str]) -> Expr:
         GrammarError: for a pattern that cannot be read, with its place.
     """
     parts = [shape_expr(shape) for shape in strings.shapes]
-    if strings.low or strings.high is not None:
-        parts.append(repeat(ANY_CHAR, strings.low, strings.high))
+    extents = [_extent(part) for part in parts]
+    low = strings.low if strings.low > max((e[0] for e in extents), default=0) else 0
+    longest = min((e[1] for e in extents if e[1] is not None), default=None)
+    high = strings.high
+    if high is not None and longest is not None and longest <= high:
+        high = None  # the shapes imply it
+    if low or high is not None:
+        parts.append(repeat(ANY_CHAR, low, high))
     words = [text(word) for word in sorted(excluded)]
     if words:
         parts.append(Not(alt(*words)))
     return both(*parts) if any(not isinstance(p, Not) for p in parts) else both(ANY_TEXT, *parts)
+
+
+@lru_cache(4_096)
+def _extent(expr: Expr) -> tuple[int, int | None]:
+    """Bounds on the length, in code points, of what an expression over code points describes."""
+    match expr:
+        case Literal(data):
+            length = len(data.decode())
+            return length, length
+        case Chars():
+            return 1, 1
+        case Seq(items):
+            parts = [_extent(item) for item in items]
+            tops = [top for _, top in parts if top is not None]
+            return sum(low for low, _ in parts), sum(tops) if len(tops) == len(parts) else None
+        case Alt(items):
+            parts = [_extent(item) for item in items]
+            tops = [top for _, top in parts if top is not None]
+            return min(low for low, _ in parts), max(tops) if len(tops) == len(parts) else None
+        case And(items):
+            parts = [_extent(item) for item in items]
+            tops = [top for _, top in parts if top is not None]
+            return max(low for low, _ in parts), min(tops, default=None)
+        case Repeat(item, least, most):
+            low, top = _extent(item)
+            return low * least, None if top is None or most is None else top * most
+    return 0, None
 
 
 def shape_expr(shape: Shape) -> Expr:
