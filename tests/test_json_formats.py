@@ -143,10 +143,20 @@ def test_host_names_before_idna() -> None:
     assert not matches_format("hostname", "-a", idna=False)
 
 
-def test_with_a_bound_on_the_length() -> None:
-    expr = format_expr("hostname")
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("hostname", 5, 9),
+        ("email", 3, 254),
+        ("date-time", 0, 255),
+        ("uri", 1, 2048),
+        ("ipv6", 0, 45),
+    ],
+)
+def test_with_a_bound_on_the_length(name: str, low: int, high: int) -> None:
+    expr = format_expr(name)
     assert expr is not None
-    program = compile_ir(single_rule(both(expr, repeat(ANY_CHAR, 5, 9))), DEFAULT_LIMITS)
+    program = compile_ir(single_rule(both(expr, repeat(ANY_CHAR, low, high))), DEFAULT_LIMITS)
     assert not program.is_empty
 
 

@@ -81,6 +81,14 @@ def _list(item: Expr, separator: Expr) -> Expr:
     return seq(item, repeat(seq(separator, item)))
 
 
+def _up_to(item: Expr, count: int) -> Expr:
+    """At most so many copies, spelled out: an intersection can then count something else."""
+    out: Expr = EPSILON
+    for _ in range(count):
+        out = optional(seq(item, out))
+    return out
+
+
 _DIGIT: Final = _set("0-9")
 _NONZERO: Final = _set("1-9")
 _ALPHA: Final = _set("a-z", "A-Z")
@@ -98,8 +106,8 @@ _SLASH: Final = text("/")
 #
 # A second 60 is a leap second: the time is 23:59:60 in UTC, and a date-time is at the end of June or
 # December, the only places where one was ever inserted (5.7, appendix D).  Its offset is a number of
-# quarters of an hour, as all offsets now in use are; telling 23:59 UTC by offsets of any minute
-# takes 15 times the states.
+# quarters of an hour, as all offsets now in use are, and its fraction has at most six digits; telling
+# 23:59 UTC by offsets of any minute takes 15 times the states.
 
 _YEAR: Final = minus(repeat(_DIGIT, 4, 4), text("0000"))
 _FRACTION: Final = optional(seq(_DOT, repeat(_DIGIT, 1)))
@@ -127,6 +135,7 @@ _USUAL_TIME: Final = seq(
 
 def _leap_second(offsets: Iterable[int]) -> Expr:
     """23:59:60 in UTC at offsets given in minutes."""
+    fraction = optional(seq(_DOT, _DIGIT, _up_to(_DIGIT, 5)))
     out: list[Expr] = []
     for offset in offsets:
         hour, minute = divmod((23 * 60 + 59 + offset) % (24 * 60), 60)
@@ -134,7 +143,7 @@ def _leap_second(offsets: Iterable[int]) -> Expr:
         written = text(f"{sign}{abs(offset) // 60:02}:{abs(offset) % 60:02}")
         if offset == 0:
             written = alt(_ZULU, text("+00:00"), text("-00:00"))
-        out.append(seq(text(f"{hour:02}:{minute:02}:60"), _FRACTION, written))
+        out.append(seq(text(f"{hour:02}:{minute:02}:60"), fraction, written))
     return alt(*out)
 
 
@@ -181,14 +190,6 @@ _LDH: Final = _class(_ALNUM, text("-"))
 _RESERVED: Final = seq(_LDH, _LDH, text("--"), repeat(ANY_CHAR))
 
 
-def _up_to(item: Expr, count: int) -> Expr:
-    """At most so many copies, spelled out: an intersection can then count something else."""
-    out: Expr = EPSILON
-    for _ in range(count):
-        out = optional(seq(item, out))
-    return out
-
-
 _ANY_LABEL: Final = seq(_ALNUM, optional(seq(_up_to(_LDH, 61), _ALNUM)))
 _LABEL: Final = minus(_ANY_LABEL, _RESERVED)
 
@@ -212,8 +213,8 @@ _GROUP: Final = repeat(_HEX, 1, 4)
 _LAST_TWO: Final = alt(seq(_GROUP, _COLON, _GROUP), _IPV4)
 
 
-def _ipv6(least: int) -> Expr:
-    """Addresses whose ``::`` stands for at least so many groups; no zone, as the format has none."""
+def _ipv6() -> Expr:
+    """Addresses, in which ``::`` stands for one group or more; the format has no zone."""
 
     def groups(count: int) -> Expr:
         return repeat(seq(_GROUP, _COLON), count, count)
@@ -224,26 +225,26 @@ def _ipv6(least: int) -> Expr:
         )
 
     ways: list[Expr] = [seq(groups(6), _LAST_TWO)]
-    for behind in range(8 - least, -1, -1):
+    for behind in range(7, -1, -1):
         tail: Expr
         if behind >= 2:
             tail = seq(groups(behind - 2), _LAST_TWO)
         else:
             tail = _GROUP if behind else EPSILON
-        ways.append(seq(up_to(8 - least - behind), text("::"), tail))
+        ways.append(seq(up_to(7 - behind), text("::"), tail))
     return alt(*ways)
 
 
-_IPV6: Final = _ipv6(1)
+_IPV6: Final = _ipv6()
 
 
 # -- mail: RFC 5321, RFC 6531 ----------------------------------------------------------------------
 #
 # The local part is a dot-string or a quoted string of at most 64 octets; the domain is a host name
-# as in draft 7, or an IPv4 or IPv6 literal.  Literals with other tags are left out, as no tag is
-# registered, and so are escaped blanks.  In an internationalised local part any character beyond
-# ASCII may stand where a letter may; octets are counted by the longest form that the characters of
-# the text may need (32 letters of Latin, Greek or Cyrillic).
+# as in draft 7 (of up to seven labels, see below), or an IPv4 or IPv6 literal.  Literals with other
+# tags are left out, as no tag is registered, and so are escaped blanks.  In an internationalised
+# local part any character beyond ASCII may stand where a letter may; octets are counted by the
+# longest form that the characters of the text may need (32 letters of Latin, Greek or Cyrillic).
 
 _ATOM: Final = _class(_ALNUM, _set("!#$%&'*+-/=?^_`{|}~"))
 _QUOTED: Final = _set(" -!", "#-[", "]-~")
@@ -257,13 +258,32 @@ def _local_part(also: Expr) -> Expr:
 
 
 def _mail_literal() -> Expr:
-    return seq(text("["), alt(_IPV4, seq(text("IPv6:"), _ipv6(2))), text("]"))
+    """Addresses; in IPv6 ``::`` has at most one group behind it, again for the sake of counters."""
+    before = optional(seq(_GROUP, _up_to(seq(_COLON, _GROUP), 4)))
+    short = seq(before, text("::"), optional(_GROUP))
+    whole = seq(repeat(seq(_GROUP, _COLON), 7, 7), _GROUP)
+    return seq(text("["), alt(_IPV4, seq(text("IPv6:"), alt(short, whole))), text("]"))
+
+
+def _mail_domain() -> Expr:
+    """Host names without a counter, since ``maxLength`` often stands next to this format.
+
+    Three labels, and up to four of at most 14 characters before them, have 251 characters at most.
+    Only the last label may have 63 characters, not 62: then any number of characters between the
+    fewest and the most can follow at each place, which is what a counter needs.
+    """
+
+    def label(longest: int) -> Expr:
+        plain = seq(_ALNUM, optional(seq(_up_to(_LDH, longest - 2), _ALNUM)))
+        return minus(plain, _RESERVED)
+
+    short = _up_to(seq(label(14), _DOT), 4)
+    return seq(short, _up_to(seq(label(62), _DOT), 2), label(63))
 
 
 def _email() -> Expr:
-    domain = _named(_LABEL)
-    local = both(_local_part(EPSILON), repeat(ANY_CHAR, 1, 64))
-    return seq(local, text("@"), alt(domain, _mail_literal()))
+    local = both(_local_part(EPSILON), seq(ANY_CHAR, _up_to(ANY_CHAR, 63)))
+    return seq(local, text("@"), alt(_mail_domain(), _mail_literal()))
 
 
 def _idn_email() -> Expr:
