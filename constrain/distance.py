@@ -97,10 +97,10 @@ class _Search:
         self._queued: set[Variable] = set()
         self._finish: dict[tuple[int, Kind], int] = {}
         self._universe: dict[int, set[Kind]] = {}
-        self._bag_of: dict[int, int] = {}
+        self.bag_of: dict[int, int] = {}
         self._single: set[int] = set()
         if pool.canonical:
-            self._bag_of = _bag_states(pool.program)
+            self.bag_of = _bag_states(pool.program)
 
     def fewest(self, state: int) -> int:
         """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way)."""
@@ -188,7 +188,7 @@ class _Search:
 
     def _finish_rule(self, v: Variable) -> Costs:
         """G of a program state: exits within this token, or a token's end and what is left then."""
-        bag = self._bag_of.get(v[0])
+        bag = self.bag_of.get(v[0])
         if bag is not None and v[1] not in self._single:
             return self._complete_bag(v, bag)
         base = self._bases.get(v)
@@ -214,7 +214,8 @@ class _Search:
             sums = [
                 self._read((q, self._only(bag, i), kind), v).get(BOUNDARY, NEVER) for i in skipped
             ]
-            rest = self._read((onward, residuals.after(bag, n, skipped), BOUNDARY), v)
+            left = residuals.plain(bag, residuals.after(bag, n, skipped))
+            rest = self._read((onward, left, BOUNDARY), v)
             _lower(new, rest, sum(sums))
             return new
         for member, step in enumerate(residuals.row(bag, n)):
@@ -224,8 +225,9 @@ class _Search:
             if step & COMPLETE:
                 _lower(new, costs, 0)
                 continue
+            left = residuals.plain(bag, step >> 3)
             for y, cost in list(costs.items()):
-                _lower(new, self._read((onward, step >> 3, y), v), cost)
+                _lower(new, self._read((onward, left, y), v), cost)
         return new
 
     def _only(self, bag: int, member: int) -> int:
@@ -388,9 +390,12 @@ class Distances:
         return images[state]
 
     def _ended(self, q: int, n: int) -> tuple[int, int]:
-        """Where a bag may end and go on, its canonical completion ends."""
+        """Where a bag may end and go on, its canonical completion ends; else needs matter."""
         at = self._last_states.get(q)
-        return (q, n) if at is None else (at, 0)
+        if at is not None:
+            return at, 0
+        bag = self._canonical.bag_of.get(q)
+        return (q, n) if bag is None else (q, self._pool.residuals.plain(bag, n))
 
     @cached_property
     def _last_states(self) -> dict[int, int]:

@@ -125,6 +125,7 @@ class Residuals:
         self._residuals: list[_Residual] = [bag.first for bag in self._bags] or [_Residual(0, 0, 0)]
         self._rows: dict[tuple[int, int], Row] = {}
         self._only: dict[tuple[int, int], int] = {}
+        self._plain: dict[tuple[int, int], int] = {}
         self._needed: dict[tuple[int, int], tuple[int, ...]] = {}
 
     def __len__(self) -> int:
@@ -157,6 +158,16 @@ class Residuals:
         if known is None:
             residual = self._residuals[number] if number else self._bags[bag].first
             known = self._needed[bag, number] = self._bags[bag].needed(residual)
+        return known
+
+    def plain(self, bag: int, number: int) -> int:
+        """A residual with the same canonical completions, the same for as many as possible."""
+        known = self._plain.get((bag, number))
+        if known is None:
+            residual = self._residuals[number] if number else self._bags[bag].first
+            plain = self._bags[bag].plain(residual)
+            known = number if plain == residual else self._number(bag, plain, MORE) >> 3
+            self._plain[bag, number] = known
         return known
 
     def after(self, bag: int, number: int, members: Sequence[int]) -> int:
@@ -200,6 +211,9 @@ class _Bag:
         self._caps = [
             low if top is None else top for low, top in zip(spec.mins, spec.maxs, strict=True)
         ]
+        self._required = [(i, low) for i, low in enumerate(spec.mins) if low]
+        alone = [top for top, g in zip(spec.maxs, spec.groups, strict=True) if g is None]
+        self._most = None if None in alone else sum(top for top in alone if top is not None)
         self._total_cap = spec.low if spec.high is None else spec.high
         self._shift: list[int] = []
         self._mask: list[int] = []
@@ -228,11 +242,14 @@ class _Bag:
         """Members that must still come, each as often as it must (nothing if ordered)."""
         if self.spec.ordered:
             return ()
-        return tuple(
-            i
-            for i, low in enumerate(self.spec.mins)
-            for _ in range(low - self._count(residual, i) if low else 0)
-        )
+        return tuple(i for i, low in self._required for _ in range(low - self._count(residual, i)))
+
+    def plain(self, residual: _Residual) -> _Residual:
+        """The residual with the same needs and, where needs alone matter, nothing else."""
+        if self.spec.ordered or self.spec.low or not self.needed(residual):
+            return residual
+        counts = [(i, min(low, self._count(residual, i))) for i, low in self._required]
+        return _Residual(sum(n << self._shift[i] for i, n in counts), 0, 0)
 
     def after(self, residual: _Residual, members: Sequence[int]) -> _Residual:
         """The residual after needed members of an unordered bag."""
@@ -250,29 +267,26 @@ class _Bag:
 
     def _unordered(self, residual: _Residual) -> list[_Step | None]:
         spec = self.spec
-        counts = [self._count(residual, i) for i in range(len(spec.mins))]
-        need = sum(max(0, low - n) for low, n in zip(spec.mins, counts, strict=True))
-        room = sum(
-            _ENDLESS if top is None else top - n
-            for n, top, group in zip(counts, spec.maxs, spec.groups, strict=True)
-            if group is None
-        )
-        room += (self._group_bits & ~residual.taken).bit_count()
+        used = residual.taken
+        counts = [used >> s & m for s, m in zip(self._shift, self._mask, strict=True)]
+        need = sum(max(0, low - counts[i]) for i, low in self._required)
+        room = _ENDLESS
+        if self._most is not None:
+            room = self._most - sum(counts) + (self._group_bits & ~used).bit_count()
         total = residual.total + 1
         kept = min(total, self._total_cap)
+        # how things stand depends on whether the item was needed, not on which it is
+        flags = [self._flags(need - needed, room - 1, total) for needed in (0, 1)]
         out: list[_Step | None] = []
-        for i, n in enumerate(counts):
-            if self._is_full(residual, i, n):
-                out.append(None)
-                continue
-            flags = self._flags(need - (n < spec.mins[i]), room - 1, total)
-            taken = residual.taken
-            group = spec.groups[i]
+        for n, low, top, cap, group, shift in zip(
+            counts, spec.mins, spec.maxs, self._caps, spec.groups, self._shift, strict=True
+        ):
+            step = flags[n < low]
             if group is not None:
-                taken |= 1 << group
-            elif n < self._caps[i]:
-                taken += 1 << self._shift[i]
-            out.append((_Residual(taken, kept, 0), flags) if flags else None)
+                free, taken = not used >> group & 1, used | 1 << group
+            else:
+                free, taken = top is None or n < top, used + (1 << shift) if n < cap else used
+            out.append((_Residual(taken, kept, 0), step) if step and free else None)
         return out
 
     def _ordered(self, residual: _Residual) -> list[_Step | None]:
@@ -327,16 +341,16 @@ class _Bag:
         return complete | more
 
     def _with_canonical(self, residual: _Residual, steps: list[_Step | None]) -> list[_Step | None]:
-        for i, step in enumerate(steps):
+        for i, low in self._required:
             count = 0 if self.spec.ordered and i > residual.last else self._count(residual, i)
-            if step is not None and count < self.spec.mins[i]:
-                chosen = {i}
+            if steps[i] is not None and count < low:
+                chosen = [i]
                 break
         else:
-            chosen = {i for i, step in enumerate(steps) if step and step[1] & COMPLETE}
-            if not chosen:
-                chosen = {next(i for i, step in enumerate(steps) if step)} if any(steps) else set()
-        return [
-            (step[0], step[1] | CANONICAL) if step and i in chosen else step
-            for i, step in enumerate(steps)
-        ]
+            possible = [i for i, step in enumerate(steps) if step]
+            chosen = [i for i in possible if (steps[i] or (None, 0))[1] & COMPLETE] or possible[:1]
+        for i in chosen:
+            step = steps[i]
+            assert step is not None
+            steps[i] = (step[0], step[1] | CANONICAL)
+        return steps
