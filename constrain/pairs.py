@@ -284,7 +284,7 @@ class Pairs:
                 count += 1
                 again = done + haste * (bound + worse + 1)
                 heappush(queue, (again, minus, count, pair, worse + 1))
-            for token, after in self._at_cost(pair, bound - 1 + worse):
+            for token, after in self._at_cost(pair, bound - 1 + worse, worse > 0):
                 if after in origin and origin[after][2] <= done + 1:
                     continue
                 origin[after] = (pair, token, done + 1)
@@ -329,11 +329,16 @@ class Pairs:
             return self.inner, pair[0]
         return self._easier, self._easier_states[pair]
 
-    def _at_cost(self, pair: Pair, cost: int) -> Iterator[tuple[int, Pair]]:
-        """Live pairs after tokens behind which the rules need so many more."""
+    def _at_cost(self, pair: Pair, cost: int, exactly: bool) -> Iterator[tuple[int, Pair]]:
+        """Live pairs after tokens behind which the rules need so many more, or at most so many.
+
+        Where the rules' distance is an upper bound (bags), a token may save more than one.
+        """
         if cost < 0:
             return
-        row = self.within(pair, cost + 2) & ~self.within(pair, cost + 1)
+        row = self.within(pair, cost + 2)
+        if exactly:
+            row = row & ~self.within(pair, cost + 1)
         found = 0
         for token in bits(row):
             after = self.by_token(pair, token)
