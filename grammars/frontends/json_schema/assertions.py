@@ -194,7 +194,7 @@ class Shape:
     """A ``pattern`` or a ``format``, or its opposite.
 
     Attributes:
-        kind: ``"pattern"`` or ``"format"``.
+        kind: ``"pattern"``, ``"format"``, or ``"older format"`` as drafts before 7 mean it.
         place: where it stands, for messages.
     """
 

@@ -209,7 +209,7 @@ class Planner:
 
     def _branch_expr(self, branch: Branch) -> Expr:
         if branch.values is not None:
-            words = [v.data for v in branch.values if self._judge.belongs(branch, v.data)]
+            words = [v.data for v in branch.values if self._judge.allows(branch, v.data)]
             return alt(*(text(word) for word in words if isinstance(word, str)))
         excluded = [v.data for v in branch.excluded if isinstance(v.data, str)]
         return content(branch.strings, excluded)

@@ -258,7 +258,7 @@ class _Schema:
         value = self.schema[keyword]
         if not self.reader.assert_formats or value not in KNOWN_FORMATS:
             return ANYTHING
-        return self._shape("format", value, keyword)
+        return self._shape("format" if self.draft >= 7 else "older format", value, keyword)
 
     def _shape(self, kind: str, text: str, keyword: str) -> Formula:
         shape = Shape(kind, text, below(self.at.place, keyword))

@@ -43,8 +43,13 @@ class Judge:
 
     def belongs(self, branch: Branch, value: Any) -> bool:
         """Whether a value belongs to a branch."""
-        whole = Value(value)
-        if whole in branch.excluded or (branch.values is not None and whole not in branch.values):
+        if branch.values is not None and Value(value) not in branch.values:
+            return False
+        return self.allows(branch, value)
+
+    def allows(self, branch: Branch, value: Any) -> bool:
+        """The same for one of the values that the branch lists, if it lists any."""
+        if branch.excluded and Value(value) in branch.excluded:
             return False
         kind = type_of(value)
         if kind not in branch.types:

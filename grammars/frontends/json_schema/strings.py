@@ -98,7 +98,7 @@ def shape_expr(shape: Shape) -> Expr:
 def _shape(kind: str, text: str) -> Expr:
     if kind == "pattern":
         return ecma_search_to_expr(text)
-    expr = format_expr(text)
+    expr = format_expr(text, idna=kind != "older format")
     assert expr is not None, "only known formats are asserted"
     return expr
 

@@ -266,7 +266,7 @@ class Writer:
         found: set[Any] = set()
         for branch in self._brancher.branches(demands):
             if branch.values is not None:
-                kept = [v for v in branch.values if self._judge.belongs(branch, v.data)]
+                kept = [v for v in branch.values if self._judge.allows(branch, v.data)]
             elif branch.types <= {"null", "boolean"}:
                 kept = [Value(v) for v in (None, False, True)]
                 kept = [v for v in kept if self._judge.belongs(branch, v.data)]
@@ -364,7 +364,7 @@ class Writer:
 
     def _values(self, branch: Branch) -> Expr:
         assert branch.values is not None
-        kept = [v for v in branch.values if self._judge.belongs(branch, v.data)]
+        kept = [v for v in branch.values if self._judge.allows(branch, v.data)]
         if not kept:
             self._note(
                 branch.sources, "none of the values of enum or const meets the other keywords"
