@@ -30,7 +30,7 @@ from constrain.pool import DEAD, END, FINISHED, StatePool
 from constrain.positions import BOUNDARY, Kind
 from grammars.bags import CANONICAL, COMPLETE, MORE
 from grammars.errors import LimitExceeded
-from grammars.program import Program
+from grammars.program import UNBOUNDED, Program
 
 if TYPE_CHECKING:
     from constrain.automaton import TokenAutomaton
@@ -44,6 +44,8 @@ NEVER: Final = 1 << 30
 """No number of tokens completes the text."""
 _NEEDED_TOGETHER: Final = 6
 """Needed items of a bag up to which tokens may go from one to the next (see ``_Search``)."""
+_LONG_TOKENS: Final = 2
+"""Longest tokens for which a counted repetition must have room before its end counts as far."""
 _SMALL: Final = 3_000
 """Trie nodes a walk may visit before the state is treated as wide."""
 
@@ -99,6 +101,9 @@ class _Search:
         self._universe: dict[int, set[Kind]] = {}
         self.bag_of: dict[int, int] = {}
         self._single: set[int] = set()
+        self._count_limit, self._rule_of = pool.program.count_limit, pool.program.rule_of
+        self._enough = _enough(pool.program)
+        self._room = _LONG_TOKENS * (self._trie.max_depth + 1)
         if pool.canonical:
             self.bag_of = _bag_states(pool.program)
 
@@ -145,12 +150,27 @@ class _Search:
 
     # -- relaxation ----------------------------------------------------------------------------
 
+    def _settled(self, variable: Variable) -> Variable:
+        """The variable that stands for all with counts that are enough and far from too many.
+
+        Finishing a counted repetition takes a few tokens at most, so with room for several of the
+        longest tokens the bound above makes no difference.
+        """
+        q, n, kind = variable
+        if q < 0 or n <= 0:
+            return variable
+        enough = int(self._enough[self._rule_of[q]])
+        if n <= enough or self._count_limit[q] - n < self._room:
+            return variable
+        return q, enough, kind
+
     def _solve(self, variable: Variable) -> Costs:
         """The least solution for a variable and everything it depends on.
 
         What was found last is relaxed first: then a variable is mostly relaxed after all that it
         reads, and only true cycles (loops, recursion) are gone round more than once.
         """
+        variable = self._settled(variable)
         if variable not in self._values:
             self._add(variable)
             while self._queue:
@@ -174,6 +194,7 @@ class _Search:
             heappush(self._queue, (self._order[variable], variable))
 
     def _read(self, variable: Variable, reader: Variable) -> Costs:
+        variable = self._settled(variable)
         if variable not in self._values:
             self._add(variable)
         self._readers[variable].add(reader)
@@ -490,6 +511,18 @@ def _bag_states(program: Program) -> dict[int, int]:
         for q, rule in enumerate(program.rule_of.tolist())
         if rule in bag_of_rule and q not in done
     }
+
+
+def _enough(program: Program) -> npt.NDArray[np.int64]:
+    """By rule, the count from which it may end; ``NEVER`` where nothing with an end is counted.
+
+    A rule without an upper bound has its counts capped there already.
+    """
+    out = np.full(len(program.rule_names), NEVER, np.int64)
+    bounded = program.count_limit < UNBOUNDED
+    ends = bounded & (program.accept_from < UNBOUNDED)
+    np.minimum.at(out, program.rule_of[ends], program.accept_from[ends])
+    return out
 
 
 def _lower(costs: Costs, others: Costs, more: int) -> None:
