@@ -70,8 +70,12 @@ _NO_WORD: Final = Side(invert_ranges(_WORD), nothing=True)
 _BOUNDARY: Final = ((_IN_WORD, _NO_WORD), (_NO_WORD, _IN_WORD))
 
 
-def ecma_search_to_expr(pattern: str) -> Expr:
+def ecma_search_to_expr(pattern: str, *, loose: bool = False) -> Expr:
     """The texts in which the pattern matches somewhere.
+
+    Args:
+        pattern: in ECMA-262's syntax, read as with the flag ``u``.
+        loose: let ``.`` match all but a line feed, as many other dialects do.
 
     Raises:
         GrammarError: with line and column in the pattern, for text that is not a pattern, for
@@ -79,7 +83,7 @@ def ecma_search_to_expr(pattern: str) -> Expr:
             properties, look-around inside unbounded repetitions).
     """
     try:
-        node = _tempered(_Parser(pattern).parse())
+        node = _tempered(_Parser(pattern, loose).parse())
         anywhere = Plain(ANY_TEXT)
         return solve(cat([anywhere, node, anywhere]))
     except UnsolvableError as error:
@@ -124,8 +128,9 @@ def _is_character(expr: Expr) -> bool:
 class _Parser:
     """Recursive descent over the pattern; ``at`` is the position."""
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, loose: bool = False) -> None:
         self._pattern = pattern
+        self._not_dot: Ranges = ((0x0A, 0x0A),) if loose else _LINE_ENDS
         self._at = 0
 
     def parse(self) -> Node:
@@ -255,7 +260,7 @@ class _Parser:
         here = self._next()
         match here:
             case ".":
-                return Plain(chars(invert_ranges(_LINE_ENDS)))
+                return Plain(chars(invert_ranges(self._not_dot)))
             case "(":
                 self._group_name(offset)
                 return self._group_body(offset)

@@ -19,8 +19,10 @@ from urllib.parse import unquote, urljoin
 from grammars.errors import GrammarError
 from grammars.frontends.json_schema.assertions import Env
 from grammars.frontends.json_schema.keywords import (
+    ANNOTATIONS,
     DRAFTS,
     LATEST,
+    NAMING,
     SUBSCHEMA_LISTS,
     SUBSCHEMA_MAPS,
     SUBSCHEMAS,
@@ -65,6 +67,8 @@ class Documents:
         self._resources: dict[str, _Resource] = {}
         self._uri_at: dict[str, str] = {}
         self._homes: dict[str, str] = {}
+        self._canonical: dict[str, str] = {}
+        self._first: dict[tuple[str, str], str] = {}
         self._any_dynamic = False
         self._loaded_all = False
         self._default = LATEST
@@ -116,6 +120,21 @@ class Documents:
             while at not in self._uri_at:
                 at = at.rpartition("/")[0]
             known = self._homes[place] = self._uri_at[at]
+        return known
+
+    def canonical(self, place: str) -> str:
+        """The first place asked for at which a schema says the same, annotations aside.
+
+        So equal schemas are known to be equal, and share their rules.
+        """
+        known = self._canonical.get(place)
+        if known is None:
+            content = _essence(self._lookup(place))
+            known = place
+            if content is not None:
+                key = (self._home(place), json.dumps(content, default=str))
+                known = self._first.setdefault(key, place)
+            self._canonical[place] = known
         return known
 
     # -- resources -----------------------------------------------------------------------------
@@ -364,6 +383,35 @@ def _schemas(text: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
             if keyword in SUBSCHEMA_MAPS and isinstance(value, dict):
                 inner += [(below(where, keyword, key), item) for key, item in value.items()]
         stack.extend(reversed(inner))
+
+
+def _essence(schema: Any) -> Any:
+    """A schema without annotations; ``None`` if it names itself, so that it is more than it says."""
+    if not isinstance(schema, dict):
+        return schema
+    out: dict[str, Any] = {}
+    for keyword, value in schema.items():
+        if keyword in NAMING:
+            return None
+        if keyword in ANNOTATIONS:
+            continue
+        inner = _inner_essence(keyword, value)
+        if inner is None and value is not None:
+            return None
+        out[keyword] = inner
+    return out
+
+
+def _inner_essence(keyword: str, value: Any) -> Any:
+    if keyword in SUBSCHEMA_MAPS and isinstance(value, dict):
+        items = {key: _essence(item) for key, item in value.items()}
+        return None if None in items.values() else items
+    if keyword in SUBSCHEMA_LISTS and isinstance(value, list):
+        parts = [_essence(item) for item in value]
+        return None if None in parts else parts
+    if keyword in SUBSCHEMAS or keyword in SUBSCHEMA_LISTS:
+        return _essence(value)
+    return value
 
 
 def _pointers(text: Any) -> Iterator[str]:

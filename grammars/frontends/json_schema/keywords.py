@@ -64,6 +64,37 @@ VALIDATION: Final = frozenset(
 )
 """Keywords of the validation vocabulary, which a meta-schema of one's own may leave out."""
 
+ANNOTATIONS: Final = frozenset(
+    [
+        "$comment",
+        "$defs",
+        "default",
+        "definitions",
+        "deprecated",
+        "description",
+        "example",
+        "examples",
+        "readOnly",
+        "title",
+        "writeOnly",
+    ]
+)
+"""Keywords without effect on values (definitions have one only where they are referred to)."""
+
+NAMING: Final = frozenset(
+    [
+        "$anchor",
+        "$dynamicAnchor",
+        "$dynamicRef",
+        "$id",
+        "$recursiveAnchor",
+        "$recursiveRef",
+        "$schema",
+        "id",
+    ]
+)
+"""Keywords that tie a schema to its place."""
+
 SUBSCHEMAS: Final = frozenset(
     [
         "additionalItems",

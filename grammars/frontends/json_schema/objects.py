@@ -170,12 +170,15 @@ class Planner:
         patterns = dict.fromkeys(p for r in regions for p in (*r.inside, *r.outside))
         keys = dict.fromkeys(r.key for r in regions if r.key)
         cells = [_Cell(everything, frozenset(), names)]
-        tests: list[tuple[object, Expr]] = [
-            *((p, shape_expr(Shape("pattern", p, ""))) for p in patterns),
-            *((key, self._key_expr(key)) for key in keys),
-        ]
-        for test, expr in tests:
-            cells = [part for cell in cells for part in self._split(cell, test, expr)]
+        tests: list[tuple[object, Expr, Expr]] = []
+        for pattern in patterns:
+            shape = Shape("pattern", pattern, "")
+            opposite = shape_expr(replace(shape, negated=True))
+            tests.append((pattern, shape_expr(shape), opposite))
+        for key in keys:
+            tests.append((key, self._key_expr(key), Not(self._key_expr(key))))
+        for test, *exprs in tests:
+            cells = [part for cell in cells for part in self._split(cell, test, *exprs)]
             self._check_count(len(cells))
         out = []
         for cell in cells:
@@ -194,11 +197,11 @@ class Planner:
             out += few_words(cell.key, self._limits) or ()
         return out
 
-    def _split(self, cell: _Cell, test: object, expr: Expr) -> Iterator[_Cell]:
-        within = both(cell.key, expr)
+    def _split(self, cell: _Cell, test: object, holds: Expr, fails: Expr) -> Iterator[_Cell]:
+        within = both(cell.key, holds)
         if not is_empty(within, self._limits):
             yield replace(cell, key=within, holds=cell.holds | {test})
-        outside = both(cell.key, Not(expr))
+        outside = both(cell.key, fails)
         if not is_empty(outside, self._limits):
             yield replace(cell, key=outside)
 

@@ -109,6 +109,7 @@ class _Schema:
         """The same, as demands: nothing at all where it allows anything."""
         at = self.sub(*keys)
         schema = self.reader.documents.at(at.place)
+        at = At(self.reader.documents.canonical(at.place), at.env)
         if schema is True or schema == {}:
             return ()
         return (NOTHING,) if schema is False else (at,)
