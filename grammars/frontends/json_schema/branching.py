@@ -13,6 +13,7 @@ from typing import Final
 
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.json_schema.assertions import (
+    NOTHING,
     All,
     At,
     Branch,
@@ -24,6 +25,7 @@ from grammars.frontends.json_schema.assertions import (
     Objects,
     Region,
     Shape,
+    Value,
     forbids,
     join,
     negation,
@@ -35,6 +37,8 @@ from grammars.limits import Limits
 
 _DEPTH: Final = 3
 """How deep below a value it is looked whether anything can stand there."""
+_MOST_CASES: Final = 64
+"""Values of a property that are looked at one by one."""
 _STEPS_PER_BRANCH: Final = 64
 """Formulas looked at for each alternative that ``max_schema_branches`` allows."""
 
@@ -70,6 +74,7 @@ class Brancher:
         self._limits = limits
         self._known: dict[Demands, list[Branch]] = {}
         self._possible: dict[Demands, bool] = {}
+        self._listed: dict[At, dict[str, tuple[Value, ...]]] = {}
         self._steps = 0
         self._clashes: dict[Demands, tuple[tuple[str, ...], ...]] = {}
         self._dead: list[tuple[Branch, ...]] = []
@@ -158,7 +163,7 @@ class Brancher:
             if gathered.choices:
                 stack.extend(reversed(self._choose(gathered)))
             elif gathered.negated:
-                stack.append(self._negate(gathered, depth))
+                stack.extend(reversed(self._negate(gathered, depth)))
             else:
                 out.setdefault(branch)
         return list(out)
@@ -196,6 +201,8 @@ class Brancher:
                 case All(items):
                     todo.extend((item, chain) for item in reversed(items))
                     continue  # not itself something to contradict
+                case _Split():
+                    pass
                 case Either(items):
                     if not items:
                         return None
@@ -228,18 +235,80 @@ class Brancher:
     def _choose(self, part: _Partial) -> list[_Partial]:
         """One alternative each for the first choice that is not made already."""
         (items, chain), rest = part.choices[0], part.choices[1:]
-        if any(item in part.seen for item in items):
+        if any(item in part.seen or _is_implied(part.branch, item) for item in items):
             return [replace(part, choices=rest)]
         return [replace(part, todo=((item, chain),), choices=rest) for item in items]
 
-    def _negate(self, part: _Partial, depth: int) -> _Partial:
-        """Takes in a negated schema, if what is demanded already does not exclude it."""
-        (at, chain), rest = part.negated[0], part.negated[1:]
-        part = replace(part, negated=rest)
-        if not self._expand(part.branch, (at,), min(depth, 1)):
-            return part
-        meaning = self._reader.meaning(at)
-        return replace(part, todo=((_pushed(meaning), (*chain, at)),))
+    def _negate(self, part: _Partial, depth: int) -> list[_Partial]:
+        """Takes in a negated schema, if what is demanded already does not exclude it.
+
+        Where several are left that a property with few values tells apart, each value is looked at
+        by itself: it excludes most of them.
+        """
+        left = [
+            (at, chain)
+            for at, chain in part.negated
+            if self._expand(part.branch, (at,), min(depth, 1))
+        ]
+        if not left:
+            return [replace(part, negated=())]
+        if len(left) > 1:
+            cases = self._cases(part, [at for at, _ in left])
+            if cases:
+                chain = left[0][1]
+                waiting = replace(part, negated=tuple(left))
+                return [replace(waiting, todo=((case, chain),)) for case in cases]
+        (at, chain), rest = left[0], tuple(left[1:])
+        pushed = _pushed(self._reader.meaning(at))
+        return [replace(part, todo=((pushed, (*chain, at)),), negated=rest)]
+
+    def _cases(self, part: _Partial, negated: list[At]) -> list[Formula]:
+        """A case for each value of a property that tells negated schemas apart, and the rest."""
+        if part.branch.types != {"object"}:
+            return []
+        objects = part.branch.objects
+        listed = [self._listed_values(at) for at in negated]
+        for name in dict.fromkeys(name for values in listed for name in values):
+            telling = [values[name] for values in listed if name in values]
+            split = Leaf(Branch(), f"cases of {name!r}")
+            if len(set(telling)) < 2 or _Split(name) in part.seen:
+                continue
+            values = tuple(dict.fromkeys(v for found in telling for v in found))
+            cases: list[Formula] = [_value_is(name, Branch(values=(v,)), split) for v in values]
+            cases.append(_value_is(name, Branch(excluded=frozenset(values)), split))
+            if name not in objects.required:
+                absent = Objects(properties=((name, (NOTHING,)),))
+                cases.append(Leaf(Branch(objects=absent), split.label))
+            return [All((case, _Split(name))) for case in cases]
+        return []
+
+    def _listed_values(self, at: At) -> dict[str, tuple[Value, ...]]:
+        """Properties for which a schema lists the possible scalar values."""
+        known = self._listed.get(at)
+        if known is not None:
+            return known
+        self._listed[at] = {}
+        out: dict[str, tuple[Value, ...]] = {}
+        ways = [b for b in self._expand(Branch(), (at,), 1) if "object" in b.types]
+        if len(ways) == 1:
+            for name, demands in ways[0].objects.properties:
+                values = self._scalars(demands)
+                if values:
+                    out[name] = values
+        self._listed[at] = out
+        return out
+
+    def _scalars(self, demands: Demands) -> tuple[Value, ...]:
+        """The scalar values that demands list, if that is all they allow."""
+        if not demands or forbids(demands):
+            return ()
+        out: list[Value] = []
+        for branch in self._expand(Branch(), demands, 0):
+            if branch.values is None:
+                return ()
+            out += branch.values
+        plain = all(not isinstance(v.data, list | dict) for v in out)
+        return tuple(dict.fromkeys(out)) if plain and len(out) <= _MOST_CASES else ()
 
     # -- dropping what is impossible -----------------------------------------------------------
 
@@ -265,6 +334,27 @@ class Brancher:
             if not self.possible(arrays.item(index), depth):
                 return False
         return all(self.possible(c.demands, depth) for c in arrays.contains if c.low)
+
+
+@dataclass(frozen=True, slots=True)
+class _Split(Formula):
+    """Nothing by itself: notes that cases of a property have been told apart."""
+
+    name: str
+
+
+def _value_is(name: str, branch: Branch, split: Leaf) -> Formula:
+    """That a property is there, with a value of a branch."""
+    value = (Leaf(branch, split.label),)
+    objects = Objects(properties=((name, value),), required=(name,))
+    return Leaf(Branch(objects=objects), split.label)
+
+
+def _is_implied(branch: Branch, formula: Formula) -> bool:
+    """Whether assertions add nothing to a branch."""
+    if not isinstance(formula, Leaf) or not branch.types <= formula.branch.types:
+        return False
+    return branch & formula.branch == branch
 
 
 def value_demands(objects: Objects, name: str) -> Demands:
