@@ -8,6 +8,7 @@ only if it matters: where what is already demanded excludes the schema, its nega
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -39,8 +40,10 @@ _DEPTH: Final = 3
 """How deep below a value it is looked whether anything can stand there."""
 _MOST_CASES: Final = 64
 """Values of a property that are looked at one by one."""
-_STEPS_PER_BRANCH: Final = 64
-"""Formulas looked at for each alternative that ``max_schema_branches`` allows."""
+_EFFORT: Final = 500
+"""Partial alternatives looked at to find out whether something is possible."""
+_STEPS_PER_BRANCH: Final = 4
+"""Partial alternatives looked at for each one that ``max_schema_branches`` allows."""
 
 _Chain = tuple[At, ...]
 """The places a formula was reached from without entering the value."""
@@ -90,7 +93,8 @@ class Brancher:
         if known is None:
             self._steps = 0
             self._dead.clear()
-            known = self._known[demands] = self._expand(Branch(), demands, _DEPTH)
+            found = self._expand(Branch(), demands, _DEPTH, self._limited)
+            known = self._known[demands] = list(dict.fromkeys(found))
             if not known:
                 self._clashes[demands] = tuple(dict.fromkeys(map(self._smallest, self._dead[:4])))
         return known
@@ -120,7 +124,7 @@ class Brancher:
         known = self._possible.get(demands)
         if known is None:
             self._possible[demands] = True  # what goes in a circle is not looked into
-            known = bool(self._expand(Branch(), demands, depth - 1))
+            known = self._some(Branch(), demands, depth - 1)
             if known and depth < _DEPTH:
                 del self._possible[demands]  # not looked at closely enough to be kept
             else:
@@ -146,12 +150,19 @@ class Brancher:
 
     # -- multiplying out -----------------------------------------------------------------------
 
-    def _expand(self, start: Branch, demands: Demands, depth: int) -> list[Branch]:
-        out: dict[Branch, None] = {}
+    def _expand(
+        self,
+        start: Branch,
+        demands: Demands,
+        depth: int,
+        count: Callable[[int, _Partial], bool],
+    ) -> Iterator[Branch]:
+        """Alternatives one by one, until ``count`` (of alternatives waiting) says to stop."""
         stack = [_Partial(start, tuple((f, ()) for f in demands))]
         while stack:
             part = stack.pop()
-            self._count(len(stack) + len(out), part)
+            if not count(len(stack), part):
+                return
             gathered = self._gather(part)
             if gathered is None:
                 continue
@@ -165,13 +176,13 @@ class Brancher:
             elif gathered.negated:
                 stack.extend(reversed(self._negate(gathered, depth)))
             else:
-                out.setdefault(branch)
-        return list(out)
+                yield branch
 
-    def _count(self, alternatives: int, part: _Partial) -> None:
+    def _limited(self, waiting: int, part: _Partial) -> bool:
+        """Counts what is looked at; complains where it is too much."""
         limit = self._limits.max_schema_branches
         self._steps += 1
-        if alternatives > limit or self._steps > limit * _STEPS_PER_BRANCH:
+        if waiting > limit or self._steps > limit * _STEPS_PER_BRANCH:
             chain = part.todo[0][1] if part.todo else ()
             raise LimitExceeded(
                 "max_schema_branches",
@@ -179,6 +190,30 @@ class Brancher:
                 "multiplying out the combinations of this schema",
                 pointer=chain[-1].place if chain else (part.branch.sources or ("",))[-1],
             )
+        return True
+
+    def _some(self, start: Branch, demands: Demands, depth: int) -> bool:
+        """Whether there is an alternative, or that could not be found out with little effort."""
+        steps = 0
+
+        def count(_waiting: int, _part: _Partial) -> bool:
+            nonlocal steps
+            steps += 1
+            return steps <= _EFFORT
+
+        return any(True for _ in self._expand(start, demands, depth, count)) or steps > _EFFORT
+
+    def _few(self, demands: Demands, depth: int) -> list[Branch]:
+        """The alternatives, or none at all if there are many."""
+        steps = 0
+
+        def count(_waiting: int, _part: _Partial) -> bool:
+            nonlocal steps
+            steps += 1
+            return steps <= _EFFORT
+
+        found = list(self._expand(Branch(), demands, depth, count))
+        return found if steps <= _EFFORT else []
 
     def _gather(self, part: _Partial) -> _Partial | None:
         """Takes in everything that leaves no choice; ``None`` if it is contradictory."""
@@ -248,7 +283,7 @@ class Brancher:
         left = [
             (at, chain)
             for at, chain in part.negated
-            if self._expand(part.branch, (at,), min(depth, 1))
+            if self._some(part.branch, (at,), min(depth, 1))
         ]
         if not left:
             return [replace(part, negated=())]
@@ -289,7 +324,7 @@ class Brancher:
             return known
         self._listed[at] = {}
         out: dict[str, tuple[Value, ...]] = {}
-        ways = [b for b in self._expand(Branch(), (at,), 1) if "object" in b.types]
+        ways = [b for b in self._few((at,), 1) if "object" in b.types]
         if len(ways) == 1:
             for name, demands in ways[0].objects.properties:
                 values = self._scalars(demands)
@@ -303,7 +338,7 @@ class Brancher:
         if not demands or forbids(demands):
             return ()
         out: list[Value] = []
-        for branch in self._expand(Branch(), demands, 0):
+        for branch in self._few(demands, 0):
             if branch.values is None:
                 return ()
             out += branch.values
