@@ -337,7 +337,8 @@ class Objects:
         some: for each entry some key of the region has such a value.
         required: keys there must be.
         low, high: how many keys.
-        placed: where the schema has subschemas for named keys, which gives them their order.
+        placed: where the schema has subschemas for named keys, which gives them their order: places
+            as the schema object itself knows them, later positions in the order of reading.
     """
 
     properties: tuple[tuple[str, Demands], ...] = ()
@@ -346,7 +347,7 @@ class Objects:
     required: tuple[str, ...] = ()
     low: int = 0
     high: int | None = None
-    placed: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    placed: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
 
     def __and__(self, other: Objects) -> Objects:
         if other == _FREE_OBJECTS:

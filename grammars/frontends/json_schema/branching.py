@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 from grammars.errors import GrammarError, LimitExceeded
@@ -31,6 +32,7 @@ from grammars.frontends.json_schema.assertions import (
     join,
     negation,
 )
+from grammars.frontends.json_schema.document import below
 from grammars.frontends.json_schema.negation import opposite
 from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.strings import has_shape
@@ -228,6 +230,7 @@ class Brancher:
                 continue
             match formula:
                 case Leaf(leaf):
+                    leaf = self._positioned(leaf, chain)
                     branch = branch & leaf
                     leaves.append(leaf)
                     if not branch.types:
@@ -255,6 +258,21 @@ class Brancher:
                         todo.append((_pushed(item), chain))
             seen.add(formula)
         return _Partial(branch, (), tuple(choices), tuple(negated), frozenset(seen), tuple(leaves))
+
+    def _positioned(self, leaf: Branch, chain: _Chain) -> Branch:
+        """The same with positions of named keys in the order of reading, references followed.
+
+        A position has a number for each schema on the way, which says where in it the way goes on.
+        """
+        if not leaf.objects.placed:
+            return leaf
+        position = self._reader.documents.position
+        way = []
+        for at, following in pairwise(chain):
+            inside = following.place.startswith(at.place + "/")
+            way.append(position(following.place if inside else below(at.place, "$ref")))
+        placed = tuple((name, (*way, position(place))) for name, place in leaf.objects.placed)
+        return replace(leaf, objects=replace(leaf.objects, placed=placed))
 
     @staticmethod
     def _check_circle(at: At, chain: _Chain) -> None:

@@ -69,6 +69,7 @@ class Documents:
         self._homes: dict[str, str] = {}
         self._canonical: dict[str, str] = {}
         self._first: dict[tuple[str, str], str] = {}
+        self._positions: dict[str, tuple[int, dict[str, int]]] = {}
         self._any_dynamic = False
         self._loaded_all = False
         self._default = LATEST
@@ -334,14 +335,11 @@ class Documents:
     def position(self, place: str) -> tuple[int, int]:
         """Where a place stands: documents in the order of their loading, then order of text."""
         uri, pointer = _split(place)
-        number = list(self._texts).index(uri)
-        return number, self._positions(uri).get(pointer, 0)
-
-    def _positions(self, uri: str) -> dict[str, int]:
-        known: dict[str, dict[str, int]] = self.__dict__.setdefault("_position_tables", {})
-        if uri not in known:
-            known[uri] = {p: i for i, p in enumerate(_pointers(self._texts[uri]))}
-        return known[uri]
+        if uri not in self._positions:
+            table = {p: i for i, p in enumerate(_pointers(self._texts[uri]))}
+            self._positions[uri] = (len(self._positions), table)
+        number, table = self._positions[uri]
+        return number, table.get(pointer, 0)
 
     def mentions(self, keyword: str) -> bool:
         """Whether a keyword occurs anywhere in what has been loaded (perhaps as something else)."""

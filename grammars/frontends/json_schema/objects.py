@@ -7,8 +7,9 @@ es: sets of strings (told apart by patterns and ``propertyNames``) whose values 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from grammars.errors import LimitExceeded
 from grammars.frontends.json_schema.assertions import (
@@ -92,12 +93,10 @@ class Planner:
         self,
         brancher: Brancher,
         judge: Judge,
-        position: Callable[[str], tuple[int, int]],
         limits: Limits,
     ) -> None:
         self._brancher = brancher
         self._judge = judge
-        self._position = position
         self._limits = limits
 
     def plans(self, objects: Objects) -> list[Plan]:
@@ -132,9 +131,8 @@ class Planner:
 
         Also how many have one.
         """
-        first: dict[str, tuple[int, int]] = {}
-        for name, place in objects.placed:
-            position = self._position(place)
+        first: dict[str, Any] = {}
+        for name, position in objects.placed:
             first[name] = min(position, first.get(name, position))
         placed = sorted(first, key=lambda name: first[name])
         mentioned = [name for name, _ in objects.properties] + list(objects.required)

@@ -42,6 +42,7 @@ from grammars.ir import (
     GrammarIR,
     Literal,
     Member,
+    Nothing,
     Ref,
     Rule,
     Span,
@@ -66,13 +67,14 @@ class Writer:
         self._reader = reader
         self._brancher = Brancher(reader, limits)
         self._judge = Judge(self._brancher.branches, has_shape)
-        self._planner = Planner(self._brancher, self._judge, reader.documents.position, limits)
+        self._planner = Planner(self._brancher, self._judge, limits)
         self._limits = limits
         self._any_order = any_order
         self._compact = compact
         self._compared = reader.documents.mentions("uniqueItems")
         self._arrays = ArrayWriter(self, limits, compared=self._compared)
         self._distinct = False
+        self._apart = False
         self._names: dict[Demands, str] = {}
         self._todo: list[Demands] = []
         self._later: list[tuple[str, Callable[[], Expr]]] = []
@@ -160,10 +162,12 @@ class Writer:
             self._rules[name] = Rule(name, body, shared=True)
         return Ref(name)
 
-    def own_rule(self, what: str, body: Expr) -> Expr:
+    def own_rule(self, what: str, body: Expr, *, shared: bool = False) -> Expr:
         """A new rule, which rule paths do not show."""
+        if isinstance(body, Nothing):
+            return body
         name = self._free(f"_{what} {len(self._rules)}")
-        self._rules[name] = Rule(name, body)
+        self._rules[name] = Rule(name, body, shared=shared)
         return Ref(name)
 
     def later(self, what: str, body: Callable[[], Expr]) -> Expr:
@@ -181,6 +185,7 @@ class Writer:
         branches = self._brancher.branches(demands)
         for places in self._brancher.clashes(demands):
             self._note(places, "no value meets all of this" if len(places) > 1 else "is impossible")
+        self._apart = len(branches) > 1
         return alt(*(self._branch(branch) for branch in branches))
 
     def _only_alternatives(self, demands: Demands) -> Demands | None:
@@ -278,7 +283,12 @@ class Writer:
     # -- objects -------------------------------------------------------------------------------
 
     def _object(self, objects: Objects) -> Expr:
-        return alt(*(self._plan(plan) for plan in self._planner.plans(objects)))
+        plans = self._planner.plans(objects)
+        if len(plans) == 1 and not self._apart:
+            return self._plan(plans[0])
+        # objects of which several are possible are read side by side, not made one automaton, which
+        # would tell apart every combination of optional keys
+        return alt(*(self.own_rule("object", self._plan(plan), shared=True) for plan in plans))
 
     def _plan(self, plan: Plan) -> Expr:
         if plan.classes:
