@@ -35,7 +35,11 @@ from grammars.frontends.json_schema.assertions import (
 from grammars.frontends.json_schema.document import below
 from grammars.frontends.json_schema.negation import opposite
 from grammars.frontends.json_schema.reading import Reader
-from grammars.frontends.json_schema.strings import has_shape
+from grammars.frontends.json_schema.strings import (
+    has_shape,
+    listed_strings,
+    plainly_possible,
+)
 from grammars.limits import Limits
 
 _DEPTH: Final = 3
@@ -357,9 +361,12 @@ class Brancher:
             return ()
         out: list[Value] = []
         for branch in self._few(demands, 0):
-            if branch.values is None:
+            if branch.values is not None:
+                out += branch.values
+            elif branch.types == {"string"}:
+                out += map(Value, listed_strings(branch.strings))
+            else:
                 return ()
-            out += branch.values
         plain = all(not isinstance(v.data, list | dict) for v in out)
         return tuple(dict.fromkeys(out)) if plain and len(out) <= _MOST_CASES else ()
 
@@ -373,6 +380,8 @@ class Brancher:
             types = types - {"object"}
         if "array" in types and not self._array_possible(branch, depth):
             types = types - {"array"}
+        if "string" in types and not plainly_possible(branch.strings):
+            types = types - {"string"}
         if not types:
             return None
         return branch if types == branch.types else replace(branch, types=types)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import Final
 
 from grammars.automata import Dfa
 from grammars.compiler import compile_ir, regular_dfa
-from grammars.errors import GrammarError
+from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.ecma import ecma_search_to_expr
 from grammars.frontends.json_schema.assertions import Shape, Strings
 from grammars.frontends.json_schema.formats import format_expr
@@ -105,6 +106,32 @@ def _shape(kind: str, text: str, loose: bool) -> Expr:
     expr = format_expr(text, idna=kind != "older format")
     assert expr is not None, "only known formats are asserted"
     return expr
+
+
+_LITTLE: Final = Limits(max_dfa_states=2_000)
+"""For questions that are only asked to save work."""
+
+
+@lru_cache(4_096)
+def plainly_possible(strings: Strings) -> bool:
+    """``False`` only if no string meets the assertions; patterns too large to tell are let pass."""
+    if len(strings.shapes) < 2 and not (strings.shapes and (strings.low or strings.high)):
+        return True
+    try:
+        return not is_empty(content(strings, ()), _LITTLE)
+    except LimitExceeded:
+        return True
+
+
+@lru_cache(4_096)
+def listed_strings(strings: Strings) -> tuple[str, ...]:
+    """The strings that meet the assertions, if a pattern singles out a few; else none."""
+    if not any(shape.kind == "pattern" and not shape.negated for shape in strings.shapes):
+        return ()
+    try:
+        return few_words(content(strings, ()), _LITTLE) or ()
+    except LimitExceeded:
+        return ()
 
 
 @lru_cache(1_024)

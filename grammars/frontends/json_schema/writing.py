@@ -75,6 +75,7 @@ class Writer:
         self._arrays = ArrayWriter(self, limits, compared=self._compared)
         self._distinct = False
         self._apart = False
+        self._beside: set[str] = set()
         self._names: dict[Demands, str] = {}
         self._todo: list[Demands] = []
         self._later: list[tuple[str, Callable[[], Expr]]] = []
@@ -88,14 +89,16 @@ class Writer:
         start = self._name(self._meaningful((self._reader.root(),)))
         while self._todo or self._later:
             if self._later:
-                name, body = self._later.pop()
-                self._rules[name] = Rule(name, body())
+                name, make = self._later.pop()
+                self._rules[name] = Rule(name, make())
                 continue
             demands = self._todo.pop()
             name = self._names[demands]
             first = next((d.place for d in demands if isinstance(d, At)), None)
             self._rules[name] = Rule(name, NOTHING)  # keeps its position among the rules
-            self._rules[name] = Rule(name, self._value_of(demands), Span(pointer=first))
+            body = self._value_of(demands)
+            shared = name in self._beside and _has_object(body)
+            self._rules[name] = Rule(name, body, Span(pointer=first), shared)
         rules = sorted(self._rules.values(), key=lambda rule: rule.name != start)
         return GrammarIR(
             tuple(rules),
@@ -181,7 +184,9 @@ class Writer:
         ways = self._only_alternatives(demands)
         if ways is not None:
             self._brancher.check_circles(demands)
-            return alt(*(self.ref((way,)) for way in ways))
+            refs = [self.ref((way,)) for way in ways]
+            self._beside.update(x.name for x in refs if isinstance(x, Ref))
+            return alt(*refs)
         branches = self._brancher.branches(demands)
         for places in self._brancher.clashes(demands):
             self._note(places, "no value meets all of this" if len(places) > 1 else "is impossible")
@@ -422,6 +427,10 @@ class Writer:
             content = seq(*separated)
         inside = seq(self.gap, content, self.gap) if pairs else self.gap
         return seq(Literal(b"{"), inside, Literal(b"}"))
+
+
+def _has_object(body: Expr) -> bool:
+    return any(isinstance(x, Literal) and x.data.startswith(b"{") for x in walk(body))
 
 
 def _any_number(item: Expr) -> list[Member]:
