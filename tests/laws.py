@@ -54,6 +54,9 @@ class Case:
             contract leaves it open.
         texts: texts worth asking about, members or not.
         source: shown when a law fails.
+        foresees: masks are exact.  Memory does not see far ahead that the few values a grammar has
+            will all be used up before the last one is needed; then masks may hold tokens too many,
+            never too few, and only that is checked.
     """
 
     grammar: Grammar
@@ -63,12 +66,15 @@ class Case:
     reference: Callable[[bytes], bool | None]
     texts: tuple[bytes, ...] = ()
     source: str = ""
+    foresees: bool = True
 
     @staticmethod
     def of_ir(
         ir: GrammarIR,
         vocabulary: tuple[tuple[bytes | None, ...], tuple[int, ...]],
         texts: tuple[bytes, ...] = (),
+        *,
+        foresees: bool = True,
     ) -> Case:
         """A case whose source is the intermediate form itself."""
         return Case(
@@ -78,6 +84,7 @@ class Case:
             reference=lambda data: oracle.member(ir, data),
             texts=texts,
             source=repr(ir),
+            foresees=foresees,
         )
 
     @cached_property
@@ -160,6 +167,9 @@ def check_masks(case: Case, rng: random.Random) -> None:
         prefix = b"".join(map(case.token, ids))
         state = case.path(ids)
         mask = allowed(case, state)
+        if not case.foresees:
+            assert mask >= case.mask(prefix), (ids, prefix)
+            continue
         assert mask == case.mask(prefix), (ids, prefix)
         assert mask, "a live state allows something"
         assert case.automaton.is_accepting(state) == oracle.member(case.ir, prefix)
@@ -172,6 +182,9 @@ def check_masks_after_text(case: Case, text: bytes) -> None:
     if state == automaton.DEAD and not case.in_tokens(text):
         return
     expected = case.mask(text)
+    if not case.foresees:
+        assert allowed(case, state) >= expected, text
+        return
     assert allowed(case, state) == expected, text
     assert (state == automaton.DEAD) == (not expected), text
     assert automaton.is_accepting(state) == oracle.member(case.ir, text), text
@@ -209,7 +222,8 @@ def check_tokenisations(case: Case, one: list[int], other: list[int]) -> None:
 def check_no_dead_ends(case: Case, rng: random.Random) -> None:
     """Law 3: the distance is exact, and tokens that shorten it reach acceptance."""
     if not case.exact_distance:
-        check_achievable(case, rng)
+        if case.foresees:
+            check_achievable(case, rng)
         return
     automaton = case.automaton
     for ids in walk(case, rng, steps=4):
@@ -270,7 +284,8 @@ def check_way_out(
 def check_budget(case: Case, rng: random.Random) -> None:
     """A token fits the budget if it, the shortest way on from it and one EOS do."""
     if not case.exact_distance:
-        check_bounded_budget(case, rng)
+        if case.foresees:
+            check_bounded_budget(case, rng)
         return
     for ids in walk(case, rng, steps=3):
         prefix = b"".join(map(case.token, ids))
