@@ -343,7 +343,7 @@ EMPTY: list[tuple[Callable[[], Grammar], str]] = [
         "rule more refers to itself",
     ),
     (lambda: Grammar.from_json_schema(False), "satisfies"),
-    (KINDS["empty schema"], "lower bound"),
+    (KINDS["empty schema"], "#/minimum"),
     (lambda: Grammar(single_rule(And((Literal(b"a"), Literal(b"b"))))), "root"),
     (lambda: Grammar(GrammarIR((Rule("root", NOTHING),), "root", ("told",))), "told"),
 ]
