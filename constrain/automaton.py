@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain._jit import kernels as k
+from constrain.difference import compared, is_uncounted, usual_state
 from constrain.distance import Distances
 from constrain.lexeme import (
     MAX_SHAPE,
@@ -117,6 +118,7 @@ class TokenAutomaton:
         self._masks: OrderedDict[int, Row] = OrderedDict()
         self._wide: dict[tuple[int, int], Wide] = {}
         self._shapes: dict[int, LexemeShape | None] = {}
+        self._uncounted: dict[int, bool] = {}
         self._forced: dict[int, bytes] = {}
         self.positions = positions_of(vocabulary)
         self._follow = follow_sets(program)
@@ -254,6 +256,9 @@ class TokenAutomaton:
 
     def _make_wide(self, q: int, n: int) -> Wide:
         program = self._pool.program
+        known = self._compare(q)
+        if known is not None:
+            return known
         shape = self.shape(q)
         if shape is None:
             return self._collect(q, n)
@@ -262,6 +267,24 @@ class TokenAutomaton:
         if is_unbounded(program, shape, lexeme, n):
             return lexeme.free(self.positions, follow)
         return bounded(program, shape, lexeme, n, self.positions, follow)
+
+    def _compare(self, q: int) -> Wide | None:
+        """The answer by comparison with the state that most bytes lead to, if that is cheap."""
+        program = self._pool.program
+        if not self._plain[q] or not self._is_uncounted(int(program.rule_of[q])):
+            return None
+        other = usual_state(program, q)
+        shape = None if other is None else self.shape(other)
+        if other is None or shape is None:
+            return None
+        lexeme = lexeme_of(self.vocabulary, shape)
+        return compared(self._pool, q, other, lexeme, self.positions, self.follow(q))
+
+    def _is_uncounted(self, rule: int) -> bool:
+        known = self._uncounted.get(rule)
+        if known is None:
+            known = self._uncounted[rule] = is_uncounted(self._pool.program, rule)
+        return known
 
     def follow(self, q: int) -> Flags:
         """bool[256]: the bytes that can come after the rule of a program state."""

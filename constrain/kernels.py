@@ -768,6 +768,60 @@ def fill_after(address, state, groups, row_address):  # type: ignore[no-untyped-
     return visited
 
 
+@njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def difference_walk(address, first, second, out_address, room, fuel):  # type: ignore[no-untyped-def]
+    """Where two states of one call-free, uncounted rule treat the vocabulary differently.
+
+    The trie is walked with both at once and left where they have become the same.  ``out`` receives
+    int32 pairs (trie node, what): 0: only the second goes on, 1: only the first does (neither is
+    looked at below), 2: only the second may end here, 3: only the first may.  Returns the number of
+    pairs, or OUT_OF_FUEL if there are more than ``room`` or more than ``fuel`` nodes were visited.
+    """
+    ctx = _context(address)
+    table = _i32(ctx, P_TABLE)
+    accept_from = _i32(ctx, P_ACCEPT_FROM)
+    byte_class = _u8(ctx, P_BYTE_CLASS)
+    t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
+    classes = ctx[N_CLASSES]
+    out = carray(_pointer(out_address), (1 << 40,), np.int32)
+    path = _i64(ctx, S_PATH)
+    path[0] = first
+    path[1] = second
+    found = 0
+    visited = 0
+    i = 1
+    end = int64(t_skip[0])
+    while i < end:
+        visited += 1
+        if visited > fuel or found + 2 > room:
+            return int64(OUT_OF_FUEL)
+        at = 2 * (int64(t_depth[i]) - 1)
+        c = int64(byte_class[t_byte[i]])
+        a = int64(table[path[at] * classes + c])
+        b = int64(table[path[at + 1] * classes + c])
+        if a < 0 or b < 0:
+            if a >= 0 or b >= 0:
+                out[2 * found] = i
+                out[2 * found + 1] = 0 if a < 0 else 1
+                found += 1
+            i = int64(t_skip[i])
+            continue
+        a >>= 1
+        b >>= 1
+        ends_a, ends_b = accept_from[a] == 0, accept_from[b] == 0
+        if ends_a != ends_b:
+            out[2 * found] = i
+            out[2 * found + 1] = 3 if ends_a else 2
+            found += 1
+        if a == b:
+            i = int64(t_skip[i])
+            continue
+        path[at + 2] = a
+        path[at + 3] = b
+        i += 1
+    return int64(found)
+
+
 @njit("void(int64, int64, int64)", cache=True)
 def rebuild_hash(address, table_address, size):  # type: ignore[no-untyped-def]
     """Fills a cleared hash table with all states that have items."""
