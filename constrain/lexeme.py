@@ -13,6 +13,7 @@ comparing numbers.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -237,17 +238,28 @@ class LexemeShape:
         )  # fmt: skip
 
 
-_stored: WeakKeyDictionary[Vocabulary, dict[tuple[bytes, bytes], Lexeme]] = WeakKeyDictionary()
+_KEPT_LEXEMES: Final = 160
+"""Walks kept per vocabulary (about 2 MB each for 128k tokens), the least recently used go first."""
+
+_stored: WeakKeyDictionary[Vocabulary, OrderedDict[tuple[bytes, bytes], Lexeme]] = (
+    WeakKeyDictionary()
+)
 _stored_lock = Lock()
 
 
 def lexeme_of(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme:
     """The walk of an automaton over a vocabulary, made once for all grammars."""
     with _stored_lock:
-        known = _stored.setdefault(vocabulary, {})
-    lexeme = known.get(shape.key)
-    if lexeme is None:
-        lexeme = known[shape.key] = shape.walk(vocabulary.trie, vocabulary.size)
+        known = _stored.setdefault(vocabulary, OrderedDict())
+        lexeme = known.get(shape.key)
+        if lexeme is not None:
+            known.move_to_end(shape.key)
+            return lexeme
+    lexeme = shape.walk(vocabulary.trie, vocabulary.size)
+    with _stored_lock:
+        known[shape.key] = lexeme
+        if len(known) > _KEPT_LEXEMES:
+            known.popitem(last=False)
     return lexeme
 
 

@@ -278,10 +278,15 @@ def _signature(
     return out
 
 
+_ROUNDS_LEAST: Final = 8
+_ROUNDS_WORK: Final = 400_000
+"""States times rounds of refinement before a component is left as it is."""
+
+
 def _refine_component(dfa: Dfa, component: list[int], canon: list[int]) -> None:
     block = dict.fromkeys(component, -1)
     count = 1
-    while True:
+    for _ in range(max(_ROUNDS_LEAST, _ROUNDS_WORK // len(component))):
         seen: dict[object, int] = {}
         fresh: dict[int, int] = {}
         for q in component:
@@ -292,6 +297,8 @@ def _refine_component(dfa: Dfa, component: list[int], canon: list[int]) -> None:
         if len(seen) == count:
             break
         count = len(seen)
+    else:
+        return  # long chains split off one state a round: merging would cost more than it saves
     leader: dict[int, int] = {}
     for q in component:
         canon[q] = leader.setdefault(block[q], q)
@@ -352,8 +359,12 @@ def complement(dfa: Dfa) -> Dfa:
     return reduce(trim(Dfa(dfa.start, [not a for a in dfa.accept] + [True], rows)))
 
 
-def intersect(a: Dfa, b: Dfa, limit: int) -> Dfa:
+def intersect(a: Dfa, b: Dfa, limit: int, spent: int = 0) -> Dfa:
     """Texts accepted by both; at most one of them may be counted.
+
+    Args:
+        a, b: the operands.
+        limit: how many states may be made, ``spent`` of which have been made before.
 
     Raises:
         LimitExceeded: if the product has more than ``limit`` states.
@@ -374,8 +385,8 @@ def intersect(a: Dfa, b: Dfa, limit: int) -> Dfa:
                 key = (t1, t2)
                 number = index.get(key)
                 if number is None:
-                    if len(order) >= limit:
-                        raise LimitExceeded("max_dfa_states", limit, "intersecting two patterns")
+                    if len(order) + spent >= limit:
+                        raise LimitExceeded("max_dfa_states", limit, "intersecting patterns")
                     number = index[key] = len(order)
                     order.append(key)
                 row.append((both, number, i1 | i2))

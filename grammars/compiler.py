@@ -624,8 +624,10 @@ class _RuleBuilder:
             case And(items):
                 parts = sorted((self._regular_dfa(x) for x in items), key=len)
                 out = parts[0]
+                spent = 0  # the limit holds for all steps together: each of them takes its time
                 for part in parts[1:]:
-                    out = intersect(out, part, limit)
+                    out = intersect(out, part, limit, spent)
+                    spent += len(out)
                 return out
             case Not(item):
                 return complement(expand(self._regular_dfa(item), limit))

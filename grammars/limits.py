@@ -10,7 +10,7 @@ class Limits:
     """Bounds on what a grammar may cost.  Reaching one raises ``LimitExceeded`` with its name.
 
     Attributes:
-        max_dfa_states: states of one rule's automaton while it is built (default 200,000; about
+        max_dfa_states: states of one rule's automaton while it is built (default 100,000; about
             0.2 KB each during construction).  Bounded repetition of long text and intersections
             of patterns are what reach it.
         max_program_states: states of the whole compiled grammar (default 2,000,000; 4 bytes per
@@ -27,7 +27,7 @@ class Limits:
             its combinators are multiplied out (default 4,096; about 1 KB each).
     """
 
-    max_dfa_states: int = 200_000
+    max_dfa_states: int = 100_000
     max_program_states: int = 2_000_000
     max_expression_nodes: int = 5_000_000
     max_states: int = 4_000_000

@@ -27,6 +27,7 @@ from grammars.frontends.json_schema.assertions import (
     Objects,
     Region,
     Shape,
+    Strings,
     Value,
     forbids,
     join,
@@ -46,6 +47,8 @@ _DEPTH: Final = 3
 """How deep below a value it is looked whether anything can stand there."""
 _MOST_CASES: Final = 64
 """Values of a property that are looked at one by one."""
+_MOST_LOOKUPS: Final = 100
+"""Combinations of patterns of which it is found out whether any string has them all."""
 _EFFORT: Final = 500
 """Partial alternatives looked at to find out whether something is possible."""
 _STEPS_PER_BRANCH: Final = 4
@@ -65,6 +68,7 @@ class _Partial:
         negated: negated schemas put off further.
         seen: formulas that have been taken in.
         leaves: the assertions that make up the branch, one by one.
+        screened: whether negated schemas that are excluded anyway have been dropped.
     """
 
     branch: Branch
@@ -73,6 +77,7 @@ class _Partial:
     negated: tuple[tuple[At, _Chain], ...] = ()
     seen: frozenset[Formula] = frozenset()
     leaves: tuple[Branch, ...] = ()
+    screened: bool = False
 
 
 class Brancher:
@@ -83,6 +88,7 @@ class Brancher:
         self._limits = limits
         self._known: dict[Demands, list[Branch]] = {}
         self._possible: dict[Demands, bool] = {}
+        self._strings: dict[Strings, bool] = {}
         self._listed: dict[At, dict[str, tuple[Value, ...]]] = {}
         self._steps = 0
         self._clashes: dict[Demands, tuple[tuple[str, ...], ...]] = {}
@@ -261,7 +267,15 @@ class Brancher:
                     else:
                         todo.append((_pushed(item), chain))
             seen.add(formula)
-        return _Partial(branch, (), tuple(choices), tuple(negated), frozenset(seen), tuple(leaves))
+        return replace(
+            part,
+            branch=branch,
+            todo=(),
+            choices=tuple(choices),
+            negated=tuple(negated),
+            seen=frozenset(seen),
+            leaves=tuple(leaves),
+        )
 
     def _positioned(self, leaf: Branch, chain: _Chain) -> Branch:
         """The same with positions of named keys in the order of reading, references followed.
@@ -302,22 +316,19 @@ class Brancher:
         Where several are left that a property with few values tells apart, each value is looked at
         by itself: it excludes most of them.
         """
-        left = [
-            (at, chain)
-            for at, chain in part.negated
-            if self._some(part.branch, (at,), min(depth, 1))
-        ]
-        if not left:
-            return [replace(part, negated=())]
-        if len(left) > 1:
-            cases = self._cases(part, [at for at, _ in left])
-            if cases:
-                chain = left[0][1]
-                waiting = replace(part, negated=tuple(left))
-                return [replace(waiting, todo=((case, chain),)) for case in cases]
-        (at, chain), rest = left[0], tuple(left[1:])
+        near = min(depth, 1)
+        if not part.screened:
+            left = tuple(n for n in part.negated if self._some(part.branch, (n[0],), near))
+            part = replace(part, negated=left, screened=True)
+            cases = self._cases(part, [at for at, _ in left]) if len(left) > 1 else []
+            waiting = replace(part, screened=False)
+            return [replace(waiting, todo=((case, left[0][1]),)) for case in cases] or [part]
+        (at, chain), rest = part.negated[0], part.negated[1:]
+        part = replace(part, negated=rest)
+        if not self._some(part.branch, (at,), near):
+            return [part]
         pushed = _pushed(self._reader.meaning(at))
-        return [replace(part, todo=((pushed, (*chain, at)),), negated=rest)]
+        return [replace(part, todo=((pushed, (*chain, at)),))]
 
     def _cases(self, part: _Partial, negated: list[At]) -> list[Formula]:
         """A case for each value of a property that tells negated schemas apart, and the rest."""
@@ -380,11 +391,19 @@ class Brancher:
             types = types - {"object"}
         if "array" in types and not self._array_possible(branch, depth):
             types = types - {"array"}
-        if "string" in types and not plainly_possible(branch.strings):
+        if "string" in types and not self._string_possible(branch.strings):
             types = types - {"string"}
         if not types:
             return None
         return branch if types == branch.types else replace(branch, types=types)
+
+    def _string_possible(self, strings: Strings) -> bool:
+        """Looks patterns up, as long as that does not take all the time."""
+        known = self._strings.get(strings)
+        if known is None:
+            known = len(self._strings) >= _MOST_LOOKUPS or plainly_possible(strings)
+            self._strings[strings] = known
+        return known
 
     def _object_possible(self, branch: Branch, depth: int) -> bool:
         objects = branch.objects

@@ -108,7 +108,7 @@ def _shape(kind: str, text: str, loose: bool) -> Expr:
     return expr
 
 
-_LITTLE: Final = Limits(max_dfa_states=2_000)
+_LITTLE: Final = Limits(max_dfa_states=500)
 """For questions that are only asked to save work."""
 
 
