@@ -350,14 +350,33 @@ class TestOrder:
 
 class TestLimits:
     def test_products_of_alternatives(self) -> None:
-        names = [f"p{i}" for i in range(40)]
-        schema = {
-            "allOf": [
-                {"anyOf": [{"required": [a, b]} for a in names for b in names if a < b][:60]}
-                for _ in range(20)
-            ]
-        }
-        schema["allOf"] = [{"anyOf": [{"required": [f"{a}{i}"]} for a in names]} for i in range(20)]
+        letters = [f"p{i}" for i in range(40)]
+        ways = [{"anyOf": [{"required": [f"{a}{i}"]} for a in letters]} for i in range(20)]
         with pytest.raises(LimitExceeded) as caught:
-            grammar(schema)
+            grammar({"allOf": ways})
         assert caught.value.limit == "max_schema_branches"
+        assert caught.value.pointer is not None
+
+    def test_a_pattern_that_is_not_regular(self) -> None:
+        with pytest.raises(GrammarError, match="backreference") as caught:
+            grammar({"items": {"pattern": r"^(a+)b\1$"}})
+        assert caught.value.pointer == "/items/pattern"
+
+
+@pytest.mark.parametrize(
+    ("schema", "accepted", "refused"),
+    [
+        # dialects of patterns differ in what "." matches: such keys are on neither side
+        ({"patternProperties": {"^.*$": {"type": "null"}}}, '{"a": null}', '{"a\\r": 1}'),
+        # only what a double can hold, so that no reader makes it infinite
+        ({"type": "number"}, "1e307", "1e308"),
+        # draft 4 knows no integer with a fraction
+        ({"$schema": "http://json-schema.org/draft-04/schema#", "type": "integer"}, "1", "1.0"),
+        ({"type": "string", "format": "date"}, '"2024-02-29"', '"2023-02-29"'),
+        ({"type": "string", "format": "email", "maxLength": 255}, '"a@b.org"', '"a.b.org"'),
+    ],
+)
+def test_documented_choices(schema: Any, accepted: str, refused: str) -> None:
+    made = grammar(schema)
+    assert made.accepts(accepted)
+    assert not made.accepts(refused)
