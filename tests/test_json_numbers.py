@@ -43,7 +43,9 @@ def fits_double(text: str) -> bool:
         return True
     _, _, exponent = text.lower().partition("e")
     power = int(exponent) if exponent else 0
-    if len(before) > 17 or power > 307 or power < -999:
+    if power == 308:
+        return bool(re.fullmatch(r"-?1(\.[0-6][0-9]*)?", text.lower().partition("e")[0]))
+    if len(before) > 17 or power > 308 or power < -999:
         return False
     return abs(power) < 100 or power < 0 or (len(before) == 1 and before != "0")
 
@@ -251,7 +253,19 @@ def test_edges(low: str | None, high: str | None, strict: str) -> None:
     ]
     texts += ["0", "-0", "0.0", "-0.0", "0.001", "-0.001", "1", "-1", "1e0", "-1e0", "1E-9"]
     texts += ["-1e-9", "1e9", "-1e9", "9.99e1", "1.00e2", "1.01e2", "1e-300", "1e-301", "1e301"]
-    texts += ["1.00001e-300", "9.99e-301", "1e300", "1.0001E+300", "9.9999e299", "1e00"]
+    texts += [
+        "1.00001e-300",
+        "9.99e-301",
+        "1e300",
+        "1.0001E+300",
+        "9.9999e299",
+        "1e00",
+        "1e308",
+        "1.69e+308",
+        "1.7e308",
+        "2e308",
+        "1e309",
+    ]
     check(between(low, high, strict=strict), texts)
 
 

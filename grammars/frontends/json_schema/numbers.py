@@ -6,7 +6,7 @@ unbounded exponents is not regular.  Multiples are written plainly.
 
 All numbers are such as common readers, which use doubles, do not turn into infinity: with a fraction
 or an exponent at most 17 digits stand before the point (more are never written for a double), and
-exponents end at 307.  Integers may have any number of digits.
+exponents end at 308.  Integers may have any number of digits.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ _SHORT: Final = alt(Literal(b"0"), seq(NONZERO, repeat(DIGIT, 0, MOST_BEFORE_POI
 _HUNDREDS: Final = alt(
     seq(ByteSet(((0x31, 0x32),)), DIGIT, DIGIT), seq(Literal(b"30"), ByteSet(((0x30, 0x37),)))
 )
+_BELOW_1_7: Final = seq(Literal(b"1"), optional(seq(POINT, ByteSet(((0x30, 0x36),)), DIGITS)))
 JSON_NUMBER: Final = seq(
     optional(MINUS),
     alt(
@@ -58,6 +59,7 @@ JSON_NUMBER: Final = seq(
         seq(_SHORT, optional(FRACTION), _MARK, _ANY_SIGN, ZEROS, DIGIT, optional(DIGIT)),
         seq(_SHORT, optional(FRACTION), _MARK, MINUS, ZEROS, repeat(DIGIT, 3, 3)),
         seq(NONZERO, optional(FRACTION), _MARK, optional(Literal(b"+")), ZEROS, _HUNDREDS),
+        seq(_BELOW_1_7, _MARK, optional(Literal(b"+")), ZEROS, Literal(b"308")),
     ),
 )
 """Any number that a double can hold, and any integer."""
