@@ -348,6 +348,20 @@ class TestOrder:
         assert not made.accepts(r'{"a": 1, "x": 1, "\u0078": 1}')
 
 
+def test_classes_of_keys_do_not_mix() -> None:
+    """Two objects whose keys have no names but different rules."""
+    schema = {
+        "properties": {
+            "a": {"propertyNames": {"pattern": "^[a-z]+$"}},
+            "b": {"propertyNames": {"pattern": "^[0-9]+$"}},
+        }
+    }
+    made = grammar(schema)
+    assert made.accepts('{"a": {"x": 1}, "b": {"1": 1}}')
+    assert not made.accepts('{"a": {"1": 1}}')
+    assert not made.accepts('{"b": {"x": 1}}')
+
+
 class TestLimits:
     def test_products_of_alternatives(self) -> None:
         letters = [f"p{i}" for i in range(40)]
@@ -372,6 +386,11 @@ class TestLimits:
         ({"type": "number"}, "1e308", "1e309"),
         # draft 4 knows no integer with a fraction
         ({"$schema": "http://json-schema.org/draft-04/schema#", "type": "integer"}, "1", "1.0"),
+        (
+            {"$schema": "http://json-schema.org/draft-04/schema#", "type": "integer", "enum": [5]},
+            "5",
+            "5.0",
+        ),
         ({"type": "string", "format": "date"}, '"2024-02-29"', '"2023-02-29"'),
         ({"type": "string", "format": "email", "maxLength": 255}, '"a@b.org"', '"a.b.org"'),
     ],

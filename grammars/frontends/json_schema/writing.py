@@ -28,6 +28,7 @@ from grammars.frontends.json_schema.assertions import (
     forbids,
     identity,
     join,
+    type_of,
 )
 from grammars.frontends.json_schema.branching import Brancher
 from grammars.frontends.json_schema.numbers import equal_to, number_expr
@@ -48,6 +49,7 @@ from grammars.ir import (
     Span,
     alt,
     bag,
+    both,
     optional,
     repeat,
     seq,
@@ -76,6 +78,7 @@ class Writer:
         self._distinct = False
         self._apart = False
         self._beside: set[str] = set()
+        self._keys: dict[Expr, str] = {}
         self._names: dict[Demands, str] = {}
         self._todo: list[Demands] = []
         self._later: list[tuple[str, Callable[[], Expr]]] = []
@@ -159,7 +162,7 @@ class Writer:
         return join(tuple(out))
 
     def _fixed(self, name: str, body: Expr) -> Expr:
-        """A rule that many places share."""
+        """A rule that many places share; the name stands for this body alone."""
         if name not in self._rules:
             self._taken.add(name)
             self._rules[name] = Rule(name, body, shared=True)
@@ -346,7 +349,11 @@ class Writer:
         if keys.key == ANY_TEXT:
             key = self._fixed("string", t.STRING)
         else:
-            key = self._fixed(keys.label, t.quoted(keys.key))
+            name = self._keys.get(keys.key)
+            if name is None:
+                name = self._keys[keys.key] = self._free(keys.label)
+                self._rules[name] = Rule(name, t.quoted(keys.key), shared=True)
+            key = Ref(name)
         return seq(key, _COLON, self.gap, self.ref(keys.demands))
 
     def _pairs(self, pairs: list[tuple[Expr, bool]], other: Expr) -> Expr:
@@ -384,7 +391,14 @@ class Writer:
             self._note(
                 branch.sources, "none of the values of enum or const meets the other keywords"
             )
+        if branch.numbers.whole:  # draft 4's integers have no fraction, listed ones neither
+            return alt(*(self._plain_value(v.data) for v in kept))
         return alt(*(self._value(v.data) for v in kept))
+
+    def _plain_value(self, value: Any) -> Expr:
+        if type_of(value) != "number":
+            return self._value(value)
+        return both(equal_to(value), number_expr(Numbers(whole=True), self._limits))
 
     def _value(self, value: Any) -> Expr:
         if value is None or isinstance(value, bool):
