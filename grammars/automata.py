@@ -80,6 +80,39 @@ class Dfa:
         return not any(self.accept)
 
 
+def of_words(words: Iterable[bytes]) -> Dfa:
+    """The minimal automaton of some texts: their trie, equal subtrees made one from below."""
+    root: dict[int, dict[int, object] | bool] = {}
+    for word in words:
+        at: dict[int, object] = root  # type: ignore[assignment]
+        for byte in word:
+            at = at.setdefault(byte, {})  # type: ignore[assignment]
+        at[_ENDS] = True
+    order: list[dict[int, object]] = [root]  # type: ignore[list-item]
+    for node in order:  # grows while we iterate: parents before children
+        order.extend(child for child in node.values() if isinstance(child, dict))
+    known: dict[object, int] = {}
+    number: dict[int, int] = {}
+    accept: list[bool] = []
+    edges: list[list[Edge]] = []
+    for node in reversed(order):
+        masks: dict[int, ByteMask] = {}
+        for byte, child in node.items():
+            if isinstance(child, dict):
+                target = number[id(child)]
+                masks[target] = masks.get(target, 0) | 1 << byte
+        key = (_ENDS in node, tuple(sorted(masks.items())))
+        if key not in known:
+            known[key] = len(accept)
+            accept.append(_ENDS in node)
+            edges.append([(mask, target, 0) for target, mask in masks.items()])
+        number[id(node)] = known[key]
+    return Dfa(number[id(root)], accept, edges)
+
+
+_ENDS: Final = -1
+"""Key of a trie node at which a word ends."""
+
 EMPTY: Final = Dfa(0, [False], [[]])
 
 

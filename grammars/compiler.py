@@ -38,6 +38,7 @@ from grammars.automata import (
     determinize,
     expand,
     intersect,
+    of_words,
     reduce,
     refine,
     settle,
@@ -69,6 +70,8 @@ from grammars.utf8 import END, ByteMask, Utf8Node, ranges_mask, utf8_node
 
 _COPY_LIMIT: Final = 256
 """A bounded repetition becomes a counter when its copies would have more states than this."""
+_MANY_WORDS: Final = 500
+"""Alternative texts of one place above which their minimal automaton is built directly."""
 _INLINE_SIZE: Final = 24
 """A rule used more than once is inlined up to this many expression nodes."""
 _INLINE_ONCE_SIZE: Final = 2_000
@@ -394,7 +397,14 @@ class _RuleBuilder:
     def _alternatives(
         self, nfa: Nfa, items: tuple[Expr, ...], s: int, t: int, regular: bool
     ) -> None:
-        """Literals go into one trie, so that long lists of words stay linear."""
+        """Literals go into one trie, so that long lists of words stay linear.
+
+        Of very many the minimal automaton is taken at once: their trie alone may break limits.
+        """
+        words = [item.data for item in items if isinstance(item, Literal) and item.data]
+        if len(words) > _MANY_WORDS:
+            nfa.embed(of_words(words), s, t)
+            items = tuple(x for x in items if not isinstance(x, Literal) or not x.data)
         trie: dict[tuple[int, int], int] = {}
         for item in items:
             if not isinstance(item, Literal) or not item.data:
@@ -546,6 +556,10 @@ class _RuleBuilder:
         return number
 
     def _plain_dfa(self, expr: Expr) -> Dfa:
+        if isinstance(expr, Alt) and len(expr.items) > _MANY_WORDS:
+            words = [item.data for item in expr.items if isinstance(item, Literal)]
+            if len(words) == len(expr.items):  # minimal at once; its size is that of the list
+                return self._restricted(of_words(words))
         nfa = Nfa()
         s, t = nfa.state(), nfa.state()
         self._fragment(nfa, expr, s, t)

@@ -7,6 +7,7 @@ cases whose point is one keyword.
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import jsonschema
@@ -360,6 +361,48 @@ def test_classes_of_keys_do_not_mix() -> None:
     assert made.accepts('{"a": {"x": 1}, "b": {"1": 1}}')
     assert not made.accepts('{"a": {"1": 1}}')
     assert not made.accepts('{"b": {"x": 1}}')
+
+
+def _tagged(kind: Any, **others: Any) -> dict[str, Any]:
+    properties = {"kind": kind, **others}
+    return {"type": "object", "properties": properties, "required": ["kind", *others]}
+
+
+@pytest.mark.parametrize("order", ["schema", "any"])
+def test_alternatives_with_a_tag(order: Any) -> None:
+    """Alternatives that a tag tells apart need no negation; those that share one do."""
+    schema = {
+        "oneOf": [
+            _tagged({"const": "a"}, n={"type": "integer"}),
+            _tagged({"enum": ["a", "b"]}, n={"minimum": 3}),
+            _tagged({"const": "c"}),
+            {"properties": {"kind": {"const": "c"}}, "required": ["m"]},
+        ]
+    }
+    made = Grammar.from_json_schema(schema, property_order=order)
+    validator = jsonschema.Draft202012Validator(schema)
+    for kind in "abcd":
+        for n in (1, 3, 3.5, None):
+            for value in ({"kind": kind, "n": n}, {"kind": kind, "n": n, "m": 1}, {"m": n}, n):
+                text = json.dumps(value)
+                assert made.accepts(text) == validator.is_valid(value), text
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_long_lists_of_words(seed: int) -> None:
+    """More words than are read one by one: exactly these are accepted, in schemas and alone."""
+    rng = random.Random(seed)
+    words = {"".join(rng.choices("abc", k=rng.randint(0, 7))) for _ in range(900)}
+    others = {w + "a" for w in words} | {w[:-1] for w in words}
+    listed = grammar({"enum": sorted(words)})
+    alone = Grammar.from_choices(sorted(words))
+    mixed = grammar({"anyOf": [{"enum": sorted(words)}, {"type": "integer"}]})
+    for word in words | others:
+        expected = word in words
+        assert alone.accepts(word) == expected
+        assert listed.accepts(json.dumps(word)) == expected
+        assert mixed.accepts(json.dumps(word)) == expected
 
 
 class TestLimits:

@@ -51,7 +51,7 @@ _MOST_LOOKUPS: Final = 100
 """Combinations of patterns of which it is found out whether any string has them all."""
 _EFFORT: Final = 500
 """Partial alternatives looked at to find out whether something is possible."""
-_STEPS_PER_BRANCH: Final = 4
+_STEPS_PER_BRANCH: Final = 3
 """Partial alternatives looked at for each one that ``max_schema_branches`` allows."""
 
 _Chain = tuple[At, ...]

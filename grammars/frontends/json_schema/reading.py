@@ -203,12 +203,34 @@ class _Schema:
         return Either(self.list(keyword))
 
     def one_of(self, keyword: str) -> Formula:
+        """Each alternative without the others, those left out that a tag tells apart from it."""
         ways = self.list(keyword)
-        return Either(
-            tuple(
-                All((way, *(negation(other) for other in ways if other is not way))) for way in ways
-            )
-        )
+        tags = [self._tags(way) for way in ways]
+        out: list[Formula] = []
+        for i, way in enumerate(ways):
+            rivals = [o for j, o in enumerate(ways) if j != i and not _told_apart(tags[i], tags[j])]
+            out.append(All((way, *map(negation, rivals))))
+        return Either(tuple(out))
+
+    def _tags(self, at: At) -> dict[str, frozenset[Value]]:
+        """Required properties of an object for which a schema lists the values."""
+        documents = self.reader.documents
+        for _ in range(_MOST_REFERENCES):
+            schema = documents.at(at.place)
+            if isinstance(schema, bool) or not isinstance(schema.get("$ref"), str):
+                break
+            at = self.reader.target(at, "$ref")
+        if isinstance(schema, bool) or schema.get("type") != "object":
+            return {}
+        required, named = schema.get("required"), schema.get("properties")
+        if not isinstance(required, list) or not isinstance(named, dict):
+            return {}
+        out: dict[str, frozenset[Value]] = {}
+        for name in required:
+            values = _listed(named.get(name) if isinstance(name, str) else None, self.draft)
+            if values is not None:
+                out[name] = values
+        return out if documents.asserts(at.place) else {}
 
     def not_(self, keyword: str) -> Formula:
         return negation(self.sub(keyword))
@@ -381,6 +403,24 @@ class _Schema:
         if not demands:
             return ANYTHING
         return unevaluated(self.reader, self.at, keyword, demands, self.leaf)
+
+
+_MOST_REFERENCES: Final = 8
+
+
+def _listed(schema: Any, draft: int) -> frozenset[Value] | None:
+    """The values that a schema lists by ``enum`` or ``const``; it may allow fewer of them."""
+    if not isinstance(schema, dict) or ("$ref" in schema and draft <= 7):
+        return None
+    values = schema.get("enum")
+    if values is None and "const" in schema and applies("const", draft):
+        values = [schema["const"]]
+    return frozenset(map(Value, values)) if isinstance(values, list) else None
+
+
+def _told_apart(a: dict[str, frozenset[Value]], b: dict[str, frozenset[Value]]) -> bool:
+    """Whether a property that both require has no value in common."""
+    return any(name in b and values.isdisjoint(b[name]) for name, values in a.items())
 
 
 _KEYWORDS: Final[dict[str, _Keyword]] = {
