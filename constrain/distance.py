@@ -109,7 +109,16 @@ class _Search:
 
     def fewest(self, state: int) -> int:
         """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way)."""
+        if 2 * len(self._values) > self._a.limits.max_search_states:
+            self._forget()
         return self._from(state, BOUNDARY)
+
+    def _forget(self) -> None:
+        """Drops what earlier searches worked out, so that the limit bounds each of them alone."""
+        for table in (self._values, self._bases, self._readers, self._order):
+            table.clear()
+        self._queue.clear()
+        self._queued.clear()
 
     # -- costs behind a state ------------------------------------------------------------------
 

@@ -262,11 +262,16 @@ class MemoryAutomaton(TokenAutomaton):
         needed = walker.fewest(pair)
         if needed + 1 > left:
             return self._no_row
-        excess = needed - walker.bound(pair)
+        # with bags the rules' distance is an upper bound and may be larger than what was found
+        excess = max(0, needed - walker.bound(pair))
         ample = walker.within(pair, left - _SPARE - 2 * excess)
         close = row & walker.within(pair, left) & ~ample
         tokens = bits(close)
-        if len(tokens) > _TRIED:
+        if needed < walker.bound(pair):
+            # the rules' distance errs by far more than memory may cost: it is trusted, which spares
+            # a search for each token
+            tokens = bits(close & self._owing(pair))
+        elif len(tokens) > _TRIED:
             close &= walker.within(pair, left - excess)
             tokens = bits(close & self._owing(pair))
         row = (row & ample) | close | (row & self._eos)
