@@ -127,7 +127,7 @@ class Planner:
     # -- names ---------------------------------------------------------------------------------
 
     def _ordered(self, objects: Objects) -> tuple[list[str], int]:
-        """Named keys: by first appearance of their subschemas, then those without one.
+        """Named keys: in the order of reading of their subschemas, then those without one.
 
         Also how many have one.
         """
