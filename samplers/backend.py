@@ -1,0 +1,447 @@
+"""Draft, verify, commit: the loop under every sampler.
+
+Each step, drafters guess how a row goes on; the guesses that are worth it are scored in one forward
+of the model; tokens are drawn node by node from the target's law, as far as the guesses hold; what
+holds stays in the cache, the rest is forgotten.  With no drafters it is plain decoding, and no
+drafter changes what is drawn, only how soon.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+
+from constrain.models import context_length
+from grammars.errors import BudgetError
+from samplers.drafters.base import Context, Drafter, Observation
+from samplers.sample import Sample, Stats
+from samplers.speculative.choices import Choices, Drawn, seeds_of
+from samplers.speculative.law import EmptyLaw, Law, Sampling, law_of
+from samplers.speculative.schedule import Schedule
+from samplers.speculative.scorer import Request, Scores, TreeScorer
+from samplers.speculative.target import Target
+from samplers.speculative.tree import ROOT, Tree
+from samplers.speculative.verify import next_token
+
+DEFAULT_MAX_NEW_TOKENS: Final = 512
+MAX_TREE_NODES: Final = 16
+"""On a CPU up to sixteen tokens cost little more than one."""
+MAX_ROWS: Final = 8
+_LONG_PROMPT: Final = 1024
+"""Prompts from this length on are read before anything is drafted: masks grow with their square."""
+
+OnTokens = Callable[[int, Sequence[int]], None]
+"""(number of the sample, its new tokens): called after every step, for streaming and progress."""
+
+
+@dataclass
+class _Row:
+    """One text being written."""
+
+    number: int
+    tokens: list[int]
+    prompt_length: int
+    left: int
+    target: Target
+    state: Any
+    choices: Choices
+    stats: Stats = field(default_factory=Stats)
+    logprob: float = 0.0
+    constrained_logprob: float = 0.0
+    finished: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self.finished or self.left <= 0
+
+    @property
+    def new_tokens(self) -> list[int]:
+        return self.tokens[self.prompt_length :]
+
+
+@dataclass
+class _Step:
+    """What one row does in one step."""
+
+    row: _Row
+    context: Context
+    drafted: Tree
+    tree: Tree
+    path: list[int] = field(default_factory=list)
+    emitted: list[int] = field(default_factory=list)
+    states: list[Any] = field(default_factory=list)
+
+
+class SpeculativeBackend:
+    """A causal language model of ``transformers`` with drafters.
+
+    Args:
+        model: the model, in ``eval`` mode, with attention ``sdpa`` or ``eager``.
+        tokenizer: its tokenizer; ``None`` if prompts are token ids (texts of samples are then
+            decoded by the automaton's vocabulary, or left empty).
+        drafters: what guesses tokens; the default set if not given, none if empty.
+        max_tree_nodes: drafted tokens of one row in one forward.
+        max_kv_bytes: bound on the cache of keys and values: fewer rows side by side and smaller
+            trees if need be.
+        max_rows: samples written side by side.
+        adaptive: whether trees are chosen by measured acceptance and cost (else all drafts up to
+            ``max_tree_nodes`` are scored).
+
+    Raises:
+        UnsupportedModel: if the model's cache cannot take tokens back.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        drafters: Sequence[Drafter] | None = None,
+        *,
+        max_tree_nodes: int = MAX_TREE_NODES,
+        max_kv_bytes: int | None = None,
+        max_rows: int = MAX_ROWS,
+        adaptive: bool = True,
+    ) -> None:
+        if max_tree_nodes < 0:
+            raise ValueError(f"max_tree_nodes={max_tree_nodes}: must not be negative")
+        if max_rows < 1:
+            raise ValueError(f"max_rows={max_rows}: must be at least 1")
+        if drafters is None:
+            from samplers.drafters import default_drafters
+
+            drafters = default_drafters()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.drafters = list(drafters)
+        names = [d.name for d in self.drafters]
+        if len(set(names)) < len(names):
+            raise ValueError(f"drafters are told apart by their names, but got {names}")
+        self.max_kv_bytes = max_kv_bytes
+        self.max_rows = max_rows
+        self.schedule = Schedule(max_tree_nodes, adaptive=adaptive)
+        TreeScorer(model)  # says at once if the model will not do
+        self.last_scorer: TreeScorer | None = None
+
+    def reset(self) -> None:
+        """Forgets what the drafters and the schedule have learned."""
+        for drafter in self.drafters:
+            drafter.reset()
+        self.schedule = Schedule(self.schedule.max_nodes, adaptive=self.schedule.adaptive)
+
+    # -- prompts and budgets ---------------------------------------------------------------------
+
+    def encode(self, prompt: str | Sequence[int]) -> list[int]:
+        """Token ids of a prompt.
+
+        Raises:
+            ValueError: if the prompt is empty, or text without a tokenizer.
+        """
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise ValueError("a prompt of text needs a tokenizer; give token ids instead")
+            prompt = self.tokenizer(prompt)["input_ids"]
+        ids = [int(token) for token in prompt]
+        if not ids:
+            bos = getattr(self.model.config, "bos_token_id", None)
+            if not isinstance(bos, int):
+                raise ValueError("the prompt is empty and the model has no BOS token to begin with")
+            ids = [bos]
+        return ids
+
+    def budget(self, prompt_length: int, max_new_tokens: int | None) -> int:
+        """The number of new tokens, EOS included.
+
+        Raises:
+            BudgetError: if prompt and budget exceed the model's context.
+        """
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={max_new_tokens}: must be at least 1")
+        context = context_length(self.model)
+        left = DEFAULT_MAX_NEW_TOKENS if context is None else context - prompt_length
+        if max_new_tokens is None and left > 0:
+            return min(DEFAULT_MAX_NEW_TOKENS, left)
+        wanted = max_new_tokens or 1
+        if context is not None and wanted > left:
+            raise BudgetError(
+                f"the prompt has {prompt_length:,} tokens and max_new_tokens is {wanted:,}, but the "
+                f"model's context holds {context:,}; shorten the prompt or lower max_new_tokens",
+                needed=prompt_length + wanted,
+                available=context,
+            )
+        return wanted
+
+    def _rows_that_fit(self, wanted: int, tokens: int, scorer: TreeScorer) -> int:
+        """How many rows of so many tokens the memory allows; makes trees smaller before it fails."""
+        rows = min(wanted, self.max_rows)
+        if self.max_kv_bytes is None:
+            return rows
+        each = scorer.bytes_per_token
+        while rows > 1 and rows * (tokens + self.schedule.max_nodes) * each > self.max_kv_bytes:
+            rows -= 1
+        room = self.max_kv_bytes // each - tokens
+        if rows == 1 and room < self.schedule.max_nodes:
+            if room < 0:
+                raise BudgetError(
+                    f"keys and values of {tokens:,} tokens take {tokens * each:,} bytes, but "
+                    f"max_kv_bytes is {self.max_kv_bytes:,}; raise it, or lower max_new_tokens",
+                    needed=tokens * each,
+                    available=self.max_kv_bytes,
+                )
+            self.schedule.max_nodes = room
+        return rows
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        target: Target | Callable[[int], Target],
+        *,
+        n: int = 1,
+        max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        choices: Callable[[int], Choices] | None = None,
+        on_tokens: OnTokens | None = None,
+    ) -> list[Sample]:
+        """Draws texts from a target.
+
+        Args:
+            prompt: text or token ids.
+            target: what is drawn from; or the target of each sample, by its number.
+            n: how many texts; up to ``max_rows`` are written side by side.
+            max_new_tokens: of each text, EOS included.
+            sampling: temperature and top-p; by default temperature 1.
+            seed: for the same texts again; sample i depends on seed and i alone.
+            choices: the source of randomness of each sample, by its number, instead of a seed.
+            on_tokens: called after each step of a sample with its new tokens.
+
+        Raises:
+            BudgetError: if prompt and budget exceed the model's context, or ``max_kv_bytes``.
+        """
+        if n < 1:
+            raise ValueError(f"n={n}: must be at least 1")
+        ids = self.encode(prompt)
+        budget = self.budget(len(ids), max_new_tokens)
+        sampling = sampling or Sampling()
+        seeds = seeds_of(seed, n)
+        draw = choices or (lambda i: Drawn(seeds[i]))
+
+        def begin(number: int) -> _Row:
+            own = target(number) if callable(target) else target
+            return _Row(number, list(ids), len(ids), budget, own, own.start(), draw(number))
+
+        return self._run(begin, n, sampling, on_tokens)
+
+    def _run(
+        self,
+        begin: Callable[[int], _Row],
+        n: int,
+        sampling: Sampling,
+        on_tokens: OnTokens | None,
+    ) -> list[Sample]:
+        first = begin(0)
+        scorer, rows_at_once = self._prepare(first, n)
+        active = [first]
+        active += [begin(i) for i in range(1, rows_at_once)]
+        for row in active:
+            row.stats.forwards = scorer.forwards
+            self._begin(row, active, sampling)
+        waiting = iter(range(len(active), n))
+        out: dict[int, Sample] = {}
+        while active:
+            for step in self._step(scorer, active, sampling):
+                if on_tokens is not None:
+                    on_tokens(step.row.number, step.emitted)
+            for slot in reversed(range(len(active))):
+                row = active[slot]
+                if not row.done:
+                    continue
+                out[row.number] = self._sample(row)
+                number = next(waiting, None)
+                if number is None:
+                    del active[slot]
+                    scorer.select([i for i in range(scorer.rows) if i != slot])
+                else:
+                    active[slot] = fresh = begin(number)
+                    scorer.rollback(slot, min(fresh.prompt_length - 1, scorer.length(slot)))
+                    self._begin(fresh, active, sampling)
+        return [out[i] for i in range(n)]
+
+    def _prepare(self, row: _Row, n: int) -> tuple[TreeScorer, int]:
+        """A model with the prompt but its last token in the cache, where that is not left to drafts."""
+        tokens = row.prompt_length + row.left
+        scorer = TreeScorer(self.model, 1, tokens + self.schedule.max_nodes)
+        rows = self._rows_that_fit(n, tokens, scorer)
+        before = row.tokens[: row.prompt_length - 1]
+        if before and (rows > 1 or n > 1 or row.prompt_length >= _LONG_PROMPT):
+            scorer.score([Request(before, Tree(None))])
+            scorer.commit([[]])
+        if rows > 1:
+            scorer.cache.expand(rows)
+        self.last_scorer = scorer
+        return scorer, rows
+
+    def _begin(self, row: _Row, active: Sequence[_Row], sampling: Sampling) -> None:
+        context = self._context(active.index(row), row, Tree(row.state), sampling, None)
+        for drafter in self.drafters:
+            drafter.begin(context)
+
+    def _context(
+        self, slot: int, row: _Row, tree: Tree, sampling: Sampling, scorer: TreeScorer | None
+    ) -> Context:
+        pending = row.tokens[scorer.length(slot) :] if scorer is not None else row.tokens
+        return Context(
+            row=slot,
+            tokens=row.tokens,
+            prompt_length=row.prompt_length,
+            tokens_left=row.left,
+            target=row.target,
+            tree=tree,
+            room=_CANDIDATES * self.schedule.max_nodes,
+            sampling=sampling,
+            choices=row.choices,
+            tokenizer=self.tokenizer,
+            pending=pending,
+            scorer=scorer,
+        )
+
+    # -- one step --------------------------------------------------------------------------------
+
+    def _step(self, scorer: TreeScorer, active: Sequence[_Row], sampling: Sampling) -> list[_Step]:
+        began = time.perf_counter()
+        asked = self._neural(len(active))
+        contexts = [
+            self._context(i, row, Tree(row.state), sampling, scorer) for i, row in enumerate(active)
+        ]
+        for context in contexts:
+            self._draft(context, asked)
+        drafted = [c.tree for c in contexts]
+        pending = max(len(c.pending) for c in contexts)
+        trees = self.schedule.choose(drafted, pending)
+        steps = [
+            _Step(row, context, everything, tree)
+            for row, context, everything, tree in zip(active, contexts, drafted, trees, strict=True)
+        ]
+        scores = self._score(scorer, steps, pending)
+        for slot, step in enumerate(steps):
+            self._verify(slot, step, scores, sampling)
+        scorer.commit([step.path for step in steps])
+        for slot, step in enumerate(steps):
+            self._learn(slot, step, scores)
+        if any(d.runs_model for d in self.drafters) and pending == 1:
+            tokens = sum(len(s.emitted) for s in steps)
+            self.schedule.earned(asked, tokens, time.perf_counter() - began)
+        return steps
+
+    def _neural(self, rows: int) -> str | None:
+        able = [d.name for d in self.drafters if d.runs_model and not (d.one_row and rows > 1)]
+        return self.schedule.wanted(able)
+
+    def _draft(self, context: Context, asked: str | None) -> None:
+        """Drafts of all drafters; those that draw come first, since they need whole families."""
+        if self.schedule.max_nodes == 0:
+            return
+        for drafter in sorted(self.drafters, key=lambda d: not d.draws):
+            if drafter.runs_model and drafter.name != asked:
+                continue
+            drafter.propose(context)
+
+    def _score(self, scorer: TreeScorer, steps: Sequence[_Step], pending: int) -> Scores:
+        hidden = any(d.wants_hidden for d in self.drafters)
+        requests = [Request(s.context.pending, s.tree) for s in steps]
+        began = time.perf_counter()
+        scores = scorer.score(requests, hidden=hidden)
+        if pending == 1:
+            size = len(steps) * (1 + max(len(s.tree) for s in steps))
+            self.schedule.costs.record(size, time.perf_counter() - began)
+        return scores
+
+    def _verify(self, slot: int, step: _Step, scores: Scores, sampling: Sampling) -> None:
+        row, tree = step.row, step.tree
+        node = ROOT
+        while not row.done:
+            law = self._law(row, scores.at(slot, node), sampling)
+            token, child = next_token(tree, node, law, row.choices)
+            index = law.index(token)
+            assert index is not None
+            row.logprob += float(law.model[index])
+            row.constrained_logprob += float(law.constrained[index])
+            row.tokens.append(token)
+            row.left -= 1
+            row.state = tree.state(child) if child is not None else None
+            if row.state is None:
+                row.state = row.target.advance(tree.state(node), token)
+            row.finished = row.target.is_finished(row.state)
+            step.emitted.append(token)
+            step.states.append(row.state)
+            if child is None:
+                break
+            step.path.append(child)
+            node = child
+        self._count(step)
+
+    def _law(self, row: _Row, logits: torch.Tensor, sampling: Sampling) -> Law:
+        began = time.perf_counter()
+        weighting = row.target.weighting(row.state, row.left)
+        row.stats.mask_seconds += time.perf_counter() - began
+        if sampling.processors is not None:
+            prefix = torch.tensor([row.tokens])
+            logits = sampling.processors(prefix, logits[None].float())[0]
+        try:
+            return law_of(logits, weighting, sampling)
+        except EmptyLaw:
+            if sampling.processors is None:
+                raise
+            # another processor ruled out all that the target allows: leave the choice among it
+            return law_of(torch.zeros_like(logits), weighting, sampling)
+
+    def _count(self, step: _Step) -> None:
+        stats = step.row.stats
+        stats.forwards += 1
+        stats.tokens += len(step.emitted)
+        stats.drafted += len(step.tree)
+        stats.accepted += len(step.path)
+        accepted = set(step.path)
+        for number, node in enumerate(step.tree.nodes):
+            for source in node.scores:
+                count = stats.count(source)
+                count.drafted += 1
+                count.accepted += number in accepted
+
+    def _learn(self, slot: int, step: _Step, scores: Scores) -> None:
+        self.schedule.record(step.drafted, step.emitted)
+        context = step.context
+        context.tokens = context.tokens[: len(context.tokens) - len(step.emitted)]
+        seen = Observation(context, step.tree, step.path, step.emitted, step.states, scores, slot)
+        for drafter in self.drafters:
+            drafter.observe(seen)
+
+    def _sample(self, row: _Row) -> Sample:
+        return Sample(
+            token_ids=row.new_tokens,
+            text=self._text(row),
+            logprob=row.logprob,
+            constrained_logprob=row.constrained_logprob,
+            complete=row.finished,
+            stats=row.stats,
+        )
+
+    def _text(self, row: _Row) -> str:
+        tokens = row.new_tokens
+        if row.finished:
+            tokens = tokens[:-1]
+        automaton = row.target.automaton
+        if automaton is not None:
+            return automaton.vocabulary.decode(tokens).decode("utf-8", "replace")
+        if self.tokenizer is None:
+            return ""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+_CANDIDATES: Final = 4
+"""Drafts gathered for each place in a tree."""

@@ -1,0 +1,72 @@
+"""Grammar-constrained decoding: at each token the model's law within the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from constrain.automaton import TokenAutomaton
+from constrain.processor import check_budget
+from samplers.backend import OnTokens, SpeculativeBackend
+from samplers.sample import Sample
+from samplers.speculative.law import Sampling
+from samplers.speculative.target import Constrained
+
+
+class GrammarConstrained:
+    """Draws texts token by token from the model's law restricted to what the grammar allows.
+
+    With m(h) the mask after a prefix h, tokens come from p(x | h) 1[x in m(h)] / p(m(h) | h), p at the
+    sampling temperature; the mask leaves only what can be completed within ``max_new_tokens``, so
+    that every text is complete.  The law of whole texts is therefore not the model's law given the
+    grammar: see the aligned samplers for that.
+
+    Args:
+        backend: the model with its drafters.
+        automaton: the grammar over the model's vocabulary.
+    """
+
+    def __init__(self, backend: SpeculativeBackend, automaton: TokenAutomaton) -> None:
+        self.backend = backend
+        self.automaton = automaton
+
+    def sample(
+        self,
+        prompt: str | Sequence[int],
+        n: int = 1,
+        *,
+        max_new_tokens: int | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        max_attempts: int | None = None,
+        on_tokens: OnTokens | None = None,
+    ) -> list[Sample]:
+        """Draws texts.
+
+        Args:
+            prompt: text (tokenized with the tokenizer's defaults) or token ids.
+            n: how many.
+            max_new_tokens: the budget of each, EOS included; by default 512 or what the context
+                leaves.
+            temperature: 0 takes the likeliest token.
+            top_p: of the masked law, the smallest set of likeliest tokens with this mass.
+            seed: for the same texts again.
+            max_attempts: for samplers that reject; this one never does.
+            on_tokens: called after each step with a sample's number and its new tokens.
+
+        Raises:
+            BudgetError: before the first token, if the shortest text does not fit the budget, or
+                prompt and budget exceed the model's context.
+        """
+        ids = self.backend.encode(prompt)
+        budget = self.backend.budget(len(ids), max_new_tokens)
+        check_budget(self.automaton, budget)
+        return self.backend.generate(
+            ids,
+            Constrained(self.automaton),
+            n=n,
+            max_new_tokens=budget,
+            sampling=Sampling(temperature, top_p),
+            seed=seed,
+            on_tokens=on_tokens,
+        )

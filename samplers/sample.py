@@ -1,0 +1,65 @@
+"""What samplers return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Count:
+    """Drafted tokens that reached the model, and those of them that became text."""
+
+    drafted: int = 0
+    accepted: int = 0
+
+
+@dataclass
+class Stats:
+    """What a sample cost.
+
+    Attributes:
+        forwards: calls of the model in which it took part, prefill included.
+        tokens: new tokens, EOS included.
+        drafted: drafted tokens that the model scored.
+        accepted: drafted tokens that became text.
+        by_drafter: the same for each drafter; a token that several proposed counts for each.
+        mask_seconds: time spent on the target's weights (masks).
+        rejected: texts thrown away on the way to this one, by methods that reject.
+    """
+
+    forwards: int = 0
+    tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    by_drafter: dict[str, Count] = field(default_factory=dict)
+    mask_seconds: float = 0.0
+    rejected: int = 0
+
+    def count(self, drafter: str) -> Count:
+        """The counts of a drafter, made when first asked for."""
+        return self.by_drafter.setdefault(drafter, Count())
+
+
+@dataclass
+class Sample:
+    """One text.
+
+    Attributes:
+        token_ids: new tokens only, the final EOS included.
+        text: without the EOS.
+        logprob: natural logarithm of the text's probability, EOS included, under the model at the
+            sampling temperature (at temperature 1 when ``temperature=0``), without the grammar.
+        constrained_logprob: the same under the law that was drawn from: at every token the model's
+            probabilities times the weights (the mask), normalised; before top-p.
+        weight: importance weight; 1 where samples count equally.
+        complete: whether the text ended with an EOS (and so is whole).
+        stats: what it cost.
+    """
+
+    token_ids: list[int]
+    text: str
+    logprob: float
+    constrained_logprob: float
+    weight: float = 1.0
+    complete: bool = True
+    stats: Stats = field(default_factory=Stats)

@@ -1,0 +1,228 @@
+"""Which drafts are worth a place in the tree.
+
+A forward of n tokens yields one token more than it accepts.  So the best tree maximises
+
+    (1 + sum over its nodes of P(node becomes text)) / (time of a forward of that size),
+
+both measured while decoding: how often a drafter's guesses of a certainty come true, and how long
+forwards take.  Where no draft is worth its time the best tree is empty, and decoding is plain.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
+from statistics import median
+from typing import Final
+
+from samplers.speculative.tree import ROOT, Tree
+
+_LEVELS: Final = 8
+"""Classes of certainty that are calibrated apart."""
+_PRIOR: Final = 4.0
+"""Outcomes that a drafter's own certainty counts for."""
+_FADE: Final = 0.99
+"""Weight of old outcomes, each time a new one comes."""
+_SIZES: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
+_SLOWER: Final = (1.0, 1.06, 1.1, 1.15, 1.25, 1.3, 1.5, 1.7, 2.1, 2.5, 3.3, 4.2, 8.0)
+"""How much longer forwards of those sizes are supposed to take until they are measured."""
+_RECENT: Final = 15
+_PROBE: Final = 48
+"""Forwards between two without drafts, while it is in doubt whether drafts gain anything."""
+_DOUBT: Final = 1.3
+
+
+class Calibration:
+    """How often guesses come true, by drafter and certainty."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, int], tuple[float, float]] = {}
+
+    def probability(self, source: str, score: float) -> float:
+        """That a guess comes true, given that all before it did."""
+        hits, trials = self._counts.get((source, _level(score)), (0.0, 0.0))
+        return (hits + _PRIOR * score) / (trials + _PRIOR)
+
+    def record(self, source: str, score: float, hit: bool) -> None:
+        """One outcome."""
+        key = (source, _level(score))
+        hits, trials = self._counts.get(key, (0.0, 0.0))
+        self._counts[key] = (_FADE * hits + hit, _FADE * trials + 1)
+
+
+def _level(score: float) -> int:
+    return min(int(score * _LEVELS), _LEVELS - 1)
+
+
+class Costs:
+    """How long forwards take, by the number of tokens in them."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, deque[float]] = {}
+
+    def record(self, tokens: int, seconds: float) -> None:
+        """One forward."""
+        self._seconds.setdefault(_size(tokens), deque(maxlen=_RECENT)).append(seconds)
+
+    def measured(self, tokens: int) -> int:
+        """Recent forwards of about that size."""
+        return len(self._seconds.get(_size(tokens), ()))
+
+    def seconds(self, tokens: int) -> float:
+        """The median of recent ones; from the nearest size that was measured, if none was."""
+        at = _size(tokens)
+        known = self._seconds.get(at)
+        if known:
+            return median(known)
+        if not self._seconds:
+            return _SLOWER[at]
+        near = min(self._seconds, key=lambda size: abs(size - at))
+        return median(self._seconds[near]) * _SLOWER[at] / _SLOWER[near]
+
+
+def _size(tokens: int) -> int:
+    return min(bisect_left(_SIZES, tokens), len(_SIZES) - 1)
+
+
+class Schedule:
+    """Chooses the nodes of trees, and whether a neural drafter is asked at all.
+
+    Args:
+        max_nodes: of one row's tree.
+        adaptive: whether to choose by measured gain; else all that was drafted is kept, up to
+            ``max_nodes``.
+    """
+
+    def __init__(self, max_nodes: int, *, adaptive: bool = True) -> None:
+        self.max_nodes = max_nodes
+        self.adaptive = adaptive
+        self.calibration = Calibration()
+        self.costs = Costs()
+        self._since_probe = 0
+        self._arms: dict[str, Arm] = {}
+        self._steps = 0
+
+    # -- trees -----------------------------------------------------------------------------------
+
+    def choose(self, trees: Sequence[Tree], pending: int) -> list[Tree]:
+        """The part of each row's tree that goes to the model.
+
+        Args:
+            trees: all that was drafted.
+            pending: settled tokens of the longest row that are scored with them.
+        """
+        ranked = [self._ranked(tree) for tree in trees]
+        if not self.adaptive:
+            return [self._cut(t, r, self.max_nodes) for t, r in zip(trees, ranked, strict=True)]
+        count = self._best_count([[p for p, _ in r] for r in ranked], pending)
+        return [self._cut(t, r, count) for t, r in zip(trees, ranked, strict=True)]
+
+    def _ranked(self, tree: Tree) -> list[tuple[float, int]]:
+        """(probability, node), likeliest first; parents never come after their children."""
+        chances: list[float] = []
+        for node in tree.nodes:
+            before = 1.0 if node.parent == ROOT else chances[node.parent]
+            own = max(self.calibration.probability(s, c) for s, c in node.scores.items())
+            chances.append(before * own)
+        order = sorted(range(len(chances)), key=lambda i: (-chances[i], i))
+        return [(chances[i], i) for i in order]
+
+    def _best_count(self, chances: list[list[float]], pending: int) -> int:
+        rows = len(chances)
+        plain = rows / self.costs.seconds(rows * pending)
+        best, best_rate = 0, plain
+        gain = float(rows)
+        for count in range(1, 1 + min(self.max_nodes, max(map(len, chances), default=0))):
+            gain += sum(c[count - 1] for c in chances if len(c) >= count)
+            rate = gain / self.costs.seconds(rows * (pending + count))
+            if rate > best_rate:
+                best, best_rate = count, rate
+        self._since_probe += 1
+        doubtful = best and best_rate < _DOUBT * plain and self._since_probe >= _PROBE
+        if not best or doubtful:
+            self._since_probe = 0
+            return 0
+        return best
+
+    def _cut(self, tree: Tree, ranked: list[tuple[float, int]], count: int) -> Tree:
+        """The likeliest nodes; what was drawn stays whole, since dropping it would show in the law."""
+        drawn = {child for family in tree.drawn.values() for child in family.children}
+        kept = set(drawn)
+        for child in drawn:
+            kept.update(tree.path(child))
+        for _, node in ranked:
+            if len(kept) >= max(count, len(drawn)):
+                break
+            kept.add(node)
+        if len(kept) == len(tree):
+            return tree
+        return tree.only(sorted(kept))
+
+    # -- what became of them ---------------------------------------------------------------------
+
+    def record(self, tree: Tree, emitted: Sequence[int]) -> None:
+        """Outcomes of everything drafted, whether or not the model saw it.
+
+        Args:
+            tree: all that was drafted.
+            emitted: the tokens that came, as far as they are known.
+        """
+        node: int | None = ROOT
+        for token in emitted:
+            assert node is not None
+            for child in tree.children(node):
+                hit = tree.nodes[child].token == token
+                for source, score in tree.nodes[child].scores.items():
+                    self.calibration.record(source, score, hit)
+            node = tree.child(node, token)
+            if node is None:
+                break
+
+    # -- neural drafters -------------------------------------------------------------------------
+
+    def wanted(self, names: Sequence[str]) -> str | None:
+        """Which neural drafter to ask now, if any: the arm with the most tokens a second."""
+        if not names:
+            return None
+        self._steps += 1
+        if not self.adaptive:
+            return names[self._steps % len(names)]
+        arms = ["", *names]
+        for name in arms:
+            if self._arm(name).tries < _TRIES:
+                return name or None
+        if self._steps % _EXPLORE == 0:
+            return arms[self._steps // _EXPLORE % len(arms)] or None
+        return max(arms, key=lambda name: self._arm(name).rate) or None
+
+    def earned(self, name: str | None, tokens: int, seconds: float) -> None:
+        """What a step with a neural drafter (or with none) yielded."""
+        self._arm(name or "").add(tokens, seconds)
+
+    def _arm(self, name: str) -> Arm:
+        return self._arms.setdefault(name, Arm())
+
+
+_TRIES: Final = 4
+_EXPLORE: Final = 24
+
+
+class Arm:
+    """Tokens and seconds of recent steps."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self._tokens = 0.0
+        self._seconds = 0.0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """One step; old ones fade."""
+        self.tries += 1
+        self._tokens = 0.9 * self._tokens + tokens
+        self._seconds = 0.9 * self._seconds + seconds
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self._tokens / self._seconds if self._seconds else float("inf")

@@ -1,0 +1,277 @@
+"""A causal language model that scores whole trees of tokens in one forward.
+
+Each row of a batch has a path of settled tokens; those not in the cache yet come first in the
+forward, as a chain, then the drafted tree.  A token sees its row's past and its own ancestors, by a
+mask of four dimensions, and its position is its depth: so every node gets the logits that decoding
+its path token by token would give.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from samplers.speculative.cache import TreeCache
+from samplers.speculative.tree import ROOT, Tree
+
+_PLAIN: Final = {"full_attention", "sliding_attention"}
+_ATTENTION: Final = ("sdpa", "eager")
+
+
+class UnsupportedModel(ValueError):  # noqa: N818 - the name says it
+    """A model whose cache cannot take tokens back, or that cannot be given a tree."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model's attention needs to know.
+
+    Attributes:
+        layers: of the model.
+        window: of its layers with sliding attention; ``None`` if it has none.
+        by_type: whether masks are given by the type of layer, as a dictionary.
+    """
+
+    layers: int
+    window: int | None
+    by_type: bool
+
+
+def shape_of(model: Any) -> Shape:
+    """Reads a model's configuration.
+
+    Raises:
+        UnsupportedModel: if it is not a decoder with full or sliding attention whose cache can take
+            tokens back, or its attention takes no mask of four dimensions.
+    """
+    name = type(model).__name__
+    if getattr(model, "_is_stateful", False):
+        raise UnsupportedModel(
+            f"{name} keeps a running state instead of keys and values, which cannot take tokens "
+            "back; use model.generate with GrammarLogitsProcessor"
+        )
+    config: Any = model.config
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedModel(f"{name} is an encoder-decoder; a causal language model is needed")
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config()
+    types = list(getattr(config, "layer_types", None) or [])
+    strange = sorted(set(types) - _PLAIN)
+    if strange:
+        raise UnsupportedModel(
+            f"{name} has layers of type {', '.join(strange)}, whose cache cannot take tokens back; "
+            "use model.generate with GrammarLogitsProcessor"
+        )
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        raise UnsupportedModel(f"{name} takes no position_ids, so that it cannot be given a tree")
+    attention = getattr(config, "_attn_implementation", "eager")
+    if attention not in _ATTENTION:
+        raise UnsupportedModel(
+            f"attention {attention!r} takes no mask of four dimensions; load the model with "
+            "attn_implementation='sdpa' or 'eager'"
+        )
+    sliding = "sliding_attention" in types or (
+        not types and getattr(config, "sliding_window", None) is not None
+    )
+    window = int(config.sliding_window) if sliding else None
+    return Shape(int(config.num_hidden_layers), window, sliding and bool(types))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one row wants scored.
+
+    Attributes:
+        pending: settled tokens that are not in the cache yet, at least one.
+        tree: drafts below the last of them.
+    """
+
+    pending: Sequence[int]
+    tree: Tree
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a forward found.
+
+    Attributes:
+        logits: floating[rows, 1 + nodes, V'], on the CPU: at 0 the logits after the last pending
+            token, at 1 + i those after node i.  Rows with fewer nodes are padded at the end.
+        hidden: floating[rows, 1 + nodes, H], the last hidden states, if they were asked for.
+    """
+
+    logits: torch.Tensor
+    hidden: torch.Tensor | None
+
+    def at(self, row: int, node: int) -> torch.Tensor:
+        """Logits [V'] after a node, or after the last settled token for ``ROOT``."""
+        return self.logits[row, node - ROOT]
+
+
+class TreeScorer:
+    """A model with a cache for some rows.
+
+    Args:
+        model: a causal language model of ``transformers``.
+        rows: sequences side by side.
+        capacity: tokens a row has room for at first.
+
+    Raises:
+        UnsupportedModel: see :func:`shape_of`.
+    """
+
+    def __init__(self, model: Any, rows: int = 1, capacity: int = 256) -> None:
+        self.model = model
+        self._shape = shape_of(model)
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.cache = TreeCache(self._shape.layers, rows, capacity)
+        self._device = torch.device(getattr(model, "device", "cpu"))
+        self._dtype: torch.dtype = model.dtype
+        self._first = 0  # new columns before each row's first pending token
+        self._starts: list[int] = []
+        self._pending: list[int] = []
+        self.forwards = 0
+
+    @property
+    def rows(self) -> int:
+        """Sequences side by side."""
+        return len(self.cache.lengths)
+
+    def length(self, row: int) -> int:
+        """Tokens of a row that are in the cache."""
+        return self.cache.lengths[row]
+
+    def rollback(self, row: int, length: int) -> None:
+        """Forgets all but the first tokens of a row."""
+        self.cache.rollback(row, length)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keeps some rows; none at all is the end."""
+        if rows:
+            self.cache.select(rows)
+
+    # -- one forward -----------------------------------------------------------------------------
+
+    def score(self, requests: Sequence[Request], *, hidden: bool = False) -> Scores:
+        """Runs the model on every row's pending tokens and tree; keeps nothing yet.
+
+        Args:
+            requests: one a row.
+            hidden: whether hidden states are wanted too.
+        """
+        pending = max(len(r.pending) for r in requests)
+        nodes = max(len(r.tree) for r in requests)
+        self._starts = [pending - len(r.pending) for r in requests]
+        self._pending = [len(r.pending) for r in requests]
+        self._first = pending
+        ids = np.zeros((len(requests), pending + nodes), np.int64)
+        positions = np.zeros_like(ids)
+        for row, request in enumerate(requests):
+            self._lay_out(row, request, ids[row], positions[row])
+        keywords: dict[str, Any] = {"output_hidden_states": True} if hidden else {}
+        if self._keeps_logits:
+            keywords["logits_to_keep"] = 1 + nodes
+        self.cache.open()
+        with torch.no_grad():
+            out = self.model(
+                input_ids=torch.from_numpy(ids).to(self._device),
+                attention_mask=self._mask(requests, positions),
+                position_ids=torch.from_numpy(positions).to(self._device),
+                past_key_values=self.cache,
+                use_cache=True,
+                return_dict=True,
+                **keywords,
+            )
+        self.forwards += 1
+        last = out.hidden_states[-1][:, -(1 + nodes) :] if hidden else None
+        return Scores(out.logits[:, -(1 + nodes) :].cpu(), last)
+
+    def _lay_out(self, row: int, request: Request, ids: Any, positions: Any) -> None:
+        start, first = self._starts[row], self._first
+        length = self.length(row)
+        count = len(request.pending)
+        ids[start:first] = request.pending
+        positions[start:first] = np.arange(length, length + count)
+        for i, node in enumerate(request.tree.nodes):
+            ids[first + i] = node.token
+            positions[first + i] = length + count - 1 + node.depth
+
+    def _mask(self, requests: Sequence[Request], positions: Any) -> Any:
+        """Additive float [rows, 1, new, past + new], or ``None`` where the plain causal one will do."""
+        new = positions.shape[1]
+        plain = self._shape.window is None and len(requests) == 1 and not len(requests[0].tree)
+        if plain and (new == 1 or self.cache.longest == 0):
+            return None
+        past = self.cache.longest
+        seen = np.zeros((len(requests), new, past + new), bool)
+        for row, request in enumerate(requests):
+            self._see(row, request, seen[row], past)
+        if self._shape.window is None:
+            return self._additive(seen)
+        near = seen & self._near(positions, past)
+        if not self._shape.by_type:
+            return self._additive(near)
+        return {
+            "full_attention": self._additive(seen),
+            "sliding_attention": self._additive(near),
+        }
+
+    def _see(self, row: int, request: Request, seen: Any, past: int) -> None:
+        start, first = self._starts[row], self._first
+        count = len(request.tree)
+        diagonal = np.arange(seen.shape[0])
+        seen[diagonal, past + diagonal] = True  # padding sees itself, so that nothing is NaN
+        seen[start : first + count, : self.length(row)] = True
+        chain = np.tril(np.ones((first - start, first - start), bool))
+        seen[start:first, past + start : past + first] = chain
+        seen[first : first + count, past + start : past + first] = True
+        tree = seen[first : first + count, past + first : past + first + count]
+        tree |= request.tree.ancestors()
+
+    def _near(self, positions: Any, past: int) -> Any:
+        """bool[rows, new, past + new]: keys within the window before a query."""
+        rows, new = positions.shape
+        keys = np.concatenate([np.broadcast_to(np.arange(past), (rows, past)), positions], axis=1)
+        distance = positions[:, :, None] - keys[:, None, :]
+        near: Any = distance < self._shape.window
+        near |= np.concatenate([np.zeros((new, past), bool), np.eye(new, dtype=bool)], axis=1)
+        return near
+
+    def _additive(self, seen: Any) -> torch.Tensor:
+        mask = torch.zeros(seen.shape, dtype=self._dtype)
+        mask.masked_fill_(torch.from_numpy(~seen), torch.finfo(self._dtype).min)
+        return mask[:, None].to(self._device)
+
+    # -- afterwards ------------------------------------------------------------------------------
+
+    def commit(self, paths: Sequence[Sequence[int] | None]) -> None:
+        """Keeps, for each row, the pending tokens and a path of its tree; ``None`` keeps nothing."""
+        kept = [
+            []
+            if path is None
+            else [*range(start, start + count), *(self._first + node for node in path)]
+            for path, start, count in zip(paths, self._starts, self._pending, strict=True)
+        ]
+        self.cache.keep(kept)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory of one token's keys and values in one row, in bytes."""
+        layers = [x for x in self.cache.layers if x.is_initialized]
+        if layers:
+            return sum(
+                2 * x.keys.shape[1] * x.keys.shape[3] * x.keys.element_size() for x in layers
+            )
+        config: Any = self.model.config
+        if hasattr(config, "get_text_config"):
+            config = config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        return int(2 * self._shape.layers * heads * width * self._dtype.itemsize)

@@ -1,0 +1,144 @@
+"""What is sampled from: the model's next-token law times weights of the prefix.
+
+A target is an automaton whose states never change, so that every node of a draft tree has its own
+and going back costs nothing.  With h the prefix and w its weights, tokens are drawn from
+
+    p~(x | h)  proportional to  p(x | h) w(h, x).
+
+For a grammar w is 0 or 1; for grammar-aligned sampling and guidance it is any weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain.automaton import TokenAutomaton
+
+Ids: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """Weights of the tokens after a prefix.
+
+    Attributes:
+        ids: the tokens with a weight above zero, ascending; ``None`` for all.
+        log_weights: float64, one for each of ``ids`` (or for each column of the logits); ``None``
+            for weights of one.
+    """
+
+    ids: Ids | None = None
+    log_weights: Floats | None = None
+
+
+class Target(Protocol):
+    """What is sampled from, as an automaton over tokens."""
+
+    automaton: TokenAutomaton | None
+    """The grammar, for drafters that read it; its state must then be ``grammar_state(state)``."""
+
+    def start(self) -> Any:
+        """The state of the empty text."""
+
+    def advance(self, state: Any, token: int) -> Any:
+        """The state after a token; ``None`` if it is not allowed."""
+
+    def is_finished(self, state: Any) -> bool:
+        """Whether the text ended with the last token."""
+
+    def weighting(self, state: Any, tokens_left: int) -> Weighting:
+        """Weights of what may come next, if that and all later tokens are at most so many."""
+
+    def grammar_state(self, state: Any) -> int:
+        """The automaton's state."""
+
+
+_ENDED: Final = -1
+
+
+class FreeText:
+    """The model as it is: any token, until an EOS.
+
+    Args:
+        eos_token_ids: the tokens that end a text.
+    """
+
+    automaton: TokenAutomaton | None = None
+
+    def __init__(self, eos_token_ids: tuple[int, ...]) -> None:
+        self._eos = frozenset(eos_token_ids)
+
+    def start(self) -> int:
+        """0: states only tell whether the text ended."""
+        return 0
+
+    def advance(self, state: int, token: int) -> int | None:
+        """Any token may follow, but for the end."""
+        if state == _ENDED:
+            return None
+        return _ENDED if token in self._eos else 0
+
+    def is_finished(self, state: int) -> bool:
+        """Whether an EOS came."""
+        return state == _ENDED
+
+    def weighting(self, state: int, tokens_left: int) -> Weighting:
+        """All tokens, weight one."""
+        return Weighting()
+
+    def grammar_state(self, state: int) -> int:
+        """There is no grammar."""
+        raise TypeError("free text has no grammar")
+
+
+class Constrained:
+    """The model within a grammar, complete within the budget: states are the automaton's own.
+
+    Args:
+        automaton: the grammar's.
+        budget: whether ``tokens_left`` bounds the text; else it may be cut off.
+    """
+
+    def __init__(self, automaton: TokenAutomaton, *, budget: bool = True) -> None:
+        self.automaton: TokenAutomaton | None = automaton
+        self._automaton = automaton
+        self._budget = budget
+        self._lists: dict[int, tuple[Any, Ids]] = {}
+
+    def start(self) -> int:
+        """The automaton's start."""
+        return self._automaton.start
+
+    def advance(self, state: int, token: int) -> int | None:
+        """The automaton's next state."""
+        after = self._automaton.advance(state, token)
+        return None if after == self._automaton.DEAD or state == self._automaton.FINISHED else after
+
+    def is_finished(self, state: int) -> bool:
+        """Whether EOS was taken."""
+        return state == self._automaton.FINISHED
+
+    def weighting(self, state: int, tokens_left: int) -> Weighting:
+        """Weight one for what the mask allows."""
+        row = self._automaton.mask(state, tokens_left if self._budget else None)
+        known = self._lists.get(state)
+        if known is not None and known[0] is row:
+            return Weighting(known[1])
+        ids = np.flatnonzero(np.unpackbits(row.view(np.uint8), bitorder="little"))
+        if len(self._lists) >= _KEPT:
+            self._lists.pop(next(iter(self._lists)))
+        self._lists[state] = (row, ids)
+        return Weighting(ids)
+
+    def grammar_state(self, state: int) -> int:
+        """The state itself."""
+        return state
+
+
+_KEPT: Final = 256
+"""Lists of allowed tokens kept for states met again."""
