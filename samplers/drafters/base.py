@@ -146,6 +146,15 @@ class Observation:
         assert self.scores.hidden is not None, "no drafter asked for hidden states"
         return self.scores.hidden[self.slot, node - ROOT]
 
+    def top(self, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The likeliest tokens after the root and after each node, grammar aside.
+
+        Returns:
+            int64[1 + nodes, count], ids, likeliest first; float64 of the same shape, the model's
+            probabilities.  Worked out once for all drafters.
+        """
+        return self.scores.top(self.slot, 1 + len(self.tree), count)
+
     @property
     def last_token(self) -> int:
         """The token at the root."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -107,10 +107,26 @@ class Scores:
 
     logits: torch.Tensor
     hidden: torch.Tensor | None
+    _tops: dict[int, tuple[Any, Any]] = field(default_factory=dict, repr=False)
 
     def at(self, row: int, node: int) -> torch.Tensor:
         """Logits [V'] after a node, or after the last settled token for ``ROOT``."""
         return self.logits[row, node - ROOT]
+
+    def top(self, row: int, nodes: int, count: int) -> tuple[Any, Any]:
+        """The likeliest tokens at the first ``nodes`` places of a row: (ids, probabilities)."""
+        count = min(count, self.logits.shape[-1])
+        known = self._tops.get(row)
+        if known is None or known[0].shape[1] < count:
+            logits = self.logits[row, :nodes]
+            logits = logits if logits.dtype == torch.float64 else logits.float()
+            values, ids = logits.topk(max(count, min(_TOP, logits.shape[-1])), dim=-1)
+            p = (values - logits.logsumexp(-1, keepdim=True)).exp()
+            known = self._tops[row] = (ids.numpy(), p.double().numpy())
+        return known[0][:, :count], known[1][:, :count]
+
+
+_TOP: Final = 16
 
 
 class TreeScorer:

@@ -1,0 +1,204 @@
+"""What the grammar forces, and how the text so far fills in the blanks.
+
+Strings are forced far more often than tokens: after ``{"na`` of a schema the bytes ``me":`` are
+certain, and yet dozens of tokens are allowed.  So the forced bytes are tokenized with the end of the
+text before them and offered to the model; it may prefer another spelling.
+
+Where only blanks leave a choice (``"a":1`` or ``"a": 1``), the text goes on in its own style: the
+blanks it wrote after the same sign before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from constrain.automaton import TokenAutomaton
+from samplers.drafters.base import Context, Drafter
+from samplers.drafters.text import WHITESPACE, Options, Speller
+from samplers.speculative.tree import ROOT
+
+_LONGEST: Final = 96
+"""Bytes guessed at most."""
+_LEAVES: Final = 3
+"""Drafts of others that are continued."""
+_FORCED, _STYLED, _SPANNED = 0.95, 0.8, 0.4
+_USUAL: Final = {b"": b"", b":": b" ", b",": b" ", b"{": b"", b"[": b""}
+
+
+@dataclass
+class Style:
+    """Blanks after signs, read off the text of a row.
+
+    Attributes:
+        blanks: sign -> the blanks that followed it last.
+        seen: bytes of text read so far.
+    """
+
+    blanks: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    seen: int = 0
+    depth: int = 0
+    quoted: bool = False
+    escaped: bool = False
+    sign: int = 0
+    run: bytearray = field(default_factory=bytearray)
+
+    def read(self, text: bytes) -> None:
+        """Goes on reading where it stopped."""
+        for byte in text[self.seen :]:
+            self._read(byte)
+        self.seen = len(text)
+
+    def _read(self, byte: int) -> None:
+        if self.quoted:
+            if self.escaped:
+                self.escaped = False
+            elif byte == 0x5C:
+                self.escaped = True
+            elif byte == 0x22:
+                self.quoted = False
+                self.sign, self.run = byte, bytearray()
+            return
+        if byte in WHITESPACE:
+            self.run.append(byte)
+            return
+        if self.sign:
+            self.blanks[self.sign, self.depth] = bytes(self.run)
+        self.quoted = byte == 0x22
+        self.depth += (byte in b"{[") - (byte in b"}]")
+        self.sign, self.run = byte, bytearray()
+
+    def after(self, sign: int, depth: int) -> bytes:
+        """The blanks that probably follow a sign outside strings."""
+        for key in ((sign, depth), (sign, depth + 2), (sign, depth - 2), (sign, depth - 1)):
+            if key in self.blanks:
+                return self.blanks[key]
+        return _USUAL.get(bytes([sign]), b"")
+
+
+class Forced(Drafter):
+    """Forced bytes, with blanks in the style of the text; also behind the drafts of others."""
+
+    name = "Forced"
+
+    def __init__(self) -> None:
+        self._styles: dict[int, Style] = {}
+        self._options = Options()
+        self._speller = Speller()
+
+    def begin(self, context: Context) -> None:
+        """A new text has shown no style yet: that of the text before it is kept as a guess."""
+        old = self._styles.get(context.row)
+        self._styles[context.row] = Style(dict(old.blanks) if old else {})
+
+    def reset(self) -> None:
+        """Forgets styles."""
+        self._styles.clear()
+
+    def propose(self, context: Context) -> None:
+        """Behind the root, and behind a few drafts that nothing follows yet."""
+        automaton = context.target.automaton
+        if automaton is None:
+            return
+        tree = context.tree
+        leaves = [i for i in range(len(tree)) if not tree.children(i)][:_LEAVES]
+        for node in [ROOT, *leaves]:
+            state = tree.state(node)
+            if state is None or context.target.is_finished(state):
+                continue
+            self._continue(context, automaton, node)
+
+    def _continue(self, context: Context, automaton: TokenAutomaton, node: int) -> None:
+        vocabulary = automaton.vocabulary
+        drafted = context.tree.tokens_to(node)
+        text = vocabulary.decode([*context.new_tokens, *drafted])
+        style = self._style(context.row, text, bool(drafted))
+        state = context.target.grammar_state(context.tree.state(node))
+        guess, certain = self._guess(automaton, state, style)
+        if not guess:
+            return
+        before = [*context.tokens[-16:], *drafted]
+        at, written = node, 0
+        tokens = self._speller.tokens(context, before, guess)
+        for i, token in enumerate(tokens):
+            written += len(vocabulary.token_bytes(token) or b"")
+            score = _FORCED if written <= certain else _STYLED
+            if i + 1 == len(tokens) and i:
+                score = _SPANNED if written > certain else _STYLED
+            made = context.add(at, token, self.name, score)
+            if made is None:
+                return
+            at = made
+
+    def _style(self, row: int, text: bytes, ahead: bool) -> Style:
+        style = self._styles.setdefault(row, Style())
+        if not ahead:
+            if style.seen > len(text):
+                style = self._styles[row] = Style(dict(style.blanks))
+            style.read(text)
+            return style
+        copy = Style(dict(style.blanks))
+        copy.read(text)
+        return copy
+
+    def _guess(self, automaton: TokenAutomaton, state: int, style: Style) -> tuple[bytes, int]:
+        """The bytes that come next, and how many of them are certain."""
+        out = bytearray()
+        certain = -1
+        sign, run, depth, quoted = style.sign, bytes(style.run), style.depth, style.quoted
+        while len(out) < _LONGEST and not automaton.is_accepting(state):
+            forced = automaton.forced_bytes(state)
+            if not forced:
+                if certain < 0:
+                    certain = len(out)
+                if quoted:
+                    break
+                forced = self._styled(automaton, state, sign, run, depth, style)
+                if not forced:
+                    break
+            out += forced
+            state = automaton.advance_bytes(state, forced)
+            if state == automaton.DEAD:
+                break
+            sign, run, depth, quoted = _after(forced, sign, run, depth, quoted)
+        return bytes(out[:_LONGEST]), certain if certain >= 0 else len(out)
+
+    def _styled(
+        self,
+        automaton: TokenAutomaton,
+        state: int,
+        sign: int,
+        run: bytes,
+        depth: int,
+        style: Style,
+    ) -> bytes:
+        """What comes where blanks are one choice and a single sign is the other."""
+        blanks, only = self._options.of(automaton, state)
+        if only is None:
+            return b""
+        wanted = style.after(sign, depth) if sign else b""
+        if blanks and wanted.startswith(run) and len(wanted) > len(run):
+            return wanted[len(run) :]
+        return bytes([only])
+
+
+def _after(
+    text: bytes, sign: int, run: bytes, depth: int, quoted: bool
+) -> tuple[int, bytes, int, bool]:
+    """Last sign, blanks behind it, depth, and whether inside a string, after some more text."""
+    escaped = False
+    for byte in text:
+        if quoted:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                quoted, sign, run = False, byte, b""
+        elif byte in WHITESPACE:
+            run += bytes([byte])
+        else:
+            quoted = byte == 0x22
+            depth += (byte in b"{[") - (byte in b"}]")
+            sign, run = byte, b""
+    return sign, run, depth, quoted
