@@ -4,7 +4,7 @@ Expansion runs left to right over the intermediate form with an explicit stack. 
 shortest text of every part is known beforehand (the least fixed point, after Knuth 1977, "A
 generalization of Dijkstra's algorithm"); what a text may have beyond its shortest form is a slack
 that choices use up, so every text ends and fits.  Intersections and complements are walked on
-their automata.
+their automata, counters included: :class:`_Walks` says why these need not be expanded.
 
 Grammars with memory (no key twice, marks behind repeated items) are sampled with second thoughts:
 a whole text is expanded, the first key or item that memory objects to is looked up, and expansion
@@ -17,12 +17,17 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
-from grammars.automata import Dfa
+import numpy as np
+import numpy.typing as npt
+
+from grammars.automata import ALL_BYTES, Dfa, expand
 from grammars.causes import barren_causes
-from grammars.compiler import regular_dfa
+from grammars.compiler import _Analysis, _RuleBuilder
 from grammars.errors import BudgetError, GrammarError
 from grammars.ir import (
     REPEATED_COMMA,
@@ -48,6 +53,7 @@ from grammars.ir import (
 )
 from grammars.json_values import Clash, first_clash
 from grammars.limits import Limits
+from grammars.utf8 import ByteMask
 
 _SLACK: Final = 64
 """Bytes beyond the shortest text when the caller sets no bound."""
@@ -61,6 +67,10 @@ _WORK: Final = 400_000
 """Expansions, over all attempts, before that (about a second)."""
 _PATIENCE: Final = 16
 """New tries of one key or item before what is around it is made anew."""
+_CELLS: Final = 5_000_000
+"""Distances kept for one counted automaton (8 bytes each; about a second for small ones)."""
+_ROW_CELLS: Final = 200
+"""What a row of them costs in addition, as so many more."""
 _PLAIN: Final = ((0x20, 0x7E),)
 
 _Cost: TypeAlias = tuple[float, int]
@@ -141,7 +151,7 @@ class Sampler:
         self._grammar = grammar
         self._limits = limits
         self._memory = grammar.distinct_keys or grammar.compare_items
-        self._dfas: dict[int, tuple[Dfa, list[float]]] = {}
+        self._walks: dict[int, _Walks] = {}
         self._rests: dict[tuple[int, int | None], Repeat] = {}  # kept: costs are known by identity
         self._rules: dict[str, _Cost] = {}
         self._costs: dict[int, _Cost] = {}
@@ -357,17 +367,14 @@ class Sampler:
         return [*(self._cost(member.item) for member in node.members), self._cost(node.separator)]
 
     def _walk(self, node: Expr, rng: random.Random, most: float) -> bytes:
-        dfa, distance = self._automaton(node)
-        state, out = dfa.start, bytearray()
+        walks = self._automaton(node)
+        at, out = walks.start, bytearray()
         while True:
-            left = most - len(out) - 1
-            ways = [(mask, t) for mask, t, _ in dfa.edges[state] if distance[t] <= left]
-            if dfa.accept[state] and (not ways or rng.random() < 0.3):
+            ways = walks.ways(at, most - len(out) - 1)
+            if walks.ends(at) and (not ways or rng.random() < 0.3):
                 return bytes(out)
-            mask, state = rng.choice(ways)
-            values = [b for b in range(256) if mask >> b & 1]
-            plain = [b for b in values if 0x20 <= b < 0x7F]
-            out.append(rng.choice(plain or values))
+            mask, at = rng.choice(ways)
+            out.append(rng.choice(_likely_bytes(mask)))
 
     # -- shortest texts ------------------------------------------------------------------------
 
@@ -434,15 +441,201 @@ class Sampler:
                 cost, height = self._rules.get(name, _IMPOSSIBLE)
                 return cost, height + 1
             case And() | Not() | Machine():
-                dfa, distance = self._automaton(node)
-                return distance[dfa.start], 0
+                walks = self._automaton(node)
+                return walks.distance(*walks.start), 0
 
-    def _automaton(self, node: Expr) -> tuple[Dfa, list[float]]:
-        known = self._dfas.get(id(node))
+    def _automaton(self, node: Expr) -> _Walks:
+        known = self._walks.get(id(node))
         if known is None:
-            dfa = regular_dfa(self._grammar, node, self._limits)
-            known = self._dfas[id(node)] = (dfa, _distances(dfa))
+            dfa = self._builder._regular_dfa(node)
+            try:
+                known = _Walks(dfa)
+            except _TooManyDistancesError:
+                known = _Walks(expand(dfa, self._limits.max_dfa_states))
+            self._walks[id(node)] = known
         return known
+
+    @cached_property
+    def _builder(self) -> _RuleBuilder:
+        """Makes the automata that the compiled grammar has as well, so its limits are not new."""
+        return _RuleBuilder(_Analysis(self._grammar, self._limits), self._limits, ALL_BYTES)
+
+
+# -- walks on automata -----------------------------------------------------------------------------
+
+_Row: TypeAlias = "npt.NDArray[np.float64]"
+"""Fewest bytes to the end of a text, by state; infinite where there is no way."""
+_Place: TypeAlias = tuple[int, int]
+"""A state and the count there."""
+
+
+class _TooManyDistancesError(Exception):
+    """More than ``_CELLS`` of them."""
+
+
+class _Walks:
+    """Ways to the end of the texts of an automaton, without expanding its counter.
+
+    Two sequences of rows hold the fewest bytes from every state and count: ``_within[i]`` is for at
+    most i counting edges more, once the count suffices, and ``_short[i]`` for a count that lacks i.
+    A handful of rows serve counts in the millions, since in the long run each row is an earlier one
+    with so many bytes more (the cyclicity of min-plus algebra); see :class:`_Rows`.
+    """
+
+    def __init__(self, dfa: Dfa) -> None:
+        self._dfa = dfa
+        self.start: Final[_Place] = (dfa.start, 0)
+        free, counting = _Edges(dfa, 0), _Edges(dfa, 1)
+
+        def closed(row: _Row) -> _Row:
+            while True:
+                shorter = np.minimum(row, free.before(row))
+                if np.array_equal(shorter, row):
+                    return row
+                row = shorter
+
+        def one_more(row: _Row) -> _Row:
+            return closed(counting.before(row))
+
+        def perhaps_one_more(row: _Row) -> _Row:
+            return closed(np.minimum(row, counting.before(row)))
+
+        def rises(row: _Row) -> bool:
+            return free.rise(row) and counting.rise(row)
+
+        # Shortest ways enter no state twice, so from here on no more counting edges help; two rows
+        # more show that.
+        self._any = len(dfa) + 2 if dfa.counted else 0
+        spare = self._any if dfa.count_max is None else dfa.count_max - dfa.count_min
+        enough = np.array(_distances(dfa))
+        self._within = _Rows(enough, perhaps_one_more, rises, min(spare, self._any))
+        self._short = _Rows(self._within.row(spare), one_more, rises, dfa.count_min)
+
+    def distance(self, state: int, count: int) -> float:
+        """Fewest bytes to the end of a text."""
+        dfa = self._dfa
+        if count < dfa.count_min:
+            return self._short.at(dfa.count_min - count, state)
+        return self._within.at(self._any if dfa.count_max is None else dfa.count_max - count, state)
+
+    def ends(self, place: _Place) -> bool:
+        """Whether a text may end here."""
+        state, count = place
+        return self._dfa.accept[state] and count >= self._dfa.count_min
+
+    def ways(self, place: _Place, left: float) -> list[tuple[ByteMask, _Place]]:
+        """The edges behind which a text can end after at most so many bytes."""
+        state, count = place
+        out: list[tuple[ByteMask, _Place]] = []
+        for mask, target, inc in self._dfa.edges[state]:
+            after = self._counted(count + inc)
+            if after is not None and self.distance(target, after) <= left:
+                out.append((mask, (target, after)))
+        return out
+
+    def _counted(self, count: int) -> int | None:
+        if self._dfa.count_max is None:
+            return min(count, self._dfa.count_min)
+        return None if count > self._dfa.count_max else count
+
+
+class _Edges:
+    """The edges of an automaton that count, or those that do not."""
+
+    def __init__(self, dfa: Dfa, inc: int) -> None:
+        pairs = [(q, t) for q, row in enumerate(dfa.edges) for _, t, i in row if i == inc]
+        self._targets = np.array([t for _, t in pairs], np.intp)
+        self._sources, self._begins = np.unique([q for q, _ in pairs], return_index=True)
+
+    def before(self, row: _Row) -> _Row:
+        """The row one byte earlier, if the next edge is one of these."""
+        out = np.full(len(row), np.inf)
+        if len(self._targets):
+            out[self._sources] = 1 + np.minimum.reduceat(row[self._targets], self._begins)
+        return out
+
+    def rise(self, row: _Row) -> bool:
+        """Whether no entry behind such an edge is less than the one before it."""
+        if not len(self._targets):
+            return True
+        behind = np.minimum.reduceat(row[self._targets], self._begins)
+        return bool(np.all(behind >= row[self._sources]))
+
+
+class _Rows:
+    """A sequence of rows, each made from the one before, kept until it repeats.
+
+    A row's entry is the least of some entries of the row before, behind edges, plus the way there.
+    It repeats with period p and growth g where row i + p is row i plus g for p + 1 rows in a row, and
+    g is nowhere less behind an edge than before it.  For then, by induction, the same holds for the
+    next i: no entry of row i + p becomes less than the sum, as no growth behind its edges is less
+    than its own; and the edge behind which row i had its least has the same growth, or a row
+    earlier, with less of it, the entry would have been less.
+
+    Args:
+        first: row 0.
+        following: makes the next row.
+        rises: whether a row is nowhere less behind an edge than before it.
+        last: the number of the last row asked for, if the sequence does not repeat before.
+    """
+
+    def __init__(
+        self,
+        first: _Row,
+        following: Callable[[_Row], _Row],
+        rises: Callable[[_Row], bool],
+        last: int,
+    ) -> None:
+        self._rows = [first]
+        self._period, self._growth = 1, np.zeros(len(first))
+        seen: dict[bytes, int] = {}  # the last row with such a difference to the one before
+        run = 0
+        while len(self._rows) <= last:
+            if len(self._rows) * (len(first) + _ROW_CELLS) > _CELLS:
+                raise _TooManyDistancesError
+            number, before = len(self._rows), self._rows[-1]
+            row = following(before)
+            self._rows.append(row)
+            difference = _difference(row, before)
+            step = difference.tobytes()
+            period = number - seen.get(step, number)
+            run = run + 1 if period == self._period else 1
+            if np.isinf(difference).any():
+                run = 0
+            self._period, seen[step] = period, number
+            if period and run >= period:
+                self._growth = _difference(row, self._rows[-1 - period])
+                if rises(np.where(np.isinf(row), np.inf, self._growth)):
+                    return
+
+    def at(self, number: int, state: int) -> float:
+        """One entry of a row."""
+        number, laps = self._place(number)
+        return float(self._rows[number][state] + laps * self._growth[state])
+
+    def row(self, number: int) -> _Row:
+        """A whole row."""
+        number, laps = self._place(number)
+        return self._rows[number] + laps * self._growth
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """The number of a row that is kept, and how many periods lie between."""
+        beyond = number - len(self._rows) + 1
+        laps = -(-beyond // self._period) if beyond > 0 else 0
+        return number - laps * self._period, laps
+
+
+def _difference(row: _Row, other: _Row) -> _Row:
+    """What one row has more than the other; nothing where both are infinite."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isinf(row) & np.isinf(other), 0.0, row - other)
+
+
+@lru_cache(4_096)
+def _likely_bytes(mask: ByteMask) -> Sequence[int]:
+    """The printable ones of some bytes, or all if there are none."""
+    values = [b for b in range(256) if mask >> b & 1]
+    return [b for b in values if 0x20 <= b < 0x7F] or values
 
 
 def _bag_cost(node: Bag, own: list[_Cost]) -> _Cost:
@@ -541,11 +734,12 @@ def _turning_point(trail: list[_Choice], start: int, end: int, rng: random.Rando
 
 
 def _distances(dfa: Dfa) -> list[float]:
-    """Fewest bytes to an accepting state, by state."""
+    """Fewest bytes to an accepting state without counting any more, by state."""
     before: list[list[int]] = [[] for _ in dfa.edges]
     for source, row in enumerate(dfa.edges):
-        for _, target, _ in row:
-            before[target].append(source)
+        for _, target, inc in row:
+            if not inc:
+                before[target].append(source)
     out = [float("inf")] * len(dfa)
     todo = deque(s for s in range(len(dfa)) if dfa.accept[s])
     for s in todo:
