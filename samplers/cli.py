@@ -7,15 +7,19 @@ be read, a grammar that does not compile, a model that cannot be had).
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
 import typer
 
 from grammars import Explanation, Grammar, GrammarError
+from grammars.grammar import Formats, PropertyOrder, Whitespace
+from grammars.storage import is_saved
 
 _P = ParamSpec("_P")
 
@@ -88,9 +92,81 @@ def _message(error: Exception) -> str:
     return str(error)
 
 
-def _load(path: Path) -> Grammar:
+# -- reading grammars ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SchemaOptions:
+    """How a JSON Schema is read, as :meth:`Grammar.from_json_schema` takes it; ``None``: not said.
+
+    The fields are options of every command under :func:`_reads_grammar`.
+    """
+
+    property_order: Annotated[
+        PropertyOrder | None,
+        typer.Option(
+            help="Order of keys, for a JSON Schema: the schema's, which is usual, or any."
+        ),
+    ] = None
+    formats: Annotated[
+        Formats | None,
+        typer.Option(help="Known formats of a JSON Schema: asserted, as is usual, or annotations."),
+    ] = None
+    whitespace: Annotated[
+        Whitespace | None,
+        typer.Option(
+            help="Blanks, for a JSON Schema: those of common forms, as is usual, or none."
+        ),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that were said."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @property
+    def names(self) -> str:
+        """The same as they are written."""
+        return " and ".join("--" + name.replace("_", "-") for name in self.given())
+
+
+def _reads_grammar(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command with a parameter ``how: SchemaOptions`` the options that make it up."""
+    options = inspect.signature(SchemaOptions, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True)
+    kept = [parameter for name, parameter in own.parameters.items() if name != "how"]
+    assert len(kept) + 1 == len(own.parameters), "the command takes the options"
+
+    @functools.wraps(command)
+    def wrapped(**arguments: Any) -> None:
+        how = SchemaOptions(**{name: arguments.pop(name) for name in options})
+        command(**arguments, how=how)
+
+    wrapped.__signature__ = own.replace(parameters=[*kept, *options.values()])  # type: ignore[attr-defined]
+    return wrapped
+
+
+def _load(path: Path, how: SchemaOptions) -> Grammar:
+    if how.given() and path.suffix != ".json":
+        raise ValueError(f"{path}: {how.names} can be said of a JSON Schema (.json) only")
+    if how.given():
+        return _load_schema(path, how)[0]
     try:
         return Grammar.from_file(path)
+    except GrammarError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _load_schema(path: Path, how: SchemaOptions) -> tuple[Grammar, str]:
+    """The grammar of a JSON Schema, and the schema's text."""
+    try:
+        text = path.read_text("utf-8")
+        if is_saved(text) and how.given():
+            raise ValueError(
+                f"{path}: a saved grammar, not the JSON Schema that {how.names} can be said of"
+            )
+        return Grammar.from_json_schema(text, **how.given()), text
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except GrammarError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -124,11 +200,14 @@ def _dump(value: Any) -> None:
 
 @app.command()
 @_reports
+@_reads_grammar
 def check(
     grammar: GrammarFile,
     text_file: TextFile = None,
     text: TextOption = None,
     as_json: JsonOption = False,
+    *,
+    how: SchemaOptions,
 ) -> None:
     """Does a grammar compile, and does a text match it?  If not: where, and what was expected.
 
@@ -136,7 +215,7 @@ def check(
 
     Example: `gramma check invoice.schema.json answer.json`
     """
-    made = _load(grammar)
+    made = _load(grammar, how)
     data = _read(text_file, text)
     if data is None:
         _tell_of_grammar(made, as_json)
@@ -148,17 +227,20 @@ def check(
 
 @app.command()
 @_reports
+@_reads_grammar
 def explain(
     grammar: GrammarFile,
     text_file: TextFile = None,
     text: TextOption = None,
     as_json: JsonOption = False,
+    *,
+    how: SchemaOptions,
 ) -> None:
     """How far a text follows a grammar, what could come there, and which rules are open.
 
     Example: `gramma explain arithmetic.gbnf --text "1 + ("`
     """
-    made = _load(grammar)
+    made = _load(grammar, how)
     verdict = made.explain(_trimmed(made, _needed(_read(text_file, text))))
     _tell(verdict, as_json)
     if verdict.rule_path and not as_json:
@@ -206,18 +288,21 @@ def _tell_of_rules(made: Grammar, verdict: Explanation) -> None:
 
 @app.command()
 @_reports
+@_reads_grammar
 def sample(
     grammar: GrammarFile,
     count: Annotated[int, typer.Option("--count", "-n", min=1)] = 1,
     seed: SeedOption = None,
     max_bytes: Annotated[int | None, typer.Option("--max-bytes", min=0)] = None,
     as_json: JsonOption = False,
+    *,
+    how: SchemaOptions,
 ) -> None:
     """Random texts of a grammar, one a line (line breaks inside are kept).
 
     Example: `gramma sample date.regex -n 5 --seed 1`
     """
-    made = _load(grammar)
+    made = _load(grammar, how)
     seeds = [None if seed is None else seed + i for i in range(count)]
     texts = [_as_text(made.sample(s, max_bytes)) for s in seeds]
     if as_json:
@@ -229,12 +314,15 @@ def sample(
 
 @app.command()
 @_reports
+@_reads_grammar
 def trace(
     grammar: GrammarFile,
     text_file: TextFile = None,
     text: TextOption = None,
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
+    *,
+    how: SchemaOptions,
 ) -> None:
     """A text token by token: how many tokens are allowed, what is forced, how far the end is.
 
@@ -244,7 +332,7 @@ def trace(
     """
     from samplers.tracing import steps_of, table_of
 
-    made = _load(grammar)
+    made = _load(grammar, how)
     data = _trimmed(made, _needed(_read(text_file, text)))
     steps = list(steps_of(made, data, model))
     if as_json:
@@ -264,6 +352,7 @@ def trace(
 
 @app.command()
 @_reports
+@_reads_grammar
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to ask; - for standard input.")],
     grammar: Annotated[Path, typer.Option("--grammar", "-g", help="What the answer must follow.")],
@@ -272,12 +361,14 @@ def generate(
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = None,
     as_json: JsonOption = False,
+    *,
+    how: SchemaOptions,
 ) -> None:
     """Has a model answer within a grammar; the answer is complete within the budget.
 
     Example: `gramma generate "Is water wet? Answer yes or no." --grammar yesno.regex`
     """
-    made = _load(grammar)
+    made = _load(grammar, how)
     asked = sys.stdin.read() if prompt == "-" else prompt
     found = _extract(
         [{"role": "user", "content": asked}], made, model, max_new_tokens, temperature, seed
@@ -291,6 +382,7 @@ def generate(
 
 @app.command()
 @_reports
+@_reads_grammar
 def extract(
     text_file: Annotated[Path, typer.Argument(metavar="TEXT-FILE", help="- for standard input.")],
     schema: Annotated[Path, typer.Option("--schema", "-s", help="A JSON Schema.")],
@@ -299,6 +391,8 @@ def extract(
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = None,
     as_json: JsonOption = False,
+    *,
+    how: SchemaOptions,
 ) -> None:
     """Reads a text and writes down, as JSON, what a schema asks for.
 
@@ -307,8 +401,11 @@ def extract(
     Example: `gramma extract --schema examples/invoice.schema.json examples/invoice.txt`
     """
     data = _as_text(_needed(_read(text_file, None)))
-    wanted = _read_schema(schema)
-    found = _extract(data, wanted, model, max_new_tokens, temperature, seed)
+    made, text = _load_schema(schema, how)
+    from constrain.extraction import default_prompt
+
+    asked = default_prompt(data, text)
+    found = _extract(asked, made, model, max_new_tokens, temperature, seed)
     if as_json:
         _dump(
             {
@@ -323,18 +420,6 @@ def extract(
     else:
         typer.echo(found.text)
     raise typer.Exit(0 if found.complete else DOES_NOT_HOLD)
-
-
-def _read_schema(path: Path) -> str:
-    """The text of a schema that compiles: said before a model is loaded."""
-    try:
-        text = path.read_text("utf-8")
-        Grammar.from_json_schema(text)
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except GrammarError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return text
 
 
 def _extract(

@@ -263,6 +263,97 @@ def test_an_empty_text_is_a_text(files: Path) -> None:
         assert run("check", files / grammar, "-", stdin="").exit_code == expected
 
 
+# --- how a JSON Schema is read --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "expected"),
+    [
+        ([], '{"total": 1,"paid":true}', 1),
+        (["--property-order", "schema"], '{"total": 1,"paid":true}', 1),
+        (["--property-order", "any"], '{"total": 1,"paid":true}', 0),
+        (["--property-order", "any", "--whitespace", "compact"], '{"total": 1,"paid":true}', 1),
+        (["--property-order", "any", "--whitespace", "compact"], '{"total":1,"paid":true}', 0),
+        (["--whitespace", "flexible"], '{"paid": true}', 0),
+        ([], '{"paid":true,"on":"today"}', 1),
+        (["--formats", "assert"], '{"paid":true,"on":"today"}', 1),
+        (["--formats", "annotate"], '{"paid":true,"on":"today"}', 0),
+    ],
+)
+def test_options_for_schemas(
+    files: Path, toy: Path, options: list[str], text: str, expected: int
+) -> None:
+    properties = {**INVOICE["properties"], "on": {"format": "date"}}  # type: ignore[dict-item]
+    (files / "dated.json").write_text(json.dumps({**INVOICE, "properties": properties}))
+    for command in ("check", "explain"):
+        assert run(command, files / "dated.json", "-t", text, *options).exit_code == expected
+    traced = run("trace", files / "dated.json", "-t", text, "-m", toy, *options)
+    assert traced.exit_code == expected
+
+
+def test_written_as_the_options_say(files: Path, toy: Path) -> None:
+    schema = '{"type":"array","items":{"const":""},"minItems":2,"maxItems":2}'
+    (files / "two.json").write_text(schema)
+    compact = ["--whitespace", "compact"]
+    assert run("sample", files / "two.json", *compact).stdout == '["",""]\n'
+    written = answer(files, toy, "two.json", *compact, "--max-new-tokens", "8")
+    assert written.stdout == '["",""]\n'
+    told = extracted(
+        files,
+        toy,
+        files / "text.txt",
+        *compact,
+        "--max-new-tokens",
+        "6",
+        "--json",
+        schema="two.json",
+    )
+    assert json.loads(told.stdout)["text"] == '["",""]', told.stderr
+
+
+SAYINGS = [
+    ["--property-order", "any"],
+    ["--formats", "annotate"],
+    ["--whitespace", "flexible"],
+]
+
+
+@pytest.mark.parametrize("options", SAYINGS, ids=lambda options: options[0])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_for_what_is_no_schema(files: Path, command: str, options: list[str]) -> None:
+    Grammar.from_json_schema(INVOICE).save(files / "saved.json")
+    Grammar.from_json_schema(INVOICE).save(files / "saved.gramma")
+    names = ["saved.json"]
+    if command != "extract":
+        names += ["yesno.regex", "sum.gbnf", "list.lark", "saved.gramma", "grammar.txt"]
+    for name in names:
+        arguments: dict[str, list[str | Path]] = {
+            "check": ["check", files / name],
+            "sample": ["sample", files / name],
+            "generate": ["generate", "hello", "--grammar", files / name],
+            "extract": ["extract", files / "text.txt", "--schema", files / name],
+        }
+        asked = arguments.get(command, [command, files / name, "--text", "a"])
+        failed(run(*asked, *options), name, options[0], "JSON Schema")
+
+
+def test_options_are_named_together_and_checked(files: Path) -> None:
+    said = [word for options in SAYINGS for word in options]
+    names = "--property-order and --formats and --whitespace"
+    failed(run("check", files / "sum.gbnf", *said), names)
+    for option, _ in SAYINGS:
+        wrong = run("check", files / "invoice.schema.json", option, "nonsense")
+        assert wrong.exit_code == 2
+        assert "nonsense" in wrong.stderr
+    for name, part in [
+        ("broken.schema.json", "line 1, column 10"),
+        ("absent.json", "No such file"),
+    ]:
+        failed(run("check", files / name, *SAYINGS[0]), name, part)
+    (files / "latin.json").write_bytes('{"const": "é"}'.encode("latin-1"))
+    failed(run("check", files / "latin.json", *SAYINGS[0]), "latin.json", "UTF-8")
+
+
 # --- what cannot be run ---------------------------------------------------------------------------
 
 
