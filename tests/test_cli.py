@@ -304,10 +304,11 @@ def test_written_as_the_options_say(files: Path, toy: Path) -> None:
         files / "text.txt",
         *compact,
         "--max-new-tokens",
-        "6",
+        "8",
         "--json",
         schema="two.json",
     )
+    assert told.exit_code == 0, told.stderr
     assert json.loads(told.stdout)["text"] == '["",""]', told.stderr
 
 
