@@ -15,8 +15,14 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
-from grammars.compiler import compile_ir
-from grammars.frontends.json_schema.idn import idn_hostname, idn_mail_domain
+from grammars.frontends.json_schema.idn import (
+    any_label,
+    ascii_label,
+    idn_hostname,
+    idn_mail_domain,
+    joined,
+    up_to,
+)
 from grammars.ir import (
     ANY_CHAR,
     EPSILON,
@@ -33,11 +39,8 @@ from grammars.ir import (
     optional,
     repeat,
     seq,
-    single_rule,
     text,
 )
-from grammars.limits import DEFAULT_LIMITS
-from grammars.recognizer import Recognizer
 
 _Builder = Callable[[], Expr]
 
@@ -79,14 +82,6 @@ def _numbers(low: int, high: int) -> Expr:
 def _list(item: Expr, separator: Expr) -> Expr:
     """One item or more."""
     return seq(item, repeat(seq(separator, item)))
-
-
-def _up_to(item: Expr, count: int) -> Expr:
-    """At most so many copies, spelled out: an intersection can then count something else."""
-    out: Expr = EPSILON
-    for _ in range(count):
-        out = optional(seq(item, out))
-    return out
 
 
 _DIGIT: Final = _set("0-9")
@@ -135,7 +130,7 @@ _USUAL_TIME: Final = seq(
 
 def _leap_second(offsets: Iterable[int]) -> Expr:
     """23:59:60 in UTC at offsets given in minutes."""
-    fraction = optional(seq(_DOT, _DIGIT, _up_to(_DIGIT, 5)))
+    fraction = optional(seq(_DOT, _DIGIT, up_to(_DIGIT, 5)))
     out: list[Expr] = []
     for offset in offsets:
         hour, minute = divmod((23 * 60 + 59 + offset) % (24 * 60), 60)
@@ -179,24 +174,13 @@ def _duration() -> Expr:
 
 # -- host names: RFC 1123 --------------------------------------------------------------------------
 #
-# Labels of at most 63 letters, digits and inner hyphens, no dot at the end.  A name has at most 127
-# characters without its dots, so at most 253 with them; counting both at once takes 25,000 states.
-#
-# From draft 7 on, which knows IDNA, labels with hyphens in third and fourth place are reserved (RFC
-# 5890) and left out, "xn--" among them: whether one is the Punycode of a valid label is not regular.
-
-_NAME: Final = 127
-_LDH: Final = _class(_ALNUM, text("-"))
-_RESERVED: Final = seq(_LDH, _LDH, text("--"), repeat(ANY_CHAR))
+# Labels of at most 63 letters, digits and inner hyphens, no dot at the end; as long as ``joined``
+# says.  From draft 7 on, which knows IDNA, labels with hyphens in third and fourth place are left
+# out, "xn--" among them: whether one is the Punycode of a valid label is not regular.
 
 
-_ANY_LABEL: Final = seq(_ALNUM, optional(seq(_up_to(_LDH, 61), _ALNUM)))
-_LABEL: Final = minus(_ANY_LABEL, _RESERVED)
-
-
-def _named(label: Expr) -> Expr:
-    """Labels with dots between them."""
-    return both(_list(label, _DOT), repeat(seq(optional(_DOT), _LDH), 1, _NAME))
+def _hostname(*, idna: bool) -> Expr:
+    return joined(ascii_label(63) if idna else any_label(63), _DOT)
 
 
 # -- addresses: RFC 2673, RFC 4291 -----------------------------------------------------------------
@@ -259,7 +243,7 @@ def _local_part(also: Expr) -> Expr:
 
 def _mail_literal() -> Expr:
     """Addresses; in IPv6 ``::`` has at most one group behind it, again for the sake of counters."""
-    before = optional(seq(_GROUP, _up_to(seq(_COLON, _GROUP), 4)))
+    before = optional(seq(_GROUP, up_to(seq(_COLON, _GROUP), 4)))
     short = seq(before, text("::"), optional(_GROUP))
     whole = seq(repeat(seq(_GROUP, _COLON), 7, 7), _GROUP)
     return seq(text("["), alt(_IPV4, seq(text("IPv6:"), alt(short, whole))), text("]"))
@@ -272,17 +256,12 @@ def _mail_domain() -> Expr:
     Only the last label may have 63 characters, not 62: then any number of characters between the
     fewest and the most can follow at each place, which is what a counter needs.
     """
-
-    def label(longest: int) -> Expr:
-        plain = seq(_ALNUM, optional(seq(_up_to(_LDH, longest - 2), _ALNUM)))
-        return minus(plain, _RESERVED)
-
-    short = _up_to(seq(label(14), _DOT), 4)
-    return seq(short, _up_to(seq(label(62), _DOT), 2), label(63))
+    short = up_to(seq(ascii_label(14), _DOT), 4)
+    return seq(short, up_to(seq(ascii_label(62), _DOT), 2), ascii_label(63))
 
 
 def _email() -> Expr:
-    local = both(_local_part(EPSILON), seq(ANY_CHAR, _up_to(ANY_CHAR, 63)))
+    local = both(_local_part(EPSILON), seq(ANY_CHAR, up_to(ANY_CHAR, 63)))
     return seq(local, text("@"), alt(_mail_domain(), _mail_literal()))
 
 
@@ -526,7 +505,7 @@ _BUILDERS: Final[dict[str, _Builder]] = {
     "duration": _duration,
     "email": _email,
     "idn-email": _idn_email,
-    "hostname": lambda: _named(_LABEL),
+    "hostname": lambda: _hostname(idna=True),
     "idn-hostname": idn_hostname,
     "ipv4": lambda: _IPV4,
     "ipv6": lambda: _IPV6,
@@ -554,27 +533,6 @@ def format_expr(name: str, *, idna: bool = True) -> Expr | None:
         idna: whether host names follow IDNA, as drafts from 7 on say; before, any label will do.
     """
     if name == "hostname" and not idna:
-        return _named(_ANY_LABEL)
+        return _hostname(idna=False)
     builder = _BUILDERS.get(name)
     return None if builder is None else builder()
-
-
-@lru_cache(maxsize=64)
-def _recognizer(name: str, idna: bool) -> Recognizer | None:
-    expr = format_expr(name, idna=idna)
-    if expr is None:
-        return None
-    return Recognizer(compile_ir(single_rule(expr), DEFAULT_LIMITS), DEFAULT_LIMITS)
-
-
-def matches_format(name: str, value: str, *, idna: bool = True) -> bool:
-    """Whether a text is of the format; any text is, of an unknown one."""
-    recognizer = _recognizer(name, idna)
-    if recognizer is None:
-        return True
-    try:
-        data = value.encode()
-    except UnicodeEncodeError:  # a lone surrogate is no character
-        return False
-    state, used = recognizer.run(data)
-    return used == len(data) and recognizer.accepting[state]

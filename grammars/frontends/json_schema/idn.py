@@ -41,7 +41,6 @@ from grammars.ir import (
 )
 
 _Pairs = list[tuple[int, int]]
-_ANY_TEXT: Final = repeat(ANY_CHAR)
 
 # -- which characters (RFC 5892) -------------------------------------------------------------------
 
@@ -61,8 +60,8 @@ _NEVER: Final[Ranges] = normalize_ranges(
 )
 _ARABIC_DIGITS: Final[Ranges] = ((0x660, 0x669),)
 _PERSIAN_DIGITS: Final[Ranges] = ((0x6F0, 0x6F9),)
-_HYPHEN: Final[Ranges] = ((0x2D, 0x2D),)
-_LDH: Final[Ranges] = ((0x2D, 0x2D), (0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A))
+_LETTERS: Final[Ranges] = ((0x41, 0x5A), (0x61, 0x7A))
+_ALNUM: Final[Ranges] = ((0x30, 0x39), *_LETTERS)
 _JOINER: Final = 0x200D
 _NON_JOINER: Final = 0x200C
 
@@ -168,6 +167,40 @@ def _directed(ranges: Ranges, kinds: Iterable[str]) -> Ranges:
     return _within(ranges, lambda p: unicodedata.bidirectional(chr(p)) in wanted)
 
 
+# -- host names of ASCII: RFC 1123 -----------------------------------------------------------------
+#
+# A name has at most 127 characters without its dots, so at most 253 with them; counting both at once
+# takes 25,000 states.
+
+_NAME: Final = 127
+_LDH: Final = chars([(0x2D, 0x2D), *_ALNUM])
+_RESERVED: Final = seq(_LDH, _LDH, text("--"), repeat(ANY_CHAR))
+
+
+def up_to(item: Expr, count: int) -> Expr:
+    """At most so many copies, spelled out: an intersection can then count something else."""
+    out: Expr = EPSILON
+    for _ in range(count):
+        out = optional(seq(item, out))
+    return out
+
+
+def any_label(longest: int, first: Ranges = _ALNUM) -> Expr:
+    """A label of letters, digits and inner hyphens."""
+    return seq(chars(first), optional(seq(up_to(_LDH, longest - 2), chars(_ALNUM))))
+
+
+def ascii_label(longest: int, first: Ranges = _ALNUM) -> Expr:
+    """The same without hyphens in third and fourth place both, which RFC 5890 reserves."""
+    return minus(any_label(longest, first), _RESERVED)
+
+
+def joined(label: Expr, separator: Expr) -> Expr:
+    """One label or more, in a name that is surely short enough."""
+    some = repeat(seq(optional(separator), _LDH), 1, _NAME)
+    return both(seq(label, repeat(seq(separator, label))), some)
+
+
 # -- labels ----------------------------------------------------------------------------------------
 
 
@@ -238,25 +271,14 @@ def _sized(label: Expr) -> Expr:
     return both(label, repeat(chars([(0, 0xFFFF)]), 1, _LONGEST))
 
 
-def _ascii_label(longest: int, first: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A))) -> Expr:
-    """A label of letters, digits and inner hyphens, not in third and fourth place both."""
-    ending: Expr = EPSILON
-    inner = chars(_LDH)
-    alnum = chars(_minus(_LDH, _HYPHEN))
-    for _ in range(longest - 2):
-        ending = optional(seq(inner, ending))
-    reserved = seq(inner, inner, text("--"), _ANY_TEXT)
-    return minus(seq(chars(first), optional(seq(ending, alnum))), reserved)
-
-
 def _names(*, nfc: bool) -> Expr:
     """Up to three labels, so at most 253 octets in any case."""
     ltr = _Labels(["L", "EN", "ON", "ET"], ["NSM", "BN", "CS"], nfc=nfc)
-    plain = alt(_sized(alt(ltr.label(), ltr.with_middle_dot())), _ascii_label(16))
+    plain = alt(_sized(alt(ltr.label(), ltr.with_middle_dot())), ascii_label(16))
     kinds = [["NSM", "AN"], ["NSM", "EN"]]  # not both kinds of digits in one label
     right = alt(*(_sized(_Labels(["R", "AL"], others, nfc=nfc).label()) for others in kinds))
     # where a label runs from right to left, the Bidi Rule (RFC 5893) holds for every label
-    left = _ascii_label(16, ((0x41, 0x5A), (0x61, 0x7A)))
+    left = ascii_label(16, _LETTERS)
     return alt(_few(plain, plain), _few(left, right))
 
 
@@ -265,10 +287,8 @@ def _few(first: Expr, label: Expr) -> Expr:
 
 
 def _ascii_names() -> Expr:
-    """Names of ASCII alone: as many labels as fit (see the section on host names in ``formats``)."""
-    some = repeat(seq(optional(_SEPARATOR), chars(_LDH)), 1, 127)
-    label = _ascii_label(63)
-    return both(seq(label, repeat(seq(_SEPARATOR, label))), some)
+    """Names of ASCII alone, as many labels as fit."""
+    return joined(ascii_label(63), _SEPARATOR)
 
 
 @lru_cache(maxsize=1)
