@@ -1,4 +1,7 @@
-"""The top layer: a model x a ``TokenAutomaton`` -> texts, and the command line."""
+"""The top layer: a model x a ``TokenAutomaton`` -> texts, and the command line.
+
+The names below are the public face; each loads what it needs when it is first used.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,55 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from constrain.extraction import Extraction, extract
+    from constrain.extraction import Extraction
+    from samplers.backend import SpeculativeBackend
+    from samplers.constrained import GrammarConstrained
+    from samplers.drafters import (
+        Drafter,
+        Forced,
+        GrammarCounts,
+        PromptLookup,
+        TokenRecycling,
+        Trigram,
+    )
+    from samplers.extraction import extract
+    from samplers.generation import SpeculativeGenerate
+    from samplers.sample import Sample, Stats
+    from samplers.speculative.scorer import UnsupportedModel
 
-_HOMES = {"extract": "constrain.extraction", "Extraction": "constrain.extraction"}
+_HOMES = {
+    "Drafter": "samplers.drafters",
+    "Extraction": "constrain.extraction",
+    "Forced": "samplers.drafters",
+    "GrammarConstrained": "samplers.constrained",
+    "GrammarCounts": "samplers.drafters",
+    "PromptLookup": "samplers.drafters",
+    "Sample": "samplers.sample",
+    "SpeculativeBackend": "samplers.backend",
+    "SpeculativeGenerate": "samplers.generation",
+    "Stats": "samplers.sample",
+    "TokenRecycling": "samplers.drafters",
+    "Trigram": "samplers.drafters",
+    "UnsupportedModel": "samplers.speculative.scorer",
+    "extract": "samplers.extraction",
+}
 
-__all__ = ["Extraction", "extract"]
+__all__ = [
+    "Drafter",
+    "Extraction",
+    "Forced",
+    "GrammarConstrained",
+    "GrammarCounts",
+    "PromptLookup",
+    "Sample",
+    "SpeculativeBackend",
+    "SpeculativeGenerate",
+    "Stats",
+    "TokenRecycling",
+    "Trigram",
+    "UnsupportedModel",
+    "extract",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ from samplers.speculative.choices import Choices, Drawn, seeds_of
 from samplers.speculative.law import EmptyLaw, Law, Sampling, law_of
 from samplers.speculative.schedule import Schedule
 from samplers.speculative.scorer import Request, Scores, TreeScorer
-from samplers.speculative.target import Target
+from samplers.speculative.target import Target, Weighting
 from samplers.speculative.tree import ROOT, Tree
 from samplers.speculative.verify import next_token
 
@@ -36,6 +36,8 @@ _LONG_PROMPT: Final = 1024
 
 OnTokens = Callable[[int, Sequence[int]], None]
 """(number of the sample, its new tokens): called after every step, for streaming and progress."""
+Stop = Callable[[Sequence[int]], bool]
+"""Prompt and text so far -> whether to stop there."""
 
 
 @dataclass
@@ -49,14 +51,16 @@ class _Row:
     target: Target
     state: Any
     choices: Choices
+    stop: Stop | None = None
     stats: Stats = field(default_factory=Stats)
     logprob: float = 0.0
     constrained_logprob: float = 0.0
     finished: bool = False
+    stopped: bool = False
 
     @property
     def done(self) -> bool:
-        return self.finished or self.left <= 0
+        return self.finished or self.stopped or self.left <= 0
 
     @property
     def new_tokens(self) -> list[int]:
@@ -207,6 +211,7 @@ class SpeculativeBackend:
         seed: int | None = None,
         choices: Callable[[int], Choices] | None = None,
         on_tokens: OnTokens | None = None,
+        stop: Stop | None = None,
     ) -> list[Sample]:
         """Draws texts from a target.
 
@@ -219,6 +224,7 @@ class SpeculativeBackend:
             seed: for the same texts again; sample i depends on seed and i alone.
             choices: the source of randomness of each sample, by its number, instead of a seed.
             on_tokens: called after each step of a sample with its new tokens.
+            stop: asked after every token; where it says so, the text ends there.
 
         Raises:
             BudgetError: if prompt and budget exceed the model's context, or ``max_kv_bytes``.
@@ -233,7 +239,7 @@ class SpeculativeBackend:
 
         def begin(number: int) -> _Row:
             own = target(number) if callable(target) else target
-            return _Row(number, list(ids), len(ids), budget, own, own.start(), draw(number))
+            return _Row(number, list(ids), len(ids), budget, own, own.start(), draw(number), stop)
 
         return self._run(begin, n, sampling, on_tokens)
 
@@ -379,6 +385,7 @@ class SpeculativeBackend:
             row.finished = row.target.is_finished(row.state)
             step.emitted.append(token)
             step.states.append(row.state)
+            row.stopped = row.stop is not None and row.stop(row.tokens)
             if child is None:
                 break
             step.path.append(child)
@@ -389,16 +396,9 @@ class SpeculativeBackend:
         began = time.perf_counter()
         weighting = row.target.weighting(row.state, row.left)
         row.stats.mask_seconds += time.perf_counter() - began
-        if sampling.processors is not None:
-            prefix = torch.tensor([row.tokens])
-            logits = sampling.processors(prefix, logits[None].float())[0]
-        try:
+        if sampling.processors is None:
             return law_of(logits, weighting, sampling)
-        except EmptyLaw:
-            if sampling.processors is None:
-                raise
-            # another processor ruled out all that the target allows: leave the choice among it
-            return law_of(torch.zeros_like(logits), weighting, sampling)
+        return _processed(row.tokens, logits, weighting, sampling)
 
     def _count(self, step: _Step) -> None:
         stats = step.row.stats
@@ -441,6 +441,27 @@ class SpeculativeBackend:
         if self.tokenizer is None:
             return ""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _processed(
+    prefix: Sequence[int], logits: torch.Tensor, weighting: Weighting, sampling: Sampling
+) -> Law:
+    """The law with processors, which see the weighted logits as they do in ``generate``."""
+    assert sampling.processors is not None
+    ids = slice(None) if weighting.ids is None else torch.from_numpy(weighting.ids)
+    scores = torch.full_like(
+        logits, -torch.inf, dtype=torch.promote_types(logits.dtype, torch.float32)
+    )
+    scores[ids] = logits[ids].to(scores.dtype)
+    if weighting.log_weights is not None:
+        scores[ids] += torch.from_numpy(weighting.log_weights).to(scores.dtype)
+    allowed = Weighting(weighting.ids)
+    out = sampling.processors(torch.tensor([list(prefix)]), scores[None])[0]
+    try:
+        return law_of(out, allowed, sampling)
+    except EmptyLaw:
+        # another processor ruled out all that the target allows: leave the choice among it
+        return law_of(torch.zeros_like(scores), allowed, sampling)
 
 
 _CANDIDATES: Final = 4

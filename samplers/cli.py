@@ -428,10 +428,6 @@ def _extract(
     from samplers.progress import answering
 
     with answering(model) as (loaded, tokenizer, options):
-        if seed is not None:
-            from transformers import set_seed
-
-            set_seed(seed)
         from samplers import extract as run
 
         return run(
@@ -441,6 +437,7 @@ def _extract(
             wanted,
             max_new_tokens=budget,
             temperature=temperature,
+            seed=seed,
             **options,
         )
 

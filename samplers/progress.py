@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,24 +11,21 @@ from rich.console import Console
 
 
 class _Counter:
-    """A streamer for ``generate`` that shows how many tokens there are so far."""
+    """Shows how many tokens there are so far; called with those that are new."""
 
     def __init__(self, status: Any, text: str) -> None:
         self._status = status
         self._text = text
-        self._count = -1  # the first piece is the prompt
+        self._count = 0
 
-    def put(self, value: Any) -> None:
-        self._count += 1
-        self._status.update(f"{self._text}: {max(self._count, 0)} tokens")
-
-    def end(self) -> None:
-        pass
+    def __call__(self, number: int, tokens: Sequence[int]) -> None:
+        self._count += len(tokens)
+        self._status.update(f"{self._text}: {self._count} tokens")
 
 
 @contextmanager
 def answering(model: str) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
-    """Loads a model; yields it, its tokenizer and options for ``generate``.
+    """Loads a model; yields it, its tokenizer and options for ``samplers.extract``.
 
     A running count goes to standard error where that is a terminal.
     """
@@ -41,7 +38,7 @@ def answering(model: str) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
         return
     with console.status(f"loading {model}") as status:
         loaded, tokenizer = _load(model)
-        yield loaded, tokenizer, {"streamer": _Counter(status, "writing")}
+        yield loaded, tokenizer, {"on_tokens": _Counter(status, "writing")}
 
 
 def _load(model: str) -> tuple[Any, Any]:
