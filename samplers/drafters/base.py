@@ -96,12 +96,23 @@ class Context:
 
         What the target forbids is added all the same: verification counts it as a rejection.
         Nodes below it cannot be.
+
+        Returns:
+            The node; ``None`` if nothing may follow the parent, or its children are another
+            drafter's: two draws are not one draw without replacement.
         """
-        state = self.tree.state(parent)
+        tree = self.tree
+        state = tree.state(parent)
         if state is None or self.target.is_finished(state):
             return None
-        after = self.target.advance(state, token)
-        made = self.tree.add_drawn(parent, token, after, source, q)
+        if tree.depth(parent) >= self.tokens_left:
+            return None
+        siblings = tree.children(parent)
+        if siblings and (
+            parent not in tree.drawn or next(iter(tree.nodes[siblings[0]].scores)) != source
+        ):
+            return None
+        made = tree.add_drawn(parent, token, self.target.advance(state, token), source, q)
         self.room -= 1
         return made
 

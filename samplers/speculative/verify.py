@@ -52,6 +52,8 @@ def _rejection(tree: Tree, drawn: Drawn, law: Law, choices: Choices) -> tuple[in
 
 
 def _ratio(p: float, q: float) -> float:
+    if p <= 0:
+        return 0.0
     return 1.0 if p >= q else float(p / q)
 
 
