@@ -340,6 +340,61 @@ class TestOrder:
         assert not made.accepts('{"b": 1}')
         assert grammar(schema).accepts('{"z": 4, "a": 3, "other": 0, "b": 1}')
 
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.lists(st.sampled_from("abcd"), max_size=3, unique=True),
+        st.lists(st.sampled_from("abxyz"), max_size=4, unique=True),
+        st.sampled_from([0, 1, 2, 3, 4]),
+        st.sampled_from([None, 2, 3, 4]),
+        st.sampled_from([True, False, {"type": "integer"}]),
+        st.booleans(),
+        st.integers(0, 1000),
+    )
+    def test_counted_keys(
+        self,
+        named: list[str],
+        required: list[str],
+        low: int,
+        high: int | None,
+        others: Any,
+        listed: bool,
+        seed: int,
+    ) -> None:
+        """Keys of ``properties`` in their order, then all others in any, with bounds on both."""
+        schema: dict[str, Any] = {
+            "type": "object",
+            "properties": dict.fromkeys(named, True),
+            "required": required,
+            "minProperties": low,
+        }
+        schema |= {} if high is None else {"maxProperties": high}
+        schema |= {"propertyNames": {"enum": list("abcdxy")}} if listed else {}
+        schema |= {"additionalProperties": others}
+        made = Grammar.from_json_schema(schema)
+        validator = jsonschema.Draft202012Validator(schema)
+        rng = random.Random(seed)
+        for _ in range(150):
+            # mostly what is required, mostly in order
+            keys = {*rng.sample("abcdxyzuv", rng.randint(0, 5)), *(required * (rng.random() < 0.8))}
+            keys_in_order = sorted(keys, key=lambda _: rng.random())
+            if rng.random() < 0.7:
+                keys_in_order.sort(key=lambda k: named.index(k) if k in named else len(named))
+            value = {key: rng.choice([1, 1, 1, None]) for key in keys_in_order}
+            ranks = [named.index(key) if key in named else len(named) for key in value]
+            expected = validator.is_valid(value) and ranks == sorted(ranks)
+            text = json.dumps(value)
+            assert made.accepts(text) == expected, (schema, text)
+
+    def test_others_in_any_order_up_to_a_count(self) -> None:
+        schema = {"properties": {"a": True, "b": True}, "required": ["x", "y"], "maxProperties": 4}
+        made = Grammar.from_json_schema(schema)
+        assert made.accepts('{"a": 0, "y": 1, "x": 2}')
+        assert made.accepts('{"y": 1, "other": 0, "x": 2, "more": 0}')
+        assert made.accepts('{"a": 0, "b": 0, "y": 1, "x": 2}')
+        assert not made.accepts('{"a": 0, "b": 0, "y": 1, "other": 0, "x": 2}')
+        assert not made.accepts('{"a": 0, "y": 1, "b": 0, "x": 2}')
+        assert not made.accepts('{"a": 0, "b": 0, "x": 2}')
+
     @pytest.mark.parametrize("order", ["schema", "any"])
     def test_no_key_comes_twice(self, order: Any) -> None:
         made = Grammar.from_json_schema({"properties": {"a": True}}, property_order=order)
@@ -386,6 +441,57 @@ def test_alternatives_with_a_tag(order: Any) -> None:
             for value in ({"kind": kind, "n": n}, {"kind": kind, "n": n, "m": 1}, {"m": n}, n):
                 text = json.dumps(value)
                 assert made.accepts(text) == validator.is_valid(value), text
+
+
+@pytest.mark.parametrize("order", ["schema", "any"])
+def test_a_negated_schema_of_required_properties_is_one_alternative(order: Any) -> None:
+    """Not two, "missing" and "has another value": 12 * 2 ** 11 together would be too many."""
+    ways = [{"properties": {f"p{i}": {"type": "string"}}, "required": [f"p{i}"]} for i in range(12)]
+    schema = {"type": "object", "oneOf": ways}
+    made = Grammar.from_json_schema(schema, property_order=order)
+    validator = jsonschema.Draft202012Validator(schema)
+    rng = random.Random(0)
+    for _ in range(200):
+        picked = sorted(rng.sample(range(12), rng.randint(0, 4)))
+        # in order "schema" the keys that only the other alternatives name come last
+        value = {f"p{i}": rng.choice(["s", 1, 1]) for i in picked}
+        strings = [key for key, item in value.items() if item == "s"]
+        value = {key: value[key] for key in dict.fromkeys([*strings, *value])}
+        assert made.accepts(json.dumps(value)) == validator.is_valid(value), value
+
+
+@st.composite
+def _exclusive(draw: st.DrawFn) -> Any:
+    """Schemas whose alternatives name and require properties, and negations of such."""
+    value = st.sampled_from([True, False, {"type": "string"}, {"const": 1}, {"enum": [1, "s"]}])
+
+    def one() -> dict[str, Any]:
+        names = draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=2, unique=True))
+        required = draw(st.lists(st.sampled_from("abc"), max_size=2, unique=True))
+        return {"properties": {name: draw(value) for name in names}, "required": required}
+
+    ways = [one() for _ in range(draw(st.integers(1, 3)))]
+    keyword = draw(st.sampled_from(["oneOf", "not", "if", "dependentSchemas"]))
+    if keyword == "not":
+        return {"not": {"anyOf": ways}} if draw(st.booleans()) else {"not": ways[0]}
+    if keyword == "if":
+        return {"if": ways[0], "then": ways[-1], "else": one()}
+    if keyword == "dependentSchemas":
+        return {"not": {"dependentSchemas": {"a": ways[0]}, "required": ["a"]}}
+    return {"oneOf": ways}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(_exclusive(), st.integers(0, 1000))
+def test_negated_properties(schema: Any, seed: int) -> None:
+    made = grammar(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    rng = random.Random(seed)
+    for _ in range(25):
+        keys = rng.sample("abcd", rng.randint(0, 4))
+        value: Any = {key: rng.choice(["s", 1, None]) for key in keys}
+        value = value if rng.random() < 0.95 else rng.choice([[], 1, "s"])
+        assert made.accepts(json.dumps(value)) == validator.is_valid(value), (schema, value)
 
 
 @given(st.integers(0, 1000))

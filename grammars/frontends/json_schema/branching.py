@@ -29,6 +29,7 @@ from grammars.frontends.json_schema.assertions import (
     Shape,
     Strings,
     Value,
+    conjunction,
     forbids,
     join,
     negation,
@@ -458,9 +459,44 @@ def _pushed(formula: Formula) -> Formula:
         case Leaf():
             return opposite(formula)
         case All(items):
-            return Either(tuple(map(negation, items)))
+            return Either(tuple(_opposites(items)))
         case Either(items):
             return All(tuple(map(negation, items)))
         case Not(item):
             return item
     return negation(formula)
+
+
+def _opposites(items: Demands) -> Iterator[Formula]:
+    """What is true exactly where not all of the items are, as few alternatives.
+
+    That a required property is missing, and that it has another value, are one: if it is there, it
+    has another value.  Two would double the alternatives with each schema that is negated.
+    """
+    leaves = [item for item in items if isinstance(item, Leaf)]
+    required = {name for leaf in leaves for name in leaf.branch.objects.required}
+    merged = {
+        name: leaf.label
+        for leaf in leaves
+        for name, demands in leaf.branch.objects.properties
+        if demands and name in required
+    }
+    for item in items:
+        if not isinstance(item, Leaf):
+            yield negation(item)
+            continue
+        objects = item.branch.objects
+        for name, demands in objects.properties:
+            if merged.get(name) == item.label and demands:
+                other = Objects(properties=((name, (negation(conjunction(demands)),)),))
+                only = Branch(types=frozenset(["object"]), objects=other)
+                yield Leaf(only, f"not {item.label}")
+        rest = replace(
+            objects,
+            properties=tuple(p for p in objects.properties if merged.get(p[0]) != item.label),
+            required=tuple(name for name in objects.required if name not in merged),
+        )
+        if rest == objects:
+            yield negation(item)
+        elif replace(item.branch, objects=rest) != Branch():
+            yield negation(replace(item, branch=replace(item.branch, objects=rest)))

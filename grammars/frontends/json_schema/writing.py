@@ -32,7 +32,7 @@ from grammars.frontends.json_schema.assertions import (
 )
 from grammars.frontends.json_schema.branching import Brancher
 from grammars.frontends.json_schema.numbers import equal_to, number_expr
-from grammars.frontends.json_schema.objects import KeyClass, Plan, Planner
+from grammars.frontends.json_schema.objects import KeyClass, Plan, Planner, Slot
 from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.satisfies import Judge
 from grammars.frontends.json_schema.strings import ANY_TEXT, content, has_shape
@@ -60,6 +60,7 @@ from grammars.limits import Limits
 _COMMA: Final = Literal(b",")
 _COLON: Final = Literal(b":")
 _LONGEST_NAME: Final = 200
+_ENDLESS: Final = 1 << 40
 
 
 class Writer:
@@ -320,26 +321,57 @@ class Writer:
         pairs.append((bag(loose, self._comma), any(m.min for m in loose)))
         return self._pairs(pairs, NOTHING)
 
+    def _members(self, slots: Iterable[Slot]) -> list[Member]:
+        return [Member(self._pair(s.name, s.demands), int(s.required), 1) for s in slots]
+
     def _loose_members(self, plan: Plan) -> list[Member]:
         """Keys that have no place of their own, which come last, in any order."""
-        members = [
-            Member(self._pair(s.name, s.demands), int(s.required), 1)
-            for s in plan.slots
-            if not s.placed
-        ]
+        members = self._members(s for s in plan.slots if not s.placed)
         members += [Member(self._class_pair(c), 1, None) for c in plan.classes if c.needed]
         free = [c for c in plan.classes if not c.needed]
         return members + _any_number(alt(*map(self._class_pair, free)))
 
     def _bag(self, plan: Plan) -> Expr:
-        members = [Member(self._pair(s.name, s.demands), int(s.required), 1) for s in plan.slots]
-        members += [Member(self._class_pair(c), 1, None) for c in plan.classes if c.needed]
-        free = [c for c in plan.classes if not c.needed]
+        low, high = max(plan.low, 1), plan.high
         if self._any_order:
+            members = self._members(plan.slots)
+            members += [Member(self._class_pair(c), 1, None) for c in plan.classes if c.needed]
+            free = [c for c in plan.classes if not c.needed]
             members += [m for c in free for m in _any_number(self._class_pair(c))]
-        else:
-            members += _any_number(alt(*map(self._class_pair, free)))
-        return bag(members, self._comma, max(plan.low, 1), plan.high, ordered=not self._any_order)
+            return bag(members, self._comma, low, high)
+        placed = self._members(s for s in plan.slots if s.placed)
+        loose = self._loose_members(plan)
+        if not placed or len(loose) > 1:
+            return self._counted(placed, loose, low, high)
+        return bag([*placed, *loose], self._comma, low, high, ordered=True)
+
+    def _counted(
+        self, placed: list[Member], loose: list[Member], low: int, high: int | None
+    ) -> Expr:
+        """Placed keys in their order, then others in any order, so many in all.
+
+        What is left for the others depends on how many placed ones there are: an alternative each,
+        one for all those that leave the same.
+        """
+        owed = sum(m.min for m in loose)
+        room = sum(_ENDLESS if m.max is None else m.max for m in loose)
+        shares: dict[tuple[int, int], list[int]] = {}
+        for count in range(len(placed) + 1):
+            most = room if high is None else min(room, high - count)
+            if most >= max(low - count, owed):
+                shares.setdefault((max(low - count, owed), most), []).append(count)
+        ways: list[Expr] = []
+        for (least, most), counts in shares.items():
+            top = None if most >= room else most
+            others = bag(loose, self._comma, max(least, 1), top) if most else NOTHING
+            if counts[0] == 0 and not any(m.min for m in placed):
+                ways.append(others)
+            first, last = max(counts[0], 1), counts[-1]
+            if first <= last:
+                then = seq(self._comma, others)
+                head = bag(placed, self._comma, first, last, ordered=True)
+                ways.append(seq(head, then if least else optional(then)))
+        return alt(*ways)
 
     def _pair(self, name: str, demands: Demands) -> Expr:
         return seq(t.string_literal(name), _COLON, self.gap, self.ref(demands))
