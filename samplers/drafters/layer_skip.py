@@ -150,9 +150,9 @@ class SkipSearch:
         self._drawn = np.random.default_rng(seed)
         self._tried: deque[tuple[Bools, float]] = deque(maxlen=128)
         self._trials = self._since = 0
-        places = np.linspace(0, sublayers - 1, skipped).round().astype(int)
+        first = (sublayers - skipped) // 2
         start = np.zeros(sublayers, bool)
-        start[places] = True
+        start[first : first + skipped] = True  # the middle is missed least
         self.best: Skipped = tuple(start.tolist())
         self.score = 0.0
 
@@ -164,9 +164,11 @@ class SkipSearch:
     def propose(self) -> Skipped:
         """A set to try next."""
         self._trials += 1
-        if self._trials % self.BAYES_EVERY or len(self._tried) < 2:
-            return tuple(self._random().tolist())
-        return tuple(self._promising().tolist())
+        if self._trials % self.BAYES_EVERY == 0 and len(self._tried) > 1:
+            made = self._promising()
+        else:  # anywhere and near the best one by turns: most sets are useless for small models
+            made = self._neighbour() if self._trials % 2 else self._random()
+        return tuple(made.tolist())
 
     def tell(self, skipped: Skipped, score: float, current: float) -> None:
         """How a set did, and how the best one so far did on the same tokens."""
