@@ -10,8 +10,9 @@ after the other for each prompt, so that what else the machine does falls on all
 
 Speed-up is the baseline's time divided by the engine's, prompt by prompt; the table has its median and
 the 10th and 90th percentile.  "In all" compares whole answers, "per token" is fair where answers differ
-in length.  Prefill and masks are in the times, compiling the grammar is not.  Each engine keeps its
-automata for schemas it met, and its drafters keep what they learned within one set of tasks.  A short
+in length.  Prefill and masks are in the times, compiling the grammar is not.  Work on the vocabulary that
+our automata share falls to the first that meets a new kind of string; which engine comes first changes
+from prompt to prompt.  Each engine keeps its automata for schemas it met, and its drafters keep what they learned within one set of tasks.  A short
 run before the first prompt is not counted.  At temperature 0 in float32 all texts must be the
 baseline's; in bfloat16 rounding may tell a forward of one token from one of several.
 
@@ -20,7 +21,8 @@ the two best logits where a text departs.
 
 Usage: ``python benchmarks/speculative.py [--set calls] [--engine generate,backend,default] [--limit 20]
 [--dtype bfloat16,float32] [--temperature 0,1] [--seed 0] [--json FILE]``,
-``python benchmarks/speculative.py --identity 60``, and ``--show FILE`` for the tables of an earlier run.
+``python benchmarks/speculative.py --identity 60``; on a busy machine ``--threads 1``; and ``--show FILE`` for
+the tables of an earlier run.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ from constrain import (
     load_model,
 )
 from constrain.bitmask import apply_bitmask_
-from constrain.models import ModelUnavailable
+from constrain.models import DEFAULT_MODEL, ModelUnavailable
 from grammars import Grammar
 from samplers.backend import SpeculativeBackend
 from samplers.constrained import GrammarConstrained
@@ -135,7 +137,9 @@ class Setting:
 
     model: Any
     tokenizer: Any
-    draft_model: Any = None
+    dtype: str
+    draft_model: str | None = None
+    heads: Path | None = None
     forwards: int = 0
 
     def __post_init__(self) -> None:
@@ -359,24 +363,40 @@ def drafter_classes() -> list[type[Drafter]]:
 
 
 def made(cls: type[Drafter], setting: Setting) -> Drafter:
-    """A drafter with its defaults.
+    """A drafter with its defaults; ``SPECIAL`` says what some of them need.
 
     Raises:
         LookupError: if it needs what is not there.
     """
-    given: dict[str, Any] = {}
+    if cls.name in SPECIAL:
+        return SPECIAL[cls.name](cls, setting)
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     for name, parameter in inspect.signature(cls).parameters.items():
-        if parameter.default is not parameter.empty or parameter.kind in (
-            parameter.VAR_POSITIONAL,
-            parameter.VAR_KEYWORD,
-        ):
-            continue
-        if name in ("model", "draft_model") and setting.draft_model is not None:
-            given[name] = setting.draft_model
-        else:
-            hint = "; see --draft-model" if "model" in name else ""
-            raise LookupError(f"it needs {name!r}{hint}")
-    return cls(**given)
+        if parameter.default is parameter.empty and parameter.kind not in kinds:
+            raise LookupError(f"it needs {name!r}, and nobody told this script how to make that")
+    return cls()
+
+
+def _small(setting: Setting, dtype: str) -> Any:
+    """A draft model of its own."""
+    if setting.draft_model is None:
+        raise LookupError("it needs a smaller model; see --draft-model")
+    return load_model(setting.draft_model, dtype)[0]
+
+
+def _with_heads(cls: Any, setting: Setting) -> Drafter:
+    if setting.heads is None:
+        raise LookupError("it needs trained heads; see --heads")
+    loaded: Drafter = cls.load(setting.heads, setting.model)
+    return loaded
+
+
+SPECIAL: dict[str, Callable[[Any, Setting], Drafter]] = {
+    "layer_skip": lambda cls, setting: cls(setting.model),
+    "draft_model": lambda cls, setting: cls(_small(setting, setting.dtype)),
+    "online_distilled": lambda cls, setting: cls(_small(setting, "float32")),
+    "medusa": _with_heads,
+}
 
 
 def makers(setting: Setting) -> dict[str, Callable[[], Engine]]:
@@ -410,7 +430,7 @@ def engines_of(setting: Setting, wanted: Sequence[str] | None) -> list[Engine]:
     for name, make in known.items():
         try:
             found.append(make())
-        except (ImportError, LookupError) as error:
+        except (ImportError, LookupError, ValueError) as error:
             say(f"{name} is left out: {error}")
     return found
 
@@ -430,7 +450,9 @@ class Options:
     engines: list[str] | None
     limit: int
     seed: int
+    model: str
     draft_model: str | None
+    heads: Path | None
     json: Path | None
 
 
@@ -444,8 +466,8 @@ class Run:
 
     def setting(self, dtype: str) -> Setting:
         """The model in one type."""
-        draft = self.options.draft_model
-        return Setting(*load_model(dtype=dtype), load_model(draft, dtype)[0] if draft else None)
+        model, tokenizer = load_model(self.options.model, dtype)
+        return Setting(model, tokenizer, dtype, self.options.draft_model, self.options.heads)
 
     def measure(self, dtype: str, temperatures: Sequence[float]) -> None:
         """All sets with all engines in one type."""
@@ -511,6 +533,7 @@ class Run:
             "threads": torch.get_num_threads(),
             "load_before": self.load,
             "seed": self.options.seed,
+            "model": self.options.model,
             "records": [asdict(record) for record in self.records],
         }
         temporary = file.with_name(f".{file.name}.part")
@@ -718,6 +741,7 @@ def top_gap(
     with torch.no_grad():
         logits = setting.model(torch.tensor([ids + common])).logits[0, -1].double()
     allowed = target.weighting(state, budget - len(common)).ids
+    assert allowed is not None
     best = logits[torch.from_numpy(allowed)].topk(min(2, len(allowed))).values
     return float(best[0] - best[-1]) if len(best) == 2 else float("inf")
 
@@ -750,7 +774,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=20, help="prompts of each set")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder")
     parser.add_argument("--draft-model", help="a smaller model, for drafters that need one")
+    parser.add_argument("--heads", type=Path, help="trained heads, for the drafter that needs them")
     parser.add_argument("--json", type=Path, help="records, written after every answer")
     parser.add_argument("--identity", type=int, metavar="N", help="compare texts of N prompts")
     parser.add_argument("--show", type=Path, metavar="FILE", help="tables of such records")
@@ -773,7 +799,9 @@ def main() -> None:
         engines=given.engine.split(",") if given.engine else None,
         limit=given.limit,
         seed=given.seed,
+        model=given.model,
         draft_model=given.draft_model,
+        heads=given.heads,
         json=given.json,
     )
     run = Run(options)
