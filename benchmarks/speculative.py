@@ -12,17 +12,18 @@ Speed-up is the baseline's time divided by the engine's, prompt by prompt; the t
 the 10th and 90th percentile.  "In all" compares whole answers, "per token" is fair where answers differ
 in length.  Prefill and masks are in the times, compiling the grammar is not.  Work on the vocabulary that
 our automata share falls to the first that meets a new kind of string; which engine comes first changes
-from prompt to prompt.  Each engine keeps its automata for schemas it met, and its drafters keep what they learned within one set of tasks.  A short
-run before the first prompt is not counted.  At temperature 0 in float32 all texts must be the
-baseline's; in bfloat16 rounding may tell a forward of one token from one of several.
+from prompt to prompt.  Each engine keeps its automata for schemas it met, and its drafters keep what they
+learned within one set of tasks.  A short run before the first prompt is not counted.  At temperature 0 in
+float32 all texts of ours must be the baseline's; in bfloat16 rounding may tell a forward of one token from
+one of several.
 
 ``--identity N`` checks just that, in float32, on N prompts of all sets, and shows the difference between
 the two best logits where a text departs.
 
 Usage: ``python benchmarks/speculative.py [--set calls] [--engine generate,backend,default] [--limit 20]
 [--dtype bfloat16,float32] [--temperature 0,1] [--seed 0] [--json FILE]``,
-``python benchmarks/speculative.py --identity 60``; on a busy machine ``--threads 1``; and ``--show FILE`` for
-the tables of an earlier run.
+``python benchmarks/speculative.py --identity 60``; on a busy machine ``--threads 1``; and
+``--show FILE`` for the tables of an earlier run.
 """
 
 from __future__ import annotations
