@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from samplers.constrained import GrammarConstrained
     from samplers.drafters import (
         Drafter,
+        DraftModel,
         Forced,
         GrammarCounts,
+        Heads,
+        LayerSkip,
+        MedusaHeads,
+        OnlineDistilled,
         PromptLookup,
         TokenRecycling,
         Trigram,
@@ -26,6 +31,11 @@ if TYPE_CHECKING:
     from samplers.speculative.scorer import UnsupportedModel
 
 _HOMES = {
+    "OnlineDistilled": "samplers.drafters",
+    "MedusaHeads": "samplers.drafters",
+    "LayerSkip": "samplers.drafters",
+    "Heads": "samplers.drafters",
+    "DraftModel": "samplers.drafters",
     "Drafter": "samplers.drafters",
     "Extraction": "constrain.extraction",
     "Forced": "samplers.drafters",
@@ -43,6 +53,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "OnlineDistilled",
+    "MedusaHeads",
+    "LayerSkip",
+    "Heads",
+    "DraftModel",
     "Drafter",
     "Extraction",
     "Forced",

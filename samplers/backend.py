@@ -355,7 +355,11 @@ class SpeculativeBackend:
         for drafter in sorted(self.drafters, key=lambda d: not d.draws):
             if drafter.runs_model and drafter.name != asked:
                 continue
+            if drafter.draws:  # what is drawn is never cut: it must fit as it is
+                context.room = self.schedule.max_nodes
             drafter.propose(context)
+            if drafter.draws:
+                context.room = _CANDIDATES * self.schedule.max_nodes - len(context.tree)
 
     def _score(self, scorer: TreeScorer, steps: Sequence[_Step], pending: int) -> Scores:
         hidden = any(d.wants_hidden for d in self.drafters)

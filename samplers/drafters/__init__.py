@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from samplers.drafters.base import Context, Drafter, Observation
 from samplers.drafters.forced import Forced
 from samplers.drafters.grammar_counts import GrammarCounts
@@ -9,12 +12,32 @@ from samplers.drafters.prompt_lookup import PromptLookup
 from samplers.drafters.token_recycling import TokenRecycling
 from samplers.drafters.trigram import Trigram
 
+if TYPE_CHECKING:
+    from samplers.drafters.draft_model import DraftModel
+    from samplers.drafters.layer_skip import LayerSkip
+    from samplers.drafters.medusa import Heads, MedusaHeads
+    from samplers.drafters.online_distilled import OnlineDistilled
+
+_NEURAL = {
+    "DraftModel": "samplers.drafters.draft_model",
+    "Heads": "samplers.drafters.medusa",
+    "LayerSkip": "samplers.drafters.layer_skip",
+    "MedusaHeads": "samplers.drafters.medusa",
+    "OnlineDistilled": "samplers.drafters.online_distilled",
+}
+"""Loaded when first used."""
+
 __all__ = [
     "Context",
+    "DraftModel",
     "Drafter",
     "Forced",
     "GrammarCounts",
+    "Heads",
+    "LayerSkip",
+    "MedusaHeads",
     "Observation",
+    "OnlineDistilled",
     "PromptLookup",
     "TokenRecycling",
     "Trigram",
@@ -25,3 +48,11 @@ __all__ = [
 def default_drafters() -> list[Drafter]:
     """The drafters that need neither arguments nor training, those that continue others last."""
     return [PromptLookup(), GrammarCounts(), TokenRecycling(), Trigram(), Forced()]
+
+
+def __getattr__(name: str) -> Any:
+    home = _NEURAL.get(name)
+    if home is None:
+        raise AttributeError(f"module 'samplers.drafters' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value

@@ -31,7 +31,8 @@ class Style:
     """Blanks after signs, read off the text of a row.
 
     Attributes:
-        blanks: sign -> the blanks that followed it last.
+        blanks: (sign, depth) -> the blanks that followed it last; before closing brackets, those
+            in front of it.
         seen: bytes of text read so far.
     """
 
@@ -62,18 +63,44 @@ class Style:
         if byte in WHITESPACE:
             self.run.append(byte)
             return
-        if self.sign:
+        if byte in b"}]":
+            self.blanks[byte, self.depth] = bytes(self.run)
+        elif self.sign in b"{[,:":
             self.blanks[self.sign, self.depth] = bytes(self.run)
         self.quoted = byte == 0x22
         self.depth += (byte in b"{[") - (byte in b"}]")
         self.sign, self.run = byte, bytearray()
 
-    def after(self, sign: int, depth: int) -> bytes:
-        """The blanks that probably follow a sign outside strings."""
-        for key in ((sign, depth), (sign, depth + 2), (sign, depth - 2), (sign, depth - 1)):
-            if key in self.blanks:
-                return self.blanks[key]
-        return _USUAL.get(bytes([sign]), b"")
+    def between(self, sign: int, following: int, depth: int) -> bytes:
+        """The blanks that are probably between two signs outside strings.
+
+        Args:
+            sign: the last byte that is no blank.
+            following: the one that comes next.
+            depth: brackets open between them.
+        """
+        if following in b"}]":
+            return self._after(following, depth, depth - 1)
+        if sign in b"{[,:" and sign:
+            return self._after(sign, depth, depth)
+        return b""
+
+    def _after(self, sign: int, depth: int, levels: int) -> bytes:
+        known = self.blanks.get((sign, depth))
+        if known is not None:
+            return known
+        unit = self._indent()
+        if unit is not None and sign in b"{[,}]":
+            return b"\n" + unit * levels
+        flat = [b for (s, _), b in self.blanks.items() if s == sign]
+        return flat[-1] if flat else _USUAL.get(bytes([sign]), b"")
+
+    def _indent(self) -> bytes | None:
+        """The indentation of one level, if lines are broken behind commas and brackets."""
+        for (sign, depth), blanks in self.blanks.items():
+            if sign in b"{[," and depth > 0 and blanks.startswith(b"\n"):
+                return blanks[1 : 1 + (len(blanks) - 1) // depth]
+        return None
 
 
 class Forced(Drafter):
@@ -176,7 +203,7 @@ class Forced(Drafter):
         blanks, only = self._options.of(automaton, state)
         if only is None:
             return b""
-        wanted = style.after(sign, depth) if sign else b""
+        wanted = style.between(sign, only, depth)
         if blanks and wanted.startswith(run) and len(wanted) > len(run):
             return wanted[len(run) :]
         return bytes([only])

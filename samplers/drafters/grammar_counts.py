@@ -1,8 +1,8 @@
 """Tokens that came in the same state of the grammar before.
 
-P(token | state) by counting, where a state knows scanner and parser at once.  While the counts are
-peaked, guesses are chained.  Counts are kept by grammar: they pay off within lists of like objects,
-and from the second document of a schema on.
+P(token | place) by counting, where a place is the state of the scanner and the innermost states of the
+parser, counters left out.  While the counts are peaked, guesses are chained.  Counts are kept by
+grammar: they pay off within lists of like objects, and from the second document of a schema on.
 
 Source: Beurer-Kellner et al. 2024, "Guiding LLMs The Right Way" (DOMINO), section 3.6.
 """
@@ -10,27 +10,29 @@ Source: Beurer-Kellner et al. 2024, "Guiding LLMs The Right Way" (DOMINO), secti
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from constrain.automaton import TokenAutomaton
 from samplers.drafters.base import Context, Drafter, Observation
 from samplers.speculative.tree import ROOT
 
+Place: TypeAlias = tuple[int, ...]
+
 _PEAKED: Final = 0.15
 """Guesses less likely than this, from the root on, are not made."""
 _CHOICES: Final = 2
-_MAX_STATES: Final = 20_000
-"""States with counts kept for one grammar (a few megabytes)."""
+_MAX_PLACES: Final = 20_000
+"""Places with counts kept for one grammar (a few megabytes)."""
 
 
 class GrammarCounts(Drafter):
-    """Counts of tokens by state of the grammar."""
+    """Counts of tokens by place in the grammar."""
 
     name = "GrammarCounts"
 
     def __init__(self) -> None:
-        self._counts: WeakKeyDictionary[TokenAutomaton, dict[int, Counter[int]]]
+        self._counts: WeakKeyDictionary[TokenAutomaton, dict[Place, Counter[int]]]
         self._counts = WeakKeyDictionary()
 
     def reset(self) -> None:
@@ -50,7 +52,7 @@ class GrammarCounts(Drafter):
             state = context.tree.state(node)
             if state is None or context.target.is_finished(state):
                 continue
-            known = counts.get(context.target.grammar_state(state))
+            known = counts.get(_place(context, state))
             if not known:
                 continue
             total = sum(known.values()) + 0.5
@@ -71,7 +73,13 @@ class GrammarCounts(Drafter):
         counts = self._counts.setdefault(automaton, {})
         states = [observation.tree.root_state, *observation.states[:-1]]
         for state, token in zip(states, observation.emitted, strict=True):
-            at = context.target.grammar_state(state)
-            if at not in counts and len(counts) >= _MAX_STATES:
+            at = _place(context, state)
+            if at not in counts and len(counts) >= _MAX_PLACES:
                 counts.clear()
             counts.setdefault(at, Counter())[token] += 1
+
+
+def _place(context: Context, state: Any) -> Place:
+    automaton = context.target.automaton
+    assert automaton is not None
+    return automaton.signature(context.target.grammar_state(state))
