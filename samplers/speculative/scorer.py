@@ -69,6 +69,7 @@ def shape_of(model: Any) -> Shape:
         )
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise UnsupportedModel(f"{name} takes no position_ids, so that it cannot be given a tree")
+    _check_own_masks(model, config)
     attention = getattr(config, "_attn_implementation", "eager")
     if attention not in _ATTENTION:
         raise UnsupportedModel(
@@ -80,6 +81,22 @@ def shape_of(model: Any) -> Shape:
     )
     window = int(config.sliding_window) if sliding else None
     return Shape(int(config.num_hidden_layers), window, sliding and bool(types))
+
+
+def _check_own_masks(model: Any, config: Any) -> None:
+    """Refuses models that do not leave all of the mask to their caller."""
+    name = type(model).__name__
+    if "local" in (getattr(config, "attention_layers", None) or ()):
+        raise UnsupportedModel(
+            f"{name} has local attention that goes by places in the cache, not by position_ids; use "
+            "model.generate with GrammarLogitsProcessor"
+        )
+    if getattr(config, "alibi", False):
+        raise UnsupportedModel(f"{name} uses alibi, which takes no mask of four dimensions")
+    # some decoders say that they are none, but their attention tells
+    encoder = getattr(config, "is_decoder", True) is False and config is model.config
+    if encoder and any(getattr(m, "is_causal", True) is False for m in model.modules()):
+        raise UnsupportedModel(f"{name} looks ahead; load it with is_decoder=True")
 
 
 @dataclass(frozen=True)
