@@ -588,7 +588,8 @@ def _call(entry: Mapping[str, Any], answer: Any) -> Task:
 GSM8K_PROMPT = """\
 {question}
 
-Answer as JSON: {{"reasoning": the steps in a few sentences, "answer": the number}}."""
+Work it out step by step. Answer as JSON with two keys: "reasoning", at most four sentences that lead to \
+the result, and "answer", the result as an integer."""
 GSM8K = record(reasoning=text(400), answer={"type": "integer"})
 
 
