@@ -425,7 +425,8 @@ class TokenAutomaton:
         with self._lock:
             self._masks.clear()
             self._forced.clear()
-            self.__dict__.pop("_distances", None)
+            if "_distances" in self.__dict__:
+                self._distances.trim()
             self._pool.trim({self.start, *keep})
 
 

@@ -12,6 +12,11 @@ token ends inside, 1 + the cost from the state reached.  States of called rules 
 by chaining G along their frames.  That is the shortest-derivation problem on a superior grammar
 (Knuth 1977); its least solution is found by relaxation over the variables that are asked for, and
 shared by all states of the automaton, for every rule, stack and request.
+
+Where every byte is a token there is always a bound: the text can be completed byte by byte
+(:mod:`constrain.bytewise`).  A search that reaches ``max_search_states`` takes it for all variables
+it has no room for.  Then the numbers are those of completions that exist, and from each state some
+token leads to one that needs at least one token less.
 """
 
 from __future__ import annotations
@@ -25,9 +30,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from constrain.lexeme import Int32, Lexeme, LexemeShape, counted, lexeme_of, pack_bits, tokens_at
+from constrain.bytewise import NEVER as NEVER
+from constrain.bytewise import ByteWays, Place
+from constrain.lexeme import (
+    MAX_SHAPE,
+    Int32,
+    Lexeme,
+    LexemeShape,
+    counted,
+    lexeme_of,
+    pack_bits,
+    tokens_at,
+)
 from constrain.pool import DEAD, END, FINISHED, StatePool
-from constrain.positions import BOUNDARY, Kind
+from constrain.positions import BOUNDARY, Flags, Kind, Returns, as_flags
 from grammars.bags import CANONICAL, COMPLETE, MORE
 from grammars.errors import LimitExceeded
 from grammars.program import UNBOUNDED, Program
@@ -40,12 +56,14 @@ Costs: TypeAlias = dict[Kind, int]
 
 _STATE: Final = -1
 """In place of a program state in a variable: the next number is an automaton state instead."""
-NEVER: Final = 1 << 30
-"""No number of tokens completes the text."""
 _NEEDED_TOGETHER: Final = 6
 """Needed items of a bag up to which tokens may go from one to the next (see ``_Search``)."""
 _LONG_TOKENS: Final = 2
 """Longest tokens for which a counted repetition must have room before its end counts as far."""
+_WIDE_BYTES: Final = 48
+"""Bytes after a rule up to which all places inside tokens at which it may end are told apart."""
+_WIDE_WAYS: Final = 1_000
+"""Beyond that, ways in which tokens may go on after the rule up to which they are."""
 _SMALL: Final = 3_000
 """Trie nodes a walk may visit before the state is treated as wide."""
 
@@ -99,6 +117,15 @@ class _Search:
         self._queued: set[Variable] = set()
         self._finish: dict[tuple[int, Kind], int] = {}
         self._universe: dict[int, set[Kind]] = {}
+        self._exits: dict[int, set[Kind]] = {}
+        self._returns = Returns(pool.program)
+        self._follow: dict[int, Flags] = {}
+        self._goes_on: dict[tuple[int, Kind], bool] = {}
+        self._bytes: ByteWays | None = None
+        self._floors: dict[Variable, int] = {}
+        self._in_bytes: dict[int, int] = {END: 0}
+        self.lowered = 0
+        """How often numbers that may have been asked for became smaller."""
         self.bag_of: dict[int, int] = {}
         self._single: set[int] = set()
         self._count_limit, self._rule_of = pool.program.count_limit, pool.program.rule_of
@@ -109,9 +136,15 @@ class _Search:
 
     def fewest(self, state: int) -> int:
         """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way)."""
-        if 2 * len(self._values) > self._a.limits.max_search_states:
+        full = 2 * len(self._values) > self._a.limits.max_search_states
+        if full and not self._a.spells_bytes:
             self._forget()
-        return self._from(state, BOUNDARY)
+        while True:
+            before = self.lowered
+            found = self._from(state, BOUNDARY)
+            if before == self.lowered:
+                return found
+            self._finish.clear()
 
     def _forget(self) -> None:
         """Drops what earlier searches worked out, so that the limit bounds each of them alone."""
@@ -139,6 +172,8 @@ class _Search:
             for q, n, frame in self._pool.items(at):
                 if q == 0:
                     best = min(best, 0 if x == BOUNDARY else NEVER)
+                    continue
+                if not self._continues(q, x):
                     continue
                 for y, cost in self._solve((q, n, x)).items():
                     if frame == END:
@@ -168,6 +203,9 @@ class _Search:
         q, n, kind = variable
         if q < 0 or n <= 0:
             return variable
+        bag = self.bag_of.get(q)
+        if bag is not None:
+            return variable if n in self._single else (q, self._pool.residuals.plain(bag, n), kind)
         enough = int(self._enough[self._rule_of[q]])
         if n <= enough or self._count_limit[q] - n < self._room:
             return variable
@@ -180,21 +218,45 @@ class _Search:
         reads, and only true cycles (loops, recursion) are gone round more than once.
         """
         variable = self._settled(variable)
-        if variable not in self._values:
+        if variable not in self._values and self._has_room(variable):
             self._add(variable)
-            while self._queue:
-                _, v = heappop(self._queue)
-                self._queued.discard(v)
-                self._relax(v)
-        return self._values[variable]
+            self._work_off()
+        if variable in self._values:
+            return self._values[variable]
+        costs = self._by_bytes(variable)
+        self._work_off()
+        return costs
+
+    def _work_off(self) -> None:
+        while self._queue:
+            _, v = heappop(self._queue)
+            self._queued.discard(v)
+            self._relax(v)
+
+    def _has_room(self, variable: Variable) -> bool:
+        """Whether one more variable fits; once one does not, none is added any more.
+
+        Except those of bags: they are sums of others, and a bag's states in different places of its
+        rule have the same sums, which bytes would not follow.
+        """
+        if self._bytes is not None:
+            return self._is_bag(variable)
+        limit = self._a.limits.max_search_states
+        if len(self._values) < limit:
+            return True
+        if not self._a.spells_bytes:
+            raise LimitExceeded("max_search_states", limit, "finding the shortest completion")
+        self._freeze()
+        return self._is_bag(variable)
 
     def _add(self, variable: Variable) -> None:
-        limit = self._a.limits.max_search_states
-        if len(self._values) >= limit:
-            raise LimitExceeded("max_search_states", limit, "finding the shortest completion")
         self._order[variable] = -len(self._order)
         self._values[variable] = {}
         self._readers[variable] = set()
+        if self._bytes is not None and variable[2] == BOUNDARY:
+            floor = self._bytes.known(variable[:2])
+            if floor is not None:
+                self._floors[variable] = floor
         self._enqueue(variable)
 
     def _enqueue(self, variable: Variable) -> None:
@@ -205,24 +267,30 @@ class _Search:
     def _read(self, variable: Variable, reader: Variable) -> Costs:
         variable = self._settled(variable)
         if variable not in self._values:
+            if not self._has_room(variable):
+                return self._by_bytes(variable)
             self._add(variable)
         self._readers[variable].add(reader)
         return self._values[variable]
 
     def _relax(self, v: Variable) -> None:
         new = self._resume(v) if v[0] == _STATE else self._finish_rule(v)
+        floor = self._floors.get(v)
+        if floor is not None:
+            _lower(new, {BOUNDARY: floor}, 0)
         if new != self._values[v]:
+            if self._bytes is not None and self._values[v]:
+                self.lowered += 1
             self._values[v] = new
             for reader in self._readers[v]:
                 self._enqueue(reader)
 
     def _finish_rule(self, v: Variable) -> Costs:
         """G of a program state: exits within this token, or a token's end and what is left then."""
-        bag = self.bag_of.get(v[0])
-        if bag is not None and v[1] not in self._single:
-            return self._complete_bag(v, bag)
         base = self._bases.get(v)
         if base is None:
+            if self._is_bag(v):
+                return self._complete_bag(v, self.bag_of[v[0]])
             base = self._bases[v] = self._base(v)
         new = dict(base.exits)
         for end in base.ends:
@@ -230,6 +298,10 @@ class _Search:
         if base.closes:
             _lower(new, self._read((v[0], v[1], BOUNDARY), v), 1)
         return new
+
+    def _is_bag(self, v: Variable) -> bool:
+        """Whether a variable is completed item by item."""
+        return v[0] in self.bag_of and v[1] not in self._single
 
     def _complete_bag(self, v: Variable, bag: int) -> Costs:
         """G of a state of a bag, in a canonical pool."""
@@ -276,6 +348,8 @@ class _Search:
             if q == 0:
                 _lower(new, {kind: 0}, 0)
                 continue
+            if not self._continues(q, kind):
+                continue
             costs = self._read((q, n, kind), v)
             if frame == END:
                 _lower(new, costs, 0)
@@ -283,6 +357,125 @@ class _Search:
             for y, cost in list(costs.items()):
                 _lower(new, self._read((_STATE, frame, y), v), cost)
         return new
+
+    # -- byte by byte --------------------------------------------------------------------------
+
+    def _freeze(self) -> None:
+        """Adds no more variables: the others are completed byte by byte from now on.
+
+        What is added later could make numbers smaller that others, given out before, should exceed
+        by one.  So the choice is made once, and variables not yet looked at are left out too.
+        """
+        self._bytes = ByteWays(self._pool.program, self._pool.residuals, self._place)
+        for v in self._values:
+            if v[0] != _STATE and v not in self._bases and not self._is_bag(v):
+                self._bases[v] = _Base(self._by_bytes(v), (), False)
+                self._enqueue(v)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the search was cut short."""
+        return self._bytes is not None
+
+    def take_over(self, other: _Search) -> None:
+        """Goes on with the numbers of a search that was cut short, in a pool with other states."""
+        self._single, self._floors = other._single, other._floors
+        self._bytes = ByteWays(self._pool.program, self._pool.residuals, self._place)
+        if other._bytes is not None:
+            self._bytes.take_over(other._bytes)
+        for v, costs in other._values.items():
+            if v[0] != _STATE:
+                self._order[v] = -len(self._order)
+                self._values[v] = costs
+                self._readers[v] = set()
+                self._bases[v] = _Base(costs, (), False)
+
+    def _place(self, q: int, n: int) -> Place:
+        q, n, _ = self._settled((q, n, BOUNDARY))
+        return q, n
+
+    def _by_bytes(self, v: Variable) -> Costs:
+        """Costs of a variable that is not kept."""
+        q, n, kind = v
+        if kind != BOUNDARY:
+            return {}
+        cost = self._state_in_bytes(n) if q == _STATE else self._place_in_bytes(q, n)
+        return {BOUNDARY: cost} if cost < NEVER else {}
+
+    def _place_in_bytes(self, q: int, n: int) -> int:
+        assert self._bytes is not None, "there is room for the variable"
+        if q == 0:
+            return 0
+        cost = self._bytes.cost(self._place(q, n))
+        # the bytes may lead to variables that are kept: these must not cost more
+        for (at, count), fewest in self._bytes.take_fresh():
+            kept = (at, count, BOUNDARY)
+            if kept in self._values:
+                self._floors[kept] = fewest
+                self._enqueue(kept)
+        return cost
+
+    def _state_in_bytes(self, state: int) -> int:
+        """The same for a state: all its frames are ended, those below first."""
+        known = self._in_bytes
+        stack = [state]
+        while stack:
+            at = stack[-1]
+            items = self._pool.items(at)
+            waiting = [frame for _, _, frame in items if frame not in known]
+            if waiting:
+                stack.extend(waiting)
+                continue
+            stack.pop()
+            ways = (self._place_in_bytes(q, n) + known[frame] for q, n, frame in items)
+            known[at] = min(NEVER, min(ways, default=NEVER))
+        return known[state]
+
+    # -- ends inside tokens --------------------------------------------------------------------
+
+    def _after(self, q: int) -> Flags:
+        """The bytes after a state's rule for which places inside tokens are told apart.
+
+        Free text that may end anywhere and be followed by nearly anything can end inside tokens in
+        tens of thousands of different ways.  There only ends at a token's boundary count: an upper
+        bound, and one that holds for all states alike, so that tokens still lower it.
+        """
+        rule = int(self._rule_of[q])
+        known = self._follow.get(rule)
+        if known is None:
+            bits = 0
+            for following in self._returns.sets[rule]:
+                if not self._is_wide(rule, as_flags(self._pool.program, following)):
+                    bits |= following
+            known = self._follow[rule] = as_flags(self._pool.program, bits)
+        return known
+
+    def _is_wide(self, rule: int, following: Flags) -> bool:
+        if not self._a.spells_bytes or following.sum() <= _WIDE_BYTES:
+            return False
+        states = np.flatnonzero(self._rule_of == rule)[: MAX_SHAPE + 1].tolist()
+        if len(states) > MAX_SHAPE:
+            return False
+        for q in states:
+            shape = self._a.shape(q)
+            if shape is None:
+                return False
+            exits = lexeme_of(self._a.vocabulary, shape).exit_nodes
+            children, _ = self._positions.entries(exits, following)
+            if len(np.unique(self._positions.entry_keys(children))) > _WIDE_WAYS:
+                return True
+        return False
+
+    def _continues(self, q: int, kind: Kind) -> bool:
+        """Whether a rule may go on from a place inside a token that a called rule ended at."""
+        if kind == BOUNDARY:
+            return True
+        known = self._goes_on.get((q, kind))
+        if known is None:
+            onward = as_flags(self._pool.program, self._returns.onward[q])
+            lacking = onward & ~self._positions.follow(kind)
+            known = self._goes_on[q, kind] = not lacking.any()
+        return known
 
     # -- one token -----------------------------------------------------------------------------
 
@@ -296,7 +489,7 @@ class _Search:
         closes = kind != BOUNDARY and bool(self._positions.ends_token[node])
         state = self._pool.intern([(q, n, END)])
         _, states, exits = self._pool.walk_from(self._trie, state, node)
-        kinds = self._positions.kinds(exits, self._a.follow(q))
+        kinds = self._positions.kinds(exits, self._after(q))
         at_once = len(exits) > 0 and exits[0] == node
         if at_once:  # the rule ends where it begins: at this very position
             kinds[0] = kind
@@ -310,7 +503,7 @@ class _Search:
         lexeme = lexeme_of(self._a.vocabulary, shape)
         program = self._pool.program
         states = np.array(shape.states)
-        exits = lexeme.exit_groups(self._positions, self._a.follow(q))
+        exits = lexeme.exit_groups(self._positions, self._after(q))
         out, fit = counted(program, states[exits[:, 1]], n + exits[:, 2])
         fit &= out >= program.accept_from[states[exits[:, 1]]]
         costs = _exit_costs(exits[fit, 0])
@@ -329,14 +522,18 @@ class _Search:
         """Every kind in which a call-free rule can be left at all, bounds on counts aside."""
         known = self._universe.get(q)
         if known is None:
-            known = set()
-            for state in shape.states:
-                other = self._a.shape(state)
-                assert other is not None, "states of one rule are all plain or none is"
-                lexeme = lexeme_of(self._a.vocabulary, other)
-                exits = lexeme.exit_groups(self._positions, self._a.follow(q))
-                known.update(_exit_costs(exits[:, 0]))
-            self._universe[q] = known
+            known = self._universe[q] = set().union(*(self._exits_of(s) for s in shape.states))
+        return known
+
+    def _exits_of(self, q: int) -> set[Kind]:
+        """Kinds in which one token leaves a call-free rule (kept: walks are dear)."""
+        known = self._exits.get(q)
+        if known is None:
+            shape = self._a.shape(q)
+            assert shape is not None, "states of one rule are all plain or none is"
+            lexeme = lexeme_of(self._a.vocabulary, shape)
+            exits = lexeme.exit_groups(self._positions, self._after(q))
+            known = self._exits[q] = set(_exit_costs(exits[:, 0]))
         return known
 
 
@@ -345,11 +542,12 @@ class Distances:
 
     Items that come in any order (bags) can be completed in so many orders that the least number of
     tokens would take forever to find.  Where every byte is a token, an upper bound will do if some
-    token always lowers it: then a budget can always be met.  So with bags the numbers are those of
-    *canonical* completions (:class:`grammars.bags.Residuals`), found in a pool of their own, to
-    which states of the automaton are translated item by item.  Without bags they are exact; so they
-    are where bytes occur inside longer tokens only, since canonical completions might not be
-    spelled where others can.
+    token always lowers it: then a budget can always be met.  The same goes for a search that was cut
+    short, and for free text with nearly anything behind it (``_Search._after``).  With bags the
+    numbers are those of *canonical* completions (:class:`grammars.bags.Residuals`), found in a pool
+    of their own, to which states of the automaton are translated item by item.  Otherwise they are
+    exact; so they are where bytes occur inside longer tokens only, since canonical completions might
+    not be spelled where others can.
 
     The automaton's lock is held by the caller.
     """
@@ -361,6 +559,7 @@ class Distances:
         self._fewest: dict[int, int] = {}
         self._profiles: dict[int, list[_Part]] = {}
         self._images: dict[int, int] = {DEAD: DEAD, END: END}
+        self._lowered = 0
 
     # -- queries -------------------------------------------------------------------------------
 
@@ -371,12 +570,34 @@ class Distances:
         """
         known = self._fewest.get(state)
         if known is None:
-            if self._pool.program.bags and self._a._all_live:
-                known = self._canonical.fewest(self._translated(state))
-            else:
-                known = self._exact.fewest(state)
+            search = self._search
+            known = search.fewest(self._translated(state) if search.bag_of else state)
+            if self._lowered != search.lowered:
+                self._lowered = search.lowered
+                self._fewest.clear()
+                self._profiles.clear()
             self._fewest[state] = known
         return known
+
+    def trim(self) -> None:
+        """Forgets the states of the automaton, whose numbers are about to be used again.
+
+        Numbers of a search that was cut short hold on: a budget may count on them.
+        """
+        cut_short = "_search" in self.__dict__ and self._search.is_frozen
+        old = self._search if cut_short else None
+        for name in ("_search", "_exact", "_canonical"):
+            self.__dict__.pop(name, None)
+        self._fewest.clear()
+        self._profiles.clear()
+        self._images = {DEAD: DEAD, END: END}
+        if old is not None:
+            self._search.take_over(old)
+            self._lowered = self._search.lowered
+
+    @cached_property
+    def _search(self) -> _Search:
+        return self._canonical if self._pool.program.bags and self._a._all_live else self._exact
 
     def reaches_end(self, state: int) -> bool:
         """Whether tokens can complete a text from here."""
@@ -455,7 +676,12 @@ class Distances:
         if known is None:
             if len(self._profiles) >= self._a.limits.max_cached_masks:
                 self._profiles.pop(next(iter(self._profiles)))
-            known = self._profiles[state] = self._make_profile(state)
+            lowered = -1
+            while lowered != self._lowered:  # all costs as they are in the end
+                lowered = self._lowered
+                known = self._make_profile(state)
+            assert known is not None
+            self._profiles[state] = known
         return known
 
     def _make_profile(self, state: int) -> list[_Part]:

@@ -41,11 +41,16 @@ class Positions:
         self.ends_token: Flags = trie.token_start[1:] > trie.token_start[:-1]
         self._numbers: dict[tuple[bytes, tuple[int, ...]], Kind] = {}
         self._nodes: list[int] = [0]
+        self._follow: list[bytes] = [bytes(256)]
         self._lock = Lock()
 
     def node(self, kind: Kind) -> int:
         """A trie node that stands for the kind."""
         return self._nodes[kind]
+
+    def follow(self, kind: Kind) -> Flags:
+        """The follow set that a kind belongs to."""
+        return np.frombuffer(self._follow[kind], np.bool_)
 
     def entries(self, nodes: Int32, follow: Flags) -> tuple[Int32, Int32]:
         """Children of the nodes whose byte is in the follow set, and their parents' positions.
@@ -86,6 +91,7 @@ class Positions:
                 known = self._numbers.setdefault(key, len(self._nodes))
                 if known == len(self._nodes):
                     self._nodes.append(node)
+                    self._follow.append(key[0])
         return known
 
     def group(self, nodes: Int32, follow: Flags) -> Int32:
@@ -129,34 +135,86 @@ def positions_of(vocabulary: Vocabulary) -> Positions:
 
 def follow_sets(program: Program) -> list[Flags]:
     """Per rule (numbered as in ``rule_of``), bool[256]: the bytes that can come after it."""
-    first = [sum(int(w) << 64 * i for i, w in enumerate(row)) for row in program.first]
+    return [as_flags(program, bits) for bits in _follow(program, _Calls(program))]
+
+
+def as_flags(program: Program, bits: int) -> Flags:
+    """A set of byte classes as bool[256]."""
+    classes = program.byte_class[:256].astype(np.int64)
+    return np.array([bits >> int(c) & 1 for c in classes], np.bool_)
+
+
+class _Calls:
+    """Who calls whom: (rule, calling rule, state to return to, whether nothing is left to do)."""
+
+    def __init__(self, program: Program) -> None:
+        rule_of = program.rule_of
+        self.first = [sum(int(w) << 64 * i for i, w in enumerate(row)) for row in program.first]
+        caller = np.repeat(np.arange(program.states), np.diff(program.call_offset))
+        edges = np.stack(
+            [
+                rule_of[program.call_start],
+                rule_of[caller],
+                program.call_return >> 1,
+                program.call_tail,
+            ],
+            axis=1,
+        )
+        self.edges: list[tuple[int, int, int, bool]] = [
+            (r, c, t, bool(tail)) for r, c, t, tail in np.unique(edges, axis=0).tolist()
+        ]
+        for bag in range(len(program.bags)):
+            # a bag, too, is followed by its separators: costs are worked out item by item
+            returns = program.bag_return[4 * bag + 1 : 4 * bag + 4].tolist()
+            calling = int(rule_of[returns[0]])
+            starts = program.bag_start[program.bag_offset[bag] : program.bag_offset[bag + 1]]
+            for called in {calling, *rule_of[starts].tolist()}:
+                self.edges += [(called, calling, after, False) for after in returns]
+
+
+def _follow(program: Program, calls: _Calls) -> list[int]:
     follow = [0] * len(program.rule_names)
-    calls: list[tuple[int, int, int]] = []
-    for q in range(program.states):
-        for e in range(int(program.call_offset[q]), int(program.call_offset[q + 1])):
-            callee = int(program.rule_of[program.call_start[e]])
-            after = int(program.call_return[e]) >> 1
-            follow[callee] |= first[after]
-            if program.accept_from[after] != UNBOUNDED:
-                calls.append((callee, int(program.rule_of[q]), after))
-    for bag in range(len(program.bags)):
-        # a bag, too, is followed by its separators: costs are worked out item by item
-        returns = program.bag_return[4 * bag + 1 : 4 * bag + 4].tolist()
-        caller = int(program.rule_of[returns[0]])
-        starts = program.bag_start[program.bag_offset[bag] : program.bag_offset[bag + 1]]
-        for after in returns:
-            follow[caller] |= first[after]
-        for callee in program.rule_of[starts].tolist():
-            for after in returns:
-                follow[callee] |= first[after]
-            calls.append((callee, caller, returns[0]))
+    ends = program.accept_from != UNBOUNDED
+    passing = {(rule, caller) for rule, caller, after, _ in calls.edges if ends[after]}
+    for rule, _, after, _ in calls.edges:
+        follow[rule] |= calls.first[after]
     changed = True
     while changed:
         changed = False
-        for callee, caller, _ in calls:
-            merged = follow[callee] | follow[caller]
-            if merged != follow[callee]:
-                follow[callee] = merged
+        for rule, caller in passing:
+            merged = follow[rule] | follow[caller]
+            if merged != follow[rule]:
+                follow[rule] = merged
                 changed = True
-    classes = program.byte_class[:256].astype(np.int64)
-    return [np.array([bits >> int(c) & 1 for c in classes], np.bool_) for bits in follow]
+    return follow
+
+
+class Returns:
+    """Where rules return to, by the bytes that can come there.
+
+    Attributes:
+        onward: per program state, as a set of byte classes: what can come there, or after its rule
+            where that may end.
+        sets: per rule, the different ``onward`` of states that it returns to.
+    """
+
+    def __init__(self, program: Program) -> None:
+        calls = _Calls(program)
+        follow = _follow(program, calls)
+        ends = (program.accept_from != UNBOUNDED).tolist()
+        rules = program.rule_of.tolist()
+        self.onward = [
+            first | follow[rule] if end else first
+            for first, rule, end in zip(calls.first, rules, ends, strict=True)
+        ]
+        self.sets: list[set[int]] = [set() for _ in follow]
+        tails = {(rule, caller) for rule, caller, _, tail in calls.edges if tail}
+        for rule, _, after, _ in calls.edges:
+            self.sets[rule].add(self.onward[after])
+        changed = True
+        while changed:
+            changed = False
+            for rule, caller in tails:
+                if not self.sets[caller] <= self.sets[rule]:
+                    self.sets[rule] |= self.sets[caller]
+                    changed = True
