@@ -163,6 +163,21 @@ class TokenAutomaton:
         """Whether the text may end here (so that EOS is allowed)."""
         return state == FINISHED or self._pool.accepting(state)
 
+    def signature(self, state: int, depth: int = 3) -> tuple[int, ...]:
+        """Where in the grammar a state is: its innermost program states, counts left out.
+
+        For statistics: equal places of like parts (the items of a list) have equal signatures,
+        though the states differ.  It says nothing about what is allowed.
+        """
+        out: list[int] = []
+        while len(out) < depth and state not in (DEAD, FINISHED, END):
+            items = self._pool.items(state)
+            if not items:
+                break
+            q, _, state = items[0]
+            out.append(q)
+        return tuple(out)
+
     # -- masks ---------------------------------------------------------------------------------
 
     def fill_mask(self, state: int, row: Any, tokens_left: int | None = None) -> None:

@@ -147,6 +147,11 @@ class MemoryAutomaton(TokenAutomaton):
 
     # -- masks ---------------------------------------------------------------------------------
 
+    def signature(self, state: int, depth: int = 3) -> tuple[int, ...]:
+        """That of the rules' state: what is remembered is left out."""
+        pair = self._pairs.get(state)
+        return self._inner.signature(state if pair is None else pair[0], depth)
+
     def _mask(self, state: int, tokens_left: int | None) -> Row:
         if tokens_left is not None and tokens_left < _UNLIMITED:
             with self._lock:
