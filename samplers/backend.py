@@ -126,6 +126,7 @@ class SpeculativeBackend:
             raise ValueError(f"drafters are told apart by their names, but got {names}")
         self.max_kv_bytes = max_kv_bytes
         self.max_rows = max_rows
+        self.max_tree_nodes = max_tree_nodes
         self.schedule = Schedule(max_tree_nodes, adaptive=adaptive)
         TreeScorer(model)  # says at once if the model will not do
         self.last_scorer: TreeScorer | None = None
@@ -134,7 +135,7 @@ class SpeculativeBackend:
         """Forgets what the drafters and the schedule have learned."""
         for drafter in self.drafters:
             drafter.reset()
-        self.schedule = Schedule(self.schedule.max_nodes, adaptive=self.schedule.adaptive)
+        self.schedule = Schedule(self.max_tree_nodes, adaptive=self.schedule.adaptive)
 
     # -- prompts and budgets ---------------------------------------------------------------------
 
@@ -142,7 +143,8 @@ class SpeculativeBackend:
         """Token ids of a prompt.
 
         Raises:
-            ValueError: if the prompt is empty, or text without a tokenizer.
+            ValueError: if the prompt is empty, text without a tokenizer, or has tokens that the
+                model does not.
         """
         if isinstance(prompt, str):
             if self.tokenizer is None:
@@ -154,6 +156,14 @@ class SpeculativeBackend:
             if not isinstance(bos, int):
                 raise ValueError("the prompt is empty and the model has no BOS token to begin with")
             ids = [bos]
+        config = self.model.config
+        if hasattr(config, "get_text_config"):
+            config = config.get_text_config()
+        size = getattr(config, "vocab_size", None)
+        if min(ids) < 0 or (isinstance(size, int) and max(ids) >= size):
+            raise ValueError(
+                f"the prompt has tokens from {min(ids)} to {max(ids)}; the model has {size}"
+            )
         return ids
 
     def budget(self, prompt_length: int, max_new_tokens: int | None) -> int:
@@ -252,10 +262,11 @@ class SpeculativeBackend:
     ) -> list[Sample]:
         first = begin(0)
         scorer, rows_at_once = self._prepare(first, n)
+        prefill = scorer.forwards  # every sample takes part in it, early or late
         active = [first]
         active += [begin(i) for i in range(1, rows_at_once)]
         for row in active:
-            row.stats.forwards = scorer.forwards
+            row.stats.forwards = prefill
             self._begin(row, active, sampling)
         waiting = iter(range(len(active), n))
         out: dict[int, Sample] = {}
@@ -274,6 +285,7 @@ class SpeculativeBackend:
                     scorer.select([i for i in range(scorer.rows) if i != slot])
                 else:
                     active[slot] = fresh = begin(number)
+                    fresh.stats.forwards = prefill
                     scorer.rollback(slot, min(fresh.prompt_length - 1, scorer.length(slot)))
                     self._begin(fresh, active, sampling)
         return [out[i] for i in range(n)]
@@ -281,8 +293,9 @@ class SpeculativeBackend:
     def _prepare(self, row: _Row, n: int) -> tuple[TreeScorer, int]:
         """A model with the prompt but its last token in the cache, where that is not left to drafts."""
         tokens = row.prompt_length + row.left
+        self.schedule.max_nodes = self.max_tree_nodes
+        rows = self._rows_that_fit(n, tokens, TreeScorer(self.model))
         scorer = TreeScorer(self.model, 1, tokens + self.schedule.max_nodes)
-        rows = self._rows_that_fit(n, tokens, scorer)
         before = row.tokens[: row.prompt_length - 1]
         if before and (rows > 1 or n > 1 or row.prompt_length >= _LONG_PROMPT):
             scorer.score([Request(before, Tree(None))])

@@ -35,6 +35,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature={self.temperature}: must be 0 or more, and finite")
+        if 0 < self.temperature < 1e-30:
+            raise ValueError(f"temperature={self.temperature}: too small to divide by; 0 is greedy")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p}: must be above 0 and at most 1")
 
