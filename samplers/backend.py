@@ -369,7 +369,7 @@ class SpeculativeBackend:
             if drafter.runs_model and drafter.name != asked:
                 continue
             if drafter.draws:  # what is drawn is never cut: it must fit as it is
-                context.room = self.schedule.max_nodes
+                context.room = self.schedule.max_nodes - len(context.tree)
             drafter.propose(context)
             if drafter.draws:
                 context.room = _CANDIDATES * self.schedule.max_nodes - len(context.tree)
