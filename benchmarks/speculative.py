@@ -40,7 +40,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -455,6 +455,7 @@ class Options:
     draft_model: str | None
     heads: Path | None
     json: Path | None
+    budget: int | None
 
 
 class Run:
@@ -682,7 +683,8 @@ def identity(run: Run, count: int) -> list[Departure]:
     compared = dict.fromkeys([e.name for e in others], 0)
     departures: list[Departure] = []
     chosen = mixed(run.options.sets, count, run.options.seed)
-    for number, task in enumerate(chosen):
+    for number, full in enumerate(chosen):
+        task = shortened(full, base.compiled(full), run.options.budget)
         made_now = [run.one(e, task, "float32", 0.0, 0) for e in (base, *others)]
         run.records += made_now
         run.save()
@@ -699,6 +701,14 @@ def identity(run: Run, count: int) -> list[Departure]:
     for name, total in compared.items():
         print(f"| {name} | {total} | {total - sum(d.engine == name for d in departures)} |")
     return departures
+
+
+def shortened(task: Task, automaton: TokenAutomaton, budget: int | None) -> Task:
+    """The task with a smaller budget, if a text fits it."""
+    if budget is None:
+        return task
+    needed = automaton.min_tokens_to_accept(automaton.start) + 1
+    return replace(task, budget=min(task.budget, max(budget, needed)))
 
 
 def mixed(sets: Sequence[str], count: int, seed: int) -> list[Task]:
@@ -780,6 +790,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--heads", type=Path, help="trained heads, for the drafter that needs them")
     parser.add_argument("--json", type=Path, help="records, written after every answer")
     parser.add_argument("--identity", type=int, metavar="N", help="compare texts of N prompts")
+    parser.add_argument("--budget", type=int, help="of each answer, at most, with --identity")
     parser.add_argument("--show", type=Path, metavar="FILE", help="tables of such records")
     return parser.parse_args()
 
@@ -804,6 +815,7 @@ def main() -> None:
         draft_model=given.draft_model,
         heads=given.heads,
         json=given.json,
+        budget=given.budget,
     )
     run = Run(options)
     if given.identity:
