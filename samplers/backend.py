@@ -9,7 +9,8 @@ drafter changes what is drawn, only how soon.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,6 +39,22 @@ OnTokens = Callable[[int, Sequence[int]], None]
 """(number of the sample, its new tokens): called after every step, for streaming and progress."""
 Stop = Callable[[Sequence[int]], bool]
 """Prompt and text so far -> whether to stop there."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a sample begins, if some of its text is drawn already.
+
+    Attributes:
+        tokens: new tokens that are drawn already; they count towards ``max_new_tokens``.
+        state: the target's state behind them.
+        logprob, constrained_logprob: of those tokens, see :class:`~samplers.sample.Sample`.
+    """
+
+    tokens: Sequence[int]
+    state: Any
+    logprob: float = 0.0
+    constrained_logprob: float = 0.0
 
 
 @dataclass
@@ -130,6 +147,8 @@ class SpeculativeBackend:
         self.schedule = Schedule(max_tree_nodes, adaptive=adaptive)
         TreeScorer(model)  # says at once if the model will not do
         self.last_scorer: TreeScorer | None = None
+        self._keep_prompts = False
+        self._kept: tuple[list[int], TreeScorer] | None = None
 
     def reset(self) -> None:
         """Forgets what the drafters and the schedule have learned."""
@@ -222,6 +241,8 @@ class SpeculativeBackend:
         choices: Callable[[int], Choices] | None = None,
         on_tokens: OnTokens | None = None,
         stop: Stop | None = None,
+        starts: Callable[[int], Start] | None = None,
+        observers: Sequence[Callable[[Observation], None]] = (),
     ) -> list[Sample]:
         """Draws texts from a target.
 
@@ -235,6 +256,8 @@ class SpeculativeBackend:
             choices: the source of randomness of each sample, by its number, instead of a seed.
             on_tokens: called after each step of a sample with its new tokens.
             stop: asked after every token; where it says so, the text ends there.
+            starts: where each sample begins, by its number; at the target's start by default.
+            observers: called with everything that a step scored and drew, after the drafters.
 
         Raises:
             BudgetError: if prompt and budget exceed the model's context, or ``max_kv_bytes``.
@@ -249,9 +272,25 @@ class SpeculativeBackend:
 
         def begin(number: int) -> _Row:
             own = target(number) if callable(target) else target
-            return _Row(number, list(ids), len(ids), budget, own, own.start(), draw(number), stop)
+            if starts is None:
+                start = Start((), own.start())
+            else:
+                start = starts(number)
+            return _Row(
+                number=number,
+                tokens=[*ids, *start.tokens],
+                prompt_length=len(ids),
+                left=budget - len(start.tokens),
+                target=own,
+                state=start.state,
+                choices=draw(number),
+                stop=stop,
+                logprob=start.logprob,
+                constrained_logprob=start.constrained_logprob,
+                finished=own.is_finished(start.state),
+            )
 
-        return self._run(begin, n, sampling, on_tokens)
+        return self._run(begin, n, sampling, on_tokens, observers)
 
     def _run(
         self,
@@ -259,6 +298,7 @@ class SpeculativeBackend:
         n: int,
         sampling: Sampling,
         on_tokens: OnTokens | None,
+        observers: Sequence[Callable[[Observation], None]],
     ) -> list[Sample]:
         first = begin(0)
         scorer, rows_at_once = self._prepare(first, n)
@@ -271,9 +311,10 @@ class SpeculativeBackend:
         waiting = iter(range(len(active), n))
         out: dict[int, Sample] = {}
         while active:
-            for step in self._step(scorer, active, sampling):
-                if on_tokens is not None:
-                    on_tokens(step.row.number, step.emitted)
+            if not any(row.done for row in active):
+                for step in self._step(scorer, active, sampling, observers):
+                    if on_tokens is not None:
+                        on_tokens(step.row.number, step.emitted)
             for slot in reversed(range(len(active))):
                 row = active[slot]
                 if not row.done:
@@ -286,24 +327,47 @@ class SpeculativeBackend:
                 else:
                     active[slot] = fresh = begin(number)
                     fresh.stats.forwards = prefill
-                    scorer.rollback(slot, min(fresh.prompt_length - 1, scorer.length(slot)))
+                    shared = _common(row.tokens, fresh.tokens)
+                    scorer.rollback(slot, min(shared, len(fresh.tokens) - 1, scorer.length(slot)))
                     self._begin(fresh, active, sampling)
         return [out[i] for i in range(n)]
 
     def _prepare(self, row: _Row, n: int) -> tuple[TreeScorer, int]:
         """A model with the prompt but its last token in the cache, where that is not left to drafts."""
-        tokens = row.prompt_length + row.left
+        tokens = row.prompt_length + row.left + len(row.new_tokens)
         self.schedule.max_nodes = self.max_tree_nodes
         rows = self._rows_that_fit(n, tokens, TreeScorer(self.model))
-        scorer = TreeScorer(self.model, 1, tokens + self.schedule.max_nodes)
+        capacity = tokens + self.schedule.max_nodes
         before = row.tokens[: row.prompt_length - 1]
-        if before and (rows > 1 or n > 1 or row.prompt_length >= _LONG_PROMPT):
-            scorer.score([Request(before, Tree(None))])
-            scorer.commit([[]])
+        early = rows > 1 or n > 1 or row.prompt_length >= _LONG_PROMPT or self._keep_prompts
+        scorer = self._read(before, capacity) if early else TreeScorer(self.model, 1, capacity)
         if rows > 1:
             scorer.cache.expand(rows)
         self.last_scorer = scorer
         return scorer, rows
+
+    def _read(self, before: list[int], capacity: int) -> TreeScorer:
+        """A model that has read some tokens; those of the last time are kept if that is wanted."""
+        if self._kept is not None and self._kept[0] == before:
+            return self._kept[1].fork(capacity)
+        scorer = TreeScorer(self.model, 1, capacity)
+        if before:
+            scorer.score([Request(before, Tree(None))])
+            scorer.commit([[]])
+        if self._keep_prompts:
+            self._kept = before, scorer.fork(len(before))
+        return scorer
+
+    @contextmanager
+    def same_prompt(self) -> Iterator[None]:
+        """Keeps the keys and values of the last prompt between calls of :meth:`generate` within."""
+        outer, self._keep_prompts = self._keep_prompts, True
+        try:
+            yield
+        finally:
+            self._keep_prompts = outer
+            if not outer:
+                self._kept = None
 
     def _begin(self, row: _Row, active: Sequence[_Row], sampling: Sampling) -> None:
         context = self._context(active.index(row), row, Tree(row.state), sampling, None)
@@ -331,7 +395,13 @@ class SpeculativeBackend:
 
     # -- one step --------------------------------------------------------------------------------
 
-    def _step(self, scorer: TreeScorer, active: Sequence[_Row], sampling: Sampling) -> list[_Step]:
+    def _step(
+        self,
+        scorer: TreeScorer,
+        active: Sequence[_Row],
+        sampling: Sampling,
+        observers: Sequence[Callable[[Observation], None]],
+    ) -> list[_Step]:
         began = time.perf_counter()
         asked = self._neural(len(active))
         contexts = [
@@ -351,7 +421,7 @@ class SpeculativeBackend:
             self._verify(slot, step, scores, sampling)
         scorer.commit([step.path for step in steps])
         for slot, step in enumerate(steps):
-            self._learn(slot, step, scores)
+            self._learn(slot, step, scores, observers)
         if any(d.runs_model for d in self.drafters) and pending == 1:
             tokens = sum(len(s.emitted) for s in steps)
             self.schedule.earned(asked, tokens, time.perf_counter() - began)
@@ -430,13 +500,21 @@ class SpeculativeBackend:
                 count.drafted += 1
                 count.accepted += number in accepted
 
-    def _learn(self, slot: int, step: _Step, scores: Scores) -> None:
+    def _learn(
+        self,
+        slot: int,
+        step: _Step,
+        scores: Scores,
+        observers: Sequence[Callable[[Observation], None]],
+    ) -> None:
         self.schedule.record(step.drafted, step.emitted)
         context = step.context
         context.tokens = context.tokens[: len(context.tokens) - len(step.emitted)]
         seen = Observation(context, step.tree, step.path, step.emitted, step.states, scores, slot)
         for drafter in self.drafters:
             drafter.observe(seen)
+        for observer in observers:
+            observer(seen)
 
     def _sample(self, row: _Row) -> Sample:
         return Sample(
@@ -458,6 +536,16 @@ class SpeculativeBackend:
         if self.tokenizer is None:
             return ""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Tokens at the beginning that agree."""
+    count = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        count += 1
+    return count
 
 
 def _processed(

@@ -136,6 +136,18 @@ class TreeCache(Cache):  # type: ignore[misc]
                 layer.values = layer.values.repeat(rows, 1, 1, 1)
         self.lengths = self.lengths * rows
 
+    def fork(self, capacity: int) -> TreeCache:
+        """A copy of the first row, with room for ``capacity`` tokens."""
+        length = self.lengths[0]
+        made = TreeCache(len(self.layers), 1, max(capacity, length))
+        made.lengths = [length]
+        for old, new in zip(self.layers, made.layers, strict=True):
+            if old.is_initialized:
+                new.lazy_initialization(old.keys, old.values)
+                new.keys[0, :, :length] = old.keys[0, :, :length]
+                new.values[0, :, :length] = old.values[0, :, :length]
+        return made
+
     def select(self, rows: Sequence[int]) -> None:
         """Keeps some rows, in the order given."""
         for layer in self.layers:

@@ -183,6 +183,12 @@ class TreeScorer:
         """Forgets all but the first tokens of a row."""
         self.cache.rollback(row, length)
 
+    def fork(self, capacity: int) -> TreeScorer:
+        """Another one with a copy of the first row, and no forwards yet."""
+        made = TreeScorer(self.model, 1, capacity)
+        made.cache = self.cache.fork(capacity)
+        return made
+
     def select(self, rows: Sequence[int]) -> None:
         """Keeps some rows; none at all is the end."""
         if rows:
