@@ -112,6 +112,9 @@ class SpeculativeBackend:
         adaptive: whether trees are chosen by measured acceptance and cost (else all drafts up to
             ``max_tree_nodes`` are scored).
 
+    Attributes:
+        forwards: calls of the model since it was made, however many rows took part.
+
     Raises:
         UnsupportedModel: if the model's cache cannot take tokens back.
     """
@@ -147,6 +150,7 @@ class SpeculativeBackend:
         self.schedule = Schedule(max_tree_nodes, adaptive=adaptive)
         TreeScorer(model)  # says at once if the model will not do
         self.last_scorer: TreeScorer | None = None
+        self.forwards = 0
         self._keep_prompts = False
         self._kept: tuple[list[int], TreeScorer] | None = None
 
@@ -243,6 +247,7 @@ class SpeculativeBackend:
         stop: Stop | None = None,
         starts: Callable[[int], Start] | None = None,
         observers: Sequence[Callable[[Observation], None]] = (),
+        on_end: Callable[[int, Any], None] | None = None,
     ) -> list[Sample]:
         """Draws texts from a target.
 
@@ -258,6 +263,7 @@ class SpeculativeBackend:
             stop: asked after every token; where it says so, the text ends there.
             starts: where each sample begins, by its number; at the target's start by default.
             observers: called with everything that a step scored and drew, after the drafters.
+            on_end: called with a sample's number and its last state.
 
         Raises:
             BudgetError: if prompt and budget exceed the model's context, or ``max_kv_bytes``.
@@ -290,7 +296,7 @@ class SpeculativeBackend:
                 finished=own.is_finished(start.state),
             )
 
-        return self._run(begin, n, sampling, on_tokens, observers)
+        return self._run(begin, n, sampling, on_tokens, observers, on_end)
 
     def _run(
         self,
@@ -299,6 +305,7 @@ class SpeculativeBackend:
         sampling: Sampling,
         on_tokens: OnTokens | None,
         observers: Sequence[Callable[[Observation], None]],
+        on_end: Callable[[int, Any], None] | None,
     ) -> list[Sample]:
         first = begin(0)
         scorer, rows_at_once = self._prepare(first, n)
@@ -320,6 +327,8 @@ class SpeculativeBackend:
                 if not row.done:
                     continue
                 out[row.number] = self._sample(row)
+                if on_end is not None:
+                    on_end(row.number, row.state)
                 number = next(waiting, None)
                 if number is None:
                     del active[slot]
@@ -354,6 +363,7 @@ class SpeculativeBackend:
         if before:
             scorer.score([Request(before, Tree(None))])
             scorer.commit([[]])
+            self.forwards += 1
         if self._keep_prompts:
             self._kept = before, scorer.fork(len(before))
         return scorer
@@ -449,6 +459,7 @@ class SpeculativeBackend:
         requests = [Request(s.context.pending, s.tree) for s in steps]
         began = time.perf_counter()
         scores = scorer.score(requests, hidden=hidden)
+        self.forwards += 1
         if pending == 1:
             size = len(steps) * (1 + max(len(s.tree) for s in steps))
             self.schedule.costs.record(size, time.perf_counter() - began)

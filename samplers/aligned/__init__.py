@@ -1,0 +1,1 @@
+"""Samples that follow the model given the grammar."""

@@ -1,0 +1,435 @@
+"""Rejection with memory: RS, ARS, RSFT, CARS; and ASAp, which never rejects.
+
+The target of all of them is Q(w) = P(w) 1[w in L] / Z: P the model at the sampling temperature, L the
+texts of the grammar that end with EOS within ``max_new_tokens``.
+
+====================  =========================  ===========================================
+method                tokens beyond the trie     learns
+====================  =========================  ===========================================
+RejectionSampling     the raw model              nothing
+RSFT                  raw, the first one masked  nothing
+ARS                   raw                        each token that failed
+CARS                  raw, the first one masked  the mask of every prefix that was scored
+ASAp                  masked                     the same
+====================  =========================  ===========================================
+
+What the first four accept follows Q exactly, whatever was learned before.  ASAp's law approaches Q as
+it learns, and is biased at any finite count; its samples carry weights P/q.
+
+Sources: Park et al. 2024, "Grammar-Aligned Decoding" (ASAp), section 4; Parys et al. 2025,
+"Constrained Adaptive Rejection Sampling" (ARS, RSFT, CARS), sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, TypeAlias
+
+import numpy as np
+
+from constrain.automaton import TokenAutomaton
+from constrain.processor import check_budget
+from samplers.aligned.trie import Edge, Place, Rejected, Row, Trie, Walk, row_of
+from samplers.backend import OnTokens, SpeculativeBackend, Start
+from samplers.drafters.base import Observation
+from samplers.sample import Sample, Stats
+from samplers.speculative.choices import Drawn
+from samplers.speculative.law import Sampling
+from samplers.speculative.target import Weighting
+from samplers.speculative.tree import ROOT
+
+State: TypeAlias = Place | Edge | Rejected
+
+MAX_ATTEMPTS: Final = 10_000
+"""Attempts for one sample, unless the caller says otherwise."""
+_KEPT_TRIES: Final = 8
+"""Tries kept by one sampler, one for each prompt, budget and temperature."""
+
+
+class AttemptsExhausted(RuntimeError):  # noqa: N818 - the name says it
+    """Nothing was accepted in ``max_attempts`` attempts.
+
+    Attributes:
+        samples: what was accepted before.
+        attempts: how many there were in all.
+    """
+
+    def __init__(self, message: str, samples: list[Sample], attempts: int) -> None:
+        super().__init__(message)
+        self.samples = samples
+        self.attempts = attempts
+
+
+@dataclass(frozen=True)
+class Method:
+    """What tells the methods apart; see the table above."""
+
+    masks_all: bool = False
+    masks_first: bool = False
+    learns_masks: bool = False
+    learns_failures: bool = False
+
+    @property
+    def learns(self) -> bool:
+        """Whether anything is kept."""
+        return self.learns_masks or self.learns_failures
+
+
+class Attempt:
+    """One attempt as a target of the backend; states are places of the trie."""
+
+    def __init__(self, trie: Trie, method: Method) -> None:
+        self.automaton: TokenAutomaton | None = trie.automaton
+        self._finished = trie.automaton.FINISHED
+        self._trie = trie
+        self._method = method
+
+    def start(self) -> State:
+        """The empty text."""
+        return self._trie.start()
+
+    def advance(self, state: State, token: int) -> State | None:
+        """The place after a token; an invalid one leads to the end of the attempt."""
+        if self.is_finished(state):
+            return None
+        assert not isinstance(state, Rejected)
+        before = state.node if isinstance(state, Edge) else state
+        if self._trie.is_allowed(before, token):
+            return self._trie.after(before, token)
+        return None if self._method.masks_all else Rejected(before, token)
+
+    def is_finished(self, state: State) -> bool:
+        """Whether the text ended or was rejected."""
+        if isinstance(state, Edge):
+            return False
+        return isinstance(state, Rejected) or state.grammar == self._finished
+
+    def weighting(self, state: State, tokens_left: int) -> Weighting:
+        """What may be drawn: all, the mask, or what was not met yet."""
+        assert not isinstance(state, Rejected)
+        if isinstance(state, Edge):
+            return Weighting(self._trie.others(state.node))
+        masked = self._method.masks_all or (self._method.masks_first and state.depth == 0)
+        return Weighting(self._trie.allowed(state)) if masked else Weighting()
+
+    def grammar_state(self, state: State) -> int:
+        """The automaton's state."""
+        assert not isinstance(state, Rejected)
+        return state.node.grammar if isinstance(state, Edge) else state.grammar
+
+
+class Recorder:
+    """Notes what a round of attempts scored, and where each of them ended."""
+
+    def __init__(self, trie: Trie, temperature: float) -> None:
+        self._trie = trie
+        self._temperature = temperature
+        self.scored: list[tuple[Place | Edge, Row]] = []
+        self.ends: dict[int, State] = {}
+        self._known: set[int] = set()
+
+    def ended(self, number: int, state: State) -> None:
+        """Where an attempt ended."""
+        self.ends[number] = state
+
+    def __call__(self, seen: Observation) -> None:
+        """One step of one attempt."""
+        states = [seen.tree.root_state, *(node.state for node in seen.tree.nodes)]
+        for i, state in enumerate(states):
+            if not isinstance(state, Place | Edge) or id(state) in self._known:
+                continue
+            if isinstance(state, Place) and state.grammar == self._trie.automaton.FINISHED:
+                continue
+            self._known.add(id(state))
+            self.scored.append((state, row_of(seen.logits(i + ROOT), self._temperature)))
+
+
+@dataclass
+class Report:
+    """What happened so far for one prompt.
+
+    Attributes:
+        attempts, accepted: counts.
+        forwards: calls of the model.
+        bounds: Z(root) after each round; attempts are accepted with probability Pr(L) / Z(root).
+    """
+
+    attempts: int = 0
+    accepted: int = 0
+    forwards: int = 0
+    bounds: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Accepted attempts among all."""
+        return self.accepted / self.attempts if self.attempts else float("nan")
+
+
+@dataclass
+class _Memory:
+    """What is kept for a prompt."""
+
+    trie: Trie
+    report: Report = field(default_factory=Report)
+
+
+class Aligned:
+    """The loop of attempts; subclasses say what is masked and what is learned.
+
+    Args:
+        backend: the model with its drafters.
+        automaton: the grammar.
+
+    Attributes:
+        reports: of each prompt, budget and temperature.
+    """
+
+    method: ClassVar[Method] = Method()
+
+    def __init__(self, backend: SpeculativeBackend, automaton: TokenAutomaton) -> None:
+        self.backend = backend
+        self.automaton = automaton
+        self._memories: dict[tuple[Any, ...], _Memory] = {}
+
+    def sample(
+        self,
+        prompt: str | Sequence[int],
+        n: int = 1,
+        *,
+        max_new_tokens: int | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        max_attempts: int | None = None,
+        on_tokens: OnTokens | None = None,
+    ) -> list[Sample]:
+        """Draws texts.
+
+        Args:
+            prompt: text or token ids.
+            n: how many.
+            max_new_tokens: of each text, EOS included: longer texts are not in the language.
+            temperature: of the model; must be above 0.
+            top_p: must be 1, since truncation would change the target.
+            seed: for the same texts again, from the same state of what was learned.
+            max_attempts: for one sample; 10,000 by default.
+            on_tokens: called with the number of a sample and its tokens once it is accepted.
+
+        Raises:
+            AttemptsExhausted: if nothing is accepted in so many attempts.
+            BudgetError: as :meth:`GrammarConstrained.sample`.
+            ValueError: for a temperature of 0, or top-p.
+        """
+        _check(temperature, top_p)
+        ids = self.backend.encode(prompt)
+        budget = self.backend.budget(len(ids), max_new_tokens)
+        check_budget(self.automaton, budget)
+        memory = self.memory(ids, budget, temperature)
+        out: list[Sample] = []
+        with self.backend.same_prompt():
+            for sample in self._accepted(ids, memory, temperature, seed, max_attempts, n, out):
+                out.append(sample)
+                if on_tokens is not None:
+                    on_tokens(len(out) - 1, sample.token_ids)
+                if len(out) == n:
+                    break
+        return out
+
+    def memory(self, ids: Sequence[int], budget: int, temperature: float) -> _Memory:
+        """What is kept for a prompt; the oldest of eight goes for a new one."""
+        key = (tuple(ids), budget, temperature)
+        known = self._memories.pop(key, None)
+        if known is None:
+            known = _Memory(Trie(self.automaton, budget, masks=self.method.learns_masks))
+            if len(self._memories) >= _KEPT_TRIES:
+                self._memories.pop(next(iter(self._memories)))
+        self._memories[key] = known
+        return known
+
+    def report(
+        self, prompt: str | Sequence[int], max_new_tokens: int, temperature: float = 1.0
+    ) -> Report:
+        """Counts for a prompt so far."""
+        return self.memory(self.backend.encode(prompt), max_new_tokens, temperature).report
+
+    # -- attempts --------------------------------------------------------------------------------
+
+    def _accepted(
+        self,
+        ids: list[int],
+        memory: _Memory,
+        temperature: float,
+        seed: int | None,
+        max_attempts: int | None,
+        wanted: int,
+        out: list[Sample],
+    ) -> Iterator[Sample]:
+        source = np.random.SeedSequence(seed)
+        limit = MAX_ATTEMPTS if max_attempts is None else max_attempts
+        failed, spent = 0, Stats()
+        while True:
+            width = self._width(memory.report, wanted - len(out))
+            width = max(1, min(width, limit - failed))
+            for sample, accepted in self._round(ids, memory, temperature, source.spawn(width)):
+                memory.report.attempts += 1
+                if not accepted:
+                    failed += 1
+                    _add(spent, sample.stats)
+                    continue
+                memory.report.accepted += 1
+                _add(sample.stats, spent)
+                sample.stats.rejected = failed
+                failed, spent = 0, Stats()
+                yield sample
+            if failed >= limit:
+                raise AttemptsExhausted(
+                    f"none of {failed:,} attempts was accepted; raise max_attempts, or use a sampler "
+                    "that does not reject (GrammarConstrained, ASAp, AWRS, ConstrainedMCMC)",
+                    list(out),
+                    memory.report.attempts,
+                )
+
+    def _width(self, report: Report, missing: int) -> int:
+        """Attempts side by side: about as many as will be needed."""
+        rate = (report.accepted + 1) / (report.attempts + 2)
+        return max(1, min(self.backend.max_rows, math.ceil(missing / rate)))
+
+    def _round(
+        self, ids: list[int], memory: _Memory, temperature: float, seeds: Sequence[Any]
+    ) -> list[tuple[Sample, bool]]:
+        """Attempts that start from the same trie; what they show is learned afterwards."""
+        trie = memory.trie
+        choices = [Drawn(seed) for seed in seeds]
+        walks = [trie.walk(choice) for choice in choices]
+        open_ = [i for i, walk in enumerate(walks) if not self._ended(walk)]
+        recorder = Recorder(trie, temperature)
+        before = self.backend.forwards
+        samples = self._run(ids, trie, temperature, walks, choices, open_, recorder)
+        found = dict(zip(open_, samples, strict=True))
+        memory.report.forwards += self.backend.forwards - before
+        ends: list[State] = [walk.state for walk in walks]
+        for number, end in recorder.ends.items():
+            ends[open_[number]] = end
+        self._absorb(trie, recorder, ends)
+        memory.report.bounds.append(trie.root.z if trie.root is not None else 1.0)
+        return [
+            (self._finished(found.get(i), walk), isinstance(end, Place))
+            for i, (walk, end) in enumerate(zip(walks, ends, strict=True))
+        ]
+
+    def _ended(self, walk: Walk) -> bool:
+        state = walk.state
+        if isinstance(state, Edge):
+            return False
+        return isinstance(state, Rejected) or state.grammar == self.automaton.FINISHED
+
+    def _run(
+        self,
+        ids: list[int],
+        trie: Trie,
+        temperature: float,
+        walks: Sequence[Walk],
+        choices: Sequence[Drawn],
+        numbers: Sequence[int],
+        recorder: Recorder,
+    ) -> list[Sample]:
+        if not numbers:
+            return []
+
+        def start(i: int) -> Start:
+            walk = walks[numbers[i]]
+            return Start(walk.tokens, walk.state, walk.logprob, walk.drawn)
+
+        return self.backend.generate(
+            ids,
+            Attempt(trie, self.method),
+            n=len(numbers),
+            max_new_tokens=trie.budget,
+            sampling=Sampling(temperature),
+            choices=lambda i: choices[numbers[i]],
+            starts=start,
+            observers=[recorder],
+            on_end=recorder.ended,
+        )
+
+    def _absorb(self, trie: Trie, recorder: Recorder, ends: Sequence[State]) -> None:
+        if not self.method.learns:
+            return
+        trie.absorb(recorder.scored, [end for end in ends if isinstance(end, Rejected)])
+        for end in ends:
+            if isinstance(end, Place):
+                trie.finish(end)
+
+    def _finished(self, sample: Sample | None, walk: Walk) -> Sample:
+        """The sample of an attempt; one that needed no model is made of its walk."""
+        if sample is None:
+            text = self.automaton.vocabulary.decode(walk.tokens[:-1]).decode("utf-8", "replace")
+            stats = Stats(tokens=len(walk.tokens))
+            sample = Sample(walk.tokens, text, walk.logprob, walk.drawn, stats=stats)
+        sample.weight = self._weight(sample)
+        return sample
+
+    def _weight(self, sample: Sample) -> float:
+        return 1.0
+
+
+class RejectionSampling(Aligned):
+    """Draws from the model alone until a text is valid (RS); learns nothing."""
+
+
+class RSFT(Aligned):
+    """Rejection sampling with the first token masked; learns nothing."""
+
+    method = Method(masks_first=True)
+
+
+class ARS(Aligned):
+    """Adaptive rejection sampling: a token that failed is not drawn again after its prefix."""
+
+    method = Method(learns_failures=True)
+
+
+class CARS(Aligned):
+    """Constrained adaptive rejection sampling: learns the mask of every prefix it scores.
+
+    Prefixes first met in an attempt are not masked in it: that is what keeps accepted texts exact.
+    Acceptance, Pr(L) / Z(root), only grows.
+    """
+
+    method = Method(masks_first=True, learns_masks=True)
+
+
+class ASAp(Aligned):
+    """Adaptive sampling with approximate expected futures: masks at once, never rejects.
+
+    Its law approaches Q with what it learns; until then texts whose futures look better than they are
+    come too often.  ``weight`` is P(w) / q(w), so that weighted means are estimates under Q.
+    """
+
+    method = Method(masks_all=True, learns_masks=True)
+
+    def _weight(self, sample: Sample) -> float:
+        return math.exp(sample.logprob - sample.constrained_logprob)
+
+
+def _check(temperature: float, top_p: float) -> None:
+    if temperature <= 0:
+        raise ValueError(f"temperature={temperature}: sampling needs one above 0")
+    if top_p != 1.0:
+        raise ValueError(
+            f"top_p={top_p}: truncation would change the target; only 1.0 is possible here"
+        )
+
+
+def _add(to: Stats, more: Stats) -> None:
+    """Costs of a rejected attempt, counted to the next text that is accepted."""
+    to.forwards += more.forwards
+    to.drafted += more.drafted
+    to.accepted += more.accepted
+    to.mask_seconds += more.mask_seconds
+    for name, count in more.by_drafter.items():
+        own = to.count(name)
+        own.drafted += count.drafted
+        own.accepted += count.accepted
