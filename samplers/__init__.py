@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from constrain.extraction import Extraction
+    from samplers.aligned.automatic import AlignedSampling
+    from samplers.aligned.mcmc import ConstrainedMCMC
+    from samplers.aligned.rejection import (
+        ARS,
+        CARS,
+        RSFT,
+        ASAp,
+        AttemptsExhausted,
+        RejectionSampling,
+    )
     from samplers.backend import SpeculativeBackend
     from samplers.constrained import GrammarConstrained
     from samplers.drafters import (
@@ -31,6 +41,14 @@ if TYPE_CHECKING:
     from samplers.speculative.scorer import UnsupportedModel
 
 _HOMES = {
+    "AlignedSampling": "samplers.aligned.automatic",
+    "ConstrainedMCMC": "samplers.aligned.mcmc",
+    "AttemptsExhausted": "samplers.aligned.rejection",
+    "ASAp": "samplers.aligned.rejection",
+    "CARS": "samplers.aligned.rejection",
+    "ARS": "samplers.aligned.rejection",
+    "RSFT": "samplers.aligned.rejection",
+    "RejectionSampling": "samplers.aligned.rejection",
     "OnlineDistilled": "samplers.drafters",
     "MedusaHeads": "samplers.drafters",
     "LayerSkip": "samplers.drafters",
@@ -53,6 +71,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "AlignedSampling",
+    "ConstrainedMCMC",
+    "AttemptsExhausted",
+    "ASAp",
+    "CARS",
+    "ARS",
+    "RSFT",
+    "RejectionSampling",
     "OnlineDistilled",
     "MedusaHeads",
     "LayerSkip",

@@ -8,6 +8,7 @@ drafter changes what is drawn, only how soon.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,13 +49,17 @@ class Start:
     Attributes:
         tokens: new tokens that are drawn already; they count towards ``max_new_tokens``.
         state: the target's state behind them.
-        logprob, constrained_logprob: of those tokens, see :class:`~samplers.sample.Sample`.
+        logprobs, drawn: of each of those tokens, as ``token_logprobs`` and
+            ``token_constrained_logprobs`` of :class:`~samplers.sample.Sample`.
+        share: log-probability of a choice already made about the next token (that it is none of
+            some tokens, say), which its ``drawn`` is to include.
     """
 
     tokens: Sequence[int]
     state: Any
-    logprob: float = 0.0
-    constrained_logprob: float = 0.0
+    logprobs: Sequence[float] = ()
+    drawn: Sequence[float] = ()
+    share: float = 0.0
 
 
 @dataclass
@@ -70,8 +75,9 @@ class _Row:
     choices: Choices
     stop: Stop | None = None
     stats: Stats = field(default_factory=Stats)
-    logprob: float = 0.0
-    constrained_logprob: float = 0.0
+    logprobs: list[float] = field(default_factory=list)
+    drawn: list[float] = field(default_factory=list)
+    share: float = 0.0
     finished: bool = False
     stopped: bool = False
 
@@ -291,8 +297,9 @@ class SpeculativeBackend:
                 state=start.state,
                 choices=draw(number),
                 stop=stop,
-                logprob=start.logprob,
-                constrained_logprob=start.constrained_logprob,
+                logprobs=list(start.logprobs),
+                drawn=list(start.drawn),
+                share=start.share,
                 finished=own.is_finished(start.state),
             )
 
@@ -473,8 +480,9 @@ class SpeculativeBackend:
             token, child = next_token(tree, node, law, row.choices)
             index = law.index(token)
             assert index is not None
-            row.logprob += float(law.model[index])
-            row.constrained_logprob += float(law.constrained[index])
+            row.logprobs.append(float(law.model[index]))
+            row.drawn.append(float(law.constrained[index]) + row.share)
+            row.share = 0.0
             row.tokens.append(token)
             row.left -= 1
             row.state = tree.state(child) if child is not None else None
@@ -521,7 +529,9 @@ class SpeculativeBackend:
         self.schedule.record(step.drafted, step.emitted)
         context = step.context
         context.tokens = context.tokens[: len(context.tokens) - len(step.emitted)]
-        seen = Observation(context, step.tree, step.path, step.emitted, step.states, scores, slot)
+        seen = Observation(
+            context, step.tree, step.path, step.emitted, step.states, scores, slot, step.row.number
+        )
         for drafter in self.drafters:
             drafter.observe(seen)
         for observer in observers:
@@ -531,10 +541,12 @@ class SpeculativeBackend:
         return Sample(
             token_ids=row.new_tokens,
             text=self._text(row),
-            logprob=row.logprob,
-            constrained_logprob=row.constrained_logprob,
+            logprob=math.fsum(row.logprobs),
+            constrained_logprob=math.fsum(row.drawn),
             complete=row.finished,
             stats=row.stats,
+            token_logprobs=row.logprobs,
+            token_constrained_logprobs=row.drawn,
         )
 
     def _text(self, row: _Row) -> str:

@@ -168,11 +168,19 @@ class Report:
 
 
 @dataclass
-class _Memory:
+class Memory:
     """What is kept for a prompt."""
 
     trie: Trie
     report: Report = field(default_factory=Report)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that was checked."""
+
+    ids: list[int]
+    memory: Memory
 
 
 class Aligned:
@@ -191,7 +199,7 @@ class Aligned:
     def __init__(self, backend: SpeculativeBackend, automaton: TokenAutomaton) -> None:
         self.backend = backend
         self.automaton = automaton
-        self._memories: dict[tuple[Any, ...], _Memory] = {}
+        self._memories: dict[tuple[Any, ...], Memory] = {}
 
     def sample(
         self,
@@ -222,11 +230,8 @@ class Aligned:
             BudgetError: as :meth:`GrammarConstrained.sample`.
             ValueError: for a temperature of 0, or top-p.
         """
-        _check(temperature, top_p)
-        ids = self.backend.encode(prompt)
-        budget = self.backend.budget(len(ids), max_new_tokens)
-        check_budget(self.automaton, budget)
-        memory = self.memory(ids, budget, temperature)
+        prepared = self.prepare(prompt, max_new_tokens, temperature, top_p)
+        ids, memory = prepared.ids, prepared.memory
         out: list[Sample] = []
         with self.backend.same_prompt():
             for sample in self._accepted(ids, memory, temperature, seed, max_attempts, n, out):
@@ -237,12 +242,30 @@ class Aligned:
                     break
         return out
 
-    def memory(self, ids: Sequence[int], budget: int, temperature: float) -> _Memory:
+    def prepare(
+        self,
+        prompt: str | Sequence[int],
+        max_new_tokens: int | None,
+        temperature: float,
+        top_p: float,
+    ) -> Prepared:
+        """Checks a request, and finds what is known about its prompt."""
+        check_sampling(temperature, top_p)
+        ids = self.backend.encode(prompt)
+        budget = self.backend.budget(len(ids), max_new_tokens)
+        check_budget(self.automaton, budget)
+        return Prepared(ids, self.memory(ids, budget, temperature))
+
+    def share(self, other: Aligned) -> None:
+        """Learns and draws from the same tries as another sampler of the same grammar."""
+        self._memories = other._memories
+
+    def memory(self, ids: Sequence[int], budget: int, temperature: float) -> Memory:
         """What is kept for a prompt; the oldest of eight goes for a new one."""
         key = (tuple(ids), budget, temperature)
         known = self._memories.pop(key, None)
         if known is None:
-            known = _Memory(Trie(self.automaton, budget, masks=self.method.learns_masks))
+            known = Memory(Trie(self.automaton, budget, masks=self.method.learns_masks))
             if len(self._memories) >= _KEPT_TRIES:
                 self._memories.pop(next(iter(self._memories)))
         self._memories[key] = known
@@ -259,7 +282,7 @@ class Aligned:
     def _accepted(
         self,
         ids: list[int],
-        memory: _Memory,
+        memory: Memory,
         temperature: float,
         seed: int | None,
         max_attempts: int | None,
@@ -272,7 +295,7 @@ class Aligned:
         while True:
             width = self._width(memory.report, wanted - len(out))
             width = max(1, min(width, limit - failed))
-            for sample, accepted in self._round(ids, memory, temperature, source.spawn(width)):
+            for sample, accepted in self.round(ids, memory, temperature, source.spawn(width)):
                 memory.report.attempts += 1
                 if not accepted:
                     failed += 1
@@ -296,8 +319,8 @@ class Aligned:
         rate = (report.accepted + 1) / (report.attempts + 2)
         return max(1, min(self.backend.max_rows, math.ceil(missing / rate)))
 
-    def _round(
-        self, ids: list[int], memory: _Memory, temperature: float, seeds: Sequence[Any]
+    def round(
+        self, ids: list[int], memory: Memory, temperature: float, seeds: Sequence[Any]
     ) -> list[tuple[Sample, bool]]:
         """Attempts that start from the same trie; what they show is learned afterwards."""
         trie = memory.trie
@@ -340,7 +363,7 @@ class Aligned:
 
         def start(i: int) -> Start:
             walk = walks[numbers[i]]
-            return Start(walk.tokens, walk.state, walk.logprob, walk.drawn)
+            return Start(walk.tokens, walk.state, walk.logprobs, walk.drawn, walk.share)
 
         return self.backend.generate(
             ids,
@@ -366,8 +389,15 @@ class Aligned:
         """The sample of an attempt; one that needed no model is made of its walk."""
         if sample is None:
             text = self.automaton.vocabulary.decode(walk.tokens[:-1]).decode("utf-8", "replace")
-            stats = Stats(tokens=len(walk.tokens))
-            sample = Sample(walk.tokens, text, walk.logprob, walk.drawn, stats=stats)
+            sample = Sample(
+                walk.tokens,
+                text,
+                math.fsum(walk.logprobs),
+                math.fsum(walk.drawn),
+                stats=Stats(tokens=len(walk.tokens)),
+                token_logprobs=walk.logprobs,
+                token_constrained_logprobs=walk.drawn,
+            )
         sample.weight = self._weight(sample)
         return sample
 
@@ -414,7 +444,8 @@ class ASAp(Aligned):
         return math.exp(sample.logprob - sample.constrained_logprob)
 
 
-def _check(temperature: float, top_p: float) -> None:
+def check_sampling(temperature: float, top_p: float) -> None:
+    """Raises ``ValueError`` for a temperature of 0, or top-p below 1."""
     if temperature <= 0:
         raise ValueError(f"temperature={temperature}: sampling needs one above 0")
     if top_p != 1.0:

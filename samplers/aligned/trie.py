@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -152,14 +152,16 @@ class Walk:
         tokens: drawn so far.
         state: where it leads: a place beyond the trie, an edge, the end of the text (a place in the
             automaton's state ``FINISHED``), or an invalid token.
-        logprob: of the tokens, under the model.
-        drawn: log-probability with which they were drawn.
+        logprobs: of the tokens, under the model.
+        drawn: log-probabilities with which they were drawn.
+        share: of the choice to take an edge.
     """
 
     tokens: list[int]
     state: Place | Edge | Rejected
-    logprob: float
-    drawn: float
+    logprobs: list[float]
+    drawn: list[float]
+    share: float = 0.0
 
 
 class Trie:
@@ -226,34 +228,36 @@ class Trie:
         Raises:
             ValueError: if everything that can be drawn is known to be invalid.
         """
-        node, logprob, drawn = self.root, 0.0, 0.0
         tokens: list[int] = []
+        logprobs: list[float] = []
+        drawn: list[float] = []
+        node = self.root
         if node is None:
-            return Walk([], self.start(), 0.0, 0.0)
+            return Walk([], self.start(), [], [])
         while True:
             if node.z <= 0:
                 raise ValueError("no text of this grammar has any probability for this prompt")
             visits = list(node.visits.items())
             weights = np.array([v.weight for _, v in visits] + [node.residual])
             at = choices.pick(weights)
+            share = math.log(weights[at] / weights.sum())
             if at == len(visits):
-                return self._leave(node, tokens, logprob, drawn, choices)
+                return self._leave(
+                    node, Walk(tokens, self.start(), logprobs, drawn, share), choices
+                )
             token, visit = visits[at]
             tokens.append(token)
-            logprob += visit.logp
-            drawn += math.log(weights[at] / weights.sum())
+            logprobs.append(visit.logp)
+            drawn.append(share)
             if visit.node is None:
-                return Walk(tokens, self.after(node, token), logprob, drawn)
+                return Walk(tokens, self.after(node, token), logprobs, drawn)
             node = visit.node
 
-    def _leave(
-        self, node: Node, tokens: list[int], logprob: float, drawn: float, choices: Choices
-    ) -> Walk:
+    def _leave(self, node: Node, walk: Walk, choices: Choices) -> Walk:
         """Towards a token that was not met after a node yet."""
         row = self._rows.get(node)
-        share = math.log(node.residual / node.z)
         if row is None:
-            return Walk(tokens, Edge(node), logprob, drawn + share)
+            return replace(walk, state=Edge(node))
         self._rows.move_to_end(node)
         ids = self.others(node)
         p = np.exp(row[ids].astype(np.float64))
@@ -261,10 +265,10 @@ class Trie:
         token, logp = int(ids[at]), float(row[ids[at]])
         allowed = self.is_allowed(node, token)
         return Walk(
-            [*tokens, token],
+            [*walk.tokens, token],
             self.after(node, token, logp) if allowed else Rejected(node, token),
-            logprob + logp,
-            drawn + share + math.log(p[at] / p.sum()),
+            [*walk.logprobs, logp],
+            [*walk.drawn, walk.share + math.log(p[at] / p.sum())],
         )
 
     def others(self, node: Node) -> Ids:

@@ -138,6 +138,7 @@ class Observation:
         states: the target's states after each of ``emitted``.
         scores: of the forward; ``logits`` and ``hidden`` read them.
         slot: the row of ``scores``.
+        number: of the sample.
     """
 
     context: Context
@@ -147,6 +148,7 @@ class Observation:
     states: Sequence[Any]
     scores: Scores = field(repr=False)
     slot: int
+    number: int = 0
 
     def logits(self, node: int) -> torch.Tensor:
         """Logits [V'] after a node of ``tree``, or after ``ROOT``; on the CPU."""
