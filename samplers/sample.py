@@ -54,6 +54,7 @@ class Sample:
         weight: importance weight; 1 where samples count equally.
         complete: whether the text ended with an EOS (and so is whole).
         stats: what it cost.
+        token_logprobs, token_constrained_logprobs: the summands of the two, token by token.
     """
 
     token_ids: list[int]
@@ -63,3 +64,5 @@ class Sample:
     weight: float = 1.0
     complete: bool = True
     stats: Stats = field(default_factory=Stats)
+    token_logprobs: list[float] = field(default_factory=list, repr=False)
+    token_constrained_logprobs: list[float] = field(default_factory=list, repr=False)
