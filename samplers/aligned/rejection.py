@@ -25,12 +25,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
 
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
+from samplers.aligned.storage import load_trie, save_trie
 from samplers.aligned.trie import Edge, Place, Rejected, Row, Trie, Walk, row_of
 from samplers.backend import OnTokens, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
@@ -277,6 +279,36 @@ class Aligned:
         """Counts for a prompt so far."""
         return self.memory(self.backend.encode(prompt), max_new_tokens, temperature).report
 
+    def save(
+        self,
+        path: str | Path,
+        prompt: str | Sequence[int],
+        max_new_tokens: int,
+        temperature: float = 1.0,
+    ) -> None:
+        """Writes what was learned about a prompt to a safetensors file."""
+        ids = self.backend.encode(prompt)
+        memory = self.memory(ids, max_new_tokens, temperature)
+        save_trie(memory.trie, path, _about(ids, temperature))
+
+    def load(
+        self,
+        path: str | Path,
+        prompt: str | Sequence[int],
+        max_new_tokens: int,
+        temperature: float = 1.0,
+    ) -> None:
+        """Goes on with what was learned about a prompt, by this method and model.
+
+        Raises:
+            TrieMismatch: if the file is of another grammar, vocabulary, prompt, budget, temperature
+                or kind of method.  Which model it was is for the caller to know.
+        """
+        ids = self.backend.encode(prompt)
+        masks = self.method.learns_masks
+        trie = load_trie(path, self.automaton, max_new_tokens, masks, _about(ids, temperature))
+        self.memory(ids, max_new_tokens, temperature).trie = trie
+
     # -- attempts --------------------------------------------------------------------------------
 
     def _accepted(
@@ -442,6 +474,10 @@ class ASAp(Aligned):
 
     def _weight(self, sample: Sample) -> float:
         return math.exp(sample.logprob - sample.constrained_logprob)
+
+
+def _about(ids: Sequence[int], temperature: float) -> dict[str, Any]:
+    return {"prompt": list(ids), "temperature": temperature}
 
 
 def check_sampling(temperature: float, top_p: float) -> None:
