@@ -31,13 +31,14 @@ class SpeculativeGenerate:
 
     Everything that ``generate`` prepares is kept: ``do_sample``, ``temperature``, ``top_k`` (50 by
     default when sampling, as everywhere in ``transformers``), ``top_p``, repetition penalties, other
-    processors, stopping criteria, ``streamer``, ``num_return_sequences``, batches with left padding
-    (one prompt after the other).  Processors must be pure functions of the prefix.
+    processors, stopping criteria, ``num_return_sequences``, batches with left padding (one prompt after
+    the other).  Processors must be pure functions of the prefix.
 
     Args:
         automaton: the grammar; ``None`` for free text.
         drafters: see :class:`~samplers.backend.SpeculativeBackend`; they live as long as this
             object, so keep it for several calls.
+        streamer: one of ``transformers``; ``generate`` does not hand its own to methods like this.
         **backend: more options of the backend.
 
     Attributes:
@@ -48,10 +49,13 @@ class SpeculativeGenerate:
         self,
         automaton: TokenAutomaton | None = None,
         drafters: Sequence[Drafter] | None = None,
+        *,
+        streamer: Any = None,
         **backend: Any,
     ) -> None:
         self.automaton = automaton
         self.stats: list[Stats] = []
+        self.streamer = streamer
         self._drafters = drafters
         self._options = backend
         self._backend: SpeculativeBackend | None = None
@@ -64,7 +68,6 @@ class SpeculativeGenerate:
         stopping_criteria: Any,
         generation_config: Any,
         synced_gpus: bool = False,
-        streamer: Any = None,
         **model_kwargs: Any,
     ) -> torch.Tensor:
         """Called by ``generate``.
@@ -96,11 +99,11 @@ class SpeculativeGenerate:
                 max_new_tokens=budget,
                 sampling=sampling,
                 seed=seed,
-                on_tokens=_Stream(streamer, row) if streamer is not None else None,
+                on_tokens=None if self.streamer is None else _Stream(self.streamer, row),
                 stop=_stopper(stopping_criteria, row.device),
             )
-        if streamer is not None:
-            streamer.end()
+        if self.streamer is not None:
+            self.streamer.end()
         self.stats = [sample.stats for sample in samples]
         return _joined(input_ids, samples, generation_config)
 

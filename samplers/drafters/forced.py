@@ -93,7 +93,10 @@ class Style:
         if unit is not None and sign in b"{[,}]":
             return b"\n" + unit * levels
         flat = [b for (s, _), b in self.blanks.items() if s == sign]
-        return flat[-1] if flat else _USUAL.get(bytes([sign]), b"")
+        if flat:
+            return flat[-1]
+        compact = any(s == ord(":") and not blanks for (s, _), blanks in self.blanks.items())
+        return b"" if compact else _USUAL.get(bytes([sign]), b"")
 
     def _indent(self) -> bytes | None:
         """The indentation of one level, if lines are broken behind commas and brackets."""
@@ -201,12 +204,10 @@ class Forced(Drafter):
     ) -> bytes:
         """What comes where blanks are one choice and a single sign is the other."""
         blanks, only = self._options.of(automaton, state)
-        if only is None:
-            return b""
-        wanted = style.between(sign, only, depth)
+        wanted = style.between(sign, only or 0, depth)
         if blanks and wanted.startswith(run) and len(wanted) > len(run):
             return wanted[len(run) :]
-        return bytes([only])
+        return b"" if only is None else bytes([only])
 
 
 def _after(

@@ -23,8 +23,7 @@ _KEPT: Final = 4096
 class Options:
     """Which bytes may come next, as far as drafting cares.
 
-    The answer for a state is its allowed blanks and the one other byte that is allowed, or none
-    where there are several.
+    The answer for a state is its allowed blanks and the one other byte that is allowed, if it is one.
     """
 
     def __init__(self) -> None:
@@ -46,7 +45,8 @@ class Options:
             if automaton.advance_bytes(state, bytes([byte])) == automaton.DEAD:
                 continue
             if only is not None:
-                return b"", None
+                only = None
+                break
             only = byte
         blanks = [b for b in WHITESPACE if self._allows(automaton, state, b)]
         return bytes(blanks), only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -107,6 +108,8 @@ def law_of(logits: Any, weighting: Weighting, sampling: Sampling) -> Law:
     values = row.numpy()
     if weighting.ids is not None:
         values = values[weighting.ids]
+    if normaliser == -math.inf:
+        raise EmptyLaw("every logit is minus infinity")
     model = values.astype(np.float64) - normaliser
     score = model if weighting.log_weights is None else model + weighting.log_weights
     if not len(score) or not np.isfinite(top := score.max()):
