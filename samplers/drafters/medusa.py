@@ -239,6 +239,7 @@ class MedusaHeads(Drafter):
         prompts: Sequence[Prompt] = (),
         *,
         texts: Sequence[Prompt] = (),
+        answers: Sequence[tuple[Prompt, Prompt]] = (),
         heads: int = 4,
         samples: int = 1,
         max_new_tokens: int = 128,
@@ -259,6 +260,8 @@ class MedusaHeads(Drafter):
             tokenizer: its tokenizer; ``None`` if prompts and texts are token ids.
             prompts: what the model is to go on from.
             texts: texts to train on as they are, besides.
+            answers: prompts with their answers, EOS included, to train on besides; of a prompt only
+                the last state counts, from which the answer goes on.
             heads: m.
             samples: of the model, for each prompt.
             max_new_tokens: of each sample.
@@ -282,10 +285,14 @@ class MedusaHeads(Drafter):
         with _bar(progress) as bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             task = bar.add_task("samples", total=len(prompts))
-            every = [encoded(tokenizer, text) for text in texts]
+            every = [(encoded(tokenizer, text), 1) for text in texts]
+            for given, answer in answers:
+                ids = encoded(tokenizer, given)
+                every.append((ids + encoded(tokenizer, answer), len(ids)))
             for prompt in prompts:
                 ids = encoded(tokenizer, prompt)
-                every += _continued(model, ids, samples, max_new_tokens, temperature)
+                made_now = _continued(model, ids, samples, max_new_tokens, temperature)
+                every += [(text, 1) for text in made_now]
                 bar.advance(task)
             hidden, after = _examples(model, every, heads)
             task = bar.add_task("training", total=epochs)
@@ -342,11 +349,12 @@ def _continued(
 
 
 def _examples(
-    model: Any, texts: Sequence[list[int]], heads: int
+    model: Any, texts: Sequence[tuple[list[int], int]], heads: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states float32[N, H] and the tokens int64[N, m] that heads guess from each.
 
-    The hidden state at i is that from which the model guesses token i + 1; head j guesses token
+    Texts come with the number of tokens that are given; the states before the last of these do not
+    count.  The hidden state at i is that from which the model guesses token i + 1; head j guesses token
     i + 1 + j.  Where the text is over there is -100, which counts for nothing.
 
     Raises:
@@ -354,16 +362,17 @@ def _examples(
     """
     hidden: list[torch.Tensor] = []
     after: list[torch.Tensor] = []
-    for text in texts:
+    for text, given in texts:
+        first = max(given - 1, 0)
         count = len(text) - 2  # positions with a token for head 1
-        if count < 1:
+        if count <= first:
             continue
         ids = torch.tensor([text], device=model.device)
         with torch.no_grad():
             out = model(ids, output_hidden_states=True, use_cache=False)
-        hidden.append(out.hidden_states[-1][0, :count].float())
+        hidden.append(out.hidden_states[-1][0, first:count].float())
         padded = torch.tensor(text + [-100] * heads)
-        after.append(padded.unfold(0, heads, 1)[2 : 2 + count])
+        after.append(padded.unfold(0, heads, 1)[2 + first : 2 + count])
     if not hidden:
         raise ValueError("nothing to train on: texts of three tokens or more are needed")
     return torch.cat(hidden), torch.cat(after).to(hidden[0].device)
