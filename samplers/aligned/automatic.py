@@ -128,9 +128,8 @@ class AlignedSampling:
         self.switch = Switch()
         while len(out) < n:
             width = min(self.backend.max_rows, max(n - len(out), 4))
-            for sample, accepted in self._rejecting.round(
-                ids, memory, temperature, source.spawn(width)
-            ):
+            choices = [Drawn(seed) for seed in source.spawn(width)]
+            for sample, accepted in self._rejecting.round(ids, memory, temperature, choices):
                 latest.append(accepted)
                 spent += sample.stats.forwards
                 if not accepted or len(out) == n:
@@ -182,7 +181,8 @@ class AlignedSampling:
         temperature: float,
         seeds: Sequence[np.random.SeedSequence],
     ) -> list[Sample]:
-        return [s for s, _ in self._proposing.round(ids, memory, temperature, seeds)]
+        choices = [Drawn(seed) for seed in seeds]
+        return [s for s, _ in self._proposing.round(ids, memory, temperature, choices)]
 
 
 def _log_bound(memory: Memory) -> float:

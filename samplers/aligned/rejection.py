@@ -37,7 +37,7 @@ from samplers.aligned.trie import Edge, Place, Rejected, Row, Trie, Walk, row_of
 from samplers.backend import OnTokens, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
 from samplers.sample import Sample, Stats
-from samplers.speculative.choices import Drawn
+from samplers.speculative.choices import Choices, Drawn
 from samplers.speculative.law import Sampling
 from samplers.speculative.target import Weighting
 from samplers.speculative.tree import ROOT
@@ -327,7 +327,8 @@ class Aligned:
         while True:
             width = self._width(memory.report, wanted - len(out))
             width = max(1, min(width, limit - failed))
-            for sample, accepted in self.round(ids, memory, temperature, source.spawn(width)):
+            choices = [Drawn(seed) for seed in source.spawn(width)]
+            for sample, accepted in self.round(ids, memory, temperature, choices):
                 memory.report.attempts += 1
                 if not accepted:
                     failed += 1
@@ -352,11 +353,20 @@ class Aligned:
         return max(1, min(self.backend.max_rows, math.ceil(missing / rate)))
 
     def round(
-        self, ids: list[int], memory: Memory, temperature: float, seeds: Sequence[Any]
+        self, ids: list[int], memory: Memory, temperature: float, choices: Sequence[Choices]
     ) -> list[tuple[Sample, bool]]:
-        """Attempts that start from the same trie; what they show is learned afterwards."""
+        """Attempts that start from the same trie; what they show is learned afterwards.
+
+        Args:
+            ids: the prompt.
+            memory: what is known about it.
+            temperature: of the model.
+            choices: the source of randomness of each attempt.
+
+        Returns:
+            For each attempt its text, and whether it was accepted.
+        """
         trie = memory.trie
-        choices = [Drawn(seed) for seed in seeds]
         walks = [trie.walk(choice) for choice in choices]
         open_ = [i for i, walk in enumerate(walks) if not self._ended(walk)]
         recorder = Recorder(trie, temperature)
@@ -386,7 +396,7 @@ class Aligned:
         trie: Trie,
         temperature: float,
         walks: Sequence[Walk],
-        choices: Sequence[Drawn],
+        choices: Sequence[Choices],
         numbers: Sequence[int],
         recorder: Recorder,
     ) -> list[Sample]:
