@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from constrain.extraction import Extraction
     from samplers.aligned.automatic import AlignedSampling
+    from samplers.aligned.awrs import AWRS
     from samplers.aligned.mcmc import ConstrainedMCMC
     from samplers.aligned.rejection import (
         ARS,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from samplers.speculative.scorer import UnsupportedModel
 
 _HOMES = {
+    "AWRS": "samplers.aligned.awrs",
     "AlignedSampling": "samplers.aligned.automatic",
     "ConstrainedMCMC": "samplers.aligned.mcmc",
     "AttemptsExhausted": "samplers.aligned.rejection",
@@ -71,6 +73,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AWRS",
     "AlignedSampling",
     "ConstrainedMCMC",
     "AttemptsExhausted",

@@ -356,14 +356,14 @@ class SpeculativeBackend:
         capacity = tokens + self.schedule.max_nodes
         before = row.tokens[: row.prompt_length - 1]
         early = rows > 1 or n > 1 or row.prompt_length >= _LONG_PROMPT or self._keep_prompts
-        scorer = self._read(before, capacity) if early else TreeScorer(self.model, 1, capacity)
+        scorer = self.read(before, capacity) if early else TreeScorer(self.model, 1, capacity)
         if rows > 1:
             scorer.cache.expand(rows)
         self.last_scorer = scorer
         return scorer, rows
 
-    def _read(self, before: list[int], capacity: int) -> TreeScorer:
-        """A model that has read some tokens; those of the last time are kept if that is wanted."""
+    def read(self, before: list[int], capacity: int) -> TreeScorer:
+        """A scorer of one row that has read some tokens; within :meth:`same_prompt` they are kept."""
         if self._kept is not None and self._kept[0] == before:
             return self._kept[1].fork(capacity)
         scorer = TreeScorer(self.model, 1, capacity)
