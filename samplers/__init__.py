@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from constrain.extraction import Extraction
+    from samplers.adadec import AdaDec
     from samplers.aligned.automatic import AlignedSampling
     from samplers.aligned.awrs import AWRS
     from samplers.aligned.mcmc import ConstrainedMCMC
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from samplers.speculative.scorer import UnsupportedModel
 
 _HOMES = {
+    "AdaDec": "samplers.adadec",
     "AWRS": "samplers.aligned.awrs",
     "AlignedSampling": "samplers.aligned.automatic",
     "ConstrainedMCMC": "samplers.aligned.mcmc",
@@ -73,6 +75,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AdaDec",
     "AWRS",
     "AlignedSampling",
     "ConstrainedMCMC",
