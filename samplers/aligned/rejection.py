@@ -329,12 +329,10 @@ class Aligned:
             width = max(1, min(width, limit - failed))
             choices = [Drawn(seed) for seed in source.spawn(width)]
             for sample, accepted in self.round(ids, memory, temperature, choices):
-                memory.report.attempts += 1
                 if not accepted:
                     failed += 1
                     _add(spent, sample.stats)
                     continue
-                memory.report.accepted += 1
                 _add(sample.stats, spent)
                 sample.stats.rejected = failed
                 failed, spent = 0, Stats()
@@ -378,6 +376,8 @@ class Aligned:
         for number, end in recorder.ends.items():
             ends[open_[number]] = end
         self._absorb(trie, recorder, ends)
+        memory.report.attempts += len(ends)
+        memory.report.accepted += sum(isinstance(end, Place) for end in ends)
         memory.report.bounds.append(trie.root.z if trie.root is not None else 1.0)
         return [
             (self._finished(found.get(i), walk), isinstance(end, Place))
