@@ -10,7 +10,7 @@ demo: .venv/.installed
 	.venv/bin/gramma extract --schema examples/invoice.schema.json examples/invoice.txt
 
 test: .venv/.installed
-	.venv/bin/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2  # one thread for each of two workers
 
 lint: .venv/.installed
 	.venv/bin/ruff check .
