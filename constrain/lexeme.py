@@ -138,6 +138,24 @@ class Lexeme:
             known = self._exits[key] = rows - np.array([2, 0, 0], np.int32)
         return known
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the walk and of what was derived from it, in bytes (about)."""
+        own = (
+            self.tokens, self.token_state, self.token_count,
+            self.exit_nodes, self.exit_state, self.exit_count,
+        )  # fmt: skip
+        wide = next(iter(self.near_bounds.values()), None)
+        near = 0 if wide is None else wide.mask.nbytes + wide.groups.nbytes
+        return (
+            sum(array.nbytes for array in own)
+            + 4 * len(self.tokens)  # rows of end_groups
+            + sum(w.mask.nbytes + w.groups.nbytes for w in self._free.values())
+            + sum(array.nbytes for entry in self._entries.values() for array in entry)
+            + sum(array.nbytes for array in self._exits.values())
+            + near * len(self.near_bounds)
+        )
+
     @cached_property
     def longest(self) -> int:
         """The most that one token counts."""
@@ -240,6 +258,8 @@ class LexemeShape:
 
 _KEPT_LEXEMES: Final = 160
 """Walks kept per vocabulary (about 2 MB each for 128k tokens), the least recently used go first."""
+_KEPT_BYTES: Final = 256 << 20
+"""Memory of the walks kept per vocabulary, with what is derived from them."""
 
 _stored: WeakKeyDictionary[Vocabulary, OrderedDict[tuple[bytes, bytes], Lexeme]] = (
     WeakKeyDictionary()
@@ -258,8 +278,10 @@ def lexeme_of(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme:
     lexeme = shape.walk(vocabulary.trie, vocabulary.size)
     with _stored_lock:
         known[shape.key] = lexeme
-        if len(known) > _KEPT_LEXEMES:
-            known.popitem(last=False)
+        held = sum(walk.nbytes for walk in known.values())
+        while len(known) > 1 and (len(known) > _KEPT_LEXEMES or held > _KEPT_BYTES):
+            _, oldest = known.popitem(last=False)
+            held -= oldest.nbytes
     return lexeme
 
 
