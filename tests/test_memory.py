@@ -623,7 +623,7 @@ def endings(prefix: bytes) -> Iterator[bytes]:
             yield (first + rest + outer).encode()
             yield (first + rest + ',"zq"' + outer).encode()
     for broken in (b"\xa9", b"\x98\x80", b"\x80", b"\x9f\x98\x80"):
-        for end in (b'"', b'":0'):
+        for end in (b'"', b'":0', b'zq"', b'zq":0'):
             yield broken + end + tail.encode()
 
 
