@@ -86,11 +86,19 @@ def test_no_prompt_is_one_of_the_benchmark() -> None:
 # -- heads -----------------------------------------------------------------------------------------
 
 
+def answers(backend: SpeculativeBackend) -> list[list[train_medusa.Answer]]:
+    """Three to each of nine prompts."""
+    return list(
+        train_medusa.answered(
+            backend, asked(9), samples=3, max_new_tokens=24, temperature=0.7, seed=5
+        )
+    )
+
+
 def test_all_steps_of_the_training_of_heads(tmp_path: Path) -> None:
     model = toys.model()
     backend = SpeculativeBackend(model)
-    options = {"samples": 3, "max_new_tokens": 24, "temperature": 0.7, "seed": 5}
-    found = list(train_medusa.answered(backend, asked(9), **options))
+    found = answers(backend)
     assert [len(each) for each in found] == [3] * 9
     accepted = Grammar.from_json_schema(SCHEMA)
     for number, each in enumerate(found):
@@ -100,8 +108,7 @@ def test_all_steps_of_the_training_of_heads(tmp_path: Path) -> None:
             if number % 2 == 0:
                 assert new[-1] == toys.EOS
                 assert accepted.accepts(toys.vocabulary().decode(new[:-1]))
-    again = SpeculativeBackend(model)
-    assert found == list(train_medusa.answered(again, asked(9), **options))
+    assert found == answers(SpeculativeBackend(model))
 
     train, aside = train_medusa.split(found)
     assert aside == found[8]
