@@ -19,6 +19,11 @@ Three steps:
    (chat answers are free), several samples side by side, with the default drafters.
 3. ``MedusaHeads.train`` learns from the answers; the model stays as it is.  Every ninth prompt is
    kept aside, and each head is measured on the answers to those.
+
+With the defaults and the embedded model, on one core: ten minutes for 500 answers of 41,000 tokens, nine
+for five epochs, 2.7 GB of memory at most, a file of 4 MB; ``--small`` takes 45 seconds and 1.2 GB.  The
+heads' guesses are then right for 43, 30 and 23 % of the tokens kept aside.  The loss on those is about
+twice that of training, so that more epochs on so few prompts should gain little.
 """
 
 from __future__ import annotations
