@@ -22,15 +22,16 @@ all canvases of one automaton share them.
 
 Every step is exact, so no canvas that counts as completable can turn out not to be.  For memory (no
 key twice, distinct items), whose sets of earlier keys cannot be merged, layers are only a filter: a
-search for one witness decides, and says so where it has to give up (:class:`_Witness`).
+search for one filling decides, and says so where it has to give up (:class:`_Filling`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from threading import RLock
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -298,7 +299,7 @@ class _Layer:
 
 
 class _Stacks:
-    """Nodes of the stacks of one canvas, layers, and where cells lead from them."""
+    """Nodes of stacks, layers, and where cells lead from them."""
 
     def __init__(self, moves: _Moves) -> None:
         self.moves: Final = moves
@@ -312,6 +313,11 @@ class _Stacks:
         self._layer_of: dict[tuple[tuple[int, Nodes], ...], int] = {(): _NO_LAYER}
         self._after: dict[tuple[int, Cell], int] = {}
         self.start: Final = self.layer({moves.start: _BOTTOM})
+
+    @property
+    def size(self) -> int:
+        """How much is kept: layers and nodes."""
+        return len(self._layers) + len(self._frames)
 
     def may_end(self, layer: int) -> bool:
         """Whether the text may end at a layer."""
@@ -419,13 +425,27 @@ class _Stacks:
             raise LimitExceeded("max_search_states", self._room, _DOING)
 
 
+class _Point(NamedTuple):
+    """A boundary of a canvas, and what the text before it leads to.
+
+    Attributes:
+        at: the boundary.
+        pair: the pair of a grammar with memory.
+        state: the rules' state, with its whole stack.
+    """
+
+    at: int
+    pair: Pair | None
+    state: int
+
+
 class _Ahead:
     """Which layers lead to the end of one canvas."""
 
     def __init__(self, stacks: _Stacks, cells: Sequence[Cell], bounds: range) -> None:
         self.cells: Final = tuple(cells)
         self.bounds: Final = bounds
-        self._stacks = stacks
+        self.stacks: Final = stacks
         self._known: dict[tuple[int, int], bool] = {}
 
     def completes(self, at: int, layer: int) -> bool:
@@ -435,88 +455,118 @@ class _Ahead:
             known = self._known.get((at, layer))
             if known is None and layer == _NO_LAYER:
                 known = False
-            if known is None and at in self.bounds and self._stacks.may_end(layer):
+            if known is None and at in self.bounds and self.stacks.may_end(layer):
                 known = True
             if known is None and at >= len(self.cells):
                 known = False
             if known is not None:
                 break
             passed.append((at, layer))
-            layer = self._stacks.after(layer, self.cells[at])
+            layer = self.stacks.after(layer, self.cells[at])
             at += 1
         self._known.update(dict.fromkeys(passed, known))
         return known
 
 
-class _Witness:
-    """A search for one filling that memory, too, accepts.
+class _Filling:
+    """A search for one filling, which memory, too, accepts.
 
-    Depth first, over the texts themselves, with the layers of the rules alone as a filter.  It finds
-    a filling if there is one, and knows that there is none when all are tried.
+    Depth first, over the texts themselves; only what the layers of the rules alone lead to the end
+    is tried.  Without memory the first try is a filling.  With it the search finds one if there is
+    one, and knows that there is none when all are tried.
 
-    Raises:
-        LimitExceeded: where ``max_search_states`` are not enough to tell.
+    Args:
+        memory: the automaton, if its language has memory.
+        hint: choices by position to be tried first.
     """
 
-    def __init__(self, automaton: MemoryAutomaton, stacks: _Stacks, ahead: _Ahead) -> None:
-        self._walker = automaton._walker
-        self._automaton = automaton
+    def __init__(
+        self,
+        memory: MemoryAutomaton | None,
+        stacks: _Stacks,
+        ahead: _Ahead,
+        hint: Mapping[int, int | None],
+    ) -> None:
+        self._memory = memory
         self._stacks = stacks
+        self._moves = stacks.moves
         self._ahead = ahead
-        self._pool = stacks.moves.pool
-        self._room = automaton.limits.max_search_states
-        self._seen: set[tuple[int, Pair, int]] = set()
+        self._hint = hint
+        self._room = stacks.moves.limits.max_search_states
+        self._seen: set[_Point] = set()
 
-    def exists(self) -> bool:
-        """Whether there is a filling."""
-        start = self._automaton._pairs[self._automaton.start]
-        ways = [iter([(0, start, self._stacks.moves.start)])]
+    def find(self) -> dict[int, int | None] | None:
+        """A token, or ``None`` for a gap's token left out, by open position before the text's end.
+
+        Raises:
+            LimitExceeded: where ``max_search_states`` are not enough to tell.
+        """
+        memory = self._memory
+        start = None if memory is None else memory._pairs[memory.start]
+        ways = [self._once(_Point(0, start, self._moves.start))]
+        chosen: list[int | None] = []
         while ways:
-            place = next(ways[-1], None)
-            if place is None:
+            choice, point = next(ways[-1], (None, None))
+            if point is None:
                 ways.pop()
-            elif place not in self._seen:
-                self._note(place)
-                if self._is_end(place):
-                    return True
-                ways.append(self._ways(*place))
-        return False
+            elif point not in self._seen:
+                self._note(point)
+                chosen[len(ways) - 1 :] = [choice]
+                if self._is_end(point):
+                    return self._named(chosen[1:])
+                ways.append(self._ways(point))
+        return None
 
-    def _note(self, place: tuple[int, Pair, int]) -> None:
+    def _named(self, chosen: list[int | None]) -> dict[int, int | None]:
+        cells = self._ahead.cells
+        return {i: token for i, token in enumerate(chosen) if cells[i].is_open}
+
+    @staticmethod
+    def _once(point: _Point) -> Iterator[tuple[int | None, _Point]]:
+        yield None, point
+
+    def _note(self, point: _Point) -> None:
         if len(self._seen) >= self._room:
             raise LimitExceeded("max_search_states", self._room, _DOING)
-        self._seen.add(place)
+        self._seen.add(point)
 
-    def _is_end(self, place: tuple[int, Pair, int]) -> bool:
-        at, (base, _), _ = place
-        return at in self._ahead.bounds and self._automaton._pool.accepting(base)
+    def _is_end(self, point: _Point) -> bool:
+        if point.at not in self._ahead.bounds:
+            return False
+        if self._memory is None or point.pair is None:
+            return self._moves.may_end(point.state)
+        return self._memory._pool.accepting(point.pair[0])
 
-    def _ways(self, at: int, pair: Pair, state: int) -> Iterator[tuple[int, Pair, int]]:
-        if at == len(self._ahead.cells):
+    def _ways(self, point: _Point) -> Iterator[tuple[int | None, _Point]]:
+        if point.at == len(self._ahead.cells):
             return
-        cell = self._ahead.cells[at]
-        if cell.kind is Kind.TEXT:
-            yield from self._through(at, pair, state, cell.data)
-        if cell.kind is Kind.SLOT and self._ahead.completes(
-            at + 1, self._stacks.layer_of_state(state)
-        ):
-            yield at + 1, pair, state
-        if cell.is_open:
-            texts = self._stacks.moves.vocabulary.texts
-            layer = self._stacks.layer_of_state(state)
-            for token in _allowed(self._stacks, self._ahead, at, layer):
-                yield from self._through(at, pair, state, texts[token])
+        cell = self._ahead.cells[point.at]
+        choices = self._choices(point, cell) if cell.is_open else iter([None])
+        for choice in choices:
+            data = cell.data if choice is None else self._moves.vocabulary.texts[choice]
+            after = self._through(point, data) if cell.is_open or cell.kind is Kind.TEXT else None
+            if after is not None:
+                yield choice, after
 
-    def _through(
-        self, at: int, pair: Pair, state: int, data: bytes
-    ) -> Iterator[tuple[int, Pair, int]]:
-        after = self._walker.by_bytes(pair, data) if data else pair
-        if after is None:
-            return
+    def _choices(self, point: _Point, cell: Cell) -> Iterator[int | None]:
+        if point.at in self._hint:
+            yield self._hint[point.at]
+        if cell.kind is Kind.SLOT:
+            yield None
+        layer = self._stacks.layer_of_state(point.state)
+        yield from _allowed(self._stacks, self._ahead, point.at, layer)
+
+    def _through(self, point: _Point, data: bytes) -> _Point | None:
+        pair, state = point.pair, point.state
+        if self._memory is not None and pair is not None and data:
+            pair = self._memory._walker.by_bytes(pair, data)
+            if pair is None:
+                return None
         for byte in data:
-            state = self._pool.advance_symbol(state, byte)
-        if self._ahead.completes(at + 1, self._stacks.layer_of_state(state)):
-            yield at + 1, after, state
+            state = self._moves.pool.advance_symbol(state, byte)
+        if not self._ahead.completes(point.at + 1, self._stacks.layer_of_state(state)):
+            return None
+        return _Point(point.at + 1, pair, state)
 
 
 def _allowed(stacks: _Stacks, ahead: _Ahead, at: int, layer: int) -> Iterator[int]:
@@ -544,24 +594,16 @@ class OpenCanvas:
     """A canvas that is being filled, cell by cell in any order.
 
     Positions count cells: each mask, each token a gap may have, each fixed id, each fixed text.
-    What was worked out for one filling serves the next, of this canvas and of its copies.
+    What was worked out for one filling serves the next, and other canvases too.
     """
 
-    def __init__(
-        self, owner: Completability, cells: Sequence[Cell], eos_padding: bool, stacks: _Stacks
-    ) -> None:
+    def __init__(self, owner: Completability, cells: Sequence[Cell], eos_padding: bool) -> None:
         self._owner = owner
         self._padded = eos_padding
-        self._stacks = stacks
-        self._set(list(cells))
-
-    def _set(self, cells: list[Cell]) -> None:
-        self._cells = cells
-        self._ahead = self._look(cells)
+        self._cells = list(cells)
         self._answer: bool | None = None
-
-    def _look(self, cells: list[Cell]) -> _Ahead:
-        return _Ahead(self._stacks, cells, text_bounds(cells, self._padded))
+        self._ahead: _Ahead | None = None
+        self._found: dict[int, int | None] = {}
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -579,12 +621,14 @@ class OpenCanvas:
             LimitExceeded: where ``Limits.max_search_states`` is not enough to tell.
         """
         if self._answer is None:
-            self._answer = self._holds(self._ahead)
+            self._answer = self._holds(self._cells)
         return self._answer
 
     def copy(self) -> OpenCanvas:
         """A canvas that is filled on its own from here."""
-        return OpenCanvas(self._owner, self._cells, self._padded, self._stacks)
+        made = OpenCanvas(self._owner, self._cells, self._padded)
+        made._answer, made._found = self._answer, self._found
+        return made
 
     def can_fill(self, fills: Mapping[int, int | None]) -> bool:
         """Whether the canvas stays completable with these tokens, all together.
@@ -592,7 +636,7 @@ class OpenCanvas:
         Args:
             fills: token ids by position; ``None`` leaves a gap's token out.
         """
-        return self._holds(self._look(self._filled(fills)))
+        return self._holds(self._filled(fills))
 
     def fill(self, position: int, token: int | None) -> bool:
         """Fixes one token, if the canvas stays completable; else nothing changes.
@@ -605,29 +649,56 @@ class OpenCanvas:
     def fill_all(self, fills: Mapping[int, int | None]) -> bool:
         """Fixes several tokens, if the canvas stays completable with all of them."""
         cells = self._filled(fills)
-        if not self._holds(self._look(cells)):
+        if not self._holds(cells):
             return False
-        self._set(cells)
-        self._answer = True
+        self._cells, self._answer, self._ahead = cells, True, None
         return True
 
-    def allowed(self, position: int) -> npt.NDArray[np.int64]:
-        """Ids of all tokens that can be fixed at a mask, ascending.
+    def allowed(self, position: int, among: Iterable[int] | None = None) -> npt.NDArray[np.int64]:
+        """Ids of the tokens that can be fixed at a mask, ascending.
 
-        With memory each token takes a search of its own.
+        Args:
+            position: of a mask or a gap's token.
+            among: ids to judge, all by default.  Each takes a look ahead of its own, so a few are
+                faster than all; with memory all take very long.
         """
         if not self._cells[position].is_open:
             raise ValueError(f"position {position} of the canvas is fixed")
-        layer = self._stacks.start
-        for cell in self._cells[:position]:
-            layer = self._stacks.after(layer, cell)
-        found = list(_allowed(self._stacks, self._ahead, position, layer))
-        if self._owner.has_memory:
+        found = self._by_rules(position) if among is None else among
+        if among is not None or self._owner.has_memory:
             found = [token for token in found if self.can_fill({position: token})]
+        return np.array(sorted(set(found)), np.int64)
+
+    def completion(self) -> dict[int, int | None] | None:
+        """One way to fill all open positions; ``None`` if there is none.
+
+        A gap's token that is left out is ``None``.
+        """
+        with self._owner.lock:
+            stacks, ahead = self._view(self._cells)
+            if not ahead.completes(0, stacks.start):
+                return None
+            found = self._owner.filling(stacks, ahead, self._found)
+        if found is None:
+            return None
+        end = self._owner.moves.vocabulary.eos_token_ids[0]
+        for position in self.open_positions:
+            is_mask = self._cells[position].kind is Kind.MASK
+            found.setdefault(position, end if is_mask else None)
+        return found
+
+    def _by_rules(self, position: int) -> list[int]:
+        """Tokens that the rules alone allow, EOS included."""
+        with self._owner.lock:
+            stacks, ahead = self._view(self._cells)
+            layer = stacks.start
+            for cell in self._cells[:position]:
+                layer = stacks.after(layer, cell)
+            found = list(_allowed(stacks, ahead, position, layer))
         ends = self._owner.moves.vocabulary.eos_token_ids
         if self._padded and self.can_fill({position: ends[0]}):
             found += ends
-        return np.array(sorted(found), np.int64)
+        return found
 
     def _filled(self, fills: Mapping[int, int | None]) -> list[Cell]:
         cells = list(self._cells)
@@ -642,10 +713,27 @@ class OpenCanvas:
                 raise ValueError(f"position {position} is a mask: it must become a token")
         return cells
 
-    def _holds(self, ahead: _Ahead) -> bool:
-        if not ahead.completes(0, self._stacks.start):
+    def _holds(self, cells: list[Cell]) -> bool:
+        with self._owner.lock:
+            stacks, ahead = self._view(cells)
+            if not ahead.completes(0, stacks.start):
+                return False
+            if not self._owner.has_memory:
+                return True
+            found = self._owner.filling(stacks, ahead, self._found)
+        if found is None:
             return False
-        return self._owner.finds_witness(self._stacks, ahead)
+        self._found = found
+        return True
+
+    def _view(self, cells: list[Cell]) -> tuple[_Stacks, _Ahead]:
+        """The present stacks, and what lies ahead of each cell."""
+        stacks = self._owner.current()
+        if cells is not self._cells:
+            return stacks, _Ahead(stacks, cells, text_bounds(cells, self._padded))
+        if self._ahead is None or self._ahead.stacks is not stacks:
+            self._ahead = _Ahead(stacks, cells, text_bounds(cells, self._padded))
+        return stacks, self._ahead
 
 
 class Completability:
@@ -661,8 +749,15 @@ class Completability:
 
     def __init__(self, automaton: TokenAutomaton) -> None:
         self._memory = automaton if isinstance(automaton, MemoryAutomaton) else None
-        self._lock = automaton._lock
+        self.lock: Final = RLock()
         self.moves: Final = _Moves(_rules_of(automaton))
+        self._stacks = _Stacks(self.moves)
+
+    def current(self) -> _Stacks:
+        """The stacks and layers that all canvases share, begun anew when there are many."""
+        if 2 * self._stacks.size > self.moves.limits.max_search_states:
+            self._stacks = _Stacks(self.moves)
+        return self._stacks
 
     @property
     def has_memory(self) -> bool:
@@ -678,18 +773,21 @@ class Completability:
             eos_padding: a suffix of the canvas may be EOS.
         """
         cells = cells_of(canvas, self.moves.vocabulary)
-        return OpenCanvas(self, cells, eos_padding, _Stacks(self.moves))
+        return OpenCanvas(self, cells, eos_padding)
 
     def is_completable(self, canvas: Sequence[Part], *, eos_padding: bool = False) -> bool:
         """Whether a canvas can be filled to a text of the language."""
         return self.open(canvas, eos_padding=eos_padding).is_completable
 
-    def finds_witness(self, stacks: _Stacks, ahead: _Ahead) -> bool:
-        """Whether memory allows one of the fillings that the rules do."""
+    def filling(
+        self, stacks: _Stacks, ahead: _Ahead, hint: Mapping[int, int | None]
+    ) -> dict[int, int | None] | None:
+        """One filling, near the hinted one; see :class:`_Filling`."""
+        search = _Filling(self._memory, stacks, ahead, hint)
         if self._memory is None:
-            return True
-        with self._lock:
-            return _Witness(self._memory, stacks, ahead).exists()
+            return search.find()
+        with self._memory._lock:
+            return search.find()
 
 
 def is_completable(
