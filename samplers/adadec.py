@@ -26,7 +26,7 @@ import torch
 
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
-from samplers.backend import OnTokens, SpeculativeBackend
+from samplers.backend import OnTokens, SpeculativeBackend, Stop
 from samplers.sample import Sample, Stats
 from samplers.speculative.law import Law, Sampling, law_of
 from samplers.speculative.scorer import Request, Scores, TreeScorer
@@ -82,8 +82,17 @@ class AdaDec:
         seed: int | None = None,
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
+        stop: Stop | None = None,
     ) -> list[Sample]:
         """Writes a text; it is the same every time, so that ``n`` above 1 is refused.
+
+        Args:
+            prompt: text or token ids.
+            n, temperature, top_p, seed, max_attempts: as other samplers have them.
+            max_new_tokens: of the text, EOS included.
+            on_tokens: called with the new tokens after every step.
+            stop: asked after every token; where it says so, the text ends there.  Roll-outs end
+                there too.
 
         Raises:
             ValueError: for ``n``, ``temperature`` or ``top_p`` other than the defaults.
@@ -95,7 +104,7 @@ class AdaDec:
         budget = self.backend.budget(len(ids), max_new_tokens)
         if self.automaton is not None:
             check_budget(self.automaton, budget)
-        run = _Run(self, ids, budget, self._target())
+        run = _Run(self, ids, budget, self._target(), stop)
         self.pauses = 0
         with self.backend.same_prompt():
             run.go(on_tokens)
@@ -112,12 +121,16 @@ class AdaDec:
 class _Run:
     """One text."""
 
-    def __init__(self, owner: AdaDec, ids: list[int], budget: int, target: Target) -> None:
+    def __init__(
+        self, owner: AdaDec, ids: list[int], budget: int, target: Target, stop: Stop | None
+    ) -> None:
         self._owner = owner
         self._ids = ids
         self._left = budget
         self._target = target
         self._state = target.start()
+        self._stop = stop
+        self._stopped = False
         self._scorer: TreeScorer = owner.backend.read(ids[:-1], len(ids) + budget + 64)
         self._tokens: list[int] = []
         self._logprobs: list[float] = []
@@ -126,7 +139,10 @@ class _Run:
 
     @property
     def _done(self) -> bool:
-        return self._left <= 0 or self._target.is_finished(self._state)
+        return self._stopped or self._left <= 0 or self._target.is_finished(self._state)
+
+    def _stops(self, ahead: Sequence[int] = ()) -> bool:
+        return self._stop is not None and self._stop([*self._ids, *self._tokens, *ahead])
 
     def go(self, on_tokens: OnTokens | None) -> None:
         """Writes to the end."""
@@ -139,7 +155,7 @@ class _Run:
                 self._take(law, int(np.argmax(law.weights)))
                 self._scorer.commit([[]])
             else:
-                self._pause(tree, law)
+                self._pause(tree, scores, law)
             if on_tokens is not None:
                 on_tokens(0, self._tokens[before:])
 
@@ -162,11 +178,16 @@ class _Run:
         self._drawn.append(float(law.constrained[index]))
         self._left -= 1
         self._state = self._target.advance(self._state, token)
+        self._stopped = self._stops()
 
     # -- looking ahead ---------------------------------------------------------------------------
 
-    def _pause(self, tree: Tree, law: Law) -> None:
-        """Takes the best candidate, and what greedy decoding would take of its roll-out."""
+    def _pause(self, tree: Tree, scores: Scores, law: Law) -> None:
+        """Takes the best candidate, and what greedy decoding would take of its roll-out.
+
+        The last forward has scored all that can be kept: the last token taken is scored with what
+        follows.
+        """
         self._owner.pauses += 1
         order = np.argsort(-law.constrained, kind="stable")[: self._owner.beams]
         candidates = [self._candidate(tree, law, int(i)) for i in order]
@@ -177,7 +198,6 @@ class _Run:
             if not any(moved):
                 break
         best = max(chains, key=lambda chain: chain.score)
-        scores = self._score(tree)
         self._follow(tree, scores, law, best)
 
     def _candidate(self, tree: Tree, law: Law, index: int) -> _Chain | None:
@@ -194,7 +214,7 @@ class _Run:
         node = chain.nodes[-1]
         state = tree.state(node)
         left = self._left - len(chain.nodes)
-        if left <= 0 or self._target.is_finished(state):
+        if left <= 0 or self._target.is_finished(state) or self._stops(tree.tokens_to(node)):
             return False
         law = self._law(scores, node, state, left)
         index = int(np.argmax(law.weights))
@@ -305,15 +325,22 @@ def learn_threshold(
     entropies: list[float] = []
     right: list[bool] = []
     for prompt, reference in pairs:
-        h, hit = _teacher_forced(model, prompt, reference)
+        h, hit = teacher_forced(model, prompt, reference)
         entropies += h
         right += hit
     return fit_threshold(np.array(entropies), np.array(right), cutoff)
 
 
-def _teacher_forced(
+def teacher_forced(
     model: Any, prompt: Sequence[int], reference: Sequence[int]
 ) -> tuple[list[float], list[bool]]:
+    """Reads a reference: the entropy before each of its tokens, whether the token is the likeliest.
+
+    Args:
+        model: a causal language model.
+        prompt: token ids, at least one.
+        reference: token ids.
+    """
     ids = torch.tensor([[*prompt, *reference]], device=getattr(model, "device", "cpu"))
     with torch.no_grad():
         logits = model(ids).logits[0, len(prompt) - 1 : -1].float()

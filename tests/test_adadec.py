@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from test_aligned import (
 
 from constrain import BudgetError
 from samplers import AdaDec, GrammarConstrained
-from samplers.adadec import _teacher_forced, fit_threshold, learn_threshold
+from samplers.adadec import fit_threshold, learn_threshold, teacher_forced
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,33 @@ def test_free_text() -> None:
     assert 1 <= len(a.token_ids) <= 8
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.9, math.inf])
+def test_stops_where_it_is_told(threshold: float) -> None:
+    # without roll-outs, which would stop too, so that another candidate might be the best
+    sampler = AdaDec(backend(), threshold=threshold, lookahead=0)
+    (whole,) = sampler.sample(PROMPT, max_new_tokens=8)
+    for length in range(1, len(whole.token_ids) + 1):
+        most = len(PROMPT) + length
+        (cut,) = sampler.sample(
+            PROMPT, max_new_tokens=8, stop=lambda ids, most=most: len(ids) >= most
+        )
+        assert cut.token_ids == whole.token_ids[:length]
+        assert cut.complete == (cut.token_ids[-1] == EOS)
+
+
+def test_roll_outs_stop_too() -> None:
+    seen: list[int] = []
+
+    def stop(ids: Sequence[int]) -> bool:
+        seen.append(len(ids))
+        return len(ids) >= len(PROMPT) + 2
+
+    sampler = AdaDec(backend(), automaton(), threshold=0.0)
+    (sample,) = sampler.sample(PROMPT, max_new_tokens=BUDGET, stop=stop)
+    assert len(sample.token_ids) <= 2
+    assert max(seen) <= len(PROMPT) + 2
+
+
 def test_requests() -> None:
     sampler = AdaDec(backend(), automaton())
     with pytest.raises(ValueError, match="greedy"):
@@ -116,7 +144,7 @@ def test_a_planted_threshold_is_found() -> None:
 
 def test_references_are_read_token_by_token() -> None:
     for text in list(mass())[:5]:
-        entropies, hits = _teacher_forced(model(), PROMPT, text)
+        entropies, hits = teacher_forced(model(), PROMPT, text)
         for i, token in enumerate(text):
             row = logprobs(text[:i])
             assert entropies[i] == pytest.approx(float(-(np.exp(row) * row).sum()), abs=1e-5)
