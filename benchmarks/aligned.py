@@ -5,9 +5,13 @@ exactly, so that total variation and KL of what a method drew are numbers, not e
 the same figures of as many exact draws (a finite sample never looks exact).  For methods that learn,
 the exact total variation of the next sample's law, read off the trie, and masking's.
 
-Part b: the tasks of ``aligned_tasks.py``.  Z is unknown there, so KL(Q~ || P) is estimated from the
-samples' own frequencies (Park et al. 2024); the excess of two methods over the same unknown optimum
-differs by the difference of these.  Acceptance, log-probability of the best sample, model calls.
+Part b: the tasks of ``aligned_tasks.py``.  Two tables: what rejection costs (attempts until ``--count``
+are accepted, or ``--attempts`` are spent), and the divergence of each method.  Z is estimated from a
+long run of CARS: with Z_t the bound of attempt t, accepted / sum of 1/Z_t.  The excess KL(Q~ || P) + log
+Z = KL(Q~ || Q) comes from the samples' own frequencies (Park et al. 2024), with the figure of as many
+exact draws beside it, whose excess is nothing but the bias of few samples.  Masking is given as many
+model calls as the default method took; since its law is known for each sample (its
+``constrained_logprob``), its excess is also estimated without that bias: the mean of log q - log P + log Z.
 
 Published, for other models: KL against masking falls 1.57x / 2.11x (MCMC uniform, 3 / 10 steps), 1.79x
 / 2.42x (priority), 3.10x / 5.07x (restart) on Llama-3.1-8B; CARS accepts 55.6 % on BV4 and 44.9 % on
@@ -39,7 +43,9 @@ from constrain import TokenAutomaton, load_model
 from constrain.extraction import automaton_for
 from grammars import Grammar
 from samplers import Sample, SpeculativeBackend
+from samplers.aligned.trie import Trie
 from samplers.estimates import divergence
+from samplers.speculative.choices import Drawn
 from samplers.speculative.scorer import Request, TreeScorer
 from samplers.speculative.tree import ROOT, Tree
 
@@ -47,6 +53,8 @@ Text: TypeAlias = tuple[int, ...]
 
 MOST = 6_000
 """Token sequences of a language, at most."""
+SIMULATED = 999
+"""Sets of exact draws for a p-value."""
 CHUNK = 48
 """Nodes scored together."""
 
@@ -144,11 +152,39 @@ def enumerated(automaton: TokenAutomaton, budget: int) -> list[Text]:
 
 @dataclass
 class Exact:
-    """Laws of a language: the model's given the grammar, and masking's."""
+    """Laws of a language: the model's given the grammar, and masking's.
+
+    Attributes:
+        mass: Pr(L).
+        law, masked: by token sequence.
+        rows: float64[V] by prefix, log-probabilities.
+        legal: by prefix, log of the mass of the tokens that may follow.
+    """
 
     mass: float
     law: dict[Text, float]
     masked: dict[Text, float]
+    rows: dict[Text, np.ndarray]
+    legal: dict[Text, float]
+
+    def next_law(self, trie: Trie) -> dict[Text, float]:
+        """The law of ASAp's next sample: the trie's weights at known nodes, the mask beyond."""
+        return {text: math.exp(self._log_chance(trie, text)) for text in self.law}
+
+    def _log_chance(self, trie: Trie, text: Text) -> float:
+        node, chance = trie.root, 0.0
+        for i, token in enumerate(text):
+            logp = float(self.rows[text[:i]][token])
+            if node is None:
+                chance += logp - self.legal[text[:i]]
+                continue
+            visit = node.visits.get(token)
+            theta = 1.0 if visit is None else visit.theta
+            if theta <= 0:
+                return -math.inf
+            chance += logp + math.log(theta) - math.log(node.z)
+            node = None if visit is None else visit.node
+        return chance
 
 
 def exact(model: Any, prompt: Sequence[int], automaton: TokenAutomaton, budget: int) -> Exact:
@@ -170,7 +206,7 @@ def exact(model: Any, prompt: Sequence[int], automaton: TokenAutomaton, budget: 
         raw[text] = math.exp(math.fsum(logs))
         masked[text] = math.exp(math.fsum(x - legal[text[:i]] for i, x in enumerate(logs)))
     mass = math.fsum(raw.values())
-    return Exact(mass, {text: p / mass for text, p in raw.items()}, masked)
+    return Exact(mass, {text: p / mass for text, p in raw.items()}, masked, rows, legal)
 
 
 def scored(model: Any, prompt: Sequence[int], prefixes: Sequence[Text]) -> dict[Text, np.ndarray]:
@@ -181,7 +217,8 @@ def scored(model: Any, prompt: Sequence[int], prefixes: Sequence[Text]) -> dict[
     out: dict[Text, np.ndarray] = {}
     todo = list(prefixes)
     while todo:
-        tree, nodes = Tree(0), {(): ROOT}
+        tree = Tree(0)
+        nodes: dict[Text, int] = {(): ROOT}
         taken = 0
         for prefix in todo:
             missing = [prefix[:i] for i in range(1, len(prefix) + 1) if prefix[:i] not in nodes]
@@ -203,6 +240,14 @@ def scored(model: Any, prompt: Sequence[int], prefixes: Sequence[Text]) -> dict[
 def variation(p: dict[Text, float], q: dict[Text, float]) -> float:
     """Total variation."""
     return 0.5 * math.fsum(abs(p.get(t, 0.0) - q.get(t, 0.0)) for t in p.keys() | q.keys())
+
+
+def chance(tv: float, law: dict[Text, float], count: int) -> float:
+    """How often as many exact draws lie at least as far from the law (a test of bias, by simulation)."""
+    q = np.array(list(law.values()))
+    drawn = np.random.default_rng(0).multinomial(count, q / q.sum(), SIMULATED) / count
+    farther = 0.5 * np.abs(drawn - q).sum(axis=1) >= tv
+    return float(1 + farther.sum()) / (1 + SIMULATED)
 
 
 def relative(p: dict[Text, float], q: dict[Text, float]) -> float:
@@ -255,7 +300,7 @@ def record_a(
     count: int,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
-    law = facts.pop("law", None)
+    trie = facts.pop("trie", None)
     out = {
         "language": language.name,
         "method": method,
@@ -263,8 +308,9 @@ def record_a(
         "mass": truth.mass,
         "masking_tv": variation(truth.masked, truth.law),
         "tv": variation(drawn, truth.law),
+        "p": chance(variation(drawn, truth.law), truth.law, count),
         "kl": relative(drawn, truth.law),
-        "next_tv": None if law is None else variation(law, truth.law),
+        "next_tv": None if trie is None else variation(truth.next_law(trie), truth.law),
         **facts,
     }
     say(f"  {method}: TV {out['tv']:.3f}, KL {out['kl']:.3f}, {facts}")
@@ -299,12 +345,10 @@ def one_method(
         "seconds": round(time.perf_counter() - began, 1),
         "forwards_a_sample": round(backend.forwards / len(samples), 2),
     }
-    if isinstance(sampler, samplers.ASAp | samplers.CARS | samplers.ARS):
-        memory = sampler.memory(prompt, budget, 1.0)
-        facts["acceptance"] = round(memory.report.rate, 4)
-        facts["law"] = memory.trie.law()
-    elif hasattr(sampler, "report"):
+    if hasattr(sampler, "report"):
         facts["acceptance"] = round(sampler.report(prompt, budget).rate, 4)
+    if isinstance(sampler, samplers.ASAp):
+        facts["trie"] = sampler.memory(prompt, budget, 1.0).trie
     if hasattr(sampler, "switch"):
         facts["switch"] = asdict(sampler.switch)["method"]
     return samples, facts
@@ -312,39 +356,206 @@ def one_method(
 
 # -- part b ------------------------------------------------------------------------------------------
 
+REJECTING = ("RS", "RSFT", "ARS", "CARS")
+REFERENCE_ATTEMPTS = 3_000
+"""Attempts for the exact draws and Z of a task, at most."""
+
 
 def part_b(model: Any, tokenizer: Any, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One record a task and method."""
     for family in given.families:
         for task in FAMILIES[family]()[: given.limit]:
-            yield from _task(task, model, tokenizer, given)
+            automaton = automaton_for(task.make(), tokenizer, model)
+            case = Case(task, automaton, task.prompt_ids(tokenizer), model, tokenizer, given)
+            if given.what in ("acceptance", "all"):
+                yield from case.acceptance()
+            if given.what in ("divergence", "all"):
+                yield from case.divergences()
 
 
-def _task(
-    task: AlignedTask, model: Any, tokenizer: Any, given: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
-    automaton = automaton_for(task.make(), tokenizer, model)
-    prompt = task.prompt_ids(tokenizer)
-    for name in given.methods:
-        made = one_method(name, model, tokenizer, automaton, prompt, task.budget, given)
-        if isinstance(made, str):
-            say(f"{task.family} {task.name}, {name}: {made}")
-            continue
-        samples, facts = made
-        facts.pop("law", None)
-        record = {
-            "family": task.family,
-            "task": task.name,
-            "method": name,
-            "samples": len(samples),
-            "kl_to_model": divergence(samples),
-            "best_logprob": max(s.logprob for s in samples),
-            "mean_logprob": math.fsum(s.logprob * s.weight for s in samples)
-            / math.fsum(s.weight for s in samples),
+@dataclass(frozen=True)
+class Reference:
+    """What a long run of CARS says about a task.
+
+    Attributes:
+        samples: exact draws.
+        log_mass: log Pr(L), estimated.
+        attempts: spent.
+    """
+
+    samples: list[Sample]
+    log_mass: float
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """One task and the model."""
+
+    task: AlignedTask
+    automaton: TokenAutomaton
+    prompt: list[int]
+    model: Any
+    tokenizer: Any
+    given: argparse.Namespace
+
+    def acceptance(self) -> Iterator[dict[str, Any]]:
+        """Each method that rejects, from nothing: attempts and model calls."""
+        for name in [n for n in self.given.methods if n in REJECTING]:
+            backend = SpeculativeBackend(self.model, self.tokenizer)
+            sampler = METHODS[name](backend, self.automaton)
+            ids, memory = self._memory(sampler)
+            began = time.perf_counter()
+            rows = 0
+            while (
+                memory.report.attempts < self.given.attempts
+                and memory.report.accepted < self.given.count
+            ):
+                for sample, _ in self._round(sampler, ids, memory, self.given.seed):
+                    rows += sample.stats.forwards
+            report = memory.report
+            yield self._record(
+                name,
+                attempts=report.attempts,
+                accepted=report.accepted,
+                acceptance=report.rate,
+                bound=report.bounds[-1],
+                calls=backend.forwards,
+                rows=rows,
+                calls_a_sample=backend.forwards / max(report.accepted, 1),
+                rows_a_sample=rows / max(report.accepted, 1),
+                nodes=memory.trie.size,
+                megabytes=memory.trie.nbytes / 2**20,
+                seconds=time.perf_counter() - began,
+            )
+
+    def divergences(self) -> Iterator[dict[str, Any]]:
+        """The default method, masking with as many calls, the others with as many samples."""
+        count = self.given.count
+        truth = self.reference(count)
+        draws = truth.samples[:count]
+        say(
+            f"{self.task.family} {self.task.name}: log Pr(L) about {truth.log_mass:.2f}; "
+            f"{len(draws)} exact draws in {truth.attempts} attempts"
+        )
+        if draws:
+            yield self._excess("exact draws", draws, truth, {})
+        backend = SpeculativeBackend(self.model, self.tokenizer)
+        sampler = METHODS["aligned"](backend, self.automaton)
+        samples = self._drawn(sampler, count)
+        facts = {"calls": backend.forwards, "switch": sampler.switch.method}
+        yield self._excess("aligned", samples, truth, facts)
+        yield self._masking(truth, backend.forwards, count)
+        for name in self.given.methods:
+            if name in (*REJECTING, "aligned", "masking"):
+                continue
+            own = SpeculativeBackend(self.model, self.tokenizer)
+            found = self._drawn(METHODS[name](own, self.automaton), count)
+            yield self._excess(name, found, truth, {"calls": own.forwards})
+
+    def _masking(self, truth: Reference, calls: int, count: int) -> dict[str, Any]:
+        """Masking with the calls that the default method took, and no fewer samples."""
+        backend = SpeculativeBackend(self.model, self.tokenizer)
+        sampler = samplers.GrammarConstrained(backend, self.automaton)
+        samples: list[Sample] = []
+        seed = self.given.seed
+        while len(samples) < count or backend.forwards < calls:
+            samples += self._drawn(sampler, backend.max_rows, seed=seed)
+            seed += 1
+        unbiased = truth.log_mass + float(
+            np.mean([s.constrained_logprob - s.logprob for s in samples])
+        )
+        facts = {"calls": backend.forwards, "drawn": len(samples), "unbiased_excess": unbiased}
+        return self._excess("masking", samples[:count], truth, facts)
+
+    def reference(self, count: int) -> Reference:
+        """Exact draws and Z, by CARS; the attempts that taught it count for neither."""
+        sampler = samplers.CARS(SpeculativeBackend(self.model, self.tokenizer), self.automaton)
+        ids, memory = self._memory(sampler)
+        samples: list[Sample] = []
+        attempts, counted, inverse = 0, 0, 0.0
+        while len(samples) < count and attempts < REFERENCE_ATTEMPTS:
+            bound = None if memory.trie.root is None else memory.trie.root.z
+            made = self._round(sampler, ids, memory, self.given.seed + 1)
+            accepted = [sample for sample, is_valid in made if is_valid]
+            samples += accepted
+            attempts += len(made)
+            if bound is not None:  # the first round masks a root that has no bound yet
+                counted += len(accepted)
+                inverse += len(made) / bound
+        log_mass = math.log(counted / inverse) if counted else float("nan")
+        return Reference(samples, log_mass, attempts)
+
+    # -- tools --------------------------------------------------------------------------------------
+
+    def _memory(self, sampler: Any) -> tuple[list[int], Any]:
+        prepared = sampler.prepare(self.prompt, self.task.budget, 1.0, 1.0)
+        return prepared.ids, prepared.memory
+
+    def _round(self, sampler: Any, ids: list[int], memory: Any, seed: int) -> list[Any]:
+        source = np.random.SeedSequence([seed, memory.report.attempts])
+        choices = [Drawn(one) for one in source.spawn(sampler.backend.max_rows)]
+        with sampler.backend.same_prompt():
+            made: list[Any] = sampler.round(ids, memory, 1.0, choices)
+        return made
+
+    def _drawn(self, sampler: Any, count: int, seed: int | None = None) -> list[Sample]:
+        found: list[Sample] = sampler.sample(
+            self.prompt,
+            count,
+            max_new_tokens=self.task.budget,
+            seed=self.given.seed if seed is None else seed,
+        )
+        return found
+
+    def _excess(
+        self, method: str, samples: Sequence[Sample], truth: Reference, facts: dict[str, Any]
+    ) -> dict[str, Any]:
+        kl = divergence(samples)
+        best = max(s.logprob for s in samples)
+        mean = math.fsum(s.logprob * s.weight for s in samples) / math.fsum(
+            s.weight for s in samples
+        )
+        return self._record(
+            method,
+            samples=len(samples),
+            kl_to_model=kl,
+            log_mass=truth.log_mass,
+            excess=kl + truth.log_mass,
+            best_logprob=best,
+            mean_logprob=mean,
             **facts,
-        }
-        say(f"{task.family} {task.name}, {name}: KL(Q~||P) {record['kl_to_model']:.2f}, {facts}")
-        yield record
+        )
+
+    def _record(self, method: str, **facts: Any) -> dict[str, Any]:
+        record = {"family": self.task.family, "task": self.task.name, "method": method, **facts}
+        say(", ".join(f"{key} {_shown(value)}" for key, value in record.items()))
+        return record
+
+
+def summary(records: Sequence[dict[str, Any]]) -> str:
+    """Over the tasks: median excess of each method, and how much smaller than masking's."""
+    by_task: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for r in records:
+        if "excess" in r:
+            by_task.setdefault((r["family"], r["task"]), {})[r["method"]] = r
+    methods = dict.fromkeys(m for found in by_task.values() for m in found)
+    lines = ["| method | tasks | median excess | above exact draws | reduction | debiased |"]
+    lines.append("|---|---:|---:|---:|---:|---:|")
+    for method in methods:
+        tasks = [t for t in by_task.values() if {method, "masking", "exact draws"} <= t.keys()]
+        if not tasks:
+            continue
+        excess = np.array([t[method]["excess"] for t in tasks])
+        bias = np.array([t["exact draws"]["excess"] for t in tasks])
+        masking = np.array([t["masking"]["excess"] for t in tasks])
+        reduction = masking / np.maximum(excess, 1e-9)
+        above = excess - bias
+        # noise can make a method look nearer than exact draws: no less than a hundredth of a nat
+        debiased = (masking - bias) / np.maximum(above, 0.01)
+        cells = [float(np.median(x)) for x in (excess, above, reduction, debiased)]
+        lines.append(f"| {method} | {len(tasks)} | " + " | ".join(map(_shown, cells)) + " |")
+    return "\n".join(lines)
 
 
 # -- the program -------------------------------------------------------------------------------------
@@ -376,8 +587,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--method", default=",".join(METHODS), help="with commas")
     parser.add_argument("--family", default=",".join(FAMILIES), help="of part b, with commas")
     parser.add_argument("--limit", type=int, default=5, help="tasks of each family")
+    parser.add_argument("--what", choices=("acceptance", "divergence", "all"), default="all")
     parser.add_argument("--count", type=int, default=500, help="samples")
-    parser.add_argument("--attempts", type=int, default=300, help="for one sample, of rejection")
+    parser.add_argument(
+        "--attempts",
+        type=int,
+        default=300,
+        help="of rejection: a sample (a), in all (b)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--dtype", default="float32")
@@ -399,7 +616,12 @@ def main() -> None:
         records.append(record)
         if given.json:
             given.json.write_text(json.dumps(records, indent=1))
-    print(table(records))
+    if given.part == "a":
+        print(table(records))
+    else:
+        print(table([r for r in records if "acceptance" in r]), "\n")
+        print(table([r for r in records if "excess" in r]), "\n")
+        print(summary(records))
 
 
 if __name__ == "__main__":

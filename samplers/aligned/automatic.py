@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -16,9 +17,9 @@ from samplers.sample import Sample
 from samplers.speculative.choices import Drawn
 
 ENOUGH: Final = 0.05
-"""Acceptance below which rejection is given up."""
+"""Acceptance below which rejection is given up, if it also costs more than a chain."""
 PATIENCE: Final = 32
-"""Attempts before that is judged."""
+"""Latest attempts by which that is judged."""
 DEFAULT_STEPS: Final = 10
 
 
@@ -41,23 +42,61 @@ class _Masked(Aligned):
     method = Method(masks_all=True, learns_masks=True)
 
 
+class _Latest:
+    """The latest attempts: at least ``patience``, and back to one that was accepted."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._made: deque[tuple[bool, int]] = deque()
+        self.accepted = 0
+        self.calls = 0
+
+    @property
+    def attempts(self) -> int:
+        """How many are looked at."""
+        return len(self._made)
+
+    @property
+    def rate(self) -> float:
+        """Accepted among them; 1 as long as there are too few to judge."""
+        return self.accepted / self.attempts if self.attempts >= self._patience else 1.0
+
+    @property
+    def calls_a_text(self) -> float:
+        """Calls of the model for each accepted text, as if the next attempt were accepted."""
+        return self.calls / max(self.accepted, 1)
+
+    def add(self, accepted: bool, calls: int) -> None:
+        """One attempt."""
+        self._made.append((accepted, calls))
+        self.accepted += accepted
+        self.calls += calls
+        while self.attempts > self._patience and self.accepted - self._made[0][0] >= 1:
+            old, cost = self._made.popleft()
+            self.accepted -= old
+            self.calls -= cost
+
+
 class AlignedSampling:
     """Samples that follow the model given the grammar, by the method that fits.
 
     The target is Q(w) = P(w) 1[w in L] / Z as in :mod:`samplers.aligned.rejection`.  It begins with
-    CARS, whose samples are exact and which learns whether or not it accepts.  Where fewer than 5 % of
-    the latest attempts are accepted, it goes on with independence Metropolis-Hastings: proposals q from
-    the same trie with masks beyond it, accepted with min(1, W(w') / W(w)), W = P / q under the trie as
-    it is at that step.  A text that the trie knows completely has W = Z(root), so a chain moves freely
-    among known texts and hesitates only before new ones, by the mass that masks cut off there.  The
-    trie goes on learning, less and less, so that the chain's law approaches Q.
+    CARS, whose samples are exact and which learns whether or not it accepts.  Attempts that fail are
+    short, and many need no model; so rejection is given up only where fewer than 5 % of the latest
+    attempts are accepted and a text costs more calls of the model that way than a chain would take.
+    Then it goes on with independence Metropolis-Hastings: proposals q from the same trie with masks
+    beyond it, accepted with min(1, W(w') / W(w)), W = P / q under the trie as it is at that step.  A
+    text that the trie knows completely has W = Z(root), so a chain moves freely among known texts and
+    hesitates only before new ones, by the mass that masks cut off there.  The trie goes on learning,
+    less and less, so that the chain's law approaches Q.
 
     Args:
         backend: the model with its drafters.
         automaton: the grammar.
         steps: proposals for each sample once rejection is given up.
         enough: acceptance below which that happens.
-        patience: attempts without which it is not judged.
+        patience: latest attempts by which it is judged.
+        calls: of the model that one text by rejection may cost; a chain's by default.
 
     Attributes:
         switch: what the last call used.
@@ -71,12 +110,14 @@ class AlignedSampling:
         steps: int = DEFAULT_STEPS,
         enough: float = ENOUGH,
         patience: int = PATIENCE,
+        calls: int | None = None,
     ) -> None:
         self.backend = backend
         self.automaton = automaton
         self.steps = steps
         self.enough = enough
         self.patience = patience
+        self.calls = calls
         self.switch = Switch()
         self._rejecting = CARS(backend, automaton)
         self._proposing = _Masked(backend, automaton)
@@ -123,14 +164,16 @@ class AlignedSampling:
         on_tokens: OnTokens | None,
     ) -> None:
         """Accepts until there are enough, or too few are accepted."""
-        latest: list[bool] = []
+        latest = _Latest(self.patience)
+        chain = (self.steps + 1) * memory.trie.budget
+        worth = chain if self.calls is None else self.calls
         spent = 0
         self.switch = Switch()
         while len(out) < n:
             width = min(self.backend.max_rows, max(n - len(out), 4))
             choices = [Drawn(seed) for seed in source.spawn(width)]
             for sample, accepted in self._rejecting.round(ids, memory, temperature, choices):
-                latest.append(accepted)
+                latest.add(accepted, sample.stats.forwards)
                 spent += sample.stats.forwards
                 if not accepted or len(out) == n:
                     continue
@@ -138,12 +181,11 @@ class AlignedSampling:
                 out.append(sample)
                 if on_tokens is not None:
                     on_tokens(len(out) - 1, sample.token_ids)
-            del latest[: -self.patience]
-            if len(latest) == self.patience and sum(latest) < self.enough * self.patience:
+            if latest.rate < self.enough and latest.calls_a_text > worth:
                 self.switch = Switch(
                     "MH",
-                    f"{sum(latest)} of the latest {self.patience} attempts were accepted, fewer than "
-                    f"{self.enough:.0%}",
+                    f"{latest.accepted} of the latest {latest.attempts} attempts were accepted, fewer "
+                    f"than {self.enough:.0%}, after {latest.calls} calls of the model; {worth} are worth it",
                 )
                 return
 
