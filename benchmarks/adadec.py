@@ -9,7 +9,7 @@ threshold, from their reference solutions; MBPP is measured on those behind them
 * ``adadec``: with the threshold learned;  ``adadec-1.0``, or any other number: with that threshold;
 * ``generate``: greedy ``generate``, since that, not ``greedy``, is what beam search's time compares with.
 
-All of them end a text where it leaves the function (``ENDS``): for beam search that is a beam's end, as
+All of them end a text where it leaves the function (``Task.end``): for beam search that is a beam's end, as
 EOS is.  What a text wrote behind its end is cut off.  The methods take turns task by task, another one first
 each time, so that what else the machine does falls on all alike; times have the prompt in them, not the
 tests.  "Forwards per token" counts calls of the model: three beams are one call, so are three roll-outs.
@@ -76,7 +76,7 @@ def say(text: str) -> None:
 # -- tasks -----------------------------------------------------------------------------------------
 
 ENDS: Final = {
-    # the data's own; a helper or an import may come first, so that "def" does not end a text
+    # the data's own; imports and helpers may come first, so that "def" only ends what is complete
     "mbpp": re.compile(r'```|\n(?:class|assert|print|if|#|""")'),
     # the text goes on within a function: what is not indented is behind it, but for closing brackets
     "humaneval": re.compile(r"```|\n(?=[^\s)\]}])"),
@@ -93,6 +93,7 @@ class Task:
         prompt: what the model reads.
         before: what of the prompt belongs to the program.
         tests: what follows the answer in the program.
+        function: its name.
         reference: a right answer.
     """
 
@@ -101,34 +102,36 @@ class Task:
     prompt: str
     before: str
     tests: str
+    function: str
     reference: str
 
     def program(self, answer: str) -> str:
         """An answer with its tests."""
         return f"{self.before}{answer}\n{self.tests}\n"
 
-
-def cut(name: str, text: str) -> str:
-    """An answer without what is behind its end.
-
-    Args:
-        name: of the set.
-        text: what the model wrote.
-    """
-    end = ENDS[name].search(text)
-    return text if end is None else text[: end.start()]
+    def end(self, text: str) -> int | None:
+        """Where a text leaves the function, if it does."""
+        found = ENDS[self.set].search(text)
+        ends = [] if found is None else [found.start()]
+        own = re.search(rf"^def {re.escape(self.function)}\b", text, re.MULTILINE)
+        if own is not None and (other := text.find("\ndef ", own.end())) >= 0:
+            ends.append(other)  # small models write the function anew and anew, and not better
+        return min(ends, default=None)
 
 
 def mbpp_task(entry: dict[str, Any]) -> Task:
     """One line of the data; some of it has the line ends of another system."""
     doc = entry["doc"]
     tests = "\n".join([doc["test_setup_code"], *doc["test_list"]])
+    defined = re.findall(r"^def (\w+)", doc["code"], re.MULTILINE)
+    called = [name for name in defined if re.search(rf"\b{name}\b", doc["test_list"][0])]
     return Task(
         "mbpp",
         f"mbpp-{doc['task_id']}",
         entry["request"]["context"],
         "",
         tests.replace("\r\n", "\n"),
+        called[-1],
         doc["code"].replace("\r\n", "\n").strip() + "\n",
     )
 
@@ -147,6 +150,7 @@ def humaneval_task(entry: dict[str, Any]) -> Task:
         prompt,
         prompt,
         f"{doc['test']}\ncheck({doc['entry_point']})",
+        doc["entry_point"],
         "\n" + doc["canonical_solution"],
     )
 
@@ -286,9 +290,9 @@ class Setting:
     def answer(self, task: Task, tokens: Sequence[int], before: int, pauses: int = 0) -> Answer:
         """What there is to know, if ``forwards`` was ``before``."""
         text = self.text(tokens)
-        ended = tokens[-1] in self.eos or ENDS[task.set].search(text) is not None
-        answer = cut(task.set, text)
-        return Answer(answer, len(tokens), self.forwards - before, pauses, ended)
+        end = task.end(text)
+        ended = tokens[-1] in self.eos or end is not None
+        return Answer(text[:end], len(tokens), self.forwards - before, pauses, ended)
 
 
 Write = Callable[[Task, Sequence[int]], Answer]
@@ -302,10 +306,8 @@ def adadec(setting: Setting, threshold: float) -> Write:
     )
 
     def write(task: Task, ids: Sequence[int]) -> Answer:
-        end, prompt = ENDS[task.set], len(ids)
-
         def stop(tokens: Sequence[int]) -> bool:
-            return end.search(setting.text(tokens[prompt:])) is not None
+            return task.end(setting.text(tokens[len(ids) :])) is not None
 
         before = setting.forwards
         (sample,) = sampler.sample(ids, max_new_tokens=setting.budget, stop=stop)
@@ -317,15 +319,15 @@ def adadec(setting: Setting, threshold: float) -> Write:
 class AtEnd(StoppingCriteria):  # type: ignore[misc]
     """Says row by row whether an answer has come to its end."""
 
-    def __init__(self, setting: Setting, end: re.Pattern[str], prompt: int) -> None:
+    def __init__(self, setting: Setting, task: Task, prompt: int) -> None:
         self.setting = setting
-        self.end = end
+        self.task = task
         self.prompt = prompt
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
         """bool[rows]."""
         texts = [self.setting.text(row) for row in input_ids[:, self.prompt :].tolist()]
-        found = [self.end.search(text) is not None for text in texts]
+        found = [self.task.end(text) is not None for text in texts]
         return torch.tensor(found, device=input_ids.device)
 
 
@@ -344,7 +346,7 @@ def transformers_generate(setting: Setting, beams: int) -> Write:
                 max_new_tokens=setting.budget,
                 eos_token_id=setting.eos,
                 pad_token_id=setting.eos[0],
-                stopping_criteria=[AtEnd(setting, ENDS[task.set], len(ids))],
+                stopping_criteria=[AtEnd(setting, task, len(ids))],
             )
         return setting.answer(task, out[0, len(ids) :].tolist(), before)
 
@@ -568,6 +570,8 @@ def check_references(tasks: Sequence[Task]) -> None:
         outcomes[outcome] += 1
         if outcome != PASSED:
             print(f"{task.name}: {outcome}")
+        if task.end(task.reference) is not None:
+            print(f"{task.name}: would be cut")
     print(f"{len(tasks)} references: {dict(outcomes)}")
 
 

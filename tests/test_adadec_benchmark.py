@@ -36,6 +36,11 @@ HUMANEVAL = {
 }
 
 
+def task(name: str) -> benchmark.Task:
+    """A function f to write."""
+    return benchmark.Task(name, "one", "", "", "", "f", "")
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
@@ -44,12 +49,15 @@ HUMANEVAL = {
         ("def f():\n    return 1\n\nif f():", "def f():\n    return 1\n"),
         ("def f():\n    return 1\nassert f()", "def f():\n    return 1"),
         ("import re\n\ndef f():\n    if 1:\n        return 1", None),
-        ("def f():\n    return g()\n\ndef g():\n    return 1", None),
+        ("def f():\n    return 1\n\ndef f():\n    return 2", "def f():\n    return 1\n"),
+        ("def f():\n    return 1\n```\n\ndef f():", "def f():\n    return 1\n"),
+        ("def g():\n    return 1\n\ndef f():\n    return g()\n\nd", None),
+        ("def ff():\n    return 1\n\ndef f():\n    return ff()", None),
         ("# it is easy\ndef f():\n    # one\n    return 1", None),
     ],
 )
 def test_answers_in_a_block_end(text: str, kept: str | None) -> None:
-    assert benchmark.cut("mbpp", text) == (text if kept is None else kept)
+    assert text[: task("mbpp").end(text)] == (text if kept is None else kept)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,7 @@ def test_answers_in_a_block_end(text: str, kept: str | None) -> None:
     ],
 )
 def test_answers_within_a_function_end(text: str, kept: str | None) -> None:
-    assert benchmark.cut("humaneval", text) == (text if kept is None else kept)
+    assert text[: task("humaneval").end(text)] == (text if kept is None else kept)
 
 
 @pytest.mark.parametrize(
@@ -100,12 +108,13 @@ def test_time_is_bounded(program: str) -> None:
 def test_references_pass_and_nothing_else(
     make: Callable[[dict[str, Any]], benchmark.Task], entry: dict[str, Any]
 ) -> None:
-    task = make(entry)
-    assert "\r" not in task.program(task.reference)
-    assert benchmark.cut(task.set, task.reference) == task.reference
-    assert benchmark.judge(task.program(task.reference)) == "passed"
-    assert benchmark.judge(task.program(task.reference.replace("2", "3"))) == "wrong"
-    assert benchmark.judge(task.program("")) in ("wrong", "error")
+    made = make(entry)
+    assert made.function == "twice"
+    assert "\r" not in made.program(made.reference)
+    assert made.end(made.reference) is None
+    assert benchmark.judge(made.program(made.reference)) == "passed"
+    assert benchmark.judge(made.program(made.reference.replace("2", "3"))) == "wrong"
+    assert benchmark.judge(made.program("")) in ("wrong", "error")
 
 
 def test_rows_end_one_by_one() -> None:
@@ -116,7 +125,7 @@ def test_rows_end_one_by_one() -> None:
             return "".join(map(chr, tokens))
 
     setting: Any = Letters()
-    at_end = benchmark.AtEnd(setting, benchmark.ENDS["humaneval"], prompt=2)
+    at_end = benchmark.AtEnd(setting, task("humaneval"), prompt=2)
     rows = [[ord(c) for c in text] for text in ("\nx    \n  x", "ab x = 1\nx", "abc```def\n")]
     assert at_end(torch.tensor(rows), torch.empty(0)).tolist() == [False, True, True]
 
@@ -129,9 +138,9 @@ def test_the_exact_test_of_a_split() -> None:
     assert benchmark.sign_test(1, 6) == benchmark.sign_test(6, 1)
 
 
-def record(task: str, method: str, outcome: str, seconds: float) -> benchmark.Record:
-    answer = benchmark.Answer(f"{task} {outcome}", 10, 15, 2, True)
-    return benchmark.Record("mbpp", task, method, 50, seconds, outcome, answer)
+def record(name: str, method: str, outcome: str, seconds: float) -> benchmark.Record:
+    answer = benchmark.Answer(f"{name} {outcome}", 10, 15, 2, True)
+    return benchmark.Record("mbpp", name, method, 50, seconds, outcome, answer)
 
 
 def test_tables_survive_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
