@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     )
     from samplers.backend import SpeculativeBackend
     from samplers.constrained import GrammarConstrained
+    from samplers.diffusion import (
+        DiffusionInfiller,
+        Gap,
+        MaskedModel,
+        Masks,
+        NoCompletion,
+        is_completable,
+    )
     from samplers.drafters import (
         Drafter,
         DraftModel,
@@ -43,6 +51,12 @@ if TYPE_CHECKING:
     from samplers.speculative.scorer import UnsupportedModel
 
 _HOMES = {
+    "DiffusionInfiller": "samplers.diffusion",
+    "Gap": "samplers.diffusion",
+    "MaskedModel": "samplers.diffusion",
+    "Masks": "samplers.diffusion",
+    "NoCompletion": "samplers.diffusion",
+    "is_completable": "samplers.diffusion",
     "AdaDec": "samplers.adadec",
     "AWRS": "samplers.aligned.awrs",
     "AlignedSampling": "samplers.aligned.automatic",
@@ -75,6 +89,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "DiffusionInfiller",
+    "Gap",
+    "MaskedModel",
+    "Masks",
+    "NoCompletion",
+    "is_completable",
     "AdaDec",
     "AWRS",
     "AlignedSampling",

@@ -2,5 +2,24 @@
 
 from samplers.diffusion.canvas import Gap, Masks
 from samplers.diffusion.completability import Completability, OpenCanvas, is_completable
+from samplers.diffusion.infiller import DiffusionInfiller
+from samplers.diffusion.layout import NoCompletion
+from samplers.diffusion.model import MaskedModel
+from samplers.diffusion.schedule import Dream, FreeDave, LocalLeap, Schedule, Static, Threshold
 
-__all__ = ["Completability", "Gap", "Masks", "OpenCanvas", "is_completable"]
+__all__ = [
+    "Completability",
+    "DiffusionInfiller",
+    "Dream",
+    "FreeDave",
+    "Gap",
+    "LocalLeap",
+    "MaskedModel",
+    "Masks",
+    "NoCompletion",
+    "OpenCanvas",
+    "Schedule",
+    "Static",
+    "Threshold",
+    "is_completable",
+]

@@ -624,6 +624,21 @@ class OpenCanvas:
             self._answer = self._holds(self._cells)
         return self._answer
 
+    @property
+    def blocked_at(self) -> int | None:
+        """The first cell that cannot stand behind any filling of those before it, by the rules alone.
+
+        ``None`` if there is none: then the text cannot end where the canvas ends.
+        """
+        with self._owner.lock:
+            stacks, _ = self._view(self._cells)
+            layer = stacks.start
+            for i, cell in enumerate(self._cells):
+                layer = stacks.after(layer, cell)
+                if layer == _NO_LAYER:
+                    return i
+        return None
+
     def copy(self) -> OpenCanvas:
         """A canvas that is filled on its own from here."""
         made = OpenCanvas(self._owner, self._cells, self._padded)

@@ -1,0 +1,347 @@
+"""One canvas on its way: what is committed, what may never be, and how proposals become text.
+
+**Never undone.**  A commit is checked against the grammar with the exact number of masks that are
+left, so a canvas that can be completed stays one, and nothing has to be taken back at the end.
+
+**Bans.**  Filling only ever takes completions away.  So a token that was refused at a place is
+refused there for good: it is banned, and the place proposes its next best one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from samplers.diffusion.completability import OpenCanvas
+from samplers.diffusion.schedule import Schedule, View
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Logits: TypeAlias = npt.NDArray[np.float32]
+Proposal: TypeAlias = tuple[int, int]
+"""A place and a token for it."""
+Solver: TypeAlias = Callable[[Sequence[int], Sequence[int], Logits], dict[int, int]]
+"""(ids, places, logits of the places) to a token for each place."""
+
+RETRIES: Final = 32
+"""Refused proposals after which a place's tokens are asked about one after the other."""
+_WIDENING: Final = (16, 256)
+"""The likeliest tokens asked about first, and then; at last all."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What holds for all places of a canvas, whatever the grammar.
+
+    Attributes:
+        barred: bool[V], ids that no place can become: special tokens, and EOS unless it pads.
+        eos: EOS ids; the first one is written.
+        mask: the mask token.
+        temperature: of the tokens; 0 takes the likeliest.
+        block_length: places that are worked on together, from left to right; ``None`` for all.
+        ends: whether everything behind a committed EOS becomes EOS at once, as a grammar makes it.
+    """
+
+    barred: npt.NDArray[np.bool_]
+    eos: tuple[int, ...]
+    mask: int
+    temperature: float
+    block_length: int | None
+    ends: bool
+
+
+class Judgement:
+    """What a model says about the open places of a block, less what is banned.
+
+    Args:
+        places: open ones.
+        logits: float32[len(places), V], with barred ids at ``-inf``.
+        noise: Gumbel noise of that shape, times the temperature; ``None`` at temperature 0.
+        whole: float32[T, V], of all places with nothing taken out.
+    """
+
+    def __init__(
+        self, places: Sequence[int], logits: Logits, noise: Logits | None, whole: Logits
+    ) -> None:
+        self.places = list(places)
+        self._whole = whole
+        self._row = {place: i for i, place in enumerate(places)}
+        self._logits = logits
+        self._noise = noise
+        self.tokens = dict.fromkeys(places, 0)
+        self.confidence = dict.fromkeys(places, -math.inf)
+        noisy = logits if noise is None else logits + noise
+        best = noisy.argmax(axis=1)
+        top = logits.max(axis=1, keepdims=True)
+        mass = np.exp(logits - top).sum(axis=1, dtype=np.float64)
+        chosen = np.exp(logits[np.arange(len(places)), best] - top[:, 0])
+        for i, place in enumerate(places):
+            self.tokens[place] = int(best[i])
+            self.confidence[place] = float(chosen[i] / mass[i])
+
+    def logits(self, place: int) -> Floats:
+        """float64[V], of one place, less what is banned."""
+        row: Floats = self._logits[self._row[place]].astype(np.float64)
+        return row
+
+    def raw(self, place: int) -> Floats:
+        """float64[V], as the model gave them."""
+        row: Floats = self._whole[place].astype(np.float64)
+        return row
+
+    def ban(self, place: int, tokens: Sequence[int]) -> None:
+        """Takes tokens out; the place gets its next best one."""
+        row = self._logits[self._row[place]]
+        row[list(tokens)] = -np.inf
+        noisy = row if self._noise is None else row + self._noise[self._row[place]]
+        best = int(noisy.argmax())
+        self.tokens[place] = best
+        top = float(row.max())
+        if top == -math.inf:
+            self.confidence[place] = -math.inf
+            return
+        mass = float(np.exp(row - top).sum(dtype=np.float64))
+        self.confidence[place] = math.exp(float(row[best]) - top) / mass
+
+    def set(self, tokens: dict[int, int]) -> None:
+        """Proposes other tokens than each place's best."""
+        for place, token in tokens.items():
+            row = self._logits[self._row[place]]
+            top = float(row.max())
+            mass = float(np.exp(row - top).sum(dtype=np.float64))
+            self.tokens[place] = token
+            self.confidence[place] = math.exp(float(row[token]) - top) / mass
+
+    def done(self, place: int) -> None:
+        """Nothing more is asked of a place."""
+        self.confidence[place] = -math.inf
+
+    def best(self) -> int:
+        """The most confident place; the first of equals."""
+        return max(self.places, key=lambda place: (self.confidence[place], -place))
+
+    def over(self, length: int) -> Floats:
+        """float64[length], confidences by place."""
+        out = np.full(length, -np.inf)
+        for place, value in self.confidence.items():
+            out[place] = value
+        return out
+
+
+class Draft:
+    """A canvas that is being filled.
+
+    Args:
+        ids: token ids; open places hold the mask token.
+        canvas: the same, as the grammar sees it; ``None`` without a grammar.
+        rules: see there.
+        noise: draws Gumbel noise float32 of a shape; only called above temperature 0.
+        solver: chooses the tokens of a block together (see :mod:`samplers.diffusion.dingo`).
+
+    Attributes:
+        logprobs, constrained: by place, of committed tokens: under the model, and with what had been
+            refused there taken out.
+        refused: proposals that the grammar refused.
+        seconds: spent on the grammar.
+        forwards: calls of the model in which it took part.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[int],
+        canvas: OpenCanvas | None,
+        rules: Rules,
+        noise: Callable[[tuple[int, int]], Logits] | None = None,
+        solver: Solver | None = None,
+    ) -> None:
+        self.ids = list(ids)
+        self.canvas = canvas
+        self.rules = rules
+        self._noise = noise
+        self._solver = solver
+        self._open = {i for i, token in enumerate(self.ids) if token == rules.mask}
+        self._banned: dict[int, set[int]] = {}
+        self._block = range(0)
+        self._masks = 0
+        self._step = 0
+        self.logprobs: dict[int, float] = {}
+        self.constrained: dict[int, float] = {}
+        self.refused = 0
+        self.seconds = 0.0
+        self.forwards = 0
+
+    def copy(self) -> Draft:
+        """A draft that goes on by itself from here (temperature 0 only)."""
+        made = Draft.__new__(Draft)
+        made.__dict__.update(self.__dict__)
+        made.ids, made._open = list(self.ids), set(self._open)
+        made.canvas = None if self.canvas is None else self.canvas.copy()
+        made._banned = {place: set(tokens) for place, tokens in self._banned.items()}
+        made.logprobs, made.constrained = dict(self.logprobs), dict(self.constrained)
+        return made
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every place is filled."""
+        return not self._open
+
+    @property
+    def open(self) -> list[int]:
+        """Places that are not filled."""
+        return sorted(self._open)
+
+    def block(self) -> list[int]:
+        """Open places of the present block: the first one, from the left, that has any."""
+        places = self.open
+        length = self.rules.block_length
+        if length is None:
+            block = range(len(self.ids))
+        else:
+            begin = places[0] // length * length
+            block = range(begin, min(begin + length, len(self.ids)))
+        places = [i for i in places if i in block]
+        if block != self._block:
+            self._block, self._masks, self._step = block, len(places), 0
+        return places
+
+    # -- one step --------------------------------------------------------------------------------
+
+    def advance(self, logits: Logits, schedule: Schedule) -> None:
+        """Commits what a schedule chooses of the model's proposals; at least one token.
+
+        Args:
+            logits: float32[T, V], of all places.
+            schedule: see there.
+        """
+        judged = self.judge(logits)
+        view = View(judged.over(len(self.ids)), self._block, self._masks, self._step)
+        chosen = [(place, judged.tokens[place]) for place in schedule.choose(view)]
+        self._step += 1
+        before = len(self._open)
+        self._commit(chosen, judged)
+        if len(self._open) == before:
+            self._insist(judged)
+
+    def judge(self, logits: Logits) -> Judgement:
+        """What the model says about the present block."""
+        places = self.block()
+        rows = np.where(self.rules.barred, -np.inf, logits[places]).astype(np.float32)
+        for i, place in enumerate(places):
+            if place in self._banned:
+                rows[i, list(self._banned[place])] = -np.inf
+        noise = None
+        if self.rules.temperature > 0 and self._noise is not None:
+            noise = self._noise(rows.shape) * np.float32(self.rules.temperature)
+        judged = Judgement(places, rows, noise, logits)
+        if self._solver is not None:
+            began = time.perf_counter()
+            judged.set(self._solver(self.ids, places, rows if noise is None else rows + noise))
+            self.seconds += time.perf_counter() - began
+        return judged
+
+    def _commit(self, proposals: Sequence[Proposal], judged: Judgement) -> None:
+        """All of them if they go together; else as many as do, most confident first."""
+        todo = [proposal for proposal in proposals if proposal[0] in self._open]
+        while todo:
+            fits = self._fitting(todo)
+            self._take(todo[:fits], judged)
+            if fits < len(todo):
+                self._ban(todo[fits], judged)
+            todo = [proposal for proposal in todo[fits + 1 :] if proposal[0] in self._open]
+
+    def _fitting(self, proposals: Sequence[Proposal]) -> int:
+        """How many of the first proposals go together."""
+        if self.canvas is None or self._holds(proposals):
+            return len(proposals)
+        fits, fails = 0, len(proposals)
+        while fails - fits > 1:
+            middle = (fits + fails) // 2
+            if self._holds(proposals[:middle]):
+                fits = middle
+            else:
+                fails = middle
+        return fits
+
+    def _holds(self, proposals: Sequence[Proposal]) -> bool:
+        """Whether the grammar's canvas stays completable with some proposals."""
+        if self.canvas is None:
+            return True
+        began = time.perf_counter()
+        holds = self.canvas.can_fill(dict(proposals))
+        self.seconds += time.perf_counter() - began
+        return holds
+
+    def _ban(self, proposal: Proposal, judged: Judgement) -> None:
+        place, token = proposal
+        self.refused += 1
+        self._banned.setdefault(place, set()).add(token)
+        judged.ban(place, [token])
+
+    def _insist(self, judged: Judgement) -> None:
+        """One token, whatever it takes: the next best proposals, then a place's whole vocabulary."""
+        for _ in range(RETRIES):
+            place = judged.best()
+            if judged.confidence[place] == -math.inf:
+                break
+            proposal = (place, judged.tokens[place])
+            if self._holds([proposal]):
+                self._take([proposal], judged)
+                return
+            self._ban(proposal, judged)
+        place = judged.best()
+        self._take([(place, self._legal(place, judged))], judged)
+
+    def _legal(self, place: int, judged: Judgement) -> int:
+        """The best token of a place that the grammar allows."""
+        assert self.canvas is not None
+        began = time.perf_counter()
+        order = np.argsort(-judged.logits(place), kind="stable")
+        asked = 0
+        for upto in (*_WIDENING, len(order)):
+            among = [int(i) for i in order[asked:upto] if not self.rules.barred[i]]
+            whole = upto == len(order)
+            allowed = self.canvas.allowed(place, None if whole else among)
+            kept = np.setdiff1d(allowed, np.flatnonzero(self.rules.barred))
+            if len(kept):
+                rows = judged.logits(place)[kept]
+                self.seconds += time.perf_counter() - began
+                return int(kept[int(rows.argmax())])
+            self._banned.setdefault(place, set()).update(among)
+            asked = upto
+        raise AssertionError("a canvas that can be completed has a token for each place")
+
+    def _take(self, proposals: Sequence[Proposal], judged: Judgement) -> None:
+        """Commits proposals that were found to hold."""
+        if self.canvas is not None and proposals:
+            self.canvas.fill_all(dict(proposals))
+        for place, token in proposals:
+            if place in self._open:
+                self._note(place, token, judged)
+
+    def _note(self, place: int, token: int, judged: Judgement) -> None:
+        """A token is committed."""
+        temperature = self.rules.temperature or 1.0
+        raw, left = judged.raw(place) / temperature, judged.logits(place) / temperature
+        self.ids[place] = token
+        self._open.discard(place)
+        self._banned.pop(place, None)
+        self.logprobs[place] = float(raw[token] - np.logaddexp.reduce(raw))
+        self.constrained[place] = float(left[token] - np.logaddexp.reduce(left))
+        judged.done(place)
+        if self.rules.ends and token in self.rules.eos:
+            self._end(place)
+
+    def _end(self, place: int) -> None:
+        """Behind an EOS nothing but EOS can stand."""
+        end = self.rules.eos[0]
+        for i in [i for i in self._open if i > place]:
+            self.ids[i] = end
+            self._open.discard(i)
+            self.logprobs[i] = self.constrained[i] = 0.0
+        if self.canvas is not None:
+            self.canvas.fill_all({i: end for i in self.canvas.open_positions if i > place})
