@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from strategies import bag_grammars, grammars, memory_grammars
 from test_completability import JSON_PIECES, NAMED, PIECES, SEEDS, Cases, case, fillings
 
@@ -23,7 +25,9 @@ from samplers import DiffusionInfiller, Gap, Masks, NoCompletion, Sample
 from samplers.diffusion import (
     Completability,
     Dream,
+    Filter,
     FreeDave,
+    Learn2PD,
     LocalLeap,
     MaskedModel,
     Schedule,
@@ -324,6 +328,55 @@ def test_a_gap_gets_a_length_that_the_grammar_can_use() -> None:
     assert grammar.accepts(sample.text)
     (empty,) = infiller(Grammar.from_regex("ac")).fill([0], ["a", Gap(5), "c"])
     assert empty.text == "ac"
+
+
+# -- the learned schedule --------------------------------------------------------------------------
+
+
+def test_a_filter_learns_what_is_final(tmp_path: Path) -> None:
+    grammar = Grammar.from_regex("[abc()]*")
+    slow = infiller(grammar, 3, schedule=Static(), block_length=4)
+    tasks = [([0, i % 3], [Masks(3 + i % 4), "c", Masks(4)]) for i in range(12)]
+    trained = slow.train_filter(tasks, block=4, epochs=150, eos_padding=True)
+    assert trained.losses[-1] < trained.losses[0]
+    assert 0 < trained.final <= trained.places
+    trained.filter.save(tmp_path / "filter.safetensors")
+    loaded = Filter.load(tmp_path / "filter.safetensors")
+    schedule = Learn2PD(loaded, threshold=0.5)
+    fast = infiller(grammar, 3, schedule=schedule, block_length=4)
+    (sample,) = fast.fill(*tasks[0], eos_padding=True)
+    (reference,) = slow.fill(*tasks[0], eos_padding=True)
+    assert grammar.accepts(sample.text)
+    assert sample.stats.forwards < reference.stats.forwards
+    with pytest.raises(ValueError, match="block_length=4"):
+        infiller(grammar, schedule=schedule).fill([0], [Masks(9)])
+    with pytest.raises(ValueError, match="without gaps"):
+        slow.train_filter([([0], [Gap(2)])])
+    with pytest.raises(ValueError, match="nothing to learn"):
+        slow.train_filter([])
+
+
+def test_an_oracle_with_a_perfect_model_needs_one_forward_a_block() -> None:
+    """Proposals that do not depend on the canvas are all final at once."""
+
+    class Fixed(Toy):
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            return super().forward(torch.zeros_like(input_ids), attention_mask)
+
+    made = DiffusionInfiller(
+        Fixed(), None, None, vocabulary=VOCABULARY, mask_token_id=MASK, schedule=Static()
+    )
+    trained = made.train_filter([([0], [Masks(8)])], block=4, epochs=1)
+    assert trained.examples == 2
+    assert trained.final == trained.places == 8
+
+
+def test_a_filter_file_must_hold_a_filter(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="holds no filter"):
+        Filter.load(tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="threshold"):
+        Learn2PD(Filter(4), threshold=1.0)
 
 
 # -- what is refused -------------------------------------------------------------------------------

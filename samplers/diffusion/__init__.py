@@ -4,6 +4,7 @@ from samplers.diffusion.canvas import Gap, Masks
 from samplers.diffusion.completability import Completability, OpenCanvas, is_completable
 from samplers.diffusion.infiller import DiffusionInfiller
 from samplers.diffusion.layout import NoCompletion
+from samplers.diffusion.learn2pd import Filter, Learn2PD, train_filter
 from samplers.diffusion.model import MaskedModel
 from samplers.diffusion.schedule import Dream, FreeDave, LocalLeap, Schedule, Static, Threshold
 
@@ -11,8 +12,10 @@ __all__ = [
     "Completability",
     "DiffusionInfiller",
     "Dream",
+    "Filter",
     "FreeDave",
     "Gap",
+    "Learn2PD",
     "LocalLeap",
     "MaskedModel",
     "Masks",
@@ -22,4 +25,5 @@ __all__ = [
     "Static",
     "Threshold",
     "is_completable",
+    "train_filter",
 ]

@@ -219,8 +219,7 @@ class Draft:
             schedule: see there.
         """
         judged = self.judge(logits)
-        view = View(judged.over(len(self.ids)), self._block, self._masks, self._step)
-        chosen = [(place, judged.tokens[place]) for place in schedule.choose(view)]
+        chosen = [(place, judged.tokens[place]) for place in schedule.choose(self.view(judged))]
         self._step += 1
         before = len(self._open)
         self._commit(chosen, judged)
@@ -243,6 +242,21 @@ class Draft:
             judged.set(self._solver(self.ids, places, rows if noise is None else rows + noise))
             self.seconds += time.perf_counter() - began
         return judged
+
+    def view(self, judged: Judgement) -> View:
+        """What a schedule sees."""
+        return View(judged.over(len(self.ids)), self._block, self._masks, self._step)
+
+    def commit_exactly(self, tokens: dict[int, int], judged: Judgement) -> None:
+        """Commits tokens that are known to go together.
+
+        Raises:
+            ValueError: if the grammar refuses them.
+        """
+        if not self._holds(list(tokens.items())):
+            raise ValueError(f"these tokens leave no completion: {tokens}")
+        self._step += 1
+        self._take(list(tokens.items()), judged)
 
     def _commit(self, proposals: Sequence[Proposal], judged: Judgement) -> None:
         """All of them if they go together; else as many as do, most confident first."""

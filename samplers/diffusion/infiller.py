@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ from samplers.diffusion.completability import Completability, OpenCanvas
 from samplers.diffusion.dingo import Dingo
 from samplers.diffusion.draft import Draft, Logits, Rules, Solver
 from samplers.diffusion.layout import Layout, NoCompletion
+from samplers.diffusion.learn2pd import BLOCK, EPOCHS, Trained, train_filter
 from samplers.diffusion.lengths import choose_lengths
 from samplers.diffusion.model import Frame, MaskedModel
 from samplers.diffusion.schedule import FreeDave, Schedule, Threshold
@@ -141,6 +143,47 @@ class DiffusionInfiller:
         else:
             self._fill(drafts, frame, on_step)
         return [self._sample(draft) for draft in drafts]
+
+    def train_filter(
+        self,
+        tasks: Iterable[tuple[str | Sequence[int] | None, Sequence[Part]]],
+        *,
+        block: int = BLOCK,
+        eos_padding: bool = False,
+        epochs: int = EPOCHS,
+        seed: int = 0,
+    ) -> Trained:
+        """Trains a filter for :class:`Learn2PD` on canvases that this infiller fills.
+
+        Args:
+            tasks: prompts and canvases, without gaps.
+            block: places of a block; fill with ``block_length`` of that.
+            eos_padding: as in :meth:`fill`.
+            epochs: passes over what was recorded.
+            seed: of the filter's first weights.
+        """
+        mask = self.model.mask_token_id
+        frames: dict[int, Frame] = {}
+
+        def drafts() -> Iterator[Draft]:
+            for prompt, canvas in tasks:
+                layout = Layout.of(canvas, self.model)
+                if layout.gaps:
+                    raise ValueError("a filter learns from canvases without gaps; give Masks")
+                self._check_completable(layout, eos_padding)
+                (draft,) = self._drafts(layout.ids({}, mask), 1, 0, eos_padding)
+                draft.rules = replace(draft.rules, temperature=0.0, block_length=block)
+                frames.clear()
+                frames[0] = self.model.frame(prompt)
+                yield draft
+
+        return train_filter(
+            drafts(),
+            lambda draft: self._score([draft], frames[0])[0],
+            block=block,
+            epochs=epochs,
+            seed=seed,
+        )
 
     # -- before the first forward ----------------------------------------------------------------
 
