@@ -179,7 +179,7 @@ def train_filter(
             )
             loss = (error * open_).sum() / open_.sum()
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(float(loss.detach()))
             if on_epoch is not None:
