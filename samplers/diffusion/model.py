@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ class Frame:
 
     before: tuple[int, ...]
     after: tuple[int, ...]
+
+
+Prompt: TypeAlias = str | Sequence[int] | Frame | None
+"""Text, token ids, all that stands around the canvas, or nothing."""
 
 
 class MaskedModel:
@@ -69,12 +73,14 @@ class MaskedModel:
         """Where the model is."""
         return getattr(self.model, "device", "cpu")
 
-    def frame(self, prompt: str | Sequence[int] | None) -> Frame:
+    def frame(self, prompt: Prompt) -> Frame:
         """The ids around a canvas: the prompt's, with what the tokenizer adds to its left and right.
 
-        Token ids are taken as they are.  Of a text's special tokens those behind it (``[SEP]`` of
+        A frame and token ids are taken as they are.  Of a text's special tokens those behind it (``[SEP]`` of
         models like BERT) stand behind the canvas.
         """
+        if isinstance(prompt, Frame):
+            return prompt
         if prompt is None:
             prompt = ""
         if not isinstance(prompt, str):
