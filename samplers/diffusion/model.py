@@ -76,8 +76,8 @@ class MaskedModel:
     def frame(self, prompt: Prompt) -> Frame:
         """The ids around a canvas: the prompt's, with what the tokenizer adds to its left and right.
 
-        A frame and token ids are taken as they are.  Of a text's special tokens those behind it (``[SEP]`` of
-        models like BERT) stand behind the canvas.
+        A frame and token ids are taken as they are.  Of a text's special tokens those behind it
+        (``[SEP]`` of models like BERT) stand behind the canvas.
         """
         if isinstance(prompt, Frame):
             return prompt
