@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 
 class _Counter:
@@ -39,6 +46,36 @@ def answering(model: str) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
     with console.status(f"loading {model}") as status:
         loaded, tokenizer = _load(model)
         yield loaded, tokenizer, {"on_tokens": _Counter(status, "writing")}
+
+
+@contextmanager
+def progress_of(
+    shown: bool, total: int, on_tokens: Callable[[int, Sequence[int]], None] | None
+) -> Iterator[Callable[[int, Sequence[int]], None]]:
+    """What a sampler calls with each text that is done: a bar on standard error, and the caller.
+
+    Args:
+        shown: whether there is a bar.
+        total: texts that will be drawn.
+        on_tokens: the caller's, called as well.
+    """
+    bar = Progress(
+        TextColumn("samples"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not shown,
+    )
+    with bar:
+        task = bar.add_task("samples", total=total)
+
+        def report(number: int, tokens: Sequence[int]) -> None:
+            bar.advance(task)
+            if on_tokens is not None:
+                on_tokens(number, tokens)
+
+        yield report
 
 
 def _load(model: str) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ asked for.  (Drafts that are verified by sampling and matching never do.)
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
@@ -73,6 +74,15 @@ class Enumerated:
         if probability in (0.0, 1.0):
             return bool(probability)
         return bool(self._decide([1, 0], [probability, 1.0 - probability]))
+
+    def failures(self, probability: float) -> int:
+        """Up to so many that what is left out is below 1e-13; the last outcome gets the rest."""
+        assert 0.0 <= probability < 1.0, f"not the probability of a failure: {probability}"
+        if probability == 0.0:
+            return 0
+        most = math.ceil(-30 / math.log(probability))
+        chances = [(1 - probability) * probability**i for i in range(most)]
+        return self._decide(list(range(most + 1)), [*chances, probability**most])
 
     def gumbel(self, size: int) -> Weights:
         """Has infinitely many outcomes."""

@@ -13,6 +13,7 @@ import numpy as np
 from constrain.automaton import TokenAutomaton
 from samplers.aligned.rejection import CARS, Aligned, Memory, Method, Report
 from samplers.backend import OnTokens, SpeculativeBackend
+from samplers.progress import progress_of
 from samplers.sample import Sample
 from samplers.speculative.choices import Drawn
 
@@ -134,15 +135,16 @@ class AlignedSampling:
         seed: int | None = None,
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
+        progress: bool = False,
     ) -> list[Sample]:
         """Draws texts; arguments as in :meth:`samplers.CARS.sample`."""
         prepared = self._rejecting.prepare(prompt, max_new_tokens, temperature, top_p)
         source = np.random.SeedSequence(seed)
         out: list[Sample] = []
-        with self.backend.same_prompt():
-            self._reject(prepared.ids, prepared.memory, temperature, source, n, out, on_tokens)
+        with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
+            self._reject(prepared.ids, prepared.memory, temperature, source, n, out, report)
             if len(out) < n:
-                self._walk(prepared.ids, prepared.memory, temperature, source, n, out, on_tokens)
+                self._walk(prepared.ids, prepared.memory, temperature, source, n, out, report)
         return out
 
     def report(
@@ -161,7 +163,7 @@ class AlignedSampling:
         source: np.random.SeedSequence,
         n: int,
         out: list[Sample],
-        on_tokens: OnTokens | None,
+        report: OnTokens,
     ) -> None:
         """Accepts until there are enough, or too few are accepted."""
         latest = _Latest(self.patience)
@@ -179,8 +181,7 @@ class AlignedSampling:
                     continue
                 sample.stats.forwards, spent = spent, 0
                 out.append(sample)
-                if on_tokens is not None:
-                    on_tokens(len(out) - 1, sample.token_ids)
+                report(len(out) - 1, sample.token_ids)
             if latest.rate < self.enough and latest.calls_a_text > worth:
                 self.switch = Switch(
                     "MH",
@@ -199,7 +200,7 @@ class AlignedSampling:
         source: np.random.SeedSequence,
         n: int,
         out: list[Sample],
-        on_tokens: OnTokens | None,
+        report: OnTokens,
     ) -> None:
         """Chains side by side, one for each missing sample."""
         while len(out) < n:
@@ -213,8 +214,7 @@ class AlignedSampling:
                     states[i] = _decide(states[i], text, bound, decisions[i])
             for text in states:
                 out.append(text)
-                if on_tokens is not None:
-                    on_tokens(len(out) - 1, text.token_ids)
+                report(len(out) - 1, text.token_ids)
 
     def _propose(
         self,

@@ -7,19 +7,24 @@ first legal one,
 
     Z^ = prod over i < k of (1 - q_i) * (1 if the next candidate is legal too, else q_k).
 
+Where one token has most of the mass that estimate is rough, and another one costs nothing: candidates are
+drawn with replacement until A are legal, N in all, and Z^ = (A - 1) / (N - 1), the unbiased estimate of a
+negative binomial.  A token found illegal is not tested again: how often it would have been drawn meanwhile
+is drawn from the geometric law of its mass.
+
 Texts: particles multiply their weights by these estimates; when few of them carry the weight, they are
 drawn anew by weight (sequential Monte Carlo).  The mean weight estimates Pr(L) without bias.
 
 Source: Lipkin et al. 2025, "Fast Controlled Generation from Language Models with Adaptive Weighted
-Rejection Sampling", sections 3 and 4 (the estimator without the geometric phase).
+Rejection Sampling", sections 3 and 4.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -27,15 +32,23 @@ from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
 from samplers.aligned.rejection import check_sampling
 from samplers.backend import OnTokens, SpeculativeBackend
+from samplers.progress import progress_of
 from samplers.sample import Sample, Stats
 from samplers.speculative.choices import Choices, Drawn
 from samplers.speculative.law import Law, Sampling, law_of
-from samplers.speculative.scorer import Request, TreeScorer
+from samplers.speculative.scorer import Request, Scores, TreeScorer
 from samplers.speculative.target import Floats, Weighting
 from samplers.speculative.tree import ROOT, Tree
 
 PARTICLES: Final = 5
 ESS: Final = 0.5
+ACCEPTS: Final = 2
+_PEAKED: Final = 2 / 3
+_ALMOST_ALL: Final = 1 - 1e-12
+_RUNS: Final = 100
+"""Runs for one sample in which all particles die, unless the caller says otherwise."""
+
+Estimator: TypeAlias = Literal["auto", "recursive", "geometric"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,11 @@ class Particle:
 
 
 def draw_token(
-    law: Law, is_legal: Callable[[int], bool], choices: Choices
+    law: Law,
+    is_legal: Callable[[int], bool],
+    choices: Choices,
+    estimator: Estimator = "auto",
+    accepts: int = ACCEPTS,
 ) -> tuple[int, float, int]:
     """Draws a legal token without looking at all of them.
 
@@ -68,12 +85,27 @@ def draw_token(
         law: of the model.
         is_legal: the test.
         choices: the source of randomness.
+        estimator: of the legal mass; ``"auto"`` is ``"geometric"`` where one token has two thirds of
+            the mass or more than two accepts are asked for, else ``"recursive"``.
+        accepts: A, of the geometric estimator; at least 2.
 
     Returns:
         (index into ``law``, log of the estimated legal mass, candidates tested); index -1 and minus
         infinity if no token with any probability is legal.
     """
-    left = law.weights / law.weights.sum()
+    p = law.weights / law.weights.sum()
+    if estimator == "auto":
+        peaked = float(p.max()) >= _PEAKED or accepts > ACCEPTS
+        estimator = "geometric" if peaked else "recursive"
+    if estimator == "geometric":
+        return _geometric(law, p, is_legal, choices, accepts)
+    return _recursive(law, p, is_legal, choices)
+
+
+def _recursive(
+    law: Law, left: Floats, is_legal: Callable[[int], bool], choices: Choices
+) -> tuple[int, float, int]:
+    """Candidates without replacement, up to the one behind the first legal one."""
     estimate = 1.0
     found, found_q = -1, 1.0
     tested = 0
@@ -97,6 +129,30 @@ def draw_token(
                 return -1, -math.inf, tested
 
 
+def _geometric(
+    law: Law, left: Floats, is_legal: Callable[[int], bool], choices: Choices, accepts: int
+) -> tuple[int, float, int]:
+    """Candidates with replacement until ``accepts`` of them are legal, each tested once."""
+    legal: set[int] = set()
+    found, drawn, tested, accepted = -1, 0, 0, 0
+    illegal = 0.0
+    while accepted < accepts:
+        if left.sum() <= 0:
+            return -1, -math.inf, tested
+        drawn += 1 + choices.failures(min(illegal, _ALMOST_ALL))
+        at = choices.pick(left)
+        if at not in legal:
+            tested += 1
+            if not is_legal(law.token(at)):
+                illegal += float(left[at])
+                left[at] = 0.0
+                continue
+            legal.add(at)
+        accepted += 1
+        found = at if found < 0 else found
+    return found, math.log((accepts - 1) / (drawn - 1)), tested
+
+
 class AWRS:
     """Sequential Monte Carlo whose particles are extended by adaptive weighted rejection.
 
@@ -111,6 +167,7 @@ class AWRS:
         automaton: the grammar.
         particles: of a run.
         ess: particles are drawn anew when their effective number falls below this share.
+        estimator: of the legal mass at a token; see :func:`draw_token`.
     """
 
     def __init__(
@@ -120,15 +177,19 @@ class AWRS:
         *,
         particles: int = PARTICLES,
         ess: float = ESS,
+        estimator: Estimator = "auto",
     ) -> None:
         if particles < 1:
             raise ValueError(f"particles={particles}: must be at least 1")
         if not 0 <= ess <= 1:
             raise ValueError(f"ess={ess}: must be from 0 to 1")
+        if estimator not in ("auto", "recursive", "geometric"):
+            raise ValueError(f"estimator={estimator!r}: one of auto, recursive, geometric")
         self.backend = backend
         self.automaton = automaton
         self.particles = particles
         self.ess = ess
+        self.estimator: Estimator = estimator
         self.log_evidence: list[float] = []
         """Log of the estimate of Pr(L), for each run of the last call."""
 
@@ -143,9 +204,11 @@ class AWRS:
         seed: int | None = None,
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
+        progress: bool = False,
     ) -> list[Sample]:
         """Draws texts, one a run; arguments as in :meth:`samplers.CARS.sample`.
 
+        As many runs go side by side as the backend's ``max_rows`` has room for their particles.
         ``max_attempts`` bounds the runs for one sample: a run in which every particle comes to a
         dead end of probability 0 is repeated.
 
@@ -157,81 +220,128 @@ class AWRS:
         budget = self.backend.budget(len(ids), max_new_tokens)
         check_budget(self.automaton, budget)
         self.log_evidence = []
-        out: list[Sample] = []
-        with self.backend.same_prompt():
-            for i, source in enumerate(np.random.SeedSequence(seed).spawn(n)):
-                choices = Drawn(source)
-                for _ in range(max_attempts or _RUNS):
-                    run = _Run(self, ids, budget, Sampling(temperature), choices)
-                    evidence = run.go()
-                    self.log_evidence.append(evidence)
-                    if evidence > -math.inf:
-                        break
-                else:
-                    raise RuntimeError("no particle reached the end of a text; raise max_attempts")
-                out.append(run.sample(evidence))
-                if on_tokens is not None:
-                    on_tokens(i, out[-1].token_ids)
-        return out
+        found: dict[int, Sample] = {}
+        sources = [Drawn(source) for source in np.random.SeedSequence(seed).spawn(n)]
+        missing = [(i, max_attempts or _RUNS) for i in range(n)]
+        width = max(1, self.backend.max_rows // self.particles)
+        with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
+            while missing:
+                now, missing = missing[:width], missing[width:]
+                runs = [_Run(self, budget, Sampling(temperature), sources[i]) for i, _ in now]
+                _Batch(self, ids, budget, runs).go()
+                for (i, left), run in zip(now, runs, strict=True):
+                    self.log_evidence.append(run.log_evidence)
+                    if run.log_evidence > -math.inf:
+                        found[i] = run.sample()
+                        report(i, found[i].token_ids)
+                    elif left > 1:
+                        missing.append((i, left - 1))
+                    else:
+                        raise RuntimeError(
+                            "no particle reached the end of a text; raise max_attempts"
+                        )
+        return [found[i] for i in range(n)]
 
 
-_RUNS: Final = 100
+class _Batch:
+    """Runs side by side: their particles are the rows of one cache, and share the prompt.
+
+    Args:
+        sampler: whose runs they are.
+        ids: the prompt.
+        budget: new tokens of each text.
+        runs: not begun yet.
+    """
+
+    def __init__(
+        self, sampler: AWRS, ids: Sequence[int], budget: int, runs: Sequence[_Run]
+    ) -> None:
+        self._backend = sampler.backend
+        self._ids = ids
+        self._runs = runs
+        self._scorer: TreeScorer = sampler.backend.read(list(ids[:-1]), len(ids) + budget)
+        rows = sum(len(run.rows) for run in runs)
+        if rows > 1:
+            self._scorer.cache.expand(rows)
+
+    def go(self) -> None:
+        """Token by token, until all particles have ended."""
+        while any(run.rows for run in self._runs):
+            scores = self._score()
+            self._scorer.commit([[] for run in self._runs for _ in run.rows])
+            kept: list[int] = []
+            slot = 0
+            for run in self._runs:
+                mine = range(slot, slot + len(run.rows))
+                slot = mine.stop
+                if mine:
+                    kept += [mine[i] for i in run.step([scores.at(i, ROOT) for i in mine])]
+            self._scorer.select(kept)
+
+    def _score(self) -> Scores:
+        last = [tokens[-1:] or self._ids[-1:] for run in self._runs for tokens in run.texts()]
+        self._backend.forwards += 1
+        return self._scorer.score([Request(list(token), Tree(None)) for token in last])
 
 
-@dataclass
 class _Run:
-    """Particles from the prompt to the end of their texts."""
+    """Particles from the prompt to the end of their texts.
 
-    sampler: AWRS
-    ids: list[int]
-    budget: int
-    sampling: Sampling
-    choices: Choices
-    particles: list[Particle] = field(default_factory=list)
-    forwards: int = 0
+    Attributes:
+        rows: numbers of the particles that go on.
+        log_evidence: logarithm of the estimated Pr(L), once no particle goes on.
+    """
 
-    def go(self) -> float:
-        """Runs to the end; the logarithm of the estimated Pr(L)."""
-        automaton, count = self.sampler.automaton, self.sampler.particles
-        self.particles = [Particle((), automaton.start)] * count
-        scorer, rows = self._begin()
-        evidence = 0.0
-        while rows:
-            logits = self._score(scorer, rows)
-            for slot, i in enumerate(rows):
-                self.particles[i] = self._extend(self.particles[i], logits[slot])
-            scorer.commit([[] for _ in rows])
-            weights = np.array([p.log_weight for p in self.particles])
-            if weights.max() == -math.inf:
-                return -math.inf
-            ancestors = list(range(count))
-            if _effective(weights) < self.sampler.ess * count:
-                evidence += float(np.logaddexp.reduce(weights)) - math.log(count)
-                ancestors = self._resample(weights)
-            rows = self._keep(scorer, rows, ancestors)
-        weights = np.array([p.log_weight for p in self.particles])
-        return evidence + float(np.logaddexp.reduce(weights)) - math.log(count)
+    def __init__(self, sampler: AWRS, budget: int, sampling: Sampling, choices: Choices) -> None:
+        self._sampler = sampler
+        self._automaton = sampler.automaton
+        self._budget = budget
+        self._sampling = sampling
+        self._choices = choices
+        self._particles = [Particle((), sampler.automaton.start)] * sampler.particles
+        self.rows = list(range(sampler.particles))
+        self._evidence = 0.0
+        self._forwards = 0
 
-    def _begin(self) -> tuple[TreeScorer, list[int]]:
-        count = self.sampler.particles
-        scorer = self.sampler.backend.read(self.ids[:-1], len(self.ids) + self.budget)
-        if count > 1:
-            scorer.cache.expand(count)
-        return scorer, list(range(count))
+    def texts(self) -> list[tuple[int, ...]]:
+        """New tokens of the particles that go on."""
+        return [self._particles[i].tokens for i in self.rows]
 
-    def _score(self, scorer: TreeScorer, rows: Sequence[int]) -> Sequence[object]:
-        requests = []
-        for i in rows:
-            last = self.particles[i].tokens[-1:] or self.ids[-1:]
-            requests.append(Request(list(last), Tree(None)))
-        scores = scorer.score(requests)
-        self.forwards += 1
-        self.sampler.backend.forwards += 1
-        return [scores.at(slot, ROOT) for slot in range(len(rows))]
+    @property
+    def log_evidence(self) -> float:
+        """Of Pr(L)."""
+        weights = self._weights()
+        return self._evidence + float(np.logaddexp.reduce(weights)) - math.log(len(weights))
+
+    def _weights(self) -> Floats:
+        return np.array([p.log_weight for p in self._particles])
+
+    def step(self, logits: Sequence[object]) -> list[int]:
+        """One token more for each row, given its logits; then perhaps particles drawn anew.
+
+        Returns:
+            For each particle that goes on, the row whose cache it continues.
+        """
+        self._forwards += 1
+        where = {i: slot for slot, i in enumerate(self.rows)}
+        for slot, i in enumerate(self.rows):
+            self._particles[i] = self._extend(self._particles[i], logits[slot])
+        weights = self._weights()
+        if weights.max() == -math.inf:
+            self.rows = []
+            return []
+        ancestors = list(range(len(weights)))
+        if _effective(weights) < self._sampler.ess * len(weights):
+            self._evidence += float(np.logaddexp.reduce(weights)) - math.log(len(weights))
+            ancestors = self._ancestors(np.exp(weights - weights.max()))
+            self._particles = [replace(self._particles[a], log_weight=0.0) for a in ancestors]
+        ended = (self._automaton.FINISHED, self._automaton.DEAD)
+        self.rows = [i for i, p in enumerate(self._particles) if p.state not in ended]
+        return [where[ancestors[i]] for i in self.rows]
 
     def _extend(self, particle: Particle, logits: object) -> Particle:
-        automaton = self.sampler.automaton
-        left = self.budget - len(particle.tokens)
+        automaton = self._automaton
+        left = self._budget - len(particle.tokens)
 
         def is_legal(token: int) -> bool:
             after = automaton.advance(particle.state, token)
@@ -241,8 +351,10 @@ class _Run:
                 return True
             return automaton.min_tokens_to_accept(after) + 2 <= left
 
-        law = law_of(logits, Weighting(), self.sampling)
-        index, legal_mass, tested = draw_token(law, is_legal, self.choices)
+        law = law_of(logits, Weighting(), self._sampling)
+        index, legal_mass, tested = draw_token(
+            law, is_legal, self._choices, self._sampler.estimator
+        )
         if index < 0:
             return replace(particle, state=automaton.DEAD, log_weight=-math.inf)
         token = law.token(index)
@@ -256,48 +368,32 @@ class _Run:
             particle.tested + tested,
         )
 
-    def _resample(self, weights: Floats) -> list[int]:
-        """Draws particles anew by weight (residual resampling); weights become equal."""
-        p = np.exp(weights - weights.max())
-        p /= p.sum()
-        ancestors = self._ancestors(p)
-        self.particles = [replace(self.particles[a], log_weight=0.0) for a in ancestors]
-        return ancestors
+    def _ancestors(self, weights: Floats) -> list[int]:
+        """Whose copies particles become: each count times p times, up to rounding; the rest by lot.
 
-    def _ancestors(self, p: Floats) -> list[int]:
-        """Each ancestor count times p times, up to rounding; the rest by lot, without bias."""
+        Residual resampling, which is unbiased.
+        """
+        p = weights / weights.sum()
         count = len(p)
         whole = np.floor(count * p).astype(int)
         out = [i for i, times in enumerate(whole) for _ in range(times)]
         rest = np.maximum(count * p - whole, 0.0)
         while len(out) < count:
-            out.append(self.choices.pick(rest if rest.sum() > 0 else p))
+            out.append(self._choices.pick(rest if rest.sum() > 0 else p))
         return out
 
-    def _keep(self, scorer: TreeScorer, rows: Sequence[int], ancestors: Sequence[int]) -> list[int]:
-        """Rows of the cache for the particles that go on; which those are."""
-        automaton = self.sampler.automaton
-        where = {i: slot for slot, i in enumerate(rows)}
-        on = [
-            i
-            for i, particle in enumerate(self.particles)
-            if particle.state not in (automaton.FINISHED, automaton.DEAD)
-        ]
-        scorer.select([where[ancestors[i]] for i in on])
-        return on
-
-    def sample(self, evidence: float) -> Sample:
+    def sample(self) -> Sample:
         """One particle, by weight."""
-        weights = np.array([p.log_weight for p in self.particles])
-        chosen = self.particles[self.choices.pick(np.exp(weights - weights.max()))]
-        text = self.sampler.automaton.vocabulary.decode(chosen.tokens[:-1])
+        weights = self._weights()
+        chosen = self._particles[self._choices.pick(np.exp(weights - weights.max()))]
+        text = self._automaton.vocabulary.decode(chosen.tokens[:-1])
         return Sample(
             list(chosen.tokens),
             text.decode("utf-8", "replace"),
             math.fsum(chosen.logprobs),
             math.fsum(chosen.drawn),
-            weight=math.exp(evidence),
-            stats=Stats(forwards=self.forwards, tokens=len(chosen.tokens)),
+            weight=math.exp(self.log_evidence),
+            stats=Stats(forwards=self._forwards, tokens=len(chosen.tokens)),
             token_logprobs=list(chosen.logprobs),
             token_constrained_logprobs=list(chosen.drawn),
         )

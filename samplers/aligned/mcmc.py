@@ -24,6 +24,7 @@ from constrain.processor import check_budget
 from samplers.aligned.rejection import check_sampling
 from samplers.backend import OnTokens, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
+from samplers.progress import progress_of
 from samplers.sample import Sample
 from samplers.speculative.choices import Choices, Drawn
 from samplers.speculative.law import Sampling, law_of
@@ -99,6 +100,7 @@ class ConstrainedMCMC:
         seed: int | None = None,
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
+        progress: bool = False,
     ) -> list[Sample]:
         """Runs ``n`` chains, up to the backend's ``max_rows`` side by side.
 
@@ -113,14 +115,13 @@ class ConstrainedMCMC:
         steps = self.steps if max_attempts is None else min(self.steps, max_attempts)
         choices: list[Choices] = [Drawn(s) for s in np.random.SeedSequence(seed).spawn(n)]
         out: list[Chain] = []
-        with self.backend.same_prompt():
+        with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
             for begin in range(0, n, self.backend.max_rows):
                 part = choices[begin : begin + self.backend.max_rows]
                 run = _Run(self, ids, budget, temperature, part)
                 out += run.chains(steps)
-                if on_tokens is not None:
-                    for i in range(begin, len(out)):
-                        on_tokens(i, out[i].text.token_ids)
+                for i in range(begin, len(out)):
+                    report(i, out[i].text.token_ids)
         proposed = sum(chain.steps for chain in out)
         self.acceptance = sum(c.accepted for c in out) / proposed if proposed else float("nan")
         return [chain.text for chain in out]

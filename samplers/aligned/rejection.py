@@ -36,6 +36,7 @@ from samplers.aligned.storage import load_trie, save_trie
 from samplers.aligned.trie import Edge, Place, Rejected, Row, Trie, Walk, row_of
 from samplers.backend import OnTokens, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
+from samplers.progress import progress_of
 from samplers.sample import Sample, Stats
 from samplers.speculative.choices import Choices, Drawn
 from samplers.speculative.law import Sampling
@@ -214,6 +215,7 @@ class Aligned:
         seed: int | None = None,
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
+        progress: bool = False,
     ) -> list[Sample]:
         """Draws texts.
 
@@ -226,6 +228,7 @@ class Aligned:
             seed: for the same texts again, from the same state of what was learned.
             max_attempts: for one sample; 10,000 by default.
             on_tokens: called with the number of a sample and its tokens once it is accepted.
+            progress: whether to show a bar on standard error.
 
         Raises:
             AttemptsExhausted: if nothing is accepted in so many attempts.
@@ -235,11 +238,10 @@ class Aligned:
         prepared = self.prepare(prompt, max_new_tokens, temperature, top_p)
         ids, memory = prepared.ids, prepared.memory
         out: list[Sample] = []
-        with self.backend.same_prompt():
+        with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
             for sample in self._accepted(ids, memory, temperature, seed, max_attempts, n, out):
                 out.append(sample)
-                if on_tokens is not None:
-                    on_tokens(len(out) - 1, sample.token_ids)
+                report(len(out) - 1, sample.token_ids)
                 if len(out) == n:
                     break
         return out

@@ -6,6 +6,7 @@ every outcome with its probability, and so computes the law of whole texts exact
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -25,6 +26,9 @@ class Choices(Protocol):
 
     def gumbel(self, size: int) -> Weights:
         """Independent standard Gumbel variables."""
+
+    def failures(self, probability: float) -> int:
+        """How many trials fail before one does not, each failing with a probability below 1."""
 
 
 class Drawn:
@@ -53,6 +57,12 @@ class Drawn:
         """Standard Gumbel variables."""
         drawn: Any = self._generator.gumbel(size=size)
         return np.asarray(drawn, np.float64)
+
+    def failures(self, probability: float) -> int:
+        """A geometric variable by inversion."""
+        if probability <= 0:
+            return 0
+        return int(math.log1p(-self._generator.random()) / math.log(probability))
 
 
 def seeds_of(seed: int | None, count: int) -> list[np.random.SeedSequence]:
