@@ -24,6 +24,19 @@ The network is ModernBERT's with attention from everywhere to everywhere in each
 are rotary, so that only distances count and prompts may be of any length.  Weights are float32; autocast
 to bfloat16 is the default on a GPU, and ``--dtype bfloat16`` asks for it on a CPU that multiplies in it.
 
+With the defaults, ``--dtype bfloat16`` and one core, of greedy responses to 32 held-out prompts:
+
+==========  ========  ======  ================  ======  ======  =======
+``--data``  seconds   steps   held-out loss     parse   valid   correct
+==========  ========  ======  ================  ======  ======  =======
+json        360       5,948   0.102 of 64       100 %   100 %   22 %
+lists       330       9,928   0.438 of 32       97 %    9 %     0 %
+smiles      330       8,990   1.131 of 48       59 %    59 %    0 %
+==========  ========  ======  ================  ======  ======  =======
+
+Losses are nats a token of a canvas of so many.  That is form without content for lists and molecules:
+what a prompt names is not copied after so short a run, and of records only part is.
+
 The folder has the model, the tokenizer, ``training.json`` (what was trained on, how long, and how good it
 is on texts that were held out) and ``optimizer.safetensors``, from which ``--resume`` goes on.
 """
