@@ -357,7 +357,7 @@ def one_method(
 # -- part b ------------------------------------------------------------------------------------------
 
 REJECTING = ("RS", "RSFT", "ARS", "CARS")
-REFERENCE_ATTEMPTS = 3_000
+REFERENCE_ATTEMPTS = 600
 """Attempts for the exact draws and Z of a task, at most."""
 
 

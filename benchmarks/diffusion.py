@@ -140,9 +140,10 @@ def automaton_of(grammar: Grammar, vocabulary: Vocabulary) -> TokenAutomaton:
 class Runner:
     """Fills canvases of one task with one model."""
 
-    def __init__(self, model: MaskedModel, block: int | None) -> None:
+    def __init__(self, model: MaskedModel, block: int | None, temperature: float) -> None:
         self.model = model
         self.block = block
+        self.temperature = temperature
         self._infillers: dict[tuple[Any, ...], DiffusionInfiller] = {}
 
     def infiller(self, grammar: Grammar | None, schedule: Schedule, **options: Any) -> Any:
@@ -207,8 +208,9 @@ def validity(name: str, runner: Runner, count: int) -> Iterator[dict[str, Any]]:
     plain: list[Fill] = []
     held: list[Fill] = []
     for case in itertools.islice(cases(name, runner.model), count):
-        plain.append(runner.fill(case, schedule, False))
-        held.append(runner.fill(case, schedule, True))
+        hot = {"temperature": runner.temperature}
+        plain.append(runner.fill(case, schedule, False, **hot))
+        held.append(runner.fill(case, schedule, True, **hot))
         if not held[-1].accepted:
             raise SystemExit(f"not in the language: {held[-1].sample.text!r}")
     yield summarise(name, "free", plain)
@@ -362,6 +364,9 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=1000, help="texts of each task")
     parser.add_argument("--block", type=int, default=BLOCK, help="block length; 0 for none")
+    parser.add_argument(
+        "--temperature", type=float, default=0.2, help="for validity; schedules are compared at 0"
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path, help="records, written after each of them")
     given = parser.parse_args()
@@ -374,7 +379,9 @@ def main() -> None:
             yield from reactions(given.count)
             return
         for name in given.task.split(","):
-            runner = Runner(load(given.models / name.split()[0]), given.block or None)
+            runner = Runner(
+                load(given.models / name.split()[0]), given.block or None, given.temperature
+            )
             yield from MEASURES[given.what](name, runner, given.count)
 
     for record in found():
