@@ -60,7 +60,7 @@ _NEEDED_TOGETHER: Final = 6
 """Needed items of a bag up to which tokens may go from one to the next (see ``_Search``)."""
 _LONG_TOKENS: Final = 2
 """Longest tokens for which a counted repetition must have room before its end counts as far."""
-_WIDE_BYTES: Final = 48
+_WIDE_BYTES: Final = 1
 """Bytes after a rule up to which all places inside tokens at which it may end are told apart."""
 _WIDE_WAYS: Final = 1_000
 """Beyond that, ways in which tokens may go on after the rule up to which they are."""

@@ -63,6 +63,25 @@ class Span:
     pointer: str | None = None
 
 
+class _Hashed:
+    """Keeps its hash: expressions are deep, share parts, and are looked up again and again.
+
+    The hash is no field, so it is not compared, shown, or taken along to another process.
+    """
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            parts = tuple(getattr(self, name) for name in type(self).__slots__)
+            value = hash((type(self).__name__, parts))
+            object.__setattr__(self, "_hash", value)
+            return value
+
+
 @dataclass(frozen=True, slots=True)
 class Nothing:
     """The empty language."""
@@ -74,8 +93,10 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class Chars:
+class Chars(_Hashed):
     ranges: Ranges
+
+    __hash__ = _Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +105,26 @@ class ByteSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Seq:
+class Seq(_Hashed):
     items: tuple[Expr, ...]
+
+    __hash__ = _Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
-class Alt:
+class Alt(_Hashed):
     items: tuple[Expr, ...]
+
+    __hash__ = _Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(_Hashed):
     item: Expr
     min: int
     max: int | None
+
+    __hash__ = _Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +133,21 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True)
-class And:
+class And(_Hashed):
     items: tuple[Expr, ...]
 
+    __hash__ = _Hashed.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Not(_Hashed):
     item: Expr
 
+    __hash__ = _Hashed.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(_Hashed):
     """A deterministic automaton over bytes, for languages whose expressions would be huge.
 
     Attributes:
@@ -126,6 +157,8 @@ class Machine:
 
     edges: tuple[tuple[tuple[int, int, int], ...], ...]
     accept: tuple[bool, ...]
+
+    __hash__ = _Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +189,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Bag:
+class Bag(_Hashed):
     """At least one item, in any order, with a separator between neighbours.
 
     The texts ``x1 sep x2 sep ... xk`` with ``low <= k <= high`` for which every x can be assigned to
@@ -172,6 +205,8 @@ class Bag:
     low: int = 1
     high: int | None = None
     ordered: bool = False
+
+    __hash__ = _Hashed.__hash__
 
 
 Expr: TypeAlias = (

@@ -86,7 +86,9 @@ class Writer:
         self._rules: dict[str, Rule] = {}
         self._taken: set[str] = set()
         self._notes: dict[str, None] = {}
+        self.gap: Final = self._make_gap()
         self._comma = seq(_COMMA, self.gap)
+        self._known_pairs: dict[tuple[str, Demands], Expr] = {}
 
     def grammar(self) -> GrammarIR:
         """The whole grammar, the root's rule first."""
@@ -112,8 +114,7 @@ class Writer:
             compare_items=self._compared,
         )
 
-    @property
-    def gap(self) -> Expr:
+    def _make_gap(self) -> Expr:
         """Blanks that may stand inside brackets and after separators: none, one, or a new line."""
         if self._compact:
             return EPSILON
@@ -374,7 +375,11 @@ class Writer:
         return alt(*ways)
 
     def _pair(self, name: str, demands: Demands) -> Expr:
-        return seq(t.string_literal(name), _COLON, self.gap, self.ref(demands))
+        known = self._known_pairs.get((name, demands))
+        if known is None:
+            known = seq(t.string_literal(name), _COLON, self.gap, self.ref(demands))
+            self._known_pairs[name, demands] = known
+        return known
 
     def _class_pair(self, keys: KeyClass) -> Expr:
         """A key that has no place of its own, with its value."""
