@@ -31,7 +31,7 @@ from samplers import (
     Sample,
     SpeculativeBackend,
 )
-from samplers.aligned.automatic import _decide, _Latest, _log_bound
+from samplers.aligned.automatic import _decide, _log_bound
 from samplers.aligned.mcmc import _Run
 from samplers.aligned.rejection import Aligned
 from samplers.aligned.storage import TrieMismatch
@@ -380,31 +380,9 @@ def test_rejection_gives_way_and_says_so() -> None:
     forced = AlignedSampling(backend(), automaton(), enough=1.01, patience=8, calls=0)
     samples = forced.sample(PROMPT, 1000, max_new_tokens=BUDGET, seed=1)
     assert forced.switch.method == "MH"
-    assert "attempts were accepted" in forced.switch.reason
+    assert "of the latest 8 attempts" in forced.switch.reason
     assert len(samples) == 1000
     assert total_variation(frequencies(samples), exact()) < 2 * expected_variation(exact(), 1000)
-
-
-def test_what_the_latest_attempts_cost() -> None:
-    latest = _Latest(3)
-    latest.add(False, 5)
-    assert latest.rate == 1.0  # too few to judge
-    for _ in range(3):
-        latest.add(False, 5)
-    assert (latest.attempts, latest.rate, latest.calls_a_text) == (
-        4,
-        0.0,
-        20,
-    )  # none yet: all count
-    latest.add(True, 1)
-    assert (latest.attempts, latest.calls_a_text) == (3, 11)
-    for _ in range(5):
-        latest.add(False, 2)
-    assert (latest.accepted, latest.attempts, latest.calls) == (
-        1,
-        6,
-        11,
-    )  # back to the accepted one
 
 
 def test_the_chain_of_a_trie_leaves_the_model_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

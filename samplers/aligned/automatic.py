@@ -43,53 +43,19 @@ class _Masked(Aligned):
     method = Method(masks_all=True, learns_masks=True)
 
 
-class _Latest:
-    """The latest attempts: at least ``patience``, and back to one that was accepted."""
-
-    def __init__(self, patience: int) -> None:
-        self._patience = patience
-        self._made: deque[tuple[bool, int]] = deque()
-        self.accepted = 0
-        self.calls = 0
-
-    @property
-    def attempts(self) -> int:
-        """How many are looked at."""
-        return len(self._made)
-
-    @property
-    def rate(self) -> float:
-        """Accepted among them; 1 as long as there are too few to judge."""
-        return self.accepted / self.attempts if self.attempts >= self._patience else 1.0
-
-    @property
-    def calls_a_text(self) -> float:
-        """Calls of the model for each accepted text, as if the next attempt were accepted."""
-        return self.calls / max(self.accepted, 1)
-
-    def add(self, accepted: bool, calls: int) -> None:
-        """One attempt."""
-        self._made.append((accepted, calls))
-        self.accepted += accepted
-        self.calls += calls
-        while self.attempts > self._patience and self.accepted - self._made[0][0] >= 1:
-            old, cost = self._made.popleft()
-            self.accepted -= old
-            self.calls -= cost
-
-
 class AlignedSampling:
     """Samples that follow the model given the grammar, by the method that fits.
 
     The target is Q(w) = P(w) 1[w in L] / Z as in :mod:`samplers.aligned.rejection`.  It begins with
     CARS, whose samples are exact and which learns whether or not it accepts.  Attempts that fail are
-    short, and many need no model; so rejection is given up only where fewer than 5 % of the latest
-    attempts are accepted and a text costs more calls of the model that way than a chain would take.
-    Then it goes on with independence Metropolis-Hastings: proposals q from the same trie with masks
-    beyond it, accepted with min(1, W(w') / W(w)), W = P / q under the trie as it is at that step.  A
-    text that the trie knows completely has W = Z(root), so a chain moves freely among known texts and
-    hesitates only before new ones, by the mass that masks cut off there.  The trie goes on learning,
-    less and less, so that the chain's law approaches Q.
+    short, many need no model, and all of them teach; so rejection is given up only once the calls of
+    the model that were spent while fewer than 5 % of the latest attempts were accepted exceed what
+    chains for all missing samples would take.  (So all in all at most twice the calls of the better
+    choice are spent, whichever that was.)  Then it goes on with independence Metropolis-Hastings:
+    proposals q from the same trie with masks beyond it, accepted with min(1, W(w') / W(w)), W = P / q
+    under the trie as it is at that step.  A text that the trie knows completely has W = Z(root), so a
+    chain moves freely among known texts and hesitates only before new ones, by the mass that masks cut
+    off there.  The trie goes on learning, less and less, so that the chain's law approaches Q.
 
     Args:
         backend: the model with its drafters.
@@ -97,7 +63,8 @@ class AlignedSampling:
         steps: proposals for each sample once rejection is given up.
         enough: acceptance below which that happens.
         patience: latest attempts by which it is judged.
-        calls: of the model that one text by rejection may cost; a chain's by default.
+        calls: of the model that are worth spending on rejection for each missing sample while few
+            attempts are accepted; what a chain takes at most by default.
 
     Attributes:
         switch: what the last call used.
@@ -166,27 +133,32 @@ class AlignedSampling:
         report: OnTokens,
     ) -> None:
         """Accepts until there are enough, or too few are accepted."""
-        latest = _Latest(self.patience)
-        chain = (self.steps + 1) * memory.trie.budget
-        worth = chain if self.calls is None else self.calls
-        spent = 0
+        latest: deque[bool] = deque(maxlen=self.patience)
+        chain = (self.steps + 1) * memory.trie.budget if self.calls is None else self.calls
+        spent = in_vain = 0
         self.switch = Switch()
         while len(out) < n:
             width = min(self.backend.max_rows, max(n - len(out), 4))
             choices = [Drawn(seed) for seed in source.spawn(width)]
-            for sample, accepted in self._rejecting.round(ids, memory, temperature, choices):
-                latest.add(accepted, sample.stats.forwards)
+            made = self._rejecting.round(ids, memory, temperature, choices)
+            for sample, accepted in made:
+                latest.append(accepted)
                 spent += sample.stats.forwards
                 if not accepted or len(out) == n:
                     continue
                 sample.stats.forwards, spent = spent, 0
                 out.append(sample)
                 report(len(out) - 1, sample.token_ids)
-            if latest.rate < self.enough and latest.calls_a_text > worth:
+            if len(latest) < self.patience or sum(latest) >= self.enough * self.patience:
+                continue
+            in_vain += sum(sample.stats.forwards for sample, accepted in made if not accepted)
+            worth = chain * (n - len(out))
+            if in_vain >= worth and len(out) < n:
                 self.switch = Switch(
                     "MH",
-                    f"{latest.accepted} of the latest {latest.attempts} attempts were accepted, fewer "
-                    f"than {self.enough:.0%}, after {latest.calls} calls of the model; {worth} are worth it",
+                    f"{sum(latest)} of the latest {self.patience} attempts were accepted, fewer than "
+                    f"{self.enough:.0%}, after {in_vain} calls of the model in vain; chains for the "
+                    f"missing {n - len(out)} texts take at most {worth}",
                 )
                 return
 
