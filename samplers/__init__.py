@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from samplers.backend import SpeculativeBackend
     from samplers.constrained import GrammarConstrained
+    from samplers.deco_g.hmm import HMM
     from samplers.diffusion import (
         DiffusionInfiller,
         Gap,
@@ -77,6 +78,7 @@ _HOMES = {
     "Forced": "samplers.drafters",
     "GrammarConstrained": "samplers.constrained",
     "GrammarCounts": "samplers.drafters",
+    "HMM": "samplers.deco_g.hmm",
     "PromptLookup": "samplers.drafters",
     "Sample": "samplers.sample",
     "SpeculativeBackend": "samplers.backend",
@@ -115,6 +117,7 @@ __all__ = [
     "Forced",
     "GrammarConstrained",
     "GrammarCounts",
+    "HMM",
     "PromptLookup",
     "Sample",
     "SpeculativeBackend",
