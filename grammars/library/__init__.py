@@ -10,6 +10,7 @@
 ``blocks_world``     PDDL plans: ``(unstack b a)``, an action a line
 ``gripper``          PDDL plans: ``(pick ball1 rooma left)``
 ``logistics``        PDDL plans: ``(fly-airplane plane1 airport1 airport2)``
+``c``                programs in C, without what depends on types
 ``function_calls``   JSON: ``{"name": ..., "arguments": {...}}`` of one of some functions
 ===================  ===================================================================
 
@@ -26,11 +27,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any, Final
 
 from grammars.errors import GrammarError
 from grammars.grammar import Grammar, Whitespace
+from grammars.ir import Literal, Not, Rule, alt, both
 from grammars.limits import DEFAULT_LIMITS, Limits
 
 __all__ = ["load", "names", "source"]
@@ -40,6 +43,15 @@ _BIT_VECTORS: Final = tuple(f"#x{digit}" for digit in "0123456789abcdef")
 _ESCAPED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 Maker = Callable[..., Grammar]
+
+# fmt: off
+C_KEYWORDS: Final = (
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum",
+    "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict",
+    "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union",
+    "unsigned", "void", "volatile", "while", "_Bool",
+)
+# fmt: on
 
 
 def names() -> tuple[str, ...]:
@@ -197,6 +209,18 @@ def logistics(
     return _from_file("logistics", rules, limits=limits)
 
 
+def c(*, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+    """Programs in C; a name is anything but a keyword."""
+    grammar = _from_file("c", {}, limits=limits)
+    keywords = alt(*(Literal(word.encode()) for word in C_KEYWORDS))
+    rules: list[Rule] = []
+    for rule in grammar.ir.rules:
+        if rule.name == "word-of-name":
+            rule = replace(rule, body=both(rule.body, Not(keywords)))
+        rules.append(rule)
+    return Grammar(replace(grammar.ir, rules=tuple(rules)), limits=limits)
+
+
 def function_calls(
     *,
     functions: Mapping[str, Mapping[str, Any]],
@@ -236,6 +260,7 @@ _MAKERS: Final[dict[str, Maker]] = {
         blocks_world,
         gripper,
         logistics,
+        c,
         function_calls,
     )
 }

@@ -309,6 +309,7 @@ class _Stacks:
         self._node_of: dict[tuple[int, Nodes], int] = {}
         self._ending: Nodes = _BOTTOM
         self._below: dict[Nodes, tuple[tuple[int, Nodes], ...]] = {}
+        self._put: dict[tuple[int, Nodes], Nodes] = {}
         self._layers: list[_Layer] = [_Layer({}, False)]
         self._layer_of: dict[tuple[tuple[int, Nodes], ...], int] = {(): _NO_LAYER}
         self._after: dict[tuple[int, Cell], int] = {}
@@ -317,7 +318,7 @@ class _Stacks:
     @property
     def size(self) -> int:
         """How much is kept: layers and nodes."""
-        return len(self._layers) + len(self._frames)
+        return len(self._layers) + len(self._frames) + len(self._put)
 
     def may_end(self, layer: int) -> bool:
         """Whether the text may end at a layer."""
@@ -376,9 +377,42 @@ class _Stacks:
         """Heads with the frames above the stacks put on them."""
         out: Heads = {}
         for (head, frame), nodes in ends.items():
-            stacks = nodes if frame == END else 1 << self._node(frame, nodes)
-            out[head] = out.get(head, 0) | stacks
+            out[head] = out.get(head, 0) | self._over(frame, nodes)
         return out
+
+    def _over(self, frame: int, nodes: Nodes) -> Nodes:
+        """Stacks with a frame put on them, level by level.
+
+        A frame made within one token may be many calls deep.  Kept whole, each would be a thing of its
+        own, and what is left of one under the calls of the next token yet another; level by level
+        there are no more kinds of nodes than states of the program.
+        """
+        if frame == END:
+            return nodes
+        known, waiting = self._put, [frame]
+        while waiting:
+            at = waiting[-1]
+            items = self.moves.pool.items(at)
+            missing = [f for _, _, f in items if f != END and (f, nodes) not in known]
+            if missing:
+                waiting.extend(missing)
+                continue
+            waiting.pop()
+            if (at, nodes) in known:
+                continue
+            over: Nodes = 0
+            levels: dict[int, Nodes] = {}
+            for q, n, below in items:
+                rest = nodes if below == END else known[below, nodes]
+                if q == 0:  # over as soon as it is returned to
+                    over |= rest
+                else:
+                    head = self.moves.head(q, n)
+                    levels[head] = levels.get(head, 0) | rest
+            for head, rest in levels.items():
+                over |= 1 << self._node(head, rest)
+            known[at, nodes] = over
+        return known[frame, nodes]
 
     def layer(self, heads: Heads) -> int:
         """The number of a layer."""
@@ -653,6 +687,17 @@ class OpenCanvas:
         """
         return self._holds(self._filled(fills))
 
+    def is_filled_by(self, fills: Mapping[int, int | None]) -> bool:
+        """Whether tokens for all open positions make a text of the language; cheap, without layers."""
+        cells = self._filled(fills)
+        if any(cell.is_open for cell in cells):
+            return False
+        return self._owner.is_text(cells, text_bounds(cells, self._padded))
+
+    def take(self, fills: Mapping[int, int | None]) -> None:
+        """Fixes tokens that are known to leave a completion: parts of a filling, say."""
+        self._cells, self._answer, self._ahead = self._filled(fills), True, None
+
     def fill(self, position: int, token: int | None) -> bool:
         """Fixes one token, if the canvas stays completable; else nothing changes.
 
@@ -763,6 +808,7 @@ class Completability:
     """
 
     def __init__(self, automaton: TokenAutomaton) -> None:
+        self._automaton = automaton
         self._memory = automaton if isinstance(automaton, MemoryAutomaton) else None
         self.lock: Final = RLock()
         self.moves: Final = _Moves(_rules_of(automaton))
@@ -793,6 +839,20 @@ class Completability:
     def is_completable(self, canvas: Sequence[Part], *, eos_padding: bool = False) -> bool:
         """Whether a canvas can be filled to a text of the language."""
         return self.open(canvas, eos_padding=eos_padding).is_completable
+
+    def is_text(self, cells: Sequence[Cell], bounds: range) -> bool:
+        """Whether cells without open ones are a text of the language."""
+        automaton = self._automaton
+        state = automaton.start
+        for i, cell in enumerate(cells):
+            if i in bounds and automaton.is_accepting(state):
+                return True
+            if cell.kind is not Kind.TEXT:
+                return False
+            state = automaton.advance_bytes(state, cell.data)
+            if state == automaton.DEAD:
+                return False
+        return len(cells) in bounds and automaton.is_accepting(state)
 
     def filling(
         self, stacks: _Stacks, ahead: _Ahead, hint: Mapping[int, int | None]
