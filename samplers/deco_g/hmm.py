@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,6 +25,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from constrain.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from samplers.deco_g.distil import Prompt
 
 _FORMAT: Final = "gramma hmm 1"
 _TOLERANCE: Final = {torch.float32: 1e-4, torch.float64: 1e-6}
@@ -143,7 +146,35 @@ class HMM:
         """
         parts = (self.initial, self.transition, self.emission)
         moved = [p.to(device=device or p.device, dtype=dtype or p.dtype) for p in parts]
-        return HMM(*moved, fingerprint=self.fingerprint)
+        return HMM(moved[0], moved[1], moved[2], self.fingerprint)
+
+    # -- construction --------------------------------------------------------------------------
+
+    @classmethod
+    def fit(
+        cls,
+        model: Any,
+        tokenizer: Any,
+        prompts: Sequence[Prompt] | None = None,
+        *,
+        states: int = 128,
+        **options: Any,
+    ) -> HMM:
+        """Distils a model from a causal language model: draws responses, clusters, runs EM.
+
+        Args:
+            model: of ``transformers``.
+            tokenizer: of ``transformers``, or a ``Vocabulary`` where prompts are token ids or ``None``.
+            prompts: strings, chat messages or token ids; ``None`` for text without a prompt.
+            states: hidden states, the one for EOS included.
+            options: of :func:`samplers.deco_g.distil.distil`, which also gives the history.
+
+        Raises:
+            ValueError: as :func:`samplers.deco_g.distil.distil` does.
+        """
+        from samplers.deco_g.distil import distil
+
+        return distil(model, tokenizer, prompts, states=states, **options).hmm
 
     # -- likelihood ----------------------------------------------------------------------------
 
@@ -155,7 +186,7 @@ class HMM:
         """
         return float(self.log_likelihoods([ids])[0])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def log_likelihoods(
         self, sequences: Sequence[Sequence[int] | Tensor], *, batch: int = 64
     ) -> Tensor:
@@ -185,7 +216,7 @@ class HMM:
         """[H]: p(z_1), the vector of a filter that has seen nothing."""
         return self.initial
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def observe(self, vector: Tensor, token: int) -> tuple[Tensor, float]:
         """One step of the filter.
 
@@ -218,7 +249,7 @@ class HMM:
         """[V]: p(x_t | x_1 .. x_{t-1}) from the filter's vector; zero after an impossible token."""
         return vector @ self.emission
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def posterior(self, ids: Sequence[int] | Tensor) -> Tensor:
         """[T, H]: p(z_t | x_1 .. x_T) for each t.
 
@@ -238,7 +269,7 @@ class HMM:
 
     # -- samples -------------------------------------------------------------------------------
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sample(self, length: int, generator: torch.Generator | None = None) -> list[int]:
         """Draws x_1 .. x_length; a fitted model goes on with EOS ids once it has ended.
 
@@ -327,7 +358,8 @@ def read(
     if not set(names) <= set(tensors):
         raise ValueError(f"{path} holds no whole HMM: it has the tensors {sorted(tensors)}")
     check_tokenizer(path, header.get("tokenizer") or None, tokenizer)
-    made = HMM(*(tensors[n] for n in names), fingerprint=header.get("tokenizer") or None)
+    initial, transition, emission = (tensors[name] for name in names)
+    made = HMM(initial, transition, emission, header.get("tokenizer") or None)
     return made, json.loads(header.get("about") or "{}")
 
 
@@ -513,7 +545,8 @@ class Lattice:
         if self._least is None:
             return True
         # What is divided by it must not overflow either: far from the limit, not just above it.
-        return float(self._least) > self.tiny**0.75
+        least, tiny = float(self._least), float(self.tiny)
+        return least > math.pow(tiny, 0.75)
 
 
 def _check_rows(name: str, tensor: Tensor) -> None:
