@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from samplers.deco_g.distil import (
     collect,
     distil,
     fit_corpus,
+    head_of,
     initial_hmm,
     kmeans,
     nearest,
@@ -412,6 +414,20 @@ def test_likelihood_never_falls(seed: int, zeros: float) -> None:
     assert math.isnan(history[0].held_out)
 
 
+def test_a_prior_is_added_to_the_counts() -> None:
+    plain = plain_of(3, 2, 3, 0.0)
+    texts = texts_from(plain, [4, 2], 3)
+    prior = torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0]], dtype=torch.float64)
+    made, _ = fit_em(hmm_of(plain), texts, epochs=1, pseudocount=0, dropout=0, prior=prior)
+    counts = (
+        torch.tensor(counts_of(plain, [list(t) for t in texts])[2], dtype=torch.float64) + prior
+    )
+    assert torch.allclose(made.emission, counts / counts.sum(1, keepdim=True), atol=1e-9, rtol=0)
+    for wrong in (prior[:1], -prior):
+        with pytest.raises(ValueError, match="prior has the shape"):
+            fit_em(hmm_of(plain), texts, prior=wrong)
+
+
 SOURCE: Plain = (
     [0.8, 0.1, 0.1],
     [[0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.85, 0.1, 0.05]],
@@ -637,6 +653,46 @@ def test_the_first_model_and_the_last_know_their_end(corpus: Corpus) -> None:
         assert bool((hmm.transition[:-1] > 0).all())
         assert hmm.log_likelihood([END, 5]) == -math.inf
     assert len(history) == 4
+
+
+def test_emissions_begin_with_the_models_own(model: LlamaForCausalLM, corpus: Corpus) -> None:
+    texts = collect(model, TOKENIZER, [[5, 6], [7]], count=12, length=6, temperature=1.5)
+    hmm = initial_hmm(texts, states=2, head=head_of(model, 1.5))
+    seen = []
+    for number, ids in enumerate(texts.sequences):
+        prompt = [5, 6] if number < 6 else [7]
+        with torch.no_grad():
+            p = (model(torch.tensor([[*prompt, *ids]])).logits[0] / 1.5).softmax(-1)
+        if not texts.held_out[number]:
+            seen += [p[len(prompt) - 1 + i] for i, token in enumerate(ids) if token != END]
+    mean = torch.stack(seen)
+    mean[:, END] = 0
+    mean = (mean / mean.sum(1, keepdim=True)).mean(0)
+    assert torch.allclose(hmm.emission[0], mean, atol=2e-3)
+    # They know tokens that nobody drew: better where draws are few.
+    few = replace(corpus, held_out=tuple(i % 16 > 0 for i in range(len(corpus.sequences))))
+    measured = {}
+    for head in (None, head_of(model)):
+        last, history = fit_corpus(few, states=6, epochs=2, head=head)
+        assert not last.emission[:-1, END].any()
+        assert last.emission[-1].tolist() == [float(i == END) for i in range(50)]
+        measured[head is None] = history[-1].held_out
+    assert measured[False] > measured[True] + 0.1
+
+
+def test_heads_that_are_more_than_a_matrix_are_noticed(model: LlamaForCausalLM) -> None:
+    class Capped(LlamaForCausalLM):  # type: ignore[misc]
+        def forward(self, *args: Any, **options: Any) -> Any:
+            out = super().forward(*args, **options)
+            out.logits = 2 * torch.tanh(out.logits / 2)
+            return out
+
+    capped = Capped(model.config).eval()
+    capped.load_state_dict(model.state_dict())
+    assert head_of(capped) is None
+    made = distil(capped, TOKENIZER, None, states=4, count=20, length=6, epochs=1)
+    assert not made.soft
+    assert distil(model, TOKENIZER, None, states=4, count=20, length=6, epochs=1).soft
 
 
 def test_a_distilled_model_beats_a_uniform_one(model: LlamaForCausalLM, tmp_path: Path) -> None:

@@ -5,6 +5,11 @@ states from which the model predicted each token are clustered, and each cluster
 HMM, whose probabilities are counts; EM goes on from there.  One more state, the last, is for EOS: it is
 absorbing, emits EOS ids only, and no other state emits them.
 
+Counts of emissions know only the tokens that were drawn, a small part of a vocabulary where draws are few.
+The model knows more: of the same hidden states its head makes its distributions of the next token, whose
+mean over a cluster is what counts would come to with ever more draws.  So, unless ``soft=False``, a state
+begins with that mean, and EM takes it as a prior.
+
 Source: Zhang et al. 2024, "Adaptable Logical Control for Large Language Models" (Ctrl-G).  There, texts are
 unconditional or answers to prompts; fitting on answers to the prompts that will be used is what Deco-G
 ("Decoupling Task-Solving and Output Formatting in LLM Generation", 2025) calls instruction-aware.
@@ -29,14 +34,22 @@ from constrain.vocabulary import Vocabulary
 from samplers.deco_g.em import BATCH, DROPOUT, PSEUDOCOUNT, Epoch, fit_em
 from samplers.deco_g.hmm import HMM, check_tokenizer, fingerprint_of, read_file, write_file
 
+Head: TypeAlias = Callable[[Tensor], Tensor]
+"""Last-layer hidden states, float16[n, D] on the CPU, to logits [n, V] at the temperature of sampling."""
+
 Prompt: TypeAlias = str | Sequence[Mapping[str, Any]] | Sequence[int]
 """A string, chat messages (the chat template is applied), or token ids."""
+
+PRIOR: Final = 100.0
+"""How many draws in each state the model's own distributions count as."""
 
 _FORMAT: Final = "gramma corpus 1"
 _MANY_PROMPTS: Final = 10
 _ROUNDS: Final = 20
 _POINTS_PER_CENTROID: Final = 64
 _CHUNK: Final = 4096
+_HEAD_CHUNK: Final = 256
+_ALIKE: Final = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,11 +168,13 @@ class Distilled:
         hmm: the model after the last epoch.
         history: how each epoch of EM went.
         corpus: what it was fitted to; save it to fit another one without drawing again.
+        soft: whether emissions began with the model's own distributions.
     """
 
     hmm: HMM
     history: list[Epoch]
     corpus: Corpus
+    soft: bool
 
 
 def distil(
@@ -178,6 +193,8 @@ def distil(
     batch: int = BATCH,
     pseudocount: float = PSEUDOCOUNT,
     dropout: float = DROPOUT,
+    soft: bool = True,
+    prior: float = PRIOR,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     progress: bool = False,
@@ -200,6 +217,9 @@ def distil(
         batch: sequences worked on at once in EM.
         pseudocount: for each row of counts.
         dropout: of tokens in EM.
+        soft: emissions begin with the model's own distributions rather than with counts; see the module.
+            Models whose head is more than a matrix (capped or scaled logits) get counts all the same.
+        prior: how many draws in each state these count as in EM.
         seed: of sampling, clustering and dropout.
         checkpoint: a file for EM's state; see :func:`samplers.deco_g.em.fit_em`.
         progress: shows bars on standard error.
@@ -224,8 +244,11 @@ def distil(
         seed=seed,
         progress=progress,
     )
+    head = head_of(model, temperature) if soft else None
     hmm, history = fit_corpus(
         corpus,
+        head=head,
+        prior=prior,
         states=states,
         epochs=epochs,
         batch=batch,
@@ -236,7 +259,7 @@ def distil(
         progress=progress,
         device=_device(model) if device is None else device,
     )
-    return Distilled(hmm, history, corpus)
+    return Distilled(hmm, history, corpus, head is not None)
 
 
 @torch.no_grad()
@@ -323,6 +346,8 @@ def fit_corpus(
     batch: int = BATCH,
     pseudocount: float = PSEUDOCOUNT,
     dropout: float = DROPOUT,
+    head: Head | None = None,
+    prior: float = PRIOR,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     progress: bool = False,
@@ -330,10 +355,19 @@ def fit_corpus(
 ) -> tuple[HMM, list[Epoch]]:
     """Clusters hidden states to a first model and runs EM from there; see :func:`distil`.
 
+    Args:
+        corpus: what :func:`collect` drew.
+        head: of the model that it was drawn from (:func:`head_of`); emissions begin with counts if
+            ``None``, and ``prior`` means nothing.
+
     Raises:
         ValueError: for options out of range, or fewer tokens to learn from than states.
     """
-    first = initial_hmm(corpus, states=states, pseudocount=pseudocount, seed=seed, device=device)
+    if not (prior >= 0 and math.isfinite(prior)):
+        raise ValueError(f"prior={prior}: must not be negative")
+    first = initial_hmm(
+        corpus, states=states, pseudocount=pseudocount, head=head, seed=seed, device=device
+    )
     with _bar("epochs", epochs, progress) as advance:
         return fit_em(
             first,
@@ -342,6 +376,7 @@ def fit_corpus(
             batch=batch,
             pseudocount=pseudocount,
             dropout=dropout,
+            prior=None if head is None or prior == 0 else prior * first.emission,
             held_out=corpus.measured,
             on_epoch=lambda epoch, _: advance(1),
             seed=seed,
@@ -358,6 +393,7 @@ def initial_hmm(
     *,
     states: int,
     pseudocount: float = PSEUDOCOUNT,
+    head: Head | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> HMM:
@@ -367,6 +403,7 @@ def initial_hmm(
         corpus: responses; those held out are not looked at.
         states: H; H - 1 clusters, and the state for EOS.
         pseudocount: for each row of counts, positive: it makes every text possible.
+        head: of the model; makes emissions means of its distributions instead of counts.
         seed: of the clustering.
         device: where the model will be.
 
@@ -402,7 +439,17 @@ def initial_hmm(
     pairs = which[:-1][follows] * states + which[1:][follows]
     initial = _bincount(which[begins], states, device)
     transition = _bincount(pairs, states * states, device).reshape(states, states)
-    emission = _bincount(which * V + tokens, states * V, device).reshape(states, V)
+    if head is None:
+        emission = _bincount(which * V + tokens, states * V, device).reshape(states, V)
+    else:
+        emission = torch.zeros(states, V, device=device)
+        for some, state in zip(
+            torch.split(points, _HEAD_CHUNK), torch.split(which[inside], _HEAD_CHUNK), strict=True
+        ):
+            logits = head(some).to(device=device, dtype=torch.float32)
+            # These places went on, so what is wanted is the distribution among tokens that go on.
+            logits[:, ends] = -torch.inf
+            emission.index_add_(0, state.to(device), logits.softmax(-1))
     emission += pseudocount / max(V - len(ends), 1)
     # What no pseudo-count may make possible: EOS from other states, anything else once it was said.
     emission[:, ends] = 0.0
@@ -515,6 +562,31 @@ def _encode(tokenizer: Any, prompt: Prompt) -> list[int]:
     return found
 
 
+@torch.no_grad()
+def head_of(model: Any, temperature: float = 1.0) -> Head | None:
+    """What makes logits of a model's last-layer hidden states; see :data:`Head`.
+
+    Returns:
+        ``None`` if the model does more than multiply them with its output embedding, as models do that
+        cap or scale their logits.
+    """
+    matrix = model.get_output_embeddings()
+    if matrix is None:
+        return None
+    device = _device(model)
+    ids = torch.arange(min(8, int(matrix.weight.shape[0])), device=device)[None]
+    hidden = model.base_model(input_ids=ids).last_hidden_state
+    apart = matrix(hidden).float().softmax(-1) - model(input_ids=ids).logits.float().softmax(-1)
+    if float(apart.abs().sum(-1).max()) > _ALIKE:
+        return None
+
+    def logits(hidden: Tensor) -> Tensor:
+        out: Tensor = matrix(hidden.to(device=device, dtype=matrix.weight.dtype))
+        return out.float() / temperature
+
+    return logits
+
+
 def _beginning(model: Any, tokenizer: Any, vocabulary: Vocabulary) -> list[int]:
     """The BOS id; without one the first EOS id, which many models saw between texts."""
     for holder in (tokenizer, getattr(model, "config", None)):
@@ -586,8 +658,9 @@ def _hidden(
     for row, text in enumerate(texts):  # padded on the right: places are right as they are
         ids[row, : len(text)] = torch.tensor(text)
         mask[row, : len(text)] = 1
-    body = getattr(model, "base_model", model)
-    found = body(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+    found = model.base_model(
+        input_ids=ids.to(device), attention_mask=mask.to(device)
+    ).last_hidden_state
     limit = torch.finfo(torch.float16).max
     halves = found.float().clamp(-limit, limit).to(torch.float16).cpu()
     return [
@@ -600,7 +673,7 @@ def _split(owners: Sequence[int], prompts: int, fraction: float, seed: int) -> t
     """Which sequences are held out; whole prompts where there are many of them."""
     groups = list(owners) if prompts >= _MANY_PROMPTS else list(range(len(owners)))
     names = sorted(set(groups))
-    wanted = min(math.ceil(fraction * len(names)), len(names) - 1)
+    wanted = min(max(round(fraction * len(names)), int(fraction > 0)), len(names) - 1)
     mixed = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
     apart = {names[i] for i in mixed[:wanted].tolist()}
     return tuple(group in apart for group in groups)

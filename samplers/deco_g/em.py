@@ -93,6 +93,7 @@ def fit_em(
     batch: int = BATCH,
     pseudocount: float = PSEUDOCOUNT,
     dropout: float = DROPOUT,
+    prior: Tensor | None = None,
     held_out: Sequence[Sequence[int] | Tensor] = (),
     on_epoch: Callable[[Epoch, HMM], None] | None = None,
     seed: int = 0,
@@ -100,8 +101,8 @@ def fit_em(
 ) -> tuple[HMM, list[Epoch]]:
     """Fits a model, on the device and in the precision that it has.
 
-    Without dropout and pseudo-counts the likelihood of the training sequences never falls; with
-    pseudo-counts, that plus the logarithm of the prior they stand for does not.
+    Without dropout, pseudo-counts and prior the likelihood of the training sequences never falls; with
+    the latter two, that plus the logarithm of the Dirichlet prior they stand for does not.
 
     Args:
         hmm: where to start.
@@ -110,6 +111,8 @@ def fit_em(
         batch: sequences worked on at once; see :func:`expected_counts`.
         pseudocount: added to the counts of each row, shared out evenly over what is not zero in it.
         dropout: probability with which a token counts as not observed, drawn anew in each epoch.
+        prior: [H, V], not negative: counts of emissions known from elsewhere, added in each epoch.  Keep
+            it zero where no token may come to be emitted.
         held_out: sequences that are only measured.
         on_epoch: called after each epoch, when its checkpoint has been written.
         seed: of the dropout.
@@ -128,6 +131,11 @@ def fit_em(
         raise ValueError(f"dropout={dropout}: must be at least 0 and less than 1")
     if not (pseudocount >= 0 and math.isfinite(pseudocount)):
         raise ValueError(f"pseudocount={pseudocount}: must not be negative")
+    if prior is not None and (prior.shape != hmm.emission.shape or not bool((prior >= 0).all())):
+        raise ValueError(
+            f"prior has the shape {tuple(prior.shape)} or is negative somewhere: it must be counts of the "
+            f"shape {tuple(hmm.emission.shape)}"
+        )
     given = tensors_of(sequences, hmm.vocabulary_size)
     measured = tensors_of(held_out, hmm.vocabulary_size)
     tokens, apart = sum(map(len, given)), sum(map(len, measured))
@@ -142,6 +150,7 @@ def fit_em(
         "vocabulary_size": hmm.vocabulary_size,
         "pseudocount": pseudocount,
         "dropout": dropout,
+        "prior": None if prior is None else _digest([prior.cpu()]),
         "seed": seed,
     }
     history: list[Epoch] = []
@@ -150,6 +159,8 @@ def fit_em(
     for number in range(len(history) + 1, epochs + 1):
         seen, observed = _drop(given, dropout, seed, number)
         counts = _count(hmm, seen, chunks)
+        if prior is not None:
+            counts.emission.add_(prior.to(counts.emission))
         hmm = _maximised(hmm, counts, pseudocount)
         found = float(hmm.log_likelihoods(measured, batch=batch).sum()) if apart else math.nan
         # `observed` is only zero if every token was dropped.
@@ -252,7 +263,7 @@ def _digest(sequences: Sequence[Tensor]) -> str:
     digest = hashlib.sha256()
     for ids in sequences:
         digest.update(b"%d " % len(ids))
-        digest.update(ids.numpy().tobytes())
+        digest.update(ids.contiguous().numpy().data)
     return digest.hexdigest()
 
 
