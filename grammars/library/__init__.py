@@ -32,8 +32,9 @@ from importlib.resources import files
 from typing import Any, Final
 
 from grammars.errors import GrammarError
+from grammars.frontends.gbnf import gbnf_to_ir
 from grammars.grammar import Grammar, Whitespace
-from grammars.ir import Literal, Not, Rule, alt, both
+from grammars.ir import Literal, Not, alt, both
 from grammars.limits import DEFAULT_LIMITS, Limits
 
 __all__ = ["load", "names", "source"]
@@ -49,7 +50,8 @@ C_KEYWORDS: Final = (
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum",
     "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict",
     "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union",
-    "unsigned", "void", "volatile", "while", "_Bool",
+    "unsigned", "void", "volatile", "while", "_Alignas", "_Alignof", "_Atomic", "_Bool", "_Complex",
+    "_Generic", "_Imaginary", "_Noreturn", "_Static_assert", "_Thread_local",
 )
 # fmt: on
 
@@ -209,16 +211,24 @@ def logistics(
     return _from_file("logistics", rules, limits=limits)
 
 
-def c(*, limits: Limits = DEFAULT_LIMITS) -> Grammar:
-    """Programs in C; a name is anything but a keyword."""
-    grammar = _from_file("c", {}, limits=limits)
-    keywords = alt(*(Literal(word.encode()) for word in C_KEYWORDS))
-    rules: list[Rule] = []
-    for rule in grammar.ir.rules:
-        if rule.name == "word-of-name":
-            rule = replace(rule, body=both(rule.body, Not(keywords)))
-        rules.append(rule)
-    return Grammar(replace(grammar.ir, rules=tuple(rules)), limits=limits)
+def c(*, types: Sequence[str] | None = None, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+    """Programs in C.
+
+    Args:
+        types: names that are types, those of headers, too (``size_t``), and never variables.  By default
+            any name may be a type, so that ``(a) b`` is a cast and ``a b;`` a declaration.
+        limits: as everywhere.
+    """
+    given = [Literal(name.encode()) for name in _names("types", types or ())]
+    keywords = [Literal(word.encode()) for word in C_KEYWORDS]
+    ir = gbnf_to_ir(source("c"), limits=limits)
+    bodies = {rule.name: rule.body for rule in ir.rules}
+    # GBNF has no difference of languages.
+    bodies["name"] = both(bodies["name"], Not(alt(*keywords, *given)))
+    if types is not None:
+        bodies["typedef-name"] = alt(*given)
+    rules = tuple(replace(rule, body=bodies[rule.name]) for rule in ir.rules)
+    return Grammar(replace(ir, rules=rules), limits=limits)
 
 
 def function_calls(
