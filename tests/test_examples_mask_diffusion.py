@@ -22,6 +22,7 @@ from diffusion_data import TASKS, Example, Score
 from constrain import TokenAutomaton, Vocabulary
 from constrain.models import _DATA
 from grammars import Grammar
+from samplers import Masks
 
 RIGHT = Score(True, True, True)
 TINY = ["--hidden", "32", "--layers", "2", "--heads", "2", "--vocabulary", "400", "--prompts", "4",
@@ -130,6 +131,87 @@ def test_molecules(smiles: str, parses: bool, valid: bool) -> None:
 def test_a_formula_asks_for_numbers_of_atoms() -> None:
     each = Example("formula", "C3 Cl1 N2", "Clc1c[nH]cn1")
     assert TASKS["smiles"].score(each, each.response) == RIGHT
+
+
+@pytest.fixture
+def _templates_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Solutions of MBPP would be fetched."""
+    known = ["int two(void) { return 2; }"]
+    monkeypatch.setattr(diffusion_data, "_functions", lambda: known)
+
+
+@pytest.mark.usefixtures("_templates_alone")
+def test_functions() -> None:
+    """What the templates say is C for the grammar and for a parser, and for both it is not when cut off."""
+    task = TASKS["code"]
+    found = list(islice(task.examples(seed=2), 200))
+    assert {each.kind for each in found} == {"mbpp", "template"}
+    for each in found:
+        assert task.score(each, each.response) == RIGHT
+        assert task.grammar(each).accepts(each.response)
+        cut = each.response[:-1]
+        assert not task.score(each, cut).parses
+        assert not task.grammar(each).accepts(cut)
+    aside = {e.response for e in islice(task.examples(seed=2, held_out=True), 100)}
+    assert not aside & {e.response for e in found}
+
+
+def test_every_template_is_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = TASKS["code"]
+    for template in diffusion_data.TEMPLATES:
+        monkeypatch.setattr(diffusion_data, "TEMPLATES", (template,))
+        each = Example("template", "", diffusion_data._template(random.Random(3)))
+        assert task.score(each, each.response) == RIGHT
+        assert task.grammar(each).accepts(each.response)
+
+
+@pytest.mark.parametrize(
+    ("text", "parses"),
+    [
+        ("bool f(size_t n) { return n; }", True),
+        ("int f(int x) { return (size_t)x; }", True),
+        ("int f(int x) { return x--; }", True),
+        ("int f(int x) { return x--x; }", False),
+        ("int f(int x) { return (x) x; }", False),
+        ("int f(int x) { x + 1 = 2 }", False),
+        ("other f(int x) { }", False),
+        ("int f(int x) { return x; } }", False),
+    ],
+)
+def test_the_grammar_of_code_says_what_the_parser_says(text: str, parses: bool) -> None:
+    each = Example("c", "", "int f(int x) { return x; }")
+    assert TASKS["code"].score(each, text) == Score(parses, parses, False)
+    assert TASKS["code"].grammar(each).accepts(text) == parses
+
+
+@pytest.mark.usefixtures("_templates_alone")
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_regions_leave_room_for_the_response(count: int) -> None:
+    """Masks where tokens of the response were, as many, with something fixed on each side."""
+    task, rng = TASKS["code"], random.Random(0)
+    texts = [each.response for each in islice(task.examples(), 500)]
+    tokenizer = example.trained_tokenizer(texts, 500, words=True)
+    cut = 0
+    for each in islice(task.examples(held_out=True), 100):
+        canvas = diffusion_data.regions(each, tokenizer, count, rng)
+        if canvas is None:
+            continue
+        cut += 1
+        assert [type(part) for part in canvas] == [str, *[Masks, str] * count]
+        ids, at, pieces = tokenizer(each.response).input_ids, 0, []
+        for part in canvas:
+            if isinstance(part, Masks):
+                assert 3 <= part.n <= 12
+                pieces.append(tokenizer.decode(ids[at : at + part.n]))
+                at += part.n
+            else:
+                assert part
+                pieces.append(part)
+                at += len(tokenizer(part).input_ids)
+        assert "".join(pieces) == each.response
+        assert at == len(ids)
+    assert cut > 50
+    assert diffusion_data.regions(Example("c", "", "int x;"), tokenizer, count, rng) is None
 
 
 # -- training --------------------------------------------------------------------------------------
