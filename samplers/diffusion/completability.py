@@ -74,6 +74,9 @@ _NO_LAYER: Final = 0
 """The layer without configurations."""
 _DOING: Final = "completing this canvas"
 _FEW_BITS: Final = 256
+_KEPT: Final = 10
+"""Configurations and nodes kept for later canvases, as a multiple of what one search may take: about 100
+bytes each."""
 
 
 @dataclass(frozen=True)
@@ -310,6 +313,7 @@ class _Stacks:
         self._ending: Nodes = _BOTTOM
         self._below: dict[Nodes, tuple[tuple[int, Nodes], ...]] = {}
         self._put: dict[tuple[int, Nodes], Nodes] = {}
+        self._configurations = 0
         self._layers: list[_Layer] = [_Layer({}, False)]
         self._layer_of: dict[tuple[tuple[int, Nodes], ...], int] = {(): _NO_LAYER}
         self._after: dict[tuple[int, Cell], int] = {}
@@ -317,8 +321,8 @@ class _Stacks:
 
     @property
     def size(self) -> int:
-        """How much is kept: layers and nodes."""
-        return len(self._layers) + len(self._frames) + len(self._put)
+        """How much is kept: configurations in layers, nodes and how they were put on each other."""
+        return self._configurations + len(self._frames) + len(self._put)
 
     def may_end(self, layer: int) -> bool:
         """Whether the text may end at a layer."""
@@ -425,6 +429,7 @@ class _Stacks:
                 nodes & self._ending and self.moves.may_end(head) for head, nodes in heads.items()
             )
             self._layers.append(_Layer(heads, ends))
+            self._configurations += len(heads)
         return known
 
     def layer_of_state(self, state: int) -> int:
@@ -816,7 +821,7 @@ class Completability:
 
     def current(self) -> _Stacks:
         """The stacks and layers that all canvases share, begun anew when there are many."""
-        if 2 * self._stacks.size > self.moves.limits.max_search_states:
+        if self._stacks.size > _KEPT * self.moves.limits.max_search_states:
             self._stacks = _Stacks(self.moves)
         return self._stacks
 
