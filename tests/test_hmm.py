@@ -192,14 +192,14 @@ def test_long_texts_do_not_underflow(dtype: torch.dtype) -> None:
 def test_what_is_too_small_for_float32_is_not_impossible() -> None:
     tiny = 1e-30
     plain = (
-        [1.0 - tiny, tiny],
-        [[1.0, 0.0], [0.0, 1.0]],
-        [[1.0 - tiny, tiny], [1.0, 0.0]],
+        [1.0 - tiny, tiny, 0.0],
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+        [[1.0, 0.0], [1.0 - tiny, tiny], [0.0, 1.0]],  # the last is likeliest but out of reach
     )
     hmm = hmm_of(plain, torch.float32)
     ids = [1, 1, 0]
-    assert hmm.log_likelihood(ids) == pytest.approx(2 * math.log(tiny), rel=1e-6)
-    assert hmm.posterior(ids)[:, 0].tolist() == [1.0, 1.0, 1.0]
+    assert hmm.log_likelihood(ids) == pytest.approx(3 * math.log(tiny), rel=1e-6)
+    assert hmm.posterior(ids)[:, 1].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_impossible_tokens_give_minus_infinity_for_good() -> None:
@@ -272,6 +272,9 @@ def test_fingerprints_look_at_tokens_only() -> None:
     shifted = Vocabulary.from_tokens([b"a", None, b"b", b"ab"], [1])
     joined = Vocabulary.from_tokens([b"ab", b"", b"ab", None], [3])
     assert len({fingerprint_of(v) for v in (VOCABULARY, shifted, joined)}) == 3
+    one = Vocabulary.from_tokens([b"a1 b", b"", None], [2])
+    two = Vocabulary.from_tokens([b"a", b"b", None], [2])
+    assert fingerprint_of(one) != fingerprint_of(two)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -475,6 +478,14 @@ def test_float32_counts_where_only_float64_can_hold_them() -> None:
     assert torch.allclose(single.emission.double(), double.emission, atol=1e-6)
 
 
+def test_float32_counts_where_many_small_numbers_are_divided_by() -> None:
+    tiny = 1e-37
+    plain = ([1.0 - tiny, tiny], [[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.5, 0.5]])
+    found = expected_counts(hmm_of(plain, torch.float32), [[0, 1]] * 100)
+    assert found.transition.tolist() == [[0.0, 0.0], [0.0, 100.0]]
+    assert found.emission.tolist() == [[0.0, 0.0], [100.0, 100.0]]
+
+
 class Interrupted(Exception):  # noqa: N818 - what it stands for
     """As if the process had been ended."""
 
@@ -519,6 +530,17 @@ def test_dropout_follows_its_seed() -> None:
     )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+    # With one state, emissions are the frequencies of the tokens that the last epoch did not drop.
+    seen: list[list[float]] = []
+    single = hmm_of(plain_of(1, 1, 6, 0.0))
+    fit_em(
+        single,
+        texts,
+        epochs=4,
+        dropout=0.3,
+        on_epoch=lambda _, h: seen.append(h.emission[0].tolist()),
+    )
+    assert len({tuple(e) for e in seen}) > 1
 
 
 @pytest.mark.parametrize(
@@ -623,6 +645,15 @@ def test_a_corpus_holds_what_the_model_says(model: LlamaForCausalLM, corpus: Cor
         assert abs(float(p[firsts].log().mean()) - expected) < 5 * spread / math.sqrt(80) + 1e-9
 
 
+def test_draws_follow_the_model_at_the_temperature(model: LlamaForCausalLM) -> None:
+    found = collect(model, TOKENIZER, [[5, 6]], count=1500, length=1, temperature=3.0, batch=500)
+    with torch.no_grad():
+        p = (model(torch.tensor([[5, 6]])).logits[0, -1].double() / 3).softmax(-1)
+    seen = torch.bincount(torch.tensor(found.sequences)[:, 0], minlength=50) / 1500
+    assert bool(((seen - p).abs() < 5 * (p * (1 - p) / 1500).sqrt() + 1e-3).all())
+    assert float(p.topk(10).values.sum()) < 0.9  # the tail is seen
+
+
 def test_drawing_leaves_the_model_and_the_seed_alone(model: LlamaForCausalLM) -> None:
     before, state = model.generation_config, torch.get_rng_state()
     first, second, other = (
@@ -640,6 +671,19 @@ def test_whole_prompts_are_held_out_where_there_are_many(model: LlamaForCausalLM
     groups = [found.held_out[i : i + 3] for i in range(0, 60, 3)]
     assert sum(map(all, groups)) == 4
     assert not any(any(g) and not all(g) for g in groups)
+
+
+def test_the_first_model_counts_clusters() -> None:
+    texts = ((1, 2, 0), (2, 1, 1), (1,), (2, 2))
+    middles = {0: [5.0, 5.0], 1: [9.0, 0.0], 2: [0.0, 9.0]}  # each token a cluster of its own
+    hidden = torch.tensor([middles[i] for ids in texts for i in ids]).half()
+    made = Corpus(texts, hidden, (False, False, False, True), (0,), 4)
+    hmm = initial_hmm(made, states=3, pseudocount=1e-9)
+    one, two = int(hmm.emission[:, 1].argmax()), int(hmm.emission[:, 2].argmax())
+    assert torch.allclose(hmm.initial[[one, two, 2]], torch.tensor([2 / 3, 1 / 3, 0.0]))
+    wanted = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.0, 1.0]])
+    assert torch.allclose(hmm.transition[[one, two, 2]][:, [one, two, 2]], wanted)
+    assert torch.allclose(hmm.emission[[one, two, 2]], torch.eye(4)[[1, 2, 0]], atol=1e-6)
 
 
 def test_the_first_model_and_the_last_know_their_end(corpus: Corpus) -> None:
