@@ -397,7 +397,7 @@ class _Stacks:
         while waiting:
             at = waiting[-1]
             items = self.moves.pool.items(at)
-            missing = [f for _, _, f in items if f != END and (f, nodes) not in known]
+            missing = [f for q, _, f in items if q and f != END and (f, nodes) not in known]
             if missing:
                 waiting.extend(missing)
                 continue
@@ -407,12 +407,12 @@ class _Stacks:
             over: Nodes = 0
             levels: dict[int, Nodes] = {}
             for q, n, below in items:
+                if q == 0:  # nothing is left to be done there
+                    over |= nodes
+                    continue
                 rest = nodes if below == END else known[below, nodes]
-                if q == 0:  # over as soon as it is returned to
-                    over |= rest
-                else:
-                    head = self.moves.head(q, n)
-                    levels[head] = levels.get(head, 0) | rest
+                head = self.moves.head(q, n)
+                levels[head] = levels.get(head, 0) | rest
             for head, rest in levels.items():
                 over |= 1 << self._node(head, rest)
             known[at, nodes] = over
