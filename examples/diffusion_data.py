@@ -763,12 +763,20 @@ def _code_grammar() -> Grammar:
     return library.load("c", types=TYPES)
 
 
+_COMMENT = re.compile(
+    r"""("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|//[^\n]*|/\*.*?\*/""", re.DOTALL
+)
+_DIRECTIVE = re.compile(r"^[ \t]*#(?:[^\\\n]|\\.)*", re.DOTALL | re.MULTILINE)
+
+
 def _parses(code: str) -> bool:
     # A parser of C that is none of ours.  Only scores need it.
     from pycparser.c_parser import CParser, ParseError
 
+    # It reads what a preprocessor leaves: neither comments, which strings may seem to have, nor directives.
+    code = _DIRECTIVE.sub("", _COMMENT.sub(lambda found: found[1] or " ", code))
     try:
-        CParser().parse("".join(f"typedef int {name}; " for name in TYPES) + code)
+        CParser().parse("".join(f"typedef int {name}; " for name in TYPES) + "\n" + code)
     except ParseError:
         return False
     return True
