@@ -74,9 +74,10 @@ _NO_LAYER: Final = 0
 """The layer without configurations."""
 _DOING: Final = "completing this canvas"
 _FEW_BITS: Final = 256
-_KEPT: Final = 10
-"""Configurations and nodes kept for later canvases, as a multiple of what one search may take: about 100
-bytes each."""
+_KEPT_BYTES: Final = 256 << 20
+"""Layers and stacks kept for later canvases, by estimate; beyond that they are begun anew."""
+_EACH: Final = 150
+"""Bytes of an entry of a table, beside the bits of its nodes."""
 
 
 @dataclass(frozen=True)
@@ -313,16 +314,16 @@ class _Stacks:
         self._ending: Nodes = _BOTTOM
         self._below: dict[Nodes, tuple[tuple[int, Nodes], ...]] = {}
         self._put: dict[tuple[int, Nodes], Nodes] = {}
-        self._configurations = 0
+        self._bytes = 0
         self._layers: list[_Layer] = [_Layer({}, False)]
         self._layer_of: dict[tuple[tuple[int, Nodes], ...], int] = {(): _NO_LAYER}
         self._after: dict[tuple[int, Cell], int] = {}
         self.start: Final = self.layer({moves.start: _BOTTOM})
 
     @property
-    def size(self) -> int:
-        """How much is kept: configurations in layers, nodes and how they were put on each other."""
-        return self._configurations + len(self._frames) + len(self._put)
+    def nbytes(self) -> int:
+        """Memory of layers, nodes and how they were put on each other, by estimate."""
+        return self._bytes
 
     def may_end(self, layer: int) -> bool:
         """Whether the text may end at a layer."""
@@ -416,6 +417,7 @@ class _Stacks:
             for head, rest in levels.items():
                 over |= 1 << self._node(head, rest)
             known[at, nodes] = over
+            self._bytes += _bytes_of(over)
         return known[frame, nodes]
 
     def layer(self, heads: Heads) -> int:
@@ -429,7 +431,7 @@ class _Stacks:
                 nodes & self._ending and self.moves.may_end(head) for head, nodes in heads.items()
             )
             self._layers.append(_Layer(heads, ends))
-            self._configurations += len(heads)
+            self._bytes += sum(map(_bytes_of, heads.values()))
         return known
 
     def layer_of_state(self, state: int) -> int:
@@ -446,6 +448,7 @@ class _Stacks:
                 frame = self._frames[node]
                 found[frame] = found.get(frame, 0) | self._parents[node]
             known = self._below[nodes] = tuple(found.items())
+            self._bytes += _bytes_of(nodes) + sum(map(_bytes_of, found.values()))
         return known
 
     def _node(self, frame: int, below: Nodes) -> int:
@@ -455,6 +458,7 @@ class _Stacks:
             self._check_room(known)
             self._frames.append(frame)
             self._parents.append(below)
+            self._bytes += _bytes_of(below)
             if below & self._ending and self.moves.may_end(frame):
                 self._ending |= 1 << known
         return known
@@ -821,7 +825,7 @@ class Completability:
 
     def current(self) -> _Stacks:
         """The stacks and layers that all canvases share, begun anew when there are many."""
-        if self._stacks.size > _KEPT * self.moves.limits.max_search_states:
+        if self._stacks.nbytes > _KEPT_BYTES:
             self._stacks = _Stacks(self.moves)
         return self._stacks
 
@@ -929,6 +933,11 @@ def _distinct(parts: Sequence[npt.NDArray[np.integer[Any]]]) -> list[int]:
         numbers: list[int] = found[0].tolist()
         return numbers
     return sorted({int(x) for part in found for x in part})
+
+
+def _bytes_of(nodes: Nodes) -> int:
+    """Memory of an entry of a table that holds a set of nodes."""
+    return _EACH + nodes.bit_length() // 8
 
 
 def _bits(mask: int) -> list[int]:
