@@ -85,7 +85,9 @@ class Lexeme:
     exit_state: Int32
     exit_count: Int32
     _free: dict[bytes, Wide] = field(default_factory=dict)
-    _exits: dict[bytes, Int32] = field(default_factory=dict)
+    _exits: WeakKeyDictionary[Positions, dict[bytes, Int32]] = field(
+        default_factory=WeakKeyDictionary
+    )
     _entries: dict[bytes, tuple[Int32, npt.NDArray[np.int64], Int32]] = field(default_factory=dict)
     near_bounds: dict[bytes, Wide] = field(default_factory=dict)
 
@@ -127,15 +129,20 @@ class Lexeme:
         return self._grouped[1]
 
     def exit_groups(self, positions: Positions, follow: Flags) -> Int32:
-        """int32[groups, 3]: the distinct (kind, state, count) of exits (see ``Positions.kinds``)."""
+        """int32[groups, 3]: the distinct (kind, state, count) of exits (see ``Positions.kinds``).
+
+        Kinds are numbers that these positions gave.  Those of an equal vocabulary may have been made
+        anew since, with other numbers, while the walk was kept.
+        """
         key = follow.tobytes()
-        known = self._exits.get(key)
+        own = self._exits.setdefault(positions, {})
+        known = own.get(key)
         if known is None:
             kinds = positions.kinds(self.exit_nodes, follow)
             some = kinds != -1
             columns = (kinds[some] + 2, self.exit_state[some], self.exit_count[some])
             rows, _ = distinct_rows(*columns)
-            known = self._exits[key] = rows - np.array([2, 0, 0], np.int32)
+            known = own[key] = rows - np.array([2, 0, 0], np.int32)
         return known
 
     @property
@@ -152,7 +159,7 @@ class Lexeme:
             + 4 * len(self.tokens)  # rows of end_groups
             + sum(w.mask.nbytes + w.groups.nbytes for w in self._free.values())
             + sum(array.nbytes for entry in self._entries.values() for array in entry)
-            + sum(array.nbytes for array in self._exits.values())
+            + sum(array.nbytes for own in self._exits.values() for array in own.values())
             + near * len(self.near_bounds)
         )
 
