@@ -385,6 +385,15 @@ def test_rejection_gives_way_and_says_so() -> None:
     assert total_variation(frequencies(samples), exact()) < 2 * expected_variation(exact(), 1000)
 
 
+def test_attempts_of_rejection_are_bounded() -> None:
+    sampler = AlignedSampling(backend(), automaton())
+    samples = sampler.sample(PROMPT, 30, max_new_tokens=BUDGET, seed=1, max_attempts=10)
+    assert len(samples) == 30
+    assert sampler.switch.method == "MH"
+    assert "max_attempts=10" in sampler.switch.reason
+    assert sampler.report(PROMPT, BUDGET).attempts >= 10
+
+
 def test_the_chain_of_a_trie_leaves_the_model_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernel of one step under a frozen trie, from every text that the trie knows."""
     sampler = ASAp(backend(), automaton())

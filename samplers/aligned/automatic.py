@@ -104,12 +104,16 @@ class AlignedSampling:
         on_tokens: OnTokens | None = None,
         progress: bool = False,
     ) -> list[Sample]:
-        """Draws texts; arguments as in :meth:`samplers.CARS.sample`."""
+        """Draws texts; arguments as in :meth:`samplers.CARS.sample`.
+
+        ``max_attempts`` bounds rejection, in all: after so many attempts chains follow.
+        """
         prepared = self._rejecting.prepare(prompt, max_new_tokens, temperature, top_p)
         source = np.random.SeedSequence(seed)
         out: list[Sample] = []
         with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
-            self._reject(prepared.ids, prepared.memory, temperature, source, n, out, report)
+            most = math.inf if max_attempts is None else max_attempts
+            self._reject(prepared.ids, prepared.memory, temperature, source, n, out, report, most)
             if len(out) < n:
                 self._walk(prepared.ids, prepared.memory, temperature, source, n, out, report)
         return out
@@ -131,14 +135,19 @@ class AlignedSampling:
         n: int,
         out: list[Sample],
         report: OnTokens,
+        most: float,
     ) -> None:
-        """Accepts until there are enough, or too few are accepted."""
+        """Accepts until there are enough, too few are accepted, or ``most`` attempts were made."""
         latest: deque[bool] = deque(maxlen=self.patience)
         chain = (self.steps + 1) * memory.trie.budget if self.calls is None else self.calls
-        spent = in_vain = 0
+        spent = in_vain = attempts = 0
         self.switch = Switch()
         while len(out) < n:
-            width = min(self.backend.max_rows, max(n - len(out), 4))
+            if attempts >= most:
+                self.switch = Switch("MH", f"max_attempts={most} were made")
+                return
+            width = int(min(self.backend.max_rows, max(n - len(out), 4), most - attempts))
+            attempts += width
             choices = [Drawn(seed) for seed in source.spawn(width)]
             made = self._rejecting.round(ids, memory, temperature, choices)
             for sample, accepted in made:
