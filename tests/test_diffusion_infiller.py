@@ -386,6 +386,8 @@ def test_what_does_not_fit_is_named() -> None:
     made = infiller(Grammar.from_regex("a+b"))
     with pytest.raises(NoCompletion, match="the fixed text 'c' cannot follow"):
         made.fill([0], [Masks(2), "c", Masks(1)])
+    with pytest.raises(NoCompletion, match="'c' at byte 2 of the fixed text 'aac' cannot follow"):
+        made.fill([0], ["aac", Masks(1)])
     with pytest.raises(NoCompletion, match="no text can end where the canvas ends"):
         made.fill([0], ["a", Masks(0)])
     assert made.model.forwards == 0

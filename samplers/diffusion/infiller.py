@@ -199,7 +199,7 @@ class DiffusionInfiller:
     def _check_completable(self, layout: Layout, eos_padding: bool) -> None:
         canvas = self._open(layout.parts(), eos_padding)
         if canvas is not None and not canvas.is_completable:
-            raise NoCompletion(layout.why_not(canvas))
+            raise NoCompletion(layout.why_not(canvas, self.model.vocabulary))
 
     def _drafts(
         self, ids: Sequence[int], n: int, seed: int | None, eos_padding: bool

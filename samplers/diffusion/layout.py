@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from constrain.vocabulary import Vocabulary
 from samplers.diffusion.canvas import Gap, Masks, Part
 from samplers.diffusion.completability import OpenCanvas
 from samplers.diffusion.model import MaskedModel
@@ -77,7 +78,7 @@ class Layout:
                 out += [mask] * (piece.n if isinstance(piece, Masks) else lengths[i])
         return out
 
-    def why_not(self, canvas: OpenCanvas) -> str:
+    def why_not(self, canvas: OpenCanvas, vocabulary: Vocabulary) -> str:
         """What to say of a canvas that cannot be completed."""
         at = canvas.blocked_at
         if at is None:
@@ -90,7 +91,7 @@ class Layout:
             if at < width:
                 return (
                     f"no text of the grammar fits this canvas: however what stands before is filled in, "
-                    f"{_named(part)} cannot follow"
+                    f"{_token(piece, at, vocabulary)}{_named(part)} cannot follow"
                 )
             at -= width
         return "no text of the grammar fits this canvas"
@@ -121,6 +122,14 @@ def _width(piece: Piece) -> int:
     if isinstance(piece, tuple):
         return len(piece)
     return piece.n if isinstance(piece, Masks) else piece.max_tokens
+
+
+def _token(piece: Piece, at: int, vocabulary: Vocabulary) -> str:
+    """Which token of a fixed text of several it is, and where."""
+    if not isinstance(piece, tuple) or len(piece) < 2:
+        return ""
+    text, begin = vocabulary.decode(piece[at : at + 1]), len(vocabulary.decode(piece[:at]))
+    return f"{text.decode('utf-8', 'backslashreplace')!r} at byte {begin} of "
 
 
 def _named(part: Part) -> str:
