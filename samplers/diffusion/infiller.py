@@ -94,6 +94,7 @@ class DiffusionInfiller:
             if isinstance(grammar, Grammar)
             else grammar
         )
+        self._solvers: dict[bool, Dingo] = {}
         self._completability = None if self.automaton is None else Completability(self.automaton)
 
     def fill(
@@ -208,14 +209,22 @@ class DiffusionInfiller:
         rules = self._rules(eos_padding)
         parts = [None if token == mask else token for token in ids]
         canvas = self._open(parts, eos_padding)
-        solver: Solver | None = None
-        if self.solver == "dingo":
-            assert self.automaton is not None
-            solver = Dingo(self.automaton, mask, eos_padding)
+        solver = self._block_solver(eos_padding)
         return [
             Draft(ids, None if canvas is None else canvas.copy(), rules, _gumbel(source), solver)
             for source in np.random.SeedSequence(seed).spawn(n)
         ]
+
+    def _block_solver(self, eos_padding: bool) -> Solver | None:
+        """One for all fills: it remembers where tokens lead."""
+        if self.solver is None:
+            return None
+        assert self.automaton is not None
+        if eos_padding not in self._solvers:
+            self._solvers[eos_padding] = Dingo(
+                self.automaton, self.model.mask_token_id, eos_padding
+            )
+        return self._solvers[eos_padding]
 
     def _rules(self, eos_padding: bool) -> Rules:
         vocabulary = self.model.vocabulary
