@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from grammars.errors import GrammarError
+from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.ecma import ecma_search_to_expr
 from grammars.grammar import Grammar
 from grammars.ir import ANY_CHAR, Literal, repeat, seq, single_rule
@@ -216,7 +216,11 @@ def test_like_search(pattern: str) -> None:
     if refused:
         assert "look" in refused or "copies" in refused
         return
-    grammar = grammar_of(pattern)
+    try:
+        grammar = grammar_of(pattern)
+    except LimitExceeded as error:  # repeated look-ahead multiplies states: loud, and rare
+        assert error.limit == "max_dfa_states"
+        return
     for text in TEXTS:
         assert grammar.accepts(text) == bool(compiled.search(text)), text
 
