@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +36,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from aligned_tasks import FAMILIES, AlignedTask
+from reporting import say, shown, table
 
 import samplers
 from constrain import TokenAutomaton, load_model
@@ -529,7 +529,7 @@ class Case:
 
     def _record(self, method: str, **facts: Any) -> dict[str, Any]:
         record = {"family": self.task.family, "task": self.task.name, "method": method, **facts}
-        say(", ".join(f"{key} {_shown(value)}" for key, value in record.items()))
+        say(", ".join(f"{key} {shown(value)}" for key, value in record.items()))
         return record
 
 
@@ -554,30 +554,11 @@ def summary(records: Sequence[dict[str, Any]]) -> str:
         # noise can make a method look nearer than exact draws: no less than a hundredth of a nat
         debiased = (masking - bias) / np.maximum(above, 0.01)
         cells = [float(np.median(x)) for x in (excess, above, reduction, debiased)]
-        lines.append(f"| {method} | {len(tasks)} | " + " | ".join(map(_shown, cells)) + " |")
+        lines.append(f"| {method} | {len(tasks)} | " + " | ".join(map(shown, cells)) + " |")
     return "\n".join(lines)
 
 
 # -- the program -------------------------------------------------------------------------------------
-
-
-def say(text: str) -> None:
-    """Progress."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def table(records: Sequence[dict[str, Any]]) -> str:
-    """Markdown; columns in the order in which they first appear."""
-    columns = list(dict.fromkeys(key for record in records for key in record))
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(_shown(r.get(c)) for c in columns) + " |" for r in records]
-    return "\n".join(lines)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def arguments() -> argparse.Namespace:

@@ -40,6 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
 import diffusion_data
 from diffusion_data import TASKS, Example, Score
+from reporting import say, shown, table
 from transformers import AlbertForMaskedLM, AutoModelForMaskedLM, AutoTokenizer
 
 from constrain import TokenAutomaton, Vocabulary
@@ -190,7 +191,7 @@ def summarise(name: str, how: str, fills: Sequence[Fill]) -> dict[str, Any]:
         "grammar + %": 100 * statistics.median(shares),
         "grammar ms a token": statistics.median(tokens),
     }
-    say(", ".join(f"{key} {_shown(value)}" for key, value in record.items()))
+    say(", ".join(f"{key} {shown(value)}" for key, value in record.items()))
     return record
 
 
@@ -327,25 +328,6 @@ MEASURES: dict[str, Callable[[str, Runner, int], Iterator[dict[str, Any]]]] = {
     "schedules": schedules,
     "identity": identity,
 }
-
-
-def say(text: str) -> None:
-    """Progress."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def table(records: Sequence[dict[str, Any]]) -> str:
-    """Markdown."""
-    columns = list(dict.fromkeys(key for record in records for key in record))
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(_shown(r.get(c)) for c in columns) + " |" for r in records]
-    return "\n".join(lines)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def load(folder: Path) -> MaskedModel:

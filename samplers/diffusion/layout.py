@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from constrain.vocabulary import Vocabulary
-from samplers.diffusion.canvas import Gap, Masks, Part
+from samplers.diffusion.canvas import Gap, Masks, Part, checked_token
 from samplers.diffusion.completability import OpenCanvas
 from samplers.diffusion.model import MaskedModel
 
@@ -104,16 +104,7 @@ def _piece(part: Part, model: MaskedModel) -> Piece:
         return part
     if isinstance(part, str | bytes):
         return tuple(model.encode(part))
-    if isinstance(part, bool) or not hasattr(part, "__index__"):
-        raise TypeError(
-            "a canvas is made of str, bytes, token ids, None, Masks and Gap, "
-            f"not {type(part).__name__}"
-        )
-    number = part.__index__()
-    if not 0 <= number < model.vocabulary.size:
-        raise ValueError(
-            f"token id {number} is outside the vocabulary of {model.vocabulary.size:,} ids"
-        )
+    number = checked_token(part, model.vocabulary)
     return Masks(1) if number == model.mask_token_id else (number,)
 
 
