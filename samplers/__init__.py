@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from samplers.backend import SpeculativeBackend
     from samplers.constrained import GrammarConstrained
+    from samplers.deco_g.decoder import CtrlG, DecoG
     from samplers.deco_g.hmm import HMM
     from samplers.diffusion import (
         DiffusionInfiller,
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from samplers.speculative.scorer import UnsupportedModel
 
 _HOMES = {
+    "CtrlG": "samplers.deco_g.decoder",
+    "DecoG": "samplers.deco_g.decoder",
     "DiffusionInfiller": "samplers.diffusion",
     "Gap": "samplers.diffusion",
     "MaskedModel": "samplers.diffusion",
@@ -91,6 +94,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "CtrlG",
+    "DecoG",
     "DiffusionInfiller",
     "Gap",
     "MaskedModel",

@@ -1,7 +1,8 @@
-"""A hidden Markov model of what a language model writes, to look ahead with."""
+"""A hidden Markov model of what a language model writes, and decoding that looks ahead with it."""
 
 from __future__ import annotations
 
+from samplers.deco_g.decoder import CtrlG, DecoG, Report
 from samplers.deco_g.hmm import HMM, TokenizerMismatch
 
-__all__ = ["HMM", "TokenizerMismatch"]
+__all__ = ["CtrlG", "DecoG", "HMM", "Report", "TokenizerMismatch"]

@@ -1,0 +1,335 @@
+"""The finite part of a ``TokenAutomaton`` that matters within a budget of tokens.
+
+States are numbered 0 .. S-1 in the order in which a breadth-first walk meets them, S is the end of the
+text.  A regular grammar has finitely many; of others those count from which a text can be finished in
+the tokens left where they are first met.  "Pivots and wildcards" (Deco-G's formats) are regular
+grammars like any other: their automaton over bytes, crossed with the vocabulary's trie, holds every
+tokenisation of each pivot and all ways back into the wildcard.
+
+**Sharing.**  How a state parts the tokens ("these go on with the string, those close it") repeats from
+state to state while the targets differ.  So the parts are a :class:`Split` that states share, and the
+sets of tokens in them are *letters*, numbered by content: emissions are summed once for each letter.
+
+States are not merged where the same texts follow: partition refinement would join 0 to 5% of those of
+schemas, pivots and expressions, and 16% of those of a counted wildcard before a pivot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain.automaton import TokenAutomaton
+from constrain.lexeme import tokens_at
+from constrain.memory import MemoryAutomaton
+from grammars.errors import LimitExceeded
+
+Ids: TypeAlias = npt.NDArray[np.int64]
+Int32: TypeAlias = npt.NDArray[np.int32]
+Groups: TypeAlias = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+NOWHERE: Final = -1
+"""In place of a target from which no text can be finished within the budget."""
+FAR: Final = 1 << 30
+"""Tokens to the end where there is no way."""
+_DOING: Final = "the automaton of this format"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some tokens of a split.
+
+    Attributes:
+        at: int64[n], their places among all of them, ascending.
+        tokens: int32[n].
+        group: the part of each.
+    """
+
+    at: Ids
+    tokens: Int32
+    group: Groups
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """How states part the tokens (EOS aside) by where they lead.
+
+    Attributes:
+        tokens: int32[n], ascending.
+        group: uint16[n] (int32 if there are more), the part of each token; parts are numbered by
+            their first tokens.
+        letters: int64[g], the token set that each part is.
+    """
+
+    tokens: Int32
+    group: Groups
+    letters: Ids
+
+    @cached_property
+    def main(self) -> Part:
+        """The part with most tokens; none if there are no tokens."""
+        return self._part(
+            self.group == np.bincount(self.group).argmax() if len(self.group) else None
+        )
+
+    @cached_property
+    def rest(self) -> Part:
+        """The tokens of all other parts."""
+        others = np.ones(len(self.tokens), np.bool_)
+        others[self.main.at] = False
+        return self._part(others)
+
+    def _part(self, inside: Flags | None) -> Part:
+        at = np.flatnonzero(inside) if inside is not None else np.zeros(0, np.int64)
+        return Part(at, self.tokens[at], self.group[at])
+
+
+class Letters:
+    """Sets of tokens, numbered by content.
+
+    Attributes:
+        tokens: int32 tokens of each, ascending.
+    """
+
+    def __init__(self) -> None:
+        self.tokens: list[Int32] = []
+        self._numbers: dict[bytes, int] = {}
+
+    def number(self, tokens: Int32) -> int:
+        """The number of a set, new if it was not there."""
+        key = hashlib.blake2b(tokens.tobytes(), digest_size=16).digest()
+        known = self._numbers.setdefault(key, len(self.tokens))
+        if known == len(self.tokens):
+            self.tokens.append(tokens)
+        return known
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the sets, in bytes."""
+        return sum(t.nbytes for t in self.tokens)
+
+    def flat(self) -> tuple[Int32, Ids]:
+        """All tokens in a row, int32, and where each set begins, int64[L + 1]."""
+        offsets = np.zeros(len(self.tokens) + 1, np.int64)
+        np.cumsum([len(t) for t in self.tokens], out=offsets[1:])
+        return np.concatenate([*self.tokens, np.zeros(0, np.int32)]), offsets
+
+
+class FormatAutomaton:
+    """See the module.  What it holds never changes.
+
+    The automaton's own integers are kept for drafters; they are lost if the automaton is trimmed.
+
+    Args:
+        automaton: of any grammar.
+        budget: the most tokens of a text, EOS included.
+        check: called with the number of states found so far, to raise where the caller has no room
+            for them; ``Limits.max_search_states`` is a bound of its own.
+
+    Attributes:
+        states: S.
+        is_complete: nothing was left out for the budget, so that it serves any budget.
+        splits: the partitions of tokens, shared by states.
+        split_of: int64[S], the number of each state's.
+        targets: for each state int64[g], where the parts of its split lead: a state, or ``NOWHERE``.
+        accepting: bool[S], where EOS is allowed.
+        needed: int64[S + 1], the fewest tokens to the end, EOS included (``FAR`` for none; 0 at S).
+        offsets: int64[S + 1], where each state's edges begin in the two arrays below.
+        edge_letter, edge_target: int64[E], the edges that lead somewhere.
+        letters: the token sets on the edges.
+        raw: a state of the automaton for each.
+
+    Raises:
+        LimitExceeded: if there are too many states.
+    """
+
+    def __init__(
+        self,
+        automaton: TokenAutomaton,
+        budget: int,
+        *,
+        check: Callable[[int], None] | None = None,
+    ) -> None:
+        self.automaton: Final = automaton
+        self.budget: Final = budget
+        self.letters: Final = Letters()
+        self._masks: Final = Letters()
+        self.splits: list[Split] = []
+        self._split_numbers: dict[bytes, int] = {}
+        self.is_complete = True
+        self.raw: list[int] = []
+        self.targets: list[Ids] = []
+        self.split_of: Ids = np.array(self._explore(check or _no_check), np.int64)
+        self.states: Final = len(self.raw)
+        self.accepting: Flags = np.array([automaton.is_accepting(s) for s in self.raw], np.bool_)
+        self.offsets, self.edge_letter, self.edge_target = self._join()
+        self.needed: Ids = self._distances()
+
+    def __repr__(self) -> str:
+        return (
+            f"FormatAutomaton({self.states:,} states, {len(self.edge_target):,} edges, "
+            f"{len(self.letters.tokens):,} token sets)"
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays, in bytes."""
+        sets = self.letters.nbytes + self._masks.nbytes
+        edges = 2 * self.edge_target.nbytes + sum(t.nbytes for t in self.targets)
+        return sets + edges + sum(split.group.nbytes for split in self.splits)
+
+    def after(self, state: int, token: int) -> int:
+        """The state after a token that is not EOS; ``NOWHERE`` if it is not allowed."""
+        split = self.splits[self.split_of[state]]
+        at = int(np.searchsorted(split.tokens, token))
+        if at == len(split.tokens) or split.tokens[at] != token:
+            return NOWHERE
+        return int(self.targets[state][split.group[at]])
+
+    # -- finding states ------------------------------------------------------------------------
+
+    def _explore(self, check: Callable[[int], None]) -> list[int]:
+        """Breadth-first from the start; returns the split of each state."""
+        automaton, limit = self.automaton, self.automaton.limits.max_search_states
+        numbers = {automaton.start: 0}
+        depths = [0]
+        splits: list[int] = []
+        self.raw.append(automaton.start)
+        while len(splits) < len(self.raw):
+            at = len(splits)
+            depth = depths[at] + 1
+            tokens, after = edges_of(automaton, self.raw[at])
+            number, reached = self._part(tokens, after)
+            splits.append(number)
+            targets = np.full(len(reached), NOWHERE, np.int64)
+            for i, state in enumerate(reached):
+                known = numbers.get(state)
+                if known is None and self._is_near(state, depth):
+                    known = numbers[state] = len(self.raw)
+                    self.raw.append(state)
+                    depths.append(depth)
+                    if len(self.raw) > limit:
+                        raise LimitExceeded("max_search_states", limit, _DOING)
+                    check(len(self.raw))
+                if known is not None:
+                    targets[i] = known
+            self.targets.append(targets)
+        return splits
+
+    def _is_near(self, state: int, depth: int) -> bool:
+        """Whether a text can be finished from a state that is first met after so many tokens."""
+        near = depth + self.automaton.min_tokens_to_accept(state) + 1 <= self.budget
+        self.is_complete &= near
+        return near
+
+    def _part(self, tokens: Int32, after: Int32) -> tuple[int, list[int]]:
+        """The split of a state and the state behind each of its parts."""
+        if not len(tokens):
+            return self._number(tokens, np.zeros(0, np.int32), 0), []
+        distinct, firsts, group = _ranked(after)
+        order = np.argsort(firsts)
+        rank = np.empty(len(order), np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        return self._number(tokens, rank[group], len(order)), distinct[order].tolist()
+
+    def _number(self, tokens: Int32, group: Int32, parts: int) -> int:
+        digest = hashlib.blake2b(tokens.tobytes(), digest_size=16)
+        digest.update(group.tobytes())
+        known = self._split_numbers.setdefault(digest.digest(), len(self.splits))
+        if known == len(self.splits):
+            order = np.argsort(group, kind="stable")
+            bounds = np.searchsorted(group[order], np.arange(parts + 1))
+            sets = [tokens[order[a:b]] for a, b in pairwise(bounds.tolist())]
+            letters = np.array([self.letters.number(t) for t in sets], np.int64)
+            shared = self._masks.tokens[self._masks.number(tokens)]
+            small = group if parts > 1 << 16 else group.astype(np.uint16)
+            self.splits.append(Split(shared, small, letters))
+        return known
+
+    # -- edges ---------------------------------------------------------------------------------
+
+    def _join(self) -> tuple[Ids, Ids, Ids]:
+        """Offsets, letters and targets of the edges of all states in a row."""
+        kept = [reached != NOWHERE for reached in self.targets]
+        offsets = np.zeros(self.states + 1, np.int64)
+        np.cumsum([np.count_nonzero(k) for k in kept], out=offsets[1:])
+        splits = (self.splits[i] for i in self.split_of)
+        letters = [split.letters[k] for split, k in zip(splits, kept, strict=True)]
+        targets = [reached[k] for reached, k in zip(self.targets, kept, strict=True)]
+        return offsets, np.concatenate(letters), np.concatenate(targets)
+
+    def _distances(self) -> Ids:
+        """Fewest tokens to the end, by relaxation: as many rounds as the longest of them."""
+        needed = np.full(self.states + 1, FAR, np.int64)
+        needed[-1] = 0
+        needed[:-1][self.accepting] = 1
+        while True:
+            through = self._least(needed[self.edge_target]) + 1
+            better = np.minimum(needed[:-1], through)
+            if np.array_equal(better, needed[:-1]):
+                return needed
+            needed[:-1] = better
+
+    def _least(self, values: Ids) -> Ids:
+        """int64[S], of numbers for the edges the least at each state (``FAR`` without edges)."""
+        out = np.full(self.states, FAR, np.int64)
+        some = np.flatnonzero(np.diff(self.offsets))
+        if len(some):
+            out[some] = np.minimum.reduceat(values, self.offsets[:-1][some])
+        return out
+
+
+def edges_of(automaton: TokenAutomaton, state: int) -> tuple[Int32, Int32]:
+    """The tokens that a state allows, EOS aside, and where they lead.
+
+    One walk over the vocabulary's trie finds all of them; with memory, whose states are pairs, each
+    token is looked at alone.
+
+    Returns:
+        int32[n] tokens, ascending, and int32[n] states.
+    """
+    if isinstance(automaton, MemoryAutomaton):
+        return edges_one_by_one(automaton, state)
+    with automaton._lock:
+        nodes, states, _ = automaton.walk_from(state, 0)
+        tokens, owner = tokens_at(automaton.vocabulary.trie, nodes)
+        for reached in np.unique(states).tolist() if not automaton.spells_bytes else ():
+            if not automaton._is_live(reached):
+                states[states == reached] = automaton.DEAD
+    # by token: cheaper than sorting tokens that come in the trie's order
+    after = np.full(automaton.vocabulary.size, automaton.DEAD, np.int32)
+    after[tokens] = states[owner]
+    allowed = np.flatnonzero(after != automaton.DEAD).astype(np.int32)
+    return allowed, after[allowed]
+
+
+def edges_one_by_one(automaton: TokenAutomaton, state: int) -> tuple[Int32, Int32]:
+    """The same by one ``advance`` for each token of the mask."""
+    ends = automaton.vocabulary.eos_token_ids
+    allowed = np.setdiff1d(automaton.allowed_tokens(state), ends)
+    after = np.array([automaton.advance(state, t) for t in allowed.tolist()], np.int32)
+    alive = after != automaton.DEAD
+    return allowed[alive].astype(np.int32), after[alive]
+
+
+def _no_check(states: int) -> None:
+    """Any number is right."""
+
+
+def _ranked(values: Int32) -> tuple[Ids, Ids, Int32]:
+    """Distinct numbers, where each is met first, and the place of each value among them."""
+    distinct = np.flatnonzero(np.bincount(values))
+    place = np.empty(int(distinct[-1]) + 1, np.int32)
+    place[distinct] = np.arange(len(distinct), dtype=np.int32)
+    group = place[values]
+    firsts = np.empty(len(distinct), np.int64)
+    firsts[group[::-1]] = np.arange(len(values) - 1, -1, -1)  # the last one written is the first
+    return distinct, firsts, group
