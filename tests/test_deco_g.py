@@ -555,6 +555,43 @@ def test_equal_token_sets_are_summed_once() -> None:
         np.testing.assert_allclose(tables._sums[number], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [len(JSON), 20, 50])
+def test_narrow_and_wide_masks(size: int, dtype: torch.dtype) -> None:
+    """The compiled sums are those of the formula, also where the model knows fewer or more tokens."""
+    grammar = Grammar.from_regex(r'[^"]*"a": ?(12|true|[0-4]{2})[abc,]{0,3}')
+    made = TokenAutomaton(grammar, vocabulary(JSON))
+    hmm = random_hmm(7, 9, size=size).to(dtype=dtype)
+    target = CtrlG(backend(), made, hmm).target(14)
+    emission, transition = hmm.emission.double().numpy(), hmm.transition.double().numpy()
+    levels = target._horizon.levels
+    rng = random.Random(1)
+    sizes = set()
+    for _ in range(20):
+        state: Any = target.start()
+        for left in range(14, 0, -1):
+            weighting = target.weighting(state, left)
+            ids, logs = weighting.ids, weighting.log_weights
+            assert ids is not None
+            assert logs is not None
+            sizes.add(len(ids) * 16 < size)
+            for token, log in zip(ids.tolist(), logs.tolist(), strict=True):
+                after = target.advance(state, token)
+                assert after is not None
+                row = levels[left - 1].values[after.number].astype(np.float64)
+                joint = state.vector * (emission[:, token] if token < size else 1.0)
+                expected = math.log(joint @ row / joint.sum()) + levels[left - 1].logs[after.number]
+                assert log == pytest.approx(expected, abs=1e-4 if dtype == torch.float32 else 1e-9)
+                if not target.is_finished(after):
+                    moved = joint @ transition
+                    np.testing.assert_allclose(after.vector, moved / moved.sum(), rtol=1e-4)
+            state = target.advance(state, rng.choice(ids.tolist()))
+            if target.is_finished(state):
+                break
+        assert target.is_finished(state)
+    assert sizes == {False, True}
+
+
 # -- limits and errors -----------------------------------------------------------------------------
 
 

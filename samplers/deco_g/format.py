@@ -189,7 +189,7 @@ class FormatAutomaton:
     def after(self, state: int, token: int) -> int:
         """The state after a token that is not EOS; ``NOWHERE`` if it is not allowed."""
         split = self.splits[self.split_of[state]]
-        at = int(np.searchsorted(split.tokens, token))
+        at = int(split.tokens.searchsorted(np.int32(token)))
         if at == len(split.tokens) or split.tokens[at] != token:
             return NOWHERE
         return int(self.targets[state][split.group[at]])

@@ -18,7 +18,7 @@ on without EOS edges, for this n and m alone.
 Cost: of one level |E| H multiplications for the edges and S H^2 for the hidden states; S H numbers.
 
 Sources: Zhang et al. 2024, "Adaptable Logical Control for Large Language Models" (Ctrl-G), section 3;
-"Decoupling Task-Solving and Output Formatting in LLM Generation" (Deco-G, Oct 2025).
+Deng, Kung and Peng 2025, "Decoupling Task-Solving and Output Formatting in LLM Generation" (Deco-G).
 """
 
 from __future__ import annotations
