@@ -434,8 +434,11 @@ def counts_to_accept(dfa: Dfa) -> list[tuple[int, int | None]] | None:
 
     Let S_k be the states that accept after exactly k counting edges; S_{k+1} = f(S_k).  Answers
     only where each state's numbers form an interval, so that two comparisons decide whether a
-    count can still be brought within bounds; else ``None``.
+    count can still be brought within bounds; else ``None``.  Without a lower bound the fewest alone
+    decide, and the most are not asked for.
     """
+    if not dfa.count_min:
+        return [(fewest, None) for fewest in _fewest_to_accept(dfa)]
     n = len(dfa)
     free: list[list[int]] = [[] for _ in range(n)]
     counting: list[list[int]] = [[] for _ in range(n)]
@@ -459,6 +462,28 @@ def counts_to_accept(dfa: Dfa) -> list[tuple[int, int | None]] | None:
             fewest[q] = k
         current = following
     return None if current else [(fewest.get(q, 0), most.get(q, 0)) for q in range(n)]
+
+
+def _fewest_to_accept(dfa: Dfa) -> list[int]:
+    """The fewest counting edges from each state to acceptance (0 where there is no way)."""
+    n = len(dfa)
+    free: list[list[int]] = [[] for _ in range(n)]
+    counting: list[list[int]] = [[] for _ in range(n)]
+    for q, row in enumerate(dfa.edges):
+        for _, t, inc in row:
+            (counting if inc else free)[t].append(q)
+    out = [0] * n
+    done: set[int] = set()
+    current = _closure([q for q in range(n) if dfa.accept[q]], free)
+    k = 0
+    while current:
+        for q in current:
+            out[q] = k
+        done |= current
+        before = {p for t in current for p in counting[t]} - done
+        current = _closure(before, free) - done
+        k += 1
+    return out
 
 
 def settle(dfa: Dfa, limit: int) -> Dfa:

@@ -8,6 +8,8 @@ from typing import Final
 from grammars.program import Program
 from grammars.recognizer import DEAD, END, Recognizer
 
+FREE_TEXT: Final = "free text"
+"""Names of rules that begin so say what may come in them."""
 _MOST_EXPECTED: Final = 12
 _LONGEST_WORD: Final = 40
 _CONTEXT: Final = 60
@@ -150,8 +152,11 @@ def _excerpt(data: bytes, offset: int) -> list[str]:
 
 def expectations(recognizer: Recognizer, state: int) -> tuple[str, ...]:
     """What may come at a state, in words: few ways are spelled out, many are given as ranges."""
-    ways = next_bytes(recognizer, state)
     out = ["end of text"] if recognizer.accepting[state] else []
+    free = _free_text(recognizer, state)
+    if free:
+        return (*out, *free)
+    ways = next_bytes(recognizer, state)
     groups: dict[int, list[int]] = {}
     for byte, after in ways.items():
         groups.setdefault(after, []).append(byte)
@@ -163,6 +168,17 @@ def expectations(recognizer: Recognizer, state: int) -> tuple[str, ...]:
     if len(out) > _MOST_EXPECTED:
         out = [*out[:_MOST_EXPECTED], f"{len(out) - _MOST_EXPECTED} other things"]
     return tuple(dict.fromkeys(out))
+
+
+def _free_text(recognizer: Recognizer, state: int) -> tuple[str, ...]:
+    """Rules of free text that can go on or begin: their names say more than the bytes of all text."""
+    program = recognizer.program
+    places = [q for q, _, _ in recognizer.items[state] if program.first[q].any()]
+    for q in places:  # grows while we iterate
+        called = program.call_start[program.call_offset[q] : program.call_offset[q + 1]].tolist()
+        places += [start for start in called if start not in places]
+    names = (program.rule_names[program.rule_of[q]] for q in places)
+    return tuple(dict.fromkeys(name for name in names if name.startswith(FREE_TEXT)))
 
 
 def next_bytes(recognizer: Recognizer, state: int) -> dict[int, int]:
@@ -224,7 +240,8 @@ def rule_path(recognizer: Recognizer, state: int, names: frozenset[str]) -> tupl
         seen.add(state)
         q, _, frame = recognizer.items[state][0]
         name = program.rule_names[program.rule_of[q]]
-        if name in names and (not out or out[-1] != name):
+        ended = name.startswith(FREE_TEXT) and frame != END and not program.first[q].any()
+        if name in names and not ended and (not out or out[-1] != name):
             out.append(name)
         state = frame
     if len(out) > _DEEPEST:

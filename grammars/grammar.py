@@ -158,6 +158,51 @@ class Grammar:
             text = text.removesuffix("\n").removesuffix("\r")
         return make[path.suffix](text, limits=limits)
 
+    @classmethod
+    def free_text(
+        cls,
+        then: Mapping[str, Grammar] | Iterable[tuple[str, Grammar] | tuple[str, Grammar, str]],
+        *,
+        required: bool = True,
+        repeat: bool = False,
+        max_length: int | None = None,
+        trigger_in_answer: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Grammar:
+        """Anything at all up to a trigger, and a text of the trigger's grammar behind it.
+
+        ``Grammar.free_text({"####": answer})`` is reasoning, ``####``, an answer.  With pairs, or
+        triples that add a closing text, and ``repeat=True`` it is text with calls of tools in it:
+        ``Grammar.free_text([("<call>", call, "</call>")], required=False, repeat=True)``.
+
+        Free text is any text (in UTF-8) in which no trigger occurs, nor together with the trigger
+        before that one's end.  So the trigger is the occurrence that ends first; of several that
+        end together the longest.  Behind an answer free text begins afresh.
+
+        The triggers come first in the call, and together with their grammars, since each decides
+        what follows; all else has a name.  A mapping is enough where nothing closes an answer.
+
+        Args:
+            then: triggers with the grammar that follows each, and perhaps a text that follows that.
+            required: whether there must be a trigger; else text without any is fine as well.
+            repeat: whether free text goes on behind an answer, with further triggers or none.
+            max_length: how many characters one stretch of free text may have, its trigger included.
+            trigger_in_answer: the trigger is the beginning of its answer (the grammar describes
+                both), instead of standing before it.
+            limits: bounds on what the grammar may cost.
+
+        Raises:
+            GrammarError: for a trigger that is empty, given twice, never reached as another one
+                lies within it, or longer than ``max_length``; with ``repeat``, for answers that
+                compare keys or items (see ``docs/free-text.md``) and whose end does not show.
+            TypeError: for entries that are no such pairs or triples.
+        """
+        from grammars.free_text import Shape, answers_of, free_text_to_ir
+
+        shape = Shape(required, repeat, max_length, trigger_in_answer)
+        entries = then.items() if isinstance(then, Mapping) else then
+        return cls(free_text_to_ir(answers_of(entries), shape), limits=limits)
+
     # -- what it says --------------------------------------------------------------------------
 
     @property

@@ -30,6 +30,8 @@ the rules; two flags of :class:`GrammarIR` ask for it (the text is then taken fo
   replaced by ``Mark(REPEATED_COMMA)`` or ``Mark(REPEATED_CLOSE)`` before the rules read it.  A
   rule that demands different items simply has no edge for the marks.
 
+In free text that turns into JSON at a trigger, memory begins there: see :class:`Section`.
+
 Build expressions with the lower-case helpers (:func:`seq`, :func:`alt`, ...): they flatten nested
 nodes and drop units, so equal languages are more often equal objects.
 """
@@ -37,7 +39,7 @@ nodes and drop units, so equal languages are more often equal objects.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
@@ -248,6 +250,26 @@ class Rule:
     shared: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What memory does behind one trigger of free text.
+
+    Attributes:
+        trigger: the bytes behind which the section begins: the first occurrence of any trigger.
+        end: what follows the section's own text.
+        inside: the trigger is the beginning of the section's text.
+        distinct_keys, compare_items, sections, repeated: as in :class:`GrammarIR`, for the section.
+    """
+
+    trigger: bytes
+    end: bytes = b""
+    inside: bool = False
+    distinct_keys: bool = False
+    compare_items: bool = False
+    sections: tuple[Section, ...] = ()
+    repeated: bool = False
+
+
 @dataclass(frozen=True)
 class GrammarIR:
     """Rules plus the start rule's name.  Rule order is the source's order.
@@ -256,6 +278,10 @@ class GrammarIR:
         notes: remarks of the front end for people, for example why a part is unsatisfiable.
         distinct_keys: no JSON object may have a key twice.
         compare_items: separators behind repeated array items become marks.
+        sections: if there are any, memory sleeps until a trigger, and the two flags say whether any
+            section asks for it.
+        repeated: behind a section (one JSON value and its ``end``) memory waits for triggers again.
+        json: every text is one JSON value and nothing else, no blanks around it.
     """
 
     rules: tuple[Rule, ...]
@@ -263,6 +289,9 @@ class GrammarIR:
     notes: tuple[str, ...] = ()
     distinct_keys: bool = False
     compare_items: bool = False
+    sections: tuple[Section, ...] = ()
+    repeated: bool = False
+    json: bool = False
     _index: dict[str, Rule] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -452,6 +481,19 @@ def children(expr: Expr) -> tuple[Expr, ...]:
     if isinstance(expr, Bag):
         return (*(member.item for member in expr.members), expr.separator)
     return ()
+
+
+def with_children(expr: Expr, parts: Sequence[Expr]) -> Expr:
+    """The same kind of expression with other direct sub-expressions, as many as it has."""
+    if isinstance(expr, Seq | Alt | And):
+        return replace(expr, items=tuple(parts))
+    if isinstance(expr, Repeat | Not):
+        return replace(expr, item=parts[0])
+    if isinstance(expr, Bag):
+        *items, separator = parts
+        members = tuple(replace(m, item=i) for m, i in zip(expr.members, items, strict=True))
+        return replace(expr, members=members, separator=separator)
+    return expr
 
 
 def walk(expr: Expr) -> Iterator[Expr]:

@@ -30,17 +30,13 @@ from typing import Any, Final, TypeAlias, TypeVar
 from grammars.ir import (
     REPEATED_CLOSE,
     REPEATED_COMMA,
-    Alt,
-    And,
-    Bag,
     Expr,
     GrammarIR,
     Literal,
     Mark,
     Not,
-    Repeat,
-    Seq,
     children,
+    with_children,
 )
 
 VALUE: Final = 0
@@ -205,12 +201,16 @@ class Tracker:
         mode: what is being read (``VALUE``, ``KEY``, ...).
         raw: the bytes of the key or of a remembered scalar so far, as they stand in the text.
         value: the remembered value that has just ended.
+        owner: the memory it is a state of.
         threatened: what :meth:`Memory.threatened` found.
     """
 
-    __slots__ = ("frame", "mode", "raw", "threatened", "value")
+    __slots__ = ("frame", "mode", "owner", "raw", "threatened", "value")
 
-    def __init__(self, frame: Frame | None, mode: int, raw: bytes, value: Value | None) -> None:
+    def __init__(
+        self, owner: Memory, frame: Frame | None, mode: int, raw: bytes, value: Value | None
+    ) -> None:
+        self.owner = owner
         self.frame = frame
         self.mode = mode
         self.raw = raw
@@ -229,21 +229,27 @@ class Memory:
     Args:
         distinct_keys: refuse a key that its object has already.
         compare_items: report separators behind repeated items.
+        single: stop behind the outermost value (or in it, where it is a number or a name).
     """
 
-    def __init__(self, distinct_keys: bool, compare_items: bool) -> None:
+    def __init__(self, distinct_keys: bool, compare_items: bool, *, single: bool = False) -> None:
         self.distinct_keys: Final = distinct_keys
         self.compare_items: Final = compare_items
+        self._single = single
         self._values: dict[tuple[str, Any], Value] = {}
         self._frames: dict[tuple[Any, ...], Frame] = {}
         self._trackers: dict[tuple[Any, ...], Tracker] = {}
-        self.start: Final = self.tracker(None, VALUE)
+        self.start = self.tracker(None, VALUE)
 
     @staticmethod
     def of(ir: GrammarIR) -> Memory | None:
         """The memory that a grammar asks for."""
         if not (ir.distinct_keys or ir.compare_items):
             return None
+        if ir.sections:
+            from grammars.sections import SectionMemory
+
+            return SectionMemory(ir.sections, ir.repeated)
         return Memory(ir.distinct_keys, ir.compare_items)
 
     # -- reading -------------------------------------------------------------------------------
@@ -253,7 +259,8 @@ class Memory:
 
         Returns:
             The state after them (``None`` if a key is repeated), the marks in place of separators,
-            and how many bytes were read: all, or those before the quote that ends a repeated key.
+            and how many bytes were read: all, those before the quote that ends a repeated key, or
+            those to the end of a single value.
         """
         mode = at.mode
         if mode in (STRING, KEY_STRING) and _PLAIN_END.search(data) is None:
@@ -269,8 +276,10 @@ class Memory:
                     return None, tuple(reader.marks), -i - 1
             else:
                 i = reader.structure(data, i)
+            if self._single and reader.frame is None and reader.mode in (SCALAR, DONE):
+                break
         after = self.tracker(reader.frame, reader.mode, reader.raw, reader.value)
-        return after, tuple(reader.marks), n
+        return after, tuple(reader.marks), i
 
     # -- interning -----------------------------------------------------------------------------
 
@@ -281,7 +290,7 @@ class Memory:
         key = (frame, mode, raw, value)
         known = self._trackers.get(key)
         if known is None:  # setdefault: another thread may have been faster
-            known = self._trackers.setdefault(key, Tracker(*key))
+            known = self._trackers.setdefault(key, Tracker(self, *key))
         return known
 
     def frame(
@@ -705,12 +714,4 @@ def _parts(node: Expr) -> tuple[Expr, ...]:
 def _without_mark(node: Expr, parts: list[Expr]) -> Expr:
     if isinstance(node, Mark):
         return Literal(bytes([SEPARATORS[node.symbol]]))
-    if isinstance(node, Seq | Alt | And):
-        return replace(node, items=tuple(parts))
-    if isinstance(node, Repeat):
-        return replace(node, item=parts[0])
-    if isinstance(node, Bag):
-        *items, separator = parts
-        members = tuple(replace(m, item=i) for m, i in zip(node.members, items, strict=True))
-        return replace(node, members=members, separator=separator)
-    return node
+    return node if isinstance(node, Not) else with_children(node, parts)

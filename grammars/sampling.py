@@ -53,7 +53,8 @@ from grammars.ir import (
 )
 from grammars.json_values import Clash, first_clash
 from grammars.limits import Limits
-from grammars.utf8 import ByteMask
+from grammars.sections import first_clash_of_sections
+from grammars.utf8 import ByteMask, range_mask
 
 _SLACK: Final = 64
 """Bytes beyond the shortest text when the caller sets no bound."""
@@ -225,6 +226,8 @@ class Sampler:
         return True
 
     def _clash(self, draft: _Draft) -> Clash | None:
+        if self._grammar.sections:
+            return first_clash_of_sections(bytes(draft.out), frozenset(draft.marks), self._grammar)
         marks = frozenset(draft.marks) if self._grammar.compare_items else None
         return first_clash(bytes(draft.out), marks, self._grammar.distinct_keys)
 
@@ -279,7 +282,7 @@ class Sampler:
             case Bag():
                 used = self._fill(draft, node, rng, slack, 0 if shortest else mood.eager)
             case And() | Not() | Machine():
-                data = self._walk(node, rng, least + slack)
+                data = self._walk(node, rng, least + rng.randint(0, slack))
                 used = len(data) - least
                 draft.out += data
         draft.slack -= used
@@ -373,7 +376,7 @@ class Sampler:
             ways = walks.ways(at, most - len(out) - 1)
             if walks.ends(at) and (not ways or rng.random() < 0.3):
                 return bytes(out)
-            mask, at = rng.choice(ways)
+            mask, at = _way(ways, rng)
             out.append(rng.choice(_likely_bytes(mask)))
 
     # -- shortest texts ------------------------------------------------------------------------
@@ -629,6 +632,20 @@ def _difference(row: _Row, other: _Row) -> _Row:
     """What one row has more than the other; nothing where both are infinite."""
     with np.errstate(invalid="ignore"):
         return np.where(np.isinf(row) & np.isinf(other), 0.0, row - other)
+
+
+def _way(ways: list[tuple[ByteMask, _Place]], rng: random.Random) -> tuple[ByteMask, _Place]:
+    """One of some edges, usually with printable bytes, and rather with many of them than with few."""
+    plain = [way for way in ways if way[0] & _PRINTABLE]
+    if not plain or rng.random() < 0.1:
+        return rng.choice(ways)
+    weights = [min((mask & _PRINTABLE).bit_count(), _MANY) for mask, _ in plain]
+    return rng.choices(plain, weights)[0]
+
+
+_PRINTABLE: Final[ByteMask] = range_mask(0x20, 0x7E)
+_MANY: Final = 12
+"""An edge with more bytes is not taken more often."""
 
 
 @lru_cache(4_096)

@@ -32,6 +32,7 @@ from grammars.ir import (
     Ref,
     Repeat,
     Rule,
+    Section,
     Seq,
     Span,
     children,
@@ -39,13 +40,17 @@ from grammars.ir import (
     normalize_ranges,
 )
 from grammars.limits import Limits
+from grammars.triggers import Triggers
 
 FORMAT: Final = "gramma-grammar"
-VERSION: Final = 2
-_EARLIER: Final = (1,)
-"""Versions that are read as well: 1 has no bags, marks or memory."""
+VERSION: Final = 3
+_EARLIER: Final = (1, 2)
+"""Versions that are read as well: 1 has no bags, marks or memory, 2 no sections.
 
-_FLAGS: Final = ("distinct_keys", "compare_items")
+Only grammars with sections are written as version 3.
+"""
+
+_FLAGS: Final = ("distinct_keys", "compare_items", "repeated", "json")
 """Written only where they are set."""
 
 _Node = list[Any]
@@ -65,7 +70,7 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
     ]
     data = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if grammar.sections else 2,
         "start": grammar.start,
         "rules": rules,
         "nodes": table.nodes,
@@ -73,6 +78,8 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
         "limits": asdict(limits),
     }
     data |= {flag: True for flag in _FLAGS if getattr(grammar, flag)}
+    if grammar.sections:
+        data["sections"] = [_section_entry(section) for section in grammar.sections]
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -114,8 +121,33 @@ def _read(data: dict[str, Any]) -> tuple[GrammarIR, Limits]:
     )
     known = {f.name for f in fields(Limits)}
     limits = Limits(**{k: int(v) for k, v in data["limits"].items() if k in known})
-    flags = {flag: _flag(data.get(flag, False)) for flag in _FLAGS}
+    flags: dict[str, Any] = {flag: _flag(data.get(flag, False)) for flag in _FLAGS}
+    flags["sections"] = _sections(data.get("sections", []))
     return GrammarIR(rules, str(data["start"]), tuple(map(str, data["notes"])), **flags), limits
+
+
+_SECTION_FLAGS: Final = ("inside", "distinct_keys", "compare_items", "repeated")
+
+
+def _section_entry(section: Section) -> dict[str, Any]:
+    texts = {name: getattr(section, name).decode() for name in ("trigger", "end")}
+    flags = {flag: getattr(section, flag) for flag in _SECTION_FLAGS}
+    return texts | flags | {"sections": [_section_entry(x) for x in section.sections]}
+
+
+def _sections(entries: list[dict[str, Any]]) -> tuple[Section, ...]:
+    """Sections, with triggers that :class:`Triggers` takes."""
+    sections = tuple(
+        Section(
+            entry["trigger"].encode(),
+            entry["end"].encode(),
+            sections=_sections(entry["sections"]),
+            **{flag: _flag(entry[flag]) for flag in _SECTION_FLAGS},
+        )
+        for entry in entries
+    )
+    Triggers([section.trigger for section in sections])
+    return sections
 
 
 class _Table:
@@ -193,6 +225,14 @@ def _ranges(value: list[list[int]], most: int) -> Ranges:
     return ranges
 
 
+def _disjoint(ranges: list[tuple[int, int]]) -> None:
+    """Checks the edges of one state, which may touch if they lead to different states."""
+    ends = [-1, *(high for _, high in ranges)]
+    bounds = zip(ranges, ends, strict=False)
+    if any(not before < low <= high <= 0xFF for (low, high), before in bounds):
+        raise ValueError(f"{ranges} are no bytes that edges could tell apart")
+
+
 def _chars(value: list[list[int]]) -> Chars:
     ranges = _ranges(value, MAX_CODE_POINT)
     if intersect_ranges(ranges, ((0xD800, 0xDFFF),)):
@@ -256,7 +296,7 @@ def _machine(nodes: list[Expr], rows: str, accept: list[int]) -> Machine:
     if not accept or len(edges) != len(accept):
         raise ValueError("a machine needs as many rows as states, and one at least")
     for row in edges:
-        _ranges(sorted([low, high] for low, high, _ in row), 0xFF) if row else None
+        _disjoint(sorted((low, high) for low, high, _ in row))
         if any(not 0 <= target < len(accept) for _, _, target in row):
             raise ValueError("a machine's edge leads nowhere")
     return Machine(edges, tuple(map(bool, accept)))

@@ -112,6 +112,7 @@ class Writer:
             tuple(self._notes),
             distinct_keys=self._distinct,
             compare_items=self._compared,
+            json=True,
         )
 
     def _make_gap(self) -> Expr:
