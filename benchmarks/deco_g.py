@@ -14,7 +14,8 @@ Columns: *score*, mean over items of what the answer found is worth: as far as a
 format or not (the last number, the first digit from 1 to 5), and *in format*, where only texts of the
 format count; *kept*, texts that are complete and of the grammar (white space around them aside); *log p*,
 of a text and of a token (EOS included), under the model given the prompt with the task alone,
-temperature 1, for all methods alike; *ms a token*, of decoding without reading the prompt, *overhead*
+temperature 1, for all methods alike, and *lowest*, that of a text's least likely token, which tells of
+formats forced upon a text; *ms a token*, of decoding without reading the prompt, *overhead*
 over the methods without a constraint on the same item (medians, as others may use the machine),
 *weights*, the part of it spent on masks or the hidden Markov model; *MB* and *build*, of automata and
 tables, made once for a task; *retained*, the mass of the hidden states kept, over tokens, and the least of
@@ -27,8 +28,9 @@ how long weights take; a table and a picture (``--plot``).
 
 ``--what likelihood``: natural log-likelihood per token of the held-out answers of ``--corpus`` (of
 ``examples/distil_hmm.py``) under unigrams, bigrams, hidden Markov models of ``--states`` fitted here,
-those of ``--hmm`` and ``--text-hmm``, and the language model itself.  Smoothing of n-grams is chosen
-on a tenth of the training part.
+those of ``--hmm`` and ``--text-hmm``, and the language model itself.  Smoothing of n-grams and of models
+from counts alone is chosen on a tenth of the training part; models from the language model's own laws
+are fitted as ``examples/distil_hmm.py`` does, with its defaults.
 
 Usage: ``python benchmarks/deco_g.py --hmm answers.hmm.safetensors --text-hmm free.hmm.safetensors
 [--task gsm8k] [--method mask,deco-g] [--limit 50] [--offset 0] [--threads 1] [--json FILE]``
@@ -45,13 +47,14 @@ Sources: Deng, Kung and Peng 2025, "Decoupling Task-Solving and Output Formattin
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any, Final
@@ -67,7 +70,8 @@ from constrain.models import DEFAULT_MODEL, load_model
 from grammars import Grammar
 from samplers import HMM, CtrlG, DecoG, GrammarConstrained, Sample, SpeculativeBackend
 from samplers.deco_g.decoder import TOP_STATES, FormatTarget, Report
-from samplers.deco_g.distil import Corpus, Head, fit_corpus, head_of
+from samplers.deco_g.distil import Corpus, Head, fit_corpus, head_of, initial_hmm
+from samplers.deco_g.em import fit_em
 from samplers.deco_g.tables import Doubles
 from samplers.speculative.law import Sampling
 from samplers.speculative.target import FreeText, Weighting
@@ -146,10 +150,11 @@ class Setting:
         logits = self.model(ids, logits_to_keep=len(tokens)).logits[0]
         return torch.log_softmax(logits.double(), -1).cpu()
 
-    def log_probability(self, prompt: Sequence[int], tokens: Sequence[int]) -> float:
+    def log_probabilities(self, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:
         """Of new tokens, at temperature 1."""
         chosen = torch.tensor(list(tokens))[:, None]
-        return float(self.log_law(prompt, tokens).gather(1, chosen).sum())
+        found: list[float] = self.log_law(prompt, tokens).gather(1, chosen).flatten().tolist()
+        return found
 
 
 # -- answers ---------------------------------------------------------------------------------------
@@ -180,7 +185,7 @@ class Record:
         found: the answer found in the text.
         score: what it is worth.
         kept: whether the text is of the format.
-        logprob: under the model, given the task alone.
+        logprob, lowest: under the model, given the task alone: of the text, of its least likely token.
         seconds: prompt included.
         step_ms, weights_ms: for each token but the first; for each token.
         log_format, retained, least, fallbacks: of the sampler's report.
@@ -196,6 +201,7 @@ class Record:
     ended: bool
     tokens: int
     logprob: float
+    lowest: float
     seconds: float
     step_ms: float
     weights_ms: float
@@ -317,6 +323,7 @@ class Case:
         sample, report = self.draws[name](ids, seed, clock)
         seconds = time.perf_counter() - clock.began
         plain = setting.ids(task, question, format=False)
+        logprobs = setting.log_probabilities(plain, sample.token_ids)
         text = sample.text.strip()
         return Record(
             set=task.name,
@@ -328,7 +335,8 @@ class Case:
             kept=sample.complete and self.grammar.accepts(text),
             ended=sample.complete,
             tokens=len(sample.token_ids),
-            logprob=setting.log_probability(plain, sample.token_ids),
+            logprob=math.fsum(logprobs),
+            lowest=min(logprobs),
             seconds=seconds,
             step_ms=clock.step_ms,
             weights_ms=1e3 * sample.stats.mask_seconds / len(sample.token_ids),
@@ -417,6 +425,7 @@ def _row(
         "kept": f"{_mean([float(r.kept) for r in mine]):.0%}",
         "log p a text": f"{_mean([r.logprob for r in mine]):.1f}",
         "a token": f"{sum(r.logprob for r in mine) / tokens:.3f}",
+        "lowest": f"{_mean([r.lowest for r in mine]):.1f}",
         "tokens": f"{tokens / len(mine):.1f}",
         "ms a token": f"{_median([r.step_ms for r in mine]):.1f}",
         "overhead": None if math.isnan(slower) else f"{slower:+.1%}",
@@ -445,6 +454,7 @@ def _pairs(mine: dict[str, list[Record]]) -> list[dict[str, Any]]:
                     "in format": _spread([a.score * a.kept - b.score * b.kept for a, b in pairs]),
                     "log p a text": _spread([a.logprob - b.logprob for a, b in pairs]),
                     "log p a token": _spread(token),
+                    "lowest": _spread([a.lowest - b.lowest for a, b in pairs]),
                 }
             )
     return rows
@@ -632,6 +642,7 @@ def _words(x: float, y: float, anchor: str, words: str, ink: str = "#000") -> st
 
 Texts = Sequence[Sequence[int]]
 _GRID: Final = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
+_STRENGTHS: Final = (1.0, 10.0, 100.0, 1000.0)
 _BEGIN: Final = -1
 
 
@@ -679,20 +690,45 @@ class Bigrams:
         return math.fsum(logs) / len(logs)
 
 
+def halves(corpus: Corpus) -> tuple[Corpus, Texts]:
+    """The corpus without a tenth of what is to be learned from, and that tenth: to choose smoothing."""
+    order = itertools.count()
+    apart = [not held and next(order) % 10 == 9 for held in corpus.held_out]
+    held = tuple(a or h for a, h in zip(apart, corpus.held_out, strict=True))
+    texts = [text for a, text in zip(apart, corpus.sequences, strict=True) if a]
+    return replace(corpus, held_out=held), texts or corpus.train
+
+
 def n_grams(corpus: Corpus) -> Iterator[tuple[str, float]]:
-    """Name and held-out log-likelihood per token; the best smoothing of a tenth of what is learned."""
+    """Name and held-out log-likelihood per token."""
     train, size = corpus.train, corpus.vocabulary_size
-    apart = train[9::10] or train
-    rest = [text for i, text in enumerate(train) if i % 10 != 9]
-    one = max(_GRID, key=lambda s: Unigrams(rest, size, s).log_likelihood(apart))
-    inner = Unigrams(rest, size, one)
-    two = max(_GRID, key=lambda s: Bigrams(rest, inner, s).log_likelihood(apart))
+    part, apart = halves(corpus)
+    one = max(_GRID, key=lambda s: Unigrams(part.train, size, s).log_likelihood(apart))
+    inner = Unigrams(part.train, size, one)
+    two = max(_GRID, key=lambda s: Bigrams(part.train, inner, s).log_likelihood(apart))
     unigrams = Unigrams(train, size, one)
     yield f"unigrams, smoothing {one:g}", unigrams.log_likelihood(corpus.measured)
     yield (
         f"bigrams, smoothing {two:g}",
         Bigrams(train, unigrams, two).log_likelihood(corpus.measured),
     )
+
+
+def from_counts(corpus: Corpus, states: int, seed: int) -> tuple[HMM, float]:
+    """A hidden Markov model that knows what was drawn alone, and its smoothing."""
+
+    def fitted(part: Corpus, strength: float) -> HMM:
+        first = initial_hmm(part, states=states, pseudocount=PSEUDOCOUNT, seed=seed)
+        even = (first.emission > 0).to(first.dtype)
+        prior = strength * even / even.sum(1, keepdim=True)
+        texts = part.train
+        return fit_em(first, texts, epochs=EPOCHS, pseudocount=PSEUDOCOUNT, prior=prior, seed=seed)[
+            0
+        ]
+
+    part, apart = halves(corpus)
+    best = max(_STRENGTHS, key=lambda s: float(fitted(part, s).log_likelihoods(apart).sum()))
+    return fitted(corpus, best), best
 
 
 @torch.no_grad()
@@ -727,21 +763,24 @@ def likelihood(setting: Setting, given: argparse.Namespace) -> Iterator[dict[str
     for name, found in n_grams(corpus):
         yield record(name, found)
     head = head_of(setting.model)
-    for soft in (False, True) if head is not None else (False,):
-        for states in given.states:
-            began = time.perf_counter()
-            hmm, _ = fit_corpus(
-                corpus,
-                states=states,
-                epochs=EPOCHS,
-                pseudocount=PSEUDOCOUNT,
-                head=head if soft else None,
-                prior=PRIOR,
-                seed=setting.seed,
-            )
-            start = "the model's own laws" if soft else "counts"
-            name = f"HMM, {states} states, from {start}"
-            yield record(name, measured(hmm), time.perf_counter() - began)
+    for states in given.states:
+        began = time.perf_counter()
+        hmm, smoothing = from_counts(corpus, states, setting.seed)
+        name = f"HMM, {states} states, from counts, smoothing {smoothing:g}"
+        yield record(name, measured(hmm), time.perf_counter() - began)
+    for states in given.states if head is not None else ():
+        began = time.perf_counter()
+        hmm, _ = fit_corpus(
+            corpus,
+            states=states,
+            epochs=EPOCHS,
+            pseudocount=PSEUDOCOUNT,
+            head=head,
+            prior=PRIOR,
+            seed=setting.seed,
+        )
+        name = f"HMM, {states} states, from the model's own laws"
+        yield record(name, measured(hmm), time.perf_counter() - began)
     others = [(f"HMM of {name or 'answers'}", hmm) for name, hmm in setting.hmms.items()]
     if setting.text_hmm is not None:
         others.append(("HMM of texts without prompts", setting.text_hmm))

@@ -170,6 +170,16 @@ def test_likelihood_of_the_model_is_that_of_its_head() -> None:
     )  # hidden states are kept as float16
 
 
+def test_smoothing_is_chosen_apart() -> None:
+    corpus = toy_corpus()
+    part, apart = benchmark.halves(corpus)
+    assert len(part.train) + len(apart) == len(corpus.train)
+    assert set(apart) <= set(corpus.train)
+    hmm, smoothing = benchmark.from_counts(corpus, 4, 0)
+    assert hmm.states == 4
+    assert smoothing in benchmark._STRENGTHS
+
+
 def record(method: str, item: int, **facts: Any) -> dict[str, Any]:
     made = benchmark.Record(
         set="gsm8k",
@@ -182,6 +192,7 @@ def record(method: str, item: int, **facts: Any) -> dict[str, Any]:
         ended=True,
         tokens=4,
         logprob=-8.0,
+        lowest=-5.0,
         seconds=1.0,
         step_ms=20.0,
         weights_ms=0.5,
@@ -205,7 +216,7 @@ def test_tables_of_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert (own["score"], own["kept"], own["a token"]) == ("1.000", "100%", "-1.500")
     assert (own["overhead"], own["retained"], own["fallbacks"]) == ("+25.0%", "0.9150", "2")
     assert (other["score"], other["in format"], other["kept"]) == ("0.500", "0.000", "0%")
-    pair = next(row for row in rows if row and row[0] == "prompt" and len(row) == 6)
+    pair = next(row for row in rows if row and row[0] == "prompt" and len(row) == 7)
     assert pair[1:3] == ["2", "+0.500 ± 0.500"]
     assert json.loads((tmp_path / "a.json").read_text())["about"]["what"] == "answers"
 
