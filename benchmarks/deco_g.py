@@ -37,8 +37,8 @@ Usage: ``python benchmarks/deco_g.py --hmm answers.hmm.safetensors --text-hmm fr
 ``python benchmarks/deco_g.py --what pruning --hmm answers.hmm.safetensors --plot pruning.svg
 [--limit 10] [--temperature 1]``
 ``python benchmarks/deco_g.py --what likelihood --corpus answers.corpus.safetensors [--states 64,128,256]``
-``--hmm`` may be given for each task: ``--hmm gsm8k=FILE --hmm events=FILE``.  ``--show FILE...`` prints the
-tables of earlier runs.
+``--hmm`` is better given for each task: ``--hmm gsm8k=FILE --hmm judge=FILE --hmm events=FILE``.  ``--show
+FILE...`` prints the tables of earlier runs.
 
 Sources: Deng, Kung and Peng 2025, "Decoupling Task-Solving and Output Formatting in LLM Generation"
 (Deco-G); Zhang et al. 2024, "Adaptable Logical Control for Large Language Models" (Ctrl-G).

@@ -316,7 +316,7 @@ SETS: Final = {
             "gsm8k",
             'End with the sentence "The answer is N.", where N is a whole number in digits, without a '
             "unit, and write nothing behind it.",
-            128,
+            160,
             _gsm8k_grammar,
             _last_number,
             _same_number,
