@@ -217,19 +217,31 @@ class StatePool:
         Raises:
             LimitExceeded: for ``max_states`` or ``max_items``.
         """
-        if self.context[k.N_EPOCH] > 2**31 - 2**24:
-            self._arrays[k.S_MARK][:] = 0
-            self.context[k.N_EPOCH] = 0
+        self.refresh()
         while True:
             out: int = kernel(self.address, *args)
             if out >= 0 or out == k.OUT_OF_FUEL:
                 return out
-            if out == k.TOO_MANY_ITEMS:
-                raise LimitExceeded("max_items", self.limits.max_items, "this ambiguous text")
-            if out == k.LACKING:
-                self._add_row()
-            else:
-                self._grow()
+            self.make_room(out)
+
+    def refresh(self) -> None:
+        """To be called before a kernel: marks of old steps are not to be taken for new ones."""
+        if self.context[k.N_EPOCH] > 2**31 - 2**24:
+            self._arrays[k.S_MARK][:] = 0
+            self.context[k.N_EPOCH] = 0
+
+    def make_room(self, answer: int) -> None:
+        """What a kernel asks for by a negative answer, before it is called again.
+
+        Raises:
+            LimitExceeded: for ``max_states`` or ``max_items``.
+        """
+        if answer == k.TOO_MANY_ITEMS:
+            raise LimitExceeded("max_items", self.limits.max_items, "this ambiguous text")
+        if answer == k.LACKING:
+            self._add_row()
+        else:
+            self._grow()
 
     # -- moving --------------------------------------------------------------------------------
 

@@ -4,21 +4,9 @@ A canvas is read as a word over unusual letters: a fixed text, "one token, which
 none".  What can have been reached after some cells is the set of all configurations that some
 filling leads to, and a canvas can be completed if and only if that set at its end has one in which
 the text may end.  So completability is one more deterministic automaton, whose states are *layers*
-(such sets), built as far as canvases lead and remembered: filling a mask changes one letter, and
-what follows is looked up as soon as a layer is reached that was there before.
-
-**Stacks.**  With recursive rules the stacks of calls in a layer are exponentially many.  What the
-rule on top does next depends on its own state and the cell alone, never on the stack below.  So the
-stacks with the same innermost call, made at the same boundary, are one *node* with many nodes below
-it (the graph-structured stack of Tomita 1985): a layer has as many nodes as there are ways to leave
-a token, whatever the depth.  Nodes are numbered; sets of nodes are the bits of a Python integer.
-
-**Tokens that do not respect rules.**  A token may end one rule and begin others.  So a move is
-worked out for a rule alone (its frame is the pool's ``END``): where a whole token leads inside the
-rule and the rules it calls, and at which positions inside tokens the rule can be over.  The frames
-below take over at exactly these positions.  Positions with equal subtrees of the trie are one, and
-only those with a byte that the frame takes are entered.  Moves depend on neither canvas nor layer:
-all canvases of one automaton share them.
+(such sets, :mod:`samplers.diffusion.stacks`), built as far as canvases lead and remembered: filling a
+mask changes one letter, and what follows is looked up as soon as a layer is reached that was there
+before.
 
 Every step is exact, so no canvas that counts as completable can turn out not to be.  For memory (no
 key twice, distinct items), whose sets of earlier keys cannot be merged, layers are only a filter: a
@@ -27,26 +15,20 @@ search for one filling decides, and says so where it has to give up (:class:`_Fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from threading import RLock
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import kernels as k
 from constrain.automaton import TokenAutomaton
-from constrain.lexeme import Lexeme, LexemeShape, counted, lexeme_of, tokens_at
 from constrain.memory import MemoryAutomaton
 from constrain.pairs import Pair
-from constrain.pool import DEAD, END, StatePool
-from constrain.positions import Flags, Positions, as_flags
 from constrain.vocabulary import Vocabulary
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
-from grammars.program import UNBOUNDED
 from samplers.diffusion.canvas import (
     EMPTY,
     Cell,
@@ -56,416 +38,12 @@ from samplers.diffusion.canvas import (
     cells_of,
     text_bounds,
 )
+from samplers.diffusion.moves import Moves
+from samplers.diffusion.stacks import NO_LAYER, MoveStore, Stacks
 
-Int32: TypeAlias = npt.NDArray[np.int32]
-Nodes: TypeAlias = int
-"""A set of nodes of the stacks, as bits."""
-Heads: TypeAlias = dict[int, Nodes]
-"""By state of the innermost rule, alone in its frame: the stacks below."""
-Place: TypeAlias = tuple[int, int]
-"""A state and the positions inside the cell's text at which it takes over."""
-
-_NOWHERE: Final = -1
-_ROOT: Final = 0
-"""The set of positions that holds the beginning of a token alone."""
-_BOTTOM: Final[Nodes] = 1
-"""The node below the start rule."""
-_NO_LAYER: Final = 0
-"""The layer without configurations."""
 _DOING: Final = "completing this canvas"
-_FEW_BITS: Final = 256
 _KEPT_BYTES: Final = 256 << 20
-"""Layers and stacks kept for later canvases, by estimate; beyond that they are begun anew."""
-_EACH: Final = 150
-"""Bytes of an entry of a table, beside the bits of its nodes."""
-
-
-@dataclass(frozen=True)
-class _Move:
-    """What one cell does to a state whose frame is ``END``.
-
-    Attributes:
-        ends: at the cell's end: pairs of a head and the frame above ``END`` that it has.
-        exits: positions inside at which the rule may be over, ``_NOWHERE`` for none.
-    """
-
-    ends: tuple[tuple[int, int], ...]
-    exits: int
-
-
-class _Moves:
-    """Moves of the states of one program, worked out when they are first asked for."""
-
-    def __init__(self, automaton: TokenAutomaton) -> None:
-        self.vocabulary: Final = automaton.vocabulary
-        self.limits: Final = automaton.limits
-        self._shape_of = automaton.shape
-        self._positions: Positions = automaton.positions
-        self._trie = automaton.vocabulary.trie
-        self.pool: Final = StatePool(
-            automaton._pool.program, automaton.vocabulary, automaton.limits
-        )
-        self._heads: dict[tuple[int, int], int] = {}
-        self._by_token: dict[Place, _Move] = {}
-        self._by_text: dict[bytes, dict[Place, _Move]] = {}
-        self._sets: list[Int32] = [np.zeros(1, np.int32)]
-        self._numbers: dict[bytes, int] = {self._sets[0].tobytes(): _ROOT}
-        self._first: dict[int, Flags] = {}
-        has_children = self._trie.skip > np.arange(1, self._trie.node_count + 1)
-        self._goes_on: Flags = np.asarray(has_children)
-
-    # -- states --------------------------------------------------------------------------------
-
-    @property
-    def start(self) -> int:
-        """The head of the empty text."""
-        return self.head(self.pool.program.start, 0)
-
-    def head(self, q: int, n: int) -> int:
-        """The state of one configuration alone in its frame."""
-        known = self._heads.get((q, n))
-        if known is None:
-            known = self._heads[q, n] = self.pool.intern([(q, n, END)])
-        return known
-
-    def heads(self, state: int) -> list[tuple[int, int]]:
-        """The configurations of a state: pairs of a head and its frame."""
-        return [(self.head(q, n), frame) for q, n, frame in self.pool.items(state) if q]
-
-    def may_end(self, state: int) -> bool:
-        """Whether a state, a frame too, can be over."""
-        return self.pool.accepting(state)
-
-    # -- moves ---------------------------------------------------------------------------------
-
-    def by_text(self, data: bytes) -> Callable[[Place], _Move]:
-        """Moves through a fixed text; positions are offsets, as bits."""
-        table = self._by_text.setdefault(data, {})
-
-        def move(place: Place) -> _Move:
-            known = table.get(place)
-            if known is None:
-                known = table[place] = self._through_text(*place, data)
-            return known
-
-        return move
-
-    def by_token(self, place: Place) -> _Move:
-        """The move through any one token; positions are a set of trie nodes."""
-        known = self._by_token.get(place)
-        if known is None:
-            known = self._by_token[place] = self._through_token(*place)
-        return known
-
-    def _through_text(self, state: int, offsets: int, data: bytes) -> _Move:
-        pool = self.pool
-        exits = 0
-        ends: set[tuple[int, int]] = set()
-        for begin in _bits(offsets):
-            at = state
-            for offset in range(begin, len(data)):
-                if pool.accepting(at):
-                    exits |= 1 << offset
-                at = pool.advance_symbol(at, data[offset])
-                if at == DEAD:
-                    break
-            else:
-                ends.update(self.heads(at))
-        return _Move(tuple(ends), exits or _NOWHERE)
-
-    def _through_token(self, state: int, positions: int) -> _Move:
-        nodes = self._sets[positions]
-        counting = self._counting(state) if positions == _ROOT else None
-        if counting is not None:
-            return self._through_lexeme(*counting)
-        reached: list[Int32] = []
-        exits: list[Int32] = [nodes] if self.pool.accepting(state) else []
-        for begin, enter in self._beginnings(state, nodes):
-            _, states, left = self.pool.walk_from(self._trie, state, begin, enter)
-            reached.append(states)
-            exits.append(left)
-        distinct = _distinct(reached)
-        ends = {pair for s in distinct for pair in self.heads(s)}
-        return _Move(tuple(ends), self._position_set(exits))
-
-    def _beginnings(self, state: int, nodes: Int32) -> Iterator[tuple[int, bool]]:
-        """Trie nodes to walk from: the root, or nodes to be entered, one of those that are alike."""
-        if not len(nodes):
-            return
-        if nodes[0] == 0:
-            yield 0, False
-            nodes = nodes[1:]
-        children, _ = self._positions.entries(nodes, self._first_bytes(state))
-        keys = self._positions.entry_keys(children)
-        _, firsts = np.unique(keys, return_index=True)
-        for child in children[firsts].tolist():
-            yield child, True
-
-    def _first_bytes(self, state: int) -> Flags:
-        """bool[256]: the bytes that a state may take."""
-        known = self._first.get(state)
-        if known is None:
-            words = self.pool._arrays[k.S_CAN][4 * state : 4 * state + 4].tolist()
-            bits = sum(int(w) << 64 * i for i, w in enumerate(words))
-            known = self._first[state] = as_flags(self.pool.program, bits)
-        return known
-
-    def _position_set(self, parts: Sequence[Int32]) -> int:
-        """The number of a set of positions: those that go on, one of those that are alike."""
-        if not parts:
-            return _NOWHERE
-        nodes = np.unique(np.concatenate(parts))
-        inner = nodes[self._goes_on[nodes] & (nodes > 0)]
-        _, firsts = np.unique(self._trie.suffix_class[inner], return_index=True)
-        kept = np.concatenate([nodes[nodes == 0], np.sort(inner[firsts])]).astype(np.int32)
-        if not len(kept):
-            return _NOWHERE
-        key = kept.tobytes()
-        known = self._numbers.get(key)
-        if known is None:
-            known = self._numbers[key] = len(self._sets)
-            self._sets.append(kept)
-        return known
-
-    # -- counted lexemes: one walk for all counts ----------------------------------------------
-
-    def _counting(self, state: int) -> tuple[LexemeShape, int] | None:
-        """The automaton and count of a head in a counted repetition without calls."""
-        items = self.pool.items(state)
-        q, n, frame = items[0]
-        if len(items) > 1 or frame != END:
-            return None
-        if n == 0 and self.pool.program.count_limit[q] == UNBOUNDED:
-            return None
-        shape = self._shape_of(q)
-        return None if shape is None else (shape, n)
-
-    def _through_lexeme(self, shape: LexemeShape, n: int) -> _Move:
-        program = self.pool.program
-        lexeme = lexeme_of(self.vocabulary, shape)
-        states = np.array(shape.states)
-        pairs = lexeme.end_groups
-        left, fits = counted(program, states[pairs[:, 0]], n + pairs[:, 1])
-        ends = {
-            (self.head(q, m), END)
-            for q, m in zip(states[pairs[fits, 0]].tolist(), left[fits].tolist(), strict=True)
-        }
-        return _Move(tuple(ends), self._position_set([self._lexeme_exits(shape, lexeme, n)]))
-
-    def _lexeme_exits(self, shape: LexemeShape, lexeme: Lexeme, n: int) -> Int32:
-        program = self.pool.program
-        at = np.array(shape.states)[lexeme.exit_state]
-        out, fits = counted(program, at, n + lexeme.exit_count)
-        nodes: Int32 = lexeme.exit_nodes[fits & (out >= program.accept_from[at])]
-        return nodes
-
-    # -- which tokens --------------------------------------------------------------------------
-
-    def spread(self, state: int, nodes: Int32) -> tuple[list[tuple[int, Int32]], Int32]:
-        """Where the tokens below some nodes lead: (end state, token ids) pairs; and all exits.
-
-        Unlike moves, which have one position for all that are alike.
-        """
-        ends: list[tuple[int, Int32]] = []
-        exits = [nodes] if self.pool.accepting(state) else []
-        for begin, enter, members in self._families(state, nodes):
-            at, states, left = self.pool.walk_from(self._trie, state, begin, enter)
-            exits.append(_moved(left, begin, members))
-            for reached in _distinct([states]):
-                alike = _moved(at[states == reached], begin, members)
-                ends.append((reached, tokens_at(self._trie, alike)[0]))
-        return ends, np.unique(np.concatenate(exits)) if exits else nodes[:0]
-
-    def _families(self, state: int, nodes: Int32) -> Iterator[tuple[int, bool, Int32]]:
-        """Like ``_beginnings``, with all the nodes that are like each."""
-        if len(nodes) and nodes[0] == 0:
-            yield 0, False, nodes[:1]
-            nodes = nodes[1:]
-        children, _ = self._positions.entries(nodes, self._first_bytes(state))
-        keys = self._positions.entry_keys(children)
-        _, groups = np.unique(keys, return_inverse=True)
-        for group in range(int(groups.max(initial=-1)) + 1):
-            members = children[groups == group]
-            yield int(members[0]), True, members
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """What some filling of the cells so far leads to.
-
-    Attributes:
-        heads: the configurations.
-        may_end: whether the text may end here.
-    """
-
-    heads: Heads
-    may_end: bool
-
-
-class _Stacks:
-    """Nodes of stacks, layers, and where cells lead from them."""
-
-    def __init__(self, moves: _Moves) -> None:
-        self.moves: Final = moves
-        self._room = moves.limits.max_search_states
-        self._frames: list[int] = [END]
-        self._parents: list[Nodes] = [0]
-        self._node_of: dict[tuple[int, Nodes], int] = {}
-        self._ending: Nodes = _BOTTOM
-        self._below: dict[Nodes, tuple[tuple[int, Nodes], ...]] = {}
-        self._put: dict[tuple[int, Nodes], Nodes] = {}
-        self._bytes = 0
-        self._layers: list[_Layer] = [_Layer({}, False)]
-        self._layer_of: dict[tuple[tuple[int, Nodes], ...], int] = {(): _NO_LAYER}
-        self._after: dict[tuple[int, Cell], int] = {}
-        self.start: Final = self.layer({moves.start: _BOTTOM})
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of layers, nodes and how they were put on each other, by estimate."""
-        return self._bytes
-
-    def may_end(self, layer: int) -> bool:
-        """Whether the text may end at a layer."""
-        return self._layers[layer].may_end
-
-    def heads(self, layer: int) -> Heads:
-        """The configurations of a layer."""
-        return self._layers[layer].heads
-
-    def after(self, layer: int, cell: Cell) -> int:
-        """The layer after a cell."""
-        if layer == _NO_LAYER or cell == EMPTY:
-            return layer
-        known = self._after.get((layer, cell))
-        if known is None:
-            known = self._after[layer, cell] = self._step(layer, cell)
-        return known
-
-    def _step(self, layer: int, cell: Cell) -> int:
-        heads = self.heads(layer)
-        match cell.kind:
-            case Kind.TEXT:
-                return self.layer(self._moved(heads, self.moves.by_text(cell.data), 1))
-            case Kind.MASK:
-                return self.layer(self._moved(heads, self.moves.by_token, _ROOT))
-            case Kind.SLOT:
-                moved = self._moved(heads, self.moves.by_token, _ROOT)
-                for head, stacks in heads.items():
-                    moved[head] = moved.get(head, 0) | stacks
-                return self.layer(moved)
-        return _NO_LAYER
-
-    def _moved(self, heads: Heads, move: Callable[[Place], _Move], begin: int) -> Heads:
-        """Where a cell leads: rules that end inside it hand on to the frames below them."""
-        waiting: dict[Place, Nodes] = {(head, begin): nodes for head, nodes in heads.items()}
-        done: dict[Place, Nodes] = {}
-        ends: dict[tuple[int, int], Nodes] = {}
-        while waiting:
-            place, nodes = waiting.popitem()
-            known = done.get(place, 0)
-            fresh = nodes & ~known
-            if not fresh:
-                continue
-            done[place] = known | fresh
-            found = move(place)
-            for pair in found.ends:
-                ends[pair] = ends.get(pair, 0) | fresh
-            if found.exits != _NOWHERE:
-                for frame, below in self.below(fresh):
-                    onward = (frame, found.exits)
-                    waiting[onward] = waiting.get(onward, 0) | below
-            self._check_room(len(ends) + len(done))
-        return self.pushed(ends)
-
-    def pushed(self, ends: Mapping[tuple[int, int], Nodes]) -> Heads:
-        """Heads with the frames above the stacks put on them."""
-        out: Heads = {}
-        for (head, frame), nodes in ends.items():
-            out[head] = out.get(head, 0) | self._over(frame, nodes)
-        return out
-
-    def _over(self, frame: int, nodes: Nodes) -> Nodes:
-        """Stacks with a frame put on them, level by level.
-
-        A frame made within one token may be many calls deep.  Kept whole, each would be a thing of its
-        own, and what is left of one under the calls of the next token yet another; level by level
-        there are no more kinds of nodes than states of the program.
-        """
-        if frame == END:
-            return nodes
-        known, waiting = self._put, [frame]
-        while waiting:
-            at = waiting[-1]
-            items = self.moves.pool.items(at)
-            missing = [f for q, _, f in items if q and f != END and (f, nodes) not in known]
-            if missing:
-                waiting.extend(missing)
-                continue
-            waiting.pop()
-            if (at, nodes) in known:
-                continue
-            over: Nodes = 0
-            levels: dict[int, Nodes] = {}
-            for q, n, below in items:
-                if q == 0:  # nothing is left to be done there
-                    over |= nodes
-                    continue
-                rest = nodes if below == END else known[below, nodes]
-                head = self.moves.head(q, n)
-                levels[head] = levels.get(head, 0) | rest
-            for head, rest in levels.items():
-                over |= 1 << self._node(head, rest)
-            known[at, nodes] = over
-            self._bytes += _bytes_of(over)
-        return known[frame, nodes]
-
-    def layer(self, heads: Heads) -> int:
-        """The number of a layer."""
-        key = tuple(sorted(heads.items()))
-        known = self._layer_of.get(key)
-        if known is None:
-            self._check_room(len(self._layers))
-            known = self._layer_of[key] = len(self._layers)
-            ends = any(
-                nodes & self._ending and self.moves.may_end(head) for head, nodes in heads.items()
-            )
-            self._layers.append(_Layer(heads, ends))
-            self._bytes += sum(map(_bytes_of, heads.values()))
-        return known
-
-    def layer_of_state(self, state: int) -> int:
-        """The layer of one state of the moves' pool, with its whole stack."""
-        ends = dict.fromkeys(self.moves.heads(state), _BOTTOM)
-        return self.layer(self.pushed(ends))
-
-    def below(self, nodes: Nodes) -> tuple[tuple[int, Nodes], ...]:
-        """The frames of some nodes, each with the nodes below it."""
-        known = self._below.get(nodes)
-        if known is None:
-            found: Heads = {}
-            for node in _bits(nodes & ~_BOTTOM):
-                frame = self._frames[node]
-                found[frame] = found.get(frame, 0) | self._parents[node]
-            known = self._below[nodes] = tuple(found.items())
-            self._bytes += _bytes_of(nodes) + sum(map(_bytes_of, found.values()))
-        return known
-
-    def _node(self, frame: int, below: Nodes) -> int:
-        known = self._node_of.get((frame, below))
-        if known is None:
-            known = self._node_of[frame, below] = len(self._frames)
-            self._check_room(known)
-            self._frames.append(frame)
-            self._parents.append(below)
-            self._bytes += _bytes_of(below)
-            if below & self._ending and self.moves.may_end(frame):
-                self._ending |= 1 << known
-        return known
-
-    def _check_room(self, used: int) -> None:
-        if used > self._room:
-            raise LimitExceeded("max_search_states", self._room, _DOING)
+"""Layers and stacks kept for later canvases; beyond that they are begun anew."""
 
 
 class _Point(NamedTuple):
@@ -485,7 +63,7 @@ class _Point(NamedTuple):
 class _Ahead:
     """Which layers lead to the end of one canvas."""
 
-    def __init__(self, stacks: _Stacks, cells: Sequence[Cell], bounds: range) -> None:
+    def __init__(self, stacks: Stacks, cells: Sequence[Cell], bounds: range) -> None:
         self.cells: Final = tuple(cells)
         self.bounds: Final = bounds
         self.stacks: Final = stacks
@@ -496,7 +74,7 @@ class _Ahead:
         passed: list[tuple[int, int]] = []
         while True:
             known = self._known.get((at, layer))
-            if known is None and layer == _NO_LAYER:
+            if known is None and layer == NO_LAYER:
                 known = False
             if known is None and at in self.bounds and self.stacks.may_end(layer):
                 known = True
@@ -526,7 +104,7 @@ class _Filling:
     def __init__(
         self,
         memory: MemoryAutomaton | None,
-        stacks: _Stacks,
+        stacks: Stacks,
         ahead: _Ahead,
         hint: Mapping[int, int | None],
     ) -> None:
@@ -612,12 +190,12 @@ class _Filling:
         return _Point(point.at + 1, pair, state)
 
 
-def _allowed(stacks: _Stacks, ahead: _Ahead, at: int, layer: int) -> Iterator[int]:
+def _allowed(stacks: Stacks, ahead: _Ahead, at: int, layer: int) -> Iterator[int]:
     """Tokens for a mask, as far as the rules alone know, in groups that end alike."""
     moves = stacks.moves
     found = np.zeros(moves.vocabulary.size, np.bool_)
     root = np.zeros(1, np.int32)
-    waiting = [(head, root, nodes) for head, nodes in stacks.heads(layer).items()]
+    waiting = [(head, root, nodes) for head, nodes in stacks.heads(layer)]
     while waiting:
         state, positions, nodes = waiting.pop()
         ends, exits = moves.spread(state, positions)
@@ -625,7 +203,7 @@ def _allowed(stacks: _Stacks, ahead: _Ahead, at: int, layer: int) -> Iterator[in
             fresh = tokens[~found[tokens]]
             if not len(fresh):
                 continue
-            after = stacks.layer(stacks.pushed(dict.fromkeys(moves.heads(reached), nodes)))
+            after = stacks.layer([(head, frame, nodes) for head, frame in moves.heads(reached)])
             if ahead.completes(at + 1, after):
                 found[fresh] = True
                 yield from fresh.tolist()
@@ -678,7 +256,7 @@ class OpenCanvas:
             layer = stacks.start
             for i, cell in enumerate(self._cells):
                 layer = stacks.after(layer, cell)
-                if layer == _NO_LAYER:
+                if layer == NO_LAYER:
                     return i
         return None
 
@@ -795,7 +373,7 @@ class OpenCanvas:
         self._found = found
         return True
 
-    def _view(self, cells: list[Cell]) -> tuple[_Stacks, _Ahead]:
+    def _view(self, cells: list[Cell]) -> tuple[Stacks, _Ahead]:
         """The present stacks, and what lies ahead of each cell."""
         stacks = self._owner.current()
         if cells is not self._cells:
@@ -820,13 +398,14 @@ class Completability:
         self._automaton = automaton
         self._memory = automaton if isinstance(automaton, MemoryAutomaton) else None
         self.lock: Final = RLock()
-        self.moves: Final = _Moves(_rules_of(automaton))
-        self._stacks = _Stacks(self.moves)
+        self.moves: Final = Moves(_rules_of(automaton))
+        self._store = MoveStore(self.moves)
+        self._stacks = Stacks(self._store)
 
-    def current(self) -> _Stacks:
+    def current(self) -> Stacks:
         """The stacks and layers that all canvases share, begun anew when there are many."""
         if self._stacks.nbytes > _KEPT_BYTES:
-            self._stacks = _Stacks(self.moves)
+            self._stacks = Stacks(self._store)
         return self._stacks
 
     @property
@@ -864,7 +443,7 @@ class Completability:
         return len(cells) in bounds and automaton.is_accepting(state)
 
     def filling(
-        self, stacks: _Stacks, ahead: _Ahead, hint: Mapping[int, int | None]
+        self, stacks: Stacks, ahead: _Ahead, hint: Mapping[int, int | None]
     ) -> dict[int, int | None] | None:
         """One filling, near the hinted one; see :class:`_Filling`."""
         search = _Filling(self._memory, stacks, ahead, hint)
@@ -918,37 +497,3 @@ def _rules_of(automaton: TokenAutomaton) -> TokenAutomaton:
     if not isinstance(automaton, MemoryAutomaton):
         return automaton
     return automaton._walker._easier or automaton._inner
-
-
-def _moved(nodes: Int32, begin: int, members: Int32) -> Int32:
-    """Nodes below one of several nodes with equal subtrees, and the same below the others."""
-    out: Int32 = ((nodes - begin)[None, :] + members[:, None]).ravel().astype(np.int32)
-    return out
-
-
-def _distinct(parts: Sequence[npt.NDArray[np.integer[Any]]]) -> list[int]:
-    """The distinct numbers in some arrays of small non-negative numbers."""
-    found = [np.flatnonzero(np.bincount(part)) for part in parts if len(part)]
-    if len(found) == 1:
-        numbers: list[int] = found[0].tolist()
-        return numbers
-    return sorted({int(x) for part in found for x in part})
-
-
-def _bytes_of(nodes: Nodes) -> int:
-    """Memory of an entry of a table that holds a set of nodes."""
-    return _EACH + nodes.bit_length() // 8
-
-
-def _bits(mask: int) -> list[int]:
-    """The numbers of the bits that are set."""
-    if mask.bit_length() <= _FEW_BITS:
-        out: list[int] = []
-        while mask:
-            lowest = mask & -mask
-            out.append(lowest.bit_length() - 1)
-            mask ^= lowest
-        return out
-    data = np.frombuffer(mask.to_bytes((mask.bit_length() + 7) // 8, "little"), np.uint8)
-    found: list[int] = np.flatnonzero(np.unpackbits(data, bitorder="little")).tolist()
-    return found
