@@ -404,7 +404,7 @@ class Completability:
 
     def current(self) -> Stacks:
         """The stacks and layers that all canvases share, begun anew when there are many."""
-        if self._stacks.nbytes > _KEPT_BYTES:
+        if self._stacks.nbytes > _KEPT_BYTES or self._stacks.is_crowded:
             self._stacks = Stacks(self._store)
         return self._stacks
 

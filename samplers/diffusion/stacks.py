@@ -199,6 +199,11 @@ class Stacks:
         """Memory of layers, nodes and how they follow each other."""
         return self._bytes + _EACH * len(self._after)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether what earlier canvases left takes up half of what ``max_search_states`` allows."""
+        return bool(2 * self._table.values[_BOUNDED].max() > self._room)
+
     def may_end(self, layer: int) -> bool:
         """Whether the text may end at a layer."""
         return bool(self._table.arrays[k.LAYER_ENDS][layer])
