@@ -15,7 +15,7 @@ search for one filling decides, and says so where it has to give up (:class:`_Fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from threading import RLock
 from typing import Final, NamedTuple
@@ -68,6 +68,14 @@ class _Ahead:
         self.bounds: Final = bounds
         self.stacks: Final = stacks
         self._known: dict[tuple[int, int], bool] = {}
+        self._before: list[int] = [stacks.start]
+
+    def layer_before(self, at: int) -> int:
+        """The layer after the cells before a boundary."""
+        before = self._before
+        while len(before) <= at:
+            before.append(self.stacks.after(before[-1], self.cells[len(before) - 1]))
+        return before[at]
 
     def completes(self, at: int, layer: int) -> bool:
         """Whether the cells from a boundary on can be filled, from a layer."""
@@ -242,7 +250,7 @@ class OpenCanvas:
             LimitExceeded: where ``Limits.max_search_states`` is not enough to tell.
         """
         if self._answer is None:
-            self._answer = self._holds(self._cells)
+            self._answer = self._holds(self._cells, ())
         return self._answer
 
     @property
@@ -272,7 +280,7 @@ class OpenCanvas:
         Args:
             fills: token ids by position; ``None`` leaves a gap's token out.
         """
-        return self._holds(self._filled(fills))
+        return self._holds(self._filled(fills), fills)
 
     def is_filled_by(self, fills: Mapping[int, int | None]) -> bool:
         """Whether tokens for all open positions make a text of the language; cheap, without layers."""
@@ -296,7 +304,7 @@ class OpenCanvas:
     def fill_all(self, fills: Mapping[int, int | None]) -> bool:
         """Fixes several tokens, if the canvas stays completable with all of them."""
         cells = self._filled(fills)
-        if not self._holds(cells):
+        if not self._holds(cells, fills):
             return False
         self._cells, self._answer, self._ahead = cells, True, None
         return True
@@ -360,18 +368,35 @@ class OpenCanvas:
                 raise ValueError(f"position {position} is a mask: it must become a token")
         return cells
 
-    def _holds(self, cells: list[Cell]) -> bool:
+    def _holds(self, cells: list[Cell], changed: Collection[int]) -> bool:
+        """Whether cells, those of the canvas but for some positions, can be filled."""
         with self._owner.lock:
-            stacks, ahead = self._view(cells)
-            if not ahead.completes(0, stacks.start):
+            if not self._follow_rules(cells, changed):
                 return False
             if not self._owner.has_memory:
                 return True
-            found = self._owner.filling(stacks, ahead, self._found)
+            found = self._owner.filling(*self._view(cells), self._found)
         if found is None:
             return False
         self._found = found
         return True
+
+    def _follow_rules(self, cells: list[Cell], changed: Collection[int]) -> bool:
+        """The same by the rules alone.  What is before and behind the changes is looked up."""
+        stacks, ahead = self._view(self._cells)
+        if not changed:
+            return ahead.completes(0, stacks.start)
+        if text_bounds(cells, self._padded) != ahead.bounds:
+            return self._view(cells)[1].completes(0, stacks.start)
+        first, last = min(changed), max(changed)
+        if any(stacks.may_end(ahead.layer_before(at)) for at in ahead.bounds if at < first):
+            return True
+        layer = ahead.layer_before(first)
+        for at in range(first, last + 1):
+            if at in ahead.bounds and stacks.may_end(layer):
+                return True
+            layer = stacks.after(layer, cells[at])
+        return ahead.completes(last + 1, layer)
 
     def _view(self, cells: list[Cell]) -> tuple[Stacks, _Ahead]:
         """The present stacks, and what lies ahead of each cell."""
