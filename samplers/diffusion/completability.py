@@ -456,15 +456,16 @@ class Completability:
     def is_text(self, cells: Sequence[Cell], bounds: range) -> bool:
         """Whether cells without open ones are a text of the language."""
         automaton = self._automaton
-        state = automaton.start
-        for i, cell in enumerate(cells):
+        first = min(bounds.start, len(cells))
+        if any(cell.kind is not Kind.TEXT for cell in cells[:first]):
+            return False
+        state = automaton.advance_bytes(automaton.start, b"".join(c.data for c in cells[:first]))
+        for i, cell in enumerate(cells[first:], first):
             if i in bounds and automaton.is_accepting(state):
                 return True
-            if cell.kind is not Kind.TEXT:
+            if cell.kind is not Kind.TEXT or state == automaton.DEAD:
                 return False
             state = automaton.advance_bytes(state, cell.data)
-            if state == automaton.DEAD:
-                return False
         return len(cells) in bounds and automaton.is_accepting(state)
 
     def filling(
