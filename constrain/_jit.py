@@ -13,21 +13,23 @@ from pathlib import Path
 from types import ModuleType
 
 
-def _load() -> ModuleType:
-    folder = Path(__file__).parent / "__pycache__"
-    compiled_before = any(folder.glob("kernels.*.nbc"))
+def load(name: str) -> ModuleType:
+    """A module of kernels, by its full name."""
+    path, stem = Path(__file__).parent.parent, name.rsplit(".", 1)[-1]
+    folder = path.joinpath(*name.split(".")[:-1], "__pycache__")
+    compiled_before = any(folder.glob(f"{stem}.*.nbc"))
     began = time.perf_counter()
     if not compiled_before:
         print(
-            "gramma: compiling its kernels for this machine (once, about ten seconds) ...",
+            f"gramma: compiling {name} for this machine (once, ten to twenty seconds) ...",
             file=sys.stderr,
             flush=True,
         )
-    module = import_module("constrain.kernels")
+    module = import_module(name)
     if not compiled_before:
         taken = time.perf_counter() - began
         print(f"gramma: kernels ready after {taken:.0f} s", file=sys.stderr, flush=True)
     return module
 
 
-kernels = _load()
+kernels = load("constrain.kernels")

@@ -22,11 +22,13 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from constrain._jit import load
 from constrain.pool import END
 from grammars.errors import LimitExceeded
-from samplers.diffusion import _kernels as k
 from samplers.diffusion.canvas import EMPTY, Cell, Kind
 from samplers.diffusion.moves import Moves
+
+k = load("samplers.diffusion._kernels")
 
 Pair: TypeAlias = tuple[int, int, int]
 """A state of the innermost rule, alone in its frame; the frame above the stacks; the set of stacks."""
