@@ -439,26 +439,39 @@ def _made(t, key):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _number_of(t, values, slots, stamps, value):  # type: ignore[no-untyped-def]
+    """The number that a value has in this stage, or -1 less the slot where it would be."""
+    size = _len(t, slots)
+    slot = int64(_mix(uint64(0), value) & uint64(size - 1))
+    while _i64(t, stamps)[slot] == t[N_STAGE]:
+        number = int64(_i32(t, slots)[slot])
+        if _i32(t, values)[number] == value:
+            return number
+        slot = (slot + 1) & (size - 1)
+    return -1 - slot
+
+
+@njit
+def _give_number(t, values, slots, stamps, slot, number, value):  # type: ignore[no-untyped-def]
+    """Enters a value at the slot that ``_number_of`` found."""
+    _i64(t, stamps)[slot] = t[N_STAGE]
+    _i32(t, slots)[slot] = number
+    _i32(t, values)[number] = value
+
+
+@njit
 def _atom(t, at):  # type: ignore[no-untyped-def]
     """The atom of a set."""
-    size = _len(t, ROW_ATOM_SLOTS)
-    slot = int64(_mix(uint64(0), at) & uint64(size - 1))
-    while _i64(t, ROW_ATOM_STAMPS)[slot] == t[N_STAGE]:
-        atom = int64(_i32(t, ROW_ATOM_SLOTS)[slot])
-        if _i32(t, ROW_ATOM)[atom] == at:
-            return atom
-        slot = (slot + 1) & (size - 1)
-    new = t[N_ATOMS]
+    atom = _number_of(t, ROW_ATOM, ROW_ATOM_SLOTS, ROW_ATOM_STAMPS, at)
+    if atom >= 0:
+        return atom
+    slot, new = -1 - atom, t[N_ATOMS]
     if new >= 64 * t[N_WIDTH]:
         return int64(_MORE_ATOMS)
     if new >= _len(t, ROW_ATOM):
         return int64(ROOM_FOR_ROWS)
     t[N_ATOMS] += 1
-    _i64(t, ROW_ATOM_STAMPS)[slot], _i32(t, ROW_ATOM_SLOTS)[slot], _i32(t, ROW_ATOM)[new] = (
-        t[N_STAGE],
-        new,
-        at,
-    )
+    _give_number(t, ROW_ATOM, ROW_ATOM_SLOTS, ROW_ATOM_STAMPS, slot, new, at)
     _i64(t, ROW_PART_FIRST)[new] = -1
     return new
 
@@ -829,22 +842,14 @@ def _is_layer(t, layer):  # type: ignore[no-untyped-def]
 @njit
 def _line_of(t, frame):  # type: ignore[no-untyped-def]
     """The number that a frame has in this step."""
-    size = _len(t, ROW_FRAME_SLOTS)
-    slot = int64(_mix(uint64(0), frame) & uint64(size - 1))
-    while _i64(t, ROW_FRAME_STAMPS)[slot] == t[N_STAGE]:
-        line = int64(_i32(t, ROW_FRAME_SLOTS)[slot])
-        if _i32(t, ROW_FRAME)[line] == frame:
-            return line
-        slot = (slot + 1) & (size - 1)
-    new = t[N_FRAMES]
+    line = _number_of(t, ROW_FRAME, ROW_FRAME_SLOTS, ROW_FRAME_STAMPS, frame)
+    if line >= 0:
+        return line
+    slot, new = -1 - line, t[N_FRAMES]
     if new >= _len(t, ROW_FRAME):
         return int64(ROOM_FOR_ROWS)
     t[N_FRAMES] += 1
-    _i64(t, ROW_FRAME_STAMPS)[slot], _i32(t, ROW_FRAME_SLOTS)[slot], _i32(t, ROW_FRAME)[new] = (
-        t[N_STAGE],
-        new,
-        frame,
-    )
+    _give_number(t, ROW_FRAME, ROW_FRAME_SLOTS, ROW_FRAME_STAMPS, slot, new, frame)
     _i64(t, ROW_TOUCHED_AT)[new] = 0
     return new
 

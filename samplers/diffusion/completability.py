@@ -260,11 +260,9 @@ class OpenCanvas:
         ``None`` if there is none: then the text cannot end where the canvas ends.
         """
         with self._owner.lock:
-            stacks, _ = self._view(self._cells)
-            layer = stacks.start
-            for i, cell in enumerate(self._cells):
-                layer = stacks.after(layer, cell)
-                if layer == NO_LAYER:
+            _, ahead = self._view(self._cells)
+            for i in range(len(self._cells)):
+                if ahead.layer_before(i + 1) == NO_LAYER:
                     return i
         return None
 
@@ -346,10 +344,7 @@ class OpenCanvas:
         """Tokens that the rules alone allow, EOS included."""
         with self._owner.lock:
             stacks, ahead = self._view(self._cells)
-            layer = stacks.start
-            for cell in self._cells[:position]:
-                layer = stacks.after(layer, cell)
-            found = list(_allowed(stacks, ahead, position, layer))
+            found = list(_allowed(stacks, ahead, position, ahead.layer_before(position)))
         ends = self._owner.moves.vocabulary.eos_token_ids
         if self._padded and self.can_fill({position: ends[0]}):
             found += ends

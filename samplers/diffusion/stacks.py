@@ -146,11 +146,6 @@ class MoveStore:
         table.clear(_MOVE_FIRSTS, 1 << 10)
         table.clear(_MOVE_PAIRS, 1 << 14)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of the tables."""
-        return self._table.nbytes
-
     def lend(self, table: _Table) -> None:
         """Makes the moves part of another table; again after each that is added."""
         for field in _MOVES:
