@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 from enumeration import Enumerated, runs, total_variation
-from transformers import LlamaConfig, LlamaForCausalLM
+from toys import tiny
+from transformers import LlamaForCausalLM
 
 from constrain import BudgetError, TokenAutomaton, Vocabulary
 from grammars import Grammar
@@ -52,22 +53,8 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@cache
 def model() -> LlamaForCausalLM:
-    torch.manual_seed(5)
-    config = LlamaConfig(
-        vocab_size=ROWS,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        bos_token_id=0,
-        eos_token_id=EOS,
-        initializer_range=0.25,
-    )
-    return LlamaForCausalLM(config).eval().double()
+    return tiny(5, ROWS, EOS)
 
 
 @cache

@@ -16,7 +16,8 @@ import torch
 from enumeration import Enumerated, law_of, total_variation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM
+from toys import tiny
+from transformers import LlamaForCausalLM
 
 from constrain import TokenAutomaton, Vocabulary
 from grammars.errors import BudgetError, LimitExceeded
@@ -138,22 +139,8 @@ class Oracle:
         return {token: self.format((*prefix, token)) for token in allowed}
 
 
-@cache
 def model() -> LlamaForCausalLM:
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=ROWS,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        bos_token_id=0,
-        eos_token_id=EOS,
-        initializer_range=0.25,
-    )
-    return LlamaForCausalLM(config).eval().double()
+    return tiny(3, ROWS, EOS)
 
 
 def backend(*drafters: Any, **options: Any) -> SpeculativeBackend:

@@ -43,3 +43,22 @@ def model(seed: int = 0, rows: int = 64) -> LlamaForCausalLM:
     made.generation_config.eos_token_id = EOS
     made.generation_config.pad_token_id = PAD
     return made
+
+
+@cache
+def tiny(seed: int, rows: int, eos: int) -> LlamaForCausalLM:
+    """A model so small, and in float64, that the law of its texts can be enumerated."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=rows,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=0,
+        eos_token_id=eos,
+        initializer_range=0.25,
+    )
+    return LlamaForCausalLM(config).eval().double()
