@@ -40,6 +40,7 @@ from constrain.kernels import (
     _pointer,
     _u8,
     _u64,
+    advance,
     step,
 )
 
@@ -1084,6 +1085,87 @@ def layer_of(address, table, pairs, count):  # type: ignore[no-untyped-def]
         width *= 2
         out = _pairs_step(ctx, t, pairs, count, width)
     return out
+
+
+# -- connectors ------------------------------------------------------------------------------------
+
+# Fields of the table of connectors: addresses of the ranking (int32[count]), the numbers of tokens (int32),
+# where bytes begin (int64[count + 1]), the bytes (uint8), PAD_BYTES of each padding (uint8); counts.
+(
+    BOOK_ORDER,
+    BOOK_TOKENS,
+    BOOK_BEGIN,
+    BOOK_BYTES,
+    BOOK_FILLED,
+    BOOK_COUNT,
+    BOOK_PADDINGS,
+) = range(7)
+BOOK_SIZE: Final = 7
+PAD_BYTES: Final = 64
+"""Bytes of each padding that are laid out."""
+
+
+@njit
+def _through_padding(address, state, filled, count):  # type: ignore[no-untyped-def]
+    """The state after so many bytes of a padding."""
+    while count > 0 and state > DEAD:
+        size = min(count, PAD_BYTES)
+        state = advance(address, state, filled, size)
+        count -= size
+    return state
+
+
+@njit("int64(int64, int64, int64, int64, int64, int64, int64, int64, int64, int64)", cache=True)
+def joints(address, book, begin, state, room, is_gap, text, length, out, most):  # type: ignore[no-untyped-def]
+    """Ways to join a state and a text by connectors that fill a room, which lead to different states.
+
+    Args:
+        book: address of the table of connectors, tried from rank ``begin`` on.
+        is_gap: whether nothing is filled up.
+        text, length: uint8[length] behind the run.
+        out: int64[3 * most + 1]: the rank of the first connector that was not tried, then for each way the
+            connector, the padding or -1, and the state behind the text.
+
+    Returns:
+        How many there are: at most ``most`` and the paddings of the last connector fit in.
+    """
+    t = carray(_pointer(book), (BOOK_SIZE,), np.int64)
+    order, tokens = _i32(t, BOOK_ORDER), _i32(t, BOOK_TOKENS)
+    begins = _i64(t, BOOK_BEGIN)
+    found = carray(_pointer(out), (1 << 40,), np.int64)
+    count, rank = int64(0), int64(begin)
+    paddings = t[BOOK_PADDINGS]
+    while rank < t[BOOK_COUNT] and count + max(paddings, 1) <= most:
+        i = int64(order[rank])
+        rank += 1
+        missing = room - tokens[i]
+        if missing < 0:
+            continue
+        inside = int64(state)
+        if begins[i + 1] > begins[i]:
+            inside = advance(address, inside, t[BOOK_BYTES] + begins[i], begins[i + 1] - begins[i])
+        if inside < 0:
+            return inside
+        fills = missing > 0 and not is_gap
+        for padding in range(paddings if fills else 1):
+            after = inside
+            if fills:
+                filled = t[BOOK_FILLED] + PAD_BYTES * padding
+                after = _through_padding(address, inside, filled, missing)
+            if after > DEAD and length > 0:
+                after = advance(address, after, text, length)
+            if after < 0:
+                return after
+            known = after == DEAD
+            for j in range(count):
+                known = known or found[3 * j + 3] == after
+            if not known:
+                found[3 * count + 1] = i
+                found[3 * count + 2] = padding if fills else -1
+                found[3 * count + 3] = after
+                count += 1
+    found[0] = rank
+    return count
 
 
 # -- more room -------------------------------------------------------------------------------------

@@ -132,7 +132,8 @@ def text_bounds(cells: list[Cell], eos_padding: bool) -> range:
     follows the end must be able to be EOS, and what is EOS already must follow it.
     """
     last = len(cells)
-    first_eos = next((i for i, cell in enumerate(cells) if cell.kind is Kind.EOS), None)
+    kinds = [cell.kind for cell in cells]
+    first_eos = kinds.index(Kind.EOS) if Kind.EOS in kinds else None
     if not eos_padding:
         return range(last, last + (first_eos is None))
     first = last

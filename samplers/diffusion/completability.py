@@ -8,6 +8,9 @@ the text may end.  So completability is one more deterministic automaton, whose 
 mask changes one letter, and what follows is looked up as soon as a layer is reached that was there
 before.
 
+Most canvases that can be completed are seen to be without layers, by trying some completions
+(:mod:`samplers.diffusion.witness`).
+
 Every step is exact, so no canvas that counts as completable can turn out not to be.  For memory (no
 key twice, distinct items), whose sets of earlier keys cannot be merged, layers are only a filter: a
 search for one filling decides, and says so where it has to give up (:class:`_Filling`).
@@ -38,10 +41,14 @@ from samplers.diffusion.canvas import (
     cells_of,
     text_bounds,
 )
+from samplers.diffusion.connectors import MemoryReader, Reader, RulesReader
 from samplers.diffusion.moves import Moves
 from samplers.diffusion.stacks import NO_LAYER, MoveStore, Stacks
+from samplers.diffusion.witness import TRIES, Filling, Front, Near, Verdict, Witnesses
 
 _DOING: Final = "completing this canvas"
+_LEARNED: Final = 4
+"""Forms of one canvas from which connectors are learned, at most."""
 _KEPT_BYTES: Final = 256 << 20
 """Layers and stacks kept for later canvases; beyond that they are begun anew."""
 
@@ -63,12 +70,18 @@ class _Point(NamedTuple):
 class _Ahead:
     """Which layers lead to the end of one canvas."""
 
-    def __init__(self, stacks: Stacks, cells: Sequence[Cell], bounds: range) -> None:
+    def __init__(
+        self, stacks: Stacks, cells: Sequence[Cell], bounds: range, before: Sequence[int] = ()
+    ) -> None:
         self.cells: Final = tuple(cells)
         self.bounds: Final = bounds
         self.stacks: Final = stacks
         self._known: dict[tuple[int, int], bool] = {}
-        self._before: list[int] = [stacks.start]
+        self._before: list[int] = list(before) or [stacks.start]
+
+    def layers_before(self, at: int) -> list[int]:
+        """Those known of the layers before the boundaries up to one."""
+        return self._before[: at + 1]
 
     def layer_before(self, at: int) -> int:
         """The layer after the cells before a boundary."""
@@ -232,7 +245,11 @@ class OpenCanvas:
         self._cells = list(cells)
         self._answer: bool | None = None
         self._ahead: _Ahead | None = None
-        self._found: dict[int, int | None] = {}
+        self._by_layers = False
+        self._witness: Filling = {}
+        self._front = owner.start
+        self._taken: Filling = {}
+        self._unseen: list[list[Cell]] = []
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -269,27 +286,23 @@ class OpenCanvas:
     def copy(self) -> OpenCanvas:
         """A canvas that is filled on its own from here."""
         made = OpenCanvas(self._owner, self._cells, self._padded)
-        made._answer, made._found = self._answer, self._found
+        made._answer, made._by_layers, made._ahead = self._answer, self._by_layers, self._ahead
+        made._witness, made._front = self._witness, self._front
+        made._taken, made._unseen = dict(self._taken), list(self._unseen)
         return made
 
-    def can_fill(self, fills: Mapping[int, int | None]) -> bool:
+    def can_fill(self, fills: Mapping[int, int | None], near: Near | None = None) -> bool:
         """Whether the canvas stays completable with these tokens, all together.
 
         Args:
             fills: token ids by position; ``None`` leaves a gap's token out.
+            near: tokens by position that are likely to be a completion; a hint.
         """
-        return self._holds(self._filled(fills), fills)
-
-    def is_filled_by(self, fills: Mapping[int, int | None]) -> bool:
-        """Whether tokens for all open positions make a text of the language; cheap, without layers."""
-        cells = self._filled(fills)
-        if any(cell.is_open for cell in cells):
-            return False
-        return self._owner.is_text(cells, text_bounds(cells, self._padded))
+        return self._holds(self._filled(fills), fills, near)
 
     def take(self, fills: Mapping[int, int | None]) -> None:
         """Fixes tokens that are known to leave a completion: parts of a filling, say."""
-        self._cells, self._answer, self._ahead = self._filled(fills), True, None
+        self._take(self._filled(fills), fills)
 
     def fill(self, position: int, token: int | None) -> bool:
         """Fixes one token, if the canvas stays completable; else nothing changes.
@@ -304,7 +317,7 @@ class OpenCanvas:
         cells = self._filled(fills)
         if not self._holds(cells, fills):
             return False
-        self._cells, self._answer, self._ahead = cells, True, None
+        self._take(cells, fills)
         return True
 
     def allowed(self, position: int, among: Iterable[int] | None = None) -> npt.NDArray[np.int64]:
@@ -331,14 +344,14 @@ class OpenCanvas:
             stacks, ahead = self._view(self._cells)
             if not ahead.completes(0, stacks.start):
                 return None
-            found = self._owner.filling(stacks, ahead, self._found)
-        if found is None:
-            return None
+            found = self._owner.filling(stacks, ahead, self._witness)
+        return None if found is None else self._to_the_end(found, self._cells)
+
+    def _to_the_end(self, filling: Filling, cells: Sequence[Cell]) -> Filling:
+        """A filling up to the end of its text, and EOS or nothing behind it."""
         end = self._owner.moves.vocabulary.eos_token_ids[0]
-        for position in self.open_positions:
-            is_mask = self._cells[position].kind is Kind.MASK
-            found.setdefault(position, end if is_mask else None)
-        return found
+        rest = {i: end if c.kind is Kind.MASK else None for i, c in enumerate(cells) if c.is_open}
+        return rest | filling
 
     def _by_rules(self, position: int) -> list[int]:
         """Tokens that the rules alone allow, EOS included."""
@@ -356,25 +369,59 @@ class OpenCanvas:
             if not cells[position].is_open:
                 raise ValueError(f"position {position} of the canvas is fixed")
             if token is not None:
-                cells[position] = cell_of_token(token, self._owner.moves.vocabulary)
+                cells[position] = self._owner.cell(token)
             elif cells[position].kind is Kind.SLOT:
                 cells[position] = EMPTY
             else:
                 raise ValueError(f"position {position} is a mask: it must become a token")
         return cells
 
-    def _holds(self, cells: list[Cell], changed: Collection[int]) -> bool:
+    def _take(self, cells: list[Cell], fills: Mapping[int, int | None]) -> None:
+        """The canvas becomes some cells, which can be completed."""
+        if not fills:
+            return
+        with self._owner.lock:
+            ahead, stacks = self._ahead, self._owner.current()
+            if ahead is not None:
+                known = ahead.layers_before(min(fills)) if ahead.stacks is stacks else ()
+                self._ahead = _Ahead(stacks, cells, text_bounds(cells, self._padded), known)
+            self._cells, self._answer, self._by_layers = cells, True, False
+            self._front = self._owner.forward(self._front, cells)
+            self._taken.update(fills)
+            if self._unseen and not self.open_positions:
+                for earlier in self._unseen:
+                    self._owner.witnesses.learn(earlier, self._taken)
+                self._unseen.clear()
+
+    def _holds(self, cells: list[Cell], changed: Collection[int], near: Near | None = None) -> bool:
         """Whether cells, those of the canvas but for some positions, can be filled."""
         with self._owner.lock:
-            if not self._follow_rules(cells, changed):
-                return False
-            if not self._owner.has_memory:
+            witnesses = self._owner.witnesses
+            thorough = not self._by_layers and witnesses.is_worth_it
+            hints = [hint for hint in (self._witness, near) if hint]
+            bounds = text_bounds(cells, self._padded)
+            verdict, found = witnesses.find(cells, bounds, self._front, hints, thorough=thorough)
+            if verdict is Verdict.FOUND:
+                self._witness = found
                 return True
-            found = self._owner.filling(*self._view(cells), self._found)
-        if found is None:
-            return False
-        self._found = found
-        return True
+            return verdict is Verdict.UNKNOWN and self._holds_by_layers(cells, changed, thorough)
+
+    def _holds_by_layers(self, cells: list[Cell], changed: Collection[int], tried: bool) -> bool:
+        """The same where trying does not tell."""
+        self._by_layers = True
+        stacks = self._owner.current()
+        steps = stacks.steps
+        holds = self._follow_rules(cells, changed)
+        if tried:
+            self._owner.witnesses.note_steps(stacks.steps - steps)
+        if holds and self._owner.has_memory:
+            found = self._owner.filling(*self._view(cells), self._witness)
+            holds = found is not None
+            if found is not None:
+                self._witness = self._to_the_end(found, cells)
+        if holds and tried and len(self._unseen) < _LEARNED:
+            self._unseen.append(cells)
+        return holds
 
     def _follow_rules(self, cells: list[Cell], changed: Collection[int]) -> bool:
         """The same by the rules alone.  What is before and behind the changes is looked up."""
@@ -408,19 +455,25 @@ class Completability:
 
     Args:
         automaton: of any grammar.
+        tries: texts that are read in search of a completion before layers are worked out; 0 for none.
 
     Example:
         >>> canvas = Completability(automaton).open(['{"a": ', Masks(3), "}"])
         >>> canvas.is_completable, canvas.fill(2, token)
     """
 
-    def __init__(self, automaton: TokenAutomaton) -> None:
-        self._automaton = automaton
+    def __init__(self, automaton: TokenAutomaton, *, tries: int = TRIES) -> None:
         self._memory = automaton if isinstance(automaton, MemoryAutomaton) else None
         self.lock: Final = RLock()
         self.moves: Final = Moves(_rules_of(automaton))
         self._store = MoveStore(self.moves)
         self._stacks = Stacks(self._store)
+        reader: Reader = RulesReader(self.moves)
+        if self._memory is not None:
+            reader = MemoryReader(self._memory)
+        self.witnesses: Final = Witnesses(reader, self.moves.vocabulary, tries)
+        self.start: Final = Front(0, reader.start)
+        self._cell_of: dict[int, Cell] = {}
 
     def current(self) -> Stacks:
         """The stacks and layers that all canvases share, begun anew when there are many."""
@@ -448,20 +501,20 @@ class Completability:
         """Whether a canvas can be filled to a text of the language."""
         return self.open(canvas, eos_padding=eos_padding).is_completable
 
-    def is_text(self, cells: Sequence[Cell], bounds: range) -> bool:
-        """Whether cells without open ones are a text of the language."""
-        automaton = self._automaton
-        first = min(bounds.start, len(cells))
-        if any(cell.kind is not Kind.TEXT for cell in cells[:first]):
-            return False
-        state = automaton.advance_bytes(automaton.start, b"".join(c.data for c in cells[:first]))
-        for i, cell in enumerate(cells[first:], first):
-            if i in bounds and automaton.is_accepting(state):
-                return True
-            if cell.kind is not Kind.TEXT or state == automaton.DEAD:
-                return False
-            state = automaton.advance_bytes(state, cell.data)
-        return len(cells) in bounds and automaton.is_accepting(state)
+    def cell(self, token: int) -> Cell:
+        """The cell of a fixed token."""
+        known = self._cell_of.get(token)
+        if known is None:
+            known = self._cell_of[token] = cell_of_token(token, self.moves.vocabulary)
+        return known
+
+    def forward(self, front: Front, cells: Sequence[Cell]) -> Front:
+        """What is fixed before the first open cell, read from a front on."""
+        at = front.at
+        while at < len(cells) and cells[at].kind is Kind.TEXT:
+            at += 1
+        data = b"".join(cell.data for cell in cells[front.at : at])
+        return Front(at, self.witnesses.reader.read(front.state, data))
 
     def filling(
         self, stacks: Stacks, ahead: _Ahead, hint: Mapping[int, int | None]

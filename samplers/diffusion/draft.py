@@ -5,10 +5,6 @@ left, so a canvas that can be completed stays one, and nothing has to be taken b
 
 **Bans.**  Filling only ever takes completions away.  So a token that was refused at a place is
 refused there for good: it is banned, and the place proposes its next best one.
-
-**Witnesses.**  To see that proposals leave a completion it is enough to know one.  Before the grammar is
-asked, the proposals are put into two texts: the completion that was seen last, and the model's likeliest
-tokens everywhere.  Reading a text costs microseconds; as it fills up, a canvas is mostly settled that way.
 """
 
 from __future__ import annotations
@@ -173,7 +169,7 @@ class Draft:
         self._block = range(0)
         self._masks = 0
         self._step = 0
-        self._witnesses: list[list[int]] = []
+        self._near: list[int] | None = None
         self.logprobs: dict[int, float] = {}
         self.constrained: dict[int, float] = {}
         self.refused = 0
@@ -187,7 +183,6 @@ class Draft:
         made.ids, made._open = list(self.ids), set(self._open)
         made.canvas = None if self.canvas is None else self.canvas.copy()
         made._banned = {place: set(tokens) for place, tokens in self._banned.items()}
-        made._witnesses = list(self._witnesses)
         made.logprobs, made.constrained = dict(self.logprobs), dict(self.constrained)
         return made
 
@@ -226,7 +221,7 @@ class Draft:
         """
         judged = self.judge(logits)
         if self.canvas is not None:
-            self._witnesses[1:] = [self._likeliest(logits)]
+            self._near = self._likeliest(logits)
         chosen = [(place, judged.tokens[place]) for place in schedule.choose(self.view(judged))]
         self._step += 1
         before = len(self._open)
@@ -303,24 +298,9 @@ class Draft:
         if self.canvas is None:
             return True
         began = time.perf_counter()
-        holds = self._is_witnessed(proposals)
-        if not holds:
-            holds = self.canvas.can_fill(dict(proposals))
+        holds = self.canvas.can_fill(dict(proposals), self._near)
         self.seconds += time.perf_counter() - began
         return holds
-
-    def _is_witnessed(self, proposals: Sequence[Proposal]) -> bool:
-        """Whether a text that is near at hand shows that proposals leave a completion."""
-        assert self.canvas is not None
-        for witness in self._witnesses:
-            text = {place: witness[place] for place in self._open} | dict(proposals)
-            if self.canvas.is_filled_by(text):
-                found = list(self.ids)
-                for place, token in text.items():
-                    found[place] = token
-                self._witnesses[0] = found
-                return True
-        return False
 
     def _ban(self, proposal: Proposal, judged: Judgement) -> None:
         place, token = proposal

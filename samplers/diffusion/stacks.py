@@ -178,6 +178,9 @@ class Stacks:
     Args:
         store: of the moves.
 
+    Attributes:
+        steps: layers worked out so far, those found to be known from another way included.
+
     Methods are not thread-safe: the caller holds a lock.
     """
 
@@ -186,6 +189,7 @@ class Stacks:
         self._store = store
         self._room = self.moves.limits.max_search_states
         self._after: dict[tuple[int, Cell], int] = {}
+        self.steps = 0
         self._table = _new_table()
         store.lend(self._table)
         self._bytes = self._table.nbytes
@@ -230,6 +234,7 @@ class Stacks:
             return layer
         known = self._after.get((layer, cell))
         if known is None:
+            self.steps += 1
             known = self._after[layer, cell] = self._step(layer, cell)
         return known
 

@@ -1,0 +1,335 @@
+"""Completions found by trying: the cheap way to see that a canvas can be completed.
+
+One text shows that a canvas has a completion, and reading a text costs microseconds, where a layer of a
+language like C costs up to a millisecond.  So before layers are worked out, some texts are tried, each run
+of open cells with what a text near at hand has there (the completion that was seen last, the model's
+likeliest tokens), and with :mod:`connectors <samplers.diffusion.connectors>`.
+
+Trying finds completions and never refuses, with one exception: fixed text before the first open cell that
+the grammar cannot read leaves none, whatever follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias
+
+from constrain.pool import DEAD
+from constrain.vocabulary import Vocabulary
+from samplers.diffusion.canvas import Cell, Kind
+from samplers.diffusion.connectors import Connectors, Reader, Run
+
+Filling: TypeAlias = dict[int, int | None]
+"""A token, or ``None`` for a gap's token that is left out, by position."""
+Near: TypeAlias = Sequence[int | None] | Mapping[int, int | None]
+"""A token by position, of a text that is likely to be one."""
+
+TRIES: Final = 2000
+"""Texts tried for one canvas, at most."""
+_MEMORY: Final = 0.05
+"""Share of the newest search in what is known of all."""
+_PER_STEP: Final = 500
+"""Texts tried in about the time that one new layer takes."""
+_LOOK_AGAIN: Final = 32
+"""Every so many canvases are searched though it was not worth it of late."""
+_OPEN: Final = (Kind.MASK, Kind.SLOT)
+
+
+class Verdict(Enum):
+    """What trying says."""
+
+    FOUND = "found"
+    NONE = "none"
+    UNKNOWN = "unknown"
+
+
+class Segment(NamedTuple):
+    """Cells of one kind that follow each other.
+
+    Attributes:
+        kind: ``TEXT``, ``MASK`` or ``SLOT``; any other ends what can be read.
+        begin, end: positions.
+        data: of fixed text.
+    """
+
+    kind: Kind
+    begin: int
+    end: int
+    data: bytes = b""
+
+
+class Front(NamedTuple):
+    """How far the cells are fixed, and the state there."""
+
+    at: int
+    state: int
+
+
+class _Way(NamedTuple):
+    """One way through a run.
+
+    Attributes:
+        part: the run.
+        tokens: from its beginning on; nothing or EOS behind them.
+        at: the part behind what was read.
+        state: there.
+        ends: whether the text ends behind the tokens.
+        connector: that was used, or -1.
+    """
+
+    part: Segment
+    tokens: Sequence[int | None]
+    at: int
+    state: int
+    ends: bool = False
+    connector: int = -1
+
+
+def segments(cells: Sequence[Cell], begin: int = 0) -> list[Segment]:
+    """Cells from a position on, those of one kind together."""
+    out: list[Segment] = []
+    kinds = [cell.kind for cell in cells]
+    at = begin
+    while at < len(cells):
+        first, kind = at, kinds[at]
+        while at < len(cells) and kinds[at] is kind:
+            at += 1
+        data = b"".join([cell.data for cell in cells[first:at]]) if kind is Kind.TEXT else b""
+        out.append(Segment(kind, first, at, data))
+    return out
+
+
+class Witnesses:
+    """Finds completions of canvases of one language by trying; learns from those that it did not find.
+
+    Args:
+        reader: of texts of the language.
+        vocabulary: the tokens.
+        tries: texts tried for one canvas, at most; 0 reads only what is fixed at the beginning.
+
+    Methods are not thread-safe: the caller holds a lock.
+    """
+
+    def __init__(self, reader: Reader, vocabulary: Vocabulary, tries: int = TRIES) -> None:
+        self.reader: Final = reader
+        self.texts: Final = vocabulary.texts
+        self.eos: Final = vocabulary.eos_token_ids
+        self.connectors: Final = Connectors(vocabulary)
+        self._tries = tries
+        self._found = 0.5  # share of searches that found one; moving, like the next two
+        self._reads = 50.0
+        self._steps = 20.0
+        self._skipped = 0
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether a search was cheaper, of late, than the layers that it saved."""
+        if self._reads < _PER_STEP * self._found * self._steps:
+            return True
+        self._skipped = (self._skipped + 1) % _LOOK_AGAIN
+        return not self._skipped
+
+    def note_steps(self, count: int) -> None:
+        """An answer by layers needed so many new ones."""
+        self._steps += _MEMORY * (count - self._steps)
+
+    def find(
+        self,
+        cells: Sequence[Cell],
+        bounds: range,
+        front: Front,
+        near: Sequence[Near] = (),
+        *,
+        thorough: bool = True,
+    ) -> tuple[Verdict, Filling]:
+        """A completion, if trying finds one.
+
+        Args:
+            cells: of the canvas.
+            bounds: boundaries at which the text may end.
+            front: what has been read of the cells.
+            near: texts to be tried first.
+            thorough: whether connectors are tried, too.
+        """
+        parts = segments(cells, front.at)
+        tries = self._tries if thorough else 0
+        search = _Search(self, parts, len(cells), bounds, near if self._tries else (), tries)
+        filling = search.run(front.state)
+        if search.is_stuck and self.reader.knows:
+            return Verdict.NONE, {}
+        if tries and any(part.kind in _OPEN for part in parts):
+            self._found += _MEMORY * ((filling is not None) - self._found)
+            self._reads += _MEMORY * (tries - search.left - self._reads)
+        return (Verdict.UNKNOWN, {}) if filling is None else (Verdict.FOUND, filling)
+
+    def learn(self, cells: Sequence[Cell], filling: Near) -> None:
+        """Keeps what joins the fixed parts of a canvas in a filling of it.
+
+        Args:
+            cells: of a canvas for which no completion was found by trying.
+            filling: one that was found otherwise.  Nothing is learned if it ends before the canvas.
+        """
+        parts = segments(cells)
+        fills = [self._tokens(part, filling) for part in parts]
+        texts = [
+            part.data if fill is None else b"".join(self.texts[t] for t in fill)
+            for part, fill in zip(parts, fills, strict=True)
+        ]
+        if sum(fill is None for fill in fills) > sum(part.kind is Kind.TEXT for part in parts):
+            return
+        state = self.reader.start
+        for i, (part, fill) in enumerate(zip(parts, fills, strict=True)):
+            if fill is not None:
+                run = Run(part.end - part.begin, part.kind is Kind.SLOT)
+                self.connectors.learn(self.reader, state, fill, run, b"".join(texts[i + 1 :]))
+            state = self.reader.read(state, texts[i])
+
+    def _tokens(self, part: Segment, filling: Near) -> list[int] | None:
+        """The tokens of a run; ``None`` for other parts, and where the text ends in it."""
+        if part.kind not in _OPEN:
+            return None
+        tokens = [filling[i] for i in range(part.begin, part.end)]
+        if any(token in self.eos for token in tokens):
+            return None
+        return [token for token in tokens if token is not None]
+
+
+class _Search:
+    """One search, depth first; see :class:`Witnesses`.
+
+    Attributes:
+        left: texts that may still be tried, those near at hand apart.
+        is_stuck: whether nothing open stands before what could not be read.
+    """
+
+    def __init__(
+        self,
+        owner: Witnesses,
+        parts: Sequence[Segment],
+        end: int,
+        bounds: range,
+        near: Sequence[Near],
+        tries: int,
+    ) -> None:
+        self._owner = owner
+        self._reader = owner.reader
+        self._parts = parts
+        self._end = end
+        self._bounds = bounds
+        self._near = near
+        self._seen: set[tuple[int, int]] = set()
+        self.left = tries
+        self.is_stuck = False
+
+    def run(self, state: int) -> Filling | None:
+        """A completion from a state before the first part, or ``None``."""
+        chosen: list[_Way] = []
+        waiting: list[Iterator[_Way]] = []
+        at, ends = 0, False
+        while True:
+            entered = None if ends else self._enter(at, state)
+            if ends or (entered is not None and entered[2]):
+                return self._filling(chosen, at if entered is None else entered[0])
+            if entered is not None:
+                waiting.append(self._ways(*entered[:2]))
+            while waiting:
+                way = next(waiting[-1], None)
+                if way is not None:
+                    break
+                waiting.pop()
+            else:
+                return None
+            chosen[len(waiting) - 1 :] = [way]
+            at, state, ends = way.at, way.state, way.ends
+
+    def _enter(self, at: int, state: int) -> tuple[int, int, bool] | None:
+        """Reads fixed text up to the next run: where that is, the state, and whether the text ends there.
+
+        ``None`` where that cannot be, or was tried before.
+        """
+        reader, first = self._reader, at == 0
+        while True:
+            begin = self._parts[at].begin if at < len(self._parts) else self._end
+            if begin in self._bounds and reader.may_end(state):
+                return at, state, True
+            part = self._parts[at] if at < len(self._parts) else _NOTHING
+            if part.kind in _OPEN:
+                if (at, state) in self._seen:
+                    return None
+                self._seen.add((at, state))
+                return at, state, False
+            state = reader.read(state, part.data) if part.kind is Kind.TEXT else DEAD
+            if state == DEAD:
+                self.is_stuck = first
+                return None
+            at += 1
+
+    def _filling(self, chosen: Sequence[_Way], end: int) -> Filling:
+        """The filling that some ways make, the text ending before a part."""
+        filling: Filling = {}
+        eos = self._owner.eos[0]
+        for way in chosen:
+            filling.update(enumerate(way.tokens, way.part.begin))
+            if way.connector >= 0:
+                self._owner.connectors.use(way.connector)
+        for part in [*(way.part for way in chosen), *self._parts[end:]]:
+            if part.kind in _OPEN:
+                none = None if part.kind is Kind.SLOT else eos
+                for i in range(part.begin, part.end):
+                    filling.setdefault(i, none)
+        return filling
+
+    def _ways(self, at: int, state: int) -> Iterator[_Way]:
+        """Ways through a run."""
+        part = self._parts[at]
+        for near in self._near:
+            yield from self._as(near, at, state)
+        if part.begin < self._bounds.stop and part.end > self._bounds.start:
+            yield from self._ends_inside(at, state)
+        run = Run(part.end - part.begin, part.kind is Kind.SLOT)
+        behind = self._parts[at + 1] if at + 1 < len(self._parts) else _NOTHING
+        after = at + 1 + (behind.kind is Kind.TEXT)
+        book, rank = self._owner.connectors, 0
+        while rank < len(book) and self.left > 0:
+            joints, stop = self._reader.joints(book, rank, state, run, behind.data)
+            self.left -= stop - rank
+            rank = stop
+            for number, padding, reached in joints:
+                tokens: list[int | None] = list(book.tokens(number))
+                missing = None if padding < 0 else book.padding[padding][0]
+                tokens += [missing] * (run.room - len(tokens))
+                yield _Way(part, tokens, after, reached, connector=number)
+
+    def _as(self, near: Near, at: int, state: int) -> Iterator[_Way]:
+        """What a text has there, up to its end."""
+        part, owner = self._parts[at], self._owner
+        tokens = [near[i] for i in range(part.begin, part.end)]
+        size = next((i for i, t in enumerate(tokens) if t in owner.eos), len(tokens))
+        kept = [None if t is None else owner.texts[t] for t in tokens[:size]]
+        if any((t is None and part.kind is Kind.MASK) or t == b"" for t in kept):
+            return
+        state = self._reader.read(state, b"".join([t for t in kept if t is not None]))
+        if state == DEAD:
+            return
+        if size == len(tokens):
+            yield _Way(part, tokens, at + 1, state)
+        elif part.begin + size in self._bounds and self._reader.may_end(state):
+            yield _Way(part, tokens[:size], at + 1, state, ends=True)
+
+    def _ends_inside(self, at: int, state: int) -> Iterator[_Way]:
+        """Ways to end the text in a run."""
+        part, book = self._parts[at], self._owner.connectors
+        for number, data in book.ranked():
+            tokens = book.tokens(number)
+            if part.begin + len(tokens) not in self._bounds or len(tokens) > part.end - part.begin:
+                continue
+            if self.left <= 0:
+                return
+            self.left -= 1
+            after = self._reader.read(state, data)
+            if after != DEAD and self._reader.may_end(after):
+                yield _Way(part, tokens, at + 1, after, ends=True, connector=number)
+
+
+_NOTHING: Final = Segment(Kind.NEVER, 0, 0)
