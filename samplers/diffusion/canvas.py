@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import SupportsIndex, TypeAlias
@@ -76,8 +76,15 @@ NEVER = Cell(Kind.NEVER)
 EMPTY = Cell(Kind.TEXT)
 
 
-def cells_of(parts: Iterable[Part], vocabulary: Vocabulary) -> list[Cell]:
+def cells_of(
+    parts: Iterable[Part], vocabulary: Vocabulary, cell_of: Callable[[int], Cell] | None = None
+) -> list[Cell]:
     """The cells of a canvas: one for each mask and slot, token id and text.
+
+    Args:
+        parts: of the canvas.
+        vocabulary: the tokens.
+        cell_of: in place of :func:`cell_of_token`, for one that remembers.
 
     Raises:
         TypeError: for a part of another kind.
@@ -85,7 +92,9 @@ def cells_of(parts: Iterable[Part], vocabulary: Vocabulary) -> list[Cell]:
     """
     cells: list[Cell] = []
     for part in parts:
-        if part is None:
+        if cell_of is not None and type(part) is int:
+            cells.append(cell_of(part))
+        elif part is None:
             cells.append(MASK)
         elif isinstance(part, Masks):
             cells.extend([MASK] * part.n)

@@ -44,7 +44,15 @@ from samplers.diffusion.canvas import (
 from samplers.diffusion.connectors import MemoryReader, Reader, RulesReader
 from samplers.diffusion.moves import Moves
 from samplers.diffusion.stacks import NO_LAYER, MoveStore, Stacks
-from samplers.diffusion.witness import TRIES, Filling, Front, Near, Verdict, Witnesses
+from samplers.diffusion.witness import (
+    TRIES,
+    Filling,
+    Front,
+    Near,
+    Verdict,
+    Witnesses,
+    tail_of,
+)
 
 _DOING: Final = "completing this canvas"
 _LEARNED: Final = 4
@@ -247,7 +255,8 @@ class OpenCanvas:
         self._ahead: _Ahead | None = None
         self._by_layers = False
         self._witness: Filling = {}
-        self._front = owner.start
+        self._front, self._tail = owner.start, tail_of(cells)
+        self._bounds = text_bounds(self._cells, eos_padding)
         self._taken: Filling = {}
         self._unseen: list[list[Cell]] = []
 
@@ -287,7 +296,8 @@ class OpenCanvas:
         """A canvas that is filled on its own from here."""
         made = OpenCanvas(self._owner, self._cells, self._padded)
         made._answer, made._by_layers, made._ahead = self._answer, self._by_layers, self._ahead
-        made._witness, made._front = self._witness, self._front
+        made._witness = self._witness
+        made._front, made._tail, made._bounds = self._front, self._tail, self._bounds
         made._taken, made._unseen = dict(self._taken), list(self._unseen)
         return made
 
@@ -381,11 +391,13 @@ class OpenCanvas:
         if not fills:
             return
         with self._owner.lock:
+            bounds = self._bounds_of(cells, fills)
             ahead, stacks = self._ahead, self._owner.current()
             if ahead is not None:
                 known = ahead.layers_before(min(fills)) if ahead.stacks is stacks else ()
-                self._ahead = _Ahead(stacks, cells, text_bounds(cells, self._padded), known)
+                self._ahead = _Ahead(stacks, cells, bounds, known)
             self._cells, self._answer, self._by_layers = cells, True, False
+            self._bounds, self._tail = bounds, tail_of(cells)
             self._front = self._owner.forward(self._front, cells)
             self._taken.update(fills)
             if self._unseen and not self.open_positions:
@@ -393,18 +405,28 @@ class OpenCanvas:
                     self._owner.witnesses.learn(earlier, self._taken)
                 self._unseen.clear()
 
+    def _bounds_of(self, cells: list[Cell], changed: Collection[int]) -> range:
+        """Where the text may end in cells, those of the canvas but for some positions."""
+        if self._padded or any(cells[i].kind is Kind.EOS for i in changed):
+            return text_bounds(cells, self._padded)
+        return self._bounds
+
     def _holds(self, cells: list[Cell], changed: Collection[int], near: Near | None = None) -> bool:
         """Whether cells, those of the canvas but for some positions, can be filled."""
         with self._owner.lock:
             witnesses = self._owner.witnesses
+            bounds = self._bounds_of(cells, changed)
             thorough = not self._by_layers and witnesses.is_worth_it
-            hints = [hint for hint in (self._witness, near) if hint]
-            bounds = text_bounds(cells, self._padded)
-            verdict, found = witnesses.find(cells, bounds, self._front, hints, thorough=thorough)
+            hints = [] if self._by_layers else [hint for hint in (self._witness, near) if hint]
+            verdict, found = witnesses.find(
+                cells, bounds, self._front, self._tail, hints, thorough=thorough
+            )
             if verdict is Verdict.FOUND:
                 self._witness = found
                 return True
-            return verdict is Verdict.UNKNOWN and self._holds_by_layers(cells, changed, thorough)
+            if verdict is Verdict.NONE:
+                return False
+            return self._holds_by_layers(cells, changed, thorough)
 
     def _holds_by_layers(self, cells: list[Cell], changed: Collection[int], tried: bool) -> bool:
         """The same where trying does not tell."""
@@ -428,7 +450,7 @@ class OpenCanvas:
         stacks, ahead = self._view(self._cells)
         if not changed:
             return ahead.completes(0, stacks.start)
-        if text_bounds(cells, self._padded) != ahead.bounds:
+        if self._bounds_of(cells, changed) != ahead.bounds:
             return self._view(cells)[1].completes(0, stacks.start)
         first, last = min(changed), max(changed)
         if any(stacks.may_end(ahead.layer_before(at)) for at in ahead.bounds if at < first):
@@ -446,7 +468,7 @@ class OpenCanvas:
         if cells is not self._cells:
             return stacks, _Ahead(stacks, cells, text_bounds(cells, self._padded))
         if self._ahead is None or self._ahead.stacks is not stacks:
-            self._ahead = _Ahead(stacks, cells, text_bounds(cells, self._padded))
+            self._ahead = _Ahead(stacks, cells, self._bounds)
         return stacks, self._ahead
 
 
@@ -494,7 +516,7 @@ class Completability:
                 and ``Gap``.
             eos_padding: a suffix of the canvas may be EOS.
         """
-        cells = cells_of(canvas, self.moves.vocabulary)
+        cells = cells_of(canvas, self.moves.vocabulary, self.cell)
         return OpenCanvas(self, cells, eos_padding)
 
     def is_completable(self, canvas: Sequence[Part], *, eos_padding: bool = False) -> bool:

@@ -225,6 +225,7 @@ class RulesReader:
 
     def __init__(self, moves: Moves) -> None:
         self._pool = moves.pool
+        self._make_room(1 << 12)
         self._found = np.zeros(3 * _AT_ONCE + 1, np.int64)
         self.start = moves.start
         self.may_end: Callable[[int], bool] = moves.may_end
@@ -233,14 +234,12 @@ class RulesReader:
         """The state after some bytes; ``DEAD`` if no text of the language goes on so."""
         if not data:
             return state
-        text = np.frombuffer(data, np.uint8)
-        return self._pool.call(kernels.advance, state, text.ctypes.data, len(text))
+        return self._pool.call(kernels.advance, state, self._put(data), len(data))
 
     def joints(
         self, connectors: Connectors, begin: int, state: int, run: Run, text: bytes
     ) -> tuple[list[Joint], int]:
         """A few joints at a time; see :class:`Reader`."""
-        data = np.frombuffer(text or b"\0", np.uint8)
         count = self._pool.call(
             k.joints,
             connectors.address,
@@ -248,7 +247,7 @@ class RulesReader:
             state,
             run.room,
             int(run.is_gap),
-            data.ctypes.data,
+            self._put(text),
             len(text),
             self._found.ctypes.data,
             _AT_ONCE,
@@ -256,6 +255,17 @@ class RulesReader:
         found = self._found[: 3 * count + 1].tolist()
         rows = zip(found[1::3], found[2::3], found[3::3], strict=True)
         return [Joint(*row) for row in rows], found[0]
+
+    def _put(self, data: bytes) -> int:
+        """The address at which some bytes are put for a kernel."""
+        if len(data) > len(self._room):
+            self._make_room(2 * len(data))
+        self._room[: len(data)] = data
+        return self._address
+
+    def _make_room(self, size: int) -> None:
+        text = np.zeros(size, np.uint8)
+        self._room, self._address = memoryview(text.data), int(text.ctypes.data)
 
 
 class MemoryReader:

@@ -221,7 +221,9 @@ class Draft:
         """
         judged = self.judge(logits)
         if self.canvas is not None:
+            began = time.perf_counter()
             self._near = self._likeliest(logits)
+            self.seconds += time.perf_counter() - began
         chosen = [(place, judged.tokens[place]) for place in schedule.choose(self.view(judged))]
         self._step += 1
         before = len(self._open)
@@ -344,7 +346,9 @@ class Draft:
     def _take(self, proposals: Sequence[Proposal], judged: Judgement) -> None:
         """Commits proposals that were found to hold."""
         if self.canvas is not None and proposals:
+            began = time.perf_counter()
             self.canvas.take(dict(proposals))
+            self.seconds += time.perf_counter() - began
         for place, token in proposals:
             if place in self._open:
                 self._note(place, token, judged)

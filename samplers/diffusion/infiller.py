@@ -94,6 +94,7 @@ class DiffusionInfiller:
             if isinstance(grammar, Grammar)
             else grammar
         )
+        self._without_bytes = np.array([not t for t in self.model.vocabulary.texts], np.bool_)
         self._solvers: dict[bool, Dingo] = {}
         self._completability = None if self.automaton is None else Completability(self.automaton)
 
@@ -129,13 +130,18 @@ class DiffusionInfiller:
         frame = self.model.frame(prompt)
         layout = Layout.of(canvas, self.model)
         began = time.perf_counter()
-        self._check_completable(layout, eos_padding)
+        opened = self._check_completable(layout, eos_padding)
         checking = time.perf_counter() - began
         lengths, forwards = choose_lengths(
             self.model, layout, frame, lambda trial: self._holds(trial, eos_padding)
         )
-        ids = layout.ids(lengths, self.model.mask_token_id)
-        drafts = self._drafts(ids, n, seed, eos_padding)
+        mask = self.model.mask_token_id
+        ids = layout.ids(lengths, mask)
+        began = time.perf_counter()
+        if lengths:
+            opened = self._open([None if i == mask else i for i in ids], eos_padding)
+        checking += time.perf_counter() - began
+        drafts = self._drafts(ids, opened, n, seed, eos_padding)
         for draft in drafts:
             draft.forwards += forwards
         drafts[0].seconds += checking
@@ -167,12 +173,12 @@ class DiffusionInfiller:
         frames: dict[int, Frame] = {}
 
         def drafts() -> Iterator[Draft]:
-            for prompt, canvas in tasks:
-                layout = Layout.of(canvas, self.model)
+            for prompt, parts in tasks:
+                layout = Layout.of(parts, self.model)
                 if layout.gaps:
                     raise ValueError("a filter learns from canvases without gaps; give Masks")
-                self._check_completable(layout, eos_padding)
-                (draft,) = self._drafts(layout.ids({}, mask), 1, 0, eos_padding)
+                canvas = self._check_completable(layout, eos_padding)
+                (draft,) = self._drafts(layout.ids({}, mask), canvas, 1, 0, eos_padding)
                 draft.rules = replace(draft.rules, temperature=0.0, block_length=block)
                 frames.clear()
                 frames[0] = self.model.frame(prompt)
@@ -197,18 +203,21 @@ class DiffusionInfiller:
         canvas = self._open(parts, eos_padding)
         return canvas is None or canvas.is_completable
 
-    def _check_completable(self, layout: Layout, eos_padding: bool) -> None:
+    def _check_completable(self, layout: Layout, eos_padding: bool) -> OpenCanvas | None:
         canvas = self._open(layout.parts(), eos_padding)
         if canvas is not None and not canvas.is_completable:
             raise NoCompletion(layout.why_not(canvas, self.model.vocabulary))
+        return canvas
 
     def _drafts(
-        self, ids: Sequence[int], n: int, seed: int | None, eos_padding: bool
+        self,
+        ids: Sequence[int],
+        canvas: OpenCanvas | None,
+        n: int,
+        seed: int | None,
+        eos_padding: bool,
     ) -> list[Draft]:
-        mask = self.model.mask_token_id
         rules = self._rules(eos_padding)
-        parts = [None if token == mask else token for token in ids]
-        canvas = self._open(parts, eos_padding)
         solver = self._block_solver(eos_padding)
         return [
             Draft(ids, None if canvas is None else canvas.copy(), rules, _gumbel(source), solver)
@@ -228,7 +237,7 @@ class DiffusionInfiller:
 
     def _rules(self, eos_padding: bool) -> Rules:
         vocabulary = self.model.vocabulary
-        barred = np.array([not text for text in vocabulary.texts], np.bool_)
+        barred = self._without_bytes.copy()
         barred[list(vocabulary.eos_token_ids)] = not eos_padding
         barred[self.model.mask_token_id] = True
         return Rules(

@@ -66,6 +66,13 @@ class Front(NamedTuple):
     state: int
 
 
+class Tail(NamedTuple):
+    """The fixed text at the end of a canvas, and where it begins."""
+
+    at: int
+    data: bytes
+
+
 class _Way(NamedTuple):
     """One way through a run.
 
@@ -86,17 +93,36 @@ class _Way(NamedTuple):
     connector: int = -1
 
 
-def segments(cells: Sequence[Cell], begin: int = 0) -> list[Segment]:
+def tail_of(cells: Sequence[Cell]) -> Tail:
+    """The fixed text at the end of some cells."""
+    at = len(cells)
+    while at and cells[at - 1].kind is Kind.TEXT:
+        at -= 1
+    return Tail(at, b"".join([cell.data for cell in cells[at:]]))
+
+
+def segments(cells: Sequence[Cell], begin: int, tail: Tail) -> list[Segment]:
     """Cells from a position on, those of one kind together."""
     out: list[Segment] = []
-    kinds = [cell.kind for cell in cells]
-    at = begin
-    while at < len(cells):
+    kinds = [cell.kind for cell in cells[begin : tail.at]]
+    at, end = 0, len(kinds)
+    while at < end:
         first, kind = at, kinds[at]
-        while at < len(cells) and kinds[at] is kind:
+        while at < end and kinds[at] is kind:
             at += 1
-        data = b"".join([cell.data for cell in cells[first:at]]) if kind is Kind.TEXT else b""
-        out.append(Segment(kind, first, at, data))
+        data = b""
+        if kind is Kind.TEXT:
+            data = b"".join([cell.data for cell in cells[begin + first : begin + at]])
+        out.append(Segment(kind, begin + first, begin + at, data))
+    first = max(tail.at, begin)
+    if first < len(cells):
+        data = tail.data
+        if begin > tail.at:
+            data = b"".join([cell.data for cell in cells[begin:]])
+        if out and out[-1].kind is Kind.TEXT:
+            last = out.pop()
+            first, data = last.begin, last.data + data
+        out.append(Segment(Kind.TEXT, first, len(cells), data))
     return out
 
 
@@ -139,6 +165,7 @@ class Witnesses:
         cells: Sequence[Cell],
         bounds: range,
         front: Front,
+        tail: Tail,
         near: Sequence[Near] = (),
         *,
         thorough: bool = True,
@@ -149,10 +176,11 @@ class Witnesses:
             cells: of the canvas.
             bounds: boundaries at which the text may end.
             front: what has been read of the cells.
+            tail: fixed text at their end.
             near: texts to be tried first.
             thorough: whether connectors are tried, too.
         """
-        parts = segments(cells, front.at)
+        parts = segments(cells, front.at, tail)
         tries = self._tries if thorough else 0
         search = _Search(self, parts, len(cells), bounds, near if self._tries else (), tries)
         filling = search.run(front.state)
@@ -170,7 +198,7 @@ class Witnesses:
             cells: of a canvas for which no completion was found by trying.
             filling: one that was found otherwise.  Nothing is learned if it ends before the canvas.
         """
-        parts = segments(cells)
+        parts = segments(cells, 0, tail_of(cells))
         fills = [self._tokens(part, filling) for part in parts]
         texts = [
             part.data if fill is None else b"".join(self.texts[t] for t in fill)
