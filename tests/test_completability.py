@@ -19,6 +19,7 @@ from grammars import Grammar, GrammarError
 from grammars.ir import GrammarIR, Rule
 from samplers.diffusion import Completability, Gap, Masks, is_completable
 from samplers.diffusion.canvas import Part
+from samplers.diffusion.witness import TRIES
 
 CANVASES = int(os.environ.get("GRAMMA_CANVASES", "120"))
 PER_GRAMMAR = 6
@@ -171,25 +172,34 @@ def check(cases: Cases) -> None:
             continue
         got = answer(cases.grammar, vocabulary, canvas, padded)
         assert got == expected, (cases.grammar.ir, vocabulary.texts, canvas, padded)
+        by_layers = answer(cases.grammar, vocabulary, canvas, padded, tries=0)
+        assert by_layers == expected, (cases.grammar.ir, vocabulary.texts, canvas, padded)
         if got and cases.rng.random() < 0.3:
             fill_up(cases, vocabulary, canvas, padded)
 
 
-def answer(grammar: Grammar, vocabulary: Vocabulary, canvas: Sequence[Part], padded: bool) -> bool:
+def answer(
+    grammar: Grammar,
+    vocabulary: Vocabulary,
+    canvas: Sequence[Part],
+    padded: bool,
+    tries: int = TRIES,
+) -> bool:
     """The engine's answer; ids alone are asked by the short way."""
-    if all(part is None or isinstance(part, int) for part in canvas):
+    if tries and all(part is None or isinstance(part, int) for part in canvas):
         return is_completable(grammar, vocabulary, canvas, eos_padding=padded)  # type: ignore[arg-type]
     try:
         automaton = TokenAutomaton(grammar, vocabulary)
     except GrammarError:
         return False
-    return Completability(automaton).is_completable(canvas, eos_padding=padded)
+    return Completability(automaton, tries=tries).is_completable(canvas, eos_padding=padded)
 
 
 def fill_up(cases: Cases, vocabulary: Vocabulary, canvas: list[Part], padded: bool) -> None:
     """Fills all masks in any order; ``allowed`` and ``fill`` must say what brute force says."""
     rng = cases.rng
-    engine = Completability(TokenAutomaton(cases.grammar, vocabulary))
+    automaton = TokenAutomaton(cases.grammar, vocabulary)
+    engine = Completability(automaton, tries=rng.choice([0, TRIES]))
     opened = engine.open(canvas, eos_padding=padded)
     cells: list[Part] = [one for part in canvas for one in _singly(part)]
     positions = opened.open_positions

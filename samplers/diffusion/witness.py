@@ -255,6 +255,9 @@ class _Search:
         chosen: list[_Way] = []
         waiting: list[Iterator[_Way]] = []
         at, ends = 0, False
+        if state == DEAD:
+            self.is_stuck = True
+            return None
         while True:
             entered = None if ends else self._enter(at, state)
             if ends or (entered is not None and entered[2]):
