@@ -51,6 +51,7 @@ from samplers.diffusion.witness import (
     Near,
     Verdict,
     Witnesses,
+    Worth,
     tail_of,
 )
 
@@ -416,32 +417,33 @@ class OpenCanvas:
         with self._owner.lock:
             witnesses = self._owner.witnesses
             bounds = self._bounds_of(cells, changed)
-            thorough = not self._by_layers and witnesses.is_worth_it
-            hints = [] if self._by_layers else [hint for hint in (self._witness, near) if hint]
-            verdict, found = witnesses.find(
-                cells, bounds, self._front, self._tail, hints, thorough=thorough
-            )
+            worth = witnesses.after_refusal if self._by_layers else witnesses.at_first
+            hints = [hint for hint in (self._witness, near) if hint]
+            searched = worth if worth else None
+            verdict, found = witnesses.find(cells, bounds, self._front, self._tail, hints, searched)
             if verdict is Verdict.FOUND:
                 self._witness = found
                 return True
             if verdict is Verdict.NONE:
                 return False
-            return self._holds_by_layers(cells, changed, thorough)
+            return self._holds_by_layers(cells, changed, searched)
 
-    def _holds_by_layers(self, cells: list[Cell], changed: Collection[int], tried: bool) -> bool:
+    def _holds_by_layers(
+        self, cells: list[Cell], changed: Collection[int], searched: Worth | None
+    ) -> bool:
         """The same where trying does not tell."""
         self._by_layers = True
         stacks = self._owner.current()
         steps = stacks.steps
         holds = self._follow_rules(cells, changed)
-        if tried:
-            self._owner.witnesses.note_steps(stacks.steps - steps)
+        if searched is not None:
+            searched.note_steps(stacks.steps - steps)
         if holds and self._owner.has_memory:
             found = self._owner.filling(*self._view(cells), self._witness)
             holds = found is not None
             if found is not None:
                 self._witness = self._to_the_end(found, cells)
-        if holds and tried and len(self._unseen) < _LEARNED:
+        if holds and searched is not None and len(self._unseen) < _LEARNED:
             self._unseen.append(cells)
         return holds
 

@@ -126,6 +126,31 @@ def segments(cells: Sequence[Cell], begin: int, tail: Tail) -> list[Segment]:
     return out
 
 
+class Worth:
+    """Whether a search is cheaper, of late, than the layers that it saves."""
+
+    def __init__(self) -> None:
+        self._found = 0.5  # share of searches that found one; moving, like the next two
+        self._tried = 50.0
+        self._steps = 20.0
+        self._skipped = 0
+
+    def __bool__(self) -> bool:
+        if self._tried < _PER_STEP * self._found * self._steps:
+            return True
+        self._skipped = (self._skipped + 1) % _LOOK_AGAIN
+        return not self._skipped
+
+    def note_search(self, tried: int, found: bool) -> None:
+        """A search tried so many texts."""
+        self._tried += _MEMORY * (tried - self._tried)
+        self._found += _MEMORY * (found - self._found)
+
+    def note_steps(self, count: int) -> None:
+        """An answer by layers needed so many new ones."""
+        self._steps += _MEMORY * (count - self._steps)
+
+
 class Witnesses:
     """Finds completions of canvases of one language by trying; learns from those that it did not find.
 
@@ -133,6 +158,9 @@ class Witnesses:
         reader: of texts of the language.
         vocabulary: the tokens.
         tries: texts tried for one canvas, at most; 0 reads only what is fixed at the beginning.
+
+    Attributes:
+        at_first, after_refusal: what searches were worth, before and after layers had to be asked.
 
     Methods are not thread-safe: the caller holds a lock.
     """
@@ -142,23 +170,9 @@ class Witnesses:
         self.texts: Final = vocabulary.texts
         self.eos: Final = vocabulary.eos_token_ids
         self.connectors: Final = Connectors(vocabulary)
+        self.at_first: Final = Worth()
+        self.after_refusal: Final = Worth()
         self._tries = tries
-        self._found = 0.5  # share of searches that found one; moving, like the next two
-        self._reads = 50.0
-        self._steps = 20.0
-        self._skipped = 0
-
-    @property
-    def is_worth_it(self) -> bool:
-        """Whether a search was cheaper, of late, than the layers that it saved."""
-        if self._reads < _PER_STEP * self._found * self._steps:
-            return True
-        self._skipped = (self._skipped + 1) % _LOOK_AGAIN
-        return not self._skipped
-
-    def note_steps(self, count: int) -> None:
-        """An answer by layers needed so many new ones."""
-        self._steps += _MEMORY * (count - self._steps)
 
     def find(
         self,
@@ -167,8 +181,7 @@ class Witnesses:
         front: Front,
         tail: Tail,
         near: Sequence[Near] = (),
-        *,
-        thorough: bool = True,
+        worth: Worth | None = None,
     ) -> tuple[Verdict, Filling]:
         """A completion, if trying finds one.
 
@@ -178,17 +191,16 @@ class Witnesses:
             front: what has been read of the cells.
             tail: fixed text at their end.
             near: texts to be tried first.
-            thorough: whether connectors are tried, too.
+            worth: is told what a search with connectors took; without it they are not tried.
         """
         parts = segments(cells, front.at, tail)
-        tries = self._tries if thorough else 0
+        tries = self._tries if worth is not None else 0
         search = _Search(self, parts, len(cells), bounds, near if self._tries else (), tries)
         filling = search.run(front.state)
         if search.is_stuck and self.reader.knows:
             return Verdict.NONE, {}
-        if tries and any(part.kind in _OPEN for part in parts):
-            self._found += _MEMORY * ((filling is not None) - self._found)
-            self._reads += _MEMORY * (tries - search.left - self._reads)
+        if worth is not None and any(part.kind in _OPEN for part in parts):
+            worth.note_search(tries - search.left, filling is not None)
         return (Verdict.UNKNOWN, {}) if filling is None else (Verdict.FOUND, filling)
 
     def learn(self, cells: Sequence[Cell], filling: Near) -> None:
