@@ -200,8 +200,9 @@ class _Filling:
                 yield choice, after
 
     def _choices(self, point: _Point, cell: Cell) -> Iterator[int | None]:
-        if point.at in self._hint:
-            yield self._hint[point.at]
+        choice = self._hint.get(point.at)
+        if choice is not None and self._moves.vocabulary.texts[choice]:  # EOS is none
+            yield choice
         if cell.kind is Kind.SLOT:
             yield None
         layer = self._stacks.layer_of_state(point.state)
