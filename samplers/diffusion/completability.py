@@ -337,13 +337,13 @@ class OpenCanvas:
 
         Args:
             position: of a mask or a gap's token.
-            among: ids to judge, all by default.  Each takes a look ahead of its own, so a few are
-                faster than all; with memory all take very long.
+            among: ids to judge, all by default.  A few are faster than all; with memory all take very
+                long.
         """
         if not self._cells[position].is_open:
             raise ValueError(f"position {position} of the canvas is fixed")
-        found = self._by_rules(position) if among is None else among
-        if among is not None or self._owner.has_memory:
+        found = self._by_rules(position) if among is None else self._those_by_rules(position, among)
+        if self._owner.has_memory:
             found = [token for token in found if self.can_fill({position: token})]
         return np.array(sorted(set(found)), np.int64)
 
@@ -364,6 +364,22 @@ class OpenCanvas:
         end = self._owner.moves.vocabulary.eos_token_ids[0]
         rest = {i: end if c.kind is Kind.MASK else None for i, c in enumerate(cells) if c.is_open}
         return rest | filling
+
+    def _those_by_rules(self, position: int, tokens: Iterable[int]) -> list[int]:
+        """Those of some tokens that the rules alone allow."""
+        found: list[int] = []
+        with self._owner.lock:
+            stacks, ahead = self._view(self._cells)
+            layer = ahead.layer_before(position)
+            for token in tokens:
+                cell = self._owner.cell(token)
+                if cell.kind is not Kind.TEXT:
+                    fits = self.can_fill({position: token})
+                else:
+                    fits = ahead.completes(position + 1, stacks.after(layer, cell))
+                if fits:
+                    found.append(token)
+        return found
 
     def _by_rules(self, position: int) -> list[int]:
         """Tokens that the rules alone allow, EOS included."""
@@ -421,6 +437,8 @@ class OpenCanvas:
             worth = witnesses.after_refusal if self._by_layers else witnesses.at_first
             hints = [hint for hint in (self._witness, near) if hint]
             searched = worth if worth else None
+            if self._by_layers and searched is None:
+                return self._holds_by_layers(cells, changed, None)
             verdict, found = witnesses.find(cells, bounds, self._front, self._tail, hints, searched)
             if verdict is Verdict.FOUND:
                 self._witness = found
