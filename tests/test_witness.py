@@ -15,7 +15,7 @@ from samplers.diffusion import Completability, Gap, Masks
 from samplers.diffusion.canvas import Cell, Kind, Part, cells_of, text_bounds
 from samplers.diffusion.connectors import KEPT, Connectors, RulesReader, Run, _joints
 from samplers.diffusion.moves import Moves
-from samplers.diffusion.witness import Filling, Verdict, segments, tail_of
+from samplers.diffusion.witness import Filling, Verdict, Worth, segments, tail_of
 
 many = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 SUMS = Grammar.from_gbnf('root ::= item ("+" item)*\nitem ::= "(" root ")" | [a-z]+')
@@ -62,7 +62,7 @@ def check(cases: Cases) -> None:
         bounds = text_bounds(cells, padded)
         front = engine.forward(engine.start, cells)
         near = [cases.rng.choice([None, *range(vocabulary.size)]) for _ in cells]
-        verdict, found = witnesses.find(cells, bounds, front, tail_of(cells), [near])
+        verdict, found = witnesses.find(cells, bounds, front, tail_of(cells), [near], Worth())
         if verdict is Verdict.FOUND:
             assert cases.grammar.accepts(text_of(cells, found, vocabulary))
         elif verdict is Verdict.NONE:
@@ -72,7 +72,9 @@ def check(cases: Cases) -> None:
         if filling is not None:
             witnesses.learn(cells, filling)
             if not set(filling.values()) & set(vocabulary.eos_token_ids):
-                verdict, _ = witnesses.find(cells, bounds, front, tail_of(cells), [filling])
+                verdict, _ = witnesses.find(
+                    cells, bounds, front, tail_of(cells), [filling], Worth()
+                )
                 assert verdict is Verdict.FOUND
 
 
@@ -124,7 +126,8 @@ def fills(engine: Completability, *canvas: Part) -> bool:
     """Whether trying alone finds a completion."""
     cells = cells_of(canvas, engine.moves.vocabulary)
     front = engine.forward(engine.start, cells)
-    verdict, found = engine.witnesses.find(cells, text_bounds(cells, False), front, tail_of(cells))
+    bounds, tail = text_bounds(cells, False), tail_of(cells)
+    verdict, found = engine.witnesses.find(cells, bounds, front, tail, worth=Worth())
     if verdict is Verdict.FOUND:
         assert SUMS.accepts(text_of(cells, found, engine.moves.vocabulary))
     return verdict is Verdict.FOUND
@@ -138,10 +141,8 @@ def test_what_joined_two_sides_joins_others():
     assert opened.is_completable
     for position, token in zip(opened.open_positions, [1, 4, 2], strict=True):
         assert opened.fill(position, token)
-    assert engine.witnesses.connectors.tokens(1) == (
-        4,
-        2,
-    )  # ")+" of "x)+": the letter is not needed
+    # of "x)+" the letter is not needed
+    assert engine.witnesses.connectors.tokens(1) == (4, 2)
     assert fills(engine, *canvas)
     assert fills(engine, "(x+a", Masks(2), "a")
     assert fills(engine, "(x+a", Masks(7), "+(a", Masks(4), "a")
@@ -156,7 +157,7 @@ def test_refuses_only_what_nothing_follows():
     front, tail = engine.forward(engine.start, cells), tail_of(cells)
     assert find(cells, bounds, front, tail) == (Verdict.NONE, {})
     cells = cells_of(["a", None, ")", "a"], LETTERS)
-    assert find(cells, bounds, engine.start, tail_of(cells))[0] is Verdict.UNKNOWN
+    assert find(cells, bounds, engine.start, tail_of(cells), worth=Worth())[0] is Verdict.UNKNOWN
 
 
 def test_segments():
@@ -197,3 +198,16 @@ def test_connectors_of_least_use_go():
     assert [data for _, data in book.ranked()] == [
         b"".join(tokens[t] for t in book.tokens(number)) for number, _ in book.ranked()
     ]
+
+
+def test_searches_that_do_not_pay_are_left_out():
+    worth = Worth()
+    assert worth
+    for _ in range(200):
+        worth.note_search(2000, False)
+        worth.note_steps(3)
+    assert sum(bool(worth) for _ in range(320)) == 10  # looked at again at times
+    for _ in range(200):
+        worth.note_search(100, True)
+        worth.note_steps(3)
+    assert worth
