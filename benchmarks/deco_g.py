@@ -22,9 +22,10 @@ tables, made once for a task; *retained*, the mass of the hidden states kept, ov
 any token; *fallbacks*, tokens at which the mask alone decided.  Methods take turns item by item, another
 one first each time.  All take the likeliest tokens unless ``--temperature`` says otherwise.
 
-``--what pruning``: how far the law of the next token moves when only the likeliest hidden states are
-kept (total variation to that with all, at the prefixes of texts drawn with all), what mass they hold and
-how long weights take; a table and a picture (``--plot``).
+``--what pruning``: how far the law of the next token moves when only the likeliest hidden states are kept,
+so many or as many as hold a share of the mass (total variation to that with all, at the prefixes of texts
+drawn with all), what mass and how many they are and how long weights take; a table and a picture
+(``--plot``).
 
 ``--what likelihood``: natural log-likelihood per token of the held-out answers of ``--corpus`` (of
 ``examples/distil_hmm.py``) under unigrams, bigrams, hidden Markov models of ``--states`` fitted here,
@@ -69,7 +70,7 @@ from constrain.extraction import automaton_for, vocabulary_for
 from constrain.models import DEFAULT_MODEL, load_model
 from grammars import Grammar
 from samplers import HMM, CtrlG, DecoG, GrammarConstrained, Sample, SpeculativeBackend
-from samplers.deco_g.decoder import TOP_STATES, FormatTarget, Report
+from samplers.deco_g.decoder import TOP_MASS, FormatTarget, Report
 from samplers.deco_g.distil import Corpus, Head, fit_corpus, head_of, initial_hmm
 from samplers.deco_g.em import fit_em
 from samplers.deco_g.tables import Doubles
@@ -79,7 +80,7 @@ from samplers.speculative.target import FreeText, Weighting
 EPOCHS: Final = 5
 PSEUDOCOUNT: Final = 1.0
 PRIOR: Final = 300.0
-KEPT: Final = "8,16,32,64,128,all"
+KEPT: Final = "8,16,32,64,128,all,0.9,0.95,0.97,0.99"
 _CHUNK: Final = 256
 
 
@@ -305,7 +306,7 @@ class Case:
                 setting.backend,
                 self.automaton,
                 setting.hmm(self.task),
-                top_states=TOP_STATES if kind == "deco-g" else None,
+                top_mass=TOP_MASS if kind == "deco-g" else 1.0,
                 min_new_tokens=least,
             )
         began = time.perf_counter()
@@ -488,8 +489,8 @@ def pruning(setting: Setting, given: argparse.Namespace) -> Iterator[dict[str, A
     for task in given.tasks:
         hmm = setting.hmm(task)
         automaton = automaton_for(task.make(), setting.tokenizer, setting.model)
-        sampler = DecoG(setting.backend, automaton, hmm, top_states=None)
-        numbers = sorted({min(n, hmm.states) for n in given.kept})
+        sampler = DecoG(setting.backend, automaton, hmm, top_mass=1.0)
+        ways = list(dict.fromkeys(n if n < 1 else min(n, hmm.states) for n in given.kept))
         questions = chosen(task, given)
         for number, question in enumerate(questions):
             ids = setting.ids(task, question, format=False)
@@ -501,40 +502,58 @@ def pruning(setting: Setting, given: argparse.Namespace) -> Iterator[dict[str, A
             )
             law = setting.log_law(ids, sample.token_ids).numpy()
             if number == 0:  # what is only made at first is not measured
-                _walked(sampler, numbers[-1], task.budget, sample.token_ids)
-            whole, _, _ = _walked(sampler, None, task.budget, sample.token_ids)
-            for kept in numbers:
-                weights, retained, ms = _walked(sampler, kept, task.budget, sample.token_ids)
+                _walked(sampler, hmm.states - 1, task.budget, sample.token_ids)
+            whole, *_ = _walked(sampler, 1.0, task.budget, sample.token_ids)
+            for kept in ways:
+                weights, retained, states, ms = _walked(
+                    sampler, kept, task.budget, sample.token_ids
+                )
                 yield {
                     "set": task.name,
                     "item": question.name,
                     "states": hmm.states,
                     "kept": kept,
+                    "mean_states": states,
                     "tv": [_variation(*each) for each in zip(law, whole, weights, strict=True)],
                     "retained": retained,
                     "ms": ms,
                 }
             say(f"{task.name} {number + 1}/{len(questions)}: {len(sample.token_ids)} tokens")
-        sampler.top_states = None
 
 
 def _walked(
-    sampler: DecoG, kept: int | None, budget: int, tokens: Sequence[int]
-) -> tuple[list[Weighting], list[float], float]:
-    """Weights before each token of a text, the mass kept there, and milliseconds for each."""
-    sampler.top_states = kept
+    sampler: DecoG, kept: float, budget: int, tokens: Sequence[int]
+) -> tuple[list[Weighting], list[float], float, float]:
+    """Weights before each token of a text, the mass kept there, states kept and ms for each, at mean.
+
+    Args:
+        kept: hidden states, or their share of the probability if it is a ``float``.
+    """
+    if isinstance(kept, float):
+        sampler.top_mass = kept
+    else:
+        sampler.top_states = kept
     target: FormatTarget = sampler.target(budget)
-    sampler.top_states = None
+    sampler.top_mass, sampler.top_states = 1.0, None
     state = target.start()
-    weights, retained = [], []
+    weights, retained, states = [], [], 0
     began = time.perf_counter()
     for at, token in enumerate(tokens):
         weights.append(target.weighting(state, budget - at))
         retained.append(state.note.retained)
+        states += state.note.states
         after = target.advance(state, token)
         assert after is not None
         state = after
-    return weights, retained, 1e3 * (time.perf_counter() - began) / len(tokens)
+    seconds = time.perf_counter() - began
+    return weights, retained, states / len(tokens), 1e3 * seconds / len(tokens)
+
+
+def _kept(text: str) -> float:
+    """A number of hidden states, or a share of the probability."""
+    if text == "all":
+        return 1 << 30
+    return float(text) if "." in text else int(text)
 
 
 def _variation(law: Doubles, a: Weighting, b: Weighting) -> float:
@@ -559,7 +578,7 @@ def pruning_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for name in [*sets, "all"] if len(sets) > 1 else sets:
         mine = [r for r in records if name in (r["set"], "all")]
-        for kept in sorted({r["kept"] for r in mine}):
+        for kept in dict.fromkeys(r["kept"] for r in mine):
             some = [r for r in mine if r["kept"] == kept]
             tv = np.concatenate([r["tv"] for r in some])
             retained = np.concatenate([r["retained"] for r in some])
@@ -567,7 +586,10 @@ def pruning_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 {
                     "task": name,
                     "of": max(r["states"] for r in some),
-                    "kept": kept,
+                    "kept": f"{kept:.0%}" if kept < 1 else str(kept),
+                    "states": float(
+                        np.average([r["mean_states"] for r in some], weights=_sizes(some))
+                    ),
                     "tokens": len(tv),
                     "TV, mean": float(tv.mean()),
                     "TV, 99 %": float(np.quantile(tv, 0.99)),
@@ -594,10 +616,10 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Draws error (logarithmic, left) and time (right) over the states kept, as an SVG file.
 
     Args:
-        rows: of :func:`pruning_rows`; the last task's are drawn.
+        rows: of :func:`pruning_rows`; the last task's are drawn, by the number of states kept at mean.
         path: of the file.
     """
-    mine = [r for r in rows if r["task"] == rows[-1]["task"]]
+    mine = sorted((r for r in rows if r["task"] == rows[-1]["task"]), key=lambda r: r["states"])
     errors = [r[name] for r in mine for name in ("TV, mean", "TV, max") if r[name] > 0]
     low = math.floor(math.log10(min(errors, default=1e-6)))
     slowest = max(r["ms a token"] for r in mine)
@@ -609,12 +631,15 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
-        _words(_WIDTH / 2, 20, "middle", f"hidden states kept of {mine[-1]['of']}"),
+        _words(
+            _WIDTH / 2,
+            20,
+            "middle",
+            f"hidden states kept of {mine[-1]['of']}, or their share of the mass",
+        ),
     ]
     xs = [_MARGIN + i * (_WIDTH - 2 * _MARGIN) / max(len(mine) - 1, 1) for i in range(len(mine))]
-    parts += [
-        _words(x, _HEIGHT - 20, "middle", str(r["kept"])) for x, r in zip(xs, mine, strict=True)
-    ]
+    parts += [_words(x, _HEIGHT - 20, "middle", r["kept"]) for x, r in zip(xs, mine, strict=True)]
     parts += [_words(8, _y(1 - e / low), "start", f"1e{e}") for e in range(low, 1)]
     parts += [
         _words(_WIDTH - 8, _y(share), "end", f"{share * slowest:.1f} ms")
@@ -832,7 +857,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--text-hmm", type=Path, help="of texts without prompts")
     parser.add_argument("--corpus", type=Path, help="of likelihood")
     parser.add_argument("--states", default="2,64,128,256", help="of likelihood")
-    parser.add_argument("--kept", default=KEPT, help="of pruning")
+    parser.add_argument(
+        "--kept", default=KEPT, help="of pruning: hidden states, or shares of the mass"
+    )
     parser.add_argument("--plot", type=Path, help="an SVG file, of pruning")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder")
     parser.add_argument("--dtype", default="bfloat16", help="of the model")
@@ -850,7 +877,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"{unknown[0]!r} is none of {', '.join(METHODS)}")
     given.tasks = [SETS[name] for name in given.task or SETS]
     given.states = [int(n) for n in given.states.split(",")]
-    given.kept = [1 << 30 if n == "all" else int(n) for n in given.kept.split(",")]
+    given.kept = [_kept(n) for n in given.kept.split(",")]
     if given.limit < 1 or given.offset < 0:
         parser.error("--limit must be at least 1, --offset at least 0")
     if not given.show and (missing := _missing(given)):

@@ -132,25 +132,27 @@ def test_weights_of_pruned_laws(tmp_path: Path) -> None:
     model, vocabulary = toys.model(rows=len(toys.TOKENS)), toys.vocabulary()
     hmm, _ = fit_corpus(toy_corpus(), states=6, epochs=1, pseudocount=1.0)
     automaton = TokenAutomaton(Grammar.from_regex(r"(?s:.*)\[[0-9]\]"), vocabulary)
-    sampler = DecoG(SpeculativeBackend(model, None, []), automaton, hmm, top_states=None)
+    sampler = DecoG(SpeculativeBackend(model, None, []), automaton, hmm, top_mass=1.0)
     (sample,) = sampler.sample([3, 4], max_new_tokens=12, seed=0)
     law = np.log(np.full(64, 1 / 64))
-    whole, retained, ms = benchmark._walked(sampler, None, 12, sample.token_ids)
+    whole, retained, states, ms = benchmark._walked(sampler, 1.0, 12, sample.token_ids)
+    assert states == 6
     assert len(whole) == len(sample.token_ids)
     assert set(retained) == {1.0}
     assert ms > 0
     records: list[dict[str, Any]] = []
-    for kept in (1, 3, 6):
-        weights, retained, ms = benchmark._walked(sampler, kept, 12, sample.token_ids)
+    for kept in (1, 3, 6, 0.8):
+        weights, retained, states, ms = benchmark._walked(sampler, kept, 12, sample.token_ids)
+        assert kept > 0.8 or min(retained) >= 0.8
         tv = [benchmark._variation(law, a, b) for a, b in zip(whole, weights, strict=True)]
         one = {"set": "toys", "item": "1", "states": 6, "kept": kept, "tv": tv}
-        records.append(one | {"retained": retained, "ms": ms})
+        records.append(one | {"retained": retained, "ms": ms, "mean_states": states})
     rows = benchmark.pruning_rows(records)
-    assert [row["kept"] for row in rows] == [1, 3, 6]
-    assert rows[-1]["TV, max"] < 1e-6
-    assert rows[-1]["retained, min"] == 1
+    assert [row["kept"] for row in rows] == ["1", "3", "6", "80%"]
+    assert rows[2]["TV, max"] < 1e-6
+    assert rows[2]["retained, min"] == 1
     assert rows[0]["TV, mean"] >= rows[1]["TV, mean"]
-    assert sampler.top_states is None
+    assert (sampler.top_mass, sampler.top_states) == (1.0, None)
     benchmark.plot(rows, tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_text().startswith("<svg")
 

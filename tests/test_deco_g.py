@@ -368,7 +368,7 @@ def test_drafters_change_nothing() -> None:
     hmm = random_hmm(4, 6)
     texts = []
     for drafters in DRAFTERS.values():
-        made = decoder("(a|b)*ab", hmm, *drafters(), kind=DecoG, top_states=3)
+        made = decoder("(a|b)*ab", hmm, *drafters(), kind=DecoG, top_mass=1.0, top_states=3)
         samples = made.sample(PROMPT, 20, max_new_tokens=12, seed=5)
         texts.append([s.token_ids for s in samples])
         assert len(made.reports) == 20
@@ -391,7 +391,7 @@ def test_greedy() -> None:
 
 def test_all_states_kept_is_no_pruning() -> None:
     hmm = random_hmm(6, 7)
-    one = decoder("(a|b)*ab", hmm, kind=DecoG, top_states=7).target(10)
+    one = decoder("(a|b)*ab", hmm, kind=DecoG, top_mass=1.0, top_states=7).target(10)
     two = decoder("(a|b)*ab", hmm).target(10)
     for prefix in [(), (2,), (4, 5), (3, 3, 2)]:
         a, b = (t.weighting(state_after(t, prefix), 10 - len(prefix)) for t in (one, two))
@@ -402,7 +402,7 @@ def test_all_states_kept_is_no_pruning() -> None:
 def test_pruned_weights(kept: int) -> None:
     """The same sums over the hidden states that are likeliest alone."""
     hmm = random_hmm(6, 7)
-    made = decoder("(a|b)*ab", hmm, kind=DecoG, top_states=kept)
+    made = decoder("(a|b)*ab", hmm, kind=DecoG, top_mass=1.0, top_states=kept)
     target = made.target(6)
     prefix = (2, 4)
     state = state_after(target, prefix)
@@ -425,9 +425,32 @@ def test_pruned_weights(kept: int) -> None:
     assert state.note.retained == pytest.approx(float(vector[largest].sum()))
 
 
+@pytest.mark.parametrize("mass", [0.3, 0.8, 0.97])
+def test_the_fewest_states_of_a_mass(mass: float) -> None:
+    hmm = random_hmm(6, 7)
+    made = decoder("(a|b)*ab", hmm, kind=DecoG, top_mass=mass)
+    samples = made.sample(PROMPT, 12, max_new_tokens=10, seed=1)
+    for sample, report in zip(samples, made.reports, strict=True):
+        vector, retained, states = hmm.start(), [], []
+        for token in sample.token_ids:
+            held = torch.sort(vector, descending=True).values.cumsum(0).tolist()
+            fewest = 1 + sum(share < mass for share in held)
+            retained.append(held[fewest - 1])
+            states.append(fewest)
+            vector, _ = hmm.observe(vector, token)
+        assert report.min_retained == pytest.approx(min(retained))
+        assert report.mean_states == pytest.approx(sum(states) / len(states))
+
+
+def test_mass_is_a_share() -> None:
+    for mass in (0.0, 1.1):
+        with pytest.raises(ValueError, match="top_mass"):
+            decoder("(a|b)*ab", random_hmm(4, 3), kind=DecoG, top_mass=mass)
+
+
 def test_reports() -> None:
     hmm = random_hmm(6, 7)
-    made = decoder("(a|b)*ab", hmm, kind=DecoG, top_states=2)
+    made = decoder("(a|b)*ab", hmm, kind=DecoG, top_mass=1.0, top_states=2)
     samples = made.sample(PROMPT, 12, max_new_tokens=10, seed=1)
     expected = made.log_format_probability(max_new_tokens=10)
     for sample, report in zip(samples, made.reports, strict=True):
@@ -457,6 +480,7 @@ def test_a_thousand_texts(grammar: Grammar, pattern: str, least: int, most: int)
         backend(Forced(), Trigram()),
         TokenAutomaton(grammar, vocabulary()),
         random_hmm(9, 5, zeros=0.5),
+        top_mass=1.0,
         top_states=3,
         min_new_tokens=least,
     )

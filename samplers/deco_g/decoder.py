@@ -18,8 +18,9 @@ With A(z) = q(z_next | h), k the tokens left, s' the automaton's state after x a
 observed: its factor is sum_z A(z) T[k-1, s', z], and the filter passes over it.  Where every allowed
 token gets the factor zero, the mask alone decides; ``Report.fallbacks`` counts these places.
 
-**Pruning** (Deco-G).  Of A the largest m entries are kept, and the rows of emission and T with them.  The
-filter itself is never pruned: errors do not add up.
+**Pruning** (Deco-G).  Of A the largest entries are kept, as many as hold a share of its mass, and the rows
+of emission and T with them.  A sharp A takes a few states and a flat one many, so that what is lost is
+bounded at each token.  The filter itself is never pruned: errors do not add up.
 
 Sources: Zhang et al. 2024, "Adaptable Logical Control for Large Language Models" (Ctrl-G), section 3, for
 the law and the recursion; Deng, Kung and Peng 2025, "Decoupling Task-Solving and Output Formatting in LLM
@@ -47,8 +48,8 @@ from samplers.sample import Sample
 from samplers.speculative.law import Sampling
 from samplers.speculative.target import Ids, Weighting
 
-TOP_STATES: Final = 64
-"""Of 256, they hold 99% of the mass and shift the law of the next token by 0.003 (docs/hmm.md)."""
+TOP_MASS: Final = 0.97
+"""Measured beside other shares in docs/benchmarks.md."""
 MAX_TABLE_BYTES: Final = 2 << 30
 _DENSE: Final = 16
 """Where a part has more than one in so many tokens, sums over all tokens in a row are faster."""
@@ -61,12 +62,14 @@ class Report:
     Attributes:
         log_format: log q(format) before the first token.
         mean_retained, min_retained: the mass of A on the hidden states kept, over the tokens.
+        mean_states: how many these were.
         fallbacks: tokens at which the mask alone decided, as q gave the format no chance.
     """
 
     log_format: float
     mean_retained: float
     min_retained: float
+    mean_states: float
     fallbacks: int
 
 
@@ -76,6 +79,7 @@ class _Note:
 
     before: _Note | None
     retained: float = 1.0
+    states: int = 0
     fell_back: bool = False
 
     def back(self) -> Iterator[_Note]:
@@ -134,17 +138,24 @@ class FormatTarget:
         tables: of the format and the hidden Markov model.
         horizon: for the budget.
         initial: [H], q(z_1).
-        top_states: hidden states kept at each token; ``None`` for all.
+        top_mass: the hidden states kept at each token are the fewest that hold this share.
+        top_states: at most so many; ``None`` for any number.
     """
 
     def __init__(
-        self, tables: Tables, horizon: Horizon, initial: Reals, top_states: int | None
+        self,
+        tables: Tables,
+        horizon: Horizon,
+        initial: Reals,
+        top_mass: float,
+        top_states: int | None,
     ) -> None:
         self._format: Final = tables.format
         self.automaton: TokenAutomaton | None = tables.format.automaton
         self._tables: Final = tables
         self._horizon: Final = horizon
         self._initial: Final = initial
+        self._mass = top_mass
         self._top = len(initial) if top_states is None else min(top_states, len(initial))
         vocabulary = tables.format.automaton.vocabulary
         self._eos = np.array(vocabulary.eos_token_ids, np.int64)
@@ -223,7 +234,7 @@ class FormatTarget:
         level = self._horizon.levels[left - 1]
         split, targets = f.splits[f.split_of[number]], f.targets[number]
         beam = self._beam(state.vector)
-        state.note.retained = beam.retained
+        state.note.retained, state.note.states = beam.retained, len(beam.kept)
         ids, logs = split.tokens, self._ratios(split, targets, level, beam)
         alive = level.alive[targets]
         if not alive.all():
@@ -241,9 +252,11 @@ class FormatTarget:
         return Weighting(ids, logs) if possible.all() else Weighting(ids[possible], logs[possible])
 
     def _beam(self, vector: Reals) -> _Beam:
-        if self._top >= len(vector):
+        if self._mass >= 1 and self._top >= len(vector):
             return _Beam(np.arange(len(vector)), vector, 1.0)
-        kept = np.sort(np.argpartition(-vector, self._top - 1)[: self._top])
+        order = np.argsort(-vector, kind="stable")
+        enough = 1 + int(np.searchsorted(np.cumsum(vector[order], dtype=np.float64), self._mass))
+        kept = np.sort(order[: min(self._top, enough)])
         weights = vector[kept]
         total = weights.sum(dtype=np.float64)
         return _Beam(kept, weights / weights.dtype.type(total), min(1.0, float(total)))
@@ -313,7 +326,9 @@ class DecoG:
         backend: the model with its drafters, which change nothing of what is drawn.
         automaton: the format over the model's vocabulary; not to be trimmed meanwhile.
         hmm: of the same tokenizer.
-        top_states: hidden states kept at each token; ``None`` for all.
+        top_mass: the hidden states kept at each token are the fewest that hold this share of the
+            probability; 1 for all.
+        top_states: at most so many are kept, whatever they hold; ``None`` for any number.
         min_new_tokens: the fewest tokens of a text, EOS included.
         max_table_bytes: bound on the tables.
         progress: whether bars are shown on standard error where tables take long.
@@ -333,19 +348,23 @@ class DecoG:
         automaton: TokenAutomaton,
         hmm: HMM,
         *,
-        top_states: int | None = TOP_STATES,
+        top_mass: float = TOP_MASS,
+        top_states: int | None = None,
         min_new_tokens: int = 1,
         max_table_bytes: int = MAX_TABLE_BYTES,
         progress: bool = False,
     ) -> None:
         if top_states is not None and top_states < 1:
-            raise ValueError(f"top_states={top_states}: must be at least 1, or None for all")
+            raise ValueError(f"top_states={top_states}: must be at least 1, or None for any number")
+        if not 0 < top_mass <= 1:
+            raise ValueError(f"top_mass={top_mass}: must be above 0 and at most 1")
         if min_new_tokens < 1:
             raise ValueError(f"min_new_tokens={min_new_tokens}: must be at least 1")
         _check_tokens(automaton, hmm)
         self.backend = backend
         self.automaton = automaton
         self.hmm = hmm
+        self.top_mass = top_mass
         self.top_states = top_states
         self.min_new_tokens = min_new_tokens
         self.max_table_bytes = max_table_bytes
@@ -463,7 +482,8 @@ class DecoG:
                 needed=self.min_new_tokens,
                 available=max_new_tokens,
             )
-        return FormatTarget(tables, horizon, self.hmm.initial.cpu().numpy(), self.top_states)
+        initial = self.hmm.initial.cpu().numpy()
+        return FormatTarget(tables, horizon, initial, self.top_mass, self.top_states)
 
     def _tables_for(self, budget: int) -> Tables:
         known = self._tables
@@ -523,7 +543,7 @@ class CtrlG(DecoG):
             backend,
             automaton,
             hmm,
-            top_states=None,
+            top_mass=1.0,
             min_new_tokens=min_new_tokens,
             max_table_bytes=max_table_bytes,
             progress=progress,
@@ -534,8 +554,10 @@ def _report(log_format: float, state: State) -> Report:
     """Of a text that has ended: its last state was never weighed."""
     notes = [] if state.note.before is None else list(state.note.before.back())
     retained = [note.retained for note in notes] or [1.0]
+    states = sum(note.states for note in notes) / max(len(notes), 1)
     fallbacks = sum(note.fell_back for note in notes)
-    return Report(log_format, math.fsum(retained) / len(retained), min(retained), fallbacks)
+    mean = math.fsum(retained) / len(retained)
+    return Report(log_format, mean, min(retained), states, fallbacks)
 
 
 def _check_tokens(automaton: TokenAutomaton, hmm: HMM) -> None:
