@@ -415,7 +415,7 @@ class OpenCanvas:
                 known = ahead.layers_before(min(fills)) if ahead.stacks is stacks else ()
                 self._ahead = _Ahead(stacks, cells, bounds, known)
             self._cells, self._answer, self._by_layers = cells, True, False
-            self._bounds, self._tail = bounds, tail_of(cells)
+            self._bounds, self._tail = bounds, tail_of(cells, self._tail)
             self._front = self._owner.forward(self._front, cells)
             self._taken.update(fills)
             if self._unseen and not self.open_positions:

@@ -169,7 +169,7 @@ class Draft:
         self._block = range(0)
         self._masks = 0
         self._step = 0
-        self._near: list[int] | None = None
+        self._near: dict[int, int] | None = None
         self.logprobs: dict[int, float] = {}
         self.constrained: dict[int, float] = {}
         self.refused = 0
@@ -231,14 +231,13 @@ class Draft:
         if len(self._open) == before:
             self._insist(judged)
 
-    def _likeliest(self, logits: Logits) -> list[int]:
-        """The model's likeliest tokens; nothing but EOS behind the first EOS."""
-        tokens: list[int] = np.where(self.rules.barred, -np.inf, logits).argmax(axis=1).tolist()
-        ends = [i for i in self._open if tokens[i] in self.rules.eos]
-        if ends:
-            first = min(ends)
-            tokens[first:] = [self.rules.eos[0]] * (len(tokens) - first)
-        return tokens
+    def _likeliest(self, logits: Logits) -> dict[int, int]:
+        """The model's likeliest tokens of open places; nothing but EOS behind the first EOS."""
+        places = self.open
+        rows = np.where(self.rules.barred, -np.inf, logits[places])
+        tokens = dict(zip(places, rows.argmax(axis=1).tolist(), strict=True))
+        first = min((i for i in places if tokens[i] in self.rules.eos), default=len(self.ids))
+        return {i: token if i < first else self.rules.eos[0] for i, token in tokens.items()}
 
     def judge(self, logits: Logits) -> Judgement:
         """What the model says about the present block."""

@@ -93,12 +93,18 @@ class _Way(NamedTuple):
     connector: int = -1
 
 
-def tail_of(cells: Sequence[Cell]) -> Tail:
-    """The fixed text at the end of some cells."""
-    at = len(cells)
+def tail_of(cells: Sequence[Cell], known: Tail | None = None) -> Tail:
+    """The fixed text at the end of some cells.
+
+    Args:
+        cells: of the canvas.
+        known: the same before more of them were fixed.
+    """
+    at = end = len(cells) if known is None else known.at
     while at and cells[at - 1].kind is Kind.TEXT:
         at -= 1
-    return Tail(at, b"".join([cell.data for cell in cells[at:]]))
+    data = b"".join([cell.data for cell in cells[at:end]])
+    return Tail(at, data if known is None else data + known.data)
 
 
 def segments(cells: Sequence[Cell], begin: int, tail: Tail) -> list[Segment]:
