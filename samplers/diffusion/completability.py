@@ -256,7 +256,8 @@ class OpenCanvas:
         self._answer: bool | None = None
         self._ahead: _Ahead | None = None
         self._by_layers = False
-        self._witness: Filling = {}
+        self._witness: Filling = {}  # a completion, or at least it was one before
+        self._is_sound = False
         self._front, self._tail = owner.start, tail_of(cells)
         self._bounds = text_bounds(self._cells, eos_padding)
         self._taken: Filling = {}
@@ -278,7 +279,7 @@ class OpenCanvas:
             LimitExceeded: where ``Limits.max_search_states`` is not enough to tell.
         """
         if self._answer is None:
-            self._answer = self._holds(self._cells, ())
+            self._answer = self._holds(self._cells, {})
         return self._answer
 
     @property
@@ -298,7 +299,7 @@ class OpenCanvas:
         """A canvas that is filled on its own from here."""
         made = OpenCanvas(self._owner, self._cells, self._padded)
         made._answer, made._by_layers, made._ahead = self._answer, self._by_layers, self._ahead
-        made._witness = self._witness
+        made._witness, made._is_sound = dict(self._witness), self._is_sound
         made._front, made._tail, made._bounds = self._front, self._tail, self._bounds
         made._taken, made._unseen = dict(self._taken), list(self._unseen)
         return made
@@ -310,6 +311,8 @@ class OpenCanvas:
             fills: token ids by position; ``None`` leaves a gap's token out.
             near: tokens by position that are likely to be a completion; a hint.
         """
+        if self._is_sound and fills.items() <= self._witness.items():
+            return True
         return self._holds(self._filled(fills), fills, near)
 
     def take(self, fills: Mapping[int, int | None]) -> None:
@@ -415,6 +418,9 @@ class OpenCanvas:
                 known = ahead.layers_before(min(fills)) if ahead.stacks is stacks else ()
                 self._ahead = _Ahead(stacks, cells, bounds, known)
             self._cells, self._answer, self._by_layers = cells, True, False
+            self._is_sound &= fills.items() <= self._witness.items()
+            for i in fills:
+                self._witness.pop(i, None)
             self._bounds, self._tail = bounds, tail_of(cells, self._tail)
             self._front = self._owner.forward(self._front, cells)
             self._taken.update(fills)
@@ -429,39 +435,45 @@ class OpenCanvas:
             return text_bounds(cells, self._padded)
         return self._bounds
 
-    def _holds(self, cells: list[Cell], changed: Collection[int], near: Near | None = None) -> bool:
-        """Whether cells, those of the canvas but for some positions, can be filled."""
+    def _saw(self, witness: Filling) -> None:
+        """A completion of the present canvas."""
+        self._witness, self._is_sound = witness, True
+
+    def _holds(
+        self, cells: list[Cell], fills: Mapping[int, int | None], near: Near | None = None
+    ) -> bool:
+        """Whether cells, those of the canvas with some filled, can be completed."""
         with self._owner.lock:
             witnesses = self._owner.witnesses
-            bounds = self._bounds_of(cells, changed)
+            bounds = self._bounds_of(cells, fills)
             worth = witnesses.after_refusal if self._by_layers else witnesses.at_first
-            hints = [hint for hint in (self._witness, near) if hint]
+            hints = [hint for hint in (near, self._witness) if hint]
             searched = worth if worth else None
             if self._by_layers and searched is None:
-                return self._holds_by_layers(cells, changed, None)
+                return self._holds_by_layers(cells, fills, None)
             verdict, found = witnesses.find(cells, bounds, self._front, self._tail, hints, searched)
             if verdict is Verdict.FOUND:
-                self._witness = found
+                self._saw({**found, **fills})
                 return True
             if verdict is Verdict.NONE:
                 return False
-            return self._holds_by_layers(cells, changed, searched)
+            return self._holds_by_layers(cells, fills, searched)
 
     def _holds_by_layers(
-        self, cells: list[Cell], changed: Collection[int], searched: Worth | None
+        self, cells: list[Cell], fills: Mapping[int, int | None], searched: Worth | None
     ) -> bool:
         """The same where trying does not tell."""
         self._by_layers = True
         stacks = self._owner.current()
         steps = stacks.steps
-        holds = self._follow_rules(cells, changed)
+        holds = self._follow_rules(cells, fills)
         if searched is not None:
             searched.note_steps(stacks.steps - steps)
         if holds and self._owner.has_memory:
             found = self._owner.filling(*self._view(cells), self._witness)
             holds = found is not None
             if found is not None:
-                self._witness = self._to_the_end(found, cells)
+                self._saw({**self._to_the_end(found, cells), **fills})
         if holds and searched is not None and len(self._unseen) < _LEARNED:
             self._unseen.append(cells)
         return holds

@@ -305,9 +305,11 @@ class Draft:
 
     def _ban(self, proposal: Proposal, judged: Judgement) -> None:
         place, token = proposal
+        began = time.perf_counter()
         self.refused += 1
         self._banned.setdefault(place, set()).add(token)
         judged.ban(place, [token])
+        self.seconds += time.perf_counter() - began
 
     def _insist(self, judged: Judgement) -> None:
         """One token, whatever it takes: the next best proposals, then a place's whole vocabulary."""
