@@ -20,7 +20,7 @@ from constrain._jit import kernels as k
 from constrain.automaton import TokenAutomaton
 from constrain.lexeme import Lexeme, LexemeShape, counted, lexeme_of, tokens_at
 from constrain.pool import END, StatePool
-from constrain.positions import Flags, Positions, as_flags
+from constrain.positions import Flags, Positions
 from grammars.program import UNBOUNDED
 
 Int32: TypeAlias = npt.NDArray[np.int32]
@@ -109,6 +109,8 @@ class Moves:
         if nodes[0] == 0:
             yield 0, False
             nodes = nodes[1:]
+        if not len(nodes):
+            return
         children, _ = self._positions.entries(nodes, self._first_bytes(state))
         keys = self._positions.entry_keys(children)
         _, firsts = np.unique(keys, return_index=True)
@@ -119,16 +121,19 @@ class Moves:
         """bool[256]: the bytes that a state may take."""
         known = self._first.get(state)
         if known is None:
-            words = self.pool._arrays[k.S_CAN][4 * state : 4 * state + 4].tolist()
-            bits = sum(int(w) << 64 * i for i, w in enumerate(words))
-            known = self._first[state] = as_flags(self.pool.program, bits)
+            words = self.pool._arrays[k.S_CAN][4 * state : 4 * state + 4]
+            bits = np.unpackbits(words.view(np.uint8), bitorder="little")
+            known = bits[self.pool.program.byte_class[:256]].astype(np.bool_)
+            self._first[state] = known
         return known
 
     def _position_set(self, parts: Sequence[Int32]) -> int:
         """The number of a set of positions: those that go on, one of those that are alike."""
         if not parts:
             return NOWHERE
-        nodes = np.unique(np.concatenate(parts))
+        nodes = np.unique(np.concatenate(parts)) if len(parts) > 1 else parts[0]
+        if not len(nodes):
+            return NOWHERE
         inner = nodes[self._goes_on[nodes] & (nodes > 0)]
         _, firsts = np.unique(self._trie.suffix_class[inner], return_index=True)
         kept = np.concatenate([nodes[nodes == 0], np.sort(inner[firsts])]).astype(np.int32)
