@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from strategies import BYTES, bag_grammars, grammars, memory_grammars, regular
@@ -208,6 +209,9 @@ def fill_up(cases: Cases, vocabulary: Vocabulary, canvas: list[Part], padded: bo
     for position in positions:
         expected = _fits(cases.grammar, vocabulary, cells, position, padded)
         assert opened.allowed(position).tolist() == expected
+        first = opened.first_mask()
+        if first is not None and first[0] == position:
+            assert set(expected) <= set(np.flatnonzero(first[1]).tolist())
         for token in range(vocabulary.size):
             assert opened.can_fill({position: token}) == (token in expected)
         choices: list[int | None] = list(expected)

@@ -258,7 +258,8 @@ class OpenCanvas:
         self._by_layers = False
         self._witness: Filling = {}  # a completion, or at least it was one before
         self._is_sound = False
-        self._front, self._tail = owner.start, tail_of(cells)
+        self._front, self._tail = owner.forward(owner.start, self._cells), tail_of(self._cells)
+        self._written = Front(0, owner.automaton.start)
         self._bounds = text_bounds(self._cells, eos_padding)
         self._taken: Filling = {}
         self._unseen: list[list[Cell]] = []
@@ -300,6 +301,7 @@ class OpenCanvas:
         made = OpenCanvas(self._owner, self._cells, self._padded)
         made._answer, made._by_layers, made._ahead = self._answer, self._by_layers, self._ahead
         made._witness, made._is_sound = dict(self._witness), self._is_sound
+        made._written = self._written
         made._front, made._tail, made._bounds = self._front, self._tail, self._bounds
         made._taken, made._unseen = dict(self._taken), list(self._unseen)
         return made
@@ -349,6 +351,23 @@ class OpenCanvas:
         if self._owner.has_memory:
             found = [token for token in found if self.can_fill({position: token})]
         return np.array(sorted(set(found)), np.int64)
+
+    def first_mask(self) -> tuple[int, npt.NDArray[np.bool_]] | None:
+        """The first open position, and the tokens that may follow what stands before it: bool[V].
+
+        Cheap, and a filter: what stands behind may refuse more.  Only for canvases whose fixed parts are
+        tokens.  ``None`` if nothing is open, or a text of the language ends before.
+        """
+        with self._owner.lock:
+            at, cells = self._front.at, self._cells
+            if at == len(cells) or not cells[at].is_open:
+                return None
+            automaton = self._owner.automaton
+            data = b"".join([cell.data for cell in cells[self._written.at : at]])
+            state = automaton.advance_bytes(self._written.state, data)
+            self._written = Front(at, state)
+        bits = np.unpackbits(automaton.mask(state).view(np.uint8), bitorder="little")
+        return at, bits[: automaton.vocabulary.size].astype(np.bool_)
 
     def completion(self) -> dict[int, int | None] | None:
         """One way to fill all open positions; ``None`` if there is none.
@@ -518,6 +537,7 @@ class Completability:
     """
 
     def __init__(self, automaton: TokenAutomaton, *, tries: int = TRIES) -> None:
+        self.automaton: Final = automaton
         self._memory = automaton if isinstance(automaton, MemoryAutomaton) else None
         self.lock: Final = RLock()
         self.moves: Final = Moves(_rules_of(automaton))

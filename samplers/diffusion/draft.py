@@ -246,6 +246,8 @@ class Draft:
         for i, place in enumerate(places):
             if place in self._banned:
                 rows[i, list(self._banned[place])] = -np.inf
+        if self.canvas is not None:
+            self._mask_first(places, rows)
         noise = None
         if self.rules.temperature > 0 and self._noise is not None:
             noise = self._noise(rows.shape) * np.float32(self.rules.temperature)
@@ -255,6 +257,15 @@ class Draft:
             judged.set(self._solver(self.ids, places, rows if noise is None else rows + noise))
             self.seconds += time.perf_counter() - began
         return judged
+
+    def _mask_first(self, places: Sequence[int], rows: Logits) -> None:
+        """Takes out what cannot follow the text before the first open place: an ordinary mask."""
+        assert self.canvas is not None
+        began = time.perf_counter()
+        first = self.canvas.first_mask()
+        if first is not None and places[0] == first[0]:
+            rows[0, ~first[1][: rows.shape[1]]] = -np.inf
+        self.seconds += time.perf_counter() - began
 
     def view(self, judged: Judgement) -> View:
         """What a schedule sees."""
