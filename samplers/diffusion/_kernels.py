@@ -1030,39 +1030,6 @@ def _token_step(ctx, t, layer, or_none, width):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _width_for(heads):  # type: ignore[no-untyped-def]
-    """Words of atoms to begin with: most layers have fewer than heads."""
-    width = 1
-    while 64 * width < heads:
-        width *= 2
-    return width
-
-
-@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
-def after_text(address, table, layer, text, length):  # type: ignore[no-untyped-def]
-    """The layer after a fixed text: uint8[length] at an address, with lines for one byte more."""
-    ctx, t = _context(address), _table(table)
-    width = _width_for(_i32(t, LAYER_SIZE)[layer])
-    out = _text_step(ctx, t, layer, text, length, width)
-    while out == _MORE_ATOMS and width < _len(t, ROW_FRESH):
-        width *= 2
-        out = _text_step(ctx, t, layer, text, length, width)
-    return out
-
-
-@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
-def after_token(address, table, layer, or_none):  # type: ignore[no-untyped-def]
-    """The layer after any one token, or after one or none."""
-    ctx, t = _context(address), _table(table)
-    width = _width_for(_i32(t, LAYER_SIZE)[layer])
-    out = _token_step(ctx, t, layer, or_none, width)
-    while out == _MORE_ATOMS and width < _len(t, ROW_FRESH):
-        width *= 2
-        out = _token_step(ctx, t, layer, or_none, width)
-    return out
-
-
-@njit
 def _pairs_step(ctx, t, pairs, count, width):  # type: ignore[no-untyped-def]
     """``layer_of`` with room for so many words of atoms."""
     _begin(t, 1, width)
@@ -1075,16 +1042,45 @@ def _pairs_step(ctx, t, pairs, count, width):  # type: ignore[no-untyped-def]
     return _finish(ctx, t)
 
 
+_TEXT, _TOKEN, _PAIRS = range(3)
+
+
+@njit
+def _step(ctx, t, kind, heads, a, b, c):  # type: ignore[no-untyped-def]
+    """A step with as many words of atoms as it needs: most layers have fewer atoms than heads."""
+    width = 1
+    while 64 * width < heads:
+        width *= 2
+    while True:
+        if kind == _TEXT:
+            out = _text_step(ctx, t, a, b, c, width)
+        elif kind == _TOKEN:
+            out = _token_step(ctx, t, a, b, width)
+        else:
+            out = _pairs_step(ctx, t, a, b, width)
+        if out != _MORE_ATOMS or width >= _len(t, ROW_FRESH):
+            return out
+        width *= 2
+
+
+@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def after_text(address, table, layer, text, length):  # type: ignore[no-untyped-def]
+    """The layer after a fixed text: uint8[length] at an address, with lines for one byte more."""
+    t = _table(table)
+    return _step(_context(address), t, _TEXT, _i32(t, LAYER_SIZE)[layer], layer, text, length)
+
+
+@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
+def after_token(address, table, layer, or_none):  # type: ignore[no-untyped-def]
+    """The layer after any one token, or after one or none."""
+    t = _table(table)
+    return _step(_context(address), t, _TOKEN, _i32(t, LAYER_SIZE)[layer], layer, or_none, 0)
+
+
 @njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
 def layer_of(address, table, pairs, count):  # type: ignore[no-untyped-def]
     """The layer of some configurations: int32[count, 3] of heads, frames above the stacks, sets."""
-    ctx, t = _context(address), _table(table)
-    width = _width_for(count)
-    out = _pairs_step(ctx, t, pairs, count, width)
-    while out == _MORE_ATOMS and width < _len(t, ROW_FRESH):
-        width *= 2
-        out = _pairs_step(ctx, t, pairs, count, width)
-    return out
+    return _step(_context(address), _table(table), _PAIRS, count, pairs, count, 0)
 
 
 # -- connectors ------------------------------------------------------------------------------------

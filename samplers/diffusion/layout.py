@@ -51,6 +51,12 @@ class Layout:
         """Numbers of the pieces whose length is still to be chosen."""
         return [i for i, piece in enumerate(self.pieces) if isinstance(piece, Gap)]
 
+    def room(self, gap: int) -> int:
+        """The most tokens of a gap, by its number."""
+        piece = self.pieces[gap]
+        assert isinstance(piece, Gap)
+        return piece.max_tokens
+
     def parts(self, lengths: dict[int, int] | None = None) -> list[Part]:
         """The canvas in token ids, for the grammar.
 

@@ -1,7 +1,7 @@
 """How many masks a gap gets: the lengths at which the model is surest of what it would write.
 
 A masked model cannot put in or leave out places, so a gap's length is chosen before it is filled: some
-lengths are tried in one forward, and the one with the highest mean log-probability of the masks'
+lengths are tried, a forward each, and the one with the highest mean log-probability of the masks'
 likeliest tokens wins, among those that the grammar can complete.  Several gaps are measured one after
 the other.  A gap is left empty only where the grammar allows no token in it, or none is allowed at all:
 an empty gap has no mask whose confidence could be compared.
@@ -54,8 +54,8 @@ def _fitting(
     layout: Layout, chosen: dict[int, int], gap: int, holds: Callable[[Sequence[Part]], bool]
 ) -> list[int]:
     """Lengths to try: spread over those that can be completed, the empty one only if it must be."""
-    most = layout.pieces[gap].max_tokens  # type: ignore[union-attr]
-    fitting = [n for n in range(1, most + 1) if holds(layout.parts({**chosen, gap: n}))]
+    rooms = range(1, layout.room(gap) + 1)
+    fitting = [n for n in rooms if holds(layout.parts({**chosen, gap: n}))]
     if not fitting:
         return [0]
     if len(fitting) <= TRIED:
@@ -76,9 +76,7 @@ def _confidence(
     for gap in layout.gaps:
         if gap not in full:  # not measured yet: the shortest that fits
             full[gap] = next(
-                n
-                for n in range(layout.pieces[gap].max_tokens + 1)  # type: ignore[union-attr]
-                if holds(layout.parts({**full, gap: n}))
+                n for n in range(layout.room(gap) + 1) if holds(layout.parts({**full, gap: n}))
             )
     ids = layout.ids(full, model.mask_token_id)
     logits = model.logits([frame], [ids])[0]
