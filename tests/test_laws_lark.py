@@ -8,6 +8,7 @@ part and the oracle on the form that was printed decides.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar
@@ -138,6 +139,24 @@ def _print(expr: Expr) -> str:
     raise TypeError(expr)
 
 
+EXPANSIONS = 300
+"""Alternatives of one rule that lark may write out: it multiplies nested ones, and its table with them."""
+
+
+def expansions(expr: Expr) -> int:
+    """Alternatives into which lark takes an expression apart."""
+    match expr:
+        case Seq(items):
+            return math.prod(map(expansions, items))
+        case Alt(items):
+            return sum(map(expansions, items))
+        case Repeat(item, least, most):
+            one = expansions(item)
+            counts = (least, least + 1) if most is None else range(least, most + 1)
+            return sum(one**count for count in counts)
+    return 1
+
+
 @st.composite
 def context_free(draw: st.DrawFn) -> GrammarIR:
     """Grammars of sequences, alternatives, repetitions and any recursion."""
@@ -155,6 +174,7 @@ def context_free(draw: st.DrawFn) -> GrammarIR:
         ),
         max_leaves=5,
     )
+    body = body.filter(lambda expr: expansions(expr) <= EXPANSIONS)
     exits = st.sampled_from([Literal(b"a"), Literal(b"bc"), EPSILON])
     return GrammarIR(tuple(Rule(name, alt(draw(body), draw(exits))) for name in names), names[0])
 
