@@ -615,42 +615,63 @@ _INK: Final = {"TV, mean": "#1b6ca8", "TV, max": "#7fb2d9", "ms a token": "#c257
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Draws error (logarithmic, left) and time (right) over the states kept, as an SVG file.
 
+    Numbers of states are dots, shares of the mass circles at the number of states that they kept at mean.
+
     Args:
-        rows: of :func:`pruning_rows`; the last task's are drawn, by the number of states kept at mean.
+        rows: of :func:`pruning_rows`; the last task's are drawn.
         path: of the file.
     """
     mine = sorted((r for r in rows if r["task"] == rows[-1]["task"]), key=lambda r: r["states"])
     errors = [r[name] for r in mine for name in ("TV, mean", "TV, max") if r[name] > 0]
     low = math.floor(math.log10(min(errors, default=1e-6)))
     slowest = max(r["ms a token"] for r in mine)
-    heights: dict[str, Callable[[float], float]] = {
-        "TV, mean": lambda v: 1 - math.log10(v) / low if v > 0 else math.nan,
-        "TV, max": lambda v: 1 - math.log10(v) / low if v > 0 else math.nan,
-        "ms a token": lambda v: v / slowest,
-    }
+    parts = _axes(mine, low, slowest)
+    for number, (name, ink) in enumerate(_INK.items()):
+        points = []
+        for x, row in zip(_xs(mine), mine, strict=True):
+            value = row[name]
+            if name == "ms a token":
+                points.append((x, _y(value / slowest), row))
+            elif value > 0:
+                points.append((x, _y(1 - math.log10(value) / low), row))
+        where = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
+        parts.append(f'<polyline fill="none" stroke="{ink}" stroke-width="1.5" points="{where}"/>')
+        parts += [
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" stroke="{ink}" '
+            f'fill="{"#fff" if row["kept"].endswith("%") else ink}"/>'
+            for x, y, row in points
+        ]
+        parts.append(_words(_MARGIN + number * 110, _MARGIN - 14, "start", name, ink))
+    path.write_text("\n".join([*parts, "</svg>"]), "utf-8")
+
+
+def _axes(rows: Sequence[dict[str, Any]], low: int, slowest: float) -> list[str]:
+    """The frame of a plot: scales, lines across at each power of ten."""
+    title = f"hidden states kept, of {rows[-1]['of']}; circles: as many as hold a share of the mass"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
-        _words(
-            _WIDTH / 2,
-            20,
-            "middle",
-            f"hidden states kept of {mine[-1]['of']}, or their share of the mass",
-        ),
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
+        _words(_WIDTH / 2, 20, "middle", title),
     ]
-    xs = [_MARGIN + i * (_WIDTH - 2 * _MARGIN) / max(len(mine) - 1, 1) for i in range(len(mine))]
-    parts += [_words(x, _HEIGHT - 20, "middle", r["kept"]) for x, r in zip(xs, mine, strict=True)]
-    parts += [_words(8, _y(1 - e / low), "start", f"1e{e}") for e in range(low, 1)]
-    parts += [
-        _words(_WIDTH - 8, _y(share), "end", f"{share * slowest:.1f} ms")
-        for share in (0.0, 0.5, 1.0)
-    ]
-    for number, (name, ink) in enumerate(_INK.items()):
-        points = [(x, heights[name](r[name])) for x, r in zip(xs, mine, strict=True)]
-        where = " ".join(f"{x:.1f},{_y(h):.1f}" for x, h in points if not math.isnan(h))
-        parts.append(f'<polyline fill="none" stroke="{ink}" stroke-width="2" points="{where}"/>')
-        parts.append(_words(_MARGIN + number * 110, _MARGIN - 18, "start", name, ink))
-    path.write_text("\n".join([*parts, "</svg>"]), "utf-8")
+    for exponent in range(low, 1):
+        y = _y(1 - exponent / low)
+        parts.append(_words(_MARGIN - 8, y + 4, "end", f"1e{exponent}"))
+        parts.append(f'<path d="M{_MARGIN} {y:.1f}H{_WIDTH - _MARGIN}" stroke="#ddd"/>')
+    for share in (0.0, 0.5, 1.0):
+        words = f"{share * slowest:.1f} ms"
+        parts.append(_words(_WIDTH - _MARGIN + 8, _y(share) + 4, "start", words))
+    for x, row in zip(_xs(rows), rows, strict=True):
+        line = 14 if row["kept"].endswith("%") else 32  # they would lie over each other
+        parts.append(_words(x, _HEIGHT - line, "middle", row["kept"]))
+    return parts
+
+
+def _xs(rows: Sequence[dict[str, Any]]) -> list[float]:
+    """Where rows are, by the logarithm of the states kept."""
+    logs = [math.log(row["states"]) for row in rows]
+    span = max(logs) - min(logs) or 1.0
+    return [_MARGIN + (log - min(logs)) / span * (_WIDTH - 2 * _MARGIN) for log in logs]
 
 
 def _y(height: float) -> float:
