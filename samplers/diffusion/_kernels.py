@@ -41,6 +41,7 @@ from constrain.kernels import (
     _u8,
     _u64,
     advance,
+    advance_token,
     step,
 )
 
@@ -1098,6 +1099,7 @@ def layer_of(address, table, pairs, count):  # type: ignore[no-untyped-def]
 ) = range(7)
 BOOK_SIZE: Final = 7
 PAD_BYTES: Final = 64
+_LOOK_BACK: Final = 32
 """Bytes of each padding that are laid out."""
 
 
@@ -1162,6 +1164,41 @@ def joints(address, book, begin, state, room, is_gap, text, length, out, most): 
                 count += 1
     found[0] = rank
     return count
+
+
+@njit("int64(int64, int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def read_behind(address, state, tokens, count, text, length, out):  # type: ignore[no-untyped-def]
+    """Reads a text behind each of some tokens.
+
+    Args:
+        tokens: int64[count].
+        text: uint8[length].
+        out: int32[2 * count]: states behind the tokens, then behind the text.
+
+    Returns:
+        Nothing of use, or what is lacking.
+    """
+    ids = carray(_pointer(tokens), (count,), np.int64)
+    states = carray(_pointer(out), (2 * count,), np.int32)
+    for i in range(count):
+        after = advance_token(address, state, ids[i])
+        if after < 0:
+            return after
+        states[i] = after
+        end = int64(DEAD)
+        j = int64(i)
+        if after != DEAD:  # few tokens lead to a state of their own
+            j = max(i - _LOOK_BACK, 0)
+            while j < i and states[j] != after:
+                j += 1
+        if j < i:
+            end = int64(states[count + j])
+        elif after != DEAD:
+            end = advance(address, after, text, length)
+            if end < 0:
+                return end
+        states[count + i] = end
+    return int64(0)
 
 
 # -- more room -------------------------------------------------------------------------------------

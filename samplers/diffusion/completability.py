@@ -18,6 +18,7 @@ search for one filling decides, and says so where it has to give up (:class:`_Fi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from threading import RLock
@@ -58,6 +59,8 @@ from samplers.diffusion.witness import (
 _DOING: Final = "completing this canvas"
 _LEARNED: Final = 4
 """Forms of one canvas from which connectors are learned, at most."""
+_READ_BEHIND: Final = 4096
+"""Tokens behind which fixed text is read, at most."""
 _KEPT_BYTES: Final = 256 << 20
 """Layers and stacks kept for later canvases; beyond that they are begun anew."""
 
@@ -353,21 +356,27 @@ class OpenCanvas:
         return np.array(sorted(set(found)), np.int64)
 
     def first_mask(self) -> tuple[int, npt.NDArray[np.bool_]] | None:
-        """The first open position, and the tokens that may follow what stands before it: bool[V].
+        """The first open position, and the tokens that may stand between its fixed neighbours: bool[V].
 
         Cheap, and a filter: what stands behind may refuse more.  Only for canvases whose fixed parts are
         tokens.  ``None`` if nothing is open, or a text of the language ends before.
         """
         with self._owner.lock:
-            at, cells = self._front.at, self._cells
+            (at, state), cells = self._front, self._cells
             if at == len(cells) or not cells[at].is_open:
                 return None
             automaton = self._owner.automaton
             data = b"".join([cell.data for cell in cells[self._written.at : at]])
-            state = automaton.advance_bytes(self._written.state, data)
-            self._written = Front(at, state)
-        bits = np.unpackbits(automaton.mask(state).view(np.uint8), bitorder="little")
-        return at, bits[: automaton.vocabulary.size].astype(np.bool_)
+            self._written = Front(at, automaton.advance_bytes(self._written.state, data))
+            allowed = automaton.allowed_tokens(self._written.state)
+            behind = itertools.takewhile(lambda cell: cell.kind is Kind.TEXT, cells[at + 1 :])
+            text = b"".join([cell.data for cell in behind])
+            reader = self._owner.witnesses.reader
+            if text and len(allowed) <= _READ_BEHIND and isinstance(reader, RulesReader):
+                allowed = allowed[reader.can_stand_before(state, allowed, text)]
+        flags = np.zeros(automaton.vocabulary.size, np.bool_)
+        flags[allowed] = True
+        return at, flags
 
     def completion(self) -> dict[int, int | None] | None:
         """One way to fill all open positions; ``None`` if there is none.

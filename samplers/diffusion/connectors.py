@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from constrain._jit import kernels, load
 from constrain.memory import MemoryAutomaton
@@ -235,6 +236,17 @@ class RulesReader:
         if not data:
             return state
         return self._pool.call(kernels.advance, state, self._put(data), len(data))
+
+    def can_stand_before(
+        self, state: int, tokens: npt.NDArray[np.int64], text: bytes
+    ) -> npt.NDArray[np.bool_]:
+        """bool[n], which of some tokens can stand between a state and a text."""
+        ids = np.ascontiguousarray(tokens, np.int64)
+        out = np.zeros(2 * len(ids), np.int32)
+        addresses = ids.ctypes.data, len(ids), self._put(text), len(text), out.ctypes.data
+        self._pool.call(k.read_behind, state, *addresses)
+        alive: npt.NDArray[np.bool_] = out[len(ids) :] != DEAD
+        return alive
 
     def joints(
         self, connectors: Connectors, begin: int, state: int, run: Run, text: bytes

@@ -166,6 +166,7 @@ class Draft:
         self._solver = solver
         self._open = {i for i, token in enumerate(self.ids) if token == rules.mask}
         self._banned: dict[int, set[int]] = {}
+        self._masked: set[int] = set()  # places at which the ordinary mask was applied
         self._block = range(0)
         self._masks = 0
         self._step = 0
@@ -182,6 +183,7 @@ class Draft:
         made.__dict__.update(self.__dict__)
         made.ids, made._open = list(self.ids), set(self._open)
         made.canvas = None if self.canvas is None else self.canvas.copy()
+        made._masked = set(self._masked)
         made._banned = {place: set(tokens) for place, tokens in self._banned.items()}
         made.logprobs, made.constrained = dict(self.logprobs), dict(self.constrained)
         return made
@@ -220,10 +222,6 @@ class Draft:
             schedule: see there.
         """
         judged = self.judge(logits)
-        if self.canvas is not None:
-            began = time.perf_counter()
-            self._near = self._likeliest(logits)
-            self.seconds += time.perf_counter() - began
         chosen = [(place, judged.tokens[place]) for place in schedule.choose(self.view(judged))]
         self._step += 1
         before = len(self._open)
@@ -231,12 +229,20 @@ class Draft:
         if len(self._open) == before:
             self._insist(judged)
 
-    def _likeliest(self, logits: Logits) -> dict[int, int]:
-        """The model's likeliest tokens of open places; nothing but EOS behind the first EOS."""
-        places = self.open
-        rows = np.where(self.rules.barred, -np.inf, logits[places])
+    def _likeliest(self, places: list[int], rows: Logits, logits: Logits) -> dict[int, int]:
+        """The model's likeliest tokens of open places; nothing but EOS behind the first EOS.
+
+        Args:
+            places: of the block.
+            rows: float32[len(places), V], with what is barred and banned taken out.
+            logits: of all places.
+        """
         tokens = dict(zip(places, rows.argmax(axis=1).tolist(), strict=True))
-        first = min((i for i in places if tokens[i] in self.rules.eos), default=len(self.ids))
+        others = [i for i in self.open if i not in tokens]
+        if others:
+            more = np.where(self.rules.barred, -np.inf, logits[others]).argmax(axis=1)
+            tokens.update(zip(others, more.tolist(), strict=True))
+        first = min((i for i in tokens if tokens[i] in self.rules.eos), default=len(self.ids))
         return {i: token if i < first else self.rules.eos[0] for i, token in tokens.items()}
 
     def judge(self, logits: Logits) -> Judgement:
@@ -247,7 +253,9 @@ class Draft:
             if place in self._banned:
                 rows[i, list(self._banned[place])] = -np.inf
         if self.canvas is not None:
-            self._mask_first(places, rows)
+            began = time.perf_counter()
+            self._near = self._likeliest(places, rows, logits)
+            self.seconds += time.perf_counter() - began
         noise = None
         if self.rules.temperature > 0 and self._noise is not None:
             noise = self._noise(rows.shape) * np.float32(self.rules.temperature)
@@ -257,15 +265,6 @@ class Draft:
             judged.set(self._solver(self.ids, places, rows if noise is None else rows + noise))
             self.seconds += time.perf_counter() - began
         return judged
-
-    def _mask_first(self, places: Sequence[int], rows: Logits) -> None:
-        """Takes out what cannot follow the text before the first open place: an ordinary mask."""
-        assert self.canvas is not None
-        began = time.perf_counter()
-        first = self.canvas.first_mask()
-        if first is not None and places[0] == first[0]:
-            rows[0, ~first[1][: rows.shape[1]]] = -np.inf
-        self.seconds += time.perf_counter() - began
 
     def view(self, judged: Judgement) -> View:
         """What a schedule sees."""
@@ -315,11 +314,19 @@ class Draft:
         return holds
 
     def _ban(self, proposal: Proposal, judged: Judgement) -> None:
+        """A token was refused; at the first open place the ordinary mask says which others will be, too."""
+        assert self.canvas is not None
         place, token = proposal
         began = time.perf_counter()
         self.refused += 1
-        self._banned.setdefault(place, set()).add(token)
-        judged.ban(place, [token])
+        tokens = [token]
+        if place not in self._masked:
+            first = self.canvas.first_mask()
+            if first is not None and first[0] == place:
+                self._masked.add(place)
+                tokens += np.flatnonzero(~first[1]).tolist()
+        self._banned.setdefault(place, set()).update(tokens)
+        judged.ban(place, tokens)
         self.seconds += time.perf_counter() - began
 
     def _insist(self, judged: Judgement) -> None:
