@@ -1099,8 +1099,9 @@ def layer_of(address, table, pairs, count):  # type: ignore[no-untyped-def]
 ) = range(7)
 BOOK_SIZE: Final = 7
 PAD_BYTES: Final = 64
-_LOOK_BACK: Final = 32
 """Bytes of each padding that are laid out."""
+_LOOK_BACK: Final = 32
+"""Tokens before one among which ``read_behind`` looks for one that led to the same state."""
 
 
 @njit
@@ -1113,7 +1114,11 @@ def _through_padding(address, state, filled, count):  # type: ignore[no-untyped-
     return state
 
 
-@njit("int64(int64, int64, int64, int64, int64, int64, int64, int64, int64, int64)", cache=True)
+@njit(
+    "int64(int64, int64, int64, int64, int64, int64, int64, int64, int64, int64)",
+    cache=True,
+    nogil=True,
+)
 def joints(address, book, begin, state, room, is_gap, text, length, out, most):  # type: ignore[no-untyped-def]
     """Ways to join a state and a text by connectors that fill a room, which lead to different states.
 

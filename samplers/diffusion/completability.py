@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from threading import RLock
 from typing import Final, NamedTuple
@@ -262,10 +263,9 @@ class OpenCanvas:
         self._witness: Filling = {}  # a completion, or at least it was one before
         self._is_sound = False
         self._front, self._tail = owner.forward(owner.start, self._cells), tail_of(self._cells)
-        self._written = Front(0, owner.automaton.start)
         self._bounds = text_bounds(self._cells, eos_padding)
         self._taken: Filling = {}
-        self._unseen: list[list[Cell]] = []
+        self._unseen: list[tuple[list[Cell], Filling]] = []
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -301,12 +301,11 @@ class OpenCanvas:
 
     def copy(self) -> OpenCanvas:
         """A canvas that is filled on its own from here."""
-        made = OpenCanvas(self._owner, self._cells, self._padded)
-        made._answer, made._by_layers, made._ahead = self._answer, self._by_layers, self._ahead
-        made._witness, made._is_sound = dict(self._witness), self._is_sound
-        made._written = self._written
-        made._front, made._tail, made._bounds = self._front, self._tail, self._bounds
-        made._taken, made._unseen = dict(self._taken), list(self._unseen)
+        made = OpenCanvas.__new__(OpenCanvas)
+        with self._owner.lock:
+            made.__dict__.update(self.__dict__)
+            made._witness, made._taken = dict(self._witness), dict(self._taken)
+            made._unseen = list(self._unseen)
         return made
 
     def can_fill(self, fills: Mapping[int, int | None], near: Near | None = None) -> bool:
@@ -348,8 +347,7 @@ class OpenCanvas:
             among: ids to judge, all by default.  A few are faster than all; with memory all take very
                 long.
         """
-        if not self._cells[position].is_open:
-            raise ValueError(f"position {position} of the canvas is fixed")
+        self._check_open(position)
         found = self._by_rules(position) if among is None else self._those_by_rules(position, among)
         if self._owner.has_memory:
             found = [token for token in found if self.can_fill({position: token})]
@@ -359,21 +357,24 @@ class OpenCanvas:
         """The first open position, and the tokens that may stand between its fixed neighbours: bool[V].
 
         Cheap, and a filter: what stands behind may refuse more.  Only for canvases whose fixed parts are
-        tokens.  ``None`` if nothing is open, or a text of the language ends before.
+        tokens.  ``None`` if EOS or a special token comes first, nothing is open, or no token can follow.
         """
-        with self._owner.lock:
-            (at, state), cells = self._front, self._cells
-            if at == len(cells) or not cells[at].is_open:
-                return None
-            automaton = self._owner.automaton
-            data = b"".join([cell.data for cell in cells[self._written.at : at]])
-            self._written = Front(at, automaton.advance_bytes(self._written.state, data))
-            allowed = automaton.allowed_tokens(self._written.state)
-            behind = itertools.takewhile(lambda cell: cell.kind is Kind.TEXT, cells[at + 1 :])
-            text = b"".join([cell.data for cell in behind])
-            reader = self._owner.witnesses.reader
-            if text and len(allowed) <= _READ_BEHIND and isinstance(reader, RulesReader):
-                allowed = allowed[reader.can_stand_before(state, allowed, text)]
+        cells, automaton = self._cells, self._owner.automaton
+        at = next((i for i, cell in enumerate(cells) if cell.kind is not Kind.TEXT), len(cells))
+        if at == len(cells) or not cells[at].is_open:
+            return None
+        before = b"".join([cell.data for cell in cells[:at]])
+        state = automaton.advance_bytes(automaton.start, before)
+        if state == automaton.DEAD:
+            return None
+        allowed = automaton.allowed_tokens(state)
+        behind = itertools.takewhile(lambda cell: cell.kind is Kind.TEXT, cells[at + 1 :])
+        text = b"".join([cell.data for cell in behind])
+        reader = self._owner.witnesses.reader
+        if text and len(allowed) <= _READ_BEHIND and isinstance(reader, RulesReader):
+            with self._owner.lock:
+                begin = reader.read(reader.start, before)
+                allowed = allowed[reader.can_stand_before(begin, allowed, text)]
         flags = np.zeros(automaton.vocabulary.size, np.bool_)
         flags[allowed] = True
         return at, flags
@@ -422,11 +423,18 @@ class OpenCanvas:
             found += ends
         return found
 
+    def _check_open(self, position: int) -> None:
+        if not 0 <= position < len(self._cells):
+            raise ValueError(
+                f"position {position} is outside this canvas of {len(self._cells)} cells"
+            )
+        if not self._cells[position].is_open:
+            raise ValueError(f"position {position} of the canvas is fixed")
+
     def _filled(self, fills: Mapping[int, int | None]) -> list[Cell]:
         cells = list(self._cells)
         for position, token in fills.items():
-            if not cells[position].is_open:
-                raise ValueError(f"position {position} of the canvas is fixed")
+            self._check_open(position)
             if token is not None:
                 cells[position] = self._owner.cell(token)
             elif cells[position].kind is Kind.SLOT:
@@ -440,22 +448,28 @@ class OpenCanvas:
         if not fills:
             return
         with self._owner.lock:
-            bounds = self._bounds_of(cells, fills)
+            bounds, tail = self._bounds_of(cells, fills), tail_of(cells, self._tail)
             ahead, stacks = self._ahead, self._owner.current()
             if ahead is not None:
                 known = ahead.layers_before(min(fills)) if ahead.stacks is stacks else ()
-                self._ahead = _Ahead(stacks, cells, bounds, known)
-            self._cells, self._answer, self._by_layers = cells, True, False
+                ahead = _Ahead(stacks, cells, bounds, known)
+            self._front = self._owner.forward(self._front, cells)
+            self._cells, self._bounds, self._tail, self._ahead = cells, bounds, tail, ahead
+            self._answer, self._by_layers = True, False
             self._is_sound &= fills.items() <= self._witness.items()
+            self._taken.update(fills)
             for i in fills:
                 self._witness.pop(i, None)
-            self._bounds, self._tail = bounds, tail_of(cells, self._tail)
-            self._front = self._owner.forward(self._front, cells)
-            self._taken.update(fills)
             if self._unseen and not self.open_positions:
-                for earlier in self._unseen:
-                    self._owner.witnesses.learn(earlier, self._taken)
-                self._unseen.clear()
+                self._learn()
+
+    def _learn(self) -> None:
+        """The canvas is filled: its forms for which trying found nothing have a completion now."""
+        with suppress(LimitExceeded):
+            for cells, fills in self._unseen:
+                if fills.items() <= self._taken.items():
+                    self._owner.witnesses.learn(cells, self._taken)
+        self._unseen.clear()
 
     def _bounds_of(self, cells: list[Cell], changed: Collection[int]) -> range:
         """Where the text may end in cells, those of the canvas but for some positions."""
@@ -472,20 +486,31 @@ class OpenCanvas:
     ) -> bool:
         """Whether cells, those of the canvas with some filled, can be completed."""
         with self._owner.lock:
-            witnesses = self._owner.witnesses
-            bounds = self._bounds_of(cells, fills)
-            worth = witnesses.after_refusal if self._by_layers else witnesses.at_first
-            hints = [hint for hint in (near, self._witness) if hint]
-            searched = worth if worth else None
-            if self._by_layers and searched is None:
+            worth = self._owner.witnesses.worth(self._by_layers)
+            if self._by_layers and worth is None:
                 return self._holds_by_layers(cells, fills, None)
-            verdict, found = witnesses.find(cells, bounds, self._front, self._tail, hints, searched)
+            verdict, found = self._tried(cells, fills, near, worth)
             if verdict is Verdict.FOUND:
                 self._saw({**found, **fills})
                 return True
             if verdict is Verdict.NONE:
                 return False
-            return self._holds_by_layers(cells, fills, searched)
+            return self._holds_by_layers(cells, fills, worth)
+
+    def _tried(
+        self,
+        cells: list[Cell],
+        fills: Mapping[int, int | None],
+        near: Near | None,
+        worth: Worth | None,
+    ) -> tuple[Verdict, Filling]:
+        """What trying says; nothing where it runs into a limit, for layers may not."""
+        hints = [hint for hint in (near, self._witness) if hint]
+        bounds = self._bounds_of(cells, fills)
+        try:
+            return self._owner.witnesses.find(cells, bounds, self._front, self._tail, hints, worth)
+        except LimitExceeded:
+            return Verdict.UNKNOWN, {}
 
     def _holds_by_layers(
         self, cells: list[Cell], fills: Mapping[int, int | None], searched: Worth | None
@@ -503,7 +528,7 @@ class OpenCanvas:
             if found is not None:
                 self._saw({**self._to_the_end(found, cells), **fills})
         if holds and searched is not None and len(self._unseen) < _LEARNED:
-            self._unseen.append(cells)
+            self._unseen.append((cells, dict(fills)))
         return holds
 
     def _follow_rules(self, cells: list[Cell], changed: Collection[int]) -> bool:
@@ -597,8 +622,15 @@ class Completability:
         at = front.at
         while at < len(cells) and cells[at].kind is Kind.TEXT:
             at += 1
+        reader = self.witnesses.reader
+        if not reader.knows:  # its states are the caller's, who may trim the automaton meanwhile
+            return front
         data = b"".join(cell.data for cell in cells[front.at : at])
-        return Front(at, self.witnesses.reader.read(front.state, data))
+        try:
+            with self.lock:
+                return Front(at, reader.read(front.state, data))
+        except LimitExceeded:  # layers may not run into it
+            return self.start
 
     def filling(
         self, stacks: Stacks, ahead: _Ahead, hint: Mapping[int, int | None]

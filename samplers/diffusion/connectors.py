@@ -149,8 +149,8 @@ class Connectors:
         order[at] = number
 
     def keep(self, tokens: tuple[int, ...]) -> None:
-        """Keeps a connector; where there are too many, in place of that of least use."""
-        if tokens in self._known:
+        """Keeps a connector of tokens with bytes; if there are too many, for that of least use."""
+        if tokens in self._known or not all(self._texts[t] for t in tokens):
             return
         data = b"".join(self._texts[t] for t in tokens)
         if len(self) < KEPT:
@@ -186,7 +186,7 @@ class Connectors:
     def learn(
         self, reader: Reader, state: int, tokens: Sequence[int], run: Run, rest: bytes
     ) -> None:
-        """Keeps what joins a state and the rest of a text, where some tokens are known to do so.
+        """Keeps what joins a state and the rest of a text, if some tokens do so.
 
         Args:
             reader: of texts of the language.
@@ -196,7 +196,7 @@ class Connectors:
             rest: all behind the run, up to the end of the text.
         """
         kept, size = list(tokens), len(tokens)
-        if size > LONGEST:
+        if size > LONGEST or not self._joins(reader, state, kept, run, rest):
             return
         while size:
             for at in range(len(kept) - size + 1):

@@ -165,7 +165,7 @@ class Draft:
         self._noise = noise
         self._solver = solver
         self._open = {i for i, token in enumerate(self.ids) if token == rules.mask}
-        self._banned: dict[int, set[int]] = {}
+        self._banned: dict[int, npt.NDArray[np.bool_]] = {}
         self._masked: set[int] = set()  # places at which the ordinary mask was applied
         self._block = range(0)
         self._masks = 0
@@ -184,7 +184,7 @@ class Draft:
         made.ids, made._open = list(self.ids), set(self._open)
         made.canvas = None if self.canvas is None else self.canvas.copy()
         made._masked = set(self._masked)
-        made._banned = {place: set(tokens) for place, tokens in self._banned.items()}
+        made._banned = {place: tokens.copy() for place, tokens in self._banned.items()}
         made.logprobs, made.constrained = dict(self.logprobs), dict(self.constrained)
         return made
 
@@ -251,7 +251,7 @@ class Draft:
         rows = np.where(self.rules.barred, -np.inf, logits[places]).astype(np.float32)
         for i, place in enumerate(places):
             if place in self._banned:
-                rows[i, list(self._banned[place])] = -np.inf
+                rows[i, self._banned[place]] = -np.inf
         if self.canvas is not None:
             began = time.perf_counter()
             self._near = self._likeliest(places, rows, logits)
@@ -325,9 +325,15 @@ class Draft:
             if first is not None and first[0] == place:
                 self._masked.add(place)
                 tokens += np.flatnonzero(~first[1]).tolist()
-        self._banned.setdefault(place, set()).update(tokens)
+        self._banned_at(place)[tokens] = True
         judged.ban(place, tokens)
         self.seconds += time.perf_counter() - began
+
+    def _banned_at(self, place: int) -> npt.NDArray[np.bool_]:
+        """bool[V], what is refused at a place for good."""
+        if place not in self._banned:
+            self._banned[place] = np.zeros(len(self.rules.barred), np.bool_)
+        return self._banned[place]
 
     def _insist(self, judged: Judgement) -> None:
         """One token, whatever it takes: the next best proposals, then a place's whole vocabulary."""
@@ -358,7 +364,7 @@ class Draft:
                 rows = judged.logits(place)[kept]
                 self.seconds += time.perf_counter() - began
                 return int(kept[int(rows.argmax())])
-            self._banned.setdefault(place, set()).update(among)
+            self._banned_at(place)[among] = True
             asked = upto
         raise AssertionError("a canvas that can be completed has a token for each place")
 

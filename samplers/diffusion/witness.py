@@ -6,7 +6,7 @@ of open cells with what a text near at hand has there (the completion that was s
 likeliest tokens), and with :mod:`connectors <samplers.diffusion.connectors>`.
 
 Trying finds completions and never refuses, with one exception: fixed text before the first open cell that
-the grammar cannot read leaves none, whatever follows.
+the grammar (without memory) cannot read leaves none, whatever follows.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from samplers.diffusion.connectors import Connectors, Reader, Run
 
 Filling: TypeAlias = dict[int, int | None]
 """A token, or ``None`` for a gap's token that is left out, by position."""
-Near: TypeAlias = Sequence[int | None] | Mapping[int, int | None]
-"""A token by position, of a text that is likely to be one."""
+Near: TypeAlias = Mapping[int, int | None]
+"""Likewise, of a text that is likely to be one; not all positions need be there."""
 
 TRIES: Final = 2000
 """Texts tried for one canvas, at most."""
@@ -108,7 +108,13 @@ def tail_of(cells: Sequence[Cell], known: Tail | None = None) -> Tail:
 
 
 def segments(cells: Sequence[Cell], begin: int, tail: Tail) -> list[Segment]:
-    """Cells from a position on, those of one kind together."""
+    """Cells from a position on, those of one kind together.
+
+    Args:
+        cells: of the canvas.
+        begin: not within the text at their end.
+        tail: that text.
+    """
     out: list[Segment] = []
     kinds = [cell.kind for cell in cells[begin : tail.at]]
     at, end = 0, len(kinds)
@@ -120,11 +126,8 @@ def segments(cells: Sequence[Cell], begin: int, tail: Tail) -> list[Segment]:
         if kind is Kind.TEXT:
             data = b"".join([cell.data for cell in cells[begin + first : begin + at]])
         out.append(Segment(kind, begin + first, begin + at, data))
-    first = max(tail.at, begin)
-    if first < len(cells):
-        data = tail.data
-        if begin > tail.at:
-            data = b"".join([cell.data for cell in cells[begin:]])
+    first, data = tail
+    if max(first, begin) < len(cells):
         if out and out[-1].kind is Kind.TEXT:
             last = out.pop()
             first, data = last.begin, last.data + data
@@ -141,7 +144,8 @@ class Worth:
         self._steps = 20.0
         self._skipped = 0
 
-    def __bool__(self) -> bool:
+    def pays(self) -> bool:
+        """Whether to search the next canvas; at times it is looked at again though it did not pay."""
         if self._tried < _PER_STEP * self._found * self._steps:
             return True
         self._skipped = (self._skipped + 1) % _LOOK_AGAIN
@@ -166,7 +170,7 @@ class Witnesses:
         tries: texts tried for one canvas, at most; 0 reads only what is fixed at the beginning.
 
     Attributes:
-        at_first, after_refusal: what searches were worth, before and after layers had to be asked.
+        at_first, after_layers: what searches were worth, before and after layers had to be asked.
 
     Methods are not thread-safe: the caller holds a lock.
     """
@@ -177,8 +181,17 @@ class Witnesses:
         self.eos: Final = vocabulary.eos_token_ids
         self.connectors: Final = Connectors(vocabulary)
         self.at_first: Final = Worth()
-        self.after_refusal: Final = Worth()
+        self.after_layers: Final = Worth()
         self._tries = tries
+
+    def worth(self, by_layers: bool) -> Worth | None:
+        """What is told how a search went; ``None`` if none is to be made.
+
+        Args:
+            by_layers: whether layers of the canvas had to be asked already.
+        """
+        worth = self.after_layers if by_layers else self.at_first
+        return worth if self._tries and worth.pays() else None
 
     def find(
         self,
@@ -353,7 +366,9 @@ class _Search:
     def _as(self, near: Near, at: int, state: int) -> Iterator[_Way]:
         """What a text has there, up to its end."""
         part, owner = self._parts[at], self._owner
-        tokens = [near[i] for i in range(part.begin, part.end)]
+        tokens = [near.get(i, _MISSING) for i in range(part.begin, part.end)]
+        if not all(t is None or 0 <= t < len(owner.texts) for t in tokens):
+            return
         size = next((i for i, t in enumerate(tokens) if t in owner.eos), len(tokens))
         kept = [None if t is None else owner.texts[t] for t in tokens[:size]]
         if any((t is None and part.kind is Kind.MASK) or t == b"" for t in kept):
@@ -381,4 +396,5 @@ class _Search:
                 yield _Way(part, tokens, at + 1, after, ends=True, connector=number)
 
 
+_MISSING: Final = -1
 _NOTHING: Final = Segment(Kind.NEVER, 0, 0)
