@@ -17,10 +17,10 @@ from constrain import TokenAutomaton, Vocabulary
 from constrain.pool import DEAD
 from grammars import Grammar, GrammarError
 from samplers.diffusion import Completability, Gap, Masks, OpenCanvas, completability
-from samplers.diffusion.canvas import Cell, Kind, Part, cells_of, text_bounds
+from samplers.diffusion.canvas import Cell, Kind, Part, cell_of_token, cells_of, text_bounds
 from samplers.diffusion.connectors import KEPT, Connectors, RulesReader, Run, _joints
 from samplers.diffusion.moves import Moves
-from samplers.diffusion.witness import Filling, Verdict, Worth, segments, tail_of
+from samplers.diffusion.witness import Filling, Outline, Tail, Verdict, Worth, segments, tail_of
 
 many = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 SUMS = Grammar.from_gbnf('root ::= item ("+" item)*\nitem ::= "(" root ")" | [a-z]+')
@@ -66,9 +66,10 @@ def check(cases: Cases) -> None:
         cells = cells_of(canvas, vocabulary)
         bounds = text_bounds(cells, padded)
         front = engine.forward(engine.start, cells)
+        parts = segments(cells, front.at, tail_of(cells))
         choices = [None, *range(vocabulary.size), vocabulary.size, -1]
         near = {i: cases.rng.choice(choices) for i in range(len(cells)) if cases.rng.random() < 0.9}
-        verdict, found = witnesses.find(cells, bounds, front, tail_of(cells), [near], Worth())
+        verdict, found = witnesses.find(parts, len(cells), bounds, front.state, [near], Worth())
         if verdict is Verdict.FOUND:
             assert cases.grammar.accepts(text_of(cells, found, vocabulary))
         elif verdict is Verdict.NONE:
@@ -79,7 +80,7 @@ def check(cases: Cases) -> None:
             witnesses.learn(cells, filling)
             if not set(filling.values()) & set(vocabulary.eos_token_ids):
                 verdict, _ = witnesses.find(
-                    cells, bounds, front, tail_of(cells), [filling], Worth()
+                    parts, len(cells), bounds, front.state, [filling], Worth()
                 )
                 assert verdict is Verdict.FOUND
 
@@ -311,8 +312,9 @@ def fills(engine: Completability, *canvas: Part) -> bool:
     """Whether trying alone finds a completion."""
     cells = cells_of(canvas, engine.moves.vocabulary)
     front = engine.forward(engine.start, cells)
-    bounds, tail = text_bounds(cells, False), tail_of(cells)
-    verdict, found = engine.witnesses.find(cells, bounds, front, tail, worth=Worth())
+    bounds, parts = text_bounds(cells, False), segments(cells, front.at, tail_of(cells))
+    find = engine.witnesses.find
+    verdict, found = find(parts, len(cells), bounds, front.state, worth=Worth())
     if verdict is Verdict.FOUND:
         assert SUMS.accepts(text_of(cells, found, engine.moves.vocabulary))
     return verdict is Verdict.FOUND
@@ -339,10 +341,41 @@ def test_refuses_only_what_nothing_follows():
     engine = Completability(TokenAutomaton(SUMS, LETTERS))
     find, bounds = engine.witnesses.find, range(4, 5)
     cells = cells_of(["a", ")", None, "a"], LETTERS)
-    front, tail = engine.forward(engine.start, cells), tail_of(cells)
-    assert find(cells, bounds, front, tail) == (Verdict.NONE, {})
+    for front in (engine.start, engine.forward(engine.start, cells)):
+        parts = segments(cells, front.at, tail_of(cells))
+        assert find(parts, 4, bounds, front.state) == (Verdict.NONE, {})
     cells = cells_of(["a", None, ")", "a"], LETTERS)
-    assert find(cells, bounds, engine.start, tail_of(cells), worth=Worth())[0] is Verdict.UNKNOWN
+    parts = segments(cells, 0, tail_of(cells))
+    assert find(parts, 4, bounds, engine.start.state, worth=Worth())[0] is Verdict.UNKNOWN
+
+
+CELLS = st.sampled_from([None, None, Gap(1), "a", "", "x+", 6, 1])
+
+
+@given(st.lists(CELLS, max_size=12), SEEDS)
+def test_outlines(canvas, seed):
+    """Segments by what is known of a canvas before are those of its cells."""
+    rng, cells = random.Random(seed), cells_of(canvas, LETTERS)
+    begin = next((i for i, cell in enumerate(cells) if cell.kind is not Kind.TEXT), len(cells))
+    begin = rng.choice([0, begin])
+    outline = Outline.of(cells, begin)
+    if outline is None:
+        assert any(cell.kind is Kind.EOS for cell in cells)
+        return
+    while True:
+        opened = [i for i, cell in enumerate(cells) if cell.is_open]
+        fills = {i for i in opened if rng.random() < 0.3}
+        cells = [cell_of_token(1, LETTERS) if i in fills else c for i, c in enumerate(cells)]
+        tail = tail_of(cells)
+        if tail.at < begin:
+            tail = Tail(begin, b"".join(cell.data for cell in cells[begin:]))
+        assert outline.filled(cells, fills) == segments(cells, begin, tail)
+        if begin:
+            begin = min([i for i in opened if i not in fills], default=len(cells))
+        outline = outline.after(cells, fills, begin)
+        assert outline == Outline.of(cells, begin)
+        if len(opened) == len(fills):
+            break
 
 
 def test_segments():

@@ -51,9 +51,12 @@ from samplers.diffusion.witness import (
     Filling,
     Front,
     Near,
+    Outline,
+    Segment,
     Verdict,
     Witnesses,
     Worth,
+    segments,
     tail_of,
 )
 
@@ -262,7 +265,8 @@ class OpenCanvas:
         self._by_layers = False
         self._witness: Filling = {}  # a completion, or at least it was one before
         self._is_sound = False
-        self._front, self._tail = owner.forward(owner.start, self._cells), tail_of(self._cells)
+        self._front = owner.forward(owner.start, self._cells)
+        self._outline = Outline.of(self._cells, self._front.at)
         self._bounds = text_bounds(self._cells, eos_padding)
         self._taken: Filling = {}
         self._unseen: list[tuple[list[Cell], Filling]] = []
@@ -448,13 +452,14 @@ class OpenCanvas:
         if not fills:
             return
         with self._owner.lock:
-            bounds, tail = self._bounds_of(cells, fills), tail_of(cells, self._tail)
+            bounds = self._bounds_of(cells, fills)
             ahead, stacks = self._ahead, self._owner.current()
             if ahead is not None:
                 known = ahead.layers_before(min(fills)) if ahead.stacks is stacks else ()
                 ahead = _Ahead(stacks, cells, bounds, known)
             self._front = self._owner.forward(self._front, cells)
-            self._cells, self._bounds, self._tail, self._ahead = cells, bounds, tail, ahead
+            self._outline = self._outline_of(cells, fills)
+            self._cells, self._bounds, self._ahead = cells, bounds, ahead
             self._answer, self._by_layers = True, False
             self._is_sound &= fills.items() <= self._witness.items()
             self._taken.update(fills)
@@ -462,6 +467,13 @@ class OpenCanvas:
                 self._witness.pop(i, None)
             if self._unseen and not self.open_positions:
                 self._learn()
+
+    def _outline_of(self, cells: list[Cell], fills: Collection[int]) -> Outline | None:
+        """That of cells, those of the canvas but for some positions, from the front on."""
+        known, at = self._outline, self._front.at
+        if known is None or at < known.begin or any(cells[i].kind is not Kind.TEXT for i in fills):
+            return Outline.of(cells, at)
+        return known.after(cells, fills, at)
 
     def _learn(self) -> None:
         """The canvas is filled: its forms for which trying found nothing have a completion now."""
@@ -507,10 +519,19 @@ class OpenCanvas:
         """What trying says; nothing where it runs into a limit, for layers may not."""
         hints = [hint for hint in (near, self._witness) if hint]
         bounds = self._bounds_of(cells, fills)
+        parts = self._segments(cells, fills)
         try:
-            return self._owner.witnesses.find(cells, bounds, self._front, self._tail, hints, worth)
+            return self._owner.witnesses.find(
+                parts, len(cells), bounds, self._front.state, hints, worth
+            )
         except LimitExceeded:
             return Verdict.UNKNOWN, {}
+
+    def _segments(self, cells: list[Cell], fills: Collection[int]) -> list[Segment]:
+        """Cells, those of the canvas but for some positions, from the front on."""
+        if self._outline is not None and all(cells[i].kind is Kind.TEXT for i in fills):
+            return self._outline.filled(cells, fills)
+        return segments(cells, self._front.at, tail_of(cells))
 
     def _holds_by_layers(
         self, cells: list[Cell], fills: Mapping[int, int | None], searched: Worth | None

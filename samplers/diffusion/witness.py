@@ -11,7 +11,7 @@ the grammar (without memory) cannot read leaves none, whatever follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
@@ -135,6 +135,76 @@ def segments(cells: Sequence[Cell], begin: int, tail: Tail) -> list[Segment]:
     return out
 
 
+class Outline(NamedTuple):
+    """What a canvas looks like, so that its segments with some cells filled are soon there.
+
+    Attributes:
+        begin: where what is still to be read begins.
+        data: fixed text from there to the first open cell.
+        opens: position and kind of each open cell, and the fixed text behind it.
+        end: of the canvas.
+    """
+
+    begin: int
+    data: bytes
+    opens: list[tuple[int, Kind, bytes]]
+    end: int
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell], begin: int) -> Outline | None:
+        """That of cells from a position on; ``None`` if EOS or a special token is among them."""
+        parts = segments(cells, begin, tail_of(cells))
+        data, opens = b"", list[tuple[int, Kind, bytes]]()
+        for part in parts:
+            if part.kind in _OPEN:
+                opens += [(i, part.kind, b"") for i in range(part.begin, part.end)]
+            elif part.kind is not Kind.TEXT:
+                return None
+            elif opens:
+                opens[-1] = (*opens[-1][:2], part.data)
+            else:
+                data = part.data
+        return cls(begin, data, opens, len(cells))
+
+    def after(self, cells: Sequence[Cell], fills: Container[int], begin: int) -> Outline:
+        """That of the cells, of which those of some positions are text now, read up to a position.
+
+        Args:
+            cells: of the canvas.
+            fills: positions.
+            begin: that of the first open cell, or where this outline begins.
+        """
+        data, opens = self.data, list[tuple[int, Kind, bytes]]()
+        for i, kind, behind in self.opens:
+            if i not in fills:
+                opens.append((i, kind, behind))
+            elif opens:
+                at, before, text = opens[-1]
+                opens[-1] = (at, before, text + cells[i].data + behind)
+            else:
+                data += cells[i].data + behind
+        return Outline(begin, data if begin == self.begin else b"", opens, self.end)
+
+    def filled(self, cells: Sequence[Cell], fills: Container[int]) -> list[Segment]:
+        """Segments of the cells, of which those of some positions are text now."""
+        out: list[Segment] = []
+        begin, parts = self.begin, [self.data]
+        for i, kind, behind in self.opens:
+            if i in fills:
+                parts += (cells[i].data, behind)
+                continue
+            if i > begin:
+                out.append(Segment(Kind.TEXT, begin, i, b"".join(parts)))
+            if i == begin and out and out[-1].kind is kind:
+                out[-1] = Segment(kind, out[-1].begin, i + 1)
+            else:
+                out.append(Segment(kind, i, i + 1))
+            begin, parts = i + 1, [behind]
+        if self.end > begin:
+            out.append(Segment(Kind.TEXT, begin, self.end, b"".join(parts)))
+        return out
+
+
 class Worth:
     """Whether a search is cheaper, of late, than the layers that it saves."""
 
@@ -195,27 +265,26 @@ class Witnesses:
 
     def find(
         self,
-        cells: Sequence[Cell],
+        parts: Sequence[Segment],
+        end: int,
         bounds: range,
-        front: Front,
-        tail: Tail,
+        state: int,
         near: Sequence[Near] = (),
         worth: Worth | None = None,
     ) -> tuple[Verdict, Filling]:
         """A completion, if trying finds one.
 
         Args:
-            cells: of the canvas.
+            parts: of the canvas, from some position on.
+            end: the position at its end.
             bounds: boundaries at which the text may end.
-            front: what has been read of the cells.
-            tail: fixed text at their end.
+            state: before the parts.
             near: texts to be tried first.
             worth: is told what a search with connectors took; without it they are not tried.
         """
-        parts = segments(cells, front.at, tail)
         tries = self._tries if worth is not None else 0
-        search = _Search(self, parts, len(cells), bounds, near if self._tries else (), tries)
-        filling = search.run(front.state)
+        search = _Search(self, parts, end, bounds, near if self._tries else (), tries)
+        filling = search.run(state)
         if search.is_stuck and self.reader.knows:
             return Verdict.NONE, {}
         if worth is not None and any(part.kind in _OPEN for part in parts):
