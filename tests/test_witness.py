@@ -20,7 +20,7 @@ from samplers.diffusion import Completability, Gap, Masks, OpenCanvas, completab
 from samplers.diffusion.canvas import Cell, Kind, Part, cell_of_token, cells_of, text_bounds
 from samplers.diffusion.connectors import KEPT, Connectors, RulesReader, Run, _joints
 from samplers.diffusion.moves import Moves
-from samplers.diffusion.witness import Filling, Outline, Tail, Verdict, Worth, segments, tail_of
+from samplers.diffusion.witness import Filling, Outline, Verdict, Worth, segments
 
 many = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 SUMS = Grammar.from_gbnf('root ::= item ("+" item)*\nitem ::= "(" root ")" | [a-z]+')
@@ -66,7 +66,7 @@ def check(cases: Cases) -> None:
         cells = cells_of(canvas, vocabulary)
         bounds = text_bounds(cells, padded)
         front = engine.forward(engine.start, cells)
-        parts = segments(cells, front.at, tail_of(cells))
+        parts = segments(cells, front.at)
         choices = [None, *range(vocabulary.size), vocabulary.size, -1]
         near = {i: cases.rng.choice(choices) for i in range(len(cells)) if cases.rng.random() < 0.9}
         verdict, found = witnesses.find(parts, len(cells), bounds, front.state, [near], Worth())
@@ -312,7 +312,7 @@ def fills(engine: Completability, *canvas: Part) -> bool:
     """Whether trying alone finds a completion."""
     cells = cells_of(canvas, engine.moves.vocabulary)
     front = engine.forward(engine.start, cells)
-    bounds, parts = text_bounds(cells, False), segments(cells, front.at, tail_of(cells))
+    bounds, parts = text_bounds(cells, False), segments(cells, front.at)
     find = engine.witnesses.find
     verdict, found = find(parts, len(cells), bounds, front.state, worth=Worth())
     if verdict is Verdict.FOUND:
@@ -342,10 +342,10 @@ def test_refuses_only_what_nothing_follows():
     find, bounds = engine.witnesses.find, range(4, 5)
     cells = cells_of(["a", ")", None, "a"], LETTERS)
     for front in (engine.start, engine.forward(engine.start, cells)):
-        parts = segments(cells, front.at, tail_of(cells))
+        parts = segments(cells, front.at)
         assert find(parts, 4, bounds, front.state) == (Verdict.NONE, {})
     cells = cells_of(["a", None, ")", "a"], LETTERS)
-    parts = segments(cells, 0, tail_of(cells))
+    parts = segments(cells, 0)
     assert find(parts, 4, bounds, engine.start.state, worth=Worth())[0] is Verdict.UNKNOWN
 
 
@@ -366,10 +366,7 @@ def test_outlines(canvas, seed):
         opened = [i for i, cell in enumerate(cells) if cell.is_open]
         fills = {i for i in opened if rng.random() < 0.3}
         cells = [cell_of_token(1, LETTERS) if i in fills else c for i, c in enumerate(cells)]
-        tail = tail_of(cells)
-        if tail.at < begin:
-            tail = Tail(begin, b"".join(cell.data for cell in cells[begin:]))
-        assert outline.filled(cells, fills) == segments(cells, begin, tail)
+        assert outline.filled(cells, fills) == segments(cells, begin)
         if begin:
             begin = min([i for i in opened if i not in fills], default=len(cells))
         outline = outline.after(cells, fills, begin)
@@ -383,7 +380,7 @@ def test_segments():
         ["ab", "c", None, Masks(2), "", Gap(2), "d", 6, "x", ""],
         Vocabulary.from_tokens([b"a", b"b", b"c", b"d", b"x", b"y", None], [6]),
     )
-    parts = segments(cells, 0, tail_of(cells))
+    parts = segments(cells, 0)
     assert [(part.kind.value, part.begin, part.end, part.data) for part in parts] == [
         ("text", 0, 2, b"abc"),
         ("mask", 2, 5, b""),
@@ -393,9 +390,7 @@ def test_segments():
         ("eos", 9, 10, b""),
         ("text", 10, 12, b"x"),
     ]
-    assert segments(cells, 4, tail_of(cells)) == [
-        part._replace(begin=max(part.begin, 4)) for part in parts[1:]
-    ]
+    assert segments(cells, 4) == [part._replace(begin=max(part.begin, 4)) for part in parts[1:]]
 
 
 def test_connectors_of_least_use_go():

@@ -57,7 +57,6 @@ from samplers.diffusion.witness import (
     Witnesses,
     Worth,
     segments,
-    tail_of,
 )
 
 _DOING: Final = "completing this canvas"
@@ -531,7 +530,7 @@ class OpenCanvas:
         """Cells, those of the canvas but for some positions, from the front on."""
         if self._outline is not None and all(cells[i].kind is Kind.TEXT for i in fills):
             return self._outline.filled(cells, fills)
-        return segments(cells, self._front.at, tail_of(cells))
+        return segments(cells, self._front.at)
 
     def _holds_by_layers(
         self, cells: list[Cell], fills: Mapping[int, int | None], searched: Worth | None

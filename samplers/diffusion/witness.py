@@ -11,6 +11,7 @@ the grammar (without memory) cannot read leaves none, whatever follows.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
@@ -66,13 +67,6 @@ class Front(NamedTuple):
     state: int
 
 
-class Tail(NamedTuple):
-    """The fixed text at the end of a canvas, and where it begins."""
-
-    at: int
-    data: bytes
-
-
 class _Way(NamedTuple):
     """One way through a run.
 
@@ -93,45 +87,14 @@ class _Way(NamedTuple):
     connector: int = -1
 
 
-def tail_of(cells: Sequence[Cell], known: Tail | None = None) -> Tail:
-    """The fixed text at the end of some cells.
-
-    Args:
-        cells: of the canvas.
-        known: the same before more of them were fixed.
-    """
-    at = end = len(cells) if known is None else known.at
-    while at and cells[at - 1].kind is Kind.TEXT:
-        at -= 1
-    data = b"".join([cell.data for cell in cells[at:end]])
-    return Tail(at, data if known is None else data + known.data)
-
-
-def segments(cells: Sequence[Cell], begin: int, tail: Tail) -> list[Segment]:
-    """Cells from a position on, those of one kind together.
-
-    Args:
-        cells: of the canvas.
-        begin: not within the text at their end.
-        tail: that text.
-    """
+def segments(cells: Sequence[Cell], begin: int = 0) -> list[Segment]:
+    """Cells from a position on, those of one kind together."""
     out: list[Segment] = []
-    kinds = [cell.kind for cell in cells[begin : tail.at]]
-    at, end = 0, len(kinds)
-    while at < end:
-        first, kind = at, kinds[at]
-        while at < end and kinds[at] is kind:
-            at += 1
-        data = b""
-        if kind is Kind.TEXT:
-            data = b"".join([cell.data for cell in cells[begin + first : begin + at]])
-        out.append(Segment(kind, begin + first, begin + at, data))
-    first, data = tail
-    if max(first, begin) < len(cells):
-        if out and out[-1].kind is Kind.TEXT:
-            last = out.pop()
-            first, data = last.begin, last.data + data
-        out.append(Segment(Kind.TEXT, first, len(cells), data))
+    for kind, same in itertools.groupby(cells[begin:], key=lambda cell: cell.kind):
+        members = list(same)
+        data = b"".join([cell.data for cell in members]) if kind is Kind.TEXT else b""
+        out.append(Segment(kind, begin, begin + len(members), data))
+        begin += len(members)
     return out
 
 
@@ -153,7 +116,7 @@ class Outline(NamedTuple):
     @classmethod
     def of(cls, cells: Sequence[Cell], begin: int) -> Outline | None:
         """That of cells from a position on; ``None`` if EOS or a special token is among them."""
-        parts = segments(cells, begin, tail_of(cells))
+        parts = segments(cells, begin)
         data, opens = b"", list[tuple[int, Kind, bytes]]()
         for part in parts:
             if part.kind in _OPEN:
@@ -298,7 +261,7 @@ class Witnesses:
             cells: of a canvas for which no completion was found by trying.
             filling: one that was found otherwise.  Nothing is learned if it ends before the canvas.
         """
-        parts = segments(cells, 0, tail_of(cells))
+        parts = segments(cells)
         fills = [self._tokens(part, filling) for part in parts]
         texts = [
             part.data if fill is None else b"".join(self.texts[t] for t in fill)
