@@ -597,7 +597,7 @@ class Distances:
 
     @cached_property
     def _search(self) -> _Search:
-        return self._canonical if self._pool.program.bags and self._a._all_live else self._exact
+        return self._canonical if self._pool.program.bags and self._a.spells_bytes else self._exact
 
     def reaches_end(self, state: int) -> bool:
         """Whether tokens can complete a text from here."""

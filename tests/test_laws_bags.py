@@ -24,10 +24,12 @@ from strategies import (
     vocabularies,
 )
 
+from constrain import TokenAutomaton, Vocabulary
 from grammars.errors import GrammarError
 from grammars.grammar import Grammar
 from grammars.ir import (
     EPSILON,
+    Bag,
     Expr,
     GrammarIR,
     Literal,
@@ -35,6 +37,7 @@ from grammars.ir import (
     Ref,
     Repeat,
     Rule,
+    Seq,
     alt,
     bag,
     chars,
@@ -358,3 +361,21 @@ def test_values_too_few_for_the_items_are_hopeless() -> None:
             check_hopeless(case)
         with pytest.raises(GrammarError):
             case.grammar.sample(random.Random(0).randrange(99))
+
+
+def test_a_key_that_only_a_token_with_the_comma_begins():
+    """No canonical order can be spelled here; the other one can."""
+    tokens = [*b"ab1{}[]:,", *[b'"a"', b'":', b',"']]
+    texts = [bytes([t]) if isinstance(t, int) else t for t in tokens]
+    members = (
+        Member(Literal(b'"a":"a"'), min=0, max=1),
+        Member(Literal(b'"b":"a"'), min=1, max=1),
+    )
+    body = Seq((Literal(b"{"), Bag(members, separator=Literal(b","), low=1), Literal(b"}")))
+    grammar = Grammar(GrammarIR((Rule("root", body),), "root", distinct_keys=True))
+    automaton = TokenAutomaton(grammar, Vocabulary.from_tokens([*texts, None], [len(texts)]))
+    state = automaton.start
+    for token in [3, 9, 7, 9, 11, 1, 10, 9, 4]:  # {"a":"a","b":"a"}
+        assert token in automaton.allowed_tokens(state)
+        state = automaton.advance(state, token)
+    assert automaton.is_accepting(state)
