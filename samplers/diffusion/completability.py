@@ -248,6 +248,11 @@ def _allowed(stacks: Stacks, ahead: _Ahead, at: int, layer: int) -> Iterator[int
             waiting += [(frame, exits, below) for frame, below in stacks.below(nodes)]
 
 
+def _are_text(cells: Sequence[Cell], positions: Iterable[int]) -> bool:
+    """Whether cells are fixed text, no EOS or special token."""
+    return all(cells[i].kind is Kind.TEXT for i in positions)
+
+
 class OpenCanvas:
     """A canvas that is being filled, cell by cell in any order.
 
@@ -470,7 +475,7 @@ class OpenCanvas:
     def _outline_of(self, cells: list[Cell], fills: Collection[int]) -> Outline | None:
         """That of cells, those of the canvas but for some positions, from the front on."""
         known, at = self._outline, self._front.at
-        if known is None or at < known.begin or any(cells[i].kind is not Kind.TEXT for i in fills):
+        if known is None or at < known.begin or not _are_text(cells, fills):
             return Outline.of(cells, at)
         return known.after(cells, fills, at)
 
@@ -528,7 +533,7 @@ class OpenCanvas:
 
     def _segments(self, cells: list[Cell], fills: Collection[int]) -> list[Segment]:
         """Cells, those of the canvas but for some positions, from the front on."""
-        if self._outline is not None and all(cells[i].kind is Kind.TEXT for i in fills):
+        if self._outline is not None and _are_text(cells, fills):
             return self._outline.filled(cells, fills)
         return segments(cells, self._front.at)
 
@@ -639,12 +644,12 @@ class Completability:
 
     def forward(self, front: Front, cells: Sequence[Cell]) -> Front:
         """What is fixed before the first open cell, read from a front on."""
-        at = front.at
-        while at < len(cells) and cells[at].kind is Kind.TEXT:
-            at += 1
         reader = self.witnesses.reader
         if not reader.knows:  # its states are the caller's, who may trim the automaton meanwhile
             return front
+        at = front.at
+        while at < len(cells) and cells[at].kind is Kind.TEXT:
+            at += 1
         data = b"".join(cell.data for cell in cells[front.at : at])
         try:
             with self.lock:
