@@ -134,9 +134,11 @@ class Recognizer:
                 calls.setdefault(rule, set()).add((after, step >> 3, frame))
 
     def _count(self, n: int, target: int) -> tuple[int, int] | None:
+        """State and count after an edge; ``None`` where no end would be within bounds."""
+        p = self.program
         q, inc = target >> 1, target & 1
-        m = min(n + inc, int(self.program.count_cap[q]))
-        return None if m > self.program.count_limit[q] else (q, m)
+        m = min(n + inc, int(p.count_cap[q]))
+        return (q, m) if p.count_floor[q] <= m <= p.count_limit[q] else None
 
     def _intern(self, items: Iterable[Item]) -> int:
         key = tuple(sorted(items))

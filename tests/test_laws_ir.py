@@ -10,10 +10,11 @@ import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from laws import AutomatonLaws, Case, law_settings
+from laws import ALL_BYTES, AutomatonLaws, Case, law_settings
 from strategies import grammars, texts, vocabularies
 
 from constrain import TokenAutomaton, Vocabulary
+from grammars import compiler
 from grammars.errors import GrammarError
 from grammars.grammar import Grammar
 from grammars.ir import (
@@ -149,6 +150,35 @@ class TestSparseVocabulary(AutomatonLaws):
         return st.builds(Case.of_ir, grammars(), few)
 
 
+@pytest.fixture
+def counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every repetition of more than two states is counted; else only those of more than 256 are."""
+    monkeypatch.setattr(compiler, "_COPY_LIMIT", 2)
+
+
+COUNTERS = tuple(name for name in GRAMMARS if "count" in name) + ("intersection", "any text but a")
+
+
+@pytest.mark.usefixtures("counters")
+class TestCounters(TestIntermediateForm):
+    """The same with every repetition counted instead of copied."""
+
+    _cases: ClassVar[dict[Callable[[], Case], Case]] = {}
+    fixed: ClassVar[Mapping[str, Callable[[], Case]]] = {
+        name: partial(Case.of_ir, GRAMMARS[name], FULL, TEXTS) for name in COUNTERS
+    }
+
+
+@pytest.mark.usefixtures("counters")
+class TestCountersSparseVocabulary(TestSparseVocabulary):
+    """Counted repetitions and tokens without their bytes."""
+
+    _cases: ClassVar[dict[Callable[[], Case], Case]] = {}
+    fixed: ClassVar[Mapping[str, Callable[[], Case]]] = {
+        name: make for name, make in TestSparseVocabulary.fixed.items() if name in COUNTERS
+    }
+
+
 @pytest.mark.parametrize(
     "ir",
     [
@@ -173,9 +203,67 @@ def test_empty_languages_are_refused(ir: GrammarIR) -> None:
         empty.sample(seed=0)
 
 
+BYTE_TOKENS = Vocabulary.from_tokens([*ALL_BYTES, None], [256])
+
+
+def check_symbol_by_symbol(ir: GrammarIR, text: bytes) -> None:
+    """The recognizer, a token automaton over single bytes and the oracle die at the same byte."""
+    made = Grammar(ir)
+    if made.is_empty:
+        return
+    recognizer, automaton = made._recognizer, TokenAutomaton(made, BYTE_TOKENS)
+    expected = oracle.Recognizer(ir)
+    state, place = recognizer.start, automaton.start
+    for at, byte in enumerate(text, 1):
+        onward = {b for b in range(256) if recognizer.advance(state, b)}
+        ends = {256} if recognizer.accepting[state] else set()
+        assert set(automaton.allowed_tokens(place).tolist()) == onward | ends, text[: at - 1]
+        state, place = recognizer.advance(state, byte), automaton.advance(place, byte)
+        assert bool(state) == (place != automaton.DEAD) == expected.viable(text[:at]), text[:at]
+        if not state:
+            return
+    assert recognizer.accepting[state] == automaton.is_accepting(place) == oracle.member(ir, text)
+
+
+@law_settings
+@given(ir=grammars(), data=st.lists(texts(), min_size=1, max_size=4))
+def test_recognizer_and_automaton_die_together(ir: GrammarIR, data: list[bytes]) -> None:
+    for text in data:
+        check_symbol_by_symbol(ir, text)
+
+
+@law_settings
+@given(ir=grammars(), data=st.lists(texts(), min_size=1, max_size=4))
+@pytest.mark.usefixtures("counters")
+def test_recognizer_and_automaton_die_together_counting(ir: GrammarIR, data: list[bytes]) -> None:
+    for text in data:
+        check_symbol_by_symbol(ir, text)
+
+
+@pytest.mark.parametrize("name", list(GRAMMARS))
+@pytest.mark.parametrize("limit", [2, 256])
+def test_written_grammars_die_together(
+    name: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "_COPY_LIMIT", limit)
+    for text in TEXTS:
+        check_symbol_by_symbol(GRAMMARS[name], text)
+
+
+@law_settings
+@given(ir=grammars(), data=st.lists(texts(), max_size=4), seed=st.integers(0, 99))
+@pytest.mark.usefixtures("counters")
+def test_grammar_alone_counting(ir: GrammarIR, data: list[bytes], seed: int) -> None:
+    check_grammar_alone(ir, data, seed)
+
+
 @law_settings
 @given(ir=grammars(), data=st.lists(texts(), max_size=4), seed=st.integers(0, 99))
 def test_grammar_alone(ir: GrammarIR, data: list[bytes], seed: int) -> None:
+    check_grammar_alone(ir, data, seed)
+
+
+def check_grammar_alone(ir: GrammarIR, data: list[bytes], seed: int) -> None:
     """accepts, is_empty, explain and sample without a vocabulary."""
     made = Grammar(ir)
     recognizer = oracle.Recognizer(ir)
