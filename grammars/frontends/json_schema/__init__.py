@@ -21,6 +21,7 @@ that occurs becomes one rule; since a schema has finitely many places, recursion
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from grammars.errors import GrammarError
@@ -54,12 +55,18 @@ def json_schema_to_ir(
     try:
         documents = Documents(schema, registry or {})
         reader = Reader(documents, assert_formats=formats == "assert")
-        return Writer(
+        write = partial(
+            Writer,
             reader,
             compact=whitespace == "compact",
             any_order=property_order == "any",
             limits=limits,
-        ).grammar()
+        )
+        # whether items are compared shows when all arrays are written; the first try is a guess
+        guess = documents.mentions("uniqueItems", True)
+        writer = write(compared=guess)
+        ir = writer.grammar()
+        return ir if writer.compares == guess else write(compared=not guess).grammar()
     except RecursionError:
         raise GrammarError("the schema is nested too deeply to be read") from None
 

@@ -8,7 +8,7 @@ and becomes a rule for every such situation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from grammars.errors import LimitExceeded
@@ -84,15 +84,21 @@ class ArrayWriter:
     Args:
         rules: where rules are kept.
         compared: whether marks stand for separators behind repeated items in this grammar.
+
+    Attributes:
+        compares: some array written so far asks whether its items differ.
     """
 
     def __init__(self, rules: Rules, limits: Limits, *, compared: bool) -> None:
         self._rules = rules
         self._limits = limits
         self._compared = compared
+        self.compares = False
 
     def array(self, arrays: Arrays) -> Expr:
         """The texts of the arrays that meet the assertions."""
+        arrays = _without_idle(arrays)
+        self.compares = self.compares or arrays.unique is not None
         if arrays.contains or arrays.unique is False:
             return self._by_situation(arrays)
         comma, close = self._separators(arrays.unique)
@@ -225,6 +231,14 @@ class ArrayWriter:
             ]
         index = min(s.index + 1, limit)
         return [(demands, index, counts) for demands, counts in ways if not forbids(demands)]
+
+
+def _without_idle(arrays: Arrays) -> Arrays:
+    """The same without assertions that every such array meets; counting and comparing are dear."""
+    contains = tuple(c for c in arrays.contains if c.low > 0 or c.high is not None)
+    single = arrays.high is not None and arrays.high <= 1
+    unique = None if arrays.unique and single else arrays.unique
+    return replace(arrays, contains=contains, unique=unique)
 
 
 def _options(one: Contains, n: int, index: int) -> list[tuple[Demands, int]]:

@@ -341,9 +341,9 @@ class Documents:
         number, table = self._positions[uri]
         return number, table.get(pointer, 0)
 
-    def mentions(self, keyword: str) -> bool:
-        """Whether a keyword occurs anywhere in what has been loaded (perhaps as something else)."""
-        return any(_mentions(text, keyword) for text in self._texts.values())
+    def mentions(self, keyword: str, value: Any) -> bool:
+        """Whether a keyword has a value anywhere in what has been loaded (perhaps as something else)."""
+        return any(_mentions(text, keyword, value) for text in self._texts.values())
 
 
 def _split(place: str) -> tuple[str, str]:
@@ -426,16 +426,16 @@ def _pointers(text: Any) -> Iterator[str]:
         stack.extend(reversed(inner))
 
 
-def _mentions(text: Any, keyword: str) -> bool:
+def _mentions(text: Any, keyword: str, value: Any) -> bool:
     stack = [text]
     while stack:
-        value = stack.pop()
-        if isinstance(value, dict):
-            if keyword in value:
+        part = stack.pop()
+        if isinstance(part, dict):
+            if keyword in part and part[keyword] is value:
                 return True
-            stack.extend(value.values())
-        elif isinstance(value, list):
-            stack.extend(value)
+            stack.extend(part.values())
+        elif isinstance(part, list):
+            stack.extend(part)
     return False
 
 

@@ -64,9 +64,15 @@ _ENDLESS: Final = 1 << 40
 
 
 class Writer:
-    """Writes the grammar of one schema."""
+    """Writes the grammar of one schema.
 
-    def __init__(self, reader: Reader, *, compact: bool, any_order: bool, limits: Limits) -> None:
+    Args:
+        compared: whether separators behind repeated items are told apart (marks).
+    """
+
+    def __init__(
+        self, reader: Reader, *, compact: bool, any_order: bool, limits: Limits, compared: bool
+    ) -> None:
         self._reader = reader
         self._brancher = Brancher(reader, limits)
         self._judge = Judge(self._brancher.branches, has_shape)
@@ -74,8 +80,8 @@ class Writer:
         self._limits = limits
         self._any_order = any_order
         self._compact = compact
-        self._compared = reader.documents.mentions("uniqueItems")
-        self._arrays = ArrayWriter(self, limits, compared=self._compared)
+        self._compared = compared
+        self._arrays = ArrayWriter(self, limits, compared=compared)
         self._distinct = False
         self._apart = False
         self._beside: set[str] = set()
@@ -89,6 +95,11 @@ class Writer:
         self.gap: Final = self._make_gap()
         self._comma = seq(_COMMA, self.gap)
         self._known_pairs: dict[tuple[str, Demands], Expr] = {}
+
+    @property
+    def compares(self) -> bool:
+        """Whether some array that was written has items that must differ, or must not."""
+        return self._arrays.compares
 
     def grammar(self) -> GrammarIR:
         """The whole grammar, the root's rule first."""
@@ -302,7 +313,7 @@ class Writer:
         return alt(*(self.own_rule("object", self._plan(plan), shared=True) for plan in plans))
 
     def _plan(self, plan: Plan) -> Expr:
-        if plan.classes:
+        if plan.classes and (plan.high is None or plan.high > 1):
             self._distinct = True
         content = NOTHING if plan.high == 0 else self._content(plan)
         inside = seq(self.gap, content, self.gap)
