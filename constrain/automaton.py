@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -12,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from constrain import checks
 from constrain._jit import kernels as k
 from constrain.difference import compared, is_uncounted, usual_state
 from constrain.distance import Distances
@@ -27,7 +30,7 @@ from constrain.lexeme import (
     reachable,
     tokens_at,
 )
-from constrain.pool import DEAD, END, FINISHED, StatePool
+from constrain.pool import DEAD, END, FINISHED, NO_STATE, StatePool
 from constrain.positions import Flags, follow_sets, positions_of
 from constrain.spelling import Spelling
 from constrain.trie import Trie
@@ -37,11 +40,12 @@ from grammars.grammar import Grammar
 from grammars.limits import Limits
 
 Row: TypeAlias = npt.NDArray[np.int32]
+States: TypeAlias = npt.NDArray[np.int64]
 
 _FUEL: Final = 3_000
 """Trie nodes a direct walk may visit before a state is treated as wide (about 20 microseconds)."""
 _NO_FUEL_LIMIT: Final = 1 << 62
-_UNLIMITED: Final = 1 << 40
+_GENERATIONS: Final = 1 << 30
 
 
 class TokenAutomaton:
@@ -52,8 +56,14 @@ class TokenAutomaton:
     reached and everything about them is cached (``Limits`` bounds the caches, :meth:`trim` releases
     states).  All methods may be called from several threads.
 
+    An integer is a state of the automaton that gave it, in this process, until ``trim`` forgets it;
+    every method refuses other integers with a ``ValueError`` and what is no integer with a
+    ``TypeError``.  An automaton is pickled and copied by what it was made from: the copy has the same
+    ``start`` and knows no other state of the original.
+
     A mask is exact: bit t is set if and only if what was emitted plus token t can be completed, by
-    tokens of this vocabulary, to a text of the language.
+    tokens of this vocabulary, to a text of the language.  Where that does not hold to the letter (keys
+    or items that must not repeat), :attr:`approximations` says so.
 
     Args:
         grammar: the language.
@@ -62,6 +72,7 @@ class TokenAutomaton:
 
     Raises:
         GrammarError: if the language is empty, or none of its texts can be spelled in tokens.
+        TypeError: for arguments of other kinds.
     """
 
     DEAD: Final = DEAD
@@ -73,11 +84,19 @@ class TokenAutomaton:
         cls, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None
     ) -> TokenAutomaton:
         """A grammar with memory gets a subclass, see :mod:`constrain.memory`."""
-        if cls is TokenAutomaton and (grammar.ir.distinct_keys or grammar.ir.compare_items):
-            from constrain.memory import MemoryAutomaton
+        checks.instance(grammar, Grammar, "grammar")
+        checks.instance(vocabulary, Vocabulary, "vocabulary")
+        if limits is not None:
+            checks.instance(limits, Limits, "limits")
+        if not (grammar.ir.distinct_keys or grammar.ir.compare_items):
+            return object.__new__(cls)
+        from constrain.memory import MemoryAutomaton
 
-            return object.__new__(MemoryAutomaton)
-        return object.__new__(cls)
+        if cls is not TokenAutomaton and not issubclass(cls, MemoryAutomaton):
+            raise TypeError(
+                f"{cls.__name__} cannot remember keys and items, as this grammar demands"
+            )
+        return object.__new__(MemoryAutomaton if cls is TokenAutomaton else cls)
 
     @classmethod
     def without_memory(
@@ -112,6 +131,7 @@ class TokenAutomaton:
         self._lock = threading.RLock()
         program = spelling.program
         self._pool = StatePool(program, vocabulary, self.limits)
+        self._size = vocabulary.size
         self._words = (vocabulary.size + 31) // 32
         self._eos = pack_bits(np.array(vocabulary.eos_token_ids, np.int64), vocabulary.size)
         self._eos_ids = frozenset(vocabulary.eos_token_ids)
@@ -127,41 +147,97 @@ class TokenAutomaton:
         start = self._pool.intern([(program.start, 0, END)])
         if not self._is_live(start):
             raise GrammarError(spelling.complaint())
-        return start
+        return self._pool.handle_of(start)
 
     def __repr__(self) -> str:
         return f"TokenAutomaton({self.grammar!r}, {self.vocabulary!r}, states={self.state_count:,})"
+
+    # Public methods take and give states as callers hold them, and check all they are given.  Those
+    # with an underscore work on *places*, which are states of the pool here and what subclasses
+    # keep instead there.
+
+    # -- states and places ---------------------------------------------------------------------
+
+    def _place(self, state: Any) -> int:
+        """Where a state is kept.
+
+        Raises:
+            ValueError: if it is none of this automaton's, or was forgotten.
+            TypeError: if it is no integer.
+        """
+        if type(state) is not int:
+            state = checks.integer(state, "a state")
+        return self._pool.state_of(state)
+
+    def _state(self, place: int) -> int:
+        """The state that is given out for a place."""
+        return self._pool.handle_of(place)
+
+    def _states(self, places: Row) -> States:
+        return self._pool.handles_of(places)
 
     # -- moving --------------------------------------------------------------------------------
 
     def advance(self, state: int, token_id: int) -> int:
         """The state after a token; ``DEAD`` if it is not allowed.
 
-        An EOS id leads from an accepting state to ``FINISHED``, which stays there.
+        An EOS id leads from an accepting state to ``FINISHED``, which stays there.  An id outside
+        the vocabulary is never allowed.
+
+        Raises:
+            ValueError: if the state is none of this automaton's.
+            TypeError: for what is no integer.
         """
+        if type(token_id) is not int:
+            token_id = checks.integer(token_id, "a token id")
+        if type(state) is not int:
+            state = checks.integer(state, "a state")
         if token_id in self._eos_ids:
-            return FINISHED if self.is_accepting(state) else DEAD
-        if not 0 <= token_id < self.vocabulary.size:
+            return FINISHED if self._accepts(self._place(state)) else DEAD
+        if not 0 <= token_id < self._size:
+            self._place(state)
             return DEAD
         with self._lock:
-            out = self._pool.call(k.advance_token, state, token_id)
-            return out if self._is_live(out) else DEAD
+            return self._advance(state, token_id)
 
     def advance_bytes(self, state: int, data: bytes) -> int:
         """The state after some bytes; ``DEAD`` if no text of the language goes on so.
 
         The end of the bytes is taken for a token boundary.
+
+        Raises:
+            ValueError: if the state is none of this automaton's.
+            TypeError: for anything but an integer and bytes.
         """
-        text = np.frombuffer(data, np.uint8)
-        if not len(text):
-            return state
+        place, data = self._place(state), bytes(checks.octets(data))
+        if not data:
+            return self._state(place)
         with self._lock:
-            out = self._pool.call(k.advance, state, text.ctypes.data, len(text))
-            return out if self._is_live(out) else DEAD
+            return self._state(self._after_bytes(place, data))
+
+    def _advance(self, state: int, token_id: int) -> int:
+        """From state to state; the token has bytes or is a special one, not EOS."""
+        if not self._all_live:
+            return self._state(self._after_token(self._place(state), token_id))
+        try:
+            return self._pool.call(k.advance_handle, state, token_id)
+        except OverflowError:
+            raise ValueError(NO_STATE) from None
+
+    def _after_token(self, place: int, token_id: int) -> int:
+        out = self._pool.call(k.advance_token, place, token_id)
+        return out if self._is_live(out) else DEAD
+
+    def _after_bytes(self, place: int, data: bytes) -> int:
+        out = self._pool_advance(place, data)
+        return out if self._is_live(out) else DEAD
 
     def is_accepting(self, state: int) -> bool:
         """Whether the text may end here (so that EOS is allowed)."""
-        return state == FINISHED or self._pool.accepting(state)
+        return self._accepts(self._place(state))
+
+    def _accepts(self, place: int) -> bool:
+        return place == FINISHED or self._pool.accepting(place)
 
     def signature(self, state: int, depth: int = 3) -> tuple[int, ...]:
         """Where in the grammar a state is: its innermost program states, counts left out.
@@ -169,12 +245,15 @@ class TokenAutomaton:
         For statistics: equal places of like parts (the items of a list) have equal signatures,
         though the states differ.  It says nothing about what is allowed.
         """
+        return self._signature(self._place(state), checks.size(depth, "depth"))
+
+    def _signature(self, place: int, depth: int) -> tuple[int, ...]:
         out: list[int] = []
-        while len(out) < depth and state not in (DEAD, FINISHED, END):
-            items = self._pool.items(state)
+        while len(out) < depth and place not in (DEAD, FINISHED, END):
+            items = self._pool.items(place)
             if not items:
                 break
-            q, _, state = items[0]
+            q, _, place = items[0]
             out.append(q)
         return tuple(out)
 
@@ -185,12 +264,18 @@ class TokenAutomaton:
 
         Args:
             state: any state.
-            row: int32 or uint32 [ceil(V/32)], a numpy array or CPU tensor, contiguous; bit t%32 of
-                word t//32 says whether token t is allowed, EOS included.
+            row: int32 or uint32 [ceil(V/32)], a numpy array or CPU tensor; bit t%32 of word t//32
+                says whether token t is allowed, EOS included.
             tokens_left: with it, only tokens after which the text, EOS included, can be completed
                 in ``tokens_left - 1`` more; the row is zero if nothing fits.
+
+        Raises:
+            ValueError: if the state is none of this automaton's, or the row has another shape or
+                is read-only.
+            TypeError: for arguments of other kinds.
         """
-        _as_row(row, self._words)[:] = self._mask(state, tokens_left)
+        words = checks.mask_row(row, self._words)
+        words[:] = self.mask(state, tokens_left)
 
     def fill_masks(
         self,
@@ -198,32 +283,38 @@ class TokenAutomaton:
         rows: Any,
         tokens_left: Sequence[int | None] | int | None = None,
     ) -> None:
-        """``fill_mask`` for a batch; ``rows``: [batch, ceil(V/32)]."""
+        """``fill_mask`` for a batch; ``rows``: [batch, ceil(V/32)], those beyond stay as they are."""
         fill_masks([(self, state) for state in states], rows, tokens_left)
 
     def mask(self, state: int, tokens_left: int | None = None) -> Row:
         """The mask as a read-only array, int32[ceil(V/32)] (see :meth:`fill_mask`)."""
-        return self._mask(state, tokens_left)
+        left = None if tokens_left is None else checks.budget(tokens_left)
+        return self._mask(self._place(state), left)
 
     def allowed_tokens(self, state: int, tokens_left: int | None = None) -> npt.NDArray[np.int64]:
         """Ids of the allowed tokens, ascending, EOS included."""
-        flags = np.unpackbits(self._mask(state, tokens_left).view(np.uint8), bitorder="little")
+        flags = np.unpackbits(self.mask(state, tokens_left).view(np.uint8), bitorder="little")
         return np.flatnonzero(flags)
 
-    def _mask(self, state: int, tokens_left: int | None) -> Row:
-        if tokens_left is not None and tokens_left < _UNLIMITED:
+    def _mask(self, place: int, tokens_left: int | None) -> Row:
+        if tokens_left is not None:
             with self._lock:
-                return self._distances.mask(state, tokens_left)
-        known = self._masks.get(state)
+                row = self._mask_within(place, tokens_left)
+                row.setflags(write=False)
+                return row
+        known = self._masks.get(place)
         if known is not None:
             return known
         with self._lock:
-            row = self._make_mask(state)
+            row = self._make_mask(place)
             row.setflags(write=False)
-            self._masks[state] = row
+            self._masks[place] = row
             if len(self._masks) > self.limits.max_cached_masks:
                 self._masks.popitem(last=False)
             return row
+
+    def _mask_within(self, place: int, tokens_left: int) -> Row:
+        return self._distances.mask(place, tokens_left)
 
     def _make_mask(self, state: int) -> Row:
         if state == DEAD:
@@ -255,7 +346,7 @@ class TokenAutomaton:
     def _live_tokens(self, state: int, row: Row) -> Row:
         flags = np.unpackbits(row.view(np.uint8), bitorder="little")
         tokens = np.flatnonzero(flags)
-        good = [t for t in tokens if self.advance(state, int(t)) != DEAD]
+        good = [t for t in tokens.tolist() if self._after_token(state, t) != DEAD]
         return pack_bits(np.array(good, np.int64), self.vocabulary.size)
 
     def _walk(self, state: int, row: Row, fuel: int = _FUEL) -> bool:
@@ -302,47 +393,74 @@ class TokenAutomaton:
         return known
 
     def follow(self, q: int) -> Flags:
-        """bool[256]: the bytes that can come after the rule of a program state."""
+        """bool[256]: the bytes that can come after the rule of a program state.
+
+        Raises:
+            ValueError: if the program has no such state.
+        """
+        q = self._program_state(q)
         flags: Flags = self._follow[self._pool.program.rule_of[q]]
         return flags
 
     def shape(self, q: int) -> LexemeShape | None:
-        """The automaton of a program state's rule from there on, if small and without calls."""
+        """The automaton of a program state's rule from there on, if small and without calls.
+
+        Raises:
+            ValueError: if the program has no such state.
+        """
+        q = self._program_state(q)
         if q not in self._shapes:
             program = self._pool.program
             small = self._plain[q] and reachable(program, q, MAX_SHAPE) is not None
             self._shapes[q] = LexemeShape(program, q) if small else None
         return self._shapes[q]
 
+    def _program_state(self, q: Any) -> int:
+        if type(q) is not int:
+            q = checks.integer(q, "a state of the program")
+        if not 0 <= q < self._pool.program.states:
+            raise ValueError(
+                f"the program has states 0 to {self._pool.program.states - 1}, not {q}"
+            )
+        return q
+
     def _collect(self, q: int, n: int) -> Wide:
         """The general way: walk with an empty frame, note where the rule can end."""
         state = self._pool.intern([(q, n, END)])
-        ends, _, exits = self.walk_from(state, 0)
+        ends, _, exits = self._pool.walk_from(self.vocabulary.trie, state, 0)
         tokens, _ = tokens_at(self.vocabulary.trie, ends)
         groups = self.positions.group(exits, self.follow(q))
         return Wide(pack_bits(tokens, self.vocabulary.size), groups)
 
-    def walk_from(self, state: int, node: int, enter: bool = False) -> tuple[Row, Row, Row]:
+    def walk_from(self, state: int, node: int, enter: bool = False) -> tuple[Row, States, Row]:
         """Where tokens lead that go on below a trie node: (end nodes, states there, exit nodes).
 
         Exit nodes are those at which the text may end; the given node counts if it may end at once.
         With ``enter`` the node's own byte is still to be read.
-        """
-        trie = self.vocabulary.trie
-        size = int(trie.skip[node]) - node + 1
-        ends, exits = self._scratch(size)
-        self._pool.call(
-            k.collect_walk, state, node, ends.ctypes.data, exits.ctypes.data, int(enter)
-        )
-        pairs = ends[1 : 1 + 2 * int(ends[0])].reshape(-1, 2)
-        return pairs[:, 0].copy(), pairs[:, 1].copy(), exits[1 : 1 + int(exits[0])].copy()
 
-    def _scratch(self, size: int) -> tuple[Row, Row]:
-        have = getattr(self, "_scratch_rows", None)
-        if have is None or len(have[1]) < size + 1:
-            have = (np.empty(2 * size + 1, np.int32), np.empty(size + 1, np.int32))
-            self._scratch_rows = have
-        return have
+        Returns:
+            int32[n] nodes at which tokens end that are allowed, ascending; int64[n] the states
+            there; int32[m] exit nodes, ascending.
+
+        Raises:
+            ValueError: if the state is none of this automaton's, the trie has no such node, or the
+                root is to be entered, which has no byte.
+        """
+        place, node, trie = self._place(state), checks.size(node, "a node"), self.vocabulary.trie
+        if node >= trie.node_count:
+            raise ValueError(f"the trie has nodes 0 to {trie.node_count - 1}, not {node}")
+        if enter and node == 0:
+            raise ValueError("the root of the trie has no byte to be read; pass enter=False")
+        with self._lock:
+            return self._walk_from(place, node, bool(enter))
+
+    def _walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, States, Row]:
+        ends, reached, exits = self._pool.walk_from(self.vocabulary.trie, place, node, enter)
+        if not self._all_live:
+            distinct, inverse = np.unique(reached, return_inverse=True)
+            live = np.array([self._is_live(s) for s in distinct.tolist()], np.bool_)[inverse]
+            ends, reached = ends[live], reached[live]
+        return ends, self._states(reached), exits
 
     # -- completion ----------------------------------------------------------------------------
 
@@ -353,23 +471,53 @@ class TokenAutomaton:
     def min_tokens_to_accept(self, state: int) -> int:
         """Fewest tokens to an accepting state, EOS not counted.
 
+        Exact, or an upper bound that can be met: :meth:`min_tokens` tells which.
+
         Raises:
-            ValueError: for ``DEAD``, from which there is none.
+            ValueError: for ``DEAD``, from which there is none, and for integers that are no state.
         """
-        if state == DEAD:
+        return self.min_tokens(state)[0]
+
+    def min_tokens(self, state: int) -> tuple[int, bool]:
+        """Fewest tokens to an accepting state, EOS not counted, and whether that is exact.
+
+        Where it is not known to be exact the number is an upper bound: a text of so many tokens
+        exists and masks for a budget lead to one.
+
+        Raises:
+            ValueError: for ``DEAD``, from which there is none, and for integers that are no state.
+        """
+        place = self._place(state)
+        if place == DEAD:
             raise ValueError("no text can be completed from the DEAD state")
-        if state == FINISHED:
-            return 0
+        if place == FINISHED:
+            return 0, True
         with self._lock:
-            return self._distances.fewest(state)
+            return self._fewest(place)
+
+    def _fewest(self, place: int) -> tuple[int, bool]:
+        return self._distances.fewest(place), self._distances.is_exact(place)
+
+    @property
+    def approximations(self) -> tuple[str, ...]:
+        """In which cases masks and budgets are not exact, a sentence each; empty if there are none.
+
+        A search that was cut short by ``Limits.max_search_states`` adds its sentence when it was.
+        """
+        with self._lock:
+            return self._distances.approximations()
 
     def forced_bytes(self, state: int) -> bytes:
         """The bytes that every completion begins with (empty if there is a choice, or EOS)."""
+        place = self._place(state)
         with self._lock:
-            known = self._forced.get(state)
-            if known is None:
-                known = self._forced[state] = self._find_forced(state)
-            return known
+            return self._forced_bytes(place)
+
+    def _forced_bytes(self, place: int) -> bytes:
+        known = self._forced.get(place)
+        if known is None:
+            known = self._forced[place] = self._find_forced(place)
+        return known
 
     def _find_forced(self, state: int) -> bytes:
         out = bytearray()
@@ -387,11 +535,11 @@ class TokenAutomaton:
         the forced bytes, since the model may prefer that one.  They are proposals for a model to
         verify: other spellings of the same bytes may be allowed too.
         """
-        data = self.forced_bytes(state)
+        place = self._place(state)
         with self._lock:
-            return self._spell(state, data)
+            return self._spell(place, self._forced_bytes(place))
 
-    def _spell(self, state: int, data: bytes) -> list[int]:
+    def _spell(self, place: int, data: bytes) -> list[int]:
         trie = self.vocabulary.trie
         out: list[int] = []
         at = 0
@@ -404,7 +552,7 @@ class TokenAutomaton:
                 if trie.token_start[node] < trie.token_start[node + 1]:
                     best, length = int(trie.tokens[trie.token_start[node]]), depth
             else:
-                after = self._pool_advance(state, data[at:])
+                after = self._pool_advance(place, data[at:])
                 row = np.zeros(self._words, np.int32)
                 if after != DEAD:
                     self._pool.call(k.fill_walk, after, node, row.ctypes.data, _NO_FUEL_LIMIT)
@@ -412,8 +560,8 @@ class TokenAutomaton:
                     break
             if best < 0:
                 break
-            state = self.advance(state, best)
-            if state == DEAD:
+            place = self._after_token(place, best)
+            if place == DEAD:
                 break
             out.append(best)
             at += length
@@ -436,13 +584,47 @@ class TokenAutomaton:
         return self._pool.nbytes + sum(m.nbytes for m in self._masks.values())
 
     def trim(self, keep: Iterable[int]) -> None:
-        """Forgets all states but those in ``keep`` (and the start); kept integers stay valid."""
+        """Forgets all states but those in ``keep`` (and the start); kept integers stay valid.
+
+        Those of forgotten states are refused from then on; they never come to name another state.
+
+        Raises:
+            ValueError: if something to keep is no state (nothing is forgotten then).
+        """
         with self._lock:
-            self._masks.clear()
-            self._forced.clear()
-            if "_distances" in self.__dict__:
-                self._distances.trim()
-            self._pool.trim({self.start, *keep})
+            self._keep({self._place(state) for state in keep} | {self._place(self.start)})
+
+    def _keep(self, places: set[int]) -> None:
+        self._masks.clear()
+        self._forced.clear()
+        if "_distances" in self.__dict__:
+            self._distances.trim()
+        self._pool.trim(places)
+
+    # -- copies --------------------------------------------------------------------------------
+
+    def __copy__(self) -> TokenAutomaton:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> TokenAutomaton:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (self._judges, self.grammar, self.vocabulary, self.limits)
+
+    def _start_generation(self, number: int) -> None:
+        """States given out from now on are not those of another copy (the start aside)."""
+        self._pool.start_generation(number)
+
+
+def _remade(
+    judges: bool, grammar: Grammar, vocabulary: Vocabulary, limits: Limits
+) -> TokenAutomaton:
+    """A pickled automaton made again; integers of other processes are refused, not misread."""
+    make = TokenAutomaton if judges else TokenAutomaton.without_memory
+    made = make(grammar, vocabulary, limits)
+    made._start_generation(1 + secrets.randbelow(_GENERATIONS))
+    return made
 
 
 def _child(trie: Trie, node: int, byte: int) -> int:
@@ -467,21 +649,28 @@ def fill_masks(
 
     Args:
         pairs: (automaton, state) per row; all automata over vocabularies of one size.
-        rows: int32 or uint32 [batch, ceil(V/32)], a numpy array or CPU tensor.
+        rows: int32 or uint32 [batch, ceil(V/32)], a numpy array or CPU tensor; rows beyond the
+            pairs stay as they are.
         tokens_left: see :meth:`TokenAutomaton.fill_mask`; one for all rows or one each.
+
+    Raises:
+        ValueError, TypeError: as :meth:`TokenAutomaton.fill_mask`; nothing was written then.
     """
-    table = rows.numpy() if hasattr(rows, "numpy") else np.asarray(rows)
-    if len(table) < len(pairs):
-        raise ValueError(f"{len(pairs)} states need as many rows, but there are {len(table)}")
-    lefts = list(tokens_left) if isinstance(tokens_left, Sequence) else [tokens_left] * len(pairs)
+    pairs = list(pairs)
+    for automaton, _ in pairs:
+        checks.instance(automaton, TokenAutomaton, "an automaton")
+    table = checks.mask_rows(rows, len(pairs))
+    for i, (automaton, _) in enumerate(pairs):
+        checks.mask_row(table[i], automaton._words)
+    lefts = checks.budgets(tokens_left, len(pairs))
+    places = [automaton._place(state) for automaton, state in pairs]
     groups: dict[int, list[int]] = {}
     for i, (automaton, _) in enumerate(pairs):
         groups.setdefault(id(automaton), []).append(i)
 
     def fill(members: list[int]) -> None:
         for i in members:
-            automaton, state = pairs[i]
-            automaton.fill_mask(state, table[i], lefts[i])
+            table[i] = pairs[i][0]._mask(places[i], lefts[i])
 
     if len(groups) == 1:
         fill(list(range(len(pairs))))
@@ -500,10 +689,11 @@ def _workers() -> ThreadPoolExecutor:
     return _executor
 
 
-def _as_row(row: Any, words: int) -> Row:
-    array = row.numpy() if hasattr(row, "numpy") else row
-    if not isinstance(array, np.ndarray) or array.dtype not in (np.int32, np.uint32):
-        raise TypeError("a mask row is an int32 or uint32 numpy array or CPU tensor")
-    if array.shape != (words,):
-        raise ValueError(f"a mask row of this vocabulary has shape ({words},), not {array.shape}")
-    return array.view(np.int32)
+def _forget_workers() -> None:
+    """A forked process has none of its parent's threads."""
+    global _executor
+    _executor = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_workers)

@@ -68,6 +68,21 @@ _SMALL: Final = 3_000
 """Trie nodes a walk may visit before the state is treated as wide."""
 
 
+_ANY_ORDER: Final = (
+    "Budgets: parts that come in any order are finished in one order, so that min_tokens_to_accept "
+    "and masks with tokens_left may ask for more tokens than another order needs."
+)
+_WIDE_ENDS: Final = (
+    "Budgets: free text that nearly any byte may follow ends at token boundaries, so that "
+    "min_tokens_to_accept and masks with tokens_left may ask for some tokens more than needed."
+)
+_CUT_SHORT: Final = (
+    "Budgets: a search for the shortest completion reached max_search_states; what it left out is "
+    "finished byte by byte, so that min_tokens_to_accept and masks with tokens_left may ask for more "
+    "tokens than needed."
+)
+
+
 @dataclass(frozen=True)
 class _Base:
     """What one token does from a variable's position: exits within it, states at its end."""
@@ -124,6 +139,8 @@ class _Search:
         self._bytes: ByteWays | None = None
         self._floors: dict[Variable, int] = {}
         self._in_bytes: dict[int, int] = {END: 0}
+        self.has_wide_ends = False
+        """Whether some rule's ends inside tokens were left out, being too many."""
         self.lowered = 0
         """How often numbers that may have been asked for became smaller."""
         self.bag_of: dict[int, int] = {}
@@ -377,9 +394,15 @@ class _Search:
         """Whether the search was cut short."""
         return self._bytes is not None
 
+    @property
+    def is_upper_bound(self) -> bool:
+        """Whether numbers found so far may be larger than the least."""
+        return self.is_frozen or self.has_wide_ends
+
     def take_over(self, other: _Search) -> None:
         """Goes on with the numbers of a search that was cut short, in a pool with other states."""
         self._single, self._floors = other._single, other._floors
+        self.has_wide_ends = other.has_wide_ends
         self._bytes = ByteWays(self._pool.program, self._pool.residuals, self._place)
         if other._bytes is not None:
             self._bytes.take_over(other._bytes)
@@ -445,7 +468,9 @@ class _Search:
         if known is None:
             bits = 0
             for following in self._returns.sets[rule]:
-                if not self._is_wide(rule, as_flags(self._pool.program, following)):
+                if self._is_wide(rule, as_flags(self._pool.program, following)):
+                    self.has_wide_ends = True
+                else:
                     bits |= following
             known = self._follow[rule] = as_flags(self._pool.program, bits)
         return known
@@ -557,6 +582,7 @@ class Distances:
         self._pool = automaton._pool
         self._trie = automaton.vocabulary.trie
         self._fewest: dict[int, int] = {}
+        self._inexact: set[int] = set()
         self._profiles: dict[int, list[_Part]] = {}
         self._images: dict[int, int] = {DEAD: DEAD, END: END}
         self._lowered = 0
@@ -577,7 +603,29 @@ class Distances:
                 self._fewest.clear()
                 self._profiles.clear()
             self._fewest[state] = known
+            # nothing is shorter than one token, unless the text may end here
+            if known > 1 and (search.is_upper_bound or self._is_canonical):
+                self._inexact.add(state)
         return known
+
+    def is_exact(self, state: int) -> bool:
+        """Whether ``fewest`` is known to be the least number, not an upper bound."""
+        return self.fewest(state) <= 1 or state not in self._inexact
+
+    def approximations(self) -> tuple[str, ...]:
+        """In which cases numbers are upper bounds, a sentence each."""
+        search = self.__dict__.get("_search")
+        out = [_ANY_ORDER] if self._is_canonical else []
+        if search is not None and search.has_wide_ends:
+            out.append(_WIDE_ENDS)
+        if search is not None and search.is_frozen:
+            out.append(_CUT_SHORT)
+        return tuple(out)
+
+    @property
+    def _is_canonical(self) -> bool:
+        """Whether bags are completed in one order only, for the sake of a number at all."""
+        return bool(self._pool.program.bags) and self._a.spells_bytes
 
     def trim(self) -> None:
         """Forgets the states of the automaton, whose numbers are about to be used again.
@@ -589,6 +637,7 @@ class Distances:
         for name in ("_search", "_exact", "_canonical"):
             self.__dict__.pop(name, None)
         self._fewest.clear()
+        self._inexact.clear()
         self._profiles.clear()
         self._images = {DEAD: DEAD, END: END}
         if old is not None:
@@ -597,7 +646,7 @@ class Distances:
 
     @cached_property
     def _search(self) -> _Search:
-        return self._canonical if self._pool.program.bags and self._a.spells_bytes else self._exact
+        return self._canonical if self._is_canonical else self._exact
 
     def reaches_end(self, state: int) -> bool:
         """Whether tokens can complete a text from here."""
@@ -669,7 +718,7 @@ class Distances:
             return a._mask(state, None)
         chosen = [part.tokens[(part.cost <= allowed)[part.group]] for part in profile]
         row = pack_bits(np.concatenate([np.zeros(0, np.int64), *chosen]), a.vocabulary.size)
-        return row | a._eos if a.is_accepting(state) else row
+        return row | a._eos if a._accepts(state) else row
 
     def _profile(self, state: int) -> list[_Part]:
         known = self._profiles.get(state)

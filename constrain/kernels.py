@@ -31,9 +31,9 @@ from numba.extending import intrinsic
     N_EPOCH, N_BUFFER_ROOM, T_BYTE, T_DEPTH, T_SKIP, T_TOKEN_START,
     T_TOKENS, T_TOKEN_OFFSET, T_TOKEN_BYTES, T_NODES, N_FULL,
     P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_ROWS, N_PLACES, N_CANONICAL,
-    N_LACKING_BAG, N_LACKING,
-) = range(65)  # fmt: skip
-FIELD_COUNT: Final = 65
+    N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION,
+) = range(67)  # fmt: skip
+FIELD_COUNT: Final = 67
 
 GROW: Final = -1
 """Room ran out: enlarge the pool and call again."""
@@ -43,6 +43,11 @@ TOO_MANY_ITEMS: Final = -3
 """One state would hold more configurations than the scratch space holds."""
 LACKING: Final = -4
 """The row of the residual named in the context is not there yet: add it and call again."""
+UNKNOWN: Final = -5
+"""The handle is of no state that was handed out, or of one that was forgotten."""
+
+SLOT_BITS: Final = 32
+"""A handle is ``generation << SLOT_BITS | state``; see :mod:`constrain.pool`."""
 
 DEAD: Final = 0
 END: Final = 1
@@ -598,6 +603,22 @@ def advance_token(address, state, token):  # type: ignore[no-untyped-def]
     if length == 0:
         return int64(DEAD)
     return advance(address, state, ctx[T_TOKEN_BYTES] + begin, int64(length))
+
+
+@njit("int64(int64, int64, int64)", cache=True, nogil=True)
+def advance_handle(address, handle, token):  # type: ignore[no-untyped-def]
+    """``advance_token`` from handle to handle; UNKNOWN for one that is no state's."""
+    ctx = _context(address)
+    tags = _i32(ctx, S_TAG)
+    state = handle & ((int64(1) << SLOT_BITS) - 1)
+    if handle < 0 or state >= ctx[N_STATES] or tags[state] != (handle >> SLOT_BITS) + 1:
+        return int64(UNKNOWN)
+    out = advance_token(address, state, token)
+    if out <= DEAD:
+        return out
+    if tags[out] == 0:
+        tags[out] = int32(ctx[N_GENERATION] + 1)
+    return (int64(tags[out]) - 1) << SLOT_BITS | out
 
 
 @njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)

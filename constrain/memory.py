@@ -35,14 +35,17 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from constrain import checks
 from constrain._jit import kernels as k
-from constrain.automaton import Row, TokenAutomaton
+from constrain.automaton import Row, States, TokenAutomaton
+from constrain.lexeme import Int32, LexemeShape
 from constrain.pairs import Pair, Pairs, bits, in_string, wants_marks
-from constrain.pool import DEAD, FINISHED
+from constrain.pool import DEAD, FINISHED, NO_STATE
+from constrain.positions import Flags
 from constrain.risky import Risky, risky_of
 from constrain.vocabulary import Vocabulary
 from grammars.errors import GrammarError, LimitExceeded
@@ -52,7 +55,6 @@ from grammars.memory import Tracker, without_marks
 
 _FIRST: Final = 3
 """The integers below are reserved, as in the pool."""
-_UNLIMITED: Final = 1 << 40
 _NO_FUEL_LIMIT: Final = 1 << 62
 _AMPLE: Final = 64
 """Tokens to spare with which the rules' distance is good enough."""
@@ -89,7 +91,9 @@ class MemoryAutomaton(TokenAutomaton):
         self._pairs: dict[int, Pair] = {}
         self._numbers: dict[Pair, int] = {}
         self._next = _FIRST
-        start = (inner.start, self._memory.start)
+        self.positions = inner.positions
+        self._size = inner._size
+        start = (inner._place(inner.start), self._memory.start)
         if self._walker.thorough:
             easier = Grammar(without_marks(self.grammar.ir), limits=self.grammar.limits)
             self._walker.begin(
@@ -116,47 +120,94 @@ class MemoryAutomaton(TokenAutomaton):
             self._next += 1
         return known
 
+    # Places are the integers themselves here, and name pairs.
+
+    def _place(self, state: Any) -> int:
+        if type(state) is not int:
+            state = checks.integer(state, "a state")
+        if state in self._pairs or state in (DEAD, FINISHED):
+            return state
+        raise ValueError(NO_STATE)
+
+    def _state(self, place: int) -> int:
+        return place
+
+    def _states(self, places: Int32) -> States:
+        return places.astype(np.int64)
+
     # -- moving --------------------------------------------------------------------------------
 
-    def advance(self, state: int, token_id: int) -> int:
-        if token_id in self._eos_ids:
-            return FINISHED if self.is_accepting(state) else DEAD
-        if not 0 <= token_id < self.vocabulary.size or state < _FIRST:
-            return DEAD
-        with self._lock:
-            after = self._walker.by_token(self._pairs[state], token_id)
-            if after is None or not self._walker.is_live(after):
-                return DEAD
-            return self._number(after)
+    def _advance(self, state: int, token_id: int) -> int:
+        return self._after_token(self._place(state), token_id)
 
-    def advance_bytes(self, state: int, data: bytes) -> int:
-        if not data:
-            return state
-        if state < _FIRST:
+    def _after_token(self, place: int, token_id: int) -> int:
+        if place < _FIRST:
             return DEAD
-        with self._lock:
-            after = self._walker.by_bytes(self._pairs[state], data)
-            if after is None or not self._walker.is_live(after):
-                return DEAD
-            return self._number(after)
+        after = self._walker.by_token(self._pairs[place], token_id)
+        return self._live_number(after)
 
-    def is_accepting(self, state: int) -> bool:
-        if state < _FIRST:
-            return state == FINISHED
-        return self._pool.accepting(self._pairs[state][0])
+    def _after_bytes(self, place: int, data: bytes) -> int:
+        if place < _FIRST:
+            return DEAD
+        return self._live_number(self._walker.by_bytes(self._pairs[place], data))
+
+    def _live_number(self, pair: Pair | None) -> int:
+        if pair is None or not self._walker.is_live(pair):
+            return DEAD
+        return self._number(pair)
+
+    def _accepts(self, place: int) -> bool:
+        if place < _FIRST:
+            return place == FINISHED
+        return self._pool.accepting(self._pairs[place][0])
+
+    def _signature(self, place: int, depth: int) -> tuple[int, ...]:
+        """That of the rules' state: what is remembered is left out."""
+        return self._inner._signature(self._rules_state(place), depth)
+
+    def _rules_state(self, place: int) -> int:
+        return place if place < _FIRST else self._pairs[place][0]
+
+    # -- what the rules alone decide -----------------------------------------------------------
+
+    def follow(self, q: int) -> Flags:
+        return self._inner.follow(q)
+
+    def shape(self, q: int) -> LexemeShape | None:
+        return self._inner.shape(q)
+
+    def _walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, States, Row]:
+        """Byte by byte with pairs, left where a byte is refused."""
+        trie = self.vocabulary.trie
+        ends: list[int] = []
+        states: list[int] = []
+        exits: list[int] = [node] if place >= _FIRST and not enter and self._accepts(place) else []
+        begin = node if enter else node + 1
+        # pairs and bytes from the given node down to where the walk is, by depth
+        path = [] if place < _FIRST else [self._pairs[place]]
+        data = bytearray()
+        top = int(trie.depth[begin]) if begin < trie.node_count else 0
+        at, end = begin, int(trie.skip[node]) if path else begin
+        while at < end:
+            level = int(trie.depth[at]) - top
+            del path[level + 1 :], data[level:]
+            after, _ = self._walker.by_byte(path[level], int(trie.byte[at]))
+            if after is None:
+                at = int(trie.skip[at])
+                continue
+            path.append(after)
+            data.append(int(trie.byte[at]))
+            if trie.token_start[at] < trie.token_start[at + 1]:
+                state = self._after_bytes(place, bytes(data))
+                if state != DEAD:
+                    ends.append(at)
+                    states.append(state)
+            if self._pool.accepting(after[0]):
+                exits.append(at)
+            at += 1
+        return np.array(ends, np.int32), np.array(states, np.int64), np.array(exits, np.int32)
 
     # -- masks ---------------------------------------------------------------------------------
-
-    def signature(self, state: int, depth: int = 3) -> tuple[int, ...]:
-        """That of the rules' state: what is remembered is left out."""
-        pair = self._pairs.get(state)
-        return self._inner.signature(state if pair is None else pair[0], depth)
-
-    def _mask(self, state: int, tokens_left: int | None) -> Row:
-        if tokens_left is not None and tokens_left < _UNLIMITED:
-            with self._lock:
-                return self._mask_within(state, tokens_left)
-        return super()._mask(state, None)
 
     def _make_mask(self, state: int) -> Row:
         if state < _FIRST:
@@ -248,17 +299,18 @@ class MemoryAutomaton(TokenAutomaton):
 
     # -- budgets -------------------------------------------------------------------------------
 
-    def min_tokens_to_accept(self, state: int) -> int:
-        if state == DEAD:
-            raise ValueError("no text can be completed from the DEAD state")
-        if state == FINISHED:
-            return 0
+    def _fewest(self, place: int) -> tuple[int, bool]:
+        pair = self._pairs[place]
+        return self._walker.fewest(pair), self._walker.is_exact(pair)
+
+    @property
+    def approximations(self) -> tuple[str, ...]:
         with self._lock:
-            return self._walker.fewest(self._pairs[state])
+            return (*self._walker.approximations(), *self._inner._distances.approximations())
 
     def _mask_within(self, state: int, left: int) -> Row:
         if state < _FIRST or left <= 0:
-            return self._inner._distances.mask(state, left)
+            return self._inner._distances.mask(min(state, FINISHED), left)
         pair = self._pairs[state]
         row = self._mask(state, None)
         walker = self._walker
@@ -342,16 +394,20 @@ class MemoryAutomaton(TokenAutomaton):
         masks = sum(m.nbytes for m in self._masks.values())
         return self._inner.nbytes + masks + _TRACKER_BYTES * len(self._pairs)
 
-    def trim(self, keep: Iterable[int]) -> None:
-        with self._lock:
-            kept = {s: self._pairs[s] for s in {self.start, *keep} if s in self._pairs}
-            self._masks.clear()
-            self._forced.clear()
-            self._walker.trim(kept.values())
-            self._pairs = kept
-            self._numbers = {pair: state for state, pair in kept.items()}
-            self._inner.trim(base for base, _ in kept.values())
-            self._memory.trim(tracker for _, tracker in kept.values())
+    def _keep(self, places: set[int]) -> None:
+        kept = {place: self._pairs[place] for place in places if place >= _FIRST}
+        self._masks.clear()
+        self._forced.clear()
+        self._walker.trim(kept.values())
+        self._pairs = kept
+        self._numbers = {pair: place for place, pair in kept.items()}
+        self._inner._keep(
+            {base for base, _ in kept.values()} | {self._inner._place(self._inner.start)}
+        )
+        self._memory.trim(tracker for _, tracker in kept.values())
+
+    def _start_generation(self, number: int) -> None:
+        self._next = number << k.SLOT_BITS
 
 
 def _has(row: Row, token: int) -> bool:

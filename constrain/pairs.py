@@ -46,6 +46,25 @@ _WAYS: Final = 48
 _HASTE: Final = 4
 """How much the second, hasty search prefers what is near the end."""
 
+_USED_UP: Final = (
+    "Masks: where keys or items must not repeat, a mask may allow a token after which the finitely "
+    "many values that the grammar has are used up before the last one that it demands."
+)
+_ZERO: Final = (
+    "Masks: where items must not repeat, a mask may allow the exponent of a zero (0e), which can only "
+    "become zero again."
+)
+_BUDGETS: Final = (
+    "Budgets: where keys or items must not repeat, min_tokens_to_accept may be an upper bound, and a "
+    "mask with tokens_left may hold a token too many or too few."
+)
+_GIVEN_UP: Final = (
+    "Masks: {} looks ahead for values that do not repeat were given up so far; masks may hold tokens "
+    "that lead to dead ends there."
+)
+
+_WITH_ITEMS: Final = (_USED_UP, _ZERO, _BUDGETS)
+
 # What ends things comes first; then bytes of which some differ from what is there already.
 _ORDER: Final = bytes(dict.fromkeys(b'"]},:01234567890tfn{[ zqxjkvb' + bytes(range(256))))
 _SEPARATORS: Final = frozenset(SEPARATORS.values())
@@ -66,6 +85,13 @@ class Pairs:
         self._easier_states: dict[Pair, int] = {}
         self._live: dict[Pair, bool] = {}
         self._fewest: dict[Pair, tuple[int, int]] = {}
+        self.given_up = 0
+        """How many looks ahead reached ``SEARCH_FUEL``."""
+
+    def approximations(self) -> tuple[str, ...]:
+        """In which cases masks and budgets are not exact, a sentence each."""
+        out = _WITH_ITEMS if self.inner.grammar.ir.compare_items else (_USED_UP, _BUDGETS)
+        return (*out, _GIVEN_UP.format(self.given_up)) if self.given_up else out
 
     def begin(self, start: Pair, easier: TokenAutomaton) -> None:
         """Prepares the distances of a thorough automaton.
@@ -84,7 +110,9 @@ class Pairs:
         if self._easier is not None:
             states = self._easier_states
             self._easier_states = {pair: states[pair] for pair in keep if pair in states}
-            self._easier.trim(self._easier_states.values())
+            self._easier._keep(
+                {*self._easier_states.values(), self._easier._place(self._easier.start)}
+            )
 
     # -- moving --------------------------------------------------------------------------------
 
@@ -191,8 +219,7 @@ class Pairs:
                     at = origin[at]
                 return True
             if len(origin) > SEARCH_FUEL:
-                self._live[start] = True
-                return True
+                return self._given_up(start)
         self._live.update(dict.fromkeys(origin, False))
         return False
 
@@ -217,10 +244,15 @@ class Pairs:
             else:
                 path.pop()
             if len(visited) > SEARCH_FUEL:
-                self._live[start] = True
-                return True
+                return self._given_up(start)
         self._live.update(dict.fromkeys(visited, False))
         return False
+
+    def _given_up(self, start: Pair) -> bool:
+        """A pair of which the search cannot tell counts as live: no right token is refused."""
+        self.given_up += 1
+        self._live[start] = True
+        return True
 
     def _found(self, path: list[tuple[Pair, Iterator[Pair]]]) -> bool:
         self._live.update((pair, True) for pair, _ in path)
@@ -250,6 +282,14 @@ class Pairs:
         """Fewest tokens to a complete text, or an upper bound where the search was cut short."""
         return self._known(pair)[0]
 
+    def is_exact(self, pair: Pair) -> bool:
+        """Whether ``fewest`` is known to be the least: memory can only make the rules' longer."""
+        found = self.fewest(pair)
+        if found <= 1:
+            return True
+        automaton, state = self._rules(pair)
+        return found == self.bound(pair) and automaton._distances.is_exact(state)
+
     def first_token(self, pair: Pair) -> int:
         """The first token of a completion that short (-1 if the text is complete)."""
         return self._known(pair)[1]
@@ -277,7 +317,8 @@ class Pairs:
             bound = self.bound(pair)
             done = -minus
             known = self._fewest.get(pair)
-            if bound == 0 or (known is not None and known[0] <= bound + worse):
+            ends = bound == 0 and self.inner._pool.accepting(pair[0])
+            if ends or (known is not None and known[0] <= bound + worse):
                 self._keep_way(origin, pair, 0 if known is None else known[0])
                 return True
             if worse <= bound + 8:

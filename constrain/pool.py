@@ -2,6 +2,11 @@
 
 A pool belongs to one program and one trie.  It owns every array that the kernels reach through the
 context, enlarges them when a kernel answers ``GROW``, and can forget states again.
+
+Inside, a state is its place in the arrays, and places of forgotten states are used again.  What
+leaves the engine is a *handle*: the place, and above it the generation in which it was handed out
+(0 until states are forgotten, so that mostly a handle is its state).  An integer that was never
+handed out is no handle, nor is that of a forgotten state, whoever has its place now.
 """
 
 from __future__ import annotations
@@ -26,6 +31,12 @@ DEAD: Final = 0
 END: Final = 1
 FINISHED: Final = 2
 _RESERVED: Final = 3
+_STATES: Final = (1 << k.SLOT_BITS) - 1
+
+NO_STATE: Final = (
+    "this integer is no state of this automaton: states come from start, advance and advance_bytes "
+    "of the same automaton in the same process, and trim() forgets those that it is not told to keep"
+)
 
 
 class StatePool:
@@ -38,6 +49,7 @@ class StatePool:
 
     Attributes:
         wide: uint8[Q], program states that direct walks are not to be tried on.
+        tags: int32, for each state that was handed out one more than the generation; else 0.
 
     ``DEAD`` (0) has no reading, ``END`` (1) is the frame below the start rule, ``FINISHED`` (2) is
     kept for the automaton.  Methods are not thread-safe: the caller holds a lock.
@@ -63,6 +75,7 @@ class StatePool:
         self._set_program(program)
         self._set_vocabulary(vocabulary)
         self._set_states()
+        self.tags[[DEAD, FINISHED]] = 1
         self.context[k.N_CANONICAL] = canonical
         self._rows_used = 0
 
@@ -151,8 +164,9 @@ class StatePool:
         self._put(field, fresh)
 
     def _room_states(self, size: int) -> None:
-        for field in (k.S_OFFSET, k.S_COUNT, k.S_FREE, k.S_MARK):
+        for field in (k.S_OFFSET, k.S_COUNT, k.S_FREE, k.S_MARK, k.S_TAG):
             self._resize(field, size, np.int32)
+        self.tags = self._arrays[k.S_TAG]
         self._resize(k.S_ACCEPT, size, np.uint8)
         self._resize(k.S_CAN, 4 * size, np.uint64)
         self.context[k.N_STATE_ROOM] = size
@@ -235,7 +249,10 @@ class StatePool:
 
         Raises:
             LimitExceeded: for ``max_states`` or ``max_items``.
+            ValueError: for a handle that is no state's.
         """
+        if answer == k.UNKNOWN:
+            raise ValueError(NO_STATE)
         if answer == k.TOO_MANY_ITEMS:
             raise LimitExceeded("max_items", self.limits.max_items, "this ambiguous text")
         if answer == k.LACKING:
@@ -266,6 +283,38 @@ class StatePool:
         self.call(k.collect_walk, state, node, ends.ctypes.data, exits.ctypes.data, int(enter))
         pairs = ends[1 : 1 + 2 * int(ends[0])].reshape(-1, 2)
         return pairs[:, 0].copy(), pairs[:, 1].copy(), exits[1 : 1 + int(exits[0])].copy()
+
+    # -- handles -------------------------------------------------------------------------------
+
+    def state_of(self, handle: int) -> int:
+        """The state of a handle.
+
+        Raises:
+            ValueError: if it is no state's, or that of a forgotten one.
+        """
+        state = handle & _STATES
+        if 0 <= handle and state < len(self.tags):
+            if self.tags.item(state) == (handle >> k.SLOT_BITS) + 1:
+                return state
+        raise ValueError(NO_STATE)
+
+    def handle_of(self, state: int) -> int:
+        """The handle of a state, which is handed out with it."""
+        tag = self.tags.item(state)
+        if not tag:
+            tag = self.tags[state] = int(self.context[k.N_GENERATION]) + 1
+        return (tag - 1) << k.SLOT_BITS | state
+
+    def handles_of(self, states: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+        """The handles of many states, int64."""
+        tags = self.tags[states].astype(np.int64)
+        tags[tags == 0] = self.context[k.N_GENERATION] + 1
+        self.tags[states] = tags
+        return (tags - 1) << k.SLOT_BITS | states
+
+    def start_generation(self, number: int) -> None:
+        """Handles given out from now on are not those of another pool with another number."""
+        self.context[k.N_GENERATION] = number
 
     # -- states --------------------------------------------------------------------------------
 
@@ -334,10 +383,12 @@ class StatePool:
     def trim(self, keep: Iterable[int]) -> set[int]:
         """Forgets all states that ``keep`` does not need; returns those that remain.
 
-        Integers of remaining states stay valid; those of forgotten ones will be used again.
+        Integers of remaining states stay valid; those of forgotten ones will be used again.  Handles
+        are valid of those in ``keep`` alone.
         """
+        kept_states = {DEAD, FINISHED, *keep}
         needed = {DEAD, END, FINISHED}
-        stack = [s for s in keep if s not in needed]
+        stack = [s for s in kept_states if s not in needed]
         needed.update(stack)
         while stack:
             for _, _, frame in self.items(stack.pop()):
@@ -360,6 +411,11 @@ class StatePool:
         free = [s for s in range(int(self.context[k.N_STATES])) if s not in needed]
         self._arrays[k.S_FREE][: len(free)] = free
         self.context[k.N_FREE] = len(free)
+        places = list(kept_states)
+        tags = self.tags[places]
+        self.tags[:] = 0
+        self.tags[places] = tags
+        self.context[k.N_GENERATION] += 1
         self._arrays[k.S_MEMO_KEY][:] = 0
         self.context[k.N_MEMO] = 0
         self._rehash()

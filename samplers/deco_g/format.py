@@ -40,6 +40,8 @@ NOWHERE: Final = -1
 """In place of a target from which no text can be finished within the budget."""
 FAR: Final = 1 << 30
 """Tokens to the end where there is no way."""
+_COUNTABLE: Final = 1 << 24
+"""States up to which numbers are told apart by counting, not by sorting."""
 _DOING: Final = "the automaton of this format"
 
 
@@ -230,7 +232,7 @@ class FormatAutomaton:
         self.is_complete &= near
         return near
 
-    def _part(self, tokens: Int32, after: Int32) -> tuple[int, list[int]]:
+    def _part(self, tokens: Int32, after: Ids) -> tuple[int, list[int]]:
         """The split of a state and the state behind each of its parts."""
         if not len(tokens):
             return self._number(tokens, np.zeros(0, np.int32), 0), []
@@ -287,35 +289,31 @@ class FormatAutomaton:
         return out
 
 
-def edges_of(automaton: TokenAutomaton, state: int) -> tuple[Int32, Int32]:
+def edges_of(automaton: TokenAutomaton, state: int) -> tuple[Int32, Ids]:
     """The tokens that a state allows, EOS aside, and where they lead.
 
     One walk over the vocabulary's trie finds all of them; with memory, whose states are pairs, each
     token is looked at alone.
 
     Returns:
-        int32[n] tokens, ascending, and int32[n] states.
+        int32[n] tokens, ascending, and int64[n] states.
     """
     if isinstance(automaton, MemoryAutomaton):
         return edges_one_by_one(automaton, state)
-    with automaton._lock:
-        nodes, states, _ = automaton.walk_from(state, 0)
-        tokens, owner = tokens_at(automaton.vocabulary.trie, nodes)
-        for reached in np.unique(states).tolist() if not automaton.spells_bytes else ():
-            if not automaton._is_live(reached):
-                states[states == reached] = automaton.DEAD
+    nodes, states, _ = automaton.walk_from(state, 0)
+    tokens, owner = tokens_at(automaton.vocabulary.trie, nodes)
     # by token: cheaper than sorting tokens that come in the trie's order
-    after = np.full(automaton.vocabulary.size, automaton.DEAD, np.int32)
+    after = np.full(automaton.vocabulary.size, automaton.DEAD, np.int64)
     after[tokens] = states[owner]
     allowed = np.flatnonzero(after != automaton.DEAD).astype(np.int32)
     return allowed, after[allowed]
 
 
-def edges_one_by_one(automaton: TokenAutomaton, state: int) -> tuple[Int32, Int32]:
+def edges_one_by_one(automaton: TokenAutomaton, state: int) -> tuple[Int32, Ids]:
     """The same by one ``advance`` for each token of the mask."""
     ends = automaton.vocabulary.eos_token_ids
     allowed = np.setdiff1d(automaton.allowed_tokens(state), ends)
-    after = np.array([automaton.advance(state, t) for t in allowed.tolist()], np.int32)
+    after = np.array([automaton.advance(state, t) for t in allowed.tolist()], np.int64)
     alive = after != automaton.DEAD
     return allowed[alive].astype(np.int32), after[alive]
 
@@ -324,8 +322,11 @@ def _no_check(states: int) -> None:
     """Any number is right."""
 
 
-def _ranked(values: Int32) -> tuple[Ids, Ids, Int32]:
+def _ranked(values: Ids) -> tuple[Ids, Ids, Int32]:
     """Distinct numbers, where each is met first, and the place of each value among them."""
+    if values.max() > _COUNTABLE:
+        distinct, firsts, group = np.unique(values, return_index=True, return_inverse=True)
+        return distinct, firsts, group.astype(np.int32)
     distinct = np.flatnonzero(np.bincount(values))
     place = np.empty(int(distinct[-1]) + 1, np.int32)
     place[distinct] = np.arange(len(distinct), dtype=np.int32)
