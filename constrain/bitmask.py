@@ -10,6 +10,8 @@ from typing import Final
 
 import torch
 
+from constrain import checks
+
 _BITS: Final = 32
 
 
@@ -17,7 +19,12 @@ def allocate_bitmask(batch: int, vocab_size: int) -> torch.Tensor:
     """Room for masks: zeros, ``int32[batch, ceil(vocab_size/32)]``, on the CPU.
 
     Pinned where CUDA is there, so that the copy to the device need not wait.
+
+    Raises:
+        TypeError: for what is no integer.
+        ValueError: for a negative number, or a vocabulary without a token.
     """
+    batch, vocab_size = checks.size(batch, "batch"), checks.size(vocab_size, "vocab_size", 1)
     pinned = torch.cuda.is_available()
     return torch.zeros(batch, -(-vocab_size // _BITS), dtype=torch.int32, pin_memory=pinned)
 
@@ -26,7 +33,13 @@ def unpack_bitmask(bitmask: torch.Tensor, vocab_size: int) -> torch.Tensor:
     """``int32[..., words]`` to ``bool[..., vocab_size]``, on the device of ``bitmask``.
 
     Ids beyond the last word are False.
+
+    Raises:
+        ValueError: if the mask is of another dtype or a single number, or the size is negative.
+        TypeError: if the mask is no tensor.
     """
+    _check_bitmask(bitmask)
+    vocab_size = checks.size(vocab_size, "vocab_size")
     shifts = torch.arange(_BITS, device=bitmask.device, dtype=torch.int32)
     bits = (bitmask.unsqueeze(-1) >> shifts).bitwise_and_(1).to(torch.bool).flatten(-2)
     have = bits.shape[-1]
@@ -47,10 +60,13 @@ def apply_bitmask_(logits: torch.Tensor, bitmask: torch.Tensor) -> torch.Tensor:
         ``logits``.
 
     Raises:
-        ValueError: if the batches differ or the mask has another dtype.
+        ValueError: if the batches differ, the mask is not int32, or logits are not floating.
+        TypeError: for what is no tensor.
     """
-    if bitmask.dtype != torch.int32:
-        raise ValueError(f"the bitmask must be int32, not {bitmask.dtype}")
+    _check_bitmask(bitmask)
+    checks.instance(logits, torch.Tensor, "logits")
+    if not logits.is_floating_point() or logits.ndim == 0:
+        raise ValueError(f"logits must be a floating [batch, V'] or [V'], not {_described(logits)}")
     if logits.shape[:-1] != bitmask.shape[:-1]:
         raise ValueError(
             f"logits {tuple(logits.shape)} and bitmask {tuple(bitmask.shape)} differ in batch"
@@ -58,3 +74,13 @@ def apply_bitmask_(logits: torch.Tensor, bitmask: torch.Tensor) -> torch.Tensor:
     mask = bitmask.to(logits.device, non_blocking=True)
     allowed = unpack_bitmask(mask, logits.shape[-1])
     return logits.masked_fill_(~allowed, float("-inf"))
+
+
+def _check_bitmask(bitmask: torch.Tensor) -> None:
+    checks.instance(bitmask, torch.Tensor, "the bitmask")
+    if bitmask.dtype != torch.int32 or bitmask.ndim == 0:
+        raise ValueError(f"the bitmask must be int32 [..., words], not {_described(bitmask)}")
+
+
+def _described(tensor: torch.Tensor) -> str:
+    return f"{tensor.dtype} {list(tensor.shape)}"

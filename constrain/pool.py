@@ -293,9 +293,9 @@ class StatePool:
             ValueError: if it is no state's, or that of a forgotten one.
         """
         state = handle & _STATES
-        if 0 <= handle and state < len(self.tags):
-            if self.tags.item(state) == (handle >> k.SLOT_BITS) + 1:
-                return state
+        known = handle >= 0 and state < len(self.tags)
+        if known and self.tags.item(state) == (handle >> k.SLOT_BITS) + 1:
+            return state
         raise ValueError(NO_STATE)
 
     def handle_of(self, state: int) -> int:

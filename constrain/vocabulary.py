@@ -30,6 +30,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from constrain import checks
 from constrain.trie import Trie, hash_texts
 from grammars.errors import GrammarError
 
@@ -40,7 +41,7 @@ _BYTE_FALLBACK: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Vocabulary:
-    """Which bytes each token id stands for.  Immutable; equal by content.
+    """Which bytes each token id stands for.  Immutable; equal by content; pickled by its tokens.
 
     Attributes:
         size: number of ids, at least the tokenizer's; the model's embedding rows where it is known.
@@ -51,25 +52,30 @@ class Vocabulary:
     def __init__(
         self,
         tokens: Sequence[bytes | None],
-        eos_token_ids: Iterable[int],
+        eos_token_ids: Iterable[int] | int,
         *,
         size: int | None = None,
     ) -> None:
         """
         Args:
             tokens: bytes by id; ``None`` for special tokens; tokens of no bytes are never allowed.
-            eos_token_ids: ids that end the text; at least one.
+            eos_token_ids: ids that end the text; at least one, several or one alone.
             size: number of ids, if it is not that of ``tokens``: embedding rows without a token are
                 never allowed, nor are tokens without a row.
 
         Raises:
             GrammarError: without an EOS id, or with one outside the vocabulary.
+            TypeError: for tokens that are neither bytes nor ``None``, and ids that are no integers.
+            ValueError: for a negative size.
         """
-        ends = tuple(sorted({int(i) for i in eos_token_ids}))
-        self.size: Final = len(tokens) if size is None else size
+        ends = _ends_of(eos_token_ids)
+        self.size: Final = len(tokens) if size is None else checks.size(size, "size")
         self.eos_token_ids: Final = ends
         _check_ends(ends, self.size)
-        texts = [None if t is None else bytes(t) for t in tokens[: self.size]]
+        texts = [
+            t if t is None or type(t) is bytes else bytes(checks.octets(t, f"token {i}"))
+            for i, t in enumerate(tokens[: self.size])
+        ]
         texts.extend([None] * (self.size - len(texts)))
         for i in ends:  # an EOS id ends the text, whatever its bytes would be
             texts[i] = None
@@ -82,7 +88,7 @@ class Vocabulary:
     def from_tokens(
         cls,
         tokens: Sequence[bytes | None],
-        eos_token_ids: Iterable[int],
+        eos_token_ids: Iterable[int] | int,
         *,
         size: int | None = None,
     ) -> Vocabulary:
@@ -169,12 +175,26 @@ class Vocabulary:
     # -- what it says --------------------------------------------------------------------------
 
     def token_bytes(self, token_id: int) -> bytes | None:
-        """The bytes of a token; ``None`` for special tokens and for rows without a token."""
+        """The bytes of a token; ``None`` for special tokens and for rows without a token.
+
+        Raises:
+            ValueError: if there is no such id.
+            TypeError: if it is no integer.
+        """
+        if type(token_id) is not int:
+            token_id = checks.integer(token_id, "a token id")
+        if not 0 <= token_id < self.size:
+            raise ValueError(f"the vocabulary has ids 0 to {self.size - 1}, not {token_id}")
         return self._texts[token_id]
 
     def decode(self, token_ids: Iterable[int]) -> bytes:
-        """The bytes of several tokens; special tokens add nothing."""
-        return b"".join(self._texts[i] or b"" for i in token_ids)
+        """The bytes of several tokens; special tokens add nothing.
+
+        Raises:
+            ValueError: if there is no such id.
+            TypeError: if one is no integer.
+        """
+        return b"".join(self.token_bytes(i) or b"" for i in token_ids)
 
     @cached_property
     def texts(self) -> tuple[bytes, ...]:
@@ -216,8 +236,21 @@ class Vocabulary:
     def __repr__(self) -> str:
         return f"Vocabulary(size={self.size:,}, eos_token_ids={list(self.eos_token_ids)})"
 
+    def __copy__(self) -> Vocabulary:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Vocabulary:
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a Vocabulary is made from its tokenizer; it is not pickled")
+        return Vocabulary, (self._texts, self.eos_token_ids)
+
+
+def _ends_of(eos_token_ids: Iterable[int] | int) -> tuple[int, ...]:
+    """EOS ids, ascending; one may be given bare."""
+    several = isinstance(eos_token_ids, Iterable) and getattr(eos_token_ids, "ndim", 1) > 0
+    ids = eos_token_ids if several else (eos_token_ids,)
+    return tuple(sorted({checks.integer(i, "an EOS id") for i in ids}))
 
 
 def _check_ends(ends: tuple[int, ...], size: int) -> None:

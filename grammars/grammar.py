@@ -348,8 +348,20 @@ class Grammar:
         else:
             raise AttributeError(f"a Grammar is immutable; {name!r} cannot be set")
 
+    def __copy__(self) -> Grammar:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Grammar:
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a Grammar is not pickled; use Grammar.save and Grammar.load")
+        """Pickled as the text that :meth:`save` writes, and compiled again where it is read."""
+        return _from_pickle, (dumps(self._ir, self._limits),)
+
+
+def _from_pickle(text: str) -> Grammar:
+    ir, limits = loads(text)
+    return Grammar(ir, limits=limits)
 
 
 def _as_bytes(data: str | bytes) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import pickle
 import unicodedata
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -445,8 +447,31 @@ def test_decode() -> None:
     assert made.decode([0, 1, 2, 3, 4, 8, 5]) == "éab".encode()
     assert made.decode([]) == b""
     assert made.decode(i for i in (4, 4)) == b"abab"
-    with pytest.raises(IndexError):
-        made.decode([9])
+    for outside in (9, -1, 10**30):
+        with pytest.raises(ValueError, match="ids 0 to 8"):
+            made.decode([outside])
+        with pytest.raises(ValueError, match="ids 0 to 8"):
+            made.token_bytes(outside)
+    for wrong in ("a", 1.0, True, None):
+        with pytest.raises(TypeError, match="must be an integer"):
+            made.token_bytes(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tokens", [["a"], [97], [[97]], [b"a", 3.0]])
+def test_tokens_are_bytes(tokens: list[Any]) -> None:
+    with pytest.raises(TypeError, match="must be bytes"):
+        Vocabulary.from_tokens([*tokens, None], [0])
+
+
+def test_sizes_and_ends_are_integers() -> None:
+    assert Vocabulary.from_tokens([b"a", None], 1) == Vocabulary.from_tokens([b"a", None], [1])
+    assert Vocabulary.from_tokens([b"a", None], np.array([1])).eos_token_ids == (1,)
+    with pytest.raises(TypeError, match="must be an integer"):
+        Vocabulary.from_tokens([b"a", None], "1")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be an integer"):
+        Vocabulary.from_tokens([b"a", None], [1.0])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="size must be at least 0"):
+        Vocabulary.from_tokens([b"a", None], [1], size=-1)
 
 
 def test_derived_tables() -> None:
@@ -492,11 +517,14 @@ def test_changes_of_the_list_do_not_reach_it() -> None:
     assert all_bytes(made) == [b"a", b"b", None]
 
 
-def test_repr_and_no_pickle() -> None:
+def test_repr_and_pickle() -> None:
     made = vocabulary()
     assert repr(made) == f"Vocabulary(size={len(TOKENS)}, eos_token_ids=[{EOS}])"
-    with pytest.raises(TypeError, match="not pickled"):
-        pickle.dumps(made)
+    again = pickle.loads(pickle.dumps(made))
+    assert again == made
+    assert hash(again) == hash(made)
+    assert all_bytes(again) == all_bytes(made)
+    assert copy.copy(made) is copy.deepcopy(made) is made
 
 
 # --- real tokenizers -----------------------------------------------------------------------------
