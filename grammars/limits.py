@@ -19,7 +19,7 @@ class Limits:
         max_states: automaton states kept by one ``TokenAutomaton`` (default 4,000,000; about
             60 bytes each).  ``trim`` releases those no longer needed.
         max_cached_masks: masks kept by one ``TokenAutomaton`` (default 2,048; V/8 bytes each, 16 KB
-            for a 128k vocabulary).  The least recently used goes first; nothing fails.
+            for a 128k vocabulary).  The oldest goes first; nothing fails.
         max_items: simultaneous readings of one ambiguous prefix (default 20,000; 12 bytes each).
         max_search_states: states examined by one search for the shortest completion (default
             200,000).  Where it is reached ``min_tokens_to_accept`` is an upper bound.
