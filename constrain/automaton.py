@@ -209,7 +209,9 @@ class TokenAutomaton:
             ValueError: if the state is none of this automaton's.
             TypeError: for anything but an integer and bytes.
         """
-        place, data = self._place(state), bytes(checks.octets(data))
+        place = self._place(state)
+        if type(data) is not bytes:
+            data = checks.octets(data)
         if not data:
             return self._state(place)
         with self._lock:

@@ -50,8 +50,8 @@ def instance(value: Any, kind: type, what: str) -> None:
         raise TypeError(f"{what} must be a {kind.__name__}, not {_named(value)}")
 
 
-def octets(data: Any, what: str = "data") -> bytes | bytearray | memoryview:
-    """Bytes, contiguous.
+def octets(data: Any, what: str = "data") -> bytes:
+    """Bytes from what holds them.
 
     Raises:
         TypeError: for text and anything else.
@@ -127,8 +127,7 @@ def _words(rows: Any, what: str) -> npt.NDArray[np.int32]:
         )
     if not array.flags.writeable:
         raise ValueError(f"{what} cannot be written to: the array is read-only")
-    words: npt.NDArray[np.int32] = array.view(np.int32)
-    return words
+    return array if array.dtype == _INT32 else array.view(np.int32)
 
 
 def _from_tensor(rows: Any) -> npt.NDArray[Any] | None:

@@ -167,6 +167,7 @@ class StatePool:
         for field in (k.S_OFFSET, k.S_COUNT, k.S_FREE, k.S_MARK, k.S_TAG):
             self._resize(field, size, np.int32)
         self.tags = self._arrays[k.S_TAG]
+        self._tag_of = memoryview(self.tags)  # single elements are read faster than from an array
         self._resize(k.S_ACCEPT, size, np.uint8)
         self._resize(k.S_CAN, 4 * size, np.uint64)
         self.context[k.N_STATE_ROOM] = size
@@ -292,15 +293,18 @@ class StatePool:
         Raises:
             ValueError: if it is no state's, or that of a forgotten one.
         """
-        state = handle & _STATES
-        known = handle >= 0 and state < len(self.tags)
-        if known and self.tags.item(state) == (handle >> k.SLOT_BITS) + 1:
-            return state
+        try:
+            if handle >= 0 and self._tag_of[handle] == 1:
+                return handle  # of the first generation, as nearly always
+        except IndexError:
+            state = handle & _STATES
+            if 0 <= state < len(self.tags) and self._tag_of[state] == (handle >> k.SLOT_BITS) + 1:
+                return state
         raise ValueError(NO_STATE)
 
     def handle_of(self, state: int) -> int:
         """The handle of a state, which is handed out with it."""
-        tag = self.tags.item(state)
+        tag = self._tag_of[state]
         if not tag:
             tag = self.tags[state] = int(self.context[k.N_GENERATION]) + 1
         return (tag - 1) << k.SLOT_BITS | state

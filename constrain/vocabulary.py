@@ -73,7 +73,7 @@ class Vocabulary:
         self.eos_token_ids: Final = ends
         _check_ends(ends, self.size)
         texts = [
-            t if t is None or type(t) is bytes else bytes(checks.octets(t, f"token {i}"))
+            t if t is None or type(t) is bytes else checks.octets(t, f"token {i}")
             for i, t in enumerate(tokens[: self.size])
         ]
         texts.extend([None] * (self.size - len(texts)))
