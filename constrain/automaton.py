@@ -165,9 +165,9 @@ class TokenAutomaton:
             ValueError: if it is none of this automaton's, or was forgotten.
             TypeError: if it is no integer.
         """
-        if type(state) is not int:
-            state = checks.integer(state, "a state")
-        return self._pool.state_of(state)
+        return self._pool.state_of(
+            state if type(state) is int else checks.integer(state, "a state")
+        )
 
     def _state(self, place: int) -> int:
         """The state that is given out for a place."""

@@ -123,10 +123,9 @@ class MemoryAutomaton(TokenAutomaton):
     # Places are the integers themselves here, and name pairs.
 
     def _place(self, state: Any) -> int:
-        if type(state) is not int:
-            state = checks.integer(state, "a state")
-        if state in self._pairs or state in (DEAD, FINISHED):
-            return state
+        number = state if type(state) is int else checks.integer(state, "a state")
+        if number in self._pairs or number in (DEAD, FINISHED):
+            return number
         raise ValueError(NO_STATE)
 
     def _state(self, place: int) -> int:

@@ -31,7 +31,8 @@ DEAD: Final = 0
 END: Final = 1
 FINISHED: Final = 2
 _RESERVED: Final = 3
-_STATES: Final = (1 << k.SLOT_BITS) - 1
+_SLOT_BITS: Final[int] = k.SLOT_BITS
+_STATES: Final = (1 << _SLOT_BITS) - 1
 
 NO_STATE: Final = (
     "this integer is no state of this automaton: states come from start, advance and advance_bytes "
@@ -167,7 +168,9 @@ class StatePool:
         for field in (k.S_OFFSET, k.S_COUNT, k.S_FREE, k.S_MARK, k.S_TAG):
             self._resize(field, size, np.int32)
         self.tags = self._arrays[k.S_TAG]
-        self._tag_of = memoryview(self.tags)  # single elements are read faster than from an array
+        self._tag_of = memoryview(
+            self.tags.data
+        )  # single elements are read faster than from an array
         self._resize(k.S_ACCEPT, size, np.uint8)
         self._resize(k.S_CAN, 4 * size, np.uint64)
         self.context[k.N_STATE_ROOM] = size
@@ -298,23 +301,24 @@ class StatePool:
                 return handle  # of the first generation, as nearly always
         except IndexError:
             state = handle & _STATES
-            if 0 <= state < len(self.tags) and self._tag_of[state] == (handle >> k.SLOT_BITS) + 1:
+            if 0 <= state < len(self.tags) and self._tag_of[state] == (handle >> _SLOT_BITS) + 1:
                 return state
         raise ValueError(NO_STATE)
 
     def handle_of(self, state: int) -> int:
         """The handle of a state, which is handed out with it."""
-        tag = self._tag_of[state]
+        tag: int = self._tag_of[state]
         if not tag:
             tag = self.tags[state] = int(self.context[k.N_GENERATION]) + 1
-        return (tag - 1) << k.SLOT_BITS | state
+        return (tag - 1) << _SLOT_BITS | state
 
     def handles_of(self, states: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
         """The handles of many states, int64."""
         tags = self.tags[states].astype(np.int64)
         tags[tags == 0] = self.context[k.N_GENERATION] + 1
         self.tags[states] = tags
-        return (tags - 1) << k.SLOT_BITS | states
+        handles: npt.NDArray[np.int64] = (tags - 1) << _SLOT_BITS | states
+        return handles
 
     def start_generation(self, number: int) -> None:
         """Handles given out from now on are not those of another pool with another number."""

@@ -249,7 +249,7 @@ class Vocabulary:
 def _ends_of(eos_token_ids: Iterable[int] | int) -> tuple[int, ...]:
     """EOS ids, ascending; one may be given bare."""
     several = isinstance(eos_token_ids, Iterable) and getattr(eos_token_ids, "ndim", 1) > 0
-    ids = eos_token_ids if several else (eos_token_ids,)
+    ids: Any = eos_token_ids if several else (eos_token_ids,)
     return tuple(sorted({checks.integer(i, "an EOS id") for i in ids}))
 
 

@@ -245,6 +245,14 @@ def test_accepted() -> None:
     assert str(explanation) == "accepted"
 
 
+def test_explain_knows_when_a_counter_can_no_longer_be_filled() -> None:
+    grammar = Grammar.from_json_schema({"type": "string", "minLength": 300, "pattern": "^a*b$"})
+    explanation = grammar.explain('"aaab')
+    assert explanation.offset == 4
+    assert explanation.expected == ("'" + "a" * 40 + "'",)
+    assert grammar.explain('"aaa').expected
+
+
 @given(grammars(), texts())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_explain_names_the_first_impossible_byte(ir: GrammarIR, data: bytes) -> None:

@@ -31,6 +31,7 @@ from constrain import (
 from constrain.bitmask import unpack_bitmask
 from constrain.lexeme import tokens_at
 from grammars import Grammar, Limits
+from samplers.deco_g.format import FormatAutomaton, edges_of
 
 BYTES: Final = [bytes([b]) for b in range(256)]
 FULL: Final = Vocabulary.from_tokens([*BYTES, b"ab", b'",', b"1]", b"[1", b"", None, b"aab"], [261])
@@ -497,6 +498,21 @@ def test_exactness_with_memory() -> None:
     automaton = schema({**UNIQUE, "minItems": 2, "maxItems": 2, "items": {"enum": [1, 2]}})
     # [1 , 2 ] where the rules alone would do with [1 , 1]: not known to be exact
     assert automaton.min_tokens(automaton.start) == (4, False)
+
+
+@pytest.mark.parametrize("kind", ["regex", "sparse", "unique"])
+def test_samplers_take_states_of_any_generation(kind: str) -> None:
+    automaton = pickle.loads(pickle.dumps(made(kind)))  # gives out states beyond 32 bits
+    for _ in range(2):
+        tokens, states = edges_of(automaton, automaton.start)
+        expected = [automaton.advance(automaton.start, t) for t in tokens.tolist()]
+        assert states.tolist() == expected
+        assert max(expected) > 1 << 32
+        automaton.trim([])
+    format_ = FormatAutomaton(automaton, 12)
+    again = FormatAutomaton(made(kind), 12)
+    assert np.array_equal(format_.needed, again.needed)
+    assert np.array_equal(format_.edge_target, again.edge_target)
 
 
 # --- copies --------------------------------------------------------------------------------------

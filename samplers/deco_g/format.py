@@ -325,8 +325,8 @@ def _no_check(states: int) -> None:
 def _ranked(values: Ids) -> tuple[Ids, Ids, Int32]:
     """Distinct numbers, where each is met first, and the place of each value among them."""
     if values.max() > _COUNTABLE:
-        distinct, firsts, group = np.unique(values, return_index=True, return_inverse=True)
-        return distinct, firsts, group.astype(np.int32)
+        known, begins, places = np.unique(values, return_index=True, return_inverse=True)
+        return known, begins.astype(np.int64), places.astype(np.int32)
     distinct = np.flatnonzero(np.bincount(values))
     place = np.empty(int(distinct[-1]) + 1, np.int32)
     place[distinct] = np.arange(len(distinct), dtype=np.int32)
