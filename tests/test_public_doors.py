@@ -509,8 +509,8 @@ def test_samplers_take_states_of_any_generation(kind: str) -> None:
         assert states.tolist() == expected
         assert max(expected) > 1 << 32
         automaton.trim([])
-    format_ = FormatAutomaton(automaton, 12)
-    again = FormatAutomaton(made(kind), 12)
+    format_ = FormatAutomaton(automaton, 4)
+    again = FormatAutomaton(made(kind), 4)
     assert np.array_equal(format_.needed, again.needed)
     assert np.array_equal(format_.edge_target, again.edge_target)
 
