@@ -418,13 +418,11 @@ class TokenAutomaton:
         return self._shapes[q]
 
     def _program_state(self, q: Any) -> int:
-        if type(q) is not int:
-            q = checks.integer(q, "a state of the program")
-        if not 0 <= q < self._pool.program.states:
-            raise ValueError(
-                f"the program has states 0 to {self._pool.program.states - 1}, not {q}"
-            )
-        return q
+        number: int = q if type(q) is int else checks.integer(q, "a state of the program")
+        last = self._pool.program.states - 1
+        if not 0 <= number <= last:
+            raise ValueError(f"the program has states 0 to {last}, not {number}")
+        return number
 
     def _collect(self, q: int, n: int) -> Wide:
         """The general way: walk with an empty frame, note where the rule can end."""
