@@ -15,7 +15,7 @@ The steps, one function each:
 from __future__ import annotations
 
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,6 +62,7 @@ from grammars.ir import (
     Nothing,
     Ref,
     Repeat,
+    Rule,
     Seq,
 )
 from grammars.limits import Limits
@@ -76,6 +77,15 @@ _INLINE_SIZE: Final = 24
 """A rule used more than once is inlined up to this many expression nodes."""
 _INLINE_ONCE_SIZE: Final = 2_000
 """The same for a rule used once."""
+_INLINE_TOTAL: Final = 5_000
+"""Nodes of an inlined rule with all that is inlined into it: small rules that use each other twice
+would else double at every step."""
+_INLINE_DEPTH: Final = 200
+"""Levels of nesting of an inlined rule with all that is inlined into it."""
+MAX_DEPTH: Final = 1_000
+"""Levels of nesting of one rule's expression."""
+MAX_COUNT: Final = UNBOUNDED
+"""The largest bound of a repetition: counts are 32 bits wide."""
 
 
 def compile_ir(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTES) -> Program:
@@ -87,15 +97,6 @@ def compile_ir(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTE
             begin with itself.
         LimitExceeded: where a limit is reached.
     """
-    try:
-        return _compile(grammar, limits, alphabet)
-    except RecursionError:
-        raise GrammarError(
-            "an expression is nested too deeply; give inner parts rules of their own"
-        ) from None
-
-
-def _compile(grammar: GrammarIR, limits: Limits, alphabet: ByteMask) -> Program:
     with _deep_recursion():
         analysis = _Analysis(grammar, limits)
         builder = _RuleBuilder(analysis, limits, alphabet)
@@ -105,6 +106,17 @@ def _compile(grammar: GrammarIR, limits: Limits, alphabet: ByteMask) -> Program:
         _lay_out_bags(rules)
         _remove_left_recursion(rules, limits)
         return _flatten(rules, start, limits)
+
+
+@contextmanager
+def _place_of(rule: Rule) -> Iterator[None]:
+    """Gives errors without a place that of the rule at which work is."""
+    try:
+        yield
+    except GrammarError as error:
+        span = rule.span
+        error.locate(line=span.line, column=span.column, pointer=span.pointer, rule=rule.name)
+        raise
 
 
 _DEPTH: Final = 12_000
@@ -127,6 +139,7 @@ class _Analysis:
     def __init__(self, grammar: GrammarIR, limits: Limits) -> None:
         self.grammar = grammar
         self.size: dict[str, int] = {}
+        self._depth: dict[str, int] = {}
         self.uses: dict[str, int] = {grammar.start: 1}
         calls: dict[str, list[str]] = {}
         todo = [grammar.start]
@@ -136,19 +149,26 @@ class _Analysis:
             if name in calls:
                 continue
             if name not in grammar:
-                raise GrammarError(f"rule {name!r} is referred to but not defined")
+                raise GrammarError(f"there is no rule {name!r} to start from")
             found: list[str] = []
             size = 0
-            for node in ir.walk(grammar[name].body):
-                size += _node_size(node)
-                if isinstance(node, Ref):
-                    found.append(node.name)
-                    self.uses[node.name] = self.uses.get(node.name, 0) + 1
+            most = limits.max_expression_nodes - total
+            with _place_of(grammar[name]):
+                self._depth[name] = _checked_depth(grammar[name].body)
+                for node in ir.walk(grammar[name].body):
+                    size += _node_size(node)
+                    if size > most:
+                        raise LimitExceeded(
+                            "max_expression_nodes", limits.max_expression_nodes, "the grammar"
+                        )
+                    if isinstance(node, Ref):
+                        found.append(node.name)
+                        self.uses[node.name] = self.uses.get(node.name, 0) + 1
+                        if node.name not in grammar:
+                            raise GrammarError(
+                                f"rule {node.name!r} is referred to but not defined; define it"
+                            )
             total += size
-            if total > limits.max_expression_nodes:
-                raise LimitExceeded(
-                    "max_expression_nodes", limits.max_expression_nodes, "the grammar"
-                )
             self.size[name] = size
             calls[name] = list(dict.fromkeys(found))
             todo.extend(reversed(calls[name]))
@@ -162,6 +182,29 @@ class _Analysis:
             if len(members) > 1 or members[0] in calls[members[0]]:
                 self.recursive.update(members)
         self.nullable = self._find_nullable()
+        self._inlined = self._find_inlined(calls)
+
+    def _find_inlined(self, calls: dict[str, list[str]]) -> set[str]:
+        """The rules that are replaced by their bodies, callees first, so that sizes are known."""
+        out: set[str] = set()
+        total: dict[str, int] = {}
+        depth: dict[str, int] = {}
+        for name in self.order:
+            inside = [c for c in calls[name] if c in out]
+            total[name] = self.size[name]
+            if inside:
+                counts = Counter(
+                    x.name for x in ir.walk(self.grammar[name].body) if isinstance(x, Ref)
+                )
+                total[name] += sum(counts[c] * total[c] for c in inside)
+            depth[name] = self._depth[name] + max((depth[c] for c in inside), default=0)
+            if (
+                self._is_small(name)
+                and depth[name] <= _INLINE_DEPTH
+                and (self.uses[name] == 1 or total[name] <= _INLINE_TOTAL)
+            ):
+                out.add(name)
+        return out
 
     def _find_nullable(self) -> set[str]:
         nullable: set[str] = set()
@@ -176,11 +219,64 @@ class _Analysis:
 
     def inlines(self, name: str) -> bool:
         """Whether a reference to the rule is replaced by the rule's body."""
+        return name in self._inlined
+
+    def _is_small(self, name: str) -> bool:
+        """Whether a rule's own body is worth inlining."""
         if name in self.recursive or self.grammar[name].shared:
             return False
         if self.uses[name] > 1 and _has_wide_loop(self.grammar[name].body):
             return False
         return self.size[name] <= (_INLINE_SIZE if self.uses[name] > 1 else _INLINE_ONCE_SIZE)
+
+
+def _checked_depth(expr: Expr) -> int:
+    """Levels of nesting, found without recursion; bounds of repetitions are checked on the way.
+
+    Raises:
+        GrammarError: if there are more than ``MAX_DEPTH``, or a repetition cannot be counted.
+    """
+    depth = 0
+    level = [expr]
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise GrammarError(
+                f"an expression is nested more than {MAX_DEPTH:,} levels deep; "
+                "give inner parts rules of their own"
+            )
+        # a part that is shared counts once, so that a small graph is no large tree
+        below: dict[int, Expr] = {}
+        for node in level:
+            if isinstance(node, Repeat):
+                check_count(node.min, node.max)
+            below.update((id(child), child) for child in ir.children(node))
+        level = list(below.values())
+    return depth
+
+
+def check_count(low: int, high: int | None) -> None:
+    """Checks the bounds of a repetition.
+
+    Raises:
+        GrammarError: if a counter cannot hold them.
+    """
+    if high is not None and high > MAX_COUNT:
+        advice = "without an upper bound it would be fine" if low <= MAX_COUNT else "lower it"
+        raise GrammarError(
+            f"a repetition of up to {_number(high)} is more than can be counted "
+            f"({MAX_COUNT:,}); {advice}"
+        )
+    if low > MAX_COUNT:
+        raise GrammarError(
+            f"a repetition of at least {_number(low)} is more than can be counted "
+            f"({MAX_COUNT:,}); lower it"
+        )
+
+
+def _number(value: int) -> str:
+    """A number for messages; Python refuses to write very long ones."""
+    return f"{value:,}" if value.bit_length() < 200 else f"2**{value.bit_length() - 1}"
 
 
 def _node_size(node: Expr) -> int:
@@ -249,12 +345,21 @@ class _BagPart:
 
 @dataclass
 class _BuiltRule:
-    """A rule's automaton; that of a bag is its separator's until ``_lay_out_bags``."""
+    """A rule's automaton; that of a bag is its separator's until ``_lay_out_bags``.
 
-    name: str
+    Attributes:
+        source: the rule of the grammar that it is, or is a part of.
+    """
+
+    source: Rule
     dfa: Dfa
     nullable: bool = False
     bag: _BagPart | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of that rule."""
+        return self.source.name
 
 
 @dataclass(frozen=True)
@@ -285,20 +390,30 @@ class _RuleBuilder:
     def build_start(self) -> int:
         """Builds all rules; returns the number of a start rule that nothing calls."""
         name = self.grammar.start
-        self._context = name
-        self._extracting = self._wants_lexemes(name)
-        top = self._plain_dfa(self.grammar[name].body)
+        top = self._rule_dfa(name)
         while self._todo:
             self._build(self._todo.pop())
         # the start rule is never called, so it may accept the empty text; its start state must
         # not be entered again, or the empty text would be accepted there as well
-        self.rules.append(_BuiltRule(name, _fresh_start(top, accepting=top.accept[top.start])))
+        self.rules.append(
+            _BuiltRule(self.grammar[name], _fresh_start(top, accepting=top.accept[top.start]))
+        )
         return len(self.rules) - 1
 
-    def _build(self, name: str) -> None:
+    def _rule_dfa(self, name: str) -> Dfa:
+        rule = self.grammar[name]
         self._context = name
-        self._extracting = self._wants_lexemes(name)
-        dfa = self._plain_dfa(self.grammar[name].body)
+        with _place_of(rule):
+            try:
+                self._extracting = self._wants_lexemes(name)
+                return self._plain_dfa(rule.body)
+            except RecursionError:
+                raise GrammarError(
+                    "the rules that this one is made of are nested too deeply; make them fewer"
+                ) from None
+
+    def _build(self, name: str) -> None:
+        dfa = self._rule_dfa(name)
         self.rules[self._index[name]].dfa = _fresh_start(dfa, accepting=False)
 
     def _restricted(self, dfa: Dfa) -> Dfa:
@@ -321,7 +436,7 @@ class _RuleBuilder:
         number = self._index.get(name)
         if number is None:
             number = self._index[name] = len(self.rules)
-            self.rules.append(_BuiltRule(name, EMPTY, name in self.analysis.nullable))
+            self.rules.append(_BuiltRule(self.grammar[name], EMPTY, name in self.analysis.nullable))
             self._todo.append(name)
         return number
 
@@ -368,6 +483,7 @@ class _RuleBuilder:
                     self._call(nfa, self._counted_rule(expr, dfa), s, t)
                 else:
                     nfa.embed(expand(dfa, self.limits.max_dfa_states), s, t)
+                    self._check_size(nfa)
 
     @staticmethod
     def _literal(nfa: Nfa, data: bytes, s: int, t: int) -> None:
@@ -430,7 +546,9 @@ class _RuleBuilder:
         if regular or self.analysis.inlines(name):
             a = nfa.state()
             nfa.eps[s].append(a)
-            self._fragment(nfa, self.grammar[name].body, a, t, regular)
+            self._check_size(nfa)
+            with _place_of(self.grammar[name]):
+                self._fragment(nfa, self.grammar[name].body, a, t, regular)
         else:
             self._call(nfa, self._rule_number(name), s, t)
 
@@ -537,7 +655,9 @@ class _RuleBuilder:
             members = [(self._item_rule(member.item), member) for member in bag.members]
             separator = self._plain_dfa(bag.separator)
             number = self._bags[bag] = len(self.rules)
-            self.rules.append(_BuiltRule(self._context, separator, bag=_BagPart(bag, members)))
+            self.rules.append(
+                _BuiltRule(self.grammar[self._context], separator, bag=_BagPart(bag, members))
+            )
         return number
 
     def _item_rule(self, item: Expr) -> int:
@@ -552,7 +672,7 @@ class _RuleBuilder:
         if number is None:
             dfa = _fresh_start(self._plain_dfa(item), accepting=False)
             number = self._items[item] = len(self.rules)
-            self.rules.append(_BuiltRule(self._context, dfa))
+            self.rules.append(_BuiltRule(self.grammar[self._context], dfa))
         return number
 
     def _plain_dfa(self, expr: Expr) -> Dfa:
@@ -597,7 +717,7 @@ class _RuleBuilder:
             number = self._counted[expr] = len(self.rules)
             nullable = dfa.accept[dfa.start] and dfa.count_min == 0
             ready = _fresh_start(self._restricted(dfa), accepting=False)
-            self.rules.append(_BuiltRule(self._context, ready, nullable))
+            self.rules.append(_BuiltRule(self.grammar[self._context], ready, nullable))
         return number
 
     def _counting_loop(self, expr: Repeat, regular: bool = False) -> Dfa:
@@ -732,13 +852,15 @@ def _drop_unproductive(rules: list[_BuiltRule], limits: Limits) -> None:
     while True:
         before = len(dead)
         for r in order:
-            if r in dead and _derives(rules[r], dead, limits):
-                dead.discard(r)
+            with _place_of(rules[r].source):
+                if r in dead and _derives(rules[r], dead, limits):
+                    dead.discard(r)
         if len(dead) == before:
             break
     if dead:
         for rule in rules:
-            rule.dfa = settle(reduce(trim(rule.dfa, dead)), limits.max_dfa_states)
+            with _place_of(rule.source):
+                rule.dfa = settle(reduce(trim(rule.dfa, dead)), limits.max_dfa_states)
     for rule in rules:
         if rule.bag is not None:
             settled = _settled(rule, dead, limits)
@@ -836,18 +958,24 @@ def _remove_left_recursion(rules: list[_BuiltRule], limits: Limits) -> None:
         if len(component) == 1 and component[0] not in left[component[0]]:
             continue
         for member in component:
-            if rules[member].bag is not None:
-                raise GrammarError(
-                    f"an item that comes in any order (in rule {rules[member].name!r}) begins with "
-                    "the very items it is one of; put some text before them"
-                )
-            if rules[member].dfa.counted:
-                rules[member].dfa = expand(rules[member].dfa, limits.max_dfa_states)
+            with _place_of(rules[member].source):
+                _expand_for_climbing(rules[member], limits)
         old = {x: rules[x].dfa for x in component}
         for member in component:
             nfa, start, done = _climbing(old)
-            dfa = determinize(nfa, start, done[member], limits.max_dfa_states)
+            with _place_of(rules[member].source):
+                dfa = determinize(nfa, start, done[member], limits.max_dfa_states)
             rules[member].dfa = _fresh_start(dfa, accepting=False)
+
+
+def _expand_for_climbing(rule: _BuiltRule, limits: Limits) -> None:
+    """Removes the counter of a left-recursive rule, which must not be a bag."""
+    if rule.bag is not None:
+        raise GrammarError(
+            f"an item that comes in any order (in rule {rule.name!r}) begins with "
+            "the very items it is one of; put some text before them"
+        )
+    rule.dfa = expand(rule.dfa, limits.max_dfa_states)
 
 
 def _climbing(knot: dict[int, Dfa]) -> tuple[Nfa, int, dict[int, int]]:
@@ -890,7 +1018,13 @@ def _flatten(rules: list[_BuiltRule], start: int, limits: Limits) -> Program:
     used = _reachable(rules, start)
     total = 1 + sum(len(rules[r].dfa) for r in used)
     if total > limits.max_program_states:
-        raise LimitExceeded("max_program_states", limits.max_program_states, "the compiled grammar")
+        largest = max((rules[r] for r in used), key=lambda rule: len(rule.dfa))
+        with _place_of(largest.source):
+            raise LimitExceeded(
+                "max_program_states",
+                limits.max_program_states,
+                f"the compiled grammar (most of it rule {largest.name!r})",
+            )
     return _Flattener(rules, used, start, limits).program()
 
 

@@ -15,6 +15,7 @@ class GrammarError(ValueError):
         message: what is wrong and what to do, without the place.
         line, column: 1-based position in the grammar text, or ``None``.
         pointer: JSON pointer into the schema (``""`` is the root), or ``None``.
+        rule: name of the rule of the intermediate form that it is about, or ``None``.
     """
 
     def __init__(
@@ -29,7 +30,31 @@ class GrammarError(ValueError):
         self.line = line
         self.column = column
         self.pointer = pointer
+        self.rule: str | None = None
         super().__init__(self._render())
+
+    def has_place(self) -> bool:
+        """Whether the error says where in the source it is."""
+        return self.line is not None or self.pointer is not None
+
+    def locate(
+        self,
+        *,
+        line: int | None = None,
+        column: int | None = None,
+        pointer: str | None = None,
+        rule: str | None = None,
+    ) -> None:
+        """Gives an error that was raised far from the source its place; one it has is kept.
+
+        Whoever knows more of the source catches the error, adds what it knows and raises it again,
+        so the innermost place is the one that is told.
+        """
+        if not self.has_place():
+            self.line, self.column, self.pointer = line, column, pointer
+        if self.rule is None:
+            self.rule = rule
+        self.args = (self._render(),)
 
     def _render(self) -> str:
         if self.line is not None:
@@ -39,6 +64,8 @@ class GrammarError(ValueError):
             return f"{where}: {self.message}"
         if self.pointer is not None:
             return f"at {self.pointer or '/'}: {self.message}" if self.pointer else self.message
+        if self.rule is not None and repr(self.rule) not in self.message:
+            return f"in rule {self.rule!r}: {self.message}"
         return self.message
 
 

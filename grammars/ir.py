@@ -422,7 +422,15 @@ def repeat(item: Expr, min: int = 0, max: int | None = None) -> Expr:
         return EPSILON if min == 0 else NOTHING
     if min == 1 and max == 1:
         return item
+    if isinstance(item, Repeat):
+        inner, outer = (item.min, item.max), (min, max)
+        if inner in _SIGNS and outer in _SIGNS:  # signs in a row (a?+*) are one
+            return Repeat(item.item, *(inner if inner == outer else (0, None)))
     return Repeat(item, min, max)
+
+
+_SIGNS: Final = frozenset({(0, None), (1, None), (0, 1)})
+"""Bounds of ``*``, ``+`` and ``?``."""
 
 
 def both(*items: Expr) -> Expr:

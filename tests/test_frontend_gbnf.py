@@ -174,8 +174,11 @@ def test_large_bounds_are_exact() -> None:
 
 
 def test_deep_nesting_is_an_error() -> None:
-    with pytest.raises(LimitExceeded):
+    with pytest.raises(GrammarError, match="nested too deeply") as caught:
         gbnf_to_ir("root ::= " + "(" * 20_000 + ")" * 20_000)
+    assert caught.value.line == 1
+    assert (caught.value.column or 0) > 100
+    assert not isinstance(caught.value, LimitExceeded), "no limit would help"
 
 
 # --- choices -------------------------------------------------------------------------------------

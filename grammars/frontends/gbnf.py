@@ -11,7 +11,8 @@ import difflib
 import re
 from typing import Final
 
-from grammars.errors import GrammarError, LimitExceeded
+from grammars.compiler import check_count
+from grammars.errors import GrammarError
 from grammars.frontends.positions import locate
 from grammars.ir import (
     ANY_CHAR,
@@ -53,10 +54,8 @@ def gbnf_to_ir(source: str, start: str = "root", limits: Limits = DEFAULT_LIMITS
         rules = parser.rules()
     except RecursionError:
         line, column = locate(source, min(parser.at, len(source)))
-        raise LimitExceeded(
-            "max_expression_nodes",
-            limits.max_expression_nodes,
-            "a group nested this deeply",
+        raise GrammarError(
+            "groups are nested too deeply here; give inner parts rules of their own",
             line=line,
             column=column,
         ) from None
@@ -262,6 +261,12 @@ class _Parser:
         self.at += 1
         if high is not None and high < low:
             raise self._bad_bounds(opened, f"the upper bound {high} is below the lower bound {low}")
+        try:
+            check_count(low, high)
+        except GrammarError as error:
+            line, column = locate(self._source, opened)
+            error.locate(line=line, column=column)
+            raise
         return low, high
 
     def _integer(self, opened: int) -> int:

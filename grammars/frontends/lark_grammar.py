@@ -24,18 +24,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
-import lark
-from lark.common import LexerConf, ParserConf
-from lark.grammar import NonTerminal, Terminal
-from lark.lexer import BasicLexer, PatternStr, TerminalDef, UnlessCallback
-from lark.load_grammar import load_grammar
-from lark.parsers.grammar_analysis import GrammarAnalyzer
-from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
-
 from grammars import ir
 from grammars.automata import components
 from grammars.causes import barren_causes
 from grammars.errors import GrammarError, LimitExceeded
+from grammars.frontends import _lark_api, _re_api
+from grammars.frontends._lark_api import (
+    GrammarAnalyzer,
+    LALR_Analyzer,
+    LarkError,
+    NonTerminal,
+    ParserConf,
+    PatternStr,
+    Shift,
+    Terminal,
+    TerminalDef,
+    UnlessCallback,
+)
+from grammars.frontends._re_api import PatternError
+from grammars.frontends.lark_bounds import check_grammar
 from grammars.frontends.lark_lexing import (
     Lexeme,
     Lexer,
@@ -53,6 +60,8 @@ from grammars.frontends.lark_lexing import (
     language,
     parse_pattern,
 )
+from grammars.frontends.nesting import deepest_bracket
+from grammars.frontends.positions import locate
 from grammars.frontends.regex import regex_to_expr
 from grammars.ir import EPSILON, NOTHING, Expr, GrammarIR, Ref, Repeat, Rule, Seq, Span, alt, seq
 from grammars.limits import DEFAULT_LIMITS, Limits
@@ -84,8 +93,8 @@ def lark_to_ir(
         LimitExceeded: where a limit is reached.
     """
     source = _Source(text)
-    loaded = _load(source, start, import_paths)
     try:
+        loaded = _load(source, start, import_paths, limits)
         lexing = _Lexing(source, loaded, limits)
         ir = _Builder(source, loaded, lexing, limits).build()
         return replace(ir, notes=(*ir.notes, *_why_empty(loaded)))
@@ -94,10 +103,12 @@ def lark_to_ir(
         where = source.place(definition.name, definition.pattern.raw)
         raised = describe(error, definition.user_repr(), definition.pattern.value)
         raise GrammarError(raised.message, line=where.line, column=where.column) from None
+    except LimitExceeded as error:
+        where = source.place(error.rule, start)
+        error.locate(line=where.line, column=where.column)
+        raise
     except RecursionError:
-        raise LimitExceeded(
-            "max_expression_nodes", limits.max_expression_nodes, "a grammar nested this deeply"
-        ) from None
+        raise source.too_deep() from None
 
 
 def _why_empty(loaded: _Loaded) -> tuple[str, ...]:
@@ -169,9 +180,25 @@ class _Source:
                 self._words.append((match.group(), line, column))
         return self._words
 
-    def error(self, error: BaseException) -> GrammarError:
+    def too_deep(self) -> GrammarError:
+        """The refusal of a grammar that is nested too deeply, with the deepest place."""
+        offset, depth = deepest_bracket(self.text)
+        line, column = locate(self.text, offset)
+        return GrammarError(
+            f"the grammar is nested too deeply (brackets {depth:,} levels here); "
+            "give inner parts rules of their own",
+            line=line,
+            column=column,
+        )
+
+    def error(self, error: LarkError) -> GrammarError:
         """An error of lark as one of ours, with its place."""
-        message = str(error) or type(error).__name__
+        if error.too_deep:
+            return self.too_deep()
+        if error.is_number:
+            line, column = locate(self.text, _re_api.longest_bounds(self.text) or 0)
+            return GrammarError(f"lark refuses this grammar: {error}", line=line, column=column)
+        message = str(error)
         found = _PLACE.search(message)
         if found:
             line, column = int(found[1]), int(found[2])
@@ -208,11 +235,10 @@ class _Loaded:
     ignored: list[str]
 
 
-def _load(source: _Source, start: str, import_paths: Sequence[str]) -> _Loaded:
+def _load(source: _Source, start: str, import_paths: Sequence[str], limits: Limits) -> _Loaded:
     try:
-        read: Any = load_grammar  # not typed
-        grammar, _ = read(source.text, "<grammar>", list(import_paths), False)
-    except (lark.exceptions.LarkError, OSError, AssertionError, ValueError) as error:
+        grammar = _lark_api.load(source.text, import_paths)
+    except LarkError as error:
         raise source.error(error) from None
     names = [str(rule[0]) for rule in grammar.rule_defs]
     if start not in names:
@@ -222,11 +248,11 @@ def _load(source: _Source, start: str, import_paths: Sequence[str]) -> _Loaded:
             line=1,
             column=1,
         )
+    check_grammar(grammar, limits)
     try:
-        terminals, rules, ignored = grammar.compile([start], set())
-    except (lark.exceptions.LarkError, AssertionError, ValueError, re.error) as error:
+        loaded = _Loaded(start, *_lark_api.compile_grammar(grammar, start))
+    except LarkError as error:
         raise source.error(error) from None
-    loaded = _Loaded(start, list(terminals), list(rules), [str(name) for name in ignored])
     _validate(source, loaded)
     return loaded
 
@@ -237,8 +263,8 @@ def _validate(source: _Source, loaded: _Loaded) -> None:
     for t in loaded.terminals:
         where = source.place(t.name, t.pattern.raw)
         try:
-            re.compile(f"(?P<{t.name}>{t.pattern.to_regexp()})")
-        except (re.error, ValueError) as error:
+            _re_api.parse(f"(?P<{t.name}>{t.pattern.to_regexp()})")
+        except PatternError as error:
             raise GrammarError(
                 f"terminal {t.user_repr()} is not a pattern that re accepts: {error}",
                 line=where.line,
@@ -359,6 +385,10 @@ class _Lexing:
             )
         except UnsupportedError as error:
             raise GrammarError(f"a terminal uses {error}, which cannot be followed") from None
+        except LimitExceeded as error:
+            if error.rule is not None:
+                self._locate(error, self.by_name[error.rule])
+            raise
         self.lexer = Lexer(self.machine)
         self._contexts: dict[frozenset[str], _Context] = {}
 
@@ -373,10 +403,10 @@ class _Lexing:
     def _make_context(self, names: frozenset[str]) -> _Context:
         for name in names:
             self._check_width(self.by_name[name])
-        conf = LexerConf(
-            [self.by_name[n] for n in sorted(names)], re, self.ignored, skip_validation=True
-        )
-        basic = BasicLexer(conf)
+        try:
+            basic = _lark_api.basic_lexer([self.by_name[n] for n in sorted(names)], self.ignored)
+        except LarkError as error:
+            raise self.source.error(error) from None
         order = [str(t.name) for t in basic.scanner.terminals]
         read: dict[str, list[Lexeme]] = {}
         ignored: list[Lexeme] = []
@@ -387,13 +417,26 @@ class _Lexing:
                 retyped = [self.number[str(t.name)] for t in unless.scanner.terminals]
             earlier = [self.number[n] for n in order[:i]]
             if name in self.ignored:
-                found = self.lexer.lexemes(self.number[name], earlier, ())
+                found = self._lexemes(name, earlier, ())
                 ignored += (x for x in found.values() if not x.is_empty())
                 continue
-            for said, lexeme in self.lexer.lexemes(self.number[name], earlier, retyped).items():
+            for said, lexeme in self._lexemes(name, earlier, retyped).items():
                 if not lexeme.is_empty():
                     read.setdefault(str(self.terminals[said].name), []).append(lexeme)
         return _Context({n: tuple(x) for n, x in read.items()}, tuple(ignored))
+
+    def _locate(self, error: GrammarError, definition: TerminalDef) -> None:
+        where = self.source.place(definition.name, definition.pattern.raw)
+        error.locate(line=where.line, column=where.column)
+
+    def _lexemes(
+        self, name: str, earlier: Sequence[int], retyped: Sequence[int]
+    ) -> dict[int, Lexeme]:
+        try:
+            return self.lexer.lexemes(self.number[name], earlier, retyped)
+        except LimitExceeded as error:
+            self._locate(error, self.by_name[name])
+            raise
 
     def _check_width(self, definition: TerminalDef) -> None:
         if definition.pattern.min_width:
@@ -436,8 +479,9 @@ class _States:
         self.table: Mapping[int, Mapping[str, tuple[Any, Any]]] | None = None
         self.follow: dict[int, frozenset[str]] = {}
         try:
-            analysis: Any = LALR_Analyzer(conf, strict=True)
-            analysis.compute_lalr()
+            with _lark_api.calling():
+                analysis: Any = LALR_Analyzer(conf, strict=True)
+                analysis.compute_lalr()
             settled = all(
                 len(rules) == 1 for s in analysis.lr0_itemsets for rules in s.lookaheads.values()
             )
@@ -445,8 +489,9 @@ class _States:
                 table: Any = analysis.parse_table
                 self.table = table.states
                 self.start = int(table.start_states[loaded.start])
-        except lark.exceptions.GrammarError:
-            pass
+        except LarkError as error:
+            if not error.is_refusal:  # a conflict is refused
+                raise source.error(error) from None
         if self.table is not None:
             self.contexts = {q: frozenset(map(str, row)) for q, row in self.table.items()}
             self.follow = self.contexts
@@ -455,8 +500,9 @@ class _States:
 
     def _by_terminal(self, source: _Source, conf: ParserConf, loaded: _Loaded) -> None:
         try:
-            sets = GrammarAnalyzer(conf)
-        except lark.exceptions.GrammarError as error:
+            with _lark_api.calling():
+                sets = GrammarAnalyzer(conf)
+        except LarkError as error:
             raise source.error(error) from None
         everything = frozenset(str(t.name) for t in loaded.terminals)
         self._point = {str(t.name): i + 1 for i, t in enumerate(loaded.terminals)}
@@ -762,7 +808,7 @@ class _Builder:
                             continue
                         inner = (symbol, c)
                         if inner not in self._ends:
-                            self._check(len(self._ends))
+                            self._check(len(self._ends), symbol[1])
                             self._ends[inner] = set()
                             todo[inner] = None
                         callers.setdefault(inner, {})[key] = None
@@ -772,10 +818,12 @@ class _Builder:
             if len(ends) > before:
                 todo.update(callers.get(key, {}))
 
-    def _check(self, count: int) -> None:
+    def _check(self, count: int, rule: str) -> None:
         limit = self.limits.max_dfa_states
         if count > limit:
-            raise LimitExceeded("max_dfa_states", limit, "following the lexer through the rules")
+            error = LimitExceeded("max_dfa_states", limit, "following the lexer through the rules")
+            error.locate(rule=rule.rstrip("*"))
+            raise error
 
     # -- tokens --------------------------------------------------------------------------------
 
@@ -848,9 +896,11 @@ class _Builder:
     def _store(self, rule: Rule) -> None:
         self._size += sum(1 for _ in ir.walk(rule.body))
         if self._size > self.limits.max_expression_nodes:
-            raise LimitExceeded(
+            error = LimitExceeded(
                 "max_expression_nodes", self.limits.max_expression_nodes, "this grammar"
             )
+            error.locate(line=rule.span.line, column=rule.span.column, rule=rule.name)
+            raise error
         self.out[rule.name] = rule
 
     def _path(self, production: tuple[_Symbol, ...], control: _Control, last: _Control) -> Expr:
@@ -927,8 +977,12 @@ class _Builder:
         finals = [number[o] for o in ends if o in number]
         body = eliminate(parts, 0, finals, _EXPRESSION_SIZE)
         if body is None:
-            raise LimitExceeded(
-                "max_expression_nodes", _EXPRESSION_SIZE, "the text between two tokens"
+            where = self.source.place(*self.loaded.ignored)
+            raise GrammarError(
+                "what is ignored between two tokens leaves the lexer in too many ways; "
+                "make the ignored terminals simpler",
+                line=where.line,
+                column=where.column,
             )
         if body not in (EPSILON, NOTHING):
             body = self._named("ignored", body)

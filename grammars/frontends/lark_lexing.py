@@ -15,11 +15,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from re import _compiler, _constants, _parser  # type: ignore[attr-defined]
 from typing import Any, Final, TypeAlias
 
 from grammars import ir
 from grammars.errors import GrammarError, LimitExceeded
+from grammars.frontends import _re_api
+from grammars.frontends._re_api import constants as _constants
 from grammars.ir import EPSILON, MAX_CODE_POINT, NOTHING, Expr, Ranges, alt, repeat, seq
 
 Mask: TypeAlias = int
@@ -100,11 +101,7 @@ def _every_character() -> str:
 
 @lru_cache(maxsize=4096)
 def _one_char_ranges(node: str, flags: int, build: Callable[[], Any]) -> Ranges:
-    state = _parser.State()
-    state.flags = flags
-    one = _parser.SubPattern(state, [build()])
-    run = _parser.SubPattern(state, [(_constants.MAX_REPEAT, (1, _constants.MAXREPEAT, one))])
-    found = _compiler.compile(run, flags).finditer(_every_character())
+    found = _re_api.run_of(build(), flags).finditer(_every_character())
     return tuple((m.start(), m.end() - 1) for m in found)
 
 
@@ -141,9 +138,9 @@ def parse_pattern(pattern: str) -> Pattern:
 
     Raises:
         UnsupportedError: for a construct that is not followed here.
-        re.error: where ``re`` refuses the pattern.
+        PatternError: where ``re`` refuses the pattern.
     """
-    parsed = _parser.parse(f"(?:{pattern})", 0)
+    parsed = _re_api.parse(f"(?:{pattern})")
     return _sequence(list(parsed), parsed.state.flags)
 
 
@@ -333,14 +330,18 @@ class Machine:
         self._steps: list[_Step] = []
         self._loops = 0
         self._inside_not = False
-        self.starts = [
-            self._build(pattern, self._add(_Step("match", tag=i)))
-            for i, pattern in enumerate(patterns)
-        ]
+        self.starts = [self._start(i, pattern) for i, pattern in enumerate(patterns)]
         self._moved: dict[tuple[int, int], tuple[object, ...]] = {}
         self._canonical: dict[Obligation, Obligation] = {}
         self._representative: dict[object, Obligation] = {}
         self.free = Obligation(self.alphabet.all, frozenset())
+
+    def _start(self, terminal: int, pattern: Pattern) -> int:
+        try:
+            return self._build(pattern, self._add(_Step("match", tag=terminal)))
+        except LimitExceeded as error:
+            error.locate(rule=self.names[terminal])
+            raise
 
     def _add(self, step: _Step) -> int:
         if len(self._steps) >= self.limit:

@@ -8,7 +8,6 @@ conditions on what may follow.
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 from array import array
@@ -16,8 +15,10 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from grammars.compiler import compile_ir
+from grammars.compiler import check_count, compile_ir
 from grammars.errors import GrammarError
+from grammars.frontends import _re_api
+from grammars.frontends.nesting import deepest_bracket
 from grammars.frontends.positions import (
     EMPTY,
     NEVER,
@@ -53,14 +54,8 @@ from grammars.ir import (
 )
 from grammars.limits import DEFAULT_LIMITS, Limits
 
-_parser: Any = importlib.import_module("re._parser")
-_compiler: Any = importlib.import_module("re._compiler")
-_constants: Any = importlib.import_module("re._constants")
-_sre: Any = importlib.import_module("_sre")
-
 _Op: TypeAlias = tuple[Any, Any]
 
-_MAX_REPEAT: Final[int] = int(_constants.MAXREPEAT)
 _TYPE_FLAGS: Final = int(re.ASCII | re.UNICODE | re.LOCALE)
 _EMPTY_HAS_NON_BOUNDARY: Final = re.fullmatch(r"\B", "") is not None  # differs between versions
 _NON_SURROGATES: Final[Ranges] = ((0, 0xD7FF), (0xE000, MAX_CODE_POINT))
@@ -98,7 +93,11 @@ def regex_to_expr(pattern: str, flags: int = 0, *, look_around: bool = False) ->
             raise translator.unordered() from None
         raise as_grammar_error(error, pattern) from None
     except RecursionError:
-        raise GrammarError("the pattern is nested too deeply", line=1, column=1) from None
+        offset, depth = deepest_bracket(pattern)
+        line, column = locate(pattern, offset)
+        raise GrammarError(
+            f"the pattern is nested too deeply ({depth:,} levels)", line=line, column=column
+        ) from None
 
 
 def regex_to_ir(pattern: str, limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
@@ -117,18 +116,16 @@ class _Translator:
         self._pattern = pattern
         self._look_around = look_around
         try:
-            self._tree = _parser.parse(pattern, int(flags))
-            self._flags = int(self._tree.state.flags)
-            # some mistakes are found only here (look-behind of variable width)
-            _compiler.compile(self._tree, self._flags)
-        except re.error as error:
+            self._tree = _re_api.parse(pattern, flags)
+        except _re_api.PatternError as error:
+            offset = error.offset or 0
+            line, column = locate(pattern, offset)
             raise GrammarError(
-                f"not a regular expression: {error.msg} (in {_excerpt(pattern, error.pos or 0)})",
-                line=error.lineno or 1,
-                column=error.colno or 1,
+                f"not a regular expression: {error.reason} (in {_excerpt(pattern, offset)})",
+                line=line,
+                column=column,
             ) from None
-        except (OverflowError, ValueError) as error:
-            raise GrammarError(f"not a regular expression: {error}", line=1, column=1) from None
+        self._flags = int(self._tree.state.flags)
         self._looks: Iterator[int] | None = None
         self.atomic = next(_places(pattern, self._flags, "ATOMIC"), None)
         """Offset of the first atomic group or possessive repetition."""
@@ -151,8 +148,7 @@ class _Translator:
             case "SUBPATTERN":
                 return self._sequence(av[3], _inner_flags(flags, av))
             case "MAX_REPEAT" | "MIN_REPEAT":
-                low, high = _bounds(av)
-                return rep(self._sequence(av[2], flags), low, high)
+                return rep(self._sequence(av[2], flags), *self._counted(av))
             case "AT":
                 return _at(str(av), flags)
             case "ASSERT" | "ASSERT_NOT":
@@ -164,6 +160,20 @@ class _Translator:
             case "ATOMIC_GROUP":
                 return self._atomic(av, flags)
         raise self._unsupported(name)
+
+    def _counted(self, av: Any) -> tuple[int, int | None]:
+        """The bounds of a repetition that a counter can hold."""
+        low, high = _bounds(av)
+        try:
+            check_count(low, high)
+        except GrammarError as error:
+            wanted = str(low if high is None else high)
+            found = (f for f in _BOUNDS.finditer(self._pattern) if wanted in f.groups())
+            place = next(found, None)
+            line, column = locate(self._pattern, place.start() if place else 0)
+            error.locate(line=line, column=column)
+            raise
+        return low, high
 
     def _look(self, name: str, av: Any, flags: int) -> Node:
         direction, ops = av
@@ -208,7 +218,7 @@ class _Translator:
 
     def _atomic_last(self, last: _Op, flags: int) -> Node:
         op, av = last
-        greedy = _constants.MAX_REPEAT if str(op) == "POSSESSIVE_REPEAT" else op
+        greedy = _re_api.constants.MAX_REPEAT if str(op) == "POSSESSIVE_REPEAT" else op
         whole = self._op(greedy, av, flags)
         if self._is_prefix_free([last], whole):
             return whole
@@ -225,7 +235,7 @@ class _Translator:
                     refused.append(self._not_ahead(self._sequence(branch, flags)))
                 return union(parts)
             case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
-                low, high = _bounds(av)
+                low, high = self._counted(av)
                 item = self._sequence(av[2], flags)
                 if not self._is_prefix_free(av[2], item) or av[2].getwidth()[0] == 0:
                     raise self.unordered()
@@ -239,7 +249,7 @@ class _Translator:
 
     def _is_prefix_free(self, ops: Sequence[_Op], node: Node) -> bool:
         """Whether no text of the part begins another text of it."""
-        low, high = _parser.SubPattern(_parser.State(), list(ops)).getwidth()
+        low, high = _re_api.tree_of(ops).getwidth()
         if low == high:
             return True
         if not isinstance(node, Plain):
@@ -265,7 +275,7 @@ class _Translator:
 
 def _bounds(av: Any) -> tuple[int, int | None]:
     low, high = int(av[0]), int(av[1])
-    return low, None if high >= _MAX_REPEAT else high
+    return low, None if high >= _re_api.MAX_REPEAT else high
 
 
 def _inner_flags(flags: int, av: Any) -> int:
@@ -277,6 +287,7 @@ def _inner_flags(flags: int, av: Any) -> int:
 
 # -- places ----------------------------------------------------------------------------------------
 
+_BOUNDS: Final = re.compile(r"\{0*(\d*),?0*(\d*)\}")
 _TOKEN: Final = re.compile(
     r"(?P<GROUPREF>\\[1-9]\d?|\(\?P=)|\\.|(?P<CLASS>\[\^?\]?(?:\\.|[^\]\\])*\]?)"
     r"|(?P<NOTE>\(\?\#[^)]*\)?)|(?P<ASSERT>\(\?<?[=!])|(?P<GROUPREF_EXISTS>\(\?\()"
@@ -371,22 +382,20 @@ def _category(name: str, ascii_only: bool) -> Ranges:
     if "_NOT_" in name:
         return invert_ranges(_category(name.replace("_NOT_", "_"), ascii_only))
     kind = re.ASCII if ascii_only else re.UNICODE
-    item = (_constants.CATEGORY, getattr(_constants, name))
+    item = (_re_api.constants.CATEGORY, getattr(_re_api.constants, name))
     return _probe("IN", (item,), int(kind))
 
 
 def _probe(name: str, av: Any, flags: int) -> Ranges:
     """The code points that match, by asking ``re``."""
-    op = getattr(_constants, name)
-    item = _parser.SubPattern(_parser.State(), [(op, list(av) if name == "IN" else av)])
+    item = (getattr(_re_api.constants, name), list(av) if name == "IN" else av)
     if name == "LITERAL":
-        matcher = _compiler.compile(item, flags)
+        matcher = _re_api.compile_tree(_re_api.tree_of([item]), flags)
         return normalize_ranges(
             (ord(c), ord(c)) for c in matcher.findall(_cased_characters() + chr(av))
         )
-    run = _parser.SubPattern(_parser.State(), [(_constants.MAX_REPEAT, (1, _MAX_REPEAT, item))])
     pairs = []
-    for found in _compiler.compile(run, flags).finditer(_all_characters()):
+    for found in _re_api.run_of(item, flags).finditer(_all_characters()):
         start, end = found.span()
         # offsets are code points, with a gap where the surrogates would be
         pairs += [(start, min(end, 0xD800) - 1), (max(start, 0xD800) + 0x800, end + 0x7FF)]
@@ -403,6 +412,6 @@ def _all_characters() -> str:
 @lru_cache(maxsize=1)
 def _cased_characters() -> str:
     """All that a literal can match under IGNORECASE, besides itself."""
-    cased = [p for p in range(MAX_CODE_POINT + 1) if _sre.unicode_iscased(p)]
-    both_cases = {*cased, *map(_sre.unicode_tolower, cased)}
+    cased = [p for p in range(MAX_CODE_POINT + 1) if _re_api.is_cased(p)]
+    both_cases = {*cased, *map(_re_api.to_lower, cased)}
     return "".join(map(chr, sorted(both_cases)))

@@ -1,0 +1,140 @@
+"""All that this package uses of the private insides of lark, and all calls of them.
+
+lark's public face reads a grammar and parses with it; what stands between, the terminals in the
+order its lexer tries them and the LALR table, has no public name.  Relied on:
+
+* ``lark.load_grammar.load_grammar(text, name, import_paths, keep_all_tokens)`` gives a grammar with
+  ``rule_defs`` (name, parameters, tree, options), ``term_defs`` (name, (tree, priority)),
+  ``ignore`` and ``compile(start, terminals_to_keep)``, which gives terminals, rules and ignored
+  names; the trees have the kinds of node that :mod:`grammars.frontends.lark_bounds` lists;
+* ``lark.lexer``: ``BasicLexer(conf).scanner.terminals`` is the order in which terminals are tried,
+  ``.callback`` holds an ``UnlessCallback`` (with a ``scanner``) for patterns that strings retype;
+  ``TerminalDef`` has ``name``, ``pattern`` (``value``, ``flags``, ``raw``, ``min_width``,
+  ``to_regexp()``) and ``user_repr()``;
+* ``lark.parsers.lalr_analysis.LALR_Analyzer(conf, strict=True)`` has ``compute_lalr()``,
+  ``lr0_itemsets`` with ``lookaheads``, and ``parse_table`` with ``states`` and ``start_states``;
+* ``lark.parsers.grammar_analysis.GrammarAnalyzer(conf)`` has ``FIRST`` and ``FOLLOW``.
+
+Tested with lark 1.3.1; the sources of 1.2.1 to 1.3.1 agree in all of this.  Since these are
+insides, the next minor version may differ: the package asks for ``lark>=1.2,<1.4``.
+
+lark checks much of its input by ``assert`` and lets errors of what it calls pass (``re.error``,
+``OverflowError``, ``RecursionError``).  Whatever leaves it becomes a :class:`LarkError` here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+SUPPORTED: Final = "lark>=1.2,<1.4"
+
+try:
+    from lark import Tree, exceptions
+    from lark import __version__ as version
+    from lark.common import LexerConf, ParserConf
+    from lark.grammar import NonTerminal, Terminal
+    from lark.lexer import BasicLexer, PatternStr, TerminalDef, UnlessCallback
+    from lark.load_grammar import load_grammar
+    from lark.parsers.grammar_analysis import GrammarAnalyzer
+    from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
+except ImportError as error:
+    raise ImportError(
+        f"this version of lark lacks what grammars of Lark are read with ({error}); "
+        f"install {SUPPORTED}"
+    ) from None
+
+__all__ = [
+    "BasicLexer",
+    "GrammarAnalyzer",
+    "LALR_Analyzer",
+    "LarkError",
+    "NonTerminal",
+    "ParserConf",
+    "PatternStr",
+    "Shift",
+    "Terminal",
+    "TerminalDef",
+    "Tree",
+    "UnlessCallback",
+    "basic_lexer",
+    "calling",
+    "compile_grammar",
+    "load",
+    "version",
+]
+
+
+class LarkError(Exception):
+    """Whatever lark, or what it calls, raised; the text is what it says about the grammar."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(str(cause) or type(cause).__name__)
+        self.cause = cause
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether lark meant to refuse the grammar."""
+        return isinstance(self.cause, exceptions.LarkError)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether a number was too large for what lark calls."""
+        return isinstance(self.cause, OverflowError)
+
+    @property
+    def too_deep(self) -> bool:
+        """Whether the grammar is nested more deeply than lark can follow."""
+        return isinstance(self.cause, RecursionError)
+
+
+@contextmanager
+def calling() -> Iterator[None]:
+    """Turns every error inside into a :class:`LarkError`.
+
+    Anything may come out of a reader that was not made for hostile text, so all is taken; only
+    what is no error (an interrupt) passes.
+    """
+    try:
+        yield
+    except LarkError:
+        raise
+    except Exception as cause:
+        raise LarkError(cause) from cause
+
+
+def load(text: str, import_paths: Sequence[str]) -> Any:
+    """Lark's grammar of a text, not compiled.
+
+    Raises:
+        LarkError: where it is refused.
+    """
+    read: Any = load_grammar  # not typed
+    with calling():
+        grammar, _ = read(text, "<grammar>", list(import_paths), False)
+    return grammar
+
+
+def compile_grammar(grammar: Any, start: str) -> tuple[list[TerminalDef], list[Any], list[str]]:
+    """Terminals, rules in plain form, and the names of the ignored terminals.
+
+    Raises:
+        LarkError: where lark refuses the grammar.
+    """
+    with calling():
+        terminals, rules, ignored = grammar.compile([start], set())
+        return list(terminals), list(rules), [str(name) for name in ignored]
+
+
+def basic_lexer(terminals: Sequence[TerminalDef], ignored: Sequence[str]) -> Any:
+    """Lark's lexer of some terminals, its patterns compiled.
+
+    Raises:
+        LarkError: where a pattern is refused.
+    """
+    with calling():
+        lexer = BasicLexer(LexerConf(list(terminals), re, list(ignored), skip_validation=True))
+        assert lexer.scanner  # made when it is first asked for
+        return lexer
