@@ -242,7 +242,7 @@ def _checked_depth(expr: Expr) -> int:
         depth += 1
         if depth > MAX_DEPTH:
             raise GrammarError(
-                f"an expression is nested more than {MAX_DEPTH:,} levels deep; "
+                f"an expression is nested too deeply (more than {MAX_DEPTH:,} levels); "
                 "give inner parts rules of their own"
             )
         # a part that is shared counts once, so that a small graph is no large tree

@@ -43,6 +43,8 @@ class Grammar:
 
     def __init__(self, ir: GrammarIR, *, limits: Limits = DEFAULT_LIMITS) -> None:
         """From the intermediate form; see :mod:`grammars.ir` for writing one by hand."""
+        if not isinstance(limits, Limits):
+            raise TypeError(f"limits must be Limits(...), not {limits!r:.80}")
         self._ir: Final = ir
         self._limits: Final = limits
         self._program: Final = compile_ir(ir, limits)
@@ -258,6 +260,10 @@ class Grammar:
             GrammarError: if the language is empty.
             BudgetError: if its shortest text has more than ``max_bytes`` bytes.
         """
+        if max_bytes is not None and (
+            isinstance(max_bytes, bool) or not isinstance(max_bytes, int)
+        ):
+            raise TypeError(f"max_bytes must be a whole number or None, not {max_bytes!r:.80}")
         if self.is_empty:
             raise no_text(self._ir.notes or self._sampler.causes())
         return self._sampler.sample(random.Random(seed), max_bytes)
@@ -309,8 +315,11 @@ class Grammar:
         """
         try:
             text = Path(path).read_text("utf-8")
-        except UnicodeDecodeError:
-            raise GrammarError(f"{Path(path).name} is not a saved grammar") from None
+        except UnicodeDecodeError as error:
+            raise GrammarError(
+                f"{Path(path).name} is not a saved grammar, or is damaged: byte "
+                f"0x{error.object[error.start]:02X} at offset {error.start} is not UTF-8"
+            ) from None
         return cls._from_saved(text)
 
     @classmethod
@@ -368,6 +377,8 @@ def _as_bytes(data: str | bytes) -> bytes | None:
     """UTF-8; ``None`` for text with a lone surrogate, which has no UTF-8 form."""
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
+    if not isinstance(data, str):
+        raise TypeError(f"data must be str or bytes, not {type(data).__name__}: {data!r:.80}")
     try:
         return data.encode()
     except UnicodeEncodeError:

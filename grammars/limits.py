@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,14 @@ class Limits:
     max_items: int = 20_000
     max_search_states: int = 200_000
     max_schema_branches: int = 4_096
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"Limits.{field.name} must be a whole number, not {value!r:.80}")
+            if value < 0:
+                raise ValueError(f"Limits.{field.name} must not be negative: {value}")
 
 
 DEFAULT_LIMITS = Limits()

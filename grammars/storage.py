@@ -1,12 +1,15 @@
 """Grammars as JSON text: one table of distinct nodes, children by number.
 
 The table keeps deep expressions flat and shared parts single.  Nothing is executed on loading, and
-a file of another kind, a later version or with broken numbers is refused.
+a file of another kind, a later version or with broken numbers is refused.  A checksum over all of it
+tells a damaged file, whose numbers may all be in order, from one that was saved.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any, Final
@@ -47,8 +50,15 @@ VERSION: Final = 3
 _EARLIER: Final = (1, 2)
 """Versions that are read as well: 1 has no bags, marks or memory, 2 no sections.
 
-Only grammars with sections are written as version 3.
+Only grammars with sections are written as version 3.  A checksum may be there in all of them:
+what reads older files takes no notice of it.
 """
+_CHECKSUM: Final = "checksum"
+_KIND: Final = "sha256:"
+_HEAD: Final = 120
+"""Characters in which the marks of a saved grammar stand."""
+_MARKS: Final = (f'"{FORMAT}"', f'"{_CHECKSUM}":"{_KIND}')
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 _FLAGS: Final = ("distinct_keys", "compare_items", "repeated", "json")
 """Written only where they are set."""
@@ -69,8 +79,6 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
         for rule in grammar.rules
     ]
     data = {
-        "format": FORMAT,
-        "version": VERSION if grammar.sections else 2,
         "start": grammar.start,
         "rules": rules,
         "nodes": table.nodes,
@@ -80,12 +88,32 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
     data |= {flag: True for flag in _FLAGS if getattr(grammar, flag)}
     if grammar.sections:
         data["sections"] = [_section_entry(section) for section in grammar.sections]
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    version = VERSION if grammar.sections else 2
+    head = {"format": FORMAT, "version": version, _CHECKSUM: _checksum(data)}
+    return _json(head | data)
+
+
+def _json(data: dict[str, Any]) -> str:
+    """JSON text that UTF-8 can write: halves of surrogate pairs are escaped."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    if _SURROGATE.search(text) is None:
+        return text
+    # two halves that follow each other are a character as soon as they are read again
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", whole)
+
+
+def _checksum(data: dict[str, Any]) -> str:
+    """Of everything but the head, in the order in which it stands."""
+    return _KIND + hashlib.sha256(_json(data).encode()).hexdigest()
 
 
 def is_saved(text: str) -> bool:
-    """Whether a text is one that :func:`dumps` wrote, by its first key."""
-    return text.startswith(f'{{"format":"{FORMAT}"')
+    """Whether a text is one that :func:`dumps` wrote, by how it begins.
+
+    One mark is enough: a damaged one should not be taken for a JSON Schema.
+    """
+    return any(mark in text[:_HEAD] for mark in _MARKS)
 
 
 def loads(text: str) -> tuple[GrammarIR, Limits]:
@@ -97,18 +125,43 @@ def loads(text: str) -> tuple[GrammarIR, Limits]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise GrammarError(f"not a saved grammar: {error}") from None
+        what = "the saved grammar is damaged" if is_saved(text) else "not a saved grammar"
+        raise GrammarError(f"{what}: {error}; save it again") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise GrammarError("not a saved grammar: write one with Grammar.save")
-    if data.get("version") not in (VERSION, *_EARLIER):
+    version = data.pop("version", None)
+    if isinstance(version, bool) or version not in (VERSION, *_EARLIER):
         raise GrammarError(
-            f"saved by format version {data.get('version')!r}, this is version {VERSION}; "
+            f"saved by format version {version!r}, this is version {VERSION}; "
             "compile the grammar again from its source"
         )
     try:
+        _check_content(data)
         return _read(data)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise GrammarError(f"the saved grammar is damaged: {error!r}") from None
+    except _DAMAGE as error:
+        reason = str(error) if type(error) is ValueError else repr(error)
+        raise GrammarError(f"the saved grammar is damaged: {reason}; save it again") from None
+
+
+_DAMAGE: Final = (
+    KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""What reading values of the wrong kind raises."""
+
+
+_KEYS: Final = frozenset(
+    {"format", _CHECKSUM, "start", "rules", "nodes", "notes", "limits", "sections", *_FLAGS}
+)
+
+
+def _check_content(data: dict[str, Any]) -> None:
+    """Takes the head away, and compares the checksum of the rest if there is one."""
+    unknown = sorted(data.keys() - _KEYS)
+    if unknown:  # perhaps the checksum's own name is damaged
+        raise ValueError(f"it has an entry {unknown[0]!r}")
+    del data["format"]
+    if data.pop(_CHECKSUM, None) not in (None, _checksum(data)):
+        raise ValueError("its content does not match its checksum")
 
 
 def _read(data: dict[str, Any]) -> tuple[GrammarIR, Limits]:
@@ -116,14 +169,29 @@ def _read(data: dict[str, Any]) -> tuple[GrammarIR, Limits]:
     for entry in data["nodes"]:
         nodes.append(_READERS[entry[0]](nodes, *entry[1:]))
     rules = tuple(
-        Rule(str(r["name"]), nodes[r["body"]], Span(*r["span"]), bool(r["shared"]))
+        Rule(_text(r["name"]), _at(nodes, r["body"]), _span(*r["span"]), _flag(r["shared"]))
         for r in data["rules"]
     )
     known = {f.name for f in fields(Limits)}
-    limits = Limits(**{k: int(v) for k, v in data["limits"].items() if k in known})
+    limits = Limits(**{k: _whole(v) for k, v in data["limits"].items() if k in known})
     flags: dict[str, Any] = {flag: _flag(data.get(flag, False)) for flag in _FLAGS}
     flags["sections"] = _sections(data.get("sections", []))
-    return GrammarIR(rules, str(data["start"]), tuple(map(str, data["notes"])), **flags), limits
+    notes = tuple(map(_text, data["notes"]))
+    return GrammarIR(rules, _text(data["start"]), notes, **flags), limits
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _span(line: Any, column: Any, pointer: Any) -> Span:
+    return Span(
+        None if line is None else _whole(line),
+        None if column is None else _whole(column),
+        None if pointer is None else _text(pointer),
+    )
 
 
 _SECTION_FLAGS: Final = ("inside", "distinct_keys", "compare_items", "repeated")
@@ -286,20 +354,20 @@ def _several(nodes: list[Expr], items: list[int]) -> tuple[Expr, ...]:
 
 
 def _at(nodes: list[Expr], number: int) -> Expr:
-    if not 0 <= number < len(nodes):
+    if not _whole(number) < len(nodes):
         raise ValueError(f"node {number} is not defined before it is used")
     return nodes[number]
 
 
 def _machine(nodes: list[Expr], rows: str, accept: list[int]) -> Machine:
-    edges = tuple(tuple((int(a), int(b), int(t)) for a, b, t in row) for row in json.loads(rows))
+    edges = tuple(tuple((_whole(a), _whole(b), _whole(t)) for a, b, t in row) for row in json.loads(rows))
     if not accept or len(edges) != len(accept):
         raise ValueError("a machine needs as many rows as states, and one at least")
     for row in edges:
         _disjoint(sorted((low, high) for low, high, _ in row))
         if any(not 0 <= target < len(accept) for _, _, target in row):
             raise ValueError("a machine's edge leads nowhere")
-    return Machine(edges, tuple(map(bool, accept)))
+    return Machine(edges, tuple(bool(_whole(a)) for a in accept))
 
 
 _READERS: Final[dict[str, Callable[..., Expr]]] = {
@@ -308,7 +376,7 @@ _READERS: Final[dict[str, Callable[..., Expr]]] = {
     "chars": lambda nodes, ranges: _chars(ranges),
     "bytes": lambda nodes, ranges: ByteSet(_ranges(ranges, 0xFF)),
     "machine": _machine,
-    "ref": lambda nodes, name: Ref(str(name)),
+    "ref": lambda nodes, name: Ref(_text(name)),
     "repeat": lambda nodes, item, low, high: _repeat(_at(nodes, item), low, high),
     "not": lambda nodes, item: Not(_at(nodes, item)),
     "seq": lambda nodes, items: Seq(_several(nodes, items)),

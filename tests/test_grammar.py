@@ -521,13 +521,35 @@ SAVED_KEYS = ("format", "version", "start", "rules", "nodes", "notes", "limits")
 
 
 def document(grammar: Grammar, tmp_path: Path) -> dict[str, Any]:
+    """What is saved, as an earlier version wrote it: without a checksum, so that values count."""
     grammar.save(tmp_path / "whole.gramma")
     data: dict[str, Any] = json.loads((tmp_path / "whole.gramma").read_text("utf-8"))
+    assert data.pop("checksum").startswith("sha256:")
     return data
 
 
 def test_saved_form(tmp_path: Path) -> None:
     assert tuple(document(LINES, tmp_path)) == SAVED_KEYS
+
+
+def test_old_files_keep_loading(tmp_path: Path) -> None:
+    path = tmp_path / "old.gramma"
+    for grammar in (LINES, Grammar(BY_HAND)):
+        path.write_text(json.dumps(document(grammar, tmp_path), indent=1), "utf-8")
+        assert Grammar.load(path) == grammar
+
+
+def test_checksum(tmp_path: Path) -> None:
+    """Numbers that are all in order are not enough: a changed one is another grammar."""
+    path = tmp_path / "whole.gramma"
+    LINES.save(path)
+    data = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=True), "utf-8")
+    assert Grammar.load(path) == LINES, "only the content counts, not how it is written"
+    data["limits"]["max_program_states"] += 1
+    path.write_text(json.dumps(data), "utf-8")
+    with pytest.raises(GrammarError, match="damaged.*checksum"):
+        Grammar.load(path)
 
 
 @pytest.mark.parametrize(
