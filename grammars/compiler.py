@@ -151,16 +151,14 @@ class _Analysis:
             if name not in grammar:
                 raise GrammarError(f"there is no rule {name!r} to start from")
             found: list[str] = []
-            size = 0
-            most = limits.max_expression_nodes - total
             with _place_of(grammar[name]):
-                self._depth[name] = _checked_depth(grammar[name].body)
+                size, self._depth[name] = _measured(grammar[name].body)
+                total += size
+                if total > limits.max_expression_nodes:
+                    raise LimitExceeded(
+                        "max_expression_nodes", limits.max_expression_nodes, "the grammar"
+                    )
                 for node in ir.walk(grammar[name].body):
-                    size += _node_size(node)
-                    if size > most:
-                        raise LimitExceeded(
-                            "max_expression_nodes", limits.max_expression_nodes, "the grammar"
-                        )
                     if isinstance(node, Ref):
                         found.append(node.name)
                         self.uses[node.name] = self.uses.get(node.name, 0) + 1
@@ -168,7 +166,6 @@ class _Analysis:
                             raise GrammarError(
                                 f"rule {node.name!r} is referred to but not defined; define it"
                             )
-            total += size
             self.size[name] = size
             calls[name] = list(dict.fromkeys(found))
             todo.extend(reversed(calls[name]))
@@ -230,29 +227,36 @@ class _Analysis:
         return self.size[name] <= (_INLINE_SIZE if self.uses[name] > 1 else _INLINE_ONCE_SIZE)
 
 
-def _checked_depth(expr: Expr) -> int:
-    """Levels of nesting, found without recursion; bounds of repetitions are checked on the way.
+def _measured(expr: Expr) -> tuple[int, int]:
+    """Nodes of an expression and levels of nesting, found without recursion.
+
+    Parts that are shared are looked at once and count wherever they stand, so that a small graph
+    that is a huge tree is known as such before anything walks through it.
 
     Raises:
-        GrammarError: if there are more than ``MAX_DEPTH``, or a repetition cannot be counted.
+        GrammarError: if there are more than ``MAX_DEPTH`` levels, or a repetition cannot be counted.
     """
-    depth = 0
-    level = [expr]
-    while level:
-        depth += 1
+    known: dict[int, tuple[int, int]] = {}
+    stack = [expr]
+    while stack:
+        node = stack[-1]
+        below = ir.children(node)
+        missing = [child for child in below if id(child) not in known]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        if isinstance(node, Repeat):
+            check_count(node.min, node.max)
+        parts = [known[id(child)] for child in below]
+        depth = 1 + max((levels for _, levels in parts), default=0)
         if depth > MAX_DEPTH:
             raise GrammarError(
                 f"an expression is nested too deeply (more than {MAX_DEPTH:,} levels); "
                 "give inner parts rules of their own"
             )
-        # a part that is shared counts once, so that a small graph is no large tree
-        below: dict[int, Expr] = {}
-        for node in level:
-            if isinstance(node, Repeat):
-                check_count(node.min, node.max)
-            below.update((id(child), child) for child in ir.children(node))
-        level = list(below.values())
-    return depth
+        known[id(node)] = (_node_size(node) + sum(size for size, _ in parts), depth)
+    return known[id(expr)]
 
 
 def check_count(low: int, high: int | None) -> None:

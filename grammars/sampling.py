@@ -682,9 +682,11 @@ def _fewest(node: Bag, own: list[_Cost], counts: list[int] | None = None) -> lis
 def _within_bounds(node: Bag, counts: list[int]) -> bool:
     if node.high is not None and sum(counts) > node.high:
         return False
-    groups = [m.group for m, n in zip(node.members, counts, strict=True) for _ in range(n)]
-    grouped = [group for group in groups if group is not None]
-    return len(grouped) == len(set(grouped)) and all(
+    grouped: dict[int, int] = {}
+    for m, n in zip(node.members, counts, strict=True):
+        if m.group is not None:
+            grouped[m.group] = grouped.get(m.group, 0) + n
+    return all(n <= 1 for n in grouped.values()) and all(
         m.max is None or n <= m.max for m, n in zip(node.members, counts, strict=True)
     )
 

@@ -360,7 +360,9 @@ def _at(nodes: list[Expr], number: int) -> Expr:
 
 
 def _machine(nodes: list[Expr], rows: str, accept: list[int]) -> Machine:
-    edges = tuple(tuple((_whole(a), _whole(b), _whole(t)) for a, b, t in row) for row in json.loads(rows))
+    edges = tuple(
+        tuple((_whole(a), _whole(b), _whole(t)) for a, b, t in row) for row in json.loads(rows)
+    )
     if not accept or len(edges) != len(accept):
         raise ValueError("a machine needs as many rows as states, and one at least")
     for row in edges:

@@ -548,7 +548,7 @@ def test_checksum(tmp_path: Path) -> None:
     assert Grammar.load(path) == LINES, "only the content counts, not how it is written"
     data["limits"]["max_program_states"] += 1
     path.write_text(json.dumps(data), "utf-8")
-    with pytest.raises(GrammarError, match="damaged.*checksum"):
+    with pytest.raises(GrammarError, match=r"damaged.*checksum"):
         Grammar.load(path)
 
 

@@ -7,6 +7,8 @@ order its lexer tries them and the LALR table, has no public name.  Relied on:
   ``rule_defs`` (name, parameters, tree, options), ``term_defs`` (name, (tree, priority)),
   ``ignore`` and ``compile(start, terminals_to_keep)``, which gives terminals, rules and ignored
   names; the trees have the kinds of node that :mod:`grammars.frontends.lark_bounds` lists;
+* ``lark.load_grammar._parse_grammar(text, name)`` gives the statements of a grammar, of which
+  ``term`` (name, perhaps a priority, tree), ``extend`` and ``override`` are read;
 * ``lark.lexer``: ``BasicLexer(conf).scanner.terminals`` is the order in which terminals are tried,
   ``.callback`` holds an ``UnlessCallback`` (with a ``scanner``) for patterns that strings retype;
   ``TerminalDef`` has ``name``, ``pattern`` (``value``, ``flags``, ``raw``, ``min_width``,
@@ -37,7 +39,7 @@ try:
     from lark.common import LexerConf, ParserConf
     from lark.grammar import NonTerminal, Terminal
     from lark.lexer import BasicLexer, PatternStr, TerminalDef, UnlessCallback
-    from lark.load_grammar import load_grammar
+    from lark.load_grammar import _parse_grammar, load_grammar
     from lark.parsers.grammar_analysis import GrammarAnalyzer
     from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 except ImportError as error:
@@ -63,6 +65,7 @@ __all__ = [
     "calling",
     "compile_grammar",
     "load",
+    "terminal_trees",
     "version",
 ]
 
@@ -71,7 +74,9 @@ class LarkError(Exception):
     """Whatever lark, or what it calls, raised; the text is what it says about the grammar."""
 
     def __init__(self, cause: BaseException) -> None:
-        super().__init__(str(cause) or type(cause).__name__)
+        if isinstance(cause, exceptions.VisitError):
+            cause = cause.orig_exc  # the wrapper only says in which step it was
+        super().__init__(_said(cause))
         self.cause = cause
 
     @property
@@ -82,12 +87,21 @@ class LarkError(Exception):
     @property
     def is_number(self) -> bool:
         """Whether a number was too large for what lark calls."""
-        return isinstance(self.cause, OverflowError)
+        return isinstance(self.cause, OverflowError) or "integer string" in str(self.cause)
 
     @property
     def too_deep(self) -> bool:
         """Whether the grammar is nested more deeply than lark can follow."""
         return isinstance(self.cause, RecursionError)
+
+
+def _said(cause: BaseException) -> str:
+    """What an error says, as far as it says it to people."""
+    if isinstance(cause, exceptions.LarkError | re.error | OSError):
+        return str(cause) or type(cause).__name__
+    if isinstance(cause, OverflowError | ValueError) and str(cause):
+        return str(cause)
+    return f"lark fails on it ({type(cause).__name__}: {cause})"
 
 
 @contextmanager
@@ -103,6 +117,24 @@ def calling() -> Iterator[None]:
         raise
     except Exception as cause:
         raise LarkError(cause) from cause
+
+
+def terminal_trees(text: str) -> dict[str, list[Any]]:
+    """The trees of the terminals that a text defines, by name, not put into each other.
+
+    Raises:
+        LarkError: where the text is refused.
+    """
+    parse: Any = _parse_grammar  # not typed
+    out: dict[str, list[Any]] = {}
+    with calling():
+        for statement in parse(text, "<grammar>").children:
+            inner = statement
+            if statement.data in ("extend", "override"):
+                (inner,) = statement.children
+            if inner.data == "term":
+                out.setdefault(str(inner.children[0]), []).append(inner.children[-1])
+    return out
 
 
 def load(text: str, import_paths: Sequence[str]) -> Any:

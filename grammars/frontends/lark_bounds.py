@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from grammars.automata import components
 from grammars.errors import LimitExceeded
 from grammars.frontends._lark_api import Tree
 from grammars.limits import Limits
@@ -37,13 +38,32 @@ class _Size(NamedTuple):
 _ONE: Final = _Size(1, 1)
 
 
+def check_terminals(trees: Mapping[str, Sequence[Any]], limits: Limits) -> None:
+    """Checks that terminals have no more than ``max_dfa_states`` texts and patterns in them.
+
+    Each is at least a step of the lexer's machine, which is bounded by the same limit; lark pastes
+    terminals into each other while it reads them, and looks at every copy.
+
+    Raises:
+        LimitExceeded: with the terminal's name, if one has more.
+    """
+    size: dict[str, int] = {}
+    for name in _callees_first(trees):
+        size[name] = sum(_leaves(tree, size) for tree in trees[name])
+        if size[name] > limits.max_dfa_states:
+            error = LimitExceeded(
+                "max_dfa_states", limits.max_dfa_states, f"the pattern of terminal {name!r}"
+            )
+            error.locate(rule=name)
+            raise error
+
+
 def check_grammar(grammar: Any, limits: Limits) -> None:
     """Checks that lark can write a loaded grammar out within ``max_expression_nodes``.
 
     Raises:
-        LimitExceeded: with the rule's or the terminal's name, if it cannot.
+        LimitExceeded: with the rule's name, if it cannot.
     """
-    _check_terminals(grammar.term_defs, limits)
     rules = [(str(name), params, tree, None) for name, params, tree, _ in grammar.rule_defs]
     copies = _template_uses(rules, limits)
     spent = 0
@@ -87,18 +107,37 @@ def _bottom_up(tree: Any) -> Iterator[Any]:
 # -- terminals ---------------------------------------------------------------------------------
 
 
-def _check_terminals(definitions: Sequence[Any], limits: Limits) -> None:
-    """Terminals are shared trees when they are loaded and texts when they are compiled."""
-    length: dict[int, int] = {}
-    for token, (tree, _) in definitions:
-        name = str(token)
-        if tree is None:  # declared only
-            continue
-        for node in _bottom_up(tree):
-            own = sum(len(str(x)) for x in node.children if not isinstance(x, Tree))
-            length[id(node)] = 4 + own + sum(length[id(x)] for x in _children(node))
-        if length[id(tree)] > limits.max_expression_nodes:
-            raise _exceeded(limits, f"the pattern of terminal {name!r}", name)
+def _callees_first(trees: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The names, each behind those it refers to; of a circle, which lark refuses, in any order."""
+    number = {name: i for i, name in enumerate(trees)}
+    refers = [
+        [number[r] for tree in found for r in _references(tree) if r in number]
+        for found in trees.values()
+    ]
+    names = list(trees)
+    return [names[i] for component in components(refers) for i in component]
+
+
+def _references(tree: Any) -> list[str]:
+    found = dict.fromkeys(
+        str(child.name)
+        for node in _bottom_up(tree)
+        if node.data == "value"
+        for child in node.children
+        if hasattr(child, "name")
+    )
+    return list(found)
+
+
+def _leaves(tree: Any, size: Mapping[str, int]) -> int:
+    """Texts and patterns in a tree, those of other terminals included."""
+    total = 0
+    for node in _bottom_up(tree):
+        if node.data in ("literal", "range"):
+            total += 1
+        elif node.data == "value":
+            total += sum(size.get(str(getattr(x, "name", "")), 0) for x in node.children)
+    return total
 
 
 # -- alternatives ------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ from grammars.frontends._lark_api import (
     UnlessCallback,
 )
 from grammars.frontends._re_api import PatternError
-from grammars.frontends.lark_bounds import check_grammar
+from grammars.frontends.lark_bounds import check_grammar, check_terminals
 from grammars.frontends.lark_lexing import (
     Lexeme,
     Lexer,
@@ -237,6 +237,7 @@ class _Loaded:
 
 def _load(source: _Source, start: str, import_paths: Sequence[str], limits: Limits) -> _Loaded:
     try:
+        check_terminals(_lark_api.terminal_trees(source.text), limits)
         grammar = _lark_api.load(source.text, import_paths)
     except LarkError as error:
         raise source.error(error) from None
