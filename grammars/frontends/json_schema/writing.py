@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import partial
 from typing import Any, Final
 
+from grammars.errors import GrammarError
 from grammars.frontends.json_schema import text as t
 from grammars.frontends.json_schema.arrays import ArrayWriter
 from grammars.frontends.json_schema.assertions import (
@@ -88,7 +90,8 @@ class Writer:
         self._keys: dict[Expr, str] = {}
         self._names: dict[Demands, str] = {}
         self._todo: list[Demands] = []
-        self._later: list[tuple[str, Callable[[], Expr]]] = []
+        self._place: str | None = None
+        self._later: list[tuple[str, str | None, Callable[[], Expr]]] = []
         self._rules: dict[str, Rule] = {}
         self._taken: set[str] = set()
         self._notes: dict[str, None] = {}
@@ -106,16 +109,16 @@ class Writer:
         start = self._name(self._meaningful((self._reader.root(),)))
         while self._todo or self._later:
             if self._later:
-                name, make = self._later.pop()
-                self._rules[name] = Rule(name, make())
+                name, self._place, make = self._later.pop()
+                self._rules[name] = Rule(name, self._located(make), Span(pointer=self._place))
                 continue
             demands = self._todo.pop()
             name = self._names[demands]
-            first = next((d.place for d in demands if isinstance(d, At)), None)
+            self._place = next((d.place for d in demands if isinstance(d, At)), None)
             self._rules[name] = Rule(name, NOTHING)  # keeps its position among the rules
-            body = self._value_of(demands)
+            body = self._located(partial(self._value_of, demands))
             shared = name in self._beside and _has_object(body)
-            self._rules[name] = Rule(name, body, Span(pointer=first), shared)
+            self._rules[name] = Rule(name, body, Span(pointer=self._place), shared)
         rules = sorted(self._rules.values(), key=lambda rule: rule.name != start)
         return GrammarIR(
             tuple(rules),
@@ -125,6 +128,14 @@ class Writer:
             compare_items=self._compared,
             json=True,
         )
+
+    def _located(self, make: Callable[[], Expr]) -> Expr:
+        """A body; errors that do not say where they arose get the place of what is written."""
+        try:
+            return make()
+        except GrammarError as error:
+            error.locate(pointer=self._place)
+            raise
 
     def _make_gap(self) -> Expr:
         """Blanks that may stand inside brackets and after separators: none, one, or a new line."""
@@ -187,14 +198,14 @@ class Writer:
         if isinstance(body, Nothing):
             return body
         name = self._free(f"_{what} {len(self._rules)}")
-        self._rules[name] = Rule(name, body, shared=shared)
+        self._rules[name] = Rule(name, body, Span(pointer=self._place), shared)
         return Ref(name)
 
     def later(self, what: str, body: Callable[[], Expr]) -> Expr:
         """A new rule whose body is made when all that has been begun is done."""
         name = self._free(f"_{what} {len(self._rules)}")
         self._rules[name] = Rule(name, NOTHING)
-        self._later.append((name, body))
+        self._later.append((name, self._place, body))
         return Ref(name)
 
     def _value_of(self, demands: Demands) -> Expr:
