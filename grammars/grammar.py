@@ -74,7 +74,7 @@ class Grammar:
         """A grammar in llama.cpp's GBNF."""
         from grammars.frontends.gbnf import gbnf_to_ir
 
-        return cls(gbnf_to_ir(text, start, limits), limits=limits)
+        return cls(gbnf_to_ir(text, start), limits=limits)
 
     @classmethod
     def from_lark(

@@ -78,7 +78,7 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
         }
         for rule in grammar.rules
     ]
-    data = {
+    data: dict[str, Any] = {
         "start": grammar.start,
         "rules": rules,
         "nodes": table.nodes,

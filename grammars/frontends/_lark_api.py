@@ -13,6 +13,7 @@ order its lexer tries them and the LALR table, has no public name.  Relied on:
   ``.callback`` holds an ``UnlessCallback`` (with a ``scanner``) for patterns that strings retype;
   ``TerminalDef`` has ``name``, ``pattern`` (``value``, ``flags``, ``raw``, ``min_width``,
   ``to_regexp()``) and ``user_repr()``;
+* ``lark.utils.small_factors(n, 5)`` splits a long repetition into those of the rules for it;
 * ``lark.parsers.lalr_analysis.LALR_Analyzer(conf, strict=True)`` has ``compute_lalr()``,
   ``lr0_itemsets`` with ``lookaheads``, and ``parse_table`` with ``states`` and ``start_states``;
 * ``lark.parsers.grammar_analysis.GrammarAnalyzer(conf)`` has ``FIRST`` and ``FOLLOW``.
@@ -42,6 +43,7 @@ try:
     from lark.load_grammar import _parse_grammar, load_grammar
     from lark.parsers.grammar_analysis import GrammarAnalyzer
     from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
+    from lark.utils import small_factors
 except ImportError as error:
     raise ImportError(
         f"this version of lark lacks what grammars of Lark are read with ({error}); "
@@ -65,6 +67,7 @@ __all__ = [
     "calling",
     "compile_grammar",
     "load",
+    "small_factors",
     "terminal_trees",
     "version",
 ]

@@ -19,6 +19,8 @@ def choices_to_ir(choices: Iterable[str | bytes]) -> GrammarIR:
     """
     if isinstance(choices, str | bytes):
         raise TypeError(f"choices must be a collection of texts, not one text: {choices!r}")
+    if not isinstance(choices, Iterable):
+        raise TypeError(f"choices must be a collection of texts, not {choices!r:.80}")
     body = alt(*map(_choice, choices))
     notes = ("root has no choices",) if body == NOTHING else ()
     return GrammarIR((Rule("root", body),), "root", notes)

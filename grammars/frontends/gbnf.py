@@ -30,7 +30,6 @@ from grammars.ir import (
     seq,
     text,
 )
-from grammars.limits import DEFAULT_LIMITS, Limits
 
 _BLANK: Final = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _BLANK_LINES: Final = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
@@ -42,13 +41,17 @@ _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", **{c: c for c in '\\"[]-'}}
 _SIGNS: Final[dict[str, tuple[int, int | None]]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 
 
-def gbnf_to_ir(source: str, start: str = "root", limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
+def gbnf_to_ir(source: str, start: str = "root") -> GrammarIR:
     """The rules of a GBNF text.
 
     Raises:
         GrammarError: with line and column, for text that is not GBNF, undefined or repeated rules,
             and token references.
     """
+    if not isinstance(source, str):
+        raise TypeError(f"a grammar must be str, not {type(source).__name__}: {source!r:.80}")
+    if not isinstance(start, str):
+        raise TypeError(f"start must be the name of a rule, not {start!r:.80}")
     parser = _Parser(source)
     try:
         rules = parser.rules()

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from grammars.automata import components
 from grammars.errors import LimitExceeded
-from grammars.frontends._lark_api import Tree
+from grammars.frontends._lark_api import Tree, small_factors
 from grammars.limits import Limits
 
 _FEW_COPIES: Final = 50
@@ -198,8 +198,27 @@ def _repeated(inner: _Size, sign: Sequence[str]) -> tuple[_Size, int]:
     if high < _FEW_COPIES:
         copies = [_power(inner, n) for n in range(max(low, 0), high + 1)]
         return _Size(sum(c.ways for c in copies), sum(c.symbols for c in copies)), 0
-    once = _power(inner, _AT_ONCE)
-    return _Size(1, 2), 4 * _AT_ONCE * high.bit_length() * (once.ways + once.symbols)
+    return _in_rules(inner, low, high) if low <= high else (_ONE, 0)
+
+
+def _in_rules(inner: _Size, low: int, high: int) -> tuple[_Size, int]:
+    """A long repetition, which lark makes of rules for a few copies each (as it does)."""
+    beside = 0
+    copied = inner
+    for a, b in small_factors(low, _AT_ONCE):
+        rule = _joined(_power(copied, a), _power(inner, b))
+        beside += rule.ways + rule.symbols
+        copied = _ONE
+    if low == high:
+        return copied, beside
+    copied, fewer = inner, _Size(1, 0)
+    for a, b in small_factors(high - low + 1, _AT_ONCE):
+        parts = [_joined(_power(copied, i), fewer) for i in range(a)]
+        parts += [_joined(_power(copied, a), _power(inner, i)) for i in range(b)]
+        parts.append(_joined(_power(copied, a), _power(inner, b)))
+        beside += sum(part.ways + part.symbols for part in parts)
+        copied = fewer = _ONE
+    return _Size(1, 2), beside
 
 
 def _bounds(written: Sequence[str]) -> tuple[int, int]:
@@ -226,6 +245,7 @@ def _template_uses(rules: Sequence[_Definition], limits: Limits) -> dict[str, in
     copies = dict.fromkeys(templates, 0)
     made: set[str] = set()
     spent = 0
+    todo: list[tuple[Any, dict[str, str]]]
     todo = [(tree, {}) for _, params, tree, _ in rules if not params and tree is not None]
     while todo:
         tree, names = todo.pop()

@@ -92,6 +92,10 @@ def lark_to_ir(
         GrammarError: where lark refuses the grammar, or it uses something that cannot be followed.
         LimitExceeded: where a limit is reached.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"a grammar must be str, not {type(text).__name__}: {text!r:.80}")
+    if not isinstance(start, str):
+        raise TypeError(f"start must be the name of a rule, not {start!r:.80}")
     source = _Source(text)
     try:
         loaded = _load(source, start, import_paths, limits)

@@ -221,7 +221,7 @@ def c(*, types: Sequence[str] | None = None, limits: Limits = DEFAULT_LIMITS) ->
     """
     given = [Literal(name.encode()) for name in _names("types", types or ())]
     keywords = [Literal(word.encode()) for word in C_KEYWORDS]
-    ir = gbnf_to_ir(source("c"), limits=limits)
+    ir = gbnf_to_ir(source("c"))
     bodies = {rule.name: rule.body for rule in ir.rules}
     # GBNF has no difference of languages.
     bodies["name"] = both(bodies["name"], Not(alt(*keywords, *given)))
