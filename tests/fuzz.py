@@ -36,7 +36,7 @@ from hostile import (
 
 BATCH = 40
 """Cases of one child, unless one of them ends it."""
-GRACE = 20
+GRACE = 180
 """Seconds of silence behind the limit after which a child is killed."""
 
 
@@ -143,6 +143,8 @@ def campaign(target: str, seconds: float, args: argparse.Namespace) -> dict[str,
     )
     for text in slow[: args.show_slow]:
         print(f"  slow: {text[:300]!r}")
+    for failure in failures:
+        print(f"  {failure}, before it is made smaller", flush=True)
     small = {f: minimise(target, text, f, args) for f, text in failures.items()}
     for failure, text in small.items():
         print(f"  {failure}\n    {text[:500]!r}", flush=True)
