@@ -140,15 +140,19 @@ def terminal_trees(text: str) -> dict[str, list[Any]]:
     return out
 
 
-def load(text: str, import_paths: Sequence[str]) -> Any:
+def load(text: str, import_paths: Sequence[Any], name: str = "<grammar>") -> Any:
     """Lark's grammar of a text, not compiled.
+
+    Args:
+        import_paths: folders, or loaders as lark calls them.
+        name: of the file that the text is of, for relative imports.
 
     Raises:
         LarkError: where it is refused.
     """
     read: Any = load_grammar  # not typed
     with calling():
-        grammar, _ = read(text, "<grammar>", list(import_paths), False)
+        grammar, _ = read(text, name, list(import_paths), False)
     return grammar
 
 
