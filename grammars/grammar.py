@@ -28,6 +28,7 @@ from grammars.utf8 import ByteMask
 Whitespace = Literal["flexible", "compact"]
 PropertyOrder = Literal["schema", "any"]
 Formats = Literal["assert", "annotate"]
+Numbers = Literal["shortest", "any"]
 
 
 class Grammar:
@@ -93,6 +94,7 @@ class Grammar:
         whitespace: Whitespace = "flexible",
         property_order: PropertyOrder = "schema",
         formats: Formats = "assert",
+        numbers: Numbers = "shortest",
         registry: Mapping[str, Any] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
@@ -104,6 +106,10 @@ class Grammar:
                 ``indent=2``, with runs of blanks bounded; ``"compact"`` allows none.
             property_order: ``"schema"``: keys in the order of the schema, then others; ``"any"``.
             formats: whether known formats are asserted or annotations.
+            numbers: how numbers under a numeric keyword are written, ``type: integer``, ``enum`` and
+                ``const`` among them: ``"shortest"`` as writers of JSON do (``16``, ``16.5``; no
+                zeros at the end of a fraction), ``"any"`` with any zeros and exponents (``16.0``).
+                Without such a keyword a number is any JSON number.
             registry: schemas by URI for references out of the schema; nothing is ever fetched.
 
         Raises:
@@ -116,6 +122,7 @@ class Grammar:
             whitespace=whitespace,
             property_order=property_order,
             formats=formats,
+            numbers=numbers,
             registry=registry,
             limits=limits,
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,14 +16,14 @@ from hypothesis import strategies as st
 
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.json_schema.assertions import Bound, Numbers
-from grammars.frontends.json_schema.numbers import equal_to, number_expr
+from grammars.frontends.json_schema.numbers import equal_to, number_expr, shortest_notations
 from grammars.grammar import Grammar
 from grammars.ir import single_rule
 from grammars.limits import DEFAULT_LIMITS, Limits
 
 _PLAIN = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 _NORMALISED = re.compile(r"-?[1-9](\.[0-9]+)?[eE][+-]?[0-9]+")
-_JSON = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_JSON = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 STEPS = ("1", "2", "7", "10", "100", "0.1", "0.25", "0.001", "2.5", "0.7")
 
@@ -36,6 +39,9 @@ def within(value: Decimal, numbers: Numbers) -> bool:
     return high is None or not (value > high.value or (high.strict and value == high.value))
 
 
+LARGEST = Decimal("1.7976931348623157e308")
+
+
 def fits_double(text: str) -> bool:
     """The documented bounds on digits: what a reader with doubles does not make infinite."""
     before = re.split(r"[.eE]", text.lstrip("-"))[0]
@@ -44,18 +50,34 @@ def fits_double(text: str) -> bool:
     _, _, exponent = text.lower().partition("e")
     power = int(exponent) if exponent else 0
     if power == 308:
-        return bool(re.fullmatch(r"-?1(\.[0-6][0-9]*)?", text.lower().partition("e")[0]))
+        return abs(Decimal(text)) <= LARGEST and len(before) == 1 and before != "0"
     if len(before) > 17 or power > 308 or power < -999:
         return False
     return abs(power) < 100 or power < 0 or (len(before) == 1 and before != "0")
 
 
-def allows(numbers: Numbers, text: str) -> bool:
+def is_short(numbers: Numbers, text: str) -> bool:
+    """The documented shortest notations."""
+    if Decimal(text) == 0 and text[0] == "-":
+        return False
+    if numbers.step is not None and numbers.step.denominator == 1:
+        return bool(re.fullmatch(r"-?[0-9]+", text))
+    mantissa, _, exponent = text.lower().partition("e")
+    fraction = mantissa.partition(".")[2]
+    if len(fraction) > 1 and fraction.endswith("0"):
+        return False
+    digits = exponent.lstrip("+-")
+    return not exponent or (int(digits) != 0 and (len(digits) < 3 or digits[0] != "0"))
+
+
+def allows(numbers: Numbers, text: str, shortest: bool = False) -> bool:
     """The documented language: which notations there are, and which values."""
-    if not _JSON.fullmatch(text) or not fits_double(text):
+    if not _JSON.fullmatch(text):
         return False
     if numbers == Numbers():
         return True
+    if not fits_double(text) or (shortest and not is_short(numbers, text)):
+        return False
     if numbers.step is not None:
         written = bool(_PLAIN.fullmatch(text))
         return (
@@ -67,8 +89,8 @@ def allows(numbers: Numbers, text: str) -> bool:
     return written and within(Decimal(text), numbers)
 
 
-def grammar_of(numbers: Numbers) -> Grammar:
-    return Grammar(single_rule(number_expr(numbers, DEFAULT_LIMITS)))
+def grammar_of(numbers: Numbers, shortest: bool = False) -> Grammar:
+    return Grammar(single_rule(number_expr(numbers, DEFAULT_LIMITS, shortest=shortest)))
 
 
 def between(
@@ -83,13 +105,14 @@ def between(
 
 
 def check(numbers: Numbers, texts: Sequence[str]) -> None:
-    grammar = grammar_of(numbers)
-    for text in texts:
-        assert grammar.accepts(text) == allows(numbers, text), (text, numbers)
-    if not grammar.is_empty:
-        for seed in range(3):
-            text = grammar.sample(seed).decode()
-            assert allows(numbers, text), (text, numbers)
+    for shortest in (False, True):
+        grammar = grammar_of(numbers, shortest)
+        for text in texts:
+            assert grammar.accepts(text) == allows(numbers, text, shortest), (text, numbers)
+        if not grammar.is_empty:
+            for seed in range(3):
+                text = grammar.sample(seed).decode()
+                assert allows(numbers, text, shortest), (text, numbers)
 
 
 # --- numbers and ways to write them --------------------------------------------------------------
@@ -170,14 +193,14 @@ ODD = ["", "-", "+1", "01", "-01", "1.", ".5", "1e", "1e+", "0x1", "1 ", " 1", "
 
 
 @given(ranges())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_bounds(case: tuple[Numbers, list[str]]) -> None:
     numbers, texts = case
     check(numbers, [*texts, *ODD, "0", "-0", "-0.0", "1", "-1"])
 
 
 @given(stepped())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_steps(case: tuple[Numbers, list[str]]) -> None:
     numbers, texts = case
     check(numbers, [*texts, *ODD, "0", "-0", "-0.0", "1", "-1", "1e2", "1e0"])
@@ -207,6 +230,7 @@ def test_equal_to(data: st.DataObject, value: Decimal) -> None:
 def test_equal_to_an_integer_of_any_size(value: int) -> None:
     grammar = Grammar(single_rule(equal_to(value)))
     assert grammar.accepts(str(value))
+    assert Grammar(single_rule(shortest_notations(value))).accepts(str(value))
     assert grammar.accepts(f"{value}.00")
     assert not grammar.accepts(str(value + 1))
     assert not grammar.accepts(str(value - 1))
@@ -216,7 +240,104 @@ def test_equal_to_an_integer_of_any_size(value: int) -> None:
 
 
 def test_no_constraint_is_any_number() -> None:
-    check(Numbers(), [*ODD, "0", "-0", "0e0", "10e5", "0.10E-07", "-12.50e+003", "1e", "1.e1"])
+    texts = ["0", "-0", "0e0", "10e5", "0.10E-07", "-12.50e+003", "1e", "1.e1", "1e309", "-1E99999"]
+    texts += ["1.7976931348623157e+308", "9" * 400, f"{'9' * 400}.5e400", "1e-5000", "0e99999"]
+    check(Numbers(), [*ODD, *texts])
+
+
+FREE: list[Any] = [
+    {"type": "number"},
+    {},
+    True,
+    {"type": ["string", "number"], "minLength": 3},
+    {"type": ["integer", "number"]},
+    {"anyOf": [{"type": "integer"}, {"type": "number"}]},
+    {"$ref": "#/$defs/n", "$defs": {"n": {"type": "number", "title": "n"}}},
+]
+
+
+@pytest.mark.parametrize("schema", FREE, ids=str)
+@pytest.mark.parametrize("numbers", ["shortest", "any"])
+@given(st.data())
+@settings(max_examples=15, deadline=None)
+def test_number_without_keywords_is_a_number_of_rfc_8259(
+    schema: Any, numbers: Any, data: st.DataObject
+) -> None:
+    grammar = _compiled(json.dumps(schema), numbers)
+    text = data.draw(st.from_regex(_JSON, fullmatch=True))
+    assert grammar.accepts(text)
+    at = data.draw(st.integers(0, len(text)))
+    other = text[:at] + data.draw(st.sampled_from("0159.eE+- x")) + text[at:]
+    for changed in (other, text[:at] + text[at + 1 :]):
+        if not changed[:1].strip() or "x" in changed or " " in changed:
+            assert not grammar.accepts(changed)
+        else:
+            assert grammar.accepts(changed) == bool(_JSON.fullmatch(changed)), changed
+
+
+@lru_cache
+def _compiled(schema: str, numbers: Any) -> Grammar:
+    return Grammar.from_json_schema(schema, numbers=numbers)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(-(10**25), 10**25))
+@example(1.7976931348623157e308, 0)
+@example(5e-324, 10**17)
+@settings(max_examples=60, deadline=None)
+def test_shortest_is_what_json_dumps_writes(value: float, whole: int) -> None:
+    """Every double and every integer can be written, whatever the numeric keywords."""
+    text = json.dumps(value).removeprefix("-" if value == 0 else "")
+    for schema in ('{"minimum": -1e999, "type": "number"}', '{"not": {"const": 0.3}}'):
+        if value != 0.3:
+            assert _compiled(schema, "shortest").accepts(text)
+        assert _compiled(schema, "shortest").accepts(str(whole))
+    listed = Grammar.from_json_schema({"enum": [value, whole, [value]]})
+    assert listed.accepts(json.dumps(value)) or value == 0
+    assert listed.accepts(json.dumps([value], separators=(",", ":")))
+    assert listed.accepts(str(whole))
+    assert Decimal(Grammar.from_json_schema({"const": value}).sample(0).decode()) == Decimal(
+        repr(value)
+    )
+
+
+@pytest.mark.parametrize(
+    ("schema", "short", "long"),
+    [
+        ('{"type": "integer"}', ["0", "-7", "16"], ["16.0", "-0", "0.0", "0.0000000000000000"]),
+        ('{"type": "integer", "minimum": 3}', ["3", "40"], ["3.0", "3.00"]),
+        ('{"multipleOf": 4}', ["-8", "0"], ["8.0", "-0"]),
+        ('{"multipleOf": 2.0, "maximum": 9}', ["8"], ["8.0"]),
+        ('{"multipleOf": 0.5}', ["16", "16.0", "16.5"], ["16.50", "16.00", "-0.0"]),
+        ('{"minimum": 0}', ["16", "16.0", "1e6", "1.5E+06"], ["16.00", "1e006", "1.50e6", "1e0"]),
+        ('{"const": 16}', ["16"], ["16.0", "1.6e1"]),
+        ('{"const": 16.0}', ["16", "16.0"], ["16.00"]),
+        ('{"enum": [0.50, 1E2]}', ["0.5", "0.50", "100", "1E2"], ["0.500", "100.0", "5e-1"]),
+        ('{"const": [1.0, {"a": 2.50}]}', ['[1,{"a":2.5}]', '[1.0,{"a":2.50}]'], ["[1.00,2.5]"]),
+        ('{"const": -0.0}', ["0", "-0.0"], ["0.00"]),
+        ('{"const": 1e-7}', ["1e-7", "1e-07", "0.0000001"], ["10e-8"]),
+    ],
+)
+def test_shortest_spellings(schema: str, short: list[str], long: list[str]) -> None:
+    shortest, anyhow = _compiled(schema, "shortest"), _compiled(schema, "any")
+    for text in short:
+        assert shortest.accepts(text), text
+        assert anyhow.accepts(text), text
+    for text in long:
+        assert not shortest.accepts(text), text
+
+
+def test_spelling_option_is_checked() -> None:
+    with pytest.raises(ValueError, match="numbers='long'"):
+        Grammar.from_json_schema({}, numbers="long")  # type: ignore[arg-type]
+
+
+def test_number_is_no_string_of_the_same_digits() -> None:
+    """Schemas that say the same share a rule; a number and a string do not say the same."""
+    schema = {"properties": {"a": {"const": 1.5}, "b": {"const": "1.5"}, "c": {"const": 1.50}}}
+    grammar = Grammar.from_json_schema(schema)
+    assert grammar.accepts('{"a":1.5,"b":"1.5","c":1.5}')
+    assert not grammar.accepts('{"b":1.5}')
+    assert not grammar.accepts('{"a":"1.5"}')
 
 
 @pytest.mark.parametrize("strict", ["", "low", "high", "low high"])
@@ -263,6 +384,10 @@ def test_edges(low: str | None, high: str | None, strict: str) -> None:
         "1e308",
         "1.69e+308",
         "1.7e308",
+        "1.7976931348623157e+308",
+        "-1.7976931348623157E308",
+        "1.7976931348623158e+308",
+        "1.79769313486231570000e+308",
         "2e308",
         "1e309",
     ]

@@ -38,6 +38,7 @@ def json_schema_to_ir(
     whitespace: str = "flexible",
     property_order: str = "schema",
     formats: str = "assert",
+    numbers: str = "shortest",
     registry: Mapping[str, Any] | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> GrammarIR:
@@ -52,6 +53,7 @@ def json_schema_to_ir(
     _check_option("whitespace", whitespace, ("flexible", "compact"))
     _check_option("property_order", property_order, ("schema", "any"))
     _check_option("formats", formats, ("assert", "annotate"))
+    _check_option("numbers", numbers, ("shortest", "any"))
     try:
         documents = Documents(schema, registry or {})
         reader = Reader(documents, assert_formats=formats == "assert")
@@ -60,6 +62,7 @@ def json_schema_to_ir(
             reader,
             compact=whitespace == "compact",
             any_order=property_order == "any",
+            shortest=numbers == "shortest",
             limits=limits,
         )
         # whether items are compared shows when all arrays are written; the first try is a guess

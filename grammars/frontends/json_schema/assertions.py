@@ -380,6 +380,17 @@ _FREE_OBJECTS: Final = Objects()
 # -- values ----------------------------------------------------------------------------------------
 
 
+class Spelled(Decimal):
+    """A number of a schema together with the way it is written there."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Spelled:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
 class Value:
     """A JSON value that is hashable and equal exactly to equal JSON values (1 is 1.0, not true)."""
 

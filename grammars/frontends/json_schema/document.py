@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urljoin
 
 from grammars.errors import GrammarError
-from grammars.frontends.json_schema.assertions import Env
+from grammars.frontends.json_schema.assertions import Env, Spelled
 from grammars.frontends.json_schema.keywords import (
     ANNOTATIONS,
     DRAFTS,
@@ -133,7 +133,7 @@ class Documents:
             content = _essence(self._lookup(place))
             known = place
             if content is not None:
-                key = (self._home(place), json.dumps(content, default=str))
+                key = (self._home(place), json.dumps(content, default=_marked))
                 known = self._first.setdefault(key, place)
             self._canonical[place] = known
         return known
@@ -400,6 +400,11 @@ def _essence(schema: Any) -> Any:
     return out
 
 
+def _marked(number: Decimal) -> dict[str, str]:
+    """A number that no string can be taken for, its spelling kept."""
+    return {"number": str(getattr(number, "text", number))}
+
+
 def _inner_essence(keyword: str, value: Any) -> Any:
     if keyword in SUBSCHEMA_MAPS and isinstance(value, dict):
         items = {key: _essence(item) for key, item in value.items()}
@@ -504,11 +509,11 @@ _MOST_DIGITS: Final = 1_000
 """Digits that a number in a schema may have when it is written out."""
 
 
-def _decimal(text: str) -> Decimal:
+def _decimal(text: str) -> Spelled:
     try:
-        number = Decimal(text)
+        number = Spelled(text)
     except ArithmeticError:
-        number = Decimal("Infinity")
+        number = Spelled("Infinity")
     if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
         raise GrammarError(
             f"the number {text[:40]} has more than {_MOST_DIGITS:,} digits before or behind the "
@@ -541,14 +546,12 @@ def _plain(value: Any, pointer: str) -> Any:
     if value is None or isinstance(value, bool | str | int):
         return value
     if isinstance(value, float | Decimal):
-        number = Decimal(repr(value)) if isinstance(value, float) else value
+        if isinstance(value, Spelled):
+            return value
+        number = Spelled(repr(value) if isinstance(value, float) else str(value))
         if not number.is_finite():
             raise GrammarError(f"{value} is not a JSON number", pointer=pointer)
-        return (
-            int(number)
-            if number == number.to_integral_value() and abs(number.adjusted()) < 400
-            else number
-        )
+        return number
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

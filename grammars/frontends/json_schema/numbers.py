@@ -1,12 +1,15 @@
 """Decimal notations of the numbers in a range, or of the multiples of a step.
 
-Under a numeric keyword a number is written plainly (``-12.50``) or in normalised scientific form
-(``1.25e+07``, one digit that is not 0 before the point): comparing unbounded digits with
-unbounded exponents is not regular.  Multiples are written plainly.
+Without a numeric keyword a number is any JSON number (RFC 8259).  Under one it is written plainly
+(``-12.50``) or in normalised scientific form (``1.25e+07``, one digit that is not 0 before the
+point): comparing unbounded digits with unbounded exponents is not regular.  Multiples are written
+plainly.  With a fraction or an exponent such a number is one that a double holds: at most 17 digits
+stand before the point (more are never written for a double), and it is at most the largest double.
+Integers may have any number of digits.
 
-All numbers are such as common readers, which use doubles, do not turn into infinity: with a fraction
-or an exponent at most 17 digits stand before the point (more are never written for a double), and
-exponents end at 308.  Integers may have any number of digits.
+The *shortest* notations are what writers of JSON write: integers as digits alone, other numbers
+without zeros at the end of a fraction (``16``, ``16.0``, ``16.5``, not ``16.50``) or in front of an
+exponent (``1e+06``, ``1e6``, not ``1e006``), and zero without a sign.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from grammars.errors import LimitExceeded
-from grammars.frontends.json_schema.assertions import Bound, Numbers
+from grammars.frontends.json_schema.assertions import Bound, Numbers, Spelled
 from grammars.ir import (
     NOTHING,
     ByteSet,
@@ -50,46 +54,114 @@ _SHORT: Final = alt(Literal(b"0"), seq(NONZERO, repeat(DIGIT, 0, MOST_BEFORE_POI
 _HUNDREDS: Final = alt(
     seq(ByteSet(((0x31, 0x32),)), DIGIT, DIGIT), seq(Literal(b"30"), ByteSet(((0x30, 0x37),)))
 )
-_BELOW_1_7: Final = seq(Literal(b"1"), optional(seq(POINT, ByteSet(((0x30, 0x36),)), DIGITS)))
 JSON_NUMBER: Final = seq(
-    optional(MINUS),
-    alt(
-        WHOLE,
-        seq(_SHORT, FRACTION),
-        seq(_SHORT, optional(FRACTION), _MARK, _ANY_SIGN, ZEROS, DIGIT, optional(DIGIT)),
-        seq(_SHORT, optional(FRACTION), _MARK, MINUS, ZEROS, repeat(DIGIT, 3, 3)),
-        seq(NONZERO, optional(FRACTION), _MARK, optional(Literal(b"+")), ZEROS, _HUNDREDS),
-        seq(_BELOW_1_7, _MARK, optional(Literal(b"+")), ZEROS, Literal(b"308")),
-    ),
+    optional(MINUS), WHOLE, optional(FRACTION), optional(seq(_MARK, _ANY_SIGN, repeat(DIGIT, 1)))
 )
-"""Any number that a double can hold, and any integer."""
+"""Any number of RFC 8259, whether or not a double holds it."""
+_LARGEST_DOUBLE: Final = Decimal("1.7976931348623157")
+"""The leading digits of the largest double, which has the exponent 308."""
 INTEGER: Final = alt(seq(optional(MINUS), WHOLE), seq(optional(MINUS), _SHORT, ZERO_FRACTION))
 _DIGITS_ALONE: Final = seq(optional(MINUS), WHOLE)
 
+_SHORT_INTEGER: Final = alt(Literal(b"0"), seq(optional(MINUS), NONZERO, DIGITS))
+_SHORT_FRACTION: Final = seq(POINT, alt(Literal(b"0"), seq(DIGITS, NONZERO)))
+_SHORT_EXPONENT: Final = alt(seq(optional(Literal(b"0")), NONZERO), seq(NONZERO, repeat(DIGIT, 1)))
+_SHORT_NUMBER: Final = alt(
+    seq(optional(MINUS), alt(seq(NONZERO, DIGITS), seq(NONZERO, DIGITS, _SHORT_FRACTION))),
+    seq(optional(MINUS), Literal(b"0"), POINT, DIGITS, NONZERO),
+    seq(Literal(b"0"), optional(Literal(b".0"))),
+    seq(optional(MINUS), NONZERO, optional(_SHORT_FRACTION), _MARK, _ANY_SIGN, _SHORT_EXPONENT),
+)
 
-def number_expr(numbers: Numbers, limits: Limits, excluded: Iterable[int | Decimal] = ()) -> Expr:
-    """All notations of the numbers that meet the constraints and are not excluded."""
+
+def number_expr(
+    numbers: Numbers,
+    limits: Limits,
+    excluded: Iterable[int | Decimal] = (),
+    *,
+    shortest: bool = False,
+) -> Expr:
+    """The notations of the numbers that meet the constraints and are not excluded.
+
+    Args:
+        numbers: the constraints.
+        limits: bounds on the size of remainders.
+        excluded: values that are left out.
+        shortest: only the shortest notations, where there is any constraint.
+    """
     if numbers.is_empty:
         return NOTHING
     excluded = tuple(excluded)
     if numbers.is_free and not excluded:
         return JSON_NUMBER
-    out = _within(numbers, limits)
+    out = _within(numbers, limits, shortest)
     for value in excluded:
         out = minus(out, equal_to(value))
     return out
 
 
-def _within(numbers: Numbers, limits: Limits) -> Expr:
-    shape = _DIGITS_ALONE if numbers.whole else JSON_NUMBER
+def are_integers(numbers: Numbers) -> bool:
+    """Whether all numbers that meet the constraints are integers."""
+    return numbers.whole or (numbers.step is not None and numbers.step.denominator == 1)
+
+
+def _within(numbers: Numbers, limits: Limits, shortest: bool) -> Expr:
+    if shortest:
+        shape = _SHORT_INTEGER if are_integers(numbers) else both(_held(), _SHORT_NUMBER)
+    else:
+        shape = _DIGITS_ALONE if numbers.whole else _held()
     free = numbers == Numbers(step=numbers.step, whole=numbers.whole)
     if free and numbers.step == 1:
-        return shape if numbers.whole else INTEGER
+        return shape if numbers.whole or shortest else INTEGER
     plain = numbers.step is not None or bool(numbers.not_steps)
     parts = [shape, _signed(numbers, scientific=not plain)]
     if numbers.step is not None:
         parts.append(_multiples(numbers.step, limits))
     return both(*parts, *(Not(_multiples(step, limits)) for step in numbers.not_steps))
+
+
+@lru_cache(maxsize=1)
+def _held() -> Expr:
+    """Integers of any length, and notations of what a double holds without becoming infinite."""
+    near = _plain_below(Bound(_LARGEST_DOUBLE))
+    mantissa = seq(NONZERO, optional(FRACTION))
+    plus = optional(Literal(b"+"))
+    return seq(
+        optional(MINUS),
+        alt(
+            WHOLE,
+            seq(_SHORT, FRACTION),
+            seq(_SHORT, optional(FRACTION), _MARK, _ANY_SIGN, ZEROS, DIGIT, optional(DIGIT)),
+            seq(_SHORT, optional(FRACTION), _MARK, MINUS, ZEROS, repeat(DIGIT, 3, 3)),
+            seq(mantissa, _MARK, plus, ZEROS, _HUNDREDS),
+            seq(both(mantissa, near), _MARK, plus, ZEROS, Literal(b"308")),
+        ),
+    )
+
+
+def shortest_notations(value: int | Decimal, *, whole: bool = False) -> Expr:
+    """The shortest notations of one number, and its own if it was read from a text.
+
+    Args:
+        value: the number.
+        whole: digits alone, for an integer.
+    """
+    number = Decimal(value)
+    sign = "-" if number < 0 else ""
+    digits, fraction = _digits_of(number)
+    plain = f"{sign}{digits}.{fraction}" if fraction else f"{sign}{digits}"
+    if whole:
+        return NOTHING if fraction else _word(plain)
+    words = [plain]
+    power = number.adjusted()
+    if number and not -4 <= power < 16:  # where writers of doubles begin to use exponents
+        whole_digits = "".join(map(str, number.as_tuple().digits)).rstrip("0")
+        rest = f".{whole_digits[1:]}" if len(whole_digits) > 1 else ""
+        mantissa = f"{sign}{whole_digits[0]}{rest}"
+        words += [f"{mantissa}e{power:+03d}", f"{mantissa}e{power:+d}", f"{mantissa}e{power}"]
+    if isinstance(value, Spelled):
+        words.append(value.text)
+    return alt(*map(_word, dict.fromkeys(words)))
 
 
 def equal_to(value: int | Decimal) -> Expr:

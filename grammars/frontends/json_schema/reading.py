@@ -136,6 +136,8 @@ class _Schema:
 
     def count(self, keyword: str) -> int:
         value = self.schema[keyword]
+        if isinstance(value, Decimal) and value == value.to_integral_value():
+            value = int(value)  # 2.0 is an integer
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise self.malformed(keyword, "an integer of at least 0")
         return value

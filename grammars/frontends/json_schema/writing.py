@@ -33,7 +33,7 @@ from grammars.frontends.json_schema.assertions import (
     type_of,
 )
 from grammars.frontends.json_schema.branching import Brancher
-from grammars.frontends.json_schema.numbers import equal_to, number_expr
+from grammars.frontends.json_schema.numbers import equal_to, number_expr, shortest_notations
 from grammars.frontends.json_schema.objects import KeyClass, Plan, Planner, Slot
 from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.satisfies import Judge
@@ -70,12 +70,21 @@ class Writer:
 
     Args:
         compared: whether separators behind repeated items are told apart (marks).
+        shortest: whether numbers under keywords are written in the shortest ways only.
     """
 
     def __init__(
-        self, reader: Reader, *, compact: bool, any_order: bool, limits: Limits, compared: bool
+        self,
+        reader: Reader,
+        *,
+        compact: bool,
+        any_order: bool,
+        shortest: bool,
+        limits: Limits,
+        compared: bool,
     ) -> None:
         self._reader = reader
+        self._shortest = shortest
         self._brancher = Brancher(reader, limits)
         self._judge = Judge(self._brancher.branches, has_shape)
         self._planner = Planner(self._brancher, self._judge, limits)
@@ -258,7 +267,7 @@ class Writer:
     def _number(self, branch: Branch, excluded: list[Any]) -> Expr:
         numbers = branch.numbers
         others = [v for v in excluded if Value(v) in branch.excluded and _is_number(v)]
-        body = number_expr(numbers, self._limits, others)
+        body = number_expr(numbers, self._limits, others, shortest=self._shortest)
         if others:
             return body
         if numbers.is_free:
@@ -458,6 +467,8 @@ class Writer:
     def _plain_value(self, value: Any) -> Expr:
         if type_of(value) != "number":
             return self._value(value)
+        if self._shortest:
+            return shortest_notations(value, whole=True)
         return both(equal_to(value), number_expr(Numbers(whole=True), self._limits))
 
     def _value(self, value: Any) -> Expr:
@@ -469,7 +480,7 @@ class Writer:
             return self._list(value)
         if isinstance(value, dict):
             return self._mapping(value)
-        return equal_to(value)
+        return shortest_notations(value) if self._shortest else equal_to(value)
 
     def _list(self, value: list[Any]) -> Expr:
         if not value:
