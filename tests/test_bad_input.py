@@ -196,7 +196,7 @@ def test_unknown_options(option: str) -> None:
 # --- JSON Schema: references ----------------------------------------------------------------------
 
 _CIRCLE = {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}
-_MAYBE = {"a": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/a"}]}}
+_MAYBE = {"a": {"oneOf": [{"type": "null"}, {"$ref": "#/$defs/a"}]}}
 
 REFERENCES: list[Case] = [
     ("misspelt", lambda: json_schema(
@@ -215,9 +215,9 @@ REFERENCES: list[Case] = [
      ["/items", "#/items -> #/items", "properties or items"]),
     ("only in a circle", lambda: json_schema({"$ref": "#/$defs/a", "$defs": _CIRCLE}),
      GrammarError, ["/$defs/a", "#/$defs/a -> #/$defs/b -> #/$defs/a", "properties or items"]),
-    ("itself by anyOf", lambda: json_schema(
+    ("itself by oneOf", lambda: json_schema(
         {"$defs": _MAYBE, "properties": {"x": {"$ref": "#/$defs/a"}}}
-     ), GrammarError, ["/$defs/a", "#/$defs/a/anyOf/1 -> #/$defs/a", "properties or items"]),
+     ), GrammarError, ["/$defs/a", "#/$defs/a/oneOf/1 -> #/$defs/a", "own negation"]),
     ("itself by allOf", lambda: json_schema({"allOf": [{"$ref": "#"}]}), GrammarError,
      ["# -> #/allOf/0 -> #", "properties or items"]),
 ]  # fmt: skip

@@ -175,7 +175,7 @@ OBJECT = Grammar.from_json_schema(PERSON, whitespace="compact")
         (LINES, "a=((1)\n", 6, 1, 7, r"unexpected '\n'; expected ')", ("root", "line", "value")),
         (LINES, "a=1\nbb=2", 8, 2, 5, "ends too early", ("root", "line", "value", "number")),
         (OBJECT, '{"age":1}', 2, 1, 3, "expected 'name\":", None),
-        (OBJECT, '{"name":"x","age":-1}', 19, 1, 20, "unexpected '1'", None),
+        (OBJECT, '{"name":"x","age":-1}', 18, 1, 19, "unexpected '-'", None),
         (OBJECT, '{"name":"a\nb"', 10, 1, 11, r"unexpected '\n'", None),
     ],
 )

@@ -4,6 +4,7 @@
 ``keywords``    which keywords there are, draft by draft
 ``document``    schema texts, drafts, places, identifiers and references
 ``reading``     keywords to formulas; ``evaluated``: what ``unevaluated*`` need to know
+``circles``     references that go in a circle at one value
 ``assertions``  what a formula can say about each type, and how two such statements combine
 ``negation``    the opposite of assertions
 ``branching``   formulas to alternatives (disjunctive normal form), impossible ones dropped
@@ -56,7 +57,7 @@ def json_schema_to_ir(
     _check_option("numbers", numbers, ("shortest", "any"))
     try:
         documents = Documents(schema, registry or {})
-        reader = Reader(documents, assert_formats=formats == "assert")
+        reader = Reader(documents, assert_formats=formats == "assert", limits=limits)
         write = partial(
             Writer,
             reader,

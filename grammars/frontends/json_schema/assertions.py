@@ -34,10 +34,17 @@ Demands: TypeAlias = tuple[Formula, ...]
 
 @dataclass(frozen=True, slots=True)
 class At(Formula):
-    """What the schema at a place says."""
+    """What the schema at a place says.
+
+    Attributes:
+        place: where it stands.
+        env: the dynamic anchors in force.
+        barred: places at which it may not refer back to them (see ``circles``).
+    """
 
     place: str
     env: Env = ()
+    barred: frozenset[At] = frozenset()
 
     def __str__(self) -> str:
         named = self.place if self.place[:1] not in ("", "/") else f"#{self.place}"
@@ -194,7 +201,8 @@ class Shape:
     """A ``pattern`` or a ``format``, or its opposite.
 
     Attributes:
-        kind: ``"pattern"``, ``"format"``, or ``"older format"`` as drafts before 7 mean it.
+        kind: ``"pattern"``, ``"format"``, or as drafts before 7 mean it ``"older format"``,
+            ``"format of draft 3"``.
         place: where it stands, for messages.
     """
 

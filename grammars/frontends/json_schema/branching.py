@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
-from grammars.errors import GrammarError, LimitExceeded
+from grammars.errors import LimitExceeded
 from grammars.frontends.json_schema.assertions import (
     NOTHING,
     All,
@@ -99,7 +99,7 @@ class Brancher:
         """The alternatives that all demands together leave, impossible ones dropped where plain.
 
         Raises:
-            GrammarError: for references that only go in a circle.
+            GrammarError: for references that only go in a circle, or negate themselves.
             LimitExceeded: if there are more than ``max_schema_branches``.
         """
         known = self._known.get(demands)
@@ -143,23 +143,6 @@ class Brancher:
             else:
                 self._possible[demands] = known
         return known
-
-    def check_circles(self, demands: Demands) -> None:
-        """Complains of references that only go in a circle, without multiplying anything out."""
-        todo: list[tuple[Formula, _Chain]] = [(f, ()) for f in demands]
-        done: set[Formula] = set()
-        while todo:
-            formula, chain = todo.pop()
-            match formula:
-                case At():
-                    self._check_circle(formula, chain)
-                    if formula not in done:
-                        done.add(formula)
-                        todo.append((self._reader.meaning(formula), (*chain, formula)))
-                case All(items) | Either(items):
-                    todo.extend((item, chain) for item in items)
-                case Not(item):
-                    todo.append((item, chain))
 
     # -- multiplying out -----------------------------------------------------------------------
 
@@ -257,13 +240,11 @@ class Brancher:
                         return None
                     choices.append((items, chain))
                 case At():
-                    self._check_circle(formula, chain)
                     if formula in seen:
                         continue
                     todo.append((self._reader.meaning(formula), (*chain, formula)))
                 case Not(item):
                     if isinstance(item, At):
-                        self._check_circle(item, chain)
                         negated.append((item, chain))
                     else:
                         todo.append((_pushed(item), chain))
@@ -292,17 +273,6 @@ class Brancher:
             way.append(position(following.place if inside else below(at.place, "$ref")))
         placed = tuple((name, (*way, position(place))) for name, place in leaf.objects.placed)
         return replace(leaf, objects=replace(leaf.objects, placed=placed))
-
-    @staticmethod
-    def _check_circle(at: At, chain: _Chain) -> None:
-        if at not in chain:
-            return
-        circle = " -> ".join(map(str, (*chain[chain.index(at) :], at)))
-        raise GrammarError(
-            f"the schema refers to itself without describing anything ({circle}); "
-            "a recursive schema must pass through properties or items",
-            pointer=at.place,
-        )
 
     def _choose(self, part: _Partial) -> list[_Partial]:
         """One alternative each for the first choice that is not made already."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urljoin
 
-from grammars.errors import GrammarError
+from grammars.errors import GrammarError, UnsupportedSchemaError
 from grammars.frontends.json_schema.assertions import Env, Spelled
 from grammars.frontends.json_schema.keywords import (
     ANNOTATIONS,
@@ -26,6 +26,7 @@ from grammars.frontends.json_schema.keywords import (
     SUBSCHEMA_LISTS,
     SUBSCHEMA_MAPS,
     SUBSCHEMAS,
+    applies,
 )
 
 Schema: TypeAlias = dict[str, Any] | bool
@@ -40,7 +41,8 @@ class _Resource:
 
     Attributes:
         place: where its root is.
-        draft: 4, 6, 7, 2019 or 2020.
+        draft: 3, 4, 6, 7, 2019 or 2020.
+        declared: whether ``$schema`` says so; else it is the latest, with forms of earlier ones.
         asserts: whether keywords of the validation vocabulary mean anything.
         anchors: plain names, and the places they stand for.
         dynamic: names declared by ``$dynamicAnchor`` (and ``$recursiveAnchor``).
@@ -48,9 +50,19 @@ class _Resource:
 
     place: str
     draft: int
+    declared: bool = True
     asserts: bool = True
     anchors: dict[str, str] = field(default_factory=dict)
     dynamic: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """What ``$schema`` says; see :class:`_Resource`."""
+
+    draft: int
+    declared: bool = True
+    asserts: bool = True
 
 
 class Documents:
@@ -72,8 +84,8 @@ class Documents:
         self._positions: dict[str, tuple[int, dict[str, int]]] = {}
         self._any_dynamic = False
         self._loaded_all = False
-        self._default = LATEST
-        self._default = self._dialect(self.root, LATEST)[0]
+        self._default = _Dialect(LATEST, declared=False)
+        self._default = replace(self._dialect(self.root, "", self._default), asserts=True)
         self._add("", self.root, "")
 
     # -- places --------------------------------------------------------------------------------
@@ -109,6 +121,11 @@ class Documents:
         """The draft that applies at a place."""
         return self._resources[self._home(place)].draft
 
+    def knows(self, place: str, keyword: str) -> bool:
+        """Whether a keyword means anything at a place."""
+        home = self._resources[self._home(place)]
+        return applies(keyword, home.draft, declared=home.declared)
+
     def asserts(self, place: str) -> bool:
         """Whether the validation vocabulary applies at a place."""
         return self._resources[self._home(place)].asserts
@@ -142,9 +159,9 @@ class Documents:
 
     def _add(self, place: str, text: Any, uri: str) -> None:
         """Notes the identifiers in a document whose own URI is ``uri``."""
-        draft, asserts = self._dialect(text, self._default)
+        dialect = self._dialect(text, place, self._default)
         self._uri_at[place] = uri
-        self._resources[uri] = _Resource(place, draft, asserts)
+        self._resources[uri] = _Resource(place, dialect.draft, dialect.declared, dialect.asserts)
         for where, schema in _schemas(text, place):
             home = self._resources[self._home(where)]
             named = self._identifier(schema, home.draft)
@@ -154,10 +171,10 @@ class Documents:
 
     def _enter(self, place: str, schema: dict[str, Any], named: str, outer: _Resource) -> _Resource:
         uri = _joined(self._home(place), named).rstrip("#")
-        draft, asserts = outer.draft, outer.asserts
+        dialect = _Dialect(outer.draft, outer.declared, outer.asserts)
         if "$schema" in schema:
-            draft, asserts = self._dialect(schema, draft)
-        fresh = _Resource(place, draft, asserts)
+            dialect = self._dialect(schema, place, replace(dialect, asserts=True))
+        fresh = _Resource(place, dialect.draft, dialect.declared, dialect.asserts)
         if self._uri_at.get(place) == self._home(place) and self._home(place) != uri:
             # the document's root: what it was loaded by leads to it as well
             self._resources[self._home(place)] = fresh
@@ -170,7 +187,7 @@ class Documents:
     def _identifier(schema: dict[str, Any], draft: int) -> str | None:
         if "$ref" in schema and draft <= 7:
             return None
-        for keyword in ("$id", "id") if draft != 4 else ("id", "$id"):
+        for keyword in ("$id", "id") if draft > 4 else ("id", "$id"):
             named = schema.get(keyword)
             if isinstance(named, str) and not named.startswith("#"):
                 return named
@@ -193,24 +210,29 @@ class Documents:
             home.dynamic.setdefault(_RECURSIVE, place)
             self._any_dynamic = True
 
-    def _dialect(self, text: Any, default: int) -> tuple[int, bool]:
-        """The draft that a document declares, and whether it asserts anything."""
+    def _dialect(self, text: Any, place: str, default: _Dialect) -> _Dialect:
+        """What a document declares itself to be; the default for a meta-schema that is not known.
+
+        Raises:
+            UnsupportedSchemaError: if its meta-schema requires a vocabulary that is not known.
+        """
         declared = text.get("$schema") if isinstance(text, dict) else None
         asserts = True
         for _ in range(8):  # a meta-schema of one's own is written in another
             if not isinstance(declared, str):
                 break
-            known = DRAFTS.get(_normal(declared))
+            known = _plain_draft(declared)
             if known is not None:
-                return known, asserts
+                return _Dialect(known, asserts=asserts)
             meta = self._registry.get(declared.rstrip("#"))
             if not isinstance(meta, Mapping):
                 break
             vocabulary = meta.get("$vocabulary")
             if isinstance(vocabulary, Mapping):
                 asserts = asserts and any("/vocab/validation" in uri for uri in vocabulary)
+                _check_vocabulary(vocabulary, place)
             declared = meta.get("$schema")
-        return default, asserts
+        return replace(default, asserts=asserts)
 
     # -- references ----------------------------------------------------------------------------
 
@@ -359,9 +381,26 @@ def _joined(base: str, reference: str) -> str:
 
 
 def _normal(uri: str) -> str:
-    return uri.rstrip("#").replace(
-        "https://json-schema.org/draft-", "http://json-schema.org/draft-"
+    """The URI of a published meta-schema as it was published, whatever the scheme."""
+    uri = re.sub(
+        "^https?://json-schema.org/draft-", "http://json-schema.org/draft-", uri.rstrip("#")
     )
+    return re.sub("^http://json-schema.org/draft/", "https://json-schema.org/draft/", uri)
+
+
+def _plain_draft(uri: str) -> int | None:
+    """The draft of a meta-schema's URI, of hyper-schemas too."""
+    return DRAFTS.get(_normal(uri).replace("/hyper-schema", "/schema"))
+
+
+def _check_vocabulary(vocabulary: Mapping[str, Any], place: str) -> None:
+    for uri, required in vocabulary.items():
+        if required is True and not re.match("https?://json-schema.org/draft/[^/]*/vocab/", uri):
+            raise UnsupportedSchemaError(
+                f"the meta-schema requires the vocabulary {uri!r}, whose keywords are not known",
+                pointer=below(place, "$schema"),
+                keyword="$schema",
+            )
 
 
 def _schemas(text: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -136,7 +136,7 @@ class _Survey:
             return self._place(self._reader.target(at, "$ref"), seen)
         ways = [self._properties(schema) | self._items(at, schema, draft)]
         for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
-            if keyword in schema and applies(keyword, draft):
+            if keyword in schema and self._reader.documents.knows(at.place, keyword):
                 ways = self._both(at, ways, self._place(self._reader.target(at, keyword), seen))
         for i in range(len(schema.get("allOf", ()))):
             ways = self._both(at, ways, self._sub(at, seen, "allOf", i))

@@ -146,6 +146,11 @@ _EAST: Final = range(15, 24 * 60, 15)
 _WEST: Final = range(-24 * 60 + 15, 1, 15)
 
 
+def _plain_time() -> Expr:
+    """``hh:mm:ss``, which draft 3 calls a time."""
+    return seq(_numbers(0, 23), _COLON, _numbers(0, 59), _COLON, _numbers(0, 59))
+
+
 def _time() -> Expr:
     return alt(_USUAL_TIME, _leap_second([*_WEST, *_EAST]))
 
@@ -525,13 +530,16 @@ KNOWN: Final[frozenset[str]] = frozenset(_BUILDERS)
 
 
 @lru_cache(maxsize=64)
-def format_expr(name: str, *, idna: bool = True) -> Expr | None:
+def format_expr(name: str, *, idna: bool = True, zone: bool = True) -> Expr | None:
     """The texts of a format, over code points; ``None`` for a name that no draft defines.
 
     Args:
         name: the value of ``format``.
         idna: whether host names follow IDNA, as drafts from 7 on say; before, any label will do.
+        zone: whether a time has an offset; in draft 3 it is ``hh:mm:ss`` alone.
     """
+    if name == "time" and not zone:
+        return _plain_time()
     if name == "hostname" and not idna:
         return _hostname(idna=False)
     builder = _BUILDERS.get(name)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 DRAFTS: Final = {
-    "http://json-schema.org/draft-03/schema": 4,
+    "http://json-schema.org/draft-03/schema": 3,
     "http://json-schema.org/draft-04/schema": 4,
     "http://json-schema.org/draft-06/schema": 6,
     "http://json-schema.org/draft-07/schema": 7,
     "https://json-schema.org/draft/2019-09/schema": 2019,
     "https://json-schema.org/draft/2020-12/schema": 2020,
 }
-"""Draft 3 is read as draft 4, whose forms it mostly shares."""
+"""Drafts by the URI of their meta-schemas; those of hyper-schemas stand for the same drafts."""
 
 LATEST: Final = 2020
 
@@ -33,9 +33,13 @@ _FROM: Final = {
     "$dynamicRef": 2020,
     "prefixItems": 2020,
 }
-"""The first draft that knows a keyword; those not listed are as old as draft 4."""
+"""The first draft that knows a keyword; those not listed are as old as draft 4.
 
-_UNTIL: Final = {"$recursiveRef": 2019}
+A schema of draft 3 may use those of draft 4 as well: they would have no effect there, which nobody
+who writes them means.
+"""
+
+_UNTIL: Final = {"$recursiveRef": 2019, "disallow": 3, "divisibleBy": 3, "extends": 3}
 """The last draft that knows a keyword."""
 
 VALIDATION: Final = frozenset(
@@ -54,6 +58,8 @@ VALIDATION: Final = frozenset(
         "maxItems",
         "minItems",
         "uniqueItems",
+        "disallow",
+        "divisibleBy",
         "maxContains",
         "minContains",
         "maxProperties",
@@ -110,8 +116,13 @@ SUBSCHEMAS: Final = frozenset(
         "unevaluatedProperties",
     ]
 )
-SUBSCHEMA_LISTS: Final = frozenset(["allOf", "anyOf", "items", "oneOf", "prefixItems"])
-"""Lists of schemas; ``items`` may be one schema as well."""
+SUBSCHEMA_LISTS: Final = frozenset(
+    ["allOf", "anyOf", "disallow", "extends", "items", "oneOf", "prefixItems", "type"]
+)
+"""Lists of schemas (in ``type`` and ``disallow`` beside names of types).
+
+``items`` and the keywords of draft 3 may be one schema as well.
+"""
 SUBSCHEMA_MAPS: Final = frozenset(
     [
         "$defs",
@@ -124,6 +135,14 @@ SUBSCHEMA_MAPS: Final = frozenset(
 )
 
 
-def applies(keyword: str, draft: int) -> bool:
-    """Whether a keyword means anything in a draft; unknown ones are annotations."""
-    return _FROM.get(keyword, 4) <= draft <= _UNTIL.get(keyword, LATEST)
+def applies(keyword: str, draft: int, *, declared: bool = True) -> bool:
+    """Whether a keyword means anything in a draft; unknown ones are annotations.
+
+    Args:
+        keyword: the keyword.
+        draft: a number of :data:`DRAFTS`.
+        declared: whether the schema says itself that it is of this draft; one that does not may
+            be of any earlier draft, whose keywords then count as well.
+    """
+    latest = _UNTIL.get(keyword, LATEST) if declared else LATEST
+    return _FROM.get(keyword, 3) <= draft <= latest

@@ -11,7 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-from grammars.errors import GrammarError
+from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.json_schema.assertions import (
     ANYTHING,
     NOTHING,
@@ -34,9 +34,11 @@ from grammars.frontends.json_schema.assertions import (
     Value,
     negation,
 )
+from grammars.frontends.json_schema.circles import Circles
 from grammars.frontends.json_schema.document import Documents, below, shown
 from grammars.frontends.json_schema.formats import KNOWN as KNOWN_FORMATS
 from grammars.frontends.json_schema.keywords import VALIDATION, applies
+from grammars.limits import DEFAULT_LIMITS, Limits
 
 _Keyword = Callable[["_Schema", str], Formula]
 
@@ -44,10 +46,15 @@ _Keyword = Callable[["_Schema", str], Formula]
 class Reader:
     """Reads the schemas of some documents."""
 
-    def __init__(self, documents: Documents, *, assert_formats: bool) -> None:
+    def __init__(
+        self, documents: Documents, *, assert_formats: bool, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self.documents = documents
         self.assert_formats = assert_formats
+        self._limits = limits
+        self._read: dict[At, Formula] = {}
         self._meanings: dict[At, Formula] = {}
+        self._circles = Circles(self._plain_meaning)
 
     def root(self) -> At:
         """The main schema."""
@@ -57,18 +64,35 @@ class Reader:
         """What the schema at a place says, in terms of the schemas below it.
 
         Raises:
-            GrammarError: for a malformed keyword, or a reference that leads nowhere.
+            GrammarError: for a malformed keyword, a reference that leads nowhere, or references
+                that only go in a circle or negate themselves.
+            LimitExceeded: if a circle of references has too many ways through it.
         """
         known = self._meanings.get(at)
         if known is None:
-            known = self._meanings[at] = self._read(at)
+            limit = self._limits.max_schema_branches
+            if at.barred and len(self._meanings) - len(self._read) > limit:
+                raise LimitExceeded(
+                    "max_schema_branches",
+                    limit,
+                    "unfolding a circle of references",
+                    pointer=at.place,
+                )
+            known = self._meanings[at] = self._circles.unfolded(at)
         return known
 
-    def _read(self, at: At) -> Formula:
-        schema = self.documents.at(at.place)
-        if isinstance(schema, bool):
-            return ANYTHING if schema else NOTHING
-        return All(tuple(f for f in _Schema(self, at, schema).formulas() if f != ANYTHING))
+    def _plain_meaning(self, at: At) -> Formula:
+        """The same with references that go in a circle as they stand."""
+        known = self._read.get(at)
+        if known is None:
+            schema = self.documents.at(at.place)
+            if isinstance(schema, bool):
+                known = ANYTHING if schema else NOTHING
+            else:
+                parts = _Schema(self, at, schema).formulas()
+                known = All(tuple(f for f in parts if f != ANYTHING))
+            self._read[at] = known
+        return known
 
     def target(self, at: At, keyword: str) -> At:
         """Where a reference at a place leads."""
@@ -92,7 +116,7 @@ class _Schema:
             return
         asserts = self.reader.documents.asserts(self.at.place)
         for keyword, read in _KEYWORDS.items():
-            if keyword in self.schema and applies(keyword, self.draft):
+            if keyword in self.schema and self.reader.documents.knows(self.at.place, keyword):
                 if keyword in VALIDATION and not asserts:
                     continue
                 yield read(self, keyword)
@@ -169,20 +193,48 @@ class _Schema:
     # -- any type ------------------------------------------------------------------------------
 
     def types(self, keyword: str) -> Formula:
+        """Names of types; draft 3 has schemas among them."""
         value = self.schema[keyword]
-        named = [value] if isinstance(value, str) else value
-        valid = {*TYPES, "integer", "any"}
-        if not isinstance(named, list) or not named:
-            raise self.malformed(keyword, f"one of {', '.join(sorted(valid))}, or a list")
-        for one in named:
-            if not isinstance(one, str) or one not in valid:
-                raise self.malformed(keyword, f"one of {', '.join(sorted(valid))}, or a list")
-        if "any" in named:  # draft 3's word for no constraint, still found
+        several = isinstance(value, list)
+        entries = value if several else [value]
+        if not entries:
+            raise self._bad_type(keyword)
+        names: list[str] = []
+        schemas: list[Formula] = []
+        for i, one in enumerate(entries):
+            if isinstance(one, dict) and self.reader.documents.knows(self.at.place, "extends"):
+                schemas.append(self.sub(keyword, i) if several else self.sub(keyword))
+            elif isinstance(one, str) and one in _TYPE_NAMES:
+                names.append(one)
+            else:
+                raise self._bad_type(keyword)
+        if "any" in names:  # draft 3's word for no constraint, still found
             return ANYTHING
-        types = frozenset("number" if t == "integer" else t for t in named)
-        whole = "integer" in named and "number" not in named
-        numbers = Numbers(step=Fraction(1), whole=self.draft == 4) if whole else Numbers()
+        if not schemas:
+            return self._named_types(keyword, names)
+        return Either((*([self._named_types(keyword, names)] if names else []), *schemas))
+
+    def _named_types(self, keyword: str, names: list[str]) -> Leaf:
+        types = frozenset("number" if t == "integer" else t for t in names)
+        whole = "integer" in names and "number" not in names
+        numbers = Numbers(step=Fraction(1), whole=self.draft <= 4) if whole else Numbers()
         return self.leaf(Branch(types=types, numbers=numbers), keyword)
+
+    def _bad_type(self, keyword: str) -> GrammarError:
+        return self.malformed(keyword, f"one of {', '.join(sorted(_TYPE_NAMES))}, or a list")
+
+    def disallow(self, keyword: str) -> Formula:
+        """Draft 3's opposite of ``type``."""
+        return negation(self.types(keyword))
+
+    def extends(self, keyword: str) -> Formula:
+        """Draft 3's ``allOf``, of one schema or several."""
+        value = self.schema[keyword]
+        if isinstance(value, dict):
+            return self.sub(keyword)
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            raise self.malformed(keyword, "a schema or a list of schemas")
+        return All(tuple(self.sub(keyword, i) for i in range(len(value))))
 
     def enum(self, keyword: str) -> Formula:
         value = self.schema[keyword]
@@ -281,9 +333,14 @@ class _Schema:
 
     def format(self, keyword: str) -> Formula:
         value = self.schema[keyword]
+        if not isinstance(value, str):
+            raise self.malformed(keyword, "a string")
+        if self.reader.documents.knows(self.at.place, "extends"):
+            value = _FORMATS_OF_DRAFT_3.get(value, value)
         if not self.reader.assert_formats or value not in KNOWN_FORMATS:
             return ANYTHING
-        return self._shape("format" if self.draft >= 7 else "older format", value, keyword)
+        older = "format of draft 3" if self.draft == 3 else "older format"
+        return self._shape("format" if self.draft >= 7 else older, value, keyword)
 
     def _shape(self, kind: str, text: str, keyword: str) -> Formula:
         shape = Shape(kind, text, below(self.at.place, keyword))
@@ -337,7 +394,54 @@ class _Schema:
     def properties(self, keyword: str) -> Formula:
         named = tuple((name, self.simple(keyword, name)) for name in self.mapping(keyword))
         placed = tuple((name, below(self.at.place, keyword, name)) for name, _ in named)
-        return self.leaf(Branch(objects=Objects(properties=named, placed=placed)), keyword)
+        required: tuple[str, ...] = ()
+        if self.reader.documents.asserts(self.at.place):
+            required = tuple(n for n, _ in named if self._must_exist(self.sub(keyword, n), ()))
+        objects = Objects(properties=named, placed=placed, required=required)
+        return self.leaf(Branch(objects=objects), keyword)
+
+    def _must_exist(self, at: At, seen: tuple[At, ...]) -> bool:
+        """Whether a schema is not met by what is not there: ``"required": true`` of draft 3."""
+        schema = self.reader.documents.at(at.place)
+        if isinstance(schema, bool) or at in seen:
+            return False
+        seen = (*seen, at)
+        inner = _Schema(self.reader, at, schema)
+        if "$ref" in schema:
+            if self._must_exist(self.reader.target(at, "$ref"), seen):
+                return True
+            if inner.draft <= 7:
+                return False
+        if schema.get("required") is True:
+            return True
+        return any(self._must_exist(inner.sub(*keys), seen) for keys in inner.conjuncts()) or any(
+            all(
+                inner._is_schema(*keys) and self._must_exist(inner.sub(*keys), seen)
+                for keys in ways
+            )
+            for ways in inner.disjuncts()
+        )
+
+    def conjuncts(self) -> Iterator[tuple[str | int, ...]]:
+        """Where the schemas stand that all have to be met."""
+        for keyword in ("extends", "allOf"):
+            value = self.schema.get(keyword)
+            if not self.reader.documents.knows(self.at.place, keyword):
+                continue
+            if isinstance(value, dict):
+                yield (keyword,)
+            elif isinstance(value, list):
+                yield from ((keyword, i) for i in range(len(value)))
+
+    def disjuncts(self) -> Iterator[list[tuple[str | int, ...]]]:
+        """Lists of places of which one has to be met."""
+        for keyword in ("type", "anyOf", "oneOf"):
+            value = self.schema.get(keyword)
+            if isinstance(value, list) and value:
+                yield [(keyword, i) for i in range(len(value))]
+
+    def _is_schema(self, keyword: str | int, index: str | int) -> bool:
+        return isinstance(self.schema[keyword][index], dict)  # type: ignore[index]
 
     def pattern_properties(self, keyword: str) -> Formula:
         every = tuple(
@@ -363,7 +467,7 @@ class _Schema:
 
     def required(self, keyword: str) -> Formula:
         if isinstance(self.schema[keyword], bool):
-            return ANYTHING  # draft 3 had a boolean here; later drafts define no such form
+            return ANYTHING  # draft 3: said of a property, and read with ``properties``
         return self.leaf(Branch(objects=Objects(required=self.names(keyword))), keyword)
 
     def property_count(self, keyword: str) -> Formula:
@@ -408,6 +512,8 @@ class _Schema:
 
 
 _MOST_REFERENCES: Final = 8
+_FORMATS_OF_DRAFT_3: Final = {"ip-address": "ipv4", "host-name": "hostname"}
+_TYPE_NAMES: Final = frozenset({*TYPES, "integer", "any"})
 
 
 def _listed(schema: Any, draft: int) -> frozenset[Value] | None:
@@ -427,6 +533,7 @@ def _told_apart(a: dict[str, frozenset[Value]], b: dict[str, frozenset[Value]]) 
 
 _KEYWORDS: Final[dict[str, _Keyword]] = {
     "type": _Schema.types,
+    "disallow": _Schema.disallow,
     "enum": _Schema.enum,
     "const": _Schema.const,
     "minimum": _Schema.bound,
@@ -434,6 +541,7 @@ _KEYWORDS: Final[dict[str, _Keyword]] = {
     "exclusiveMinimum": _Schema.exclusive,
     "exclusiveMaximum": _Schema.exclusive,
     "multipleOf": _Schema.multiple,
+    "divisibleBy": _Schema.multiple,
     "minLength": _Schema.length,
     "maxLength": _Schema.length,
     "pattern": _Schema.pattern,
@@ -455,6 +563,7 @@ _KEYWORDS: Final[dict[str, _Keyword]] = {
     "$dynamicRef": _Schema.reference,
     "$recursiveRef": _Schema.reference,
     "allOf": _Schema.all_of,
+    "extends": _Schema.extends,
     "anyOf": _Schema.any_of,
     "oneOf": _Schema.one_of,
     "not": _Schema.not_,

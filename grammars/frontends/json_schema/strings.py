@@ -103,7 +103,7 @@ def shape_expr(shape: Shape) -> Expr:
 def _shape(kind: str, text: str, loose: bool) -> Expr:
     if kind == "pattern":
         return ecma_search_to_expr(text, loose=loose)
-    expr = format_expr(text, idna=kind != "older format")
+    expr = format_expr(text, idna=kind == "format", zone=kind != "format of draft 3")
     assert expr is not None, "only known formats are asserted"
     return expr
 

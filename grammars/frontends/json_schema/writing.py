@@ -220,7 +220,6 @@ class Writer:
     def _value_of(self, demands: Demands) -> Expr:
         ways = self._only_alternatives(demands)
         if ways is not None:
-            self._brancher.check_circles(demands)
             refs = [self.ref((way,)) for way in ways]
             self._beside.update(x.name for x in refs if isinstance(x, Ref))
             return alt(*refs)
