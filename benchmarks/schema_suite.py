@@ -1,8 +1,10 @@
 """Every test of the JSON Schema Test Suite, judged by a grammar without a model.
 
 Each case is a schema and its tests; a test is a value that is valid or not.  The schema becomes
-``Grammar.from_json_schema(schema, property_order="any", formats="annotate", registry=remotes)``, and
-``accepts(json.dumps(value, ensure_ascii=False))`` must say what the test says.  A schema without
+``Grammar.from_json_schema(schema, property_order="any", formats="annotate", numbers="any",
+registry=remotes)``, and ``accepts(json.dumps(value, ensure_ascii=False))`` must say what the test
+says.  The same with the default, ``numbers="shortest"``, which writes integers as ``1`` and not
+``1.0``, is counted in a line of its own.  A schema without
 ``$schema`` gets its draft's, a remote schema without one the referrer's.  Optional tests of formats
 are run with formats asserted.  Outcomes:
 
@@ -50,6 +52,7 @@ SECONDS = 10.0
 """For one schema with all its tests."""
 
 Kind: TypeAlias = Literal["required", "optional", "format"]
+Numbers: TypeAlias = Literal["any", "shortest"]
 
 DRAFTS = {
     "draft4": "http://json-schema.org/draft-04/schema#",
@@ -280,7 +283,7 @@ def registries(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def judge(case: Case, registry: dict[str, Any]) -> Verdict:
+def judge(case: Case, registry: dict[str, Any], numbers: Numbers) -> Verdict:
     """The outcome of every test of a case."""
     letters = ""
     why = ""
@@ -289,6 +292,7 @@ def judge(case: Case, registry: dict[str, Any]) -> Verdict:
             case.schema,
             property_order="any",
             formats="assert" if case.kind == "format" else "annotate",
+            numbers=numbers,
             registry=registry,
         )
     except GrammarError as error:
@@ -307,16 +311,16 @@ def judge(case: Case, registry: dict[str, Any]) -> Verdict:
     return Verdict(letters, why)
 
 
-def judge_all(cases: list[Case], folder: Path, jobs: int) -> list[Verdict]:
+def judge_all(cases: list[Case], folder: Path, jobs: int, numbers: Numbers) -> list[Verdict]:
     """A verdict for every case."""
     registry = registries(folder)
     Grammar.from_json_schema({"type": "object"}).accepts("{}")  # imports and compiled code
     answers = run_all(
-        lambda case: judge(case, registry[case.draft]),
+        lambda case: judge(case, registry[case.draft], numbers),
         cases,
         jobs=jobs,
         seconds=SECONDS,
-        label="cases",
+        label=f"cases, numbers={numbers}",
     )
     verdicts = []
     for case, answer in zip(cases, answers, strict=True):
@@ -449,6 +453,7 @@ def main() -> int:
     parser.add_argument("--draft", choices=list(DRAFTS), help="only this draft")
     parser.add_argument("--file", default="", help="only files with this in their names")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--any-only", action="store_true", help="leave the default out")
     parser.add_argument("--quiet", action="store_true", help="only the table")
     options = parser.parse_args()
     if options.ratchet and (options.draft or options.file):
@@ -458,11 +463,16 @@ def main() -> int:
         for case in read_cases(options.data)
         if options.draft in (None, case.draft) and options.file in case.file
     ]
-    verdicts = judge_all(cases, options.data, options.jobs)
+    verdicts = judge_all(cases, options.data, options.jobs, "any")
     if not options.quiet:
         listing(cases, verdicts)
         print()
     print(table(count(cases, verdicts)))
+    if not options.any_only:
+        shortest = judge_all(cases, options.data, options.jobs, "shortest")
+        letters = sum(count(cases, shortest).values(), Counter())
+        named = ", ".join(f"{letters[x]:,} {LETTERS[x]}" for x in LETTERS if letters[x])
+        print(f"\nWith the default, numbers=shortest, of {letters.total():,} tests: {named}")
     return 0 if not options.ratchet or ratchet(cases, verdicts, RATCHET) else 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 
 import pytest
 from hypothesis import assume, given, settings
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.ecma import ecma_search_to_expr
+from grammars.frontends.properties import property_ranges
 from grammars.grammar import Grammar
-from grammars.ir import ANY_CHAR, Literal, repeat, seq, single_rule
+from grammars.ir import ANY_CHAR, Chars, Literal, Ranges, repeat, seq, single_rule
 
 
 def grammar_of(pattern: str) -> Grammar:
@@ -58,7 +60,12 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
     r"^\x41\u0062\u{1F600}\u{0}\0$": (["Ab😀\0\0"], ["Ab"]),
     r"^\uD83D\uDE00$": (["😀"], [""]),
     r"^[\uD83D\uDE00-\uD83D\uDE02]$": (["😀", "😂"], ["😃"]),
-    r"\uD83D": ([], ["😀", ""]),
+    r"^[\ud83c-\udbff][\udc00-\udfff]$": (["😀", "\U0010fffd"], ["a", "\U00010000", "😀😀"]),
+    r"^\ud83d[\ude00-\ude4f]$": (["😀"], ["🚀"]),
+    r"^(?:[\u2700-\u27bf]|\ud83c[\udde6-\uddff]){2}$": (["🇩🇪", "✂🇩"], ["🇩", "DE"]),
+    r"^[^\ud800-\udfff]$": (["a", "😀", "\uffff"], ["", "ab"]),
+    r"^[\u0000-\uffff]$": (["a", "\ud7ff", "\ue000"], ["😀"]),
+    r"^[\P{C}!]\P{Cs}$": (["a\0"], ["\0a"]),
     r"^\t\n\v\f\r$": (["\t\n\v\f\r"], ["tnvfr"]),
     r"^\^\$\\\.\*\+\?\(\)\[\]\{\}\|\/$": (["^$\\.*+?()[]{}|/"], [""]),
     # properties
@@ -149,13 +156,25 @@ def test_table(pattern: str) -> None:
         (r"a\u00", 2, "hexadecimal"),
         (r"\u{110000}", 1, "hexadecimal"),
         (r"\c1", 1, "letter"),
-        (r"\p{Script=Klingon}", 1, "not supported"),
-        (r"\p{Script_Extensions=Greek}", 1, "not supported"),
+        (r"\p{Script=Klingon}", 1, "not a property"),
+        (r"\p{Script=greek}", 1, "not a property"),
+        (r"\p{script=Greek}", 1, "not a property"),
+        (r"\p{IsGreek}", 1, "not a property"),
+        (r"a\p{RGI_Emoji}", 2, "strings"),
+        (r"[\ud800-\udfff]", 1, "half a surrogate pair"),
+        (r"a\uD83D", 2, "half a surrogate pair"),
+        (r"\udc00", 1, "half a surrogate pair"),
+        (r"[a\ud83d]", 1, "half a surrogate pair"),
+        (r"\ud83d*", 1, "half a surrogate pair"),
+        (r"\ud83d(?:\udc00)", 1, "half a surrogate pair"),
+        (r"\p{Cs}", 1, "half a surrogate pair"),
+        (r"(?=[\udc00-\udfff])", 4, "half a surrogate pair"),
+        (r"[\ud83c-\ud83d][\udc00-\udfff]+", 16, "both halves"),
         (r"\A", 1, "not an escape"),
         (r"\01", 1, "not an escape"),
         (r"[\w\8]", 4, "not an escape"),
         ("(?i:a)", 1, "not a group"),
-        (r"a\p{Foo}", 2, "not supported"),
+        (r"a\p{Foo}", 2, "not a property"),
         (r"\pL", 1, "braces"),
         (r"\p{L", 1, "never closed"),
         ("(?i)a", 1, "not a group"),
@@ -183,6 +202,156 @@ def test_anchored_patterns_become_plain() -> None:
     assert ecma_search_to_expr("^abc$") == Literal(b"abc")
     assert ecma_search_to_expr("^abc") == seq(Literal(b"abc"), anything)
     assert ecma_search_to_expr("abc$") == seq(anything, Literal(b"abc"))
+
+
+# --- properties and pairs ------------------------------------------------------------------------
+
+BINARY = (
+    "ASCII ASCII_Hex_Digit AHex Alphabetic Alpha Any Assigned Bidi_Control Bidi_C Bidi_Mirrored "
+    "Bidi_M Case_Ignorable CI Cased Changes_When_Casefolded CWCF Changes_When_Casemapped CWCM "
+    "Changes_When_Lowercased CWL Changes_When_NFKC_Casefolded CWKCF Changes_When_Titlecased CWT "
+    "Changes_When_Uppercased CWU Dash Default_Ignorable_Code_Point DI Deprecated Dep Diacritic Dia "
+    "Emoji Emoji_Component EComp Emoji_Modifier EMod Emoji_Modifier_Base EBase Emoji_Presentation "
+    "EPres Extended_Pictographic ExtPict Extender Ext Grapheme_Base Gr_Base Grapheme_Extend Gr_Ext "
+    "Hex_Digit Hex IDS_Binary_Operator IDSB IDS_Trinary_Operator IDST ID_Continue IDC ID_Start IDS "
+    "Ideographic Ideo Join_Control Join_C Logical_Order_Exception LOE Lowercase Lower Math "
+    "Noncharacter_Code_Point NChar Pattern_Syntax Pat_Syn Pattern_White_Space Pat_WS "
+    "Quotation_Mark QMark Radical Regional_Indicator RI Sentence_Terminal STerm Soft_Dotted SD "
+    "Terminal_Punctuation Term Unified_Ideograph UIdeo Uppercase Upper Variation_Selector VS "
+    "White_Space space XID_Continue XIDC XID_Start XIDS"
+)
+"""ECMA-262, table "Binary Unicode property aliases and their canonical property names"."""
+
+# one character that has the property and one that has not
+MEMBERS = {
+    "Alphabetic": ("ⓐ", "1"),
+    "Bidi_Control": ("\u200f", "a"),
+    "Bidi_Mirrored": ("(", "!"),
+    "Case_Ignorable": ("'", "a"),
+    "Cased": ("ª", "1"),
+    "Changes_When_NFKC_Casefolded": ("ﬁ", "é"),
+    "Changes_When_Uppercased": ("ß", "A"),
+    "Dash": ("—", "_"),
+    "Default_Ignorable_Code_Point": ("\u00ad", " "),
+    "Deprecated": ("ŉ", "n"),
+    "Diacritic": ("^", "a"),
+    "Emoji": ("#", "a"),
+    "Emoji_Component": ("\u200d", "😀"),
+    "Emoji_Modifier": ("🏽", "😀"),
+    "Emoji_Modifier_Base": ("👋", "😀"),
+    "Emoji_Presentation": ("😀", "✂"),
+    "Extended_Pictographic": ("✂", "#"),
+    "Extender": ("·", "."),
+    "Grapheme_Extend": ("\u0301", "a"),
+    "Hex_Digit": ("Ｆ", "G"),
+    "IDS_Binary_Operator": ("⿰", "⿲"),
+    "IDS_Trinary_Operator": ("⿲", "⿰"),
+    "ID_Continue": ("_", "-"),
+    "ID_Start": ("ª", "1"),
+    "Ideographic": ("〇", "ア"),
+    "Join_Control": ("\u200c", "a"),
+    "Logical_Order_Exception": ("เ", "ก"),
+    "Math": ("+", "-"),
+    "Noncharacter_Code_Point": ("\uffff", "\ufffd"),
+    "Pattern_Syntax": ("!", "_"),
+    "Quotation_Mark": ("«", "<"),
+    "Radical": ("⺀", "一"),
+    "Regional_Indicator": ("🇩", "D"),
+    "Sentence_Terminal": ("。", ","),
+    "Soft_Dotted": ("i", "ı"),
+    "Terminal_Punctuation": (",", "("),
+    "Unified_Ideograph": ("一", "〇"),
+    "Variation_Selector": ("\ufe0f", "a"),
+    "XID_Start": ("ª", "\u037a"),
+    "Script_Extensions=Devanagari": ("।", "a"),
+    "Script=Common": ("।", "क"),
+    "scx=Grek": ("\u0342", "a"),
+    "sc=Qaac": ("ⲁ", "a"),
+}
+
+
+@pytest.mark.parametrize("name", BINARY.split())
+def test_every_binary_property_is_known(name: str) -> None:
+    ranges = property_ranges(name)
+    assert ranges
+    assert ranges == property_ranges(name)
+    assert property_ranges(name.lower() + "_") is None
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_properties(name: str) -> None:
+    has, has_not = MEMBERS[name]
+    grammar, opposite = grammar_of(rf"^\p{{{name}}}$"), grammar_of(rf"^[^\p{{{name}}}]$")
+    assert (grammar.accepts(has), grammar.accepts(has_not)) == (True, False)
+    assert (opposite.accepts(has), opposite.accepts(has_not)) == (False, True)
+
+
+def test_emoji_of_a_validation_library() -> None:
+    grammar = grammar_of(r"^(\p{Extended_Pictographic}|\p{Emoji_Component})+$")
+    for text in ("😀", "👨‍👩‍👧", "🇩🇪", "👋🏽", "1️⃣"):
+        assert grammar.accepts(text)
+    assert not grammar.accepts("a")
+
+
+def is_in(ranges: Ranges, point: int) -> bool:
+    return any(low <= point <= high for low, high in ranges)
+
+
+ASSIGNED = [p for p in range(0x110000) if unicodedata.category(chr(p)) not in ("Cn", "Cs")]
+"""In the version of Unicode that Python has, which is no later than that of the properties."""
+
+
+def test_categories_are_those_of_python() -> None:
+    """Characters seldom change their category from one version to the next."""
+    found = {
+        c: property_ranges(c) for c in sorted({unicodedata.category(chr(p)) for p in ASSIGNED})
+    }
+    flat = {p: c for c, ranges in found.items() for a, b in ranges or () for p in range(a, b + 1)}
+    others = [p for p in ASSIGNED if flat.get(p) != unicodedata.category(chr(p))]
+    assert len(others) < 20
+
+
+def test_changes_when_folded_is_derived_as_defined() -> None:
+    ignorable = {p for a, b in property_ranges("DI") or () for p in range(a, b + 1)}
+    changes = {p for a, b in property_ranges("CWKCF") or () for p in range(a, b + 1)}
+
+    def kept(text: str) -> str:
+        return "".join(c for c in text if ord(c) not in ignorable)
+
+    def folded(char: str) -> str:
+        once = unicodedata.normalize("NFKC", kept(unicodedata.normalize("NFD", char).casefold()))
+        return unicodedata.normalize("NFKC", kept(once.casefold()))
+
+    assert [p for p in ASSIGNED if (folded(chr(p)) != chr(p)) != (p in changes)] == []
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_pairs_of_halves(data: st.DataObject) -> None:
+    """Against UTF-16, in which engines without the flag ``u`` match."""
+
+    def half(low: int, high: int) -> tuple[str, int, int]:
+        a, b = sorted(data.draw(st.tuples(st.integers(low, high), st.integers(low, high))))
+        return (f"[\\u{a:04x}-\\u{b:04x}]" if a < b else f"\\u{a:04X}"), a, b
+
+    first, a, b = half(0xD800, 0xDBFF)
+    second, c, d = half(0xDC00, 0xDFFF)
+    ranges = _one(f"^{first}{second}$")
+    points = [0x10000 + ((x - 0xD800) << 10) + y - 0xDC00 for x in (a, b) for y in (c, d)]
+    points += data.draw(st.lists(st.integers(0x10000, 0x10FFFF), max_size=4))
+    for point in (*points, *(p - 1 for p in points), *(p + 1 for p in points), 0x61):
+        units = chr(point).encode("utf-16-be") if point < 0x110000 else b""
+        x, y = int.from_bytes(units[:2], "big"), int.from_bytes(units[2:], "big")
+        assert is_in(ranges, point) == (a <= x <= b and c <= y <= d)
+
+
+def _one(pattern: str) -> Ranges:
+    """The characters of a pattern that matches one alone."""
+    expr = ecma_search_to_expr(pattern)
+    if isinstance(expr, Literal):
+        return ((ord(expr.data.decode()), ord(expr.data.decode())),)
+    assert isinstance(expr, Chars)
+    return expr.ranges
 
 
 # --- against Python ------------------------------------------------------------------------------

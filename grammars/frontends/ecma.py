@@ -13,8 +13,6 @@ octal escapes, inline flags such as ``(?i)``, and ``(?P<name>...)``.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -40,7 +38,7 @@ from grammars.frontends.positions import (
     solve,
     union,
 )
-from grammars.frontends.scripts import script_ranges
+from grammars.frontends.properties import OF_STRINGS, matching, property_ranges
 from grammars.ir import (
     MAX_CODE_POINT,
     Chars,
@@ -62,6 +60,9 @@ _WORD: Final[Ranges] = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
 _LINE_ENDS: Final[Ranges] = ((0x0A, 0x0A), (0x0D, 0x0D), (0x2028, 0x2029))
 _CONTROLS: Final = {"f": 0x0C, "n": 0x0A, "r": 0x0D, "t": 0x09, "v": 0x0B}
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
+_HIGH: Final = (0xD800, 0xDBFF)
+_LOW: Final = (0xDC00, 0xDFFF)
+"""First and second halves of surrogate pairs."""
 _ANYTHING: Final = Side(ALL, nothing=True)
 _NOTHING_THERE: Final = Side((), nothing=True)
 _TEXT_END: Final = ((_ANYTHING, _NOTHING_THERE),)
@@ -79,8 +80,9 @@ def ecma_search_to_expr(pattern: str, *, loose: bool = False) -> Expr:
 
     Raises:
         GrammarError: with line and column in the pattern, for text that is not a pattern, for
-            backreferences, which are not regular, and for what is not translated exactly (some
-            properties, look-around inside unbounded repetitions).
+            backreferences, which are not regular, and for what is not translated exactly
+            (properties of strings, lone halves of surrogate pairs, look-around inside unbounded
+            repetitions).
     """
     try:
         node = _tempered(_Parser(pattern, loose).parse())
@@ -264,10 +266,8 @@ class _Parser:
             case "(":
                 self._group_name(offset)
                 return self._group_body(offset)
-            case "[":
-                return Plain(chars(self._class(offset)))
-            case "\\":
-                return Plain(chars(self._escape(offset, in_class=False)))
+            case "[" | "\\":
+                return Plain(chars(self._whole(offset)))
             case "*" | "+" | "?":
                 raise self._error(f"nothing to repeat before {here!r}", offset)
             case "{":
@@ -275,7 +275,9 @@ class _Parser:
                 if self._braces() is not None:
                     raise self._error("nothing to repeat before '{'", offset)
                 self._at = offset + 1
-        return Plain(chars([(ord(here), ord(here))]))
+            case _ if _is_half(ord(here), ord(here)):
+                return Plain(chars(self._whole(offset)))
+        return Plain(chars(_single(ord(here))))
 
     def _group_name(self, opened: int) -> None:
         """What may stand behind an opening parenthesis."""
@@ -297,7 +299,41 @@ class _Parser:
 
     # -- classes --------------------------------------------------------------------------------
 
-    def _class(self, opened: int) -> Ranges:
+    def _whole(self, offset: int) -> Ranges:
+        """One class or escape; with halves of surrogate pairs two, which together are characters.
+
+        Patterns for engines without the flag ``u`` write characters beyond U+FFFF that way.
+        """
+        self._at = offset
+        ranges, halves = self._set()
+        if not halves:
+            return ranges
+        if halves == ranges and all(_HIGH[0] <= a and b <= _HIGH[1] for a, b in halves):
+            start = self._at
+            second, low = self._set() if self._peek() not in ("", *")|") else ((), ())
+            if low and low == second and all(_LOW[0] <= a for a, _ in low):
+                if self._quantifier() is None:
+                    return _paired(halves, low)
+                raise self._error(
+                    "a repetition of half a surrogate pair; put both halves into a group", start
+                )
+        raise self._error(
+            "half a surrogate pair is no character and never matches; write the first half and the "
+            "second one behind it, such as [\\ud83c-\\ud83e][\\udc00-\\udfff], or \\u{1F600}",
+            offset,
+        )
+
+    def _set(self) -> tuple[Ranges, Ranges]:
+        """A class, an escape or a character; and those it has that are halves of surrogate pairs."""
+        offset = self._at
+        here = self._next()
+        if here == "[":
+            return self._class(offset)
+        ranges = self._escape(offset, in_class=False) if here == "\\" else _single(ord(here))
+        return ranges, ranges if all(_is_half(*pair) for pair in ranges) else ()
+
+    def _class(self, opened: int) -> tuple[Ranges, Ranges]:
+        """The same for a class; one that is negated has no halves, as they are no characters."""
         negative = self._takes("^")
         pairs: list[tuple[int, int]] = []
         while not self._takes("]"):
@@ -317,7 +353,9 @@ class _Parser:
                 raise self._error(f"bad range {written!r}: its end comes before its start", offset)
             pairs.append((first[0][0], last[0][0]))
         ranges = normalize_ranges(pairs)
-        return invert_ranges(ranges) if negative else ranges
+        if negative:
+            return invert_ranges(ranges), ()
+        return ranges, normalize_ranges(pair for pair in pairs if _is_half(*pair))
 
     def _class_atom(self, opened: int) -> Ranges:
         offset = self._at
@@ -409,11 +447,18 @@ class _Parser:
             raise self._error("this property is never closed; add '}'", offset)
         written = self._pattern[self._at : end]
         self._at = end + 1
-        ranges = _property_ranges(written)
+        ranges = property_ranges(written)
+        if written in OF_STRINGS:
+            raise self._error(
+                f"property {written!r} is one of strings, not of characters, which needs the flag "
+                "v; \\p{Extended_Pictographic} and \\p{Emoji} are properties of characters",
+                offset,
+            )
         if ranges is None:
             raise self._error(
-                f"property {written!r} is not supported; general categories such as \\p{{L}} are, "
-                "and scripts such as \\p{Script=Greek}, and explicit ranges",
+                f"{written!r} is not a property of ECMA-262; these are general categories such as "
+                "\\p{L}, binary properties such as \\p{Alphabetic}, \\p{Script=Greek} and "
+                "\\p{Script_Extensions=Greek}, in exactly this spelling",
                 offset,
             )
         return ranges
@@ -427,127 +472,33 @@ def _is_single(ranges: Ranges) -> bool:
     return len(ranges) == 1 and ranges[0][0] == ranges[0][1]
 
 
-# -- properties ------------------------------------------------------------------------------------
-
-_CATEGORIES: Final = {
-    "Letter": "L",
-    "Cased_Letter": "LC",
-    "Uppercase_Letter": "Lu",
-    "Lowercase_Letter": "Ll",
-    "Titlecase_Letter": "Lt",
-    "Modifier_Letter": "Lm",
-    "Other_Letter": "Lo",
-    "Mark": "M",
-    "Combining_Mark": "M",
-    "Nonspacing_Mark": "Mn",
-    "Spacing_Mark": "Mc",
-    "Enclosing_Mark": "Me",
-    "Number": "N",
-    "Decimal_Number": "Nd",
-    "digit": "Nd",
-    "Letter_Number": "Nl",
-    "Other_Number": "No",
-    "Punctuation": "P",
-    "punct": "P",
-    "Connector_Punctuation": "Pc",
-    "Dash_Punctuation": "Pd",
-    "Open_Punctuation": "Ps",
-    "Close_Punctuation": "Pe",
-    "Initial_Punctuation": "Pi",
-    "Final_Punctuation": "Pf",
-    "Other_Punctuation": "Po",
-    "Symbol": "S",
-    "Math_Symbol": "Sm",
-    "Currency_Symbol": "Sc",
-    "Modifier_Symbol": "Sk",
-    "Other_Symbol": "So",
-    "Separator": "Z",
-    "Space_Separator": "Zs",
-    "Line_Separator": "Zl",
-    "Paragraph_Separator": "Zp",
-    "Other": "C",
-    "Control": "Cc",
-    "cntrl": "Cc",
-    "Format": "Cf",
-    "Surrogate": "Cs",
-    "Private_Use": "Co",
-    "Unassigned": "Cn",
-}
+# -- halves of surrogate pairs ---------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
-def _by_category() -> dict[str, list[tuple[int, int]]]:
-    """Runs of code points by their two-letter category."""
-    out: dict[str, list[tuple[int, int]]] = {}
-    start = 0
-    before = unicodedata.category("\0")
-    for point in range(1, MAX_CODE_POINT + 2):
-        here = unicodedata.category(chr(point)) if point <= MAX_CODE_POINT else ""
-        if here != before:
-            out.setdefault(before, []).append((start, point - 1))
-            start, before = point, here
-    return out
+def _is_half(low: int, high: int) -> bool:
+    """Whether there are only surrogates from one code point to another."""
+    return low >= _HIGH[0] and high <= _LOW[1]
 
 
-_OTHER_PROPERTIES: Final[dict[str, Callable[[], Ranges]]] = {
-    "Any": lambda: ALL,
-    "ASCII": lambda: ((0, 0x7F),),
-    "ASCII_Hex_Digit": lambda: ((0x30, 0x39), (0x41, 0x46), (0x61, 0x66)),
-    "Assigned": lambda: invert_ranges(normalize_ranges(_by_category()["Cn"])),
-    "Lowercase": lambda: _where(str.islower),
-    "Uppercase": lambda: _where(str.isupper),
-    "White_Space": lambda: _white_space(),
-}
-_SHORT_NAMES: Final = {
-    "AHex": "ASCII_Hex_Digit",
-    "Lower": "Lowercase",
-    "Upper": "Uppercase",
-    "space": "White_Space",
-}
+def _paired(high: Ranges, low: Ranges) -> Ranges:
+    """The characters that are written as one of some first and one of some second halves."""
+    return normalize_ranges(
+        (_joined(first, a), _joined(first, b))
+        for start, end in high
+        for first in range(start, end + 1)
+        for a, b in low
+    )
 
 
-@lru_cache(maxsize=64)
-def _property_ranges(written: str) -> Ranges | None:
-    """The code points of a property, or ``None`` for one that is not known exactly.
-
-    All follow the Unicode version of the running Python, but for scripts.
-    """
-    name, equals, value = written.partition("=")
-    if not equals:
-        other = _OTHER_PROPERTIES.get(_SHORT_NAMES.get(written, written))
-        return _category(written) if other is None else other()
-    if name in ("General_Category", "gc"):
-        return _category(value)
-    return script_ranges(value) if name in ("Script", "sc") else None
+def _joined(first: int, second: int) -> int:
+    return 0x10000 + ((first - _HIGH[0]) << 10) + (second - _LOW[0])
 
 
-def _category(name: str) -> Ranges | None:
-    """The code points of a general category, by any of its names."""
-    short = _CATEGORIES.get(name, name)
-    known = _by_category()
-    if short == "LC":
-        members = ["Lu", "Ll", "Lt"]
-    elif len(short) == 1:
-        members = [x for x in known if x[0] == short]
-    else:
-        members = [x for x in known if x == short]
-    return normalize_ranges(pair for x in members for pair in known[x]) or None
-
-
-def _where(holds: Callable[[str], bool]) -> Ranges:
-    """The assigned characters for which something holds."""
-    runs = (run for category, found in _by_category().items() if category != "Cn" for run in found)
-    points = (p for low, high in runs for p in range(low, high + 1) if holds(chr(p)))
-    return normalize_ranges((p, p) for p in points)
-
-
-def _white_space() -> Ranges:
-    spaces = (pair for kind in ("Zs", "Zl", "Zp") for pair in _by_category()[kind])
-    return normalize_ranges([(0x09, 0x0D), (0x85, 0x85), *spaces])
+# -- white space -----------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
 def _spaces() -> Ranges:
     r"""``\s``: white space and line ends of ECMA-262."""
     controls = ((0x09, 0x0D), (0xFEFF, 0xFEFF), (0x2028, 0x2029))
-    return normalize_ranges([*controls, *_by_category()["Zs"]])
+    return normalize_ranges([*controls, *matching(r"\p{Zs}")])
