@@ -11,8 +11,10 @@ import datetime
 import ipaddress
 import random
 import re
+import unicodedata
 import uuid
 
+import idna
 import jsonschema
 import jsonschema_rs
 import pytest
@@ -76,9 +78,12 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
     ),
     "idn-hostname": (
         ["example.com", "bücher.de", "실례.테스트", "例え。jp", "l·l", "א׳ב", "α͵β", "क्‍ष", "بي‌بي",
-         "・ぁ", "straße", "א1", "ب٠"],
+         "・ぁ", "straße", "א1", "ب٠", "͵ἀ", "ἀθήνα", "достопримечательность", "ঢাকা", "தமிழ்நாடு",
+         "donaudampfschifffahrtsgesellschaftskapitän", "เทศบาลนครเชียงใหม่", "www.münchen.bayern.de",
+         "οδοντιατρικός-σύλλογος", "ישראלישראלישראל"],
         ["", "l·a", "·l", "a׳", "α͵", "क‍ष", "a‌b", "・a", "\u0301a", "-é", "é-", "é--é", "é.",
-         "A\u00ad", "Ü", "א0٠", "0א", "aא", "é" * 64, "☃"],
+         "A\u00ad", "Ü", "א0٠", "0א", "aא", "é" * 64, "☃", "ᾳ", "\u0bc6\u0bbe", "கெ\u0bbe",
+         "\u09a8\u0928\u093c"],
     ),
     "ipv4": (
         ["0.0.0.0", "127.0.0.1", "255.255.255.255"],
@@ -110,8 +115,10 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
          "{2eb8aa08-aa98-11ea-b4aa-73b441d16380}", "2eb8aa08-aa98-11ea-b4aa-73b441d1638"],
     ),
     "uri-template": (
-        ["", "/a/{b}", "{+a.b,c:30,d*}{?e}", "é%41", "{#%41}", "{a_1}"],
-        ["{", "}", "{}", "{a", "{a:0}", "{a:10000}", "{a**}", "{a-b}", "a b", "%4", "{ a}", "{=a}"],
+        ["", "/a/{b}", "{+a.b,c:30,d*}{?e}", "é%41", "{#%41}", "{a_1}", "{=a}", "{,a}", "{!a}", "{@a}",
+         "{|a}", "'{a}'"],
+        ["{", "}", "{}", "{a", "{a:0}", "{a:10000}", "{a**}", "{a-b}", "a b", "%4", "{ a}", "{$a}",
+         "{==a}", "a|b", "a\x7f", "\"", "<", "a^b", "`", "\\"],
     ),
     "json-pointer": (["", "/", "/a~0b~1c/0", "/é//"], ["a", "#/a", "/~", "/~2"]),
     "relative-json-pointer": (
@@ -136,6 +143,64 @@ def test_table(name: str) -> None:
 
 def test_every_format_has_a_table() -> None:
     assert frozenset(TABLE) == KNOWN
+
+
+# alphabets that the grammar lets grow to the bound, with what it counts, and that bound
+ALPHABETS = {
+    "latin": ("ßàâäçéèêëíìîïñóòôöõøúùûüýþāăąćčďđēęěğģīįķļľłńňōőŕřśşšťţūůűųźżž", 46, True),
+    "greek": ("άέήίαβγδεζηθικλμνξοπρςστυφχψωϊϋόύώ", 53, True),
+    "cyrillic": ("абвгдежзийклмнопрстуфхцчшщъыьэюяѐёђѓєѕіїјљњћќѝўџґ", 48, True),
+    "devanagari": ("अआइईउऊएऐओऔकखगघचछजझटठडढणतथदधनपफबभमयरलवशषसह", 19, False),
+    "tamil and lao": ("அஆஇஈஉஊஎஏஐஒஓகஙசஜஞடணதநனபமயரறலளழவஷஸஹກຂຄງຈຊຍດຕຖທນບປຜຝພຟມຢຣລວສຫອຮ", 19, False),
+    "devanagari and lao": ("अआຮ", 19, False),
+    "georgian": ("აბგდევზთიკლმნოპჟრსტუფქღყშჩცძწჭხჯჰ", 24, False),
+    "hebrew": ("אבגדהוזחטיךכלםמןנסעףפץצקרשת", 50, True),
+    "arabic": ("ابتثجحخدذرزسشصضطظعغفقكلمنهويپچگک", 46, True),
+    "mixed": ("ßж中ㄅ", 13, False),
+}
+
+
+@pytest.mark.parametrize("name", ALPHABETS)
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_labels_are_as_long_as_punycode_allows(name: str, data: st.DataObject) -> None:
+    """Up to the bound every label is short enough, and is accepted."""
+    letters, bound, octets = ALPHABETS[name]
+    right = name in ("hebrew", "arabic")
+    ends = letters[:1] + letters[-1:]  # far apart, which costs most
+    few = st.sampled_from(data.draw(st.sampled_from([letters, ends, letters[:4] + ends])))
+    plain = st.sampled_from("0189" if right else "abyz019")
+    pool = st.one_of(
+        *[few] * data.draw(st.integers(1, 6)), *([plain] if data.draw(st.booleans()) else [])
+    )
+    label = letters[0] if right else ""
+    while True:
+        longer = label + data.draw(pool)
+        if (len(longer.encode()) if octets else len(longer)) > bound:
+            break
+        label = longer
+    assert len(idna.encode(label, uts46=False)) <= 63
+    assert matches_format("idn-hostname", label)
+    assert matches_format("idn-hostname", label[: len(label) // 2] + "." + label)
+
+
+def test_allowed_characters_are_those_of_the_tables() -> None:
+    """Single characters, and each behind a letter, where that is how they may stand."""
+    for point in range(0x80, 0x10000):
+        char = chr(point)
+        for text in (char, "a" + char):
+            if matches_format("idn-hostname", text):
+                assert idna.encode(text, uts46=False), hex(point)
+    letters = [c for c in map(chr, range(0x80, 0x3000)) if unicodedata.category(c) in ("Ll", "Lo")]
+    refused = [c for c in letters if _is_valid_label(c) and not matches_format("idn-hostname", c)]
+    assert refused == []
+
+
+def _is_valid_label(label: str) -> bool:
+    try:
+        return bool(idna.encode(label, uts46=False))
+    except idna.IDNAError:
+        return False
 
 
 def test_unknown_formats() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 from grammars.ir import Ranges, normalize_ranges
 

@@ -270,12 +270,12 @@ def _email() -> Expr:
     return seq(local, text("@"), alt(_mail_domain(), _mail_literal()))
 
 
-def _idn_email() -> Expr:
+def _idn_email(*, long: bool = True) -> Expr:
     sizes = ((64, 0x7F), (32, 0x7FF), (21, 0xFFFF), (16, 0x10FFFF))  # of UTF-8
     local = alt(
         *(both(_local_part(chars([(0x80, top)])), repeat(ANY_CHAR, 1, n)) for n, top in sizes)
     )
-    return seq(local, text("@"), alt(idn_mail_domain(), _mail_literal()))
+    return seq(local, text("@"), alt(idn_mail_domain(long=long), _mail_literal()))
 
 
 # -- identifiers: RFC 3986, RFC 3987 ---------------------------------------------------------------
@@ -337,7 +337,10 @@ _IRI: Final = _Identifiers(_UCS, _PRIVATE)
 
 
 def _uri_template() -> Expr:
-    """RFC 6570 with its errata; operators reserved for later (``= , ! @ |``) are left out."""
+    """RFC 6570 with its erratum 6937, by which ``'`` is a literal.
+
+    Operators that are reserved for extensions (``= , ! @ |``) are part of its grammar.
+    """
     excluded = _set("\x00- ", "\x7f-\x9f", '"%<>\\^`{|}')
     assert isinstance(excluded, Chars)
     beyond = _class(_UCS, _PRIVATE)
@@ -348,7 +351,9 @@ def _uri_template() -> Expr:
     name = seq(character, repeat(seq(optional(_DOT), character)))
     prefix = seq(_COLON, _NONZERO, repeat(_DIGIT, 0, 3))
     variable = seq(name, optional(alt(prefix, text("*"))))
-    expression = seq(text("{"), optional(_set("+#./;?&")), _list(variable, text(",")), text("}"))
+    expression = seq(
+        text("{"), optional(_set("+#./;?&", "=,!@|")), _list(variable, text(",")), text("}")
+    )
     return repeat(alt(literal, expression))
 
 
@@ -529,18 +534,29 @@ KNOWN: Final[frozenset[str]] = frozenset(_BUILDERS)
 """The formats that a draft from 4 on defines."""
 
 
+_COUNTED: Final[dict[str, _Builder]] = {
+    "idn-email": lambda: _idn_email(long=False),
+    "idn-hostname": lambda: idn_hostname(long=False),
+}
+"""The same with fewer states, for formats that have many."""
+
+
 @lru_cache(maxsize=64)
-def format_expr(name: str, *, idna: bool = True, zone: bool = True) -> Expr | None:
+def format_expr(
+    name: str, *, idna: bool = True, zone: bool = True, counted: bool = False
+) -> Expr | None:
     """The texts of a format, over code points; ``None`` for a name that no draft defines.
 
     Args:
         name: the value of ``format``.
         idna: whether host names follow IDNA, as drafts from 7 on say; before, any label will do.
         zone: whether a time has an offset; in draft 3 it is ``hh:mm:ss`` alone.
+        counted: whether characters are counted beside; what has too many states for that is less.
     """
     if name == "time" and not zone:
         return _plain_time()
     if name == "hostname" and not idna:
         return _hostname(idna=False)
-    builder = _BUILDERS.get(name)
+    builder = _COUNTED.get(name) if counted else None
+    builder = builder or _BUILDERS.get(name)
     return None if builder is None else builder()

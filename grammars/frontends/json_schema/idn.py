@@ -4,15 +4,18 @@ Every text accepted is valid.  Left out are:
 
 * labels that begin with ``xn--``: whether one is the Punycode of a valid label is not regular;
 * long names: the Punycode of a label has at most 63 octets, in no regular relation to its
-  characters.  A label that is not ASCII has at most ``_LONGEST`` characters, all below U+10000,
-  and a name with such labels has at most three labels;
-* labels in which a combining mark could merge with the character before it, or where two marks
-  follow each other, instead of finding out whether that is NFC;
+  characters.  A label has at most 13 characters, all below U+10000; if all beyond ASCII are of one
+  alphabet, as many as every such label may have (:data:`_ALPHABETS`: 24 Cyrillic letters, 45 with
+  one umlaut).  A name with such labels has at most three of them, and perhaps one of ASCII behind.
+  Beside a bound on the length below 253 all such labels have at most 13 characters, those of ASCII
+  beside them 16, and a name has at most three labels;
+* labels in which a combining mark could merge with a letter of Latin, Greek or Cyrillic before it,
+  or where two marks follow each other, instead of finding out whether that is NFC;
 * two hyphens in a row, zero-width non-joiners between letters other than those of the Arabic
   block, and in a name with a label from right to left digits at the start of a label.
 
-Which characters are allowed is derived from the Unicode data of the running Python, as RFC 5892
-derives it.
+Which characters are allowed, joining types and scripts are those of the package ``idna``; what
+concerns normal forms and directions is the Unicode data of the running Python.
 """
 
 from __future__ import annotations
@@ -22,10 +25,15 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
+from idna import idnadata
+
 from grammars.ir import (
     ANY_CHAR,
     EPSILON,
+    NOTHING,
+    ByteSet,
     Expr,
+    Not,
     Ranges,
     alt,
     both,
@@ -44,50 +52,32 @@ _Pairs = list[tuple[int, int]]
 
 # -- which characters (RFC 5892) -------------------------------------------------------------------
 
-_LETTER_DIGITS: Final = frozenset(["Ll", "Lu", "Lo", "Nd", "Lm", "Mn", "Mc"])
-_EXCEPTIONS_ALLOWED: Final = (0xDF, 0x3C2, 0x6FD, 0x6FE, 0xF0B, 0x3007)
-_NEVER: Final[Ranges] = normalize_ranges(
-    [
-        *[(0x640, 0x640), (0x7FA, 0x7FA), (0x302E, 0x302F), (0x3031, 0x3035), (0x303B, 0x303B)],
-        # default ignorable
-        *[(0x34F, 0x34F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x3164, 0x3164)],
-        *[(0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0000, 0xE0FFF)],
-        # blocks of symbols
-        *[(0x20D0, 0x20FF), (0x1D100, 0x1D24F)],
-        # old Hangul
-        *[(0x1100, 0x11FF), (0xA960, 0xA97C), (0xD7B0, 0xD7FB)],
-    ]
-)
 _ARABIC_DIGITS: Final[Ranges] = ((0x660, 0x669),)
 _PERSIAN_DIGITS: Final[Ranges] = ((0x6F0, 0x6F9),)
 _LETTERS: Final[Ranges] = ((0x41, 0x5A), (0x61, 0x7A))
 _ALNUM: Final[Ranges] = ((0x30, 0x39), *_LETTERS)
 _JOINER: Final = 0x200D
 _NON_JOINER: Final = 0x200C
+_ARABIC_BLOCK: Final[Ranges] = ((0x600, 0x6FF),)
 
-# scripts that rules ask for, as far as their characters are allowed (letters only)
-_GREEK: Final[Ranges] = (
-    *((0x370, 0x373), (0x376, 0x377), (0x37B, 0x37D), (0x37F, 0x37F), (0x386, 0x386)),
-    *((0x388, 0x38A), (0x38C, 0x38C), (0x38E, 0x3A1), (0x3A3, 0x3E1), (0x3F0, 0x3FF)),
-)
-_HEBREW: Final[Ranges] = ((0x591, 0x5C7), (0x5D0, 0x5EA), (0x5EF, 0x5F2))
-_KANA_HAN: Final[Ranges] = (
-    *((0x3005, 0x3005), (0x3007, 0x3007), (0x3041, 0x3096), (0x309D, 0x309E), (0x30A1, 0x30FA)),
-    *((0x30FD, 0x30FE), (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF)),
-)
 
-# joining types in the Arabic block (Unicode's ArabicShaping.txt)
-_JOINS_BOTH: Final[Ranges] = (
-    *((0x620, 0x620), (0x626, 0x626), (0x628, 0x628), (0x62A, 0x62E), (0x633, 0x63F)),
-    *((0x641, 0x647), (0x649, 0x64A), (0x66E, 0x66F), (0x678, 0x687), (0x69A, 0x6BF)),
-    *((0x6C1, 0x6C2), (0x6CC, 0x6CC), (0x6CE, 0x6CE), (0x6D0, 0x6D1), (0x6FA, 0x6FC)),
-    (0x6FF, 0x6FF),
-)
-_JOINS_RIGHT: Final[Ranges] = (
-    *((0x622, 0x625), (0x627, 0x627), (0x629, 0x629), (0x62F, 0x632), (0x648, 0x648)),
-    *((0x671, 0x673), (0x675, 0x677), (0x688, 0x699), (0x6C0, 0x6C0), (0x6C3, 0x6CB)),
-    *((0x6CD, 0x6CD), (0x6CF, 0x6CF), (0x6D2, 0x6D3), (0x6D5, 0x6D5), (0x6EE, 0x6EF)),
-)
+def _listed(packed: Iterable[int]) -> Ranges:
+    """Ranges as the package ``idna`` writes them: start and end, the latter not included."""
+    return normalize_ranges((pair >> 32, (pair & 0xFFFFFFFF) - 1) for pair in packed)
+
+
+@lru_cache(maxsize=8)
+def _scripts(*names: str) -> Ranges:
+    """Allowed characters of some scripts."""
+    listed = (pair for name in names for pair in idnadata.scripts[name])
+    return intersect_ranges(_listed(listed), _valid())
+
+
+@lru_cache(maxsize=2)
+def _joining(kinds: str) -> Ranges:
+    """Letters of the Arabic block that join to both sides (``D``) or to the right (``R``)."""
+    listed = (pair for kind in kinds for pair in idnadata.joining_types[kind])
+    return intersect_ranges(_listed(listed), intersect_ranges(_ARABIC_BLOCK, _valid()))
 
 
 def _ranges(points: Iterable[int]) -> Ranges:
@@ -113,22 +103,11 @@ def _within(ranges: Ranges, keep: Callable[[int], bool]) -> Ranges:
     return _ranges(p for low, high in ranges for p in range(low, high + 1) if keep(p))
 
 
-def _is_stable(point: int) -> bool:
-    """Folding case and compatibility leaves the character as it is."""
-    char = chr(point)
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", char).casefold())
-    return folded == char
-
-
 @lru_cache(maxsize=1)
 def _valid() -> Ranges:
-    """PVALID beyond ASCII, without characters that NFC never keeps."""
-    letters = _ranges(
-        p for p in range(0x80, 0x10000) if unicodedata.category(chr(p)) in _LETTER_DIGITS
-    )
-    stable = _within(_minus(letters, _NEVER), _is_stable)
-    plain = _minus(stable, _union(_ARABIC_DIGITS, _PERSIAN_DIGITS))
-    return _union(plain, tuple((p, p) for p in _EXCEPTIONS_ALLOWED))
+    """PVALID beyond ASCII, as far as this Python knows the characters."""
+    allowed = intersect_ranges(_listed(idnadata.codepoint_classes["PVALID"]), ((0x80, 0xFFFF),))
+    return _within(allowed, lambda p: unicodedata.category(chr(p)) != "Cn")
 
 
 @lru_cache(maxsize=1)
@@ -144,15 +123,25 @@ def _merging() -> dict[int, Ranges]:
     return {second: _ranges(sorted(points)) for second, points in firsts.items()}
 
 
+_INDIC: Final[Ranges] = ((0x900, 0x109F),)
+"""Scripts in which vowel signs may merge, each with one or two others only."""
+
+
+@lru_cache(maxsize=1)
+def _told_apart() -> Ranges:
+    """Characters that may merge with the one before, where it is found out whether they do."""
+    return intersect_ranges(_ranges(sorted(_merging())), _INDIC)
+
+
 @lru_cache(maxsize=1)
 def _marks() -> tuple[tuple[int, Ranges], ...]:
-    """The combining marks by their class, in its order; without those that may merge."""
+    """The combining marks by their class, in its order; without those that may merge unseen."""
+    unseen = normalize_ranges((p, p) for p in _merging())
+    usable = _minus(_all_marks(), _minus(unseen, _told_apart()))
     out: dict[int, list[int]] = {}
-    for low, high in _valid():
+    for low, high in usable:
         for point in range(low, high + 1):
-            order = unicodedata.combining(chr(point))
-            if order and point not in _merging():
-                out.setdefault(order, []).append(point)
+            out.setdefault(unicodedata.combining(chr(point)), []).append(point)
     return tuple((order, _ranges(out[order])) for order in sorted(out))
 
 
@@ -197,7 +186,7 @@ def ascii_label(longest: int, first: Ranges = _ALNUM) -> Expr:
 
 def joined(label: Expr, separator: Expr) -> Expr:
     """One label or more, in a name that is surely short enough."""
-    some = repeat(seq(optional(separator), _LDH), 1, _NAME)
+    some = seq(_LDH, repeat(seq(optional(separator), _LDH), 0, _NAME - 1))
     return both(seq(label, repeat(seq(separator, label))), some)
 
 
@@ -211,18 +200,27 @@ class _Labels:
     holds together.  A hyphen stands alone between units, so never in third and fourth place both.
     """
 
-    def __init__(self, first: Iterable[str], others: Iterable[str], *, nfc: bool) -> None:
+    def __init__(
+        self,
+        first: Iterable[str],
+        others: Iterable[str],
+        *,
+        nfc: bool,
+        alphabet: Ranges = ((0x80, 0xFFFF),),
+    ) -> None:
+        beyond = _union(_valid(), _ARABIC_DIGITS, _PERSIAN_DIGITS)
         lower = ((0x30, 0x39), (0x61, 0x7A))
-        everything = _union(lower, _valid(), _ARABIC_DIGITS, _PERSIAN_DIGITS)
+        everything = _union(lower, intersect_ranges(beyond, alphabet))
         directed = _directed(everything, [*first, *others])
         allowed = _minus(directed, _all_marks())
         self._marks = intersect_ranges(directed, _all_marks())
-        beyond = tuple((p, p) for p in _merging()) if nfc else ()
-        self._starters = _minus(allowed, normalize_ranges(beyond))
+        merging = normalize_ranges((p, p) for p in _merging()) if nfc else ()
+        self._starters = _minus(allowed, _minus(merging, _told_apart()))
         is_mark = _within(self._starters, lambda p: unicodedata.category(chr(p))[0] == "M")
         self._no_marks = _minus(self._starters, is_mark)
         self._first = _directed(self._no_marks, first)
         self._nfc = nfc
+        self._alphabet = alphabet
 
     def _chain(self) -> Expr:
         """A combining mark, and perhaps a joiner behind a virama."""
@@ -231,7 +229,8 @@ class _Labels:
         usable = [(order, intersect_ranges(r, self._marks)) for order, r in _marks()]
         marks = chars(_union(*(r for order, r in usable if order != 9)))
         virama = chars(_union(*(r for order, r in usable if order == 9)))
-        return optional(alt(marks, seq(virama, optional(chars([(_NON_JOINER, _JOINER)])))))
+        joiner = optional(chars([(_NON_JOINER, _JOINER)])) if self._has(_JOINER) else EPSILON
+        return optional(alt(marks, seq(virama, joiner)))
 
     def _unit(self, starters: Ranges) -> Expr:
         chain = self._chain()
@@ -240,50 +239,94 @@ class _Labels:
         def among(ranges: Ranges) -> Expr:
             return chars(intersect_ranges(starters, ranges))
 
-        held.append(seq(among(((0x6C, 0x6C),)), repeat(text("·l"), 1)))
-        if _within(starters, lambda p: p == 0x3B1):
-            held.append(seq(text("͵"), chars(intersect_ranges(starters, _GREEK)), chain))
-        held.append(seq(among(_HEBREW), chars([(0x5F3, 0x5F4)])))
-        step = seq(text(chr(_NON_JOINER)), chars(_JOINS_BOTH))
-        last = seq(text(chr(_NON_JOINER)), chars(_union(_JOINS_BOTH, _JOINS_RIGHT)))
-        held.append(seq(among(_JOINS_BOTH), repeat(step), last, chain))
+        if self._has(0xB7):
+            held.append(seq(among(((0x6C, 0x6C),)), repeat(text("·l"), 1)))
+        if self._has(0x375):
+            held.append(seq(text("͵"), among(_scripts("Greek")), chain))
+        if self._has(0x5F3):
+            held.append(seq(among(_scripts("Hebrew")), chars([(0x5F3, 0x5F4)])))
+        if self._has(_NON_JOINER):
+            step = seq(text(chr(_NON_JOINER)), chars(_joining("D")))
+            last = seq(text(chr(_NON_JOINER)), chars(_joining("DR")))
+            held.append(seq(among(_joining("D")), repeat(step), last, chain))
         return alt(*held)
+
+    def _has(self, point: int) -> bool:
+        return bool(intersect_ranges(self._alphabet, ((point, point),)))
 
     def label(self) -> Expr:
         """Such labels of any length."""
         after_hyphen = seq(text("-"), self._unit(self._no_marks))
-        return seq(self._unit(self._first), repeat(alt(self._unit(self._starters), after_hyphen)))
+        whole = seq(self._unit(self._first), repeat(alt(self._unit(self._starters), after_hyphen)))
+        return both(whole, Not(self._merged())) if self._nfc else whole
+
+    def _merged(self) -> Expr:
+        """Texts in which a vowel sign merges with what is before it."""
+        anything = repeat(ANY_CHAR)
+        pairs = [
+            seq(chars(firsts), text(chr(second)))
+            for second, firsts in _merging().items()
+            if intersect_ranges(_told_apart(), ((second, second),)) and self._has(second)
+        ]
+        return seq(anything, alt(*pairs), anything) if pairs else NOTHING
 
     def with_middle_dot(self) -> Expr:
         """Labels of Kana and Han, in which a Katakana middle dot may stand."""
-        some = chars(intersect_ranges(self._first, _KANA_HAN))
+        some = chars(intersect_ranges(self._first, _scripts("Hiragana", "Katakana", "Han")))
         dots = repeat(text("・"))
         return seq(dots, some, repeat(alt(some, text("・"))))
 
 
-_LONGEST: Final = 13
-"""Most characters of a label that is not ASCII; they all have code points below 0x10000."""
+_MIXED: Final = repeat(chars([(0, 0xFFFF)]), 1, 13)
+"""As long as a label may be whose characters are anything below U+10000."""
+_OCTET: Final = ByteSet(((0x00, 0xFF),))
+_ALPHABETS: Final[tuple[tuple[tuple[int, int], Expr], ...]] = (
+    ((0xDF, 0x17F), repeat(_OCTET, 1, 46)),
+    ((0x3AC, 0x3CE), repeat(_OCTET, 1, 53)),
+    ((0x430, 0x491), repeat(_OCTET, 1, 48)),
+    ((0x900, 0xEFF), repeat(ANY_CHAR, 1, 19)),
+    ((0x10D0, 0x10FF), repeat(ANY_CHAR, 1, 24)),
+)
+_RIGHT_ALPHABETS: Final = (
+    ((0x5D0, 0x5F4), repeat(_OCTET, 1, 50)),
+    ((0x600, 0x6CC), repeat(_OCTET, 1, 46)),
+)
+"""Letters of one alphabet (Latin, Greek, Cyrillic, those from Devanagari to Lao, Georgian; Hebrew,
+Arabic), and how long a label of them and ASCII may be, in octets of UTF-8 or in characters.
+
+Each bound is the greatest for which all labels fit: Punycode writes the distances between code
+points in their order, whose sum is at most the alphabet's size times the length, so the most digits
+that they may need are found by dynamic programming over bias and sum.
+"""
 _SEPARATOR: Final = chars([(0x2E, 0x2E), (0x3002, 0x3002), (0xFF0E, 0xFF0E), (0xFF61, 0xFF61)])
 
 
-def _sized(label: Expr) -> Expr:
-    """The labels that are surely short enough in Punycode."""
-    return both(label, repeat(chars([(0, 0xFFFF)]), 1, _LONGEST))
-
-
-def _names(*, nfc: bool) -> Expr:
-    """Up to three labels, so at most 253 octets in any case."""
-    ltr = _Labels(["L", "EN", "ON", "ET"], ["NSM", "BN", "CS"], nfc=nfc)
-    plain = alt(_sized(alt(ltr.label(), ltr.with_middle_dot())), ascii_label(16))
-    kinds = [["NSM", "AN"], ["NSM", "EN"]]  # not both kinds of digits in one label
-    right = alt(*(_sized(_Labels(["R", "AL"], others, nfc=nfc).label()) for others in kinds))
+def _names(*, nfc: bool, long: bool) -> Expr:
+    """Up to three labels of 63 octets and one of 60, so at most 252 octets in any case."""
+    kinds = ["L", "EN", "ON", "ET"], ["NSM", "BN", "CS"]
+    mixed = _Labels(*kinds, nfc=nfc)
+    plain = [both(alt(mixed.label(), mixed.with_middle_dot()), _MIXED), _ascii_beside(long)]
+    for pair, size in _ALPHABETS if long else ():
+        plain.append(both(_Labels(*kinds, nfc=nfc, alphabet=(pair,)).label(), size))
+    right: list[Expr] = []
+    for digits in ("AN", "EN"):  # not both kinds of digits in one label
+        kinds = ["R", "AL"], ["NSM", digits]
+        right.append(both(_Labels(*kinds, nfc=nfc).label(), _MIXED))
+        for pair, size in _RIGHT_ALPHABETS if long else ():
+            right.append(both(_Labels(*kinds, nfc=nfc, alphabet=(pair,)).label(), size))
     # where a label runs from right to left, the Bidi Rule (RFC 5893) holds for every label
-    left = ascii_label(16, _LETTERS)
-    return alt(_few(plain, plain), _few(left, right))
+    left = _ascii_beside(long, _LETTERS)
+    return alt(_few(alt(*plain), alt(*plain), long), _few(left, alt(*right), long))
 
 
-def _few(first: Expr, label: Expr) -> Expr:
-    return seq(optional(seq(first, _SEPARATOR)), label, optional(seq(_SEPARATOR, label)))
+def _ascii_beside(long: bool, first: Ranges = _ALNUM) -> Expr:
+    """A label of ASCII in a name with others."""
+    return ascii_label(63 if long else 16, first)
+
+
+def _few(first: Expr, label: Expr, long: bool) -> Expr:
+    last = optional(seq(_SEPARATOR, ascii_label(60, _LETTERS))) if long else EPSILON
+    return seq(optional(seq(first, _SEPARATOR)), label, optional(seq(_SEPARATOR, label)), last)
 
 
 def _ascii_names() -> Expr:
@@ -291,13 +334,18 @@ def _ascii_names() -> Expr:
     return joined(ascii_label(63), _SEPARATOR)
 
 
-@lru_cache(maxsize=1)
-def idn_hostname() -> Expr:
-    """Valid names, of U-labels and labels of ASCII."""
-    return alt(_ascii_names(), _names(nfc=True))
+@lru_cache(maxsize=2)
+def idn_hostname(*, long: bool = True) -> Expr:
+    """Valid names, of U-labels and labels of ASCII.
+
+    Args:
+        long: with all the lengths that are known to fit; else with few states, so that a counter
+            of characters can run beside.
+    """
+    return alt(_ascii_names(), _names(nfc=True, long=long))
 
 
-@lru_cache(maxsize=1)
-def idn_mail_domain() -> Expr:
+@lru_cache(maxsize=2)
+def idn_mail_domain(*, long: bool = True) -> Expr:
     """Domains of internationalised mailboxes (RFC 6531), which need not be in NFC."""
-    return alt(_ascii_names(), _names(nfc=False))
+    return alt(_ascii_names(), _names(nfc=False, long=long))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.json_schema.assertions import (
@@ -41,6 +41,9 @@ from grammars.frontends.json_schema.keywords import VALIDATION, applies
 from grammars.limits import DEFAULT_LIMITS, Limits
 
 _Keyword = Callable[["_Schema", str], Formula]
+_Words: TypeAlias = list[str]
+_Formulas: TypeAlias = list[Formula]
+_Places: TypeAlias = list[tuple[str | int, ...]]
 
 
 class Reader:
@@ -199,8 +202,8 @@ class _Schema:
         entries = value if several else [value]
         if not entries:
             raise self._bad_type(keyword)
-        names: list[str] = []
-        schemas: list[Formula] = []
+        names: _Words = []
+        schemas: _Formulas = []
         for i, one in enumerate(entries):
             if isinstance(one, dict) and self.reader.documents.knows(self.at.place, "extends"):
                 schemas.append(self.sub(keyword, i) if several else self.sub(keyword))
@@ -214,7 +217,7 @@ class _Schema:
             return self._named_types(keyword, names)
         return Either((*([self._named_types(keyword, names)] if names else []), *schemas))
 
-    def _named_types(self, keyword: str, names: list[str]) -> Leaf:
+    def _named_types(self, keyword: str, names: _Words) -> Leaf:
         types = frozenset("number" if t == "integer" else t for t in names)
         whole = "integer" in names and "number" not in names
         numbers = Numbers(step=Fraction(1), whole=self.draft <= 4) if whole else Numbers()
@@ -433,7 +436,7 @@ class _Schema:
             elif isinstance(value, list):
                 yield from ((keyword, i) for i in range(len(value)))
 
-    def disjuncts(self) -> Iterator[list[tuple[str | int, ...]]]:
+    def disjuncts(self) -> Iterator[_Places]:
         """Lists of places of which one has to be met."""
         for keyword in ("type", "anyOf", "oneOf"):
             value = self.schema.get(keyword)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
@@ -12,10 +13,12 @@ from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.ecma import ecma_search_to_expr
 from grammars.frontends.json_schema.assertions import Shape, Strings
 from grammars.frontends.json_schema.formats import format_expr
+from grammars.frontends.json_schema.text import quoted
 from grammars.ir import (
     ANY_CHAR,
     Alt,
     And,
+    ByteSet,
     Chars,
     Expr,
     Literal,
@@ -49,6 +52,7 @@ def content(strings: Strings, excluded: Iterable[str]) -> Expr:
     if high is not None and longest is not None and longest <= high:
         high = None  # the shapes imply it
     if low or high is not None:
+        parts = [shape_expr(shape, counted=True) for shape in strings.shapes]
         parts.append(repeat(ANY_CHAR, low, high))
     words = [text(word) for word in sorted(excluded)]
     if words:
@@ -65,6 +69,8 @@ def _extent(expr: Expr) -> tuple[int, int | None]:
             return length, length
         case Chars():
             return 1, 1
+        case ByteSet():  # all of a character or a part of it
+            return 0, 1
         case Seq(items):
             parts = [_extent(item) for item in items]
             tops = [top for _, top in parts if top is not None]
@@ -83,14 +89,14 @@ def _extent(expr: Expr) -> tuple[int, int | None]:
     return 0, None
 
 
-def shape_expr(shape: Shape) -> Expr:
+def shape_expr(shape: Shape, *, counted: bool = False) -> Expr:
     """A pattern or format, or its opposite, as an expression over code points.
 
     Dialects of patterns disagree on whether ``.`` matches a carriage return and two other line
     ends.  Texts that match in some only are left out on both sides, so that every validator agrees.
     """
     try:
-        expr = _shape(shape.kind, shape.text, shape.negated)
+        expr = _shape(shape.kind, shape.text, shape.negated, counted and not shape.negated)
     except GrammarError as error:
         column = f" (column {error.column} of it)" if error.column else ""
         raise GrammarError(
@@ -100,10 +106,12 @@ def shape_expr(shape: Shape) -> Expr:
 
 
 @lru_cache(4_096)
-def _shape(kind: str, text: str, loose: bool) -> Expr:
+def _shape(kind: str, text: str, loose: bool, counted: bool) -> Expr:
     if kind == "pattern":
         return ecma_search_to_expr(text, loose=loose)
-    expr = format_expr(text, idna=kind == "format", zone=kind != "format of draft 3")
+    expr = format_expr(
+        text, idna=kind == "format", zone=kind != "format of draft 3", counted=counted
+    )
     assert expr is not None, "only known formats are asserted"
     return expr
 
@@ -136,7 +144,8 @@ def listed_strings(strings: Strings) -> tuple[str, ...]:
 
 @lru_cache(1_024)
 def _finder(expr: Expr) -> Recognizer:
-    return Recognizer(compile_ir(single_rule(expr), DEFAULT_LIMITS), DEFAULT_LIMITS)
+    # in quotes, as in a grammar: so the compiler keeps parts that repeat as parts
+    return Recognizer(compile_ir(single_rule(quoted(expr)), DEFAULT_LIMITS), DEFAULT_LIMITS)
 
 
 def has_shape(shape: Shape, value: str) -> bool:
@@ -147,7 +156,7 @@ def has_shape(shape: Shape, value: str) -> bool:
 def is_in(expr: Expr, value: str) -> bool:
     """Whether a text is described by an expression over code points."""
     try:
-        data = value.encode()
+        data = json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return False
     recognizer = _finder(expr)
