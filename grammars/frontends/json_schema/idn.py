@@ -282,14 +282,14 @@ _MIXED: Final = repeat(chars([(0, 0xFFFF)]), 1, 13)
 _OCTET: Final = ByteSet(((0x00, 0xFF),))
 _ALPHABETS: Final[tuple[tuple[tuple[int, int], Expr], ...]] = (
     ((0xDF, 0x17F), repeat(_OCTET, 1, 46)),
-    ((0x3AC, 0x3CE), repeat(_OCTET, 1, 53)),
+    ((0x3AC, 0x3CE), repeat(_OCTET, 1, 52)),
     ((0x430, 0x491), repeat(_OCTET, 1, 48)),
     ((0x900, 0xEFF), repeat(ANY_CHAR, 1, 19)),
     ((0x10D0, 0x10FF), repeat(ANY_CHAR, 1, 24)),
 )
 _RIGHT_ALPHABETS: Final = (
     ((0x5D0, 0x5F4), repeat(_OCTET, 1, 50)),
-    ((0x600, 0x6CC), repeat(_OCTET, 1, 46)),
+    ((0x600, 0x6CC), repeat(_OCTET, 1, 45)),
 )
 """Letters of one alphabet (Latin, Greek, Cyrillic, those from Devanagari to Lao, Georgian; Hebrew,
 Arabic), and how long a label of them and ASCII may be, in octets of UTF-8 or in characters.
