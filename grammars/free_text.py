@@ -16,6 +16,8 @@ from grammars.errors import GrammarError
 from grammars.explain import FREE_TEXT
 from grammars.ir import (
     ANY_CHAR,
+    EPSILON,
+    ByteSet,
     Expr,
     GrammarIR,
     Literal,
@@ -26,10 +28,12 @@ from grammars.ir import (
     alt,
     both,
     children,
+    optional,
     repeat,
     seq,
 )
 from grammars.quotient import quotient, unused
+from grammars.sections import BLANK_BYTES
 from grammars.triggers import Triggers
 
 if TYPE_CHECKING:
@@ -38,6 +42,12 @@ if TYPE_CHECKING:
 _NAME: Final = "text"
 _JSON_STARTS: Final = frozenset(b'{["')
 """First bytes of JSON values whose end can be seen from what they are alone."""
+MAX_BLANKS: Final = 8
+"""Blanks between a trigger and its answer, or an answer and its closing text: so many at most, since a
+model that likes them would go on writing them."""
+_BLANKS: Final = optional(
+    repeat(ByteSet(ir.normalize_ranges((b, b) for b in BLANK_BYTES)), 1, MAX_BLANKS)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,11 @@ class Shape:
     repeat: bool = False
     max_length: int | None = None
     trigger_in_answer: bool = False
+    blanks: bool | None = None
+
+    def blanks_around(self, answer: Answer) -> bool:
+        """Whether blanks may stand between trigger and answer, and answer and closing text."""
+        return answer.grammar.ir.json if self.blanks is None else self.blanks
 
 
 def answers_of(entries: Iterable[tuple[Any, ...]]) -> list[Answer]:
@@ -113,6 +128,11 @@ def free_text_to_ir(answers: Sequence[Answer], shape: Shape) -> GrammarIR:
 def _check(answers: Sequence[Answer], shape: Shape) -> None:
     if not answers:
         raise GrammarError("free text needs at least one trigger with the grammar that follows it")
+    if shape.blanks and shape.trigger_in_answer and not any(_takes_blanks(a) for a in answers):
+        raise GrammarError(
+            "blanks=True has no place to allow them: with trigger_in_answer the trigger is a part of "
+            "its answer, and no closing text stands behind; describe them in the answer's grammar"
+        )
     if shape.max_length is None:
         return
     for answer in answers:
@@ -123,6 +143,11 @@ def _check(answers: Sequence[Answer], shape: Shape) -> None:
                 f"{answer.trigger.decode()!r}, which is counted with the free text; make it "
                 f"at least {needed}"
             )
+
+
+def _takes_blanks(answer: Answer) -> bool:
+    """Whether blanks before the closing text can be told from those that it begins with."""
+    return answer.end != b"" and answer.end[0] not in BLANK_BYTES
 
 
 class _Builder:
@@ -188,9 +213,13 @@ class _Builder:
         answer = self.answers[group[0]]
         inner, limits = answer.grammar.ir, answer.grammar.limits
         self.notes |= dict.fromkeys(inner.notes)
+        blanks = _BLANKS if self.shape.blanks_around(answer) else EPSILON
+        before = blanks
         if self.shape.trigger_in_answer:
             inner = quotient(inner, answer.trigger, limits)
-        return seq(Ref(self._add(inner)), Literal(answer.end))
+            before = EPSILON
+        behind = blanks if _takes_blanks(answer) else EPSILON
+        return seq(before, Ref(self._add(inner)), behind, Literal(answer.end))
 
     def _free(self, name: str, machine: Machine) -> Expr:
         """A rule of free text: a unit of its own wherever it occurs."""

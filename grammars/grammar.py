@@ -176,6 +176,7 @@ class Grammar:
         repeat: bool = False,
         max_length: int | None = None,
         trigger_in_answer: bool = False,
+        blanks: bool | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
         """Anything at all up to a trigger, and a text of the trigger's grammar behind it.
@@ -198,17 +199,23 @@ class Grammar:
             max_length: how many characters one stretch of free text may have, its trigger included.
             trigger_in_answer: the trigger is the beginning of its answer (the grammar describes
                 both), instead of standing before it.
+            blanks: whether up to eight blanks (space, tab, line breaks) may stand between a trigger
+                and its answer, and between an answer and its closing text.  ``None``: where the
+                answer is JSON, that is, made of a JSON Schema or a type, since models put
+                line breaks behind ``</think>``.  A closing text that begins with a blank says itself
+                which blanks there are.
             limits: bounds on what the grammar may cost.
 
         Raises:
             GrammarError: for a trigger that is empty, given twice, never reached as another one
                 lies within it, or longer than ``max_length``; with ``repeat``, for answers that
-                compare keys or items (see ``docs/free-text.md``) and whose end does not show.
+                compare keys or items (see ``docs/free-text.md``) and whose end does not show;
+                for ``blanks=True`` where there is no place for any.
             TypeError: for entries that are no such pairs or triples.
         """
         from grammars.free_text import Shape, answers_of, free_text_to_ir
 
-        shape = Shape(required, repeat, max_length, trigger_in_answer)
+        shape = Shape(required, repeat, max_length, trigger_in_answer, blanks)
         entries = then.items() if isinstance(then, Mapping) else then
         return cls(free_text_to_ir(answers_of(entries), shape), limits=limits)
 

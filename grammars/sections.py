@@ -21,6 +21,8 @@ ENDING: Final = 10
 """Behind a section's value; ``raw`` is what is to come before free text goes on."""
 OFF: Final = 11
 """Nothing that follows matters."""
+BLANK_BYTES: Final = b" \t\n\r"
+"""What may stand between a trigger and a JSON answer, and between an answer and its end."""
 
 
 class SectionMemory(Memory):
@@ -94,6 +96,7 @@ class SectionMemory(Memory):
             elif state.mode == FREE:
                 state, i = self._search(state, data, i)
             elif state.mode == ENDING:
+                i = _end_of_blanks(state.raw, data, i)
                 rest = state.raw[n - i :]
                 i += len(state.raw) - len(rest)
                 state = self._ending(rest)
@@ -139,6 +142,14 @@ class SectionMemory(Memory):
                 memory.trim(t for t in kept if self._section_of.get(t.owner) == number)
 
 
+def _end_of_blanks(end: bytes, data: bytes, i: int) -> int:
+    """The place behind blanks that stand before a section's end; an end may begin with one itself."""
+    if end[:1] and end[0] not in BLANK_BYTES:
+        while i < len(data) and data[i] in BLANK_BYTES:
+            i += 1
+    return i
+
+
 def _parts(memory: Memory) -> Iterator[Memory]:
     """A memory and those within it."""
     yield memory
@@ -176,7 +187,7 @@ def first_clash_of_sections(
         clash = _clash(data[begin:stop], marks, section, begin)
         if clash is not None or not of.repeated:
             return clash
-        start = stop + len(section.end)
+        start = _end_of_blanks(section.end, data, stop) + len(section.end)
 
 
 def _next_section(triggers: Triggers, data: bytes, start: int) -> tuple[int, int] | None:

@@ -40,12 +40,21 @@ class Format:
     grammar: Grammar
     check: Check
     end: str = ""
+    json: bool = False
 
     @staticmethod
     def of_pattern(trigger: str, pattern: str, end: str = "") -> Format:
         compiled = re.compile(pattern)
         check = lambda text: compiled.fullmatch(text) is not None  # noqa: E731
         return Format(trigger, Grammar.from_regex(pattern), check, end)
+
+
+BLANKS = " \t\n\r"
+
+
+def leading_blanks(text: str) -> int:
+    """How many blanks a text begins with, of the eight that may stand around an answer."""
+    return min(len(text) - len(text.lstrip(BLANKS)), 8)
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class Reference:
     repeat: bool = False
     max_length: int | None = None
     trigger_in_answer: bool = False
+    blanks: bool | None = None
 
     def grammar(self) -> Grammar:
         return Grammar.free_text(
@@ -65,6 +75,7 @@ class Reference:
             repeat=self.repeat,
             max_length=self.max_length,
             trigger_in_answer=self.trigger_in_answer,
+            blanks=self.blanks,
         )
 
     def accepts(self, text: str, required: bool | None = None) -> bool:
@@ -92,7 +103,17 @@ class Reference:
         body = text[: len(text) - len(winner.end)]
         if self.trigger_in_answer and not body.startswith(winner.trigger):
             return False  # what closes an answer is no part of the trigger
-        return text.endswith(winner.end) and winner.check(body)
+        if not text.endswith(winner.end):
+            return False
+        if not (winner.json if self.blanks is None else self.blanks):
+            return winner.check(body)
+        before = 0 if self.trigger_in_answer else leading_blanks(body)
+        closes = winner.end != "" and winner.end[0] not in BLANKS
+        behind = leading_blanks(body[::-1]) if closes else 0
+        ways = product(range(before + 1), range(behind + 1))
+        parts = (body[i : len(body) - j] for i, j in ways if i + j <= len(body))
+        kept = winner.trigger if self.trigger_in_answer else ""
+        return any(part.startswith(kept) and winner.check(part) for part in parts)
 
     def accepts_bytes(self, data: bytes) -> bool:
         try:
@@ -122,17 +143,22 @@ def references(draw: st.DrawFn, *, inside: bool = False) -> Reference:
         Format.of_pattern(
             trigger,
             re.escape(trigger) + draw(pattern) if inside and draw(st.booleans()) else draw(pattern),
-            draw(st.sampled_from(["", "", "b", "ca"])),
+            draw(st.sampled_from(["", "", "b", "ca", "\nb"])),
         )
         for trigger in triggers
     ]
     longest = max(map(len, triggers))
+    within = inside and draw(st.booleans())
+    blanks = draw(st.sampled_from([None, None, True, False]))
+    if blanks and within and not any(f.end and f.end[0] not in BLANKS for f in formats):
+        blanks = None
     return Reference(
         tuple(formats),
         required=draw(st.booleans()),
         repeat=draw(st.booleans()),
         max_length=draw(st.none() | st.integers(longest, longest + 3)),
-        trigger_in_answer=inside and draw(st.booleans()),
+        trigger_in_answer=within,
+        blanks=blanks,
     )
 
 
@@ -140,11 +166,17 @@ many = settings(law_settings, max_examples=30)
 SHORT = ["".join(x) for n in range(6) for x in product("abc", repeat=n)]
 
 
+def texts(*, max_size: int) -> st.SearchStrategy[str]:
+    """Letters of the triggers, and blanks between them."""
+    blank = st.sampled_from([" ", "\n", "\n\n", "\t\r\n ", " " * 8, " " * 9])
+    return st.lists(st.sampled_from("abcé") | blank, max_size=max_size).map("".join)
+
+
 @many
-@given(references(inside=True), st.lists(st.text("abcé", max_size=9), max_size=30))
-def test_is_the_definition(reference: Reference, texts: list[str]) -> None:
+@given(references(inside=True), st.lists(texts(max_size=9), max_size=30))
+def test_is_the_definition(reference: Reference, drawn: list[str]) -> None:
     grammar = reference.grammar()
-    for text in [*SHORT, *texts]:
+    for text in [*SHORT, *drawn]:
         assert grammar.accepts(text) == reference.accepts(text), text
 
 
@@ -157,7 +189,7 @@ def test_samples_are_texts(reference: Reference, seed: int) -> None:
 
 
 @many
-@given(references(), st.text("abcé", max_size=8))
+@given(references(), texts(max_size=8))
 def test_explain_agrees(reference: Reference, text: str) -> None:
     grammar = reference.grammar()
     found = grammar.explain(text)
@@ -247,6 +279,114 @@ def test_recursive_answers_that_hold_their_trigger(beginning: str) -> None:
     for text in random.Random(beginning).sample(texts, 3000):
         at = text.find(beginning)
         assert grammar.accepts(text) == (at >= 0 and answer.accepts(text[at:])), text
+
+
+# -- blanks around an answer -----------------------------------------------------------------------
+
+JSON_ANSWERS: dict[str, Callable[[], Grammar]] = {
+    "schema": lambda: Grammar.from_json_schema({"const": {"a": 1}}, whitespace="compact"),
+    "schema as text": lambda: Grammar.from_json_schema(
+        '{"enum": [{"a": 1}]}', whitespace="compact"
+    ),
+    "type": lambda: Grammar.from_type(dict[str, int]),
+    "memory": lambda: schema(OPEN),
+}
+
+
+@pytest.mark.parametrize("kind", JSON_ANSWERS)
+@pytest.mark.parametrize("saved", [False, True], ids=["made", "loaded"])
+def test_blanks_are_on_for_json(kind: str, saved: bool, tmp_path: Path) -> None:
+    """As Qwen3 and R1 write, and what a chat template puts around a call of a tool."""
+    answer = JSON_ANSWERS[kind]()
+    if saved:
+        answer.save(tmp_path / "answer.gramma")
+        answer = Grammar.load(tmp_path / "answer.gramma")
+    thought = Grammar.free_text({"</think>": answer})
+    strict = Grammar.free_text({"</think>": answer}, blanks=False)
+    for blanks in ("", "\n", "\n\n", " ", "\r\n\t", " " * 8):
+        assert thought.accepts(f'hm</think>{blanks}{{"a":1}}'), blanks
+        assert strict.accepts(f'hm</think>{blanks}{{"a":1}}') == (blanks == "")
+    for blanks in (" " * 9, "\f", "\u00a0", "\v"):
+        assert not thought.accepts(f'hm</think>{blanks}{{"a":1}}'), blanks
+    calls = Grammar.free_text([("<call>", answer, "</call>")], required=False, repeat=True)
+    call = '<call>\n{"a":1}\n</call>'
+    assert calls.accepts(f"so {call}\n\n{call} done")
+    assert not calls.accepts(call + '<call>{"a":1}' + " " * 9 + "</call>")
+
+
+def test_blanks_are_off_for_other_answers() -> None:
+    others = [
+        Grammar.from_choices(["x"]),
+        Grammar.from_regex("x"),
+        Grammar.from_gbnf('root ::= "x"'),
+        Grammar.from_lark('start: "x"'),
+        Grammar.free_text({"x": Grammar.from_choices([""])}, max_length=1),
+    ]
+    for answer in others:
+        grammar = Grammar.free_text([("#", answer, ".")])
+        assert [grammar.accepts(t) for t in ("#x.", "#\nx.", "#x\n.")] == [True, False, False]
+    words = Grammar.free_text([("#", Grammar.from_choices(["x"]), ".")], blanks=True)
+    assert [words.accepts(t) for t in ("#x.", "#\nx.", "#x\n.", "#\n\nx .", "#x.\n")] == [
+        True, True, True, True, False
+    ]  # fmt: skip
+
+
+def test_a_closing_text_that_begins_with_a_blank_says_itself_which() -> None:
+    calls = Grammar.free_text([("<c>\n", schema(OPEN), "\n</c>")], required=False, repeat=True)
+    assert calls.accepts("<c>\n{}\n</c>")
+    assert calls.accepts("<c>\n\n{}\n</c>")
+    assert not calls.accepts("<c>\n{}\n\n</c>")
+    assert not calls.accepts("<c>\n{}</c>")
+
+
+def test_blanks_without_a_place() -> None:
+    with pytest.raises(GrammarError, match="blanks=True has no place"):
+        Grammar.free_text({"{": schema(OPEN)}, trigger_in_answer=True, blanks=True)
+    Grammar.free_text([("{", schema(OPEN), ";")], trigger_in_answer=True, blanks=True)
+
+
+def test_memory_sees_through_blanks() -> None:
+    """Where an answer begins and ends shows behind blanks, too, and so do keys that repeat."""
+    calls = Grammar.free_text([("<c>", schema(OPEN), "</c>")], required=False, repeat=True)
+    for twice in (True, False):
+        keys = ("k", "k") if twice else ("k", "l")
+        object_ = "{" + ",".join(f'"{key}":1' for key in keys) + "}"
+        for before, behind in product(["", "\n", " \n "], repeat=2):
+            text = f'say {{"k":1,"k":1}} <c>{before}{{"k":1}}{behind}</c>{behind}<c>{object_}</c>'
+            assert calls.accepts(text) != twice
+            assert calls.explain(text).accepted != twice
+    # an end in which a trigger occurs is read to its last byte, and the free text behind it is free
+    tight = Grammar.free_text([("c>", schema(OPEN), "</c>")], repeat=True)
+    for behind in ("", "\n", "\n ", "\n\n "):
+        assert tight.accepts(f'c>{{"k":1}}{behind}</c>{{"k":1,"k":1}}'), behind
+    automaton = TokenAutomaton(
+        calls, Vocabulary.from_tokens([*JSON_WORDS, b"c", b">", None], [len(JSON_WORDS) + 2])
+    )
+    state = automaton.advance_bytes(automaton.start, b'x<c>\n\n{"k":1}\n </c>\n<c>\n{"k":1,')
+    assert state != automaton.DEAD
+    assert automaton.advance_bytes(state, b'"k"') == automaton.DEAD
+    assert automaton.is_accepting(automaton.advance_bytes(state, b'"l":1}\n</c>'))
+
+
+def test_blanks_end_in_time() -> None:
+    """A model that writes blanks whenever it may still finishes: eight of them, not for ever."""
+    words = Vocabulary.from_tokens([b"\n", b"\n\n", b"#", b"{", b"}", None], [5])
+    answer = Grammar.from_json_schema({"const": {}}, whitespace="compact")
+    automaton = TokenAutomaton(Grammar.free_text({"#": answer}), words)
+    state, count = automaton.advance(automaton.start, 2), 0
+    while automaton.advance(state, 0) != automaton.DEAD:
+        state, count = automaton.advance(state, 0), count + 1
+    assert count == 8
+    row = np.zeros(1, np.uint32)
+    automaton.fill_mask(state, row)
+    assert row[0] == 1 << 3
+    start = automaton.advance(automaton.start, 2)
+    automaton.fill_mask(start, row)
+    assert row[0] == 0b1011
+    automaton.fill_mask(start, row, tokens_left=3)
+    assert row[0] == 1 << 3, "no room for blanks"
+    automaton.fill_mask(start, row, tokens_left=4)
+    assert row[0] == 0b1011
 
 
 # -- explain, storage ------------------------------------------------------------------------------
@@ -493,15 +633,21 @@ MEMORIES: dict[str, tuple[Grammar, Check, list[str]]] = {
         ['{"a":1}', '{"c":1,"a":1}', '{"b":true,"a":0}', '{"b":true}', '{"a":1,"a":1}'],
     ),
 }  # fmt: skip
-PIECES = ["", "t", "<", "<u", '{"k":1,"k":', '["k","k",', '"', "é"]
+PIECES = ["", "t", "<", "<u", '{"k":1,"k":', '["k","k",', '"', "é", "\n"]
+SPACES = ["", "", "\n", "\n\n", " \t\r\n", " " * 8, " " * 9]
 
 
 @st.composite
 def memories(draw: st.DrawFn) -> tuple[Reference, list[str]]:
     names = draw(st.lists(st.sampled_from(list(MEMORIES)), min_size=1, max_size=3))
-    triggers = draw(st.permutations(["<u>", "<v>", "#", "<u<w>"]))
+    triggers = draw(st.permutations(["<u>", "<v>", "u>", "#", "<u<w>"]))
     formats = [
-        Format(trigger, *MEMORIES[name][:2], draw(st.sampled_from(["", "", "</u>", "[1,1]", "t"])))
+        Format(
+            trigger,
+            *MEMORIES[name][:2],
+            draw(st.sampled_from(["", "", "</u>", "[1,1]", "t", "\n</u>"])),
+            json=True,
+        )
         for trigger, name in zip(triggers, names, strict=False)
     ]
     answers = [text for name in names for text in MEMORIES[name][2]]
@@ -510,13 +656,17 @@ def memories(draw: st.DrawFn) -> tuple[Reference, list[str]]:
         draw(st.booleans()),
         draw(st.booleans()),
         max_length=draw(st.none() | st.just(20)),
+        blanks=draw(st.sampled_from([None, None, True, False])),
     )
     part = st.builds(
-        lambda before, f, answer, closed: before + f.trigger + answer + (f.end if closed else ""),
+        lambda before, f, answer, closed, blanks: (
+            before + f.trigger + blanks[0] + answer + (blanks[1] + f.end if closed else "")
+        ),
         st.sampled_from(PIECES),
         st.sampled_from(formats),
         st.sampled_from(answers),
         st.booleans(),
+        st.tuples(st.sampled_from(SPACES), st.sampled_from(SPACES)),
     )
     text = st.builds(
         lambda parts, tail: "".join(parts) + tail,
@@ -544,7 +694,8 @@ def test_samples_with_memory(drawn: tuple[Reference, list[str]], seed: int) -> N
     assert reference.accepts(reference.grammar().sample(seed).decode())
 
 
-JSON_WORDS = [bytes([b]) for b in b'{}[]",:0123xklabtruefs<>uvw/#- \xc3\xa9']
+JSON_WORDS = [bytes([b]) for b in b'{}[]",:0123xklabtruefs<>uvw/#- \n\t\r\xc3\xa9']
+JSON_WORDS += [b"\n\n", b'\n{"', b"}\n", b" " * 5, b"\n</"]
 JSON_WORDS += [
     b'"k":',
     b'1,"',
