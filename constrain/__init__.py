@@ -1,7 +1,8 @@
 """``Grammar`` x ``Vocabulary``: token-level automata, masks, the logits processor, extraction.
 
 The names below are the public face; importing this package is cheap, each name loads what it needs
-when it is first used (torch and transformers only for those that touch models).
+when it is first used.  Those that touch models need torch and transformers, which the extra ``hf``
+brings; without it they raise :class:`MissingExtra`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from constrain.extras import MissingExtra, missing_extra
 from grammars.errors import BudgetError, GrammarError, LimitExceeded
 from grammars.limits import Limits
 
@@ -39,6 +41,7 @@ __all__ = [
     "GrammarLogitsProcessor",
     "LimitExceeded",
     "Limits",
+    "MissingExtra",
     "TokenAutomaton",
     "Vocabulary",
     "allocate_bitmask",
@@ -53,8 +56,11 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'constrain' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
+    try:
+        module = import_module(home)
+    except ModuleNotFoundError as error:
+        raise missing_extra(f"constrain.{name}", error) from error
+    value = globals()[name] = getattr(module, name)
     return value
 
 

@@ -35,6 +35,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
 
 from constrain.cache import ENVIRONMENT_VARIABLE, cache_folder
+from constrain.extras import require
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -333,8 +334,10 @@ def load_model(name: str = DEFAULT_MODEL, dtype: str = "bfloat16") -> tuple[Any,
     Raises:
         ModelUnavailable: the registry or the hub did not give it.
         ChecksumMismatch: what came is not the pinned file.
+        MissingExtra: torch or transformers is not installed.
         ValueError: ``dtype`` is no floating type of torch.
     """
+    require("load_model", "torch", "transformers")
     chosen = _torch_dtype(dtype)
     if (known := _MODEL_ALIASES.get(name, name)) in _MODELS:
         return _from_folder(fetch_model(known), chosen)
@@ -356,6 +359,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
         ChecksumMismatch: what came is not the pinned file.
     """
     name = _tokenizer_name(name)
+    require("load_tokenizer", "transformers")
     folder = fetch_tokenizer(name)
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -691,11 +695,12 @@ def _sha256(file: Path) -> str:
 
 
 def _require_conversion_packages() -> None:
+    require("the embedded model", "torch", "transformers")
     missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelUnavailable(
             f"the embedded model needs {' and '.join(missing)} to be converted, once; install "
-            'them with: pip install "gramma[models]"'
+            'them with: pip install "gramma[hf]"'
         )
 
 

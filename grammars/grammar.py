@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from grammars.compiler import compile_ir
-from grammars.errors import GrammarError, LimitExceeded
+from grammars.errors import LimitExceeded
 from grammars.explain import Explanation, empty_explanation, explain, explain_surrogate
+from grammars.files import ImportPath, grammar_of, kind_of, read_text
 from grammars.ir import GrammarIR, Rule
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.memory import Memory
@@ -22,7 +23,7 @@ from grammars.product import accepts, explain_with_memory
 from grammars.program import Program
 from grammars.recognizer import Recognizer
 from grammars.sampling import Sampler, no_text
-from grammars.storage import dumps, is_saved, loads
+from grammars.storage import dumps, loads
 from grammars.utf8 import ByteMask
 
 Whitespace = Literal["flexible", "compact"]
@@ -79,12 +80,43 @@ class Grammar:
 
     @classmethod
     def from_lark(
-        cls, text: str, start: str = "start", *, limits: Limits = DEFAULT_LIMITS
+        cls,
+        text: str,
+        start: str = "start",
+        *,
+        import_paths: Iterable[ImportPath] = (),
+        limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
-        """A Lark grammar, its terminals read as lark's own lexer reads them."""
+        """A Lark grammar, its terminals read as lark's own lexer reads them.
+
+        Args:
+            text: the grammar.
+            start: the rule to start from.
+            import_paths: folders in which ``%import`` looks for grammars (loaders as lark's
+                ``FromPackageLoader`` too), before lark's own library.  Relative imports
+                (``%import .words``) are also looked for in the folder of the running script, as
+                ``lark.Lark`` does; those of a file, :meth:`from_file`, in the folder of the file.
+            limits: bounds on what the grammar may cost.
+        """
+        return cls._from_lark(text, start=start, import_paths=import_paths, limits=limits)
+
+    @classmethod
+    def _from_lark(
+        cls,
+        text: str,
+        *,
+        path: Path | None = None,
+        start: str = "start",
+        import_paths: Iterable[ImportPath] = (),
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Grammar:
+        """With the file that it comes from, for relative imports."""
         from grammars.frontends.lark_grammar import lark_to_ir
 
-        return cls(lark_to_ir(text, start, limits), limits=limits)
+        if isinstance(import_paths, str | Path):
+            raise TypeError(f"import_paths needs a list of folders, not {import_paths!r}")
+        ir = lark_to_ir(text, start, limits, tuple(import_paths), path)
+        return cls(ir, limits=limits)
 
     @classmethod
     def from_json_schema(
@@ -139,33 +171,16 @@ class Grammar:
     def from_file(cls, path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
         """By suffix: ``.lark``, ``.gbnf``, ``.regex``, ``.json`` (a JSON Schema, or saved).
 
+        The file is UTF-8, with a byte order mark or without.  Relative imports of a Lark grammar
+        are looked for in the folder of the file that has them, as ``lark.Lark.open`` does.
+
         Raises:
             GrammarError: for another suffix, or text that is not UTF-8.
             OSError: if the file cannot be read.
         """
         path = Path(path)
-        make: dict[str, Callable[..., Grammar]] = {
-            ".lark": cls.from_lark,
-            ".gbnf": cls.from_gbnf,
-            ".regex": cls.from_regex,
-            ".json": cls._from_json,
-            ".gramma": cls._from_saved,
-        }
-        if path.suffix not in make:
-            raise GrammarError(
-                f"cannot tell the kind of {path.name!r} by its suffix {path.suffix!r}; "
-                f"known are {', '.join(make)}"
-            )
-        try:
-            text = path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise GrammarError(
-                f"{path.name} is not UTF-8 text (byte 0x{error.object[error.start]:02X} at offset "
-                f"{error.start}); save it as UTF-8"
-            ) from None
-        if path.suffix == ".regex":
-            text = text.removesuffix("\n").removesuffix("\r")
-        return make[path.suffix](text, limits=limits)
+        kind = kind_of(path)
+        return grammar_of(read_text(path), kind, path=path, limits=limits)
 
     @classmethod
     def free_text(
@@ -327,26 +342,13 @@ class Grammar:
         Raises:
             GrammarError: if the file is something else, damaged, or of another format version.
         """
-        try:
-            text = Path(path).read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise GrammarError(
-                f"{Path(path).name} is not a saved grammar, or is damaged: byte "
-                f"0x{error.object[error.start]:02X} at offset {error.start} is not UTF-8"
-            ) from None
-        return cls._from_saved(text)
+        return cls._from_saved(read_text(Path(path)))
 
     @classmethod
     def _from_saved(cls, text: str, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
         """The saved limits apply unless others are asked for."""
         ir, saved = loads(text)
         return cls(ir, limits=saved if limits == DEFAULT_LIMITS else limits)
-
-    @classmethod
-    def _from_json(cls, text: str, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
-        """A saved grammar names its format first; anything else is a schema."""
-        make = cls._from_saved if is_saved(text) else cls.from_json_schema
-        return make(text, limits=limits)
 
     @cached_property
     def _digest(self) -> str:

@@ -1,12 +1,15 @@
 """The top layer: a model x a ``TokenAutomaton`` -> texts, and the command line.
 
-The names below are the public face; each loads what it needs when it is first used.
+The names below are the public face; each loads what it needs when it is first used.  They need
+torch and transformers, which the extra ``hf`` of the distribution brings.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from constrain.extras import missing_extra
 
 if TYPE_CHECKING:
     from constrain.extraction import Extraction
@@ -139,7 +142,11 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'samplers' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(home), name)
+    try:
+        module = import_module(home)
+    except ModuleNotFoundError as error:
+        raise missing_extra(f"samplers.{name}", error) from error
+    value = globals()[name] = getattr(module, name)
     return value
 
 

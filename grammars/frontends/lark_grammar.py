@@ -22,12 +22,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from grammars import ir
 from grammars.automata import components
 from grammars.causes import barren_causes
 from grammars.errors import GrammarError, LimitExceeded
+from grammars.files import ImportPath
 from grammars.frontends import _lark_api, _re_api
 from grammars.frontends._lark_api import (
     GrammarAnalyzer,
@@ -43,6 +45,7 @@ from grammars.frontends._lark_api import (
 )
 from grammars.frontends._re_api import PatternError
 from grammars.frontends.lark_bounds import check_grammar, check_terminals
+from grammars.frontends.lark_imports import Imported, Imports, file_name
 from grammars.frontends.lark_lexing import (
     Lexeme,
     Lexer,
@@ -78,7 +81,8 @@ def lark_to_ir(
     text: str,
     start: str = "start",
     limits: Limits = DEFAULT_LIMITS,
-    import_paths: Sequence[str] = (),
+    import_paths: Sequence[ImportPath] = (),
+    path: Path | None = None,
 ) -> GrammarIR:
     """Turns a Lark grammar into a grammar over bytes.
 
@@ -87,6 +91,7 @@ def lark_to_ir(
         start: the rule to start from.
         limits: bounds on what the result may cost.
         import_paths: folders in which ``%import`` looks for grammars.
+        path: the file that the text comes from; relative imports are looked for in its folder.
 
     Raises:
         GrammarError: where lark refuses the grammar, or it uses something that cannot be followed.
@@ -98,7 +103,7 @@ def lark_to_ir(
         raise TypeError(f"start must be the name of a rule, not {start!r:.80}")
     source = _Source(text)
     try:
-        loaded = _load(source, start, import_paths, limits)
+        loaded = _load(source, start, Imports(import_paths), path, limits)
         lexing = _Lexing(source, loaded, limits)
         ir = _Builder(source, loaded, lexing, limits).build()
         return replace(ir, notes=(*ir.notes, *_why_empty(loaded)))
@@ -141,6 +146,8 @@ def _why_empty(loaded: _Loaded) -> tuple[str, ...]:
 # -- the source and its errors -----------------------------------------------------------------
 
 _PLACE = re.compile(r"\bline (\d+),? column (\d+)")
+_PREPOSITION = re.compile(r"[\s,:]*(?:\bat)?\s*$")
+"""What leads from the reason to the place in lark's messages."""
 _NAMED = (
     re.compile(r"Rule '([^']+)' used but not defined"),
     re.compile(r"(?:[Tt]erminal|[Rr]ule)s? used but not defined: (\w+)"),
@@ -195,8 +202,14 @@ class _Source:
             column=column,
         )
 
-    def error(self, error: LarkError) -> GrammarError:
-        """An error of lark as one of ours, with its place."""
+    def error(self, error: LarkError, imported: Imported | None = None) -> GrammarError:
+        """An error of lark as one of ours, with its place.
+
+        Args:
+            error: what lark raised.
+            imported: the grammar that was imported last: lark parses each as soon as it is read, so
+                an error of syntax is in that one.
+        """
         if error.too_deep:
             return self.too_deep()
         if error.is_number:
@@ -206,9 +219,17 @@ class _Source:
         found = _PLACE.search(message)
         if found:
             line, column = int(found[1]), int(found[2])
-            rows = self.text.splitlines()
+            rows = (self.text if imported is None else imported.text).splitlines()
             row = rows[line - 1].strip() if 0 < line <= len(rows) else ""
-            reason = message[: found.start()].rstrip(" ,:at").strip() or "unexpected input"
+            reason = _PREPOSITION.sub("", message[: found.start()]) or "unexpected input"
+            if imported is not None:
+                where = self.place(Path(imported.name).stem)
+                return GrammarError(
+                    f"lark cannot read the imported grammar {imported.name} near {row!r} "
+                    f"(line {line}, column {max(column, 1)}): {reason}; correct the line",
+                    line=where.line,
+                    column=where.column,
+                )
             return GrammarError(
                 f"lark cannot read this grammar near {row!r}: {reason}; correct the line",
                 line=line,
@@ -239,12 +260,14 @@ class _Loaded:
     ignored: list[str]
 
 
-def _load(source: _Source, start: str, import_paths: Sequence[str], limits: Limits) -> _Loaded:
+def _load(
+    source: _Source, start: str, imports: Imports, path: Path | None, limits: Limits
+) -> _Loaded:
     try:
         check_terminals(_lark_api.terminal_trees(source.text), limits)
-        grammar = _lark_api.load(source.text, import_paths)
+        grammar = _lark_api.load(source.text, imports.loaders, file_name(path))
     except LarkError as error:
-        raise source.error(error) from None
+        raise source.error(error, imports.latest) from None
     names = [str(rule[0]) for rule in grammar.rule_defs]
     if start not in names:
         raise GrammarError(

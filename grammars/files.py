@@ -1,0 +1,134 @@
+"""Grammar files: their text, their kind, and the ``Grammar`` that a text of a kind describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from grammars.errors import GrammarError
+from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.storage import is_saved
+
+if TYPE_CHECKING:
+    from grammars.grammar import Grammar
+
+Kind = Literal["lark", "gbnf", "regex", "json", "gramma"]
+ImportPath: TypeAlias = str | Path | Callable[[Any, str], tuple[Any, str]]
+"""A folder, or a loader as lark's ``FromPackageLoader``."""
+
+KINDS: Final[Mapping[str, Kind]] = {
+    ".lark": "lark",
+    ".gbnf": "gbnf",
+    ".regex": "regex",
+    ".json": "json",
+    ".gramma": "gramma",
+}
+"""Kinds by suffix; ``json`` is a JSON Schema or a saved grammar."""
+
+_OPTIONS: Final[Mapping[str, tuple[Kind, ...]]] = {
+    "start": ("lark", "gbnf"),
+    "import_paths": ("lark",),
+    "property_order": ("json",),
+    "formats": ("json",),
+    "whitespace": ("json",),
+    "numbers": ("json",),
+}
+"""Which kinds an option of the constructors can be said of."""
+
+_SAID_OF: Final[Mapping[tuple[Kind, ...], str]] = {
+    ("lark", "gbnf"): "a Lark grammar (.lark) or GBNF (.gbnf)",
+    ("lark",): "a Lark grammar (.lark)",
+    ("json",): "a JSON Schema (.json)",
+}
+
+
+def kind_of(path: Path) -> Kind:
+    """The kind of a file by its suffix.
+
+    Raises:
+        GrammarError: for another suffix.
+    """
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise GrammarError(
+            f"cannot tell the kind of {path.name!r} by its suffix {path.suffix!r}; "
+            f"known are {', '.join(KINDS)}"
+        )
+    return kind
+
+
+def decode(data: bytes, name: str) -> str:
+    """UTF-8 text without the byte order mark that some editors write first.
+
+    Raises:
+        GrammarError: if it is not UTF-8; ``name`` says whose text it is.
+    """
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise GrammarError(
+            f"{name} is not UTF-8 text (byte 0x{error.object[error.start]:02X} at offset "
+            f"{error.start}); save it as UTF-8"
+        ) from None
+
+
+def read_text(path: Path, name: str | None = None) -> str:
+    """The text of a file with line breaks as ``open`` reads them.
+
+    Args:
+        path: the file.
+        name: what errors call it; its last part by default.
+
+    Raises:
+        GrammarError: if it is not UTF-8.
+        OSError: if it cannot be read.
+    """
+    text = decode(path.read_bytes(), path.name if name is None else name)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def misplaced(kind: Kind, text: str, names: Iterable[str]) -> tuple[list[str], str] | None:
+    """Options that cannot be said of a text of a kind, and what they can be said of."""
+    for kinds, long in _SAID_OF.items():
+        asked = [name for name in names if _OPTIONS[name] == kinds]
+        if asked and kind not in kinds:
+            return asked, f"{long} only"
+        if asked and kind == "json" and is_saved(text):
+            return asked, f"{long} only, and this is a saved grammar"
+    return None
+
+
+def grammar_of(
+    text: str,
+    kind: Kind,
+    *,
+    path: Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    **options: Any,
+) -> Grammar:
+    """The grammar that a text of a kind describes.
+
+    Args:
+        text: as :func:`read_text` gives it.
+        kind: which front end reads it.
+        path: where it comes from, to resolve relative imports.
+        limits: bounds on what it may cost.
+        options: of the constructor of that kind.
+
+    Raises:
+        GrammarError: where the text is no such grammar.
+        TypeError: for options that the constructor does not take.
+    """
+    from grammars.grammar import Grammar
+
+    match kind:
+        case "lark":
+            return Grammar._from_lark(text, path=path, limits=limits, **options)
+        case "gbnf":
+            return Grammar.from_gbnf(text, limits=limits, **options)
+        case "regex":
+            return Grammar.from_regex(text.removesuffix("\n"), limits=limits, **options)
+        case "json" if not is_saved(text):
+            return Grammar.from_json_schema(text, limits=limits, **options)
+    return Grammar._from_saved(text, limits=limits, **options)

@@ -1,0 +1,65 @@
+"""What the command writes to standard output: texts, JSON and tables."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+READER_GONE: Final = 141
+"""Exit status where the reader closed the pipe: 128 and SIGPIPE, as shells report other tools."""
+
+
+class ReaderGone(Exception):  # noqa: N818 - not an error
+    """Nobody reads the output any more, as behind ``| head``."""
+
+
+def say(text: str) -> None:
+    """Writes a line.
+
+    Raises:
+        ReaderGone: if nobody reads it.
+    """
+    try:
+        typer.echo(text)
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EINVAL):  # the latter on Windows
+            raise ReaderGone from None
+        raise
+
+
+def dump(value: Any) -> None:
+    """Writes a value as JSON."""
+    say(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def show(table: Table) -> None:
+    """Writes a table: wrapped where a terminal is narrow, never wrapped or cut elsewhere."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(1, console.measure(table, options=_unbounded(console)).maximum)
+    with console.capture() as captured:
+        console.print(table)
+    say(captured.get().removesuffix("\n"))
+
+
+def _unbounded(console: Any) -> Any:
+    return console.options.update(max_width=1 << 20)
+
+
+def hang_up() -> None:
+    """Sends what is still to be flushed nowhere, so that nothing complains at the end."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: no file behind it
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
