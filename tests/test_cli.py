@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,140 @@ def test_an_empty_text_is_a_text(files: Path) -> None:
         assert run("check", files / grammar, files / "nothing").exit_code == expected
         assert run("check", files / grammar, "--text", "").exit_code == expected
         assert run("check", files / grammar, "-", stdin="").exit_code == expected
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_short_help(command: str) -> None:
+    assert run(command, "-h").stdout == run(command, "--help").stdout
+    assert "Usage" in run("model", "-h").stdout
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"gramma {version('gramma')}\n")
+
+
+# --- standard input, byte order marks, how a grammar is read --------------------------------------
+
+TEXTS_OF_KINDS = {
+    "regex": ("yes|no\n", "yes", "maybe"),
+    "gbnf": (ARITHMETIC, "1+(2)", "1+"),
+    "lark": ('start: "[" N "]"\nN: /[0-9]+/\n', "[1]", "[]"),
+    "json": (json.dumps(INVOICE), '{"paid":true}', '{"paid":1}'),
+}
+
+
+@pytest.mark.parametrize("kind", [*TEXTS_OF_KINDS, "gramma"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_grammars_from_files_and_standard_input(
+    files: Path, toy: Path, kind: str, mark: str
+) -> None:
+    """Every command reads ``-``, and a byte order mark is no part of a grammar or a text."""
+    if kind == "gramma":
+        Grammar.from_regex("yes|no").save(files / "saved.gramma")
+        source, right, wrong = (files / "saved.gramma").read_text(), "yes", "maybe"
+    else:
+        source, right, wrong = TEXTS_OF_KINDS[kind]
+    data = (mark + source).encode()
+    path = files / f"marked.{kind}"
+    path.write_bytes(data)
+    for text, status in ((right, 0), (wrong, 1)):
+        (files / "text").write_text(mark + text + "\n", "utf-8")
+        for command in (["check"], ["explain"], ["trace", "-m", toy]):
+            assert run(*command, path, files / "text").exit_code == status
+            piped = run(*command, "-", files / "text", "--kind", kind, stdin=data)
+            assert piped.exit_code == status
+            assert run(*command, path, "-", stdin=mark + text + "\n").exit_code == status
+    sampled = run("sample", "-", "--kind", kind, "--seed", "1", stdin=data)
+    assert sampled.stdout == run("sample", path, "--seed", "1").stdout
+    budget = ["-m", str(toy), "--max-new-tokens", "16"]
+    written = run("generate", "Hi", "-g", "-", "--kind", kind, *budget, stdin=data)
+    assert written.exit_code == 0, written.stderr
+    assert written.stdout == run("generate", "Hi", "-g", path, *budget).stdout
+
+
+def test_schemas_and_texts_of_extract(short: Path, toy: Path) -> None:
+    options = ["-m", str(toy), "--max-new-tokens", "12"]
+    plain = run("extract", "-s", short / "short.json", short / "text.txt", *options)
+    (short / "marked.txt").write_text("\ufeff" + (short / "text.txt").read_text(), "utf-8")
+    marked = "\ufeff" + SHORT
+    for result in (
+        run("extract", "-s", "-", short / "marked.txt", *options, stdin=marked),
+        run("extract", "-s", short / "short.json", short / "marked.txt", *options),
+    ):
+        assert (result.exit_code, result.stdout) == (0, plain.stdout)
+
+
+def test_a_mark_that_the_grammar_wants_is_kept(files: Path) -> None:
+    (files / "marked.txt").write_text("\ufeffyes", "utf-8")
+    (files / "mark.regex").write_text(r"\ufeffyes")
+    assert run("check", files / "mark.regex", files / "marked.txt").exit_code == 0
+    told = run("check", files / "yesno.regex", files / "marked.txt", "--json")
+    assert json.loads(told.stdout)["accepted"] is True
+    (files / "marked.txt").write_text("\ufeffyea", "utf-8")
+    told = run("check", files / "yesno.regex", files / "marked.txt", "--json")
+    assert json.loads(told.stdout)["offset"] == 2, "counted as an editor does"
+
+
+def test_standard_input_is_read_once(files: Path) -> None:
+    for arguments in (
+        ["check", "-", "-", "--kind", "regex"],
+        ["generate", "-", "-g", "-", "--kind", "regex"],
+        ["extract", "-s", "-", "-"],
+    ):
+        failed(run(*arguments, stdin="yes"), "standard input", "once")
+    failed(run("check", "-", stdin="yes"), "standard input", "--kind")
+    failed(run("check", files / "grammar.txt"), "grammar.txt", "suffix", "--kind")
+    assert run("check", files / "grammar.txt", "--kind", "regex", "-t", "yes").exit_code == 0
+    assert run("check", "-", "--kind", "nonsense", stdin="yes").exit_code == 2
+    failed(run("check", "-", "--kind", "gbnf", stdin=b"root ::= \xff"), "standard input", "0xFF")
+    failed(run("check", "-", "--kind", "gbnf", stdin='root ::= "'), "standard input", "line 1")
+
+
+def test_start_rule(files: Path) -> None:
+    for name, rule, right in (("sum.gbnf", "term", "(1+2)"), ("list.lark", "start", "[1]")):
+        assert run("check", files / name, "--start", rule, "-t", right).exit_code == 0
+        failed(run("check", files / name, "--start", "absent"), "absent")
+    assert run("check", files / "sum.gbnf", "--start", "term", "-t", "1+2").exit_code == 1
+    for name in ("yesno.regex", "invoice.schema.json"):
+        failed(run("check", files / name, "--start", "a"), name, "--start", ".gbnf")
+    mixed = run("check", files / "sum.gbnf", "--start", "a", "--whitespace", "compact")
+    failed(mixed, "--whitespace can be said of a JSON Schema")
+    assert "--start" not in mixed.stderr
+
+
+def test_imports_of_a_lark_file(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (files / "far").mkdir()
+    (files / "near.lark").write_text("start: X\n%import .far.words.X\n")
+    (files / "named.lark").write_text("start: X\n%import words.X\n")
+    (files / "far" / "words.lark").write_text("X: /x+/\n")
+    monkeypatch.chdir(files / "folder.gbnf")
+    assert run("check", files / "near.lark", "-t", "xx").exit_code == 0
+    failed(run("check", files / "named.lark", "-t", "xx"), "named.lark", "words")
+    options = ["--import-path", str(files / "folder.gbnf"), "--import-path", str(files / "far")]
+    assert run("check", files / "named.lark", "-t", "xx", *options).exit_code == 0
+    failed(run("check", files / "yesno.regex", *options), "--import-path", ".lark")
+
+
+@pytest.mark.parametrize("command", ["sample", "explain", "model list"])
+@pytest.mark.skipif(os.name != "posix", reason="a pipe that is closed")
+def test_nobody_reads(files: Path, command: str) -> None:
+    """As other tools behind ``| head``: no message, and a status that is no verdict."""
+    (files / "many.regex").write_text("[ab]{9000}")
+    arguments: dict[str, list[str | Path]] = {
+        "sample": ["sample", files / "many.regex", "-n", "40"],
+        "explain": ["explain", files / "many.regex", "-t", "abc"],
+        "model list": ["model", "list"],
+    }
+    own = [sys.executable, "-m", "samplers.cli", *map(str, arguments[command])]
+    with subprocess.Popen(own, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        if command == "sample":
+            assert len(running.stdout.read(3)) == 3
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 141
 
 
 # --- how a JSON Schema is read --------------------------------------------------------------------
@@ -663,6 +798,33 @@ def test_model_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     result = run("model", "list")
     assert result.exit_code == 0
     assert "smollm2" in result.stdout
+    for value in (info["name"], info["package"], info["licence"], info["description"]):
+        assert value in result.stdout
+
+
+def shown(text: str, width: int | None) -> str:
+    """What :func:`samplers.output.show` writes to a terminal of a width, or to a pipe."""
+    code = (
+        "from rich.table import Table; from rich.text import Text; from samplers.output import show\n"
+        "import sys; table = Table()\n"
+        "for _ in range(3): table.add_column('name', overflow='fold')\n"
+        "table.add_row(*(Text(sys.argv[1]) for _ in range(3))); show(table)"
+    )
+    environment = {**os.environ, "COLUMNS": str(width or 80)}
+    environment |= {"TTY_COMPATIBLE": "0" if width is None else "1", "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code, text], capture_output=True, text=True, check=True,
+        env=environment, timeout=60,
+    ).stdout  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [None, 200, 80, 40])
+def test_tables_lose_nothing(width: int | None) -> None:
+    word = "".join(chr(33 + i % 90) for i in range(60)).replace("[", "(")
+    lines = [line for line in shown(word, width).splitlines() if "│" in line]
+    columns = ["".join(line.split("│")[i].strip() for line in lines) for i in (1, 2, 3)]
+    assert columns == [word] * 3
+    assert (len(lines) == 1) == (width in (None, 200))
 
 
 def test_model_fetch_of_an_unknown_name() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import re
 import warnings
 from pathlib import Path
 
@@ -436,3 +438,101 @@ def test_import_paths(tmp_path: Path) -> None:
     grammar = Grammar(lark_to_ir(source, import_paths=[str(tmp_path)]))
     assert grammar.accepts("ab,c")
     assert not grammar.accepts("ab,")
+
+
+# -- files and their imports -------------------------------------------------------------------
+
+BOM = "\ufeff"
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A grammar that imports from its folder what imports from a folder below; the shell is elsewhere.
+
+    In the current folder lie others of the same names.
+    """
+    files = {
+        "project/main.lark": 'start: pair "!"\n%import .words.pair\n',
+        "project/words.lark": 'pair: WORD "," NUMBER\nWORD: /[a-z]+/\n%import .deep.digits.NUMBER\n',
+        "project/deep/digits.lark": "NUMBER: /[0-9]+/\n",
+        "elsewhere/words.lark": 'pair: "wrong"\n',
+        "elsewhere/deep/digits.lark": 'NUMBER: "wrong"\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path
+
+
+@pytest.mark.parametrize("relative", [False, True], ids=["absolute path", "relative path"])
+@pytest.mark.parametrize("folder", ["project", "elsewhere", "."])
+def test_relative_imports_are_those_of_the_file(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, relative: bool, folder: str
+) -> None:
+    """From whatever folder it is opened, as ``lark.Lark.open`` resolves them."""
+    monkeypatch.chdir(folders / folder)
+    path = folders / "project" / "main.lark"
+    if relative:
+        path = Path(os.path.relpath(path))
+    reference = lark.Lark.open(str(path), parser="lalr")
+    grammar = Grammar.from_file(path)
+    for text in ("ab,12!", "ab,12", "wrong!", "ab,wrong!", ",1!", "ab,x!"):
+        try:
+            reference.parse(text)
+            expected = True
+        except lark.exceptions.UnexpectedInput:
+            expected = False
+        assert grammar.accepts(text) == expected, text
+
+
+def test_import_paths_come_first(folders: Path) -> None:
+    text = (folders / "project" / "main.lark").read_text()
+    for place in (folders / "project", str(folders / "project")):
+        assert Grammar.from_lark(text, import_paths=[place]).accepts("ab,12!")
+    loader = lark.load_grammar.FromPackageLoader("lark", ("grammars",))
+    source = "start: NUMBER\n%import common.INT -> NUMBER\n"
+    assert Grammar.from_lark(source, import_paths=[loader]).accepts("12")
+    with pytest.raises(TypeError, match="list of folders"):
+        Grammar.from_lark(text, import_paths=str(folders))
+    with pytest.raises(GrammarError, match="words"):
+        Grammar.from_lark(text, import_paths=[folders / "nowhere"])
+
+
+def test_imports_with_a_byte_order_mark(folders: Path) -> None:
+    for name in ("main", "words", "deep/digits"):
+        path = folders / "project" / f"{name}.lark"
+        path.write_text(BOM + path.read_text(), "utf-8")
+    assert Grammar.from_file(folders / "project" / "main.lark").accepts("ab,12!")
+    text = (folders / "project" / "main.lark").read_text("utf-8-sig")
+    assert Grammar.from_lark(text, import_paths=[folders / "project"]).accepts("ab,12!")
+
+
+def test_errors_in_an_imported_grammar_name_it(folders: Path) -> None:
+    words = folders / "project" / "words.lark"
+    words.write_text('pair: "a"\n\nother: (("b"\n')
+    with pytest.raises(GrammarError) as caught:
+        Grammar.from_file(folders / "project" / "main.lark")
+    assert f"{words} near 'other: ((\"b\"' (line 3, column" in caught.value.message
+    assert (caught.value.line, caught.value.column) == (2, 10), "the import"
+    words.write_bytes(b'pair: "caf\xe9"\n')
+    with pytest.raises(GrammarError, match="not UTF-8"):
+        Grammar.from_file(folders / "project" / "main.lark")
+
+
+BROKEN = [
+    'start: "a\n', "start: @\n", "start: $\n", 'start "a"\n', "start: a b:\n", '%import "a"\n',
+    "%ignore %import\n", "start: A\nA: ]\n", 'start: "x"->\n', "a: b? ?\n", 'start: "a" ~~\n',
+    'start: "a"\nb: (("c"\n', 'start: a|\n b\n: "x"\n',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", BROKEN, ids=repr)
+def test_reasons_are_whole(source: str) -> None:
+    """What lark says up to the place: all of it, to the last letter."""
+    with pytest.raises(lark.exceptions.LarkError) as theirs:
+        lark.Lark(source)
+    with pytest.raises(GrammarError) as ours:
+        Grammar.from_lark(source)
+    whole = re.split(r",? (?:at )?line \d+", str(theirs.value))[0]
+    assert ours.value.message.endswith(f": {whole}; correct the line")
