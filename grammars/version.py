@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
-
 
 def version() -> str:
     """What is installed as ``gramma``, or ``0+unknown`` where only its source is there."""
+    from importlib.metadata import PackageNotFoundError  # slow to import, and rarely needed
+    from importlib.metadata import version as installed
+
     try:
-        return installed_version("gramma")
+        return installed("gramma")
     except PackageNotFoundError:
         return "0+unknown"

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Final, ParamSpec, get_type_hints
+from typing import Annotated, Any, Final, NoReturn, ParamSpec, get_type_hints
 
 import typer
 
-from constrain.extras import MissingExtra
+from constrain.extras import MissingExtra, missing_extra
 from grammars import Explanation, Grammar, GrammarError
 from grammars.files import Kind, decode, grammar_of, kind_of, misplaced, read_text
 from grammars.grammar import Formats, PropertyOrder, Whitespace
@@ -103,13 +103,22 @@ def _reports(command: Callable[_P, None]) -> Callable[_P, None]:
         except ReaderGone:
             hang_up()
             raise typer.Exit(READER_GONE) from None
-        except (GrammarError, MissingExtra, OSError, RuntimeError, ValueError) as error:
+        except ModuleNotFoundError as error:
+            told = missing_extra("this command", error)
+            if not isinstance(told, MissingExtra):
+                raise
+            _complain(told)
+        except (GrammarError, OSError, RuntimeError, ValueError) as error:
             if isinstance(error, typer.Exit):
                 raise
-            typer.echo(f"gramma: {_message(error)}", err=True)
-            raise typer.Exit(COULD_NOT_RUN) from None
+            _complain(error)
 
     return wrapped
+
+
+def _complain(error: Exception) -> NoReturn:
+    typer.echo(f"gramma: {_message(error)}", err=True)
+    raise typer.Exit(COULD_NOT_RUN) from None
 
 
 def _message(error: Exception) -> str:

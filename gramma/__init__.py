@@ -1,0 +1,129 @@
+"""Gramma: constrained and structured decoding, the names people use most in one place.
+
+Everything here lives in ``grammars``, ``constrain`` or ``samplers``, and is loaded when it is first
+used: ``import gramma`` is cheap.  Names that touch models need the extra ``hf`` (torch,
+transformers); without it they raise :class:`MissingExtra`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from constrain import (
+        GrammarLogitsProcessor,
+        MissingExtra,
+        TokenAutomaton,
+        Vocabulary,
+        allocate_bitmask,
+        apply_bitmask_,
+        fill_masks,
+        load_model,
+    )
+    from grammars import (
+        BudgetError,
+        Explanation,
+        Grammar,
+        GrammarError,
+        LimitExceeded,
+        Limits,
+        UnsupportedSchemaError,
+    )
+    from samplers import (
+        HMM,
+        AdaDec,
+        AlignedSampling,
+        DecoG,
+        DiffusionInfiller,
+        Extraction,
+        Gap,
+        GrammarConstrained,
+        Masks,
+        Sample,
+        SpeculativeBackend,
+        SpeculativeGenerate,
+        extract,
+    )
+
+    __version__: str
+
+_HOMES = {
+    "BudgetError": "grammars",
+    "Explanation": "grammars",
+    "Grammar": "grammars",
+    "GrammarError": "grammars",
+    "LimitExceeded": "grammars",
+    "Limits": "grammars",
+    "UnsupportedSchemaError": "grammars",
+    "GrammarLogitsProcessor": "constrain",
+    "MissingExtra": "constrain",
+    "TokenAutomaton": "constrain",
+    "Vocabulary": "constrain",
+    "allocate_bitmask": "constrain",
+    "apply_bitmask_": "constrain",
+    "fill_masks": "constrain",
+    "load_model": "constrain",
+    "AdaDec": "samplers",
+    "AlignedSampling": "samplers",
+    "DecoG": "samplers",
+    "DiffusionInfiller": "samplers",
+    "Extraction": "samplers",
+    "Gap": "samplers",
+    "GrammarConstrained": "samplers",
+    "HMM": "samplers",
+    "Masks": "samplers",
+    "Sample": "samplers",
+    "SpeculativeBackend": "samplers",
+    "SpeculativeGenerate": "samplers",
+    "extract": "samplers",
+}
+
+__all__ = [
+    "AdaDec",
+    "AlignedSampling",
+    "BudgetError",
+    "DecoG",
+    "DiffusionInfiller",
+    "Explanation",
+    "Extraction",
+    "Gap",
+    "Grammar",
+    "GrammarConstrained",
+    "GrammarError",
+    "GrammarLogitsProcessor",
+    "HMM",
+    "LimitExceeded",
+    "Limits",
+    "Masks",
+    "MissingExtra",
+    "Sample",
+    "SpeculativeBackend",
+    "SpeculativeGenerate",
+    "TokenAutomaton",
+    "UnsupportedSchemaError",
+    "Vocabulary",
+    "__version__",
+    "allocate_bitmask",
+    "apply_bitmask_",
+    "extract",
+    "fill_masks",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from grammars.version import version
+
+        value: Any = version()
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'gramma' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,306 @@
+"""What is installed: the core without models, its version, and what the source distribution holds."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gramma
+
+ROOT = Path(__file__).parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+HEAVY = {"torch", "transformers", "tokenizers", "safetensors", "accelerate", "gguf", "tiktoken"}
+
+
+def name_of(requirement: str) -> str:
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert found is not None
+    return re.sub(r"[-_.]+", "-", found[0]).lower()
+
+
+@cache
+def core_modules() -> frozenset[str]:
+    """Top-level modules of what ``pip install gramma`` brings, without any extra."""
+    todo = [name_of(requirement) for requirement in PROJECT["dependencies"]]
+    wanted: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in wanted:
+            continue
+        wanted.add(name)
+        try:
+            parts = requires(name) or []
+        except PackageNotFoundError:  # for another platform
+            continue
+        todo += [name_of(part) for part in parts if "extra ==" not in part]
+    return frozenset(
+        module
+        for module, distributions in packages_distributions().items()
+        if {name_of(distribution) for distribution in distributions} & wanted
+    )
+
+
+BARE = """
+import sys
+CORE = set({core!r}) | set(sys.stdlib_module_names)
+CORE |= {{"gramma", "grammars", "constrain", "samplers", "__editable___gramma_0_1_0_finder"}}
+
+class Bare:
+    "Hides what is installed besides the core."
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in CORE and not name.startswith("_"):
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Bare())
+sys.path.insert(0, {root!r})
+"""
+
+
+def run_bare(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Python code where only the core is installed."""
+    source = BARE.format(core=sorted(core_modules()), root=str(ROOT)) + code
+    return subprocess.run(
+        [sys.executable, "-c", source, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+# -- the core --------------------------------------------------------------------------------------
+
+
+def test_the_core_has_no_heavy_parts() -> None:
+    assert not HEAVY & core_modules()
+    extra = {name_of(requirement) for requirement in PROJECT["optional-dependencies"]["hf"]}
+    assert extra == HEAVY - {"tiktoken"}
+    development = " ".join(PROJECT["optional-dependencies"]["dev"])
+    assert "gramma[hf,tiktoken]" in development
+
+
+def test_grammars_and_automata_without_models() -> None:
+    """Grammars of every kind, masks on numpy arrays, states: what a server in front needs."""
+    done = run_bare(
+        """
+import numpy as np
+import gramma, grammars, constrain, samplers, samplers.cli
+from gramma import Grammar, TokenAutomaton, Vocabulary
+
+made = [
+    Grammar.from_regex("[ab]+"), Grammar.from_choices(["a", "b"]),
+    Grammar.from_gbnf('root ::= "a" root | "b"'), Grammar.from_lark("start: /[ab]/+"),
+    Grammar.from_json_schema({"enum": [{"a": 1}]}), Grammar.from_type(list[int]),
+    Grammar.free_text({"#": Grammar.from_regex("a")}),
+]
+tokens = [bytes([b]) for b in range(256)] + [b"ab", None]
+vocabulary = Vocabulary.from_tokens(tokens, [257])
+for grammar in made:
+    text = grammar.sample(1)
+    assert grammar.explain(text).accepted
+    automaton = TokenAutomaton(grammar, vocabulary)
+    row = np.zeros(-(-258 // 32), np.int32)
+    state = automaton.start
+    for byte in text:
+        automaton.fill_mask(state, row)
+        assert row[byte // 32] >> byte % 32 & 1
+        state = automaton.advance(state, byte)
+    assert automaton.is_accepting(state) and automaton.min_tokens_to_accept(state) == 0
+print("held", gramma.__version__)
+"""
+    )
+    assert done.stdout == f"held {version('gramma')}\n", done.stderr
+
+
+def test_every_name_loads_or_names_the_extra() -> None:
+    done = run_bare(
+        """
+import json
+import constrain, gramma, grammars, samplers
+told = {}
+for package in (grammars, constrain, samplers, gramma):
+    for name in package.__all__:
+        try:
+            getattr(package, name)
+            told[package.__name__ + "." + name] = None
+        except constrain.MissingExtra as error:
+            told[package.__name__ + "." + name] = str(error)
+print(json.dumps(told))
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, str | None] = json.loads(done.stdout)
+    missing = {name: said for name, said in told.items() if said is not None}
+    for name, said in missing.items():
+        assert "pip install 'gramma[hf]'" in said, said
+        if not name.startswith("gramma."):
+            assert said.startswith(f"{name} needs ")
+    core = {"TokenAutomaton", "Vocabulary", "fill_masks", "Limits", "MissingExtra", "load_model"}
+    core |= {"GrammarError", "LimitExceeded", "BudgetError"}
+    assert {name for name in told if name not in missing} >= {
+        *(f"constrain.{name}" for name in core),
+        *(name for name in told if name.startswith("grammars.")),
+        *(f"gramma.{name}" for name in (*core, "Grammar", "__version__")),
+    }
+    assert {"constrain.GrammarLogitsProcessor", "samplers.extract", "gramma.extract"} <= set(
+        missing
+    )
+
+
+def test_the_command_without_models(tmp_path: Path) -> None:
+    (tmp_path / "yes.regex").write_text("yes|no")
+    (tmp_path / "text.txt").write_text("yes")
+    (tmp_path / "a.json").write_text('{"enum": [1]}')
+    done = run_bare(
+        """
+import json
+from typer.testing import CliRunner
+from samplers.cli import app
+folder = sys.argv[1]
+told = []
+for line in (
+    "--version", "check yes.regex text.txt", "check a.json", "explain yes.regex -t maybe",
+    "sample yes.regex --seed 1", "generate hello -g yes.regex", "extract -s a.json text.txt",
+    "trace yes.regex text.txt", "model list", "model fetch --force",
+):
+    words = [f"{folder}/{w}" if "." in w else w for w in line.split()]
+    result = CliRunner().invoke(app, words)
+    told.append([line, result.exit_code, result.stdout, result.stderr])
+print(json.dumps(told))
+""",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    told = {line: (status, out, err) for line, status, out, err in json.loads(done.stdout)}
+    assert told["--version"][:2] == (0, f"gramma {version('gramma')}\n")
+    assert told["check yes.regex text.txt"] == (0, "accepted\n", "")
+    assert told["check a.json"][0] == 0
+    assert told["explain yes.regex -t maybe"][0] == 1
+    assert told["sample yes.regex --seed 1"][1] in ("yes\n", "no\n")
+    assert told["model list"][0] == 0
+    for line in (
+        "generate hello -g yes.regex",
+        "extract -s a.json text.txt",
+        "trace yes.regex text.txt",
+        "model fetch --force",
+    ):
+        status, out, err = told[line]
+        assert (status, out) == (2, ""), line
+        assert "gramma[hf]" in err, line
+
+
+def test_checking_loads_little(tmp_path: Path) -> None:
+    """A grammar that is checked in a loop waits for none of these."""
+    (tmp_path / "yes.gbnf").write_text('root ::= "yes"')
+    done = run_bare(
+        """
+from typer.testing import CliRunner
+from samplers.cli import app
+assert CliRunner().invoke(app, ["check", sys.argv[1]]).exit_code == 0
+print({"numba", "llvmlite", "lark", "torch", "transformers"} & set(sys.modules))
+""",
+        tmp_path / "yes.gbnf",
+    )
+    assert done.stdout == "set()\n", done.stderr
+
+
+# -- the names -------------------------------------------------------------------------------------
+
+
+def test_every_name_is_there() -> None:
+    import constrain
+    import grammars
+    import samplers
+
+    assert gramma.__version__ == version("gramma") == PROJECT["version"]
+    for name in gramma.__all__:
+        value = getattr(gramma, name)
+        assert name == "__version__" or value is not None
+        assert name in dir(gramma)
+    assert gramma.Grammar is grammars.Grammar
+    assert gramma.TokenAutomaton is constrain.TokenAutomaton
+    assert gramma.extract is samplers.extract, "the one with drafts, as the command"
+    with pytest.raises(AttributeError, match="nonsense"):
+        gramma.nonsense  # noqa: B018
+
+
+def test_python_m_gramma() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gramma", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+    assert done.stdout == f"gramma {version('gramma')}\n"
+
+
+# -- distributions ---------------------------------------------------------------------------------
+
+IGNORED = (".venv", ".git", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis", "build", "dist")
+BUILD = "import sys; from setuptools import build_meta as b; print(b.{hook}(sys.argv[1]))"
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources, as a fresh clone has them."""
+    pytest.importorskip("setuptools", "77")
+    copied = tmp_path_factory.mktemp("source") / "gramma"
+    shutil.copytree(
+        ROOT, copied, ignore=shutil.ignore_patterns(*IGNORED, "out", "*.nb[ic]"), symlinks=True
+    )
+    return copied
+
+
+def build(hook: str, source: Path, into: Path) -> Path:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", BUILD.format(hook=hook), str(into)],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return into / done.stdout.splitlines()[-1]
+
+
+def test_the_source_distribution_holds_everything(copied: Path, tmp_path: Path) -> None:
+    wanted = {
+        path.relative_to(copied).as_posix()
+        for path in copied.rglob("*")
+        if path.is_file() and path.name != ".gitignore" and path.parent.name != ".git"
+    }
+    assert {
+        "docs/engine.md",
+        "tests/oracle.py",
+        "tests/toys.py",
+        "grammars/library/c.gbnf",
+    } <= wanted
+    with tarfile.open(build("build_sdist", copied, tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames() if "/" in name}
+    missing = {name for name in wanted if name not in names and "egg-info" not in name}
+    assert missing - {".git"} == set()
+    assert not [name for name in names if name.endswith((".pyc", ".nbi", ".nbc"))]
+
+
+def test_the_wheel_asks_for_the_core_only(copied: Path, tmp_path: Path) -> None:
+    folder = build("prepare_metadata_for_build_wheel", copied, tmp_path)
+    lines = (folder / "METADATA").read_text().splitlines()
+    asked = [line.removeprefix("Requires-Dist: ") for line in lines if "Requires-Dist" in line]
+    assert not HEAVY & {name_of(x) for x in asked if "extra ==" not in x}
+    assert {name_of(x) for x in asked if "extra == 'hf'" in x.replace('"', "'")} >= {"torch"}
+    top = (folder / "top_level.txt").read_text().split()
+    assert sorted(top) == ["constrain", "gramma", "grammars", "samplers"]
