@@ -150,7 +150,7 @@ def test_commands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_other_commands_name_files_that_are_there() -> None:
     for page, words in commands():
-        if words[0] in ("python", ".venv/bin/python"):
+        if words[0] in ("python", ".venv/bin/python") and words[1] != "-m":
             assert (ROOT / words[1]).is_file(), (page, words)
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
