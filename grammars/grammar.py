@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from grammars.compiler import compile_ir
-from grammars.errors import LimitExceeded
+from grammars.errors import GrammarError, LimitExceeded
 from grammars.explain import Explanation, empty_explanation, explain, explain_surrogate
 from grammars.files import ImportPath, grammar_of, kind_of, read_text
 from grammars.ir import GrammarIR, Rule
@@ -342,7 +342,11 @@ class Grammar:
         Raises:
             GrammarError: if the file is something else, damaged, or of another format version.
         """
-        return cls._from_saved(read_text(Path(path)))
+        try:
+            text = read_text(Path(path))
+        except GrammarError:
+            raise GrammarError(f"{Path(path).name} is not a saved grammar") from None
+        return cls._from_saved(text)
 
     @classmethod
     def _from_saved(cls, text: str, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
