@@ -695,13 +695,13 @@ def _sha256(file: Path) -> str:
 
 
 def _require_conversion_packages() -> None:
-    require("the embedded model", "torch", "transformers")
     missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelUnavailable(
             f"the embedded model needs {' and '.join(missing)} to be converted, once; install "
             'them with: pip install "gramma[hf]"'
         )
+    require("the embedded model", "torch", "transformers")
 
 
 def _convert(gguf: Path, made: Path) -> None:

@@ -183,7 +183,7 @@ def test_missing_packages_are_named_before_the_download(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelUnavailable, match=r"gguf and accelerate.*gramma\[models\]"):
+    with pytest.raises(ModelUnavailable, match=r"gguf and accelerate.*gramma\[hf\]"):
         models.fetch_model(MODEL)
 
 
