@@ -17,6 +17,7 @@ from grammars.limits import Limits
 if TYPE_CHECKING:
     from constrain.automaton import TokenAutomaton, fill_masks
     from constrain.bitmask import allocate_bitmask, apply_bitmask_
+    from constrain.describe import describe_schema
     from constrain.extraction import Extraction, extract
     from constrain.models import load_model
     from constrain.processor import GrammarLogitsProcessor
@@ -28,6 +29,7 @@ _HOMES = {
     "Vocabulary": "constrain.vocabulary",
     "GrammarLogitsProcessor": "constrain.processor",
     "Extraction": "constrain.extraction",
+    "describe_schema": "constrain.describe",
     "extract": "constrain.extraction",
     "allocate_bitmask": "constrain.bitmask",
     "apply_bitmask_": "constrain.bitmask",
@@ -46,6 +48,7 @@ __all__ = [
     "Vocabulary",
     "allocate_bitmask",
     "apply_bitmask_",
+    "describe_schema",
     "extract",
     "fill_masks",
     "load_model",

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
+from transformers.generation.streamers import BaseStreamer
 
 from constrain.automaton import TokenAutomaton
+from constrain.arguments import check_count, check_model, check_tokenizer, described
+from constrain.describe import describe_schema
 from constrain.models import context_length
 from constrain.processor import GrammarLogitsProcessor, check_budget
+from constrain.prompts import Messages, checked_ids, is_messages, prompt_ids, templated
 from constrain.vocabulary import Vocabulary
 from grammars.errors import BudgetError
 from grammars.grammar import Grammar
 
-Messages: TypeAlias = Sequence[Mapping[str, Any]]
 PromptBuilder: TypeAlias = Callable[[str, str], "str | Messages"]
-"""(text, JSON Schema as text) -> prompt text, or chat messages."""
+"""(text, JSON Schema as :func:`describe_schema` shows it) -> prompt text, or chat messages."""
 
 DEFAULT_MAX_NEW_TOKENS: Final = 512
 
@@ -78,6 +84,7 @@ def extract(
     generate: Generate | None = None,
     prompt: PromptBuilder | None = None,
     max_new_tokens: int | None = None,
+    streamer: Any = None,
     **generation: Any,
 ) -> Extraction:
     """Has a model read a text and write it down as a schema or a type demands.
@@ -86,37 +93,124 @@ def extract(
         model: a causal language model of ``transformers``.
         tokenizer: its tokenizer.
         text_or_messages: the text to read, put into ``prompt``; or chat messages, taken as they
-            are.
+            are.  One text: call it once for each.
         schema_or_type: a JSON Schema (dict, bool, JSON text), a Python type that pydantic knows, or
             a :class:`~grammars.Grammar` of JSON texts.
         generate: how tokens are written; ``model.generate`` by default.
-        prompt: builds the prompt from the text and the schema; :func:`default_prompt` by default.
+        prompt: builds the prompt from the text and :func:`describe_schema` of the schema;
+            :func:`default_prompt` by default.
         max_new_tokens: the budget, EOS included: the JSON is complete within it.  By default 512,
             or what the model's context leaves.
+        streamer: one of ``transformers``: gets the prompt, then the tokens as they are written; its
+            ``end`` is called however this function ends.
         **generation: passed on, for example ``temperature=0.7``; without any, greedy.
 
     Raises:
+        TypeError: if an argument is of the wrong kind; says what was expected.
+        ValueError: if ``generation`` asks for more than one text, or other outputs than token ids.
         BudgetError: before the first token, if the shortest text does not fit the budget, or prompt
             and budget exceed the model's context.
         GrammarError: if schema or type cannot be used.
         pydantic.ValidationError: if a validator of the type's own refuses the value.
     """
-    target = _Target.of(schema_or_type)
-    automaton = automaton_for(target.grammar, tokenizer, model)
-    if isinstance(text_or_messages, str):
-        asked = (prompt or default_prompt)(text_or_messages, target.description)
-    else:
-        asked = text_or_messages
-    ids = _encode(tokenizer, asked, _device(model))
-    budget = _budget(model, ids.shape[-1], max_new_tokens)
-    check_budget(automaton, budget)
-    write = generate or _generate
-    tokens = write(model, ids, automaton, max_new_tokens=budget, **generation)
-    return target.read(tokens, automaton.vocabulary)
+    with ended(streamer) as stream:
+        check_model(model, "extract")
+        check_tokenizer(tokenizer, "extract")
+        max_new_tokens = check_count(max_new_tokens, "max_new_tokens", optional=True)
+        _refuse_options(generation)
+        asked = _asked(text_or_messages)
+        target = _Target.of(schema_or_type)
+        automaton = automaton_for(target.grammar, tokenizer, model)
+        if isinstance(asked, str):
+            asked = (prompt or default_prompt)(asked, target.description)
+        ids = torch.tensor([_encode(model, tokenizer, asked)], device=_device(model))
+        budget = _budget(model, ids.shape[-1], max_new_tokens)
+        check_budget(automaton, budget)
+        if stream is not None:
+            generation["streamer"] = stream
+        write = generate or _generate
+        tokens = write(model, ids, automaton, max_new_tokens=budget, **generation)
+        return target.read(tokens, automaton.vocabulary)
+
+
+def _asked(given: Any) -> str | Messages:
+    """One text, or chat messages."""
+    if isinstance(given, str) or is_messages(given):
+        found: str | Messages = given
+        return found
+    wanted = "extract reads one text (str) or chat messages (mappings with role and content), not "
+    if isinstance(given, list | tuple) and given and all(isinstance(one, str) for one in given):
+        raise TypeError(f"{wanted}{described(given)}; call it once for each text")
+    raise TypeError(wanted + described(given))
+
+
+_OWN: Final = {
+    "attention_mask": "made of the prompt",
+    "eos_token_id": "the vocabulary's",
+    "input_ids": "made of the prompt",
+    "inputs": "made of the prompt",
+    "inputs_embeds": "made of the prompt",
+    "max_length": "given by max_new_tokens",
+}
+
+
+def _refuse_options(generation: Mapping[str, Any]) -> None:
+    """Refuses options of ``generate`` that do not go with one text."""
+    count = generation.get("num_return_sequences")
+    if count is not None and count != 1:
+        raise ValueError(
+            f"num_return_sequences={count}: extract returns one Extraction; call it again for "
+            "another (with another seed, and a temperature)"
+        )
+    if generation.get("return_dict_in_generate"):
+        raise ValueError("return_dict_in_generate: extract reads token ids only")
+    for name in sorted(_OWN.keys() & generation.keys()):
+        raise ValueError(f"{name} is {_OWN[name]} in extract and cannot be passed on")
+
+
+class _Stream(BaseStreamer):  # type: ignore[misc]
+    """A streamer that is ended once."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.has_ended = False
+
+    def put(self, value: torch.Tensor) -> None:
+        self.inner.put(value)
+
+    def end(self) -> None:
+        if not self.has_ended:
+            self.has_ended = True
+            self.inner.end()
+
+
+@contextmanager
+def ended(streamer: Any) -> Iterator[Any]:
+    """The streamer, which is ended on every way out, once; ``None`` for none.
+
+    Raises:
+        TypeError: if it has no ``put`` and ``end``.
+    """
+    if streamer is None:
+        yield None
+        return
+    if not (callable(getattr(streamer, "put", None)) and callable(getattr(streamer, "end", None))):
+        raise TypeError(
+            "streamer must have put(token_ids) and end(), as those of transformers have, not "
+            f"{described(streamer)}"
+        )
+    made = _Stream(streamer)
+    try:
+        yield made
+    finally:
+        made.end()
 
 
 def default_prompt(text: str, schema: str) -> Messages:
-    """One user message: :data:`PROMPT` with the schema and the text."""
+    """One user message: :data:`PROMPT` with the text and :func:`describe_schema` of the schema.
+
+    Everything that extracts builds this prompt: ``extract`` here and in ``samplers``, and the command.
+    """
     return [{"role": "user", "content": PROMPT.format(schema=schema, text=text.strip())}]
 
 
@@ -135,13 +229,12 @@ class _Target:
             return cls(wanted, "(see the expected form)")
         if isinstance(wanted, str | bool | Mapping):
             text = wanted if isinstance(wanted, str) else json.dumps(wanted, ensure_ascii=False)
-            return cls(_schema_grammar(text), text)
+            return cls(_schema_grammar(text), describe_schema(wanted))
+        _refuse_instances(wanted)
         from pydantic import TypeAdapter
 
-        from grammars.frontends.types import type_schema
-
-        text = json.dumps(type_schema(wanted), ensure_ascii=False)
-        return cls(_schema_grammar(text), text, TypeAdapter(wanted))
+        grammar = _type_grammar(wanted)
+        return cls(grammar, describe_schema(wanted), TypeAdapter(wanted))
 
     def read(self, tokens: list[int], vocabulary: Vocabulary) -> Extraction:
         data = vocabulary.decode(tokens)
@@ -163,6 +256,49 @@ class _Target:
 @lru_cache(64)
 def _schema_grammar(text: str) -> Grammar:
     return Grammar.from_json_schema(text)
+
+
+_KEPT_TYPES: Final = 64
+_unhashable: OrderedDict[int, tuple[Any, Grammar]] = OrderedDict()
+
+
+def _type_grammar(tp: Any) -> Grammar:
+    """The grammar of a type, made once: for types that cannot be hashed by their identity."""
+    try:
+        hash(tp)
+    except TypeError:
+        known = _unhashable.get(id(tp))
+        if known is None:
+            known = _unhashable[id(tp)] = (
+                tp,
+                Grammar.from_type(tp),
+            )  # kept, so that the id stays its
+            if len(_unhashable) > _KEPT_TYPES:
+                _unhashable.popitem(last=False)
+        return known[1]
+    return _hashable_type_grammar(tp)
+
+
+@lru_cache(_KEPT_TYPES)
+def _hashable_type_grammar(tp: Any) -> Grammar:
+    return Grammar.from_type(tp)
+
+
+def _refuse_instances(wanted: Any) -> None:
+    """A value where a type should be, or another object of this package."""
+    wants = "a JSON Schema (dict, bool, JSON text), a Python type or a Grammar is needed, not "
+    kind = type(wanted).__name__
+    if isinstance(wanted, TokenAutomaton):
+        raise TypeError(f"{wants}a TokenAutomaton; give the grammar that it was made of")
+    if isinstance(wanted, type) or wanted is None:
+        return
+    if hasattr(wanted, "model_fields_set") or dataclasses.is_dataclass(wanted):
+        raise TypeError(f"{wants}an instance of {kind}; give the type itself: {kind}")
+    if isinstance(wanted, list | tuple):
+        inner = getattr(wanted[0], "__name__", "...") if len(wanted) == 1 else "..."
+        raise TypeError(f"{wants}{described(wanted)}; the type of a list is list[{inner}]")
+    if isinstance(wanted, int | float | bytes | set | frozenset | Vocabulary):
+        raise TypeError(wants + described(wanted))
 
 
 _vocabularies: WeakKeyDictionary[Any, dict[Any, Vocabulary]] = WeakKeyDictionary()
@@ -192,19 +328,18 @@ def _automaton(grammar: Grammar, vocabulary: Vocabulary) -> TokenAutomaton:
 # -- asking the model ------------------------------------------------------------------------------
 
 
-def _encode(tokenizer: Any, asked: str | Messages, device: torch.device) -> torch.Tensor:
-    """int64[1, length]; messages by the tokenizer's chat template, or in plain words."""
-    if isinstance(asked, str):
-        encoded = tokenizer(asked, return_tensors="pt")["input_ids"]
+def _encode(model: Any, tokenizer: Any, asked: Any) -> list[int]:
+    """Token ids; of messages by the tokenizer's chat template, or in plain words."""
+    if not is_messages(asked):
+        if not isinstance(asked, str):
+            raise TypeError(f"a prompt is text or chat messages, not {described(asked)}")
+        ids = prompt_ids(tokenizer, asked)
     elif getattr(tokenizer, "chat_template", None):
-        encoded = tokenizer.apply_chat_template(
-            list(asked), add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )["input_ids"]
+        ids = templated(tokenizer, asked)
     else:
         plain = "\n\n".join(str(message["content"]) for message in asked) + "\n\nJSON:\n"
-        encoded = tokenizer(plain, return_tensors="pt")["input_ids"]
-    ids: torch.Tensor = encoded.to(device)
-    return ids
+        ids = prompt_ids(tokenizer, plain)
+    return checked_ids(model, ids)
 
 
 def _device(model: Any) -> torch.device:
@@ -255,6 +390,8 @@ def _generate(
             pad_token_id=generation.pop("pad_token_id", ends[0]),
             **generation,
         )
+    if len(out) != 1:
+        raise ValueError(f"generate wrote {len(out)} texts, but extract returns one Extraction")
     return _until_end(out[0, input_ids.shape[-1] :].tolist(), automaton.vocabulary)
 
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 
+from constrain.arguments import check_count, check_model, check_tokenizer, described
 from constrain.models import context_length
+from constrain.prompts import Messages, checked_ids, prompt_ids
 from grammars.errors import BudgetError
 from samplers.drafters.base import Context, Drafter, Observation
 from samplers.sample import Sample, Stats
@@ -36,6 +38,8 @@ MAX_ROWS: Final = 8
 _LONG_PROMPT: Final = 1024
 """Prompts from this length on are read before anything is drafted: masks grow with their square."""
 
+Prompt: TypeAlias = str | Sequence[int] | Messages | torch.Tensor | Mapping[str, Any]
+"""Text, token ids or chat messages; see :meth:`SpeculativeBackend.encode`."""
 OnTokens = Callable[[int, Sequence[int]], None]
 """(number of the sample, its new tokens): called after every step, for streaming and progress."""
 Stop = Callable[[Sequence[int]], bool]
@@ -136,17 +140,19 @@ class SpeculativeBackend:
         max_rows: int = MAX_ROWS,
         adaptive: bool = True,
     ) -> None:
-        if max_tree_nodes < 0:
-            raise ValueError(f"max_tree_nodes={max_tree_nodes}: must not be negative")
-        if max_rows < 1:
-            raise ValueError(f"max_rows={max_rows}: must be at least 1")
+        check_model(model, "SpeculativeBackend")
+        if tokenizer is not None:
+            check_tokenizer(tokenizer, "SpeculativeBackend")
+        check_count(max_tree_nodes, "max_tree_nodes", least=0)
+        check_count(max_rows, "max_rows")
+        check_count(max_kv_bytes, "max_kv_bytes", optional=True)
         if drafters is None:
             from samplers.drafters import default_drafters
 
             drafters = default_drafters()
         self.model = model
         self.tokenizer = tokenizer
-        self.drafters = list(drafters)
+        self.drafters = _drafters(drafters)
         names = [d.name for d in self.drafters]
         if len(set(names)) < len(names):
             raise ValueError(f"drafters are told apart by their names, but got {names}")
@@ -168,32 +174,20 @@ class SpeculativeBackend:
 
     # -- prompts and budgets ---------------------------------------------------------------------
 
-    def encode(self, prompt: str | Sequence[int]) -> list[int]:
+    def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt.
 
+        Args:
+            prompt: text (tokenized with the tokenizer's defaults), chat messages (by its chat
+                template), or token ids: integers, a tensor [n] or [1, n], or what a tokenizer
+                returns for one text.
+
         Raises:
-            ValueError: if the prompt is empty, text without a tokenizer, or has tokens that the
-                model does not.
+            TypeError: if it is none of these.
+            ValueError: if the prompt is empty, text without a tokenizer, messages without a chat
+                template, more than one, or has tokens that the model does not.
         """
-        if isinstance(prompt, str):
-            if self.tokenizer is None:
-                raise ValueError("a prompt of text needs a tokenizer; give token ids instead")
-            prompt = self.tokenizer(prompt)["input_ids"]
-        ids = [int(token) for token in prompt]
-        if not ids:
-            bos = getattr(self.model.config, "bos_token_id", None)
-            if not isinstance(bos, int):
-                raise ValueError("the prompt is empty and the model has no BOS token to begin with")
-            ids = [bos]
-        config = self.model.config
-        if hasattr(config, "get_text_config"):
-            config = config.get_text_config()
-        size = getattr(config, "vocab_size", None)
-        if min(ids) < 0 or (isinstance(size, int) and max(ids) >= size):
-            raise ValueError(
-                f"the prompt has tokens from {min(ids)} to {max(ids)}; the model has {size}"
-            )
-        return ids
+        return checked_ids(self.model, prompt_ids(self.tokenizer, prompt))
 
     def budget(self, prompt_length: int, max_new_tokens: int | None) -> int:
         """The number of new tokens, EOS included.
@@ -201,8 +195,7 @@ class SpeculativeBackend:
         Raises:
             BudgetError: if prompt and budget exceed the model's context.
         """
-        if max_new_tokens is not None and max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens={max_new_tokens}: must be at least 1")
+        max_new_tokens = check_count(max_new_tokens, "max_new_tokens", optional=True)
         context = context_length(self.model)
         left = DEFAULT_MAX_NEW_TOKENS if context is None else context - prompt_length
         if max_new_tokens is None and left > 0:
@@ -241,7 +234,7 @@ class SpeculativeBackend:
 
     def generate(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         target: Target | Callable[[int], Target],
         *,
         n: int = 1,
@@ -258,7 +251,7 @@ class SpeculativeBackend:
         """Draws texts from a target.
 
         Args:
-            prompt: text or token ids.
+            prompt: see :meth:`encode`.
             target: what is drawn from; or the target of each sample, by its number.
             n: how many texts; up to ``max_rows`` are written side by side.
             max_new_tokens: of each text, EOS included.
@@ -274,8 +267,7 @@ class SpeculativeBackend:
         Raises:
             BudgetError: if prompt and budget exceed the model's context, or ``max_kv_bytes``.
         """
-        if n < 1:
-            raise ValueError(f"n={n}: must be at least 1")
+        check_count(n, "n")
         ids = self.encode(prompt)
         budget = self.budget(len(ids), max_new_tokens)
         sampling = sampling or Sampling()
@@ -559,6 +551,30 @@ class SpeculativeBackend:
         if self.tokenizer is None:
             return ""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def check_backend(value: Any, place: str) -> SpeculativeBackend:
+    """A backend.
+
+    Raises:
+        TypeError: if it is anything else; says how to make one.
+    """
+    if isinstance(value, SpeculativeBackend):
+        return value
+    hint = "; make one: SpeculativeBackend(model, tokenizer)" if hasattr(value, "forward") else ""
+    raise TypeError(f"{place} needs a SpeculativeBackend, not {described(value)}{hint}")
+
+
+def _drafters(given: Any) -> list[Drafter]:
+    if isinstance(given, Drafter):
+        raise TypeError(f"drafters is a list of drafters; give [{type(given).__name__}(...)]")
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"drafters is a list of drafters, not {described(given)}")
+    for drafter in given:
+        if not isinstance(drafter, Drafter):
+            hint = "; make one of it: DraftModel(model)" if hasattr(drafter, "forward") else ""
+            raise TypeError(f"a drafter is needed, not {described(drafter)}{hint}")
+    return list(given)
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

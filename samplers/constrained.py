@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from constrain.automaton import TokenAutomaton
+from constrain.arguments import check_automaton
 from constrain.processor import check_budget
-from samplers.backend import OnTokens, SpeculativeBackend
+from samplers.backend import OnTokens, Prompt, SpeculativeBackend, check_backend
 from samplers.sample import Sample
 from samplers.speculative.law import Sampling
 from samplers.speculative.target import Constrained
@@ -26,12 +25,12 @@ class GrammarConstrained:
     """
 
     def __init__(self, backend: SpeculativeBackend, automaton: TokenAutomaton) -> None:
-        self.backend = backend
-        self.automaton = automaton
+        self.backend = check_backend(backend, "GrammarConstrained")
+        self.automaton = check_automaton(automaton, "GrammarConstrained")
 
     def sample(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         n: int = 1,
         *,
         max_new_tokens: int | None = None,
@@ -44,7 +43,8 @@ class GrammarConstrained:
         """Draws texts.
 
         Args:
-            prompt: text (tokenized with the tokenizer's defaults) or token ids.
+            prompt: text (tokenized with the tokenizer's defaults), chat messages (by its chat
+                template), or token ids.
             n: how many.
             max_new_tokens: the budget of each, EOS included; by default 512 or what the context
                 leaves.

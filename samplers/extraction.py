@@ -7,11 +7,15 @@ from typing import Any
 import torch
 
 from constrain.automaton import TokenAutomaton
-from constrain.extraction import Extraction, Messages, PromptBuilder
+from constrain.arguments import check_model, check_tokenizer
+from constrain.extraction import Extraction, PromptBuilder, ended
 from constrain.extraction import extract as _extract
-from samplers.backend import OnTokens, SpeculativeBackend
+from constrain.prompts import Messages
+from samplers.backend import OnTokens, SpeculativeBackend, check_backend
 from samplers.constrained import GrammarConstrained
+from samplers.speculative.law import Sampling
 from samplers.speculative.scorer import UnsupportedModel
+from samplers.streaming import Committed
 
 
 def extract(
@@ -27,6 +31,7 @@ def extract(
     top_p: float = 1.0,
     seed: int | None = None,
     on_tokens: OnTokens | None = None,
+    streamer: Any = None,
 ) -> Extraction:
     """Has a model read a text and write it down as a schema or a type demands, with drafts.
 
@@ -45,65 +50,69 @@ def extract(
         top_p: see :meth:`GrammarConstrained.sample`.
         seed: for the same text again.
         on_tokens: called after each step with 0 and the new tokens.
+        streamer: one of ``transformers``: gets the prompt, then the tokens as they are committed; its
+            ``end`` is called however this function ends.
 
     Raises:
-        BudgetError, GrammarError, pydantic.ValidationError: as :func:`constrain.extract` does.
+        TypeError, BudgetError, GrammarError, pydantic.ValidationError: as :func:`constrain.extract`
+            does.
         ValueError: if the backend is another model's.
 
     A model whose cache cannot take tokens back writes by ``model.generate``, without drafts.
     """
-    if backend is not None and backend.model is not model:
-        raise ValueError("the backend was made for another model")
-    try:
-        made = backend or SpeculativeBackend(model, tokenizer)
-    except UnsupportedModel:
-        return _without_drafts(
-            model, tokenizer, text_or_messages, schema_or_type, prompt, max_new_tokens, temperature,
-            top_p, seed,
-        )  # fmt: skip
+    with ended(streamer) as stream:
+        options: dict[str, Any] = {"prompt": prompt, "max_new_tokens": max_new_tokens}
+        Sampling(temperature, top_p)  # says at once if a number is out of range
+        check_model(model, "extract")
+        check_tokenizer(tokenizer, "extract")
+        if backend is not None and check_backend(backend, "extract").model is not model:
+            raise ValueError("the backend was made for another model")
+        try:
+            made = backend or SpeculativeBackend(model, tokenizer)
+        except UnsupportedModel:
+            if seed is not None:
+                torch.manual_seed(seed)
+            if temperature:
+                options |= {"temperature": temperature, "top_p": top_p}
+            told = Committed(on_tokens=on_tokens, streamer=stream)
+            options["streamer"] = told if told else None
+        else:
+            options["generate"] = _Writer(made, temperature, top_p, seed, on_tokens)
+            options["streamer"] = stream
+        return _extract(model, tokenizer, text_or_messages, schema_or_type, **options)
 
-    def write(
+
+class _Writer:
+    """``generate`` of :func:`constrain.extract` by the backend."""
+
+    def __init__(
+        self,
+        backend: SpeculativeBackend,
+        temperature: float,
+        top_p: float,
+        seed: int | None,
+        on_tokens: OnTokens | None,
+    ) -> None:
+        self._backend = backend
+        self._options: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "seed": seed}
+        self._on_tokens = on_tokens
+
+    def __call__(
+        self,
         model: Any,
         input_ids: torch.Tensor,
         automaton: TokenAutomaton,
         *,
         max_new_tokens: int,
-        **generation: Any,
+        streamer: Any = None,
     ) -> list[int]:
-        found = GrammarConstrained(made, automaton).sample(
-            input_ids[0].tolist(), max_new_tokens=max_new_tokens, **generation
+        told = Committed(on_tokens=self._on_tokens, streamer=streamer)
+        told.put(input_ids.cpu())
+        found = GrammarConstrained(self._backend, automaton).sample(
+            input_ids[0].tolist(),
+            max_new_tokens=max_new_tokens,
+            on_tokens=told.commit,
+            **self._options,
         )
+        told.end()
         return found[0].token_ids
-
-    return _extract(
-        model,
-        tokenizer,
-        text_or_messages,
-        schema_or_type,
-        generate=write,
-        prompt=prompt,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        on_tokens=on_tokens,
-    )
-
-
-def _without_drafts(
-    model: Any,
-    tokenizer: Any,
-    asked: str | Messages,
-    wanted: Any,
-    prompt: PromptBuilder | None,
-    max_new_tokens: int | None,
-    temperature: float,
-    top_p: float,
-    seed: int | None,
-) -> Extraction:
-    if seed is not None:
-        torch.manual_seed(seed)
-    options: dict[str, Any] = {"temperature": temperature, "top_p": top_p} if temperature else {}
-    return _extract(
-        model, tokenizer, asked, wanted, prompt=prompt, max_new_tokens=max_new_tokens, **options
-    )

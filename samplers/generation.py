@@ -13,12 +13,15 @@ import torch
 from transformers import EosTokenCriteria, MaxLengthCriteria
 
 from constrain.automaton import TokenAutomaton
-from constrain.processor import check_budget
+from constrain.arguments import check_automaton
+from constrain.extraction import ended
+from constrain.processor import GrammarLogitsProcessor, check_budget
 from samplers.backend import SpeculativeBackend
 from samplers.drafters.base import Drafter
 from samplers.sample import Sample, Stats
 from samplers.speculative.law import Sampling
 from samplers.speculative.target import Constrained, FreeText, Target
+from samplers.streaming import Committed, streamer_of_generate
 
 
 class SpeculativeGenerate:
@@ -38,7 +41,8 @@ class SpeculativeGenerate:
         automaton: the grammar; ``None`` for free text.
         drafters: see :class:`~samplers.backend.SpeculativeBackend`; they live as long as this
             object, so keep it for several calls.
-        streamer: one of ``transformers``; ``generate`` does not hand its own to methods like this.
+        streamer: one of ``transformers``, for one text at a time; as good as ``generate(streamer=...)``,
+            which is served too.  Tokens come as they are committed, and ``end`` however it ends.
         **backend: more options of the backend.
 
     Attributes:
@@ -53,6 +57,8 @@ class SpeculativeGenerate:
         streamer: Any = None,
         **backend: Any,
     ) -> None:
+        if automaton is not None:
+            check_automaton(automaton, "SpeculativeGenerate")
         self.automaton = automaton
         self.stats: list[Stats] = []
         self.streamer = streamer
@@ -68,6 +74,7 @@ class SpeculativeGenerate:
         stopping_criteria: Any,
         generation_config: Any,
         synced_gpus: bool = False,
+        streamer: Any = None,
         **model_kwargs: Any,
     ) -> torch.Tensor:
         """Called by ``generate``.
@@ -76,36 +83,69 @@ class SpeculativeGenerate:
             int64[sequences, length]: prompts and new tokens, padded at the end.
 
         Raises:
-            ValueError: for beams, or outputs other than token ids.
+            ValueError: for beams, outputs other than token ids, or a streamer for several texts.
             BudgetError: if the shortest text does not fit ``generate``'s limit.
         """
-        _refuse(generation_config, synced_gpus)
+        given = streamer if streamer is not None else streamer_of_generate()
+        with (
+            ended(given) as theirs,
+            ended(None if self.streamer is given else self.streamer) as own,
+        ):
+            if own is not None:  # generate itself has written the prompt to its own
+                own.put(input_ids.cpu())
+            _refuse(generation_config, synced_gpus)
+            streamers = [s for s in (theirs, own) if s is not None]
+            if streamers and len(input_ids) > 1:
+                raise ValueError(
+                    f"a streamer takes one text at a time, but {len(input_ids)} are wanted; call "
+                    "generate for each, or leave the streamer out"
+                )
+            samples = self._write(
+                model, input_ids, logits_processor, stopping_criteria, generation_config,
+                model_kwargs, streamers,
+            )  # fmt: skip
+        self.stats = [sample.stats for sample in samples]
+        return _joined(input_ids, samples, generation_config)
+
+    def _write(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        config: Any,
+        model_kwargs: dict[str, Any],
+        streamers: Sequence[Any],
+    ) -> list[Sample]:
         backend = self._backend_for(model)
-        target = self._target(model, generation_config)
-        budget = _budget(generation_config, input_ids.shape[-1])
+        target = self._target(model, config)
+        budget = _budget(config, input_ids.shape[-1])
         if self.automaton is not None:
             check_budget(self.automaton, budget)
-        temperature = 1.0 if generation_config.do_sample else 0.0
+        temperature = 1.0 if config.do_sample else 0.0
         samples: list[Sample] = []
         masks = _masks(input_ids, model_kwargs)
+        told = [Committed(on_tokens=None, streamer=streamer) for streamer in streamers]
+
+        def tell(number: int, tokens: Sequence[int]) -> None:
+            for one in told:
+                one.commit(number, tokens)
+
         for i, (row, mask) in enumerate(zip(input_ids, masks, strict=True)):
             prompt = row[mask].tolist()
             processors = _Processors(logits_processor, row[~mask], i, len(input_ids))
             sampling = Sampling(temperature, processors=processors if logits_processor else None)
-            seed = int(torch.randint(2**62, (1,))) if generation_config.do_sample else 0
+            seed = int(torch.randint(2**62, (1,))) if config.do_sample else 0
             samples += backend.generate(
                 prompt,
                 target,
                 max_new_tokens=budget,
                 sampling=sampling,
                 seed=seed,
-                on_tokens=None if self.streamer is None else _Stream(self.streamer, row),
+                on_tokens=tell if told else None,
                 stop=_stopper(stopping_criteria, row.device),
             )
-        if self.streamer is not None:
-            self.streamer.end()
-        self.stats = [sample.stats for sample in samples]
-        return _joined(input_ids, samples, generation_config)
+        return samples
 
     def _backend_for(self, model: Any) -> SpeculativeBackend:
         if self._backend is None or self._backend.model is not model:
@@ -132,6 +172,9 @@ class _Processors:
         self._inner = inner
         self._padding = padding
         self._row, self._rows = row, rows
+        for processor in inner or ():
+            if isinstance(processor, GrammarLogitsProcessor):
+                processor.reset()  # the next row may begin as the one before did
 
     def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         device = self._padding.device
@@ -173,18 +216,6 @@ def _stopper(criteria: Any, device: torch.device) -> Any:
         return any(bool(torch.as_tensor(criterion(ids, None)).any()) for criterion in others)
 
     return stops
-
-
-class _Stream:
-    """Tokens for a streamer of ``transformers``, which expects the prompt first."""
-
-    def __init__(self, streamer: Any, prompt: torch.Tensor) -> None:
-        self._streamer = streamer
-        streamer.put(prompt[None].cpu())
-
-    def __call__(self, number: int, tokens: Sequence[int]) -> None:
-        for token in tokens:
-            self._streamer.put(torch.tensor([token]))
 
 
 def _joined(input_ids: torch.Tensor, samples: Sequence[Sample], config: Any) -> torch.Tensor:

@@ -161,7 +161,10 @@ class TreeScorer:
     def __init__(self, model: Any, rows: int = 1, capacity: int = 256) -> None:
         self.model = model
         self._shape = shape_of(model)
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        names = inspect.signature(model.forward).parameters
+        self._keeps_logits = "logits_to_keep" in names
+        # transformers renames past_key_values, model by model, from 5.24 on
+        self._cache_name = "cache" if "cache" in names else "past_key_values"
         self.cache = TreeCache(self._shape.layers, rows, capacity)
         self._device = torch.device(getattr(model, "device", "cpu"))
         self._dtype: torch.dtype = model.dtype
@@ -221,9 +224,9 @@ class TreeScorer:
                 input_ids=torch.from_numpy(ids).to(self._device),
                 attention_mask=self._mask(requests, positions),
                 position_ids=torch.from_numpy(positions).to(self._device),
-                past_key_values=self.cache,
                 use_cache=True,
                 return_dict=True,
+                **{self._cache_name: self.cache},
                 **keywords,
             )
         self.forwards += 1

@@ -1,0 +1,101 @@
+"""What a prompt shows of a JSON Schema: what helps to answer, without what misleads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from grammars.errors import GrammarError
+
+_MAPS: Final = frozenset(
+    {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
+)
+_LISTS: Final = frozenset({"anyOf", "allOf", "oneOf", "prefixItems"})
+_SINGLE: Final = frozenset(
+    {
+        "additionalItems", "additionalProperties", "contains", "else", "if", "items", "not",
+        "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties",
+    }
+)  # fmt: skip
+_BOUNDS: Final = frozenset(
+    {
+        "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength",
+        "maxLength",
+    }
+)  # fmt: skip
+_NOISE: Final = frozenset(
+    {"$schema", "$id", "id", "$comment", "$anchor", "$vocabulary", "default", "deprecated",
+     "discriminator", "readOnly", "title", "writeOnly"}
+)  # fmt: skip
+_DECIMAL: Final = "^(?!^[-+.]*$)"
+"""How the patterns begin that pydantic writes for ``Decimal``."""
+
+
+def describe_schema(schema: Any) -> str:
+    """JSON Schema text for a prompt: structure without titles, bounds and bookkeeping.
+
+    What stays: types, properties and their order, which are required, enums and constants,
+    descriptions, formats, patterns, examples, numbers of items, how schemas are combined.  What goes,
+    since the grammar keeps it anyway and small models copy it into their answers (30 or 130 for an
+    age that has to be from 0 to 130): titles, bounds on numbers and lengths, defaults, ``$schema``,
+    ``$id`` and the like, the patterns that pydantic writes for ``Decimal``, and
+    ``additionalProperties`` where it is only true or false.
+
+    Args:
+        schema: a JSON Schema (dict, bool, or JSON text), or a Python type that pydantic knows.
+
+    Returns:
+        JSON on one line.
+
+    Raises:
+        GrammarError: if pydantic knows no schema for the type.
+        ValueError: if a text is not JSON.
+    """
+    if isinstance(schema, str):
+        schema = json.loads(schema)
+    elif not isinstance(schema, bool | Mapping):
+        schema = _of_type(schema)
+    return json.dumps(_shown(schema), ensure_ascii=False)
+
+
+def _of_type(tp: Any) -> Any:
+    from pydantic import TypeAdapter
+    from pydantic.errors import PydanticUserError
+    from pydantic_core import SchemaError
+
+    try:
+        return TypeAdapter(tp).json_schema()
+    except (PydanticUserError, SchemaError) as error:
+        first = str(error).splitlines()[0]
+        raise GrammarError(f"{tp!r} has no JSON Schema: {first}") from None
+
+
+def _shown(schema: Any) -> Any:
+    """A schema without what a prompt need not say."""
+    if not isinstance(schema, Mapping):
+        return schema
+    return {key: _read(key)(value) for key, value in schema.items() if not _left_out(key, value)}
+
+
+def _left_out(key: str, value: Any) -> bool:
+    if key == "pattern":
+        return isinstance(value, str) and value.startswith(_DECIMAL)
+    if key in ("additionalProperties", "unevaluatedProperties"):
+        return isinstance(value, bool)
+    return key in _BOUNDS or key in _NOISE
+
+
+def _read(key: str) -> Callable[[Any], Any]:
+    """How the value of a keyword is read: where it holds schemas, they are shortened too."""
+    if key in _MAPS:
+        return lambda value: (
+            {name: _shown(one) for name, one in value.items()}
+            if isinstance(value, Mapping)
+            else value
+        )
+    if key in _LISTS or key in _SINGLE:
+        return lambda value: (
+            [_shown(one) for one in value] if isinstance(value, list) else _shown(value)
+        )
+    return lambda value: value
