@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
+from constrain.arguments import check_model, check_tokenizer
 from constrain.vocabulary import from_byte_fallback, from_byte_level
 from grammars.errors import GrammarError
+
+_PLACE: Final = "Vocabulary.from_huggingface"
 
 
 def texts_of(tokenizer: Any) -> list[bytes | None]:
     """The bytes of every id of a tokenizer (``None`` for special tokens and gaps)."""
+    check_tokenizer(tokenizer, _PLACE)
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None and hasattr(tokenizer, "to_str") and hasattr(tokenizer, "get_vocab"):
         fast = tokenizer  # one of the tokenizers library itself
@@ -28,8 +32,9 @@ def texts_of(tokenizer: Any) -> list[bytes | None]:
 
 def eos_ids_of(tokenizer: Any, model: Any) -> list[int]:
     """Every EOS id that tokenizer, model configuration and generation configuration name."""
-    holders = [tokenizer]
+    holders = [check_tokenizer(tokenizer, _PLACE)]
     if model is not None:
+        check_model(model, _PLACE)
         holders += [getattr(model, "generation_config", None), getattr(model, "config", None)]
     found: list[int] = []
     for holder in holders:
@@ -48,6 +53,7 @@ def _as_ids(value: Any) -> list[int]:
 
 def rows_of(model: Any) -> int | None:
     """Number of logits of a model: rows of its output embedding, or its configuration's word."""
+    check_model(model, _PLACE)
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     weight = getattr(head, "weight", None)
     if weight is not None:

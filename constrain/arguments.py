@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from typing import Any, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
-from constrain.automaton import TokenAutomaton
-from constrain.vocabulary import Vocabulary
-from grammars.grammar import Grammar
+if TYPE_CHECKING:
+    from constrain.automaton import TokenAutomaton
 
 _SHOWN = 40
 
@@ -64,6 +63,10 @@ def check_automaton(value: Any, place: str, *, several: bool = False) -> TokenAu
     Raises:
         TypeError: if it is anything else; says how to make one of what was given.
     """
+    from constrain.automaton import TokenAutomaton
+    from constrain.vocabulary import Vocabulary
+    from grammars.grammar import Grammar
+
     if isinstance(value, TokenAutomaton):
         return value
     wanted = "a TokenAutomaton or a list of them" if several else "a TokenAutomaton"
@@ -86,9 +89,7 @@ def check_model(value: Any, place: str) -> Any:
         _refuse(value, place, "a model", "; load it first: model, tokenizer = load_model(name)")
     if _is_tokenizer(value):
         _refuse(value, place, "a model", "; model and tokenizer may have changed places")
-    if value is None or isinstance(
-        value, type | bytes | int | float | list | tuple | Mapping | _OURS
-    ):
+    if _is_neither(value):
         _refuse(value, place, "a model", "")
     return value
 
@@ -105,17 +106,22 @@ def check_tokenizer(value: Any, place: str) -> Any:
     if hasattr(value, "forward"):
         hint = "; model and tokenizer may have changed places"
         _refuse(value, place, "a tokenizer", hint)
-    if isinstance(value, Vocabulary):
+    if type(value).__name__ == "Vocabulary" and _is_neither(value):
         hint = "; a vocabulary cannot tokenize a prompt, give the tokenizer it was made of"
         _refuse(value, place, "a tokenizer", hint)
-    if value is None or isinstance(
-        value, type | bytes | int | float | list | tuple | Mapping | _OURS
-    ):
+    if _is_neither(value):
         _refuse(value, place, "a tokenizer", "")
     return value
 
 
-_OURS = Grammar | TokenAutomaton | Vocabulary
+def _is_neither(value: Any) -> bool:
+    """Plain data, a class, or an object of the packages below models."""
+    package = type(value).__module__.partition(".")[0]
+    return (
+        value is None
+        or isinstance(value, type | bytes | int | float | list | tuple | Mapping)
+        or package in ("grammars", "constrain")
+    )
 
 
 def _is_tokenizer(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from grammars.errors import GrammarError
@@ -18,6 +18,7 @@ _SINGLE: Final = frozenset(
         "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties",
     }
 )  # fmt: skip
+_CONDITIONS: Final = frozenset({"contains", "if", "not"})
 _BOUNDS: Final = frozenset(
     {
         "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength",
@@ -40,7 +41,8 @@ def describe_schema(schema: Any) -> str:
     since the grammar keeps it anyway and small models copy it into their answers (30 or 130 for an
     age that has to be from 0 to 130): titles, bounds on numbers and lengths, defaults, ``$schema``,
     ``$id`` and the like, the patterns that pydantic writes for ``Decimal``, and
-    ``additionalProperties`` where it is only true or false.
+    ``additionalProperties`` where it is only true or false.  Under ``not``, ``if`` and ``contains`` bounds
+    stay, since there they change what is meant.
 
     Args:
         schema: a JSON Schema (dict, bool, or JSON text), or a Python type that pydantic knows.
@@ -49,11 +51,13 @@ def describe_schema(schema: Any) -> str:
         JSON on one line.
 
     Raises:
-        GrammarError: if pydantic knows no schema for the type.
-        ValueError: if a text is not JSON.
+        GrammarError: if pydantic knows no schema for the type, or a text is not JSON.
     """
     if isinstance(schema, str):
-        schema = json.loads(schema)
+        try:
+            schema = json.loads(schema)
+        except ValueError as error:
+            raise GrammarError(f"a JSON Schema of text must be JSON: {error}") from None
     elif not isinstance(schema, bool | Mapping):
         schema = _of_type(schema)
     return json.dumps(_shown(schema), ensure_ascii=False)
@@ -71,11 +75,20 @@ def _of_type(tp: Any) -> Any:
         raise GrammarError(f"{tp!r} has no JSON Schema: {first}") from None
 
 
-def _shown(schema: Any) -> Any:
-    """A schema without what a prompt need not say."""
+def _shown(schema: Any, *, exact: bool = False) -> Any:
+    """A schema without what a prompt need not say.
+
+    Args:
+        schema: any value where a schema may stand.
+        exact: whether bounds stay: where a schema is a condition or is negated.
+    """
     if not isinstance(schema, Mapping):
         return schema
-    return {key: _read(key)(value) for key, value in schema.items() if not _left_out(key, value)}
+    return {
+        key: _read(key, value, exact or key in _CONDITIONS)
+        for key, value in schema.items()
+        if key not in _NOISE and (exact or not _left_out(key, value))
+    }
 
 
 def _left_out(key: str, value: Any) -> bool:
@@ -83,19 +96,14 @@ def _left_out(key: str, value: Any) -> bool:
         return isinstance(value, str) and value.startswith(_DECIMAL)
     if key in ("additionalProperties", "unevaluatedProperties"):
         return isinstance(value, bool)
-    return key in _BOUNDS or key in _NOISE
+    return key in _BOUNDS
 
 
-def _read(key: str) -> Callable[[Any], Any]:
-    """How the value of a keyword is read: where it holds schemas, they are shortened too."""
-    if key in _MAPS:
-        return lambda value: (
-            {name: _shown(one) for name, one in value.items()}
-            if isinstance(value, Mapping)
-            else value
-        )
+def _read(key: str, value: Any, exact: bool) -> Any:
+    """A keyword's value; where it holds schemas, they are shortened too."""
+    if key in _MAPS and isinstance(value, Mapping):
+        return {name: _shown(one, exact=exact) for name, one in value.items()}
     if key in _LISTS or key in _SINGLE:
-        return lambda value: (
-            [_shown(one) for one in value] if isinstance(value, list) else _shown(value)
-        )
-    return lambda value: value
+        many = isinstance(value, list)
+        return [_shown(one, exact=exact) for one in value] if many else _shown(value, exact=exact)
+    return value

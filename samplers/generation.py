@@ -6,6 +6,7 @@ comes back is what it would have returned.  Its own limit is read here, so that 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,6 +64,11 @@ class SpeculativeGenerate:
         self.stats: list[Stats] = []
         self.streamer = streamer
         self._drafters = drafters
+        known = inspect.signature(SpeculativeBackend).parameters.keys() - {"model", "tokenizer"}
+        for name in sorted(backend.keys() - known):
+            raise TypeError(
+                f"SpeculativeGenerate has no option {name!r}: {', '.join(sorted(known))}"
+            )
         self._options = backend
         self._backend: SpeculativeBackend | None = None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
+from constrain.arguments import check_model
 from constrain.models import context_length
 from samplers.drafters.base import Context, Drafter
 from samplers.drafters.recursive import Predict, draw_beam, draw_constant, law_after
@@ -108,6 +109,7 @@ class DraftModel(Drafter):
                 f"branching={tuple(branching)}, width={width}, depth={depth}: "
                 "must be positive numbers"
             )
+        check_model(model, type(self).__name__)
         TreeScorer(model)  # says at once if the model will not do
         self.model = model
         self.tree = tree

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from constrain.arguments import check_model
 from samplers.drafters.base import Context, Drafter, Observation
 from samplers.drafters.recursive import law_after
 from samplers.speculative.cache import TreeCache
@@ -274,7 +275,7 @@ class LayerSkip(Drafter):
             raise ValueError(f"skip={skip}: must be between 0 and 1")
         if length < 1:
             raise ValueError(f"length={length}: must be at least 1")
-        self.model = model
+        self.model = check_model(model, "LayerSkip")
         self.length = length
         self.searching = search
         self.sublayers = sublayers_of(model)

@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy, silu
 
+from constrain.arguments import check_model
 from samplers.drafters.base import Context, Drafter, Observation
 from samplers.drafters.draft_model import columns
 from samplers.drafters.recursive import law_after
@@ -87,7 +88,7 @@ class Heads(torch.nn.Module):
         super().__init__()
         if count < 1:
             raise ValueError(f"{count} heads: at least one is needed")
-        output = model.get_output_embeddings()
+        output = check_model(model, "Heads").get_output_embeddings()
         if output is None:
             raise ValueError(f"{type(model).__name__} has no output embedding")
         self.base = Base.of(model)
