@@ -196,7 +196,7 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         automata = self._automata_for(len(ids))
         self._check_width(automata, scores.shape[-1])
         texts = self._placed(ids, automata)
-        bitmask = self._bitmask(texts.rows, automata, ids.shape[1] - texts.length)
+        bitmask = self._bitmask(texts, automata, ids.shape[1] - texts.length)
         self._texts = texts
         return _apply(scores, bitmask)
 
@@ -325,7 +325,6 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
             return False
         grown = kept == length - 1 == len(texts.rows[0].ids)
         if grown and len(rows) == len(texts.rows):
-            _warn_of_foreign(rows, automata)
             return True
         if any(state == a.DEAD for state, a in ends):
             return False
@@ -334,8 +333,9 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
     # -- masks ---------------------------------------------------------------------------------
 
     def _bitmask(
-        self, rows: list[_Row], automata: list[TokenAutomaton], generated: int
+        self, texts: _Texts, automata: list[TokenAutomaton], generated: int
     ) -> torch.Tensor:
+        rows = texts.rows
         widest = max(a.vocabulary.size for a in automata)
         bitmask = allocate_bitmask(len(rows), widest)
         left = None if self.max_new_tokens is None else self.max_new_tokens - generated
@@ -347,15 +347,14 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         else:
             for (automaton, state), line in zip(pairs, table, strict=True):
                 automaton.fill_mask(state, line[: -(-automaton.vocabulary.size // 32)], left)
-        for (automaton, state), line in zip(pairs, table, strict=True):
+        for number, ((automaton, state), line) in enumerate(zip(pairs, table, strict=True)):
             if line.any():
                 continue
-            if state != automaton.DEAD and (left is None or left > 0):
-                raise RuntimeError(
-                    "no token is allowed though the text is not complete; this is a defect of "
-                    "gramma, please report it with the grammar and the tokenizer"
-                )
-            # a token beside the grammar was put here, or generate goes on beyond the budget
+            _check_lost(automaton, state, left)
+            if texts.scope is None:
+                _warn_of_foreign(number, rows[number], automaton)
+            # a draft or another processor put a token here that the mask did not allow, or generate
+            # goes on beyond the budget
             automaton.fill_mask(automaton.FINISHED, line[: -(-automaton.vocabulary.size // 32)])
         return bitmask
 
@@ -445,15 +444,25 @@ def _next(automaton: TokenAutomaton, state: int, token: int) -> int:
     return state if state == automaton.FINISHED else automaton.advance(state, token)
 
 
-def _warn_of_foreign(rows: list[_Row], automata: list[TokenAutomaton]) -> None:
-    for number, (row, a) in enumerate(zip(rows, automata, strict=True)):
-        if row.states[-1] == a.DEAD and row.states[-2] != a.DEAD:
-            warnings.warn(
-                f"row {number} goes on with token {row.ids[-1]}, which the grammar does not allow "
-                "there; only the end is allowed in that row now.  If this is a new prompt, call "
-                "reset() before it",
-                stacklevel=6,
-            )
+def _check_lost(automaton: TokenAutomaton, state: int, left: int | None) -> None:
+    """A text that masks led to always leaves a token; one that ignored them need not."""
+    if state == automaton.DEAD:
+        return
+    if left is None or automaton.min_tokens_to_accept(state) + 1 <= left:
+        raise RuntimeError(
+            "no token is allowed though the text is not complete; this is a defect of gramma, please "
+            "report it with the grammar and the tokenizer"
+        )
+
+
+def _warn_of_foreign(number: int, row: _Row, automaton: TokenAutomaton) -> None:
+    if len(row.states) > 1 and row.states[-2] != automaton.DEAD:
+        warnings.warn(
+            f"row {number} goes on with token {row.ids[-1]}, which the grammar (or the budget) does "
+            "not allow there; only the end is allowed in that row now.  If this is a new prompt, call "
+            "reset() before it",
+            stacklevel=5,
+        )
 
 
 def _common_prefix(a: _Ids, b: _Ids) -> int:

@@ -346,6 +346,22 @@ def test_the_budget_spent_is_the_end() -> None:
     assert at(processor, [*P, *text, PAD], behind=[])
 
 
+def test_a_draft_that_the_budget_does_not_allow() -> None:
+    """Drafts know nothing of the budget: behind one that cannot be finished only the end is left."""
+    processor = GrammarLogitsProcessor(automaton(1), max_new_tokens=5)
+    text = [OPEN, TRUE, COMMA]  # "[true]" and its end take four, "[true,true]" six
+    with processor.generation(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for end in range(3):
+            processor(torch.tensor([[*P, *text[:end]]]), scores())
+        assert allowed(processor(torch.tensor([[*P, *text]]), scores())) == {EOS}
+        assert at(processor, [*P, OPEN, TRUE, CLOSE], behind=[OPEN, TRUE, CLOSE])
+    for end in range(3):
+        processor(torch.tensor([[*P, *text[:end]]]), scores())
+    with pytest.warns(UserWarning, match="or the budget"):
+        assert allowed(processor(torch.tensor([[*P, *text]]), scores())) == {EOS}
+
+
 def test_groups_that_take_turns() -> None:
     """As group beam search calls: rows of one group, then of the other, in one generation."""
     processor = GrammarLogitsProcessor(automaton(1), max_new_tokens=BUDGET)
@@ -412,7 +428,10 @@ def test_prompts_that_hold_the_text_before(index: int, options: dict[str, Any]) 
         # a text that generate's own limit cuts off is no reason to go on with it
         run(processor, (prompt, torch.ones_like(prompt)), **options | {"max_new_tokens": 2})
         for new in run(processor, (prompt, torch.ones_like(prompt)), **options):
-            check(GRAMMARS[index], new)
+            # transformers 4 looks nothing up, and writes nothing, behind a prompt that ends with EOS
+            looks_up = "prompt_lookup_num_tokens" in options and written[added - 1] == EOS
+            if new or not looks_up:
+                check(GRAMMARS[index], new)
 
 
 def test_what_comes_out_goes_in_again() -> None:

@@ -3,18 +3,25 @@
 Room is allocated once.  New keys and values are written behind the longest row; what is accepted is
 gathered to the end of its row, what is not is simply written over later.  So going back is a smaller
 length, exactly.
+
+All that is known of the cache classes of ``transformers`` is here: 4.50 has one class that models call
+``update`` and ``get_seq_length`` of, from 4.54 on it is a list of layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers import cache_utils
+from transformers.cache_utils import Cache
+
+_LayerBase: Any = getattr(cache_utils, "CacheLayerMixin", object)
+_LAYERED: Final = _LayerBase is not object
 
 
-class _Layer(CacheLayerMixin):  # type: ignore[misc]
+class _Layer(_LayerBase):  # type: ignore[misc]
     """One layer's keys and values, [rows, heads, capacity, dim] each."""
 
     is_sliding = False
@@ -22,6 +29,9 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
 
     def __init__(self, rows: int, capacity: int) -> None:
         super().__init__()
+        self.keys: Any = None
+        self.values: Any = None
+        self.is_initialized = False
         self.rows, self.capacity = rows, capacity
         self.length = 0  # of the longest row
 
@@ -55,13 +65,18 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
             new[:, :, : old.shape[2]] = old
             setattr(self, name, new)
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.length + query_length, 0
+    def get_mask_sizes(self, query: Any) -> tuple[int, int]:
+        """By the number of new tokens; older versions give their positions."""
+        new = query if isinstance(query, int) else len(query)
+        return self.length + new, 0
 
     def get_seq_length(self) -> int:
         return self.length
 
     def get_max_length(self) -> int:
+        return -1
+
+    def get_max_cache_shape(self) -> int:
         return -1
 
 
@@ -78,8 +93,35 @@ class TreeCache(Cache):  # type: ignore[misc]
     """
 
     def __init__(self, layers: int, rows: int, capacity: int) -> None:
-        super().__init__(layers=[_Layer(rows, capacity) for _ in range(layers)])
+        made = [_Layer(rows, capacity) for _ in range(layers)]
+        if _LAYERED:
+            super().__init__(layers=made)
+        else:
+            super().__init__()
+            self.layers = made
         self.lengths = [0] * rows
+
+    def update(
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Called by a model's layers: new keys and values go behind the old ones."""
+        found: tuple[torch.Tensor, torch.Tensor] = self.layers[layer_idx].update(
+            key_states, value_states
+        )
+        return found
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Called by models: tokens before the new ones."""
+        return int(self.layers[layer_idx].get_seq_length())
+
+    def get_max_cache_shape(self, layer_idx: int = 0) -> int | None:
+        """Called by models: there is no limit."""
+        return -1 if _LAYERED else None
 
     @property
     def longest(self) -> int:

@@ -55,6 +55,11 @@ def shape_of(model: Any) -> Shape:
             f"{name} keeps a running state instead of keys and values, which cannot take tokens "
             "back; use model.generate with GrammarLogitsProcessor"
         )
+    if getattr(model, "_supports_cache_class", True) is False:  # before 4.56, some models
+        raise UnsupportedModel(
+            f"{name} keeps keys and values in tuples in this version of transformers, which cannot "
+            "take tokens back; use a newer one, or model.generate with GrammarLogitsProcessor"
+        )
     config: Any = model.config
     if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedModel(f"{name} is an encoder-decoder; a causal language model is needed")
@@ -95,7 +100,9 @@ def _check_own_masks(model: Any, config: Any) -> None:
         raise UnsupportedModel(f"{name} uses alibi, which takes no mask of four dimensions")
     # some decoders say that they are none, but their attention tells
     encoder = getattr(config, "is_decoder", True) is False and config is model.config
-    if encoder and any(getattr(m, "is_causal", True) is False for m in model.modules()):
+    marks = ("is_causal", "is_decoder")  # the latter before transformers 5
+    looks = (getattr(m, mark, True) is False for m in model.modules() for mark in marks)
+    if encoder and any(looks):
         raise UnsupportedModel(f"{name} looks ahead; load it with is_decoder=True")
 
 
