@@ -29,6 +29,10 @@ _NOISE: Final = frozenset(
     {"$schema", "$id", "id", "$comment", "$anchor", "$vocabulary", "default", "deprecated",
      "discriminator", "readOnly", "title", "writeOnly"}
 )  # fmt: skip
+_FIRST: Final = (
+    "description", "type", "enum", "const", "format", "properties", "required", "items"
+)  # fmt: skip
+"""The order in which people write keywords; pydantic sorts them by name."""
 _DECIMAL: Final = "^(?!^[-+.]*$)"
 """How the patterns begin that pydantic writes for ``Decimal``."""
 
@@ -42,7 +46,8 @@ def describe_schema(schema: Any) -> str:
     age that has to be from 0 to 130): titles, bounds on numbers and lengths, defaults, ``$schema``,
     ``$id`` and the like, the patterns that pydantic writes for ``Decimal``, and
     ``additionalProperties`` where it is only true or false.  Under ``not``, ``if`` and ``contains`` bounds
-    stay, since there they change what is meant.
+    stay, since there they change what is meant.  Keywords come in the order in which people write
+    them, properties in their own.
 
     Args:
         schema: a JSON Schema (dict, bool, or JSON text), or a Python type that pydantic knows.
@@ -84,11 +89,9 @@ def _shown(schema: Any, *, exact: bool = False) -> Any:
     """
     if not isinstance(schema, Mapping):
         return schema
-    return {
-        key: _read(key, value, exact or key in _CONDITIONS)
-        for key, value in schema.items()
-        if key not in _NOISE and (exact or not _left_out(key, value))
-    }
+    kept = [k for k in schema if k not in _NOISE and (exact or not _left_out(k, schema[k]))]
+    kept.sort(key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))
+    return {key: _read(key, schema[key], exact or key in _CONDITIONS) for key in kept}
 
 
 def _left_out(key: str, value: Any) -> bool:

@@ -96,6 +96,13 @@ def test_schemas(schema: Any, expected: Any) -> None:
     assert shown(schema) == expected
 
 
+def test_keywords_come_as_people_write_them() -> None:
+    """What a thing is comes before what it has; properties keep their order."""
+    schema = {"required": ["b"], "x": 1, "properties": {"b": {}, "a": {}}, "type": "object"}
+    assert list(shown(schema)) == ["type", "properties", "required", "x"]
+    assert list(shown(schema)["properties"]) == ["b", "a"]
+
+
 def test_letters_stay_what_they_are() -> None:
     assert describe_schema({"enum": ["é"]}) == '{"enum": ["é"]}'
 
