@@ -260,7 +260,9 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
             writing = texts.thread.is_alive() and not self._may_have_ended(texts)
         else:
             generation, thread = texts.scope(), texts.thread.ident
-            writing = None not in (generation, thread) and is_running(generation, thread)
+            writing = (
+                generation is not None and thread is not None and is_running(generation, thread)
+            )
         if writing:
             raise RuntimeError(_OTHER_THREAD)
 

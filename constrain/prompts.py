@@ -66,7 +66,7 @@ def checked_ids(model: Any, ids: list[int]) -> list[int]:
     Raises:
         ValueError: if there are none and the model has no BOS, or the model has no such tokens.
     """
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if not ids:
         bos = getattr(config, "bos_token_id", None)
         if not isinstance(bos, int):
