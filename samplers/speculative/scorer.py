@@ -101,8 +101,7 @@ def _check_own_masks(model: Any, config: Any) -> None:
     # some decoders say that they are none, but their attention tells
     encoder = getattr(config, "is_decoder", True) is False and config is model.config
     marks = ("is_causal", "is_decoder")  # the latter before transformers 5
-    looks = (getattr(m, mark, True) is False for m in model.modules() for mark in marks)
-    if encoder and any(looks):
+    if encoder and any(getattr(m, x, True) is False for m in model.modules() for x in marks):
         raise UnsupportedModel(f"{name} looks ahead; load it with is_decoder=True")
 
 
