@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers.generation.streamers import BaseStreamer
 
-from constrain.automaton import TokenAutomaton
 from constrain.arguments import check_count, check_model, check_tokenizer, described
+from constrain.automaton import TokenAutomaton
 from constrain.describe import describe_schema
 from constrain.models import context_length
 from constrain.processor import GrammarLogitsProcessor, check_budget

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from constrain.automaton import TokenAutomaton
 from constrain.arguments import check_automaton
+from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, check_backend
 from samplers.sample import Sample

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from constrain.automaton import TokenAutomaton
 from constrain.arguments import check_model, check_tokenizer
+from constrain.automaton import TokenAutomaton
 from constrain.extraction import Extraction, PromptBuilder, ended
 from constrain.extraction import extract as _extract
 from constrain.prompts import Messages

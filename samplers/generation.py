@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from transformers import EosTokenCriteria, MaxLengthCriteria
 
-from constrain.automaton import TokenAutomaton
 from constrain.arguments import check_automaton
+from constrain.automaton import TokenAutomaton
 from constrain.extraction import ended
 from constrain.processor import GrammarLogitsProcessor, check_budget
 from samplers.backend import SpeculativeBackend
