@@ -20,7 +20,7 @@ import typer
 from constrain.extras import MissingExtra, missing_extra
 from grammars import Explanation, Grammar, GrammarError
 from grammars.files import Kind, decode, grammar_of, kind_of, misplaced, read_text
-from grammars.grammar import Formats, PropertyOrder, Whitespace
+from grammars.grammar import Formats, Numbers, PropertyOrder, Whitespace
 from grammars.version import version
 from samplers.output import READER_GONE, ReaderGone, dump, hang_up, say, show
 
@@ -151,6 +151,12 @@ class SchemaOptions:
         Whitespace | None,
         typer.Option(
             help="Blanks, for a JSON Schema: those of common forms, as is usual, or none."
+        ),
+    ] = None
+    numbers: Annotated[
+        Numbers | None,
+        typer.Option(
+            help="Spellings of numbers, for a JSON Schema: the shortest, as is usual, or any."
         ),
     ] = None
 
@@ -515,9 +521,10 @@ def extract(
     """
     made, text = _load_schema(schema, how, text_file)
     data = _as_read(_needed(_read(text_file, None)))
+    from constrain.describe import describe_schema
     from constrain.extraction import default_prompt
 
-    asked = default_prompt(data, text)
+    asked = default_prompt(data, describe_schema(text))
     found = _extract(asked, made, model, max_new_tokens, temperature, seed)
     if as_json:
         dump(

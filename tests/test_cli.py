@@ -451,6 +451,7 @@ SAYINGS = [
     ["--property-order", "any"],
     ["--formats", "annotate"],
     ["--whitespace", "flexible"],
+    ["--numbers", "any"],
 ]
 
 
@@ -475,7 +476,7 @@ def test_options_for_what_is_no_schema(files: Path, command: str, options: list[
 
 def test_options_are_named_together_and_checked(files: Path) -> None:
     said = [word for options in SAYINGS for word in options]
-    names = "--property-order and --formats and --whitespace"
+    names = "--property-order and --formats and --whitespace and --numbers"
     failed(run("check", files / "sum.gbnf", *said), names)
     for option, _ in SAYINGS:
         wrong = run("check", files / "invoice.schema.json", option, "nonsense")
