@@ -9,6 +9,7 @@
 ``negation``    the opposite of assertions
 ``branching``   formulas to alternatives (disjunctive normal form), impossible ones dropped
 ``satisfies``   whether a given value (of ``enum`` or ``const``) meets demands
+``spelling``    texts that a front end on top of this one says itself
 ``numbers``, ``strings``, ``formats``, ``text``  values and their spelling as expressions
 ``objects``     which keys an object may have, by name and by class
 ``arrays``      items, their number, ``contains`` and ``uniqueItems``
@@ -28,6 +29,7 @@ from typing import Any
 from grammars.errors import GrammarError
 from grammars.frontends.json_schema.document import Documents
 from grammars.frontends.json_schema.reading import Reader
+from grammars.frontends.json_schema.spelling import NO_SPELLINGS, Spellings
 from grammars.frontends.json_schema.writing import Writer
 from grammars.ir import GrammarIR
 from grammars.limits import DEFAULT_LIMITS, Limits
@@ -41,9 +43,12 @@ def json_schema_to_ir(
     formats: str = "assert",
     numbers: str = "shortest",
     registry: Mapping[str, Any] | None = None,
+    spellings: Spellings = NO_SPELLINGS,
     limits: Limits = DEFAULT_LIMITS,
 ) -> GrammarIR:
     """See :meth:`grammars.Grammar.from_json_schema`.
+
+    ``spellings`` gives values of the keyword ``format`` a meaning of the caller's own.
 
     Raises:
         GrammarError: for text that is not JSON (with line and column), a value that is no schema,
@@ -57,7 +62,9 @@ def json_schema_to_ir(
     _check_option("numbers", numbers, ("shortest", "any"))
     try:
         documents = Documents(schema, registry or {})
-        reader = Reader(documents, assert_formats=formats == "assert", limits=limits)
+        reader = Reader(
+            documents, assert_formats=formats == "assert", spellings=spellings, limits=limits
+        )
         write = partial(
             Writer,
             reader,

@@ -13,6 +13,8 @@ from fractions import Fraction
 from math import ceil, gcd, lcm
 from typing import Any, Final, TypeAlias
 
+from grammars.ir import Expr, both
+
 TYPES: Final = ("null", "boolean", "number", "string", "array", "object")
 ALL_TYPES: Final = frozenset(TYPES)
 
@@ -135,6 +137,7 @@ class Numbers:
     """Constraints on numbers: bounds, a step they are multiples of, steps they are not.
 
     ``whole``: written without a fraction (draft 4, where 1.0 is no integer).
+    ``spelling``: the texts, where whoever made the schema has said them (see ``Spelling``).
     """
 
     low: Bound | None = None
@@ -142,6 +145,7 @@ class Numbers:
     step: Fraction | None = None
     not_steps: tuple[Fraction, ...] = ()
     whole: bool = False
+    spelling: Expr | None = None
 
     def __and__(self, other: Numbers) -> Numbers:
         return Numbers(
@@ -150,6 +154,7 @@ class Numbers:
             _common_step(self.step, other.step),
             tuple(dict.fromkeys(self.not_steps + other.not_steps)),
             self.whole or other.whole,
+            _both_spellings(self.spelling, other.spelling),
         )
 
     @property
@@ -179,6 +184,12 @@ class Numbers:
         return first * self.step > high or (self.high.strict and first * self.step == high)
 
 
+def _both_spellings(a: Expr | None, b: Expr | None) -> Expr | None:
+    if a is None or b is None or a == b:
+        return b if a is None else a
+    return both(a, b)
+
+
 def _tighter(a: Bound | None, b: Bound | None, sign: int) -> Bound | None:
     if a is None or b is None:
         return a or b
@@ -202,12 +213,12 @@ class Shape:
 
     Attributes:
         kind: ``"pattern"``, ``"format"``, or as drafts before 7 mean it ``"older format"``,
-            ``"format of draft 3"``.
+            ``"format of draft 3"``; ``"content"`` for an expression over code points.
         place: where it stands, for messages.
     """
 
     kind: str
-    text: str
+    text: str | Expr
     place: str = field(compare=False)
     negated: bool = False
 

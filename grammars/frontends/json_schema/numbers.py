@@ -15,6 +15,7 @@ exponent (``1e+06``, ``1e6``, not ``1e006``), and zero without a sign.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -92,6 +93,11 @@ def number_expr(
     if numbers.is_empty:
         return NOTHING
     excluded = tuple(excluded)
+    if numbers.spelling is not None:
+        rest = replace(numbers, spelling=None)
+        if rest.is_free and not excluded:
+            return numbers.spelling
+        return both(numbers.spelling, number_expr(rest, limits, excluded, shortest=shortest))
     if numbers.is_free and not excluded:
         return JSON_NUMBER
     out = _within(numbers, limits, shortest)

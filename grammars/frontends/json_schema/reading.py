@@ -38,6 +38,8 @@ from grammars.frontends.json_schema.circles import Circles
 from grammars.frontends.json_schema.document import Documents, below, shown
 from grammars.frontends.json_schema.formats import KNOWN as KNOWN_FORMATS
 from grammars.frontends.json_schema.keywords import VALIDATION, applies
+from grammars.frontends.json_schema.spelling import NO_SPELLINGS, Spellings
+from grammars.ir import Expr
 from grammars.limits import DEFAULT_LIMITS, Limits
 
 _Keyword = Callable[["_Schema", str], Formula]
@@ -50,9 +52,15 @@ class Reader:
     """Reads the schemas of some documents."""
 
     def __init__(
-        self, documents: Documents, *, assert_formats: bool, limits: Limits = DEFAULT_LIMITS
+        self,
+        documents: Documents,
+        *,
+        assert_formats: bool,
+        spellings: Spellings = NO_SPELLINGS,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.documents = documents
+        self.spellings = spellings
         self.assert_formats = assert_formats
         self._limits = limits
         self._read: dict[At, Formula] = {}
@@ -338,6 +346,11 @@ class _Schema:
         value = self.schema[keyword]
         if not isinstance(value, str):
             raise self.malformed(keyword, "a string")
+        spelling = self.reader.spellings.get(value)
+        if spelling is not None and spelling.kind == "number":
+            return self.leaf(Branch(numbers=Numbers(spelling=spelling.expr)), keyword)
+        if spelling is not None:
+            return self._shape("content", spelling.expr, keyword)
         if self.reader.documents.knows(self.at.place, "extends"):
             value = _FORMATS_OF_DRAFT_3.get(value, value)
         if not self.reader.assert_formats or value not in KNOWN_FORMATS:
@@ -345,7 +358,7 @@ class _Schema:
         older = "format of draft 3" if self.draft == 3 else "older format"
         return self._shape("format" if self.draft >= 7 else older, value, keyword)
 
-    def _shape(self, kind: str, text: str, keyword: str) -> Formula:
+    def _shape(self, kind: str, text: str | Expr, keyword: str) -> Formula:
         shape = Shape(kind, text, below(self.at.place, keyword))
         return self.leaf(Branch(strings=Strings(shapes=(shape,))), keyword)
 

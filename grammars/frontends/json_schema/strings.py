@@ -106,7 +106,9 @@ def shape_expr(shape: Shape, *, counted: bool = False) -> Expr:
 
 
 @lru_cache(4_096)
-def _shape(kind: str, text: str, loose: bool, counted: bool) -> Expr:
+def _shape(kind: str, text: str | Expr, loose: bool, counted: bool) -> Expr:
+    if not isinstance(text, str):
+        return text
     if kind == "pattern":
         return ecma_search_to_expr(text, loose=loose)
     expr = format_expr(

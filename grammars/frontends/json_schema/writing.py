@@ -128,6 +128,8 @@ class Writer:
             body = self._located(partial(self._value_of, demands))
             shared = name in self._beside and _has_object(body)
             self._rules[name] = Rule(name, body, Span(pointer=self._place), shared)
+        for spelling in self._reader.spellings.values():
+            self._rules.update((rule.name, rule) for rule in spelling.rules)
         rules = sorted(self._rules.values(), key=lambda rule: rule.name != start)
         return GrammarIR(
             tuple(rules),
