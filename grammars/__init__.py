@@ -3,7 +3,13 @@
 This layer needs neither torch nor transformers.
 """
 
-from grammars.errors import BudgetError, GrammarError, LimitExceeded, UnsupportedSchemaError
+from grammars.errors import (
+    BudgetError,
+    GrammarError,
+    LimitExceeded,
+    UnkeptConstraintWarning,
+    UnsupportedSchemaError,
+)
 from grammars.explain import Explanation
 from grammars.grammar import Grammar
 from grammars.limits import Limits
@@ -15,5 +21,6 @@ __all__ = [
     "GrammarError",
     "LimitExceeded",
     "Limits",
+    "UnkeptConstraintWarning",
     "UnsupportedSchemaError",
 ]

@@ -125,3 +125,7 @@ class BudgetError(GrammarError):
         self.needed = needed
         self.available = available
         super().__init__(message)
+
+
+class UnkeptConstraintWarning(UserWarning):
+    """A constraint of a type that its grammar does not keep: pydantic may refuse what it writes."""

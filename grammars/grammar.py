@@ -30,6 +30,8 @@ Whitespace = Literal["flexible", "compact"]
 PropertyOrder = Literal["schema", "any"]
 Formats = Literal["assert", "annotate"]
 Numbers = Literal["shortest", "any"]
+ExtraKeys = Literal["forbid", "ignore"]
+Validators = Literal["refuse", "warn", "ignore"]
 
 
 class Grammar:
@@ -161,11 +163,37 @@ class Grammar:
         return cls(ir, limits=limits)
 
     @classmethod
-    def from_type(cls, tp: Any, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
-        """JSON texts of a Python type: a pydantic model, TypedDict, dataclass, ``list[int]``, ..."""
+    def from_type(
+        cls,
+        tp: Any,
+        *,
+        extra: ExtraKeys = "forbid",
+        validators: Validators = "refuse",
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Grammar:
+        """JSON texts of a Python type: a pydantic model, TypedDict, dataclass, ``list[int]``, ...
+
+        pydantic validates whatever the grammar writes (``TypeAdapter(tp).validate_json``); see
+        ``docs/types.md`` for what is written of each type.
+
+        Args:
+            tp: anything ``pydantic.TypeAdapter`` takes.
+            extra: whether other keys than the fields may be written where pydantic would ignore
+                them: ``"forbid"``, or ``"ignore"``.  With ``extra="allow"`` in the type itself they
+                always may, with ``extra="forbid"`` never.
+            validators: what to do about constraints that no grammar keeps, namely validators that
+                are functions, and dates in the past or the future: ``"refuse"`` raises, ``"warn"``
+                warns (:class:`~grammars.UnkeptConstraintWarning`) and leaves them to pydantic, which
+                may then refuse a text of the grammar, ``"ignore"`` does the same without a word.
+            limits: bounds on what the grammar may cost.
+
+        Raises:
+            GrammarError: with the path of the field, for a constraint that is not kept, or a type
+                without a JSON form.
+        """
         from grammars.frontends.types import type_to_ir
 
-        return cls(type_to_ir(tp, limits), limits=limits)
+        return cls(type_to_ir(tp, limits, extra=extra, validators=validators), limits=limits)
 
     @classmethod
     def from_file(cls, path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:

@@ -100,6 +100,24 @@ def regex_to_expr(pattern: str, flags: int = 0, *, look_around: bool = False) ->
         ) from None
 
 
+def regex_search_to_expr(pattern: str, flags: int = 0) -> Expr:
+    """The texts in which ``re.search(pattern, text, flags)`` finds something.
+
+    Raises:
+        GrammarError: see :func:`regex_to_expr`; and for atomic groups and possessive repetitions.
+    """
+    try:
+        translator = _Translator(pattern, flags, look_around=True)
+        if translator.atomic is not None:
+            raise translator.unordered()
+        anywhere = Plain(repeat(ANY_CHAR))
+        return solve(cat([anywhere, translator.translate(), anywhere]))
+    except UnsolvableError as error:
+        raise as_grammar_error(error, pattern) from None
+    except RecursionError:
+        raise GrammarError("the pattern is nested too deeply", line=1, column=1) from None
+
+
 def regex_to_ir(pattern: str, limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
     """A grammar of one rule, ``root``, with the texts that ``re.fullmatch`` matches.
 
