@@ -271,7 +271,7 @@ def _type_grammar(tp: Any) -> Grammar:
         if known is None:
             known = _unhashable[id(tp)] = (
                 tp,
-                Grammar.from_type(tp),
+                Grammar.from_type(tp, validators="warn"),
             )  # kept, so that the id stays its
             if len(_unhashable) > _KEPT_TYPES:
                 _unhashable.popitem(last=False)
@@ -281,7 +281,7 @@ def _type_grammar(tp: Any) -> Grammar:
 
 @lru_cache(_KEPT_TYPES)
 def _hashable_type_grammar(tp: Any) -> Grammar:
-    return Grammar.from_type(tp)
+    return Grammar.from_type(tp, validators="warn")
 
 
 def _refuse_instances(wanted: Any) -> None:
