@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter
 from pydantic.errors import (
-    PydanticInvalidForJsonSchema,
     PydanticSchemaGenerationError,
     PydanticUserError,
 )
@@ -35,19 +34,6 @@ from grammars.limits import DEFAULT_LIMITS, Limits
 ExtraKeys = Literal["forbid", "ignore"]
 """What is written of keys that are no field's, where a type would ignore them."""
 _LONGEST_NAME = 60
-
-
-def type_schema(tp: Any) -> dict[str, Any]:
-    """The JSON Schema that pydantic gives of a type, to show it to people and models.
-
-    Raises:
-        GrammarError: if pydantic knows no schema for the type.
-    """
-    adapter = adapter_of(tp)
-    try:
-        return adapter.json_schema(mode="validation")
-    except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
-        raise GrammarError(f"{tp!r} has no JSON Schema: {_first_line(error)}") from None
 
 
 def adapter_of(tp: Any) -> TypeAdapter[Any]:
@@ -112,4 +98,4 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-__all__ = ["adapter_of", "type_schema", "type_to_ir"]
+__all__ = ["adapter_of", "type_to_ir"]
