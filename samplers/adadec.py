@@ -26,7 +26,10 @@ import torch
 
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
+from samplers.arguments import check_count, check_request
 from samplers.backend import OnTokens, SpeculativeBackend, Stop
+from samplers.progress import progress_of
+from samplers.rows import rows_within
 from samplers.sample import Sample, Stats
 from samplers.speculative.law import Law, Sampling, law_of
 from samplers.speculative.scorer import Request, Scores, TreeScorer
@@ -61,8 +64,8 @@ class AdaDec:
     ) -> None:
         if threshold < 0 or math.isnan(threshold):
             raise ValueError(f"threshold={threshold}: must not be negative")
-        if beams < 1 or lookahead < 0:
-            raise ValueError(f"beams={beams}, lookahead={lookahead}: at least 1 and 0")
+        check_count("beams", beams, 1)
+        check_count("lookahead", lookahead, 0)
         self.backend = backend
         self.automaton = automaton
         self.threshold = threshold
@@ -82,22 +85,35 @@ class AdaDec:
         seed: int | None = None,
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
+        progress: bool = False,
         stop: Stop | None = None,
     ) -> list[Sample]:
         """Writes a text; it is the same every time, so that ``n`` above 1 is refused.
 
         Args:
             prompt: text or token ids.
-            n, temperature, top_p, seed, max_attempts: as other samplers have them.
+            n, temperature, top_p: 1, 0 and 1, nothing else.
+            seed, max_attempts: as other samplers have them; nothing is drawn and nothing rejected.
             max_new_tokens: of the text, EOS included.
             on_tokens: called with the new tokens after every step.
+            progress: whether to show a bar on standard error.
             stop: asked after every token; where it says so, the text ends there.  Roll-outs end
                 there too.
 
         Raises:
-            ValueError: for ``n``, ``temperature`` or ``top_p`` other than the defaults.
-            BudgetError: as :meth:`samplers.GrammarConstrained.sample`.
+            TypeError, ValueError: as :func:`samplers.arguments.check_request`, and for ``n``,
+                ``temperature`` or ``top_p`` other than the defaults.
+            BudgetError: as :meth:`samplers.GrammarConstrained.sample`, or if ``max_kv_bytes`` has no
+                room for the text and its roll-outs.
         """
+        check_request(
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_attempts=max_attempts,
+        )
         if n != 1 or temperature != 0 or top_p != 1:
             raise ValueError("AdaDec is greedy: n=1, temperature=0, top_p=1 are the only choice")
         ids = self.backend.encode(prompt)
@@ -106,9 +122,11 @@ class AdaDec:
             check_budget(self.automaton, budget)
         run = _Run(self, ids, budget, self._target(), stop)
         self.pauses = 0
-        with self.backend.same_prompt():
+        with progress_of(progress, n, None) as report:
             run.go(on_tokens)
-        return [run.sample()]
+            sample = run.sample()
+            report(0, sample.token_ids)
+        return [sample]
 
     def _target(self) -> Target:
         if self.automaton is not None:
@@ -131,7 +149,9 @@ class _Run:
         self._state = target.start()
         self._stop = stop
         self._stopped = False
-        self._scorer: TreeScorer = owner.backend.read(ids[:-1], len(ids) + budget + 64)
+        capacity = len(ids) + budget + owner.beams * (owner.lookahead + 1)
+        rows_within(owner.backend, 1, capacity)
+        self._scorer: TreeScorer = owner.backend.read(ids[:-1], capacity)
         self._tokens: list[int] = []
         self._logprobs: list[float] = []
         self._drawn: list[float] = []
@@ -251,6 +271,7 @@ class _Run:
             math.fsum(self._logprobs),
             math.fsum(self._drawn),
             complete=complete,
+            method="AdaDec",
             stats=Stats(forwards=self._forwards, tokens=len(self._tokens)),
             token_logprobs=self._logprobs,
             token_constrained_logprobs=self._drawn,

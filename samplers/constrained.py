@@ -5,7 +5,9 @@ from __future__ import annotations
 from constrain.arguments import check_automaton
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
+from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, check_backend
+from samplers.progress import bar
 from samplers.sample import Sample
 from samplers.speculative.law import Sampling
 from samplers.speculative.target import Constrained
@@ -39,13 +41,14 @@ class GrammarConstrained:
         seed: int | None = None,
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
+        progress: bool = False,
     ) -> list[Sample]:
         """Draws texts.
 
         Args:
             prompt: text (tokenized with the tokenizer's defaults), chat messages (by its chat
                 template), or token ids.
-            n: how many.
+            n: how many, at least 1.
             max_new_tokens: the budget of each, EOS included; by default 512 or what the context
                 leaves.
             temperature: 0 takes the likeliest token.
@@ -53,20 +56,35 @@ class GrammarConstrained:
             seed: for the same texts again.
             max_attempts: for samplers that reject; this one never does.
             on_tokens: called after each step with a sample's number and its new tokens.
+            progress: whether to show a bar on standard error.
 
         Raises:
             BudgetError: before the first token, if the shortest text does not fit the budget, or
                 prompt and budget exceed the model's context.
+            TypeError, ValueError: as :func:`samplers.arguments.check_request`.
         """
+        check_request(
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_attempts=max_attempts,
+        )
         ids = self.backend.encode(prompt)
         budget = self.backend.budget(len(ids), max_new_tokens)
         check_budget(self.automaton, budget)
-        return self.backend.generate(
-            ids,
-            Constrained(self.automaton),
-            n=n,
-            max_new_tokens=budget,
-            sampling=Sampling(temperature, top_p),
-            seed=seed,
-            on_tokens=on_tokens,
-        )
+        with bar(progress, "samples", n) as advance:
+            samples = self.backend.generate(
+                ids,
+                Constrained(self.automaton),
+                n=n,
+                max_new_tokens=budget,
+                sampling=Sampling(temperature, top_p),
+                seed=seed,
+                on_tokens=on_tokens,
+                on_end=lambda *_: advance(1),
+            )
+        for sample in samples:
+            sample.method = "GrammarConstrained"
+        return samples

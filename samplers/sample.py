@@ -24,7 +24,8 @@ class Stats:
         accepted: drafted tokens that became text.
         by_drafter: the same for each drafter; a token that several proposed counts for each.
         mask_seconds: time spent on the target's weights (masks).
-        rejected: texts thrown away on the way to this one, by methods that reject.
+        rejected: texts thrown away on the way to this one by methods that reject, proposals not taken
+            by chains, runs without a survivor by particles.
     """
 
     forwards: int = 0
@@ -53,6 +54,11 @@ class Sample:
             probabilities times the weights (the mask), normalised; before top-p.
         weight: importance weight; 1 where samples count equally.
         complete: whether the text ended with an EOS (and so is whole).
+        exact: whether texts drawn so follow the model's law given the grammar exactly, however few
+            they are; what samplers accept that reject.  Else weights, or more work, lead towards it,
+            or another law is meant: ``method`` says which.
+        method: name of the method whose law the text is of: that of the sampler's class, or what it
+            chose (``"CARS"`` or ``"MH"`` for ``AlignedSampling``); empty for texts of a backend alone.
         stats: what it cost.
         token_logprobs, token_constrained_logprobs: the summands of the two, token by token.
     """
@@ -63,6 +69,8 @@ class Sample:
     constrained_logprob: float
     weight: float = 1.0
     complete: bool = True
+    exact: bool = False
+    method: str = ""
     stats: Stats = field(default_factory=Stats)
     token_logprobs: list[float] = field(default_factory=list, repr=False)
     token_constrained_logprobs: list[float] = field(default_factory=list, repr=False)

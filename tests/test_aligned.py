@@ -32,7 +32,7 @@ from samplers import (
     Sample,
     SpeculativeBackend,
 )
-from samplers.aligned.automatic import _decide, _log_bound
+from samplers.aligned.chain import Chain, Twisted
 from samplers.aligned.mcmc import _Run
 from samplers.aligned.rejection import Aligned
 from samplers.aligned.storage import TrieMismatch
@@ -221,7 +221,7 @@ def test_few_forwards_once_the_trie_is_known() -> None:
 def test_rows_within_a_bound_on_memory() -> None:
     sampler = CARS(backend(), automaton())
     trie = sampler.memory(PROMPT, BUDGET, 1.0).trie
-    trie._max_row_bytes = 3 * 4 * ROWS
+    trie.max_bytes = 3 * 4 * ROWS
     samples = sampler.sample(PROMPT, 1000, max_new_tokens=BUDGET, seed=4)
     assert len(trie._rows) <= 3
     assert total_variation(frequencies(samples), exact()) < 2 * expected_variation(exact(), 1000)

@@ -1,4 +1,4 @@
-"""CARS while it accepts, a Markov chain with its trie where it does not."""
+"""CARS while it accepts, a Markov chain where it does not."""
 
 from __future__ import annotations
 
@@ -11,36 +11,55 @@ from typing import Final, Literal
 import numpy as np
 
 from constrain.automaton import TokenAutomaton
-from samplers.aligned.rejection import CARS, Aligned, Memory, Method, Report
+from samplers.aligned.chain import Chain, Twisted
+from samplers.aligned.particles import Run, complete
+from samplers.aligned.rejection import CARS, MAX_BYTES, AttemptsExhausted, Prepared, Report
+from samplers.arguments import check_count, check_request
 from samplers.backend import OnTokens, SpeculativeBackend
-from samplers.progress import progress_of
+from samplers.progress import bar, progress_of
+from samplers.rows import Rows
 from samplers.sample import Sample
 from samplers.speculative.choices import Drawn
+from samplers.speculative.law import Sampling
 
 ENOUGH: Final = 0.05
 """Acceptance below which rejection is given up, if it also costs more than a chain."""
 PATIENCE: Final = 32
 """Latest attempts by which that is judged."""
-DEFAULT_STEPS: Final = 10
+PARTICLES: Final = 8
+"""Of a proposal, where the backend has so many rows."""
+FEWEST_STEPS: Final = 2
+"""Proposals for each sample at first; they are doubled until chains move, up to the most."""
+MOST_STEPS: Final = 16
+STAYING: Final = 0.2
+"""Expected probability that two samples after each other are the same, at most."""
+_ESS: Final = 0.5
+_DEAD_RUNS: Final = 100
 
 
 @dataclass
 class Switch:
-    """What was used, and why.
+    """What was used, why, and how well it went.
 
     Attributes:
         method: ``"CARS"``, or ``"MH"`` once rejection was given up.
         reason: in words.
+        runs: proposals of the chain, each a run of particles.
+        steps: proposals for each sample.
+        acceptance: share of proposals that the chain went on to.
+        effective: effective number of the chain's samples, those that came again counted as fewer.
+        effective_runs: effective number of its proposals as an importance sample.
+        log_evidence: logarithm of an unbiased estimate of Pr(L), from all proposals.
     """
 
     method: Literal["CARS", "MH"] = "CARS"
     reason: str = "rejection accepts enough"
-
-
-class _Masked(Aligned):
-    """Proposals from the trie, masked beyond it (those of ASAp)."""
-
-    method = Method(masks_all=True, learns_masks=True)
+    runs: int = 0
+    steps: float = 0.0
+    acceptance: float = math.nan
+    effective: float = math.nan
+    effective_runs: float = math.nan
+    log_evidence: float = math.nan
 
 
 class AlignedSampling:
@@ -49,22 +68,31 @@ class AlignedSampling:
     The target is Q(w) = P(w) 1[w in L] / Z as in :mod:`samplers.aligned.rejection`.  It begins with
     CARS, whose samples are exact and which learns whether or not it accepts.  Attempts that fail are
     short, many need no model, and all of them teach; so rejection is given up only once the calls of
-    the model that were spent while fewer than 5 % of the latest attempts were accepted exceed what
-    chains for all missing samples would take.  (So all in all at most twice the calls of the better
-    choice are spent, whichever that was.)  Then it goes on with independence Metropolis-Hastings:
-    proposals q from the same trie with masks beyond it, accepted with min(1, W(w') / W(w)), W = P / q
-    under the trie as it is at that step.  A text that the trie knows completely has W = Z(root), so a
-    chain moves freely among known texts and hesitates only before new ones, by the mass that masks cut
-    off there.  The trie goes on learning, less and less, so that the chain's law approaches Q.
+    the model that were spent while fewer than 5 % of the latest attempts were accepted exceed what a
+    chain for all missing samples would take.  (So all in all at most about twice the calls of the better
+    choice are spent, whichever that was.)
+
+    Then it goes on with particle independence Metropolis-Hastings (:mod:`samplers.aligned.chain`): each
+    proposal is the survivor of a few particles that grow under the mask and the trie, the chain goes on
+    to it with probability min(1, Z^' / Z^), and samples are equally spaced places of one chain.  Nothing
+    is learned meanwhile, so that all weights are of one law and the chain leaves Q as it is.  Proposals
+    for each sample are doubled until two samples after each other are expected to be the same text with
+    probability 0.2 at most.  A chain of finite length is not exact, which is why rejection comes first.
 
     Args:
         backend: the model with its drafters.
         automaton: the grammar.
-        steps: proposals for each sample once rejection is given up.
-        enough: acceptance below which that happens.
-        patience: latest attempts by which it is judged.
-        calls: of the model that are worth spending on rejection for each missing sample while few
-            attempts are accepted; what a chain takes at most by default.
+        steps: proposals for each sample once rejection is given up; by default as many as make the
+            chain move, from 2 to 16.
+        enough: acceptance below which rejection is given up.
+        patience: latest attempts by which that is judged.
+        calls: of the model (each row counts) that are worth spending on rejection for each missing
+            sample while few attempts are accepted; what a chain takes at most by default.
+        particles: of a proposal; by default 8, or as many as the backend has rows.
+        max_model_calls: of the chain, however many rows take part: once they are spent, it ends with the
+            proposal at hand and samples come from what there is (:attr:`switch` says so); unbounded
+            by default, but for ``steps``.
+        max_bytes: of all tries kept, see :class:`samplers.CARS`.
 
     Attributes:
         switch: what the last call used.
@@ -75,21 +103,32 @@ class AlignedSampling:
         backend: SpeculativeBackend,
         automaton: TokenAutomaton,
         *,
-        steps: int = DEFAULT_STEPS,
+        steps: int | None = None,
         enough: float = ENOUGH,
         patience: int = PATIENCE,
         calls: int | None = None,
+        particles: int | None = None,
+        max_model_calls: int | None = None,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
+        for name, value in (
+            ("steps", steps),
+            ("particles", particles),
+            ("max_model_calls", max_model_calls),
+        ):
+            if value is not None:
+                check_count(name, value, 1)
+        check_count("patience", patience, 1)
         self.backend = backend
         self.automaton = automaton
         self.steps = steps
         self.enough = enough
         self.patience = patience
         self.calls = calls
+        self.particles = particles
+        self.max_model_calls = max_model_calls
         self.switch = Switch()
-        self._rejecting = CARS(backend, automaton)
-        self._proposing = _Masked(backend, automaton)
-        self._proposing.share(self._rejecting)
+        self._rejecting = CARS(backend, automaton, max_bytes=max_bytes)
 
     def sample(
         self,
@@ -106,16 +145,29 @@ class AlignedSampling:
     ) -> list[Sample]:
         """Draws texts; arguments as in :meth:`samplers.CARS.sample`.
 
-        ``max_attempts`` bounds rejection, in all: after so many attempts chains follow.
+        ``max_attempts`` bounds rejection, in all: after so many attempts a chain follows.
+        ``Sample.exact`` and ``Sample.method`` say of each text which of the two it is of.
         """
+        check_request(
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_attempts=max_attempts,
+        )
         prepared = self._rejecting.prepare(prompt, max_new_tokens, temperature, top_p)
         source = np.random.SeedSequence(seed)
         out: list[Sample] = []
         with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
             most = math.inf if max_attempts is None else max_attempts
-            self._reject(prepared.ids, prepared.memory, temperature, source, n, out, report, most)
-            if len(out) < n:
-                self._walk(prepared.ids, prepared.memory, temperature, source, n, out, report)
+            self._reject(prepared, temperature, source, n, out, report, most)
+        if len(out) < n:
+            missing = n - len(out)
+            for sample in self._walk(prepared, temperature, source, missing, progress).spaced(missing):
+                out.append(sample)
+                if on_tokens is not None:
+                    on_tokens(len(out) - 1, sample.token_ids)
         return out
 
     def report(
@@ -128,8 +180,7 @@ class AlignedSampling:
 
     def _reject(
         self,
-        ids: list[int],
-        memory: Memory,
+        prepared: Prepared,
         temperature: float,
         source: np.random.SeedSequence,
         n: int,
@@ -138,8 +189,11 @@ class AlignedSampling:
         most: float,
     ) -> None:
         """Accepts until there are enough, too few are accepted, or ``most`` attempts were made."""
+        ids, memory = prepared.ids, prepared.memory
         latest: deque[bool] = deque(maxlen=self.patience)
-        chain = (self.steps + 1) * memory.trie.budget if self.calls is None else self.calls
+        particles = self.particles or PARTICLES
+        steps = self.steps or FEWEST_STEPS
+        chain = steps * particles * memory.trie.budget if self.calls is None else self.calls
         spent = in_vain = attempts = 0
         self.switch = Switch()
         while len(out) < n:
@@ -174,52 +228,61 @@ class AlignedSampling:
     # -- the chain -------------------------------------------------------------------------------
 
     def _walk(
-        self,
-        ids: list[int],
-        memory: Memory,
-        temperature: float,
-        source: np.random.SeedSequence,
-        n: int,
-        out: list[Sample],
-        report: OnTokens,
-    ) -> None:
-        """Chains side by side, one for each missing sample."""
-        while len(out) < n:
-            width = min(self.backend.max_rows, n - len(out))
-            states = self._propose(ids, memory, temperature, source.spawn(width))
-            decisions = [Drawn(seed) for seed in source.spawn(width)]
-            for _ in range(self.steps):
-                bound = _log_bound(memory)
-                proposed = self._propose(ids, memory, temperature, source.spawn(width))
-                for i, text in enumerate(proposed):
-                    states[i] = _decide(states[i], text, bound, decisions[i])
-            for text in states:
-                out.append(text)
-                report(len(out) - 1, text.token_ids)
+        self, prepared: Prepared, temperature: float, source: np.random.SeedSequence, missing: int, shown: bool
+    ) -> Chain:
+        """One chain, long enough for all missing samples."""
+        decisions, *_ = source.spawn(1)
+        chain = Chain(Drawn(decisions))
+        memory = prepared.memory
+        proposal = Twisted(memory.trie, Sampling(temperature))
+        particles = self.particles or max(2, min(PARTICLES, self.backend.max_rows))
+        rows = Rows(self.backend, prepared.ids, memory.trie.budget, missing * particles)
+        width = max(1, rows.limit // particles)
+        before = self.backend.forwards
+        steps = self.steps or FEWEST_STEPS
+        while True:
+            with bar(shown, "proposals", missing * steps + 1) as advance:
+                advance(len(chain.samples))
+                while not chain.begun or chain.steps < missing * steps:
+                    spent = self.backend.forwards - before
+                    if self._is_spent(spent, chain, missing):
+                        break
+                    runs = [
+                        Run(proposal, particles, _ESS, Drawn(seed)) for seed in source.spawn(width)
+                    ]
+                    complete(rows, runs)
+                    for run in runs:
+                        alive = run.log_evidence > -math.inf
+                        chain.add(run.sample() if alive else None, run.log_evidence)
+                    advance(width)
+            spent = self.backend.forwards - before
+            moves = chain.staying(steps) <= STAYING
+            if self.steps or moves or steps >= MOST_STEPS or self._is_spent(spent, chain, missing):
+                break
+            steps *= 2
+        memory.report.forwards += spent
+        self._note(chain, missing, spent)
+        return chain
 
-    def _propose(
-        self,
-        ids: list[int],
-        memory: Memory,
-        temperature: float,
-        seeds: Sequence[np.random.SeedSequence],
-    ) -> list[Sample]:
-        choices = [Drawn(seed) for seed in seeds]
-        return [s for s, _ in self._proposing.round(ids, memory, temperature, choices)]
+    def _is_spent(self, spent: int, chain: Chain, missing: int) -> bool:
+        if not chain.begun:
+            if len(chain.samples) >= _DEAD_RUNS:
+                raise AttemptsExhausted(
+                    f"no particle of {len(chain.samples)} runs reached the end of a text; raise "
+                    "particles or max_attempts",
+                    [],
+                    len(chain.samples),
+                )
+            return False
+        return self.max_model_calls is not None and spent >= self.max_model_calls
 
-
-def _log_bound(memory: Memory) -> float:
-    """Log Z(root): the weight of every text that the trie knows completely."""
-    root = memory.trie.root
-    return math.log(root.z) if root is not None else 0.0
-
-
-def _decide(old: Sample, new: Sample, bound: float, choices: Drawn) -> Sample:
-    """One step: the old text is known to the trie that proposed the new one."""
-    weight = new.logprob - new.constrained_logprob
-    accepted = choices.accept(math.exp(min(weight - bound, 0.0)))
-    kept, other = (new, old) if accepted else (old, new)
-    kept.stats.forwards += other.stats.forwards
-    kept.stats.rejected = other.stats.rejected if accepted else kept.stats.rejected + 1
-    kept.weight = 1.0
-    return kept
+    def _note(self, chain: Chain, missing: int, spent: int) -> None:
+        switch = self.switch
+        switch.runs = len(chain.samples)
+        switch.steps = chain.steps / missing
+        switch.acceptance = chain.acceptance
+        switch.effective = chain.distinct(missing)
+        switch.effective_runs = chain.effective_runs
+        switch.log_evidence = chain.log_evidence
+        if self.max_model_calls is not None and spent >= self.max_model_calls:
+            switch.reason += f"; chains ended at max_model_calls={self.max_model_calls}"

@@ -13,7 +13,8 @@ negative binomial.  A token found illegal is not tested again: how often it woul
 is drawn from the geometric law of its mass.
 
 Texts: particles multiply their weights by these estimates; when few of them carry the weight, they are
-drawn anew by weight (sequential Monte Carlo).  The mean weight estimates Pr(L) without bias.
+drawn anew by weight (sequential Monte Carlo).  The mean weight over runs, those that died counted as 0,
+estimates Pr(L) without bias.
 
 Source: Lipkin et al. 2025, "Fast Controlled Generation from Language Models with Adaptive Weighted
 Rejection Sampling", sections 3 and 4.
@@ -24,21 +25,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
-from samplers.aligned.rejection import check_sampling
+from samplers.aligned.particles import Particle, Run, complete
+from samplers.aligned.rejection import AttemptsExhausted
+from samplers.arguments import check_aligned, check_count, check_request
 from samplers.backend import OnTokens, SpeculativeBackend
 from samplers.progress import progress_of
-from samplers.sample import Sample, Stats
+from samplers.rows import Rows
+from samplers.sample import Sample
 from samplers.speculative.choices import Choices, Drawn
 from samplers.speculative.law import Law, Sampling, law_of
-from samplers.speculative.scorer import Request, Scores, TreeScorer
 from samplers.speculative.target import Floats, Weighting
-from samplers.speculative.tree import ROOT, Tree
 
 PARTICLES: Final = 5
 ESS: Final = 0.5
@@ -49,27 +51,6 @@ _RUNS: Final = 100
 """Runs for one sample in which all particles die, unless the caller says otherwise."""
 
 Estimator: TypeAlias = Literal["auto", "recursive", "geometric"]
-
-
-@dataclass(frozen=True)
-class Particle:
-    """A text on its way.
-
-    Attributes:
-        tokens: new ones.
-        state: the automaton's.
-        log_weight: since the last resampling.
-        logprobs: of the tokens, under the model.
-        drawn: log-probabilities of the tokens less those of the legal mass as it was estimated.
-        tested: candidates looked at.
-    """
-
-    tokens: tuple[int, ...]
-    state: int
-    log_weight: float = 0.0
-    logprobs: tuple[float, ...] = ()
-    drawn: tuple[float, ...] = ()
-    tested: int = 0
 
 
 def draw_token(
@@ -158,16 +139,27 @@ class AWRS:
 
     The target is Q(w) = P(w) 1[w in L] / Z as in :mod:`samplers.aligned.rejection`.  A sample is one
     particle of a run of its own, drawn by weight; its ``weight`` is the run's estimate of Z, so that
-    weighted means over samples are consistent estimates under Q, and the mean weight is an unbiased
-    estimate of Z = Pr(L).  With few particles the unweighted law leans towards masking's.
+    weighted means over samples are consistent estimates under Q.  With few particles the unweighted
+    law leans towards masking's.
+
+    A run in which all particles come to dead ends is a run too, with an estimate of 0.  It gives no
+    text, so that runs go on until there are n that do, M in all; the weights of these n are multiplied
+    by (n - 1) / (M - 1), the unbiased estimate of how many runs survive.  So the mean weight is an
+    unbiased estimate of Z = Pr(L) for every n above 1.  For n = 1 the factor is 1 / M, which is too
+    large on average where runs die.
 
     Args:
-        backend: the model.  Particles are its rows side by side and share the prompt; no drafts are
-            used, since particles move together token by token.
+        backend: the model.  Particles are its rows side by side and share the prompt; where there are
+            more than ``max_rows`` or ``max_kv_bytes`` allow, rows are read again and again, which is
+            slow.  No drafts are used, since particles move together token by token.
         automaton: the grammar.
         particles: of a run.
         ess: particles are drawn anew when their effective number falls below this share.
         estimator: of the legal mass at a token; see :func:`draw_token`.
+
+    Attributes:
+        log_evidence: logarithm of the estimate of Pr(L), for each run of the last call, minus infinity
+            for those that died.
     """
 
     def __init__(
@@ -179,8 +171,7 @@ class AWRS:
         ess: float = ESS,
         estimator: Estimator = "auto",
     ) -> None:
-        if particles < 1:
-            raise ValueError(f"particles={particles}: must be at least 1")
+        check_count("particles", particles, 1)
         if not 0 <= ess <= 1:
             raise ValueError(f"ess={ess}: must be from 0 to 1")
         if estimator not in ("auto", "recursive", "geometric"):
@@ -191,7 +182,6 @@ class AWRS:
         self.ess = ess
         self.estimator: Estimator = estimator
         self.log_evidence: list[float] = []
-        """Log of the estimate of Pr(L), for each run of the last call."""
 
     def sample(
         self,
@@ -209,139 +199,89 @@ class AWRS:
         """Draws texts, one a run; arguments as in :meth:`samplers.CARS.sample`.
 
         As many runs go side by side as the backend's ``max_rows`` has room for their particles.
-        ``max_attempts`` bounds the runs for one sample: a run in which every particle comes to a
-        dead end of probability 0 is repeated.
+        ``max_attempts`` bounds the runs for one sample (100 by default), of which all but the last
+        died; ``Sample.stats.rejected`` says how many did.
 
         Raises:
-            RuntimeError: if all of them do.
+            AttemptsExhausted: if all of them died.
+            BudgetError: as :meth:`samplers.GrammarConstrained.sample`, or if ``max_kv_bytes`` has no
+                room for one row.
+            TypeError, ValueError: as :meth:`samplers.CARS.sample`.
         """
-        check_sampling(temperature, top_p)
+        check_request(
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_attempts=max_attempts,
+        )
+        check_aligned(temperature, top_p)
         ids = self.backend.encode(prompt)
         budget = self.backend.budget(len(ids), max_new_tokens)
         check_budget(self.automaton, budget)
         self.log_evidence = []
-        found: dict[int, Sample] = {}
         sources = [Drawn(source) for source in np.random.SeedSequence(seed).spawn(n)]
-        missing = [(i, max_attempts or _RUNS) for i in range(n)]
-        width = max(1, self.backend.max_rows // self.particles)
-        with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
+        proposal = _Rejecting(self.automaton, budget, Sampling(temperature), self.estimator)
+        limit = _RUNS if max_attempts is None else max_attempts
+        missing = [(i, 0) for i in range(n)]  # samples, and runs for them that died
+        found: dict[int, Sample] = {}
+        rows = Rows(self.backend, ids, budget, n * self.particles)
+        width = max(1, rows.limit // self.particles)
+        with progress_of(progress, n, on_tokens) as report:
             while missing:
                 now, missing = missing[:width], missing[width:]
-                runs = [_Run(self, budget, Sampling(temperature), sources[i]) for i, _ in now]
-                _Batch(self, ids, budget, runs).go()
-                for (i, left), run in zip(now, runs, strict=True):
+                runs = [Run(proposal, self.particles, self.ess, sources[i]) for i, _ in now]
+                complete(rows, runs)
+                for (i, died), run in zip(now, runs, strict=True):
                     self.log_evidence.append(run.log_evidence)
                     if run.log_evidence > -math.inf:
                         found[i] = run.sample()
+                        found[i].method = "AWRS"
+                        found[i].stats.rejected = died
                         report(i, found[i].token_ids)
-                    elif left > 1:
-                        missing.append((i, left - 1))
+                    elif died + 1 < limit:
+                        missing.append((i, died + 1))
                     else:
-                        raise RuntimeError(
-                            "no particle reached the end of a text; raise max_attempts"
+                        raise AttemptsExhausted(
+                            f"in none of {limit:,} runs did a particle reach the end of a text; raise "
+                            "max_attempts or particles, or use AlignedSampling",
+                            [found[i] for i in sorted(found)],
+                            len(self.log_evidence),
                         )
+        share = survival(n, len(self.log_evidence))
+        for sample in found.values():
+            sample.weight *= share
         return [found[i] for i in range(n)]
 
 
-class _Batch:
-    """Runs side by side: their particles are the rows of one cache, and share the prompt.
+def survival(survived: int, runs: int) -> float:
+    """Share of runs that survive, where runs went on until so many had (Haldane 1945).
 
-    Args:
-        sampler: whose runs they are.
-        ids: the prompt.
-        budget: new tokens of each text.
-        runs: not begun yet.
+    Unbiased if that was more than one; for one it is 1 / runs, too large on average.
     """
-
-    def __init__(
-        self, sampler: AWRS, ids: Sequence[int], budget: int, runs: Sequence[_Run]
-    ) -> None:
-        self._backend = sampler.backend
-        self._ids = ids
-        self._runs = runs
-        self._scorer: TreeScorer = sampler.backend.read(list(ids[:-1]), len(ids) + budget)
-        rows = sum(len(run.rows) for run in runs)
-        if rows > 1:
-            self._scorer.cache.expand(rows)
-
-    def go(self) -> None:
-        """Token by token, until all particles have ended."""
-        while any(run.rows for run in self._runs):
-            scores = self._score()
-            self._scorer.commit([[] for run in self._runs for _ in run.rows])
-            kept: list[int] = []
-            slot = 0
-            for run in self._runs:
-                mine = range(slot, slot + len(run.rows))
-                slot = mine.stop
-                if mine:
-                    kept += [mine[i] for i in run.step([scores.at(i, ROOT) for i in mine])]
-            self._scorer.select(kept)
-
-    def _score(self) -> Scores:
-        last = [tokens[-1:] or self._ids[-1:] for run in self._runs for tokens in run.texts()]
-        self._backend.forwards += 1
-        return self._scorer.score([Request(list(token), Tree(None)) for token in last])
+    if survived == runs:
+        return 1.0
+    return (survived - 1) / (runs - 1) if survived > 1 else 1 / runs
 
 
-class _Run:
-    """Particles from the prompt to the end of their texts.
+@dataclass(frozen=True)
+class _Rejecting:
+    """Extends particles by candidates that are tested one by one; see the module."""
 
-    Attributes:
-        rows: numbers of the particles that go on.
-        log_evidence: logarithm of the estimated Pr(L), once no particle goes on.
-    """
+    automaton: TokenAutomaton
+    budget: int
+    sampling: Sampling
+    estimator: Estimator
 
-    def __init__(self, sampler: AWRS, budget: int, sampling: Sampling, choices: Choices) -> None:
-        self._sampler = sampler
-        self._automaton = sampler.automaton
-        self._budget = budget
-        self._sampling = sampling
-        self._choices = choices
-        self._particles = [Particle((), sampler.automaton.start)] * sampler.particles
-        self.rows = list(range(sampler.particles))
-        self._evidence = 0.0
-        self._forwards = 0
+    def begin(self) -> Particle:
+        """The empty text."""
+        return Particle((), self.automaton.start)
 
-    def texts(self) -> list[tuple[int, ...]]:
-        """New tokens of the particles that go on."""
-        return [self._particles[i].tokens for i in self.rows]
-
-    @property
-    def log_evidence(self) -> float:
-        """Of Pr(L)."""
-        weights = self._weights()
-        return self._evidence + float(np.logaddexp.reduce(weights)) - math.log(len(weights))
-
-    def _weights(self) -> Floats:
-        return np.array([p.log_weight for p in self._particles])
-
-    def step(self, logits: Sequence[object]) -> list[int]:
-        """One token more for each row, given its logits; then perhaps particles drawn anew.
-
-        Returns:
-            For each particle that goes on, the row whose cache it continues.
-        """
-        self._forwards += 1
-        where = {i: slot for slot, i in enumerate(self.rows)}
-        for slot, i in enumerate(self.rows):
-            self._particles[i] = self._extend(self._particles[i], logits[slot])
-        weights = self._weights()
-        if weights.max() == -math.inf:
-            self.rows = []
-            return []
-        ancestors = list(range(len(weights)))
-        if _effective(weights) < self._sampler.ess * len(weights):
-            self._evidence += float(np.logaddexp.reduce(weights)) - math.log(len(weights))
-            ancestors = self._ancestors(np.exp(weights - weights.max()))
-            self._particles = [replace(self._particles[a], log_weight=0.0) for a in ancestors]
-        ended = (self._automaton.FINISHED, self._automaton.DEAD)
-        self.rows = [i for i, p in enumerate(self._particles) if p.state not in ended]
-        return [where[ancestors[i]] for i in self.rows]
-
-    def _extend(self, particle: Particle, logits: object) -> Particle:
-        automaton = self._automaton
-        left = self._budget - len(particle.tokens)
+    def weigh(self, particle: Particle, logits: Any, choices: Choices) -> Particle:
+        """The next token and the estimate of the legal mass come together."""
+        automaton = self.automaton
+        left = self.budget - len(particle.tokens)
 
         def is_legal(token: int) -> bool:
             after = automaton.advance(particle.state, token)
@@ -351,10 +291,8 @@ class _Run:
                 return True
             return automaton.min_tokens_to_accept(after) + 2 <= left
 
-        law = law_of(logits, Weighting(), self._sampling)
-        index, legal_mass, tested = draw_token(
-            law, is_legal, self._choices, self._sampler.estimator
-        )
+        law = law_of(logits, Weighting(), self.sampling)
+        index, legal_mass, _ = draw_token(law, is_legal, choices, self.estimator)
         if index < 0:
             return replace(particle, state=automaton.DEAD, log_weight=-math.inf)
         token = law.token(index)
@@ -365,41 +303,8 @@ class _Run:
             particle.log_weight + legal_mass,
             (*particle.logprobs, logp),
             (*particle.drawn, logp - legal_mass),
-            particle.tested + tested,
         )
 
-    def _ancestors(self, weights: Floats) -> list[int]:
-        """Whose copies particles become: each count times p times, up to rounding; the rest by lot.
-
-        Residual resampling, which is unbiased.
-        """
-        p = weights / weights.sum()
-        count = len(p)
-        whole = np.floor(count * p).astype(int)
-        out = [i for i, times in enumerate(whole) for _ in range(times)]
-        rest = np.maximum(count * p - whole, 0.0)
-        while len(out) < count:
-            out.append(self._choices.pick(rest if rest.sum() > 0 else p))
-        return out
-
-    def sample(self) -> Sample:
-        """One particle, by weight."""
-        weights = self._weights()
-        chosen = self._particles[self._choices.pick(np.exp(weights - weights.max()))]
-        text = self._automaton.vocabulary.decode(chosen.tokens[:-1])
-        return Sample(
-            list(chosen.tokens),
-            text.decode("utf-8", "replace"),
-            math.fsum(chosen.logprobs),
-            math.fsum(chosen.drawn),
-            weight=math.exp(self.log_evidence),
-            stats=Stats(forwards=self._forwards, tokens=len(chosen.tokens)),
-            token_logprobs=list(chosen.logprobs),
-            token_constrained_logprobs=list(chosen.drawn),
-        )
-
-
-def _effective(log_weights: Floats) -> float:
-    """Effective number of particles."""
-    p = np.exp(log_weights - log_weights.max())
-    return float(p.sum() ** 2 / (p**2).sum())
+    def draw(self, particle: Particle, choices: Choices) -> Particle:
+        """Nothing is left to draw."""
+        return particle

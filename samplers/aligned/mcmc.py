@@ -21,7 +21,7 @@ import numpy as np
 
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
-from samplers.aligned.rejection import check_sampling
+from samplers.arguments import check_aligned, check_count, check_request
 from samplers.backend import OnTokens, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
 from samplers.progress import progress_of
@@ -80,8 +80,7 @@ class ConstrainedMCMC:
     ) -> None:
         if proposal not in ("uniform", "priority", "restart"):
             raise ValueError(f"proposal={proposal!r}: one of uniform, priority, restart")
-        if steps < 0:
-            raise ValueError(f"steps={steps}: must not be negative")
+        check_count("steps", steps, 0)
         self.backend = backend
         self.automaton = automaton
         self.proposal: Proposal = proposal
@@ -105,10 +104,17 @@ class ConstrainedMCMC:
         """Runs ``n`` chains, up to the backend's ``max_rows`` side by side.
 
         ``max_attempts`` bounds the proposals of a chain below ``steps``; the rest is as in
-        :meth:`samplers.GrammarConstrained.sample`.  ``Sample.stats.rejected`` counts proposals that
-        were not taken.
+        :meth:`samplers.CARS.sample`.  ``Sample.stats.rejected`` counts proposals that were not taken.
         """
-        check_sampling(temperature, top_p)
+        check_request(
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_attempts=max_attempts,
+        )
+        check_aligned(temperature, top_p)
         ids = self.backend.encode(prompt)
         budget = self.backend.budget(len(ids), max_new_tokens)
         check_budget(self.automaton, budget)
@@ -124,6 +130,8 @@ class ConstrainedMCMC:
                     report(i, out[i].text.token_ids)
         proposed = sum(chain.steps for chain in out)
         self.acceptance = sum(c.accepted for c in out) / proposed if proposed else float("nan")
+        for chain in out:
+            chain.text.method = "ConstrainedMCMC"
         return [chain.text for chain in out]
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -32,8 +32,10 @@ import numpy as np
 
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
+from samplers.aligned.memory import Memories, Memory, Report
 from samplers.aligned.storage import load_trie, save_trie
-from samplers.aligned.trie import Edge, Place, Rejected, Row, Trie, Walk, row_of
+from samplers.aligned.trie import MAX_BYTES, Edge, Place, Rejected, Row, Trie, Walk, row_of
+from samplers.arguments import check_aligned, check_count, check_request
 from samplers.backend import OnTokens, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
 from samplers.progress import progress_of
@@ -47,8 +49,6 @@ State: TypeAlias = Place | Edge | Rejected
 
 MAX_ATTEMPTS: Final = 10_000
 """Attempts for one sample, unless the caller says otherwise."""
-_KEPT_TRIES: Final = 8
-"""Tries kept by one sampler, one for each prompt, budget and temperature."""
 
 
 class AttemptsExhausted(RuntimeError):  # noqa: N818 - the name says it
@@ -132,6 +132,7 @@ class Recorder:
         self.scored: list[tuple[Place | Edge, Row]] = []
         self.ends: dict[int, State] = {}
         self._known: set[int] = set()
+        self._bytes = 0
 
     def ended(self, number: int, state: State) -> None:
         """Where an attempt ended."""
@@ -145,37 +146,12 @@ class Recorder:
                 continue
             if isinstance(state, Place) and state.grammar == self._trie.automaton.FINISHED:
                 continue
+            if self._bytes > self._trie.max_bytes:
+                return  # what is not noted is not learned, that is all
             self._known.add(id(state))
-            self.scored.append((state, row_of(seen.logits(i + ROOT), self._temperature)))
-
-
-@dataclass
-class Report:
-    """What happened so far for one prompt.
-
-    Attributes:
-        attempts, accepted: counts.
-        forwards: calls of the model.
-        bounds: Z(root) after each round; attempts are accepted with probability Pr(L) / Z(root).
-    """
-
-    attempts: int = 0
-    accepted: int = 0
-    forwards: int = 0
-    bounds: list[float] = field(default_factory=list)
-
-    @property
-    def rate(self) -> float:
-        """Accepted attempts among all."""
-        return self.accepted / self.attempts if self.attempts else float("nan")
-
-
-@dataclass
-class Memory:
-    """What is kept for a prompt."""
-
-    trie: Trie
-    report: Report = field(default_factory=Report)
+            row = row_of(seen.logits(i + ROOT), self._temperature)
+            self._bytes += row.nbytes
+            self.scored.append((state, row))
 
 
 @dataclass(frozen=True)
@@ -192,17 +168,31 @@ class Aligned:
     Args:
         backend: the model with its drafters.
         automaton: the grammar.
-
-    Attributes:
-        reports: of each prompt, budget and temperature.
+        max_bytes: bound on all that is kept between calls, for the prompts of this sampler together;
+            256 MB by default.  What was learned about other prompts goes first (their rows at the
+            next prompt, their tries when room is needed, the oldest first), then rows, then the parts
+            of the trie that are reached least often, so that fewer attempts are accepted: never
+            exactness.  An attempt in progress may take as much again.
     """
 
     method: ClassVar[Method] = Method()
 
-    def __init__(self, backend: SpeculativeBackend, automaton: TokenAutomaton) -> None:
+    def __init__(
+        self,
+        backend: SpeculativeBackend,
+        automaton: TokenAutomaton,
+        *,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        check_count("max_bytes", max_bytes, 1)
         self.backend = backend
         self.automaton = automaton
-        self._memories: dict[tuple[Any, ...], Memory] = {}
+        self._memories = Memories(automaton, self.method.learns_masks, max_bytes)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all that is kept between calls, in bytes."""
+        return self._memories.nbytes
 
     def sample(
         self,
@@ -221,20 +211,29 @@ class Aligned:
 
         Args:
             prompt: text or token ids.
-            n: how many.
+            n: how many, at least 1.
             max_new_tokens: of each text, EOS included: longer texts are not in the language.
             temperature: of the model; must be above 0.
             top_p: must be 1, since truncation would change the target.
             seed: for the same texts again, from the same state of what was learned.
-            max_attempts: for one sample; 10,000 by default.
+            max_attempts: for one sample, at least 1; 10,000 by default.
             on_tokens: called with the number of a sample and its tokens once it is accepted.
             progress: whether to show a bar on standard error.
 
         Raises:
             AttemptsExhausted: if nothing is accepted in so many attempts.
             BudgetError: as :meth:`GrammarConstrained.sample`.
-            ValueError: for a temperature of 0, or top-p.
+            TypeError, ValueError: as :func:`samplers.arguments.check_request`, and for a temperature
+                of 0, or top-p.
         """
+        check_request(
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_attempts=max_attempts,
+        )
         prepared = self.prepare(prompt, max_new_tokens, temperature, top_p)
         ids, memory = prepared.ids, prepared.memory
         out: list[Sample] = []
@@ -254,26 +253,15 @@ class Aligned:
         top_p: float,
     ) -> Prepared:
         """Checks a request, and finds what is known about its prompt."""
-        check_sampling(temperature, top_p)
+        check_aligned(temperature, top_p)
         ids = self.backend.encode(prompt)
         budget = self.backend.budget(len(ids), max_new_tokens)
         check_budget(self.automaton, budget)
         return Prepared(ids, self.memory(ids, budget, temperature))
 
-    def share(self, other: Aligned) -> None:
-        """Learns and draws from the same tries as another sampler of the same grammar."""
-        self._memories = other._memories
-
     def memory(self, ids: Sequence[int], budget: int, temperature: float) -> Memory:
-        """What is kept for a prompt; the oldest of eight goes for a new one."""
-        key = (tuple(ids), budget, temperature)
-        known = self._memories.pop(key, None)
-        if known is None:
-            known = Memory(Trie(self.automaton, budget, masks=self.method.learns_masks))
-            if len(self._memories) >= _KEPT_TRIES:
-                self._memories.pop(next(iter(self._memories)))
-        self._memories[key] = known
-        return known
+        """What is kept for a prompt, made if it is new."""
+        return self._memories.of(ids, budget, temperature)
 
     def report(
         self, prompt: str | Sequence[int], max_new_tokens: int, temperature: float = 1.0
@@ -309,7 +297,7 @@ class Aligned:
         ids = self.backend.encode(prompt)
         masks = self.method.learns_masks
         trie = load_trie(path, self.automaton, max_new_tokens, masks, _about(ids, temperature))
-        self.memory(ids, max_new_tokens, temperature).trie = trie
+        self._memories.put(self.memory(ids, max_new_tokens, temperature), trie)
 
     # -- attempts --------------------------------------------------------------------------------
 
@@ -378,6 +366,7 @@ class Aligned:
         for number, end in recorder.ends.items():
             ends[open_[number]] = end
         self._absorb(trie, recorder, ends)
+        self._memories.trim(memory)
         memory.report.attempts += len(ends)
         memory.report.accepted += sum(isinstance(end, Place) for end in ends)
         memory.report.bounds.append(trie.root.z if trie.root is not None else 1.0)
@@ -443,6 +432,8 @@ class Aligned:
                 token_constrained_logprobs=walk.drawn,
             )
         sample.weight = self._weight(sample)
+        sample.method = type(self).__name__
+        sample.exact = not self.method.masks_all
         return sample
 
     def _weight(self, sample: Sample) -> float:
@@ -490,16 +481,6 @@ class ASAp(Aligned):
 
 def _about(ids: Sequence[int], temperature: float) -> dict[str, Any]:
     return {"prompt": list(ids), "temperature": temperature}
-
-
-def check_sampling(temperature: float, top_p: float) -> None:
-    """Raises ``ValueError`` for a temperature of 0, or top-p below 1."""
-    if temperature <= 0:
-        raise ValueError(f"temperature={temperature}: sampling needs one above 0")
-    if top_p != 1.0:
-        raise ValueError(
-            f"top_p={top_p}: truncation would change the target; only 1.0 is possible here"
-        )
 
 
 def _add(to: Stats, more: Stats) -> None:

@@ -75,7 +75,7 @@ def load_trie(
             node = Node(parent, token, state, parent.left - 1, residuals[child])
             nodes[child] = node
         parent.visits[token] = Visit(logp, node, theta)
-    trie.size = len(nodes)
+    trie.recount()
     for node in reversed(list(trie.nodes())):
         node.refresh()
     return trie

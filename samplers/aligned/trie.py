@@ -12,8 +12,10 @@ every valid text w the probability P(w) / Z(root): what is accepted follows P gi
 (Park et al. 2024, "Grammar-Aligned Decoding", section 4; Parys et al. 2025, "Constrained Adaptive
 Rejection Sampling", section 3).  Within an attempt the trie does not change.
 
-Full rows of log-probabilities are kept only for the most recent nodes, within a bound on memory: with
-its row a node can be left towards a new token without asking the model.
+Full rows of log-probabilities are kept only for the most recent nodes: with its row a node can be left
+towards a new token without asking the model.  All is within one bound on memory.  Where nodes take more
+than half of it, those that the model reaches least often are forgotten: their mass counts as residual
+again, which is a bound as well, so that what is accepted stays exact and only less of it is.
 """
 
 from __future__ import annotations
@@ -33,11 +35,13 @@ from samplers.speculative.target import Ids
 
 Row: TypeAlias = npt.NDArray[np.float32]
 
-MAX_ROW_BYTES: Final = 256 << 20
-"""Full rows kept (a row of 49,152 tokens takes 197 kB)."""
+MAX_BYTES: Final = 256 << 20
+"""Memory of all tries of a sampler (a row of 49,152 tokens takes 197 kB)."""
+_NODE_BYTES: Final = 360
+_VISIT_BYTES: Final = 200
 
 
-@dataclass
+@dataclass(slots=True)
 class Visit:
     """A token met after a node.
 
@@ -172,7 +176,7 @@ class Trie:
         budget: tokens of a text, EOS included: longer ones are invalid.
         masks: whether the grammar's mask is learned at every scored node (else only single invalid
             tokens are).
-        max_row_bytes: bound on full rows kept.
+        max_bytes: bound on memory, which :meth:`trim` keeps; of rows at any time.
     """
 
     def __init__(
@@ -181,29 +185,38 @@ class Trie:
         budget: int,
         *,
         masks: bool,
-        max_row_bytes: int = MAX_ROW_BYTES,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self.automaton = automaton
         self.budget = budget
         self.masks = masks
         self.root: Node | None = None
         self.size = 0
-        self._max_row_bytes = max_row_bytes
+        self.max_bytes = max_bytes
+        self._visits = 0
         self._rows: OrderedDict[Node, Row] = OrderedDict()
         self._row_bytes = 0
         self._allowed: OrderedDict[tuple[int, int], Ids] = OrderedDict()
+        self._allowed_bytes = 0
 
     # -- the grammar ---------------------------------------------------------------------------
 
     def allowed(self, place: Place | Node) -> Ids:
         """The tokens that leave a text that can be completed within the budget, ascending."""
-        key = (place.grammar, place.left)
+        return self.allowed_at(place.grammar, place.left)
+
+    def allowed_at(self, grammar: int, left: int) -> Ids:
+        """The same by the automaton's state and the tokens left, EOS included."""
+        key = (grammar, left)
         known = self._allowed.get(key)
-        if known is None:
-            known = self.automaton.allowed_tokens(place.grammar, place.left)
-            self._allowed[key] = known
-            if len(self._allowed) > _KEPT_MASKS:
-                self._allowed.popitem(last=False)
+        if known is not None:
+            self._allowed.move_to_end(key)
+            return known
+        known = self._allowed[key] = self.automaton.allowed_tokens(grammar, left)
+        self._allowed_bytes += known.nbytes
+        while self._allowed_bytes > self.max_bytes // _MASKS_SHARE and len(self._allowed) > 1:
+            _, old = self._allowed.popitem(last=False)
+            self._allowed_bytes -= old.nbytes
         return known
 
     def is_allowed(self, place: Place | Node, token: int) -> bool:
@@ -353,6 +366,7 @@ class Trie:
         known = parent.visits.get(token)
         parent.visits[token] = visit
         if known is None:
+            self._visits += 1
             parent.residual = max(parent.residual - math.exp(visit.logp), 0.0)
 
     def finish(self, place: Place) -> None:
@@ -370,9 +384,7 @@ class Trie:
         self._rows.move_to_end(node)
         self._row_bytes += row.nbytes
         self._settle(node)
-        while self._row_bytes > self._max_row_bytes and len(self._rows) > 1:
-            _, old = self._rows.popitem(last=False)
-            self._row_bytes -= old.nbytes
+        self._drop_rows_beyond(self.max_bytes, 1)
 
     def _settle(self, node: Node) -> None:
         """The residual, exactly, where the row is at hand."""
@@ -401,9 +413,67 @@ class Trie:
 
     @property
     def nbytes(self) -> int:
-        """Memory, in bytes: rows exactly, nodes and visits by estimate."""
-        visits = sum(len(node.visits) for node in self.nodes())
-        return self._row_bytes + 160 * self.size + 200 * visits
+        """Memory, in bytes: rows and lists of tokens exactly, nodes and visits by estimate."""
+        return self._row_bytes + self._allowed_bytes + self._node_bytes
+
+    @property
+    def _node_bytes(self) -> int:
+        return _NODE_BYTES * self.size + _VISIT_BYTES * self._visits
+
+    def drop_rows(self) -> None:
+        """Forgets rows and lists of tokens, which the model and the grammar can tell again."""
+        self._drop_rows_beyond(0, 0)
+        self._allowed.clear()
+        self._allowed_bytes = 0
+
+    def trim(self, max_bytes: int) -> None:
+        """Brings memory within a bound, between attempts only; the root always stays."""
+        while self._node_bytes > max_bytes // 2 and self.size > 1:
+            self._forget()
+        if self.nbytes > max_bytes:
+            self._drop_rows_beyond(max(max_bytes - self._node_bytes - self._allowed_bytes, 0), 0)
+        if self.nbytes > max_bytes:
+            self.drop_rows()
+
+    def recount(self) -> None:
+        """Counts nodes and visits, where they were not made here."""
+        nodes = list(self.nodes())
+        self.size = len(nodes)
+        self._visits = sum(len(node.visits) for node in nodes)
+
+    def _drop_rows_beyond(self, max_bytes: int, least: int) -> None:
+        while self._row_bytes > max_bytes and len(self._rows) > least:
+            _, old = self._rows.popitem(last=False)
+            self._row_bytes -= old.nbytes
+
+    def _forget(self) -> None:
+        """Forgets the half of the nodes that the model reaches least often.
+
+        A node is reached no more often than its parent, so that whole subtrees go.
+        """
+        assert self.root is not None
+        reach: dict[Node, float] = {}
+        for node in self.nodes():
+            parent = node.parent
+            if parent is not None:
+                reach[node] = reach.get(parent, 0.0) + parent.visits[node.token].logp
+        least = float(np.median(list(reach.values())))
+        kept = [n for n in self.nodes() if n is self.root or reach[n] > least]
+        for node in self._rows.keys() - set(kept):
+            self._row_bytes -= self._rows.pop(node).nbytes
+        for node in reversed(kept):  # children come before their parents
+            gone = [
+                token
+                for token, visit in node.visits.items()
+                if visit.node is not None and reach[visit.node] <= least
+            ]
+            for token in gone:
+                node.residual += math.exp(node.visits.pop(token).logp)
+            self._settle(node)
+            node.refresh()
+            if node.parent is not None:
+                node.parent.visits[node.token].theta = node.z
+        self.recount()
 
     def nodes(self) -> Iterator[Node]:
         """All nodes, parents first."""
@@ -433,7 +503,8 @@ class Trie:
         return out
 
 
-_KEPT_MASKS: Final = 512
+_MASKS_SHARE: Final = 8
+"""Lists of allowed tokens take one part in so many of the memory."""
 
 
 def _depth(place: Place | Edge) -> int:

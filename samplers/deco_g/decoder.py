@@ -39,11 +39,13 @@ import numpy as np
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
 from grammars.errors import BudgetError
+from samplers.arguments import check_request
 from samplers.backend import OnTokens, SpeculativeBackend
 from samplers.deco_g import _kernels
 from samplers.deco_g.format import NOWHERE, FormatAutomaton, Split
 from samplers.deco_g.hmm import HMM, TokenizerMismatch, fingerprint_of
 from samplers.deco_g.tables import Doubles, Horizon, Level, Reals, Tables
+from samplers.progress import bar
 from samplers.sample import Sample
 from samplers.speculative.law import Sampling
 from samplers.speculative.target import Ids, Weighting
@@ -388,12 +390,13 @@ class DecoG:
         seed: int | None = None,
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
+        progress: bool = False,
     ) -> list[Sample]:
         """Draws texts; :attr:`reports` then has one entry for each.
 
         Args:
             prompt: text (tokenized with the tokenizer's defaults) or token ids.
-            n: how many.
+            n: how many, at least 1.
             max_new_tokens: the budget of each, EOS included; by default 512 or what the context
                 leaves.  Tables grow with it.
             temperature: of the model's own law; the factors q(format | ...) are not tempered.  0
@@ -402,12 +405,23 @@ class DecoG:
             seed: for the same texts again.
             max_attempts: for samplers that reject; this one never does.
             on_tokens: called after each step with a sample's number and its new tokens.
+            progress: whether to show a bar of the texts on standard error (the sampler's own
+                ``progress`` is of the tables).
 
         Raises:
             BudgetError: before the first token, if no text fits the budget, prompt and budget exceed
                 the model's context, or the tables ``max_table_bytes``.
             LimitExceeded: if the format has too many states.
+            TypeError, ValueError: as :func:`samplers.arguments.check_request`.
         """
+        check_request(
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_attempts=max_attempts,
+        )
         ids = self.backend.encode(prompt)
         budget = self.backend.budget(len(ids), max_new_tokens)
         target = self.target(budget)
@@ -416,17 +430,21 @@ class DecoG:
 
         def ended(number: int, state: State) -> None:
             found[number] = _report(log_format, state)
+            advance(1)
 
-        samples = self.backend.generate(
-            ids,
-            target,
-            n=n,
-            max_new_tokens=budget,
-            sampling=Sampling(temperature, top_p),
-            seed=seed,
-            on_tokens=on_tokens,
-            on_end=ended,
-        )
+        with bar(progress, "samples", n) as advance:
+            samples = self.backend.generate(
+                ids,
+                target,
+                n=n,
+                max_new_tokens=budget,
+                sampling=Sampling(temperature, top_p),
+                seed=seed,
+                on_tokens=on_tokens,
+                on_end=ended,
+            )
+        for sample in samples:
+            sample.method = type(self).__name__
         self.reports = [found[i] for i in range(n)]
         return samples
 

@@ -1,0 +1,87 @@
+"""What a sampler keeps between calls: a trie for each prompt, all of them within one bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from constrain.automaton import TokenAutomaton
+from samplers.aligned.trie import Trie
+
+_Key: TypeAlias = tuple[tuple[int, ...], int, float]
+
+
+@dataclass
+class Report:
+    """What happened so far for one prompt.
+
+    Attributes:
+        attempts, accepted: counts.
+        forwards: calls of the model.
+        bounds: Z(root) after each round; attempts are accepted with probability Pr(L) / Z(root).
+    """
+
+    attempts: int = 0
+    accepted: int = 0
+    forwards: int = 0
+    bounds: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Accepted attempts among all."""
+        return self.accepted / self.attempts if self.attempts else float("nan")
+
+
+@dataclass
+class Memory:
+    """What is kept for a prompt."""
+
+    trie: Trie
+    report: Report = field(default_factory=Report)
+
+
+class Memories:
+    """Tries by prompt, budget and temperature, the latest used last.
+
+    Args:
+        automaton: the grammar.
+        masks: whether tries learn masks.
+        max_bytes: of all of them together.
+    """
+
+    def __init__(self, automaton: TokenAutomaton, masks: bool, max_bytes: int) -> None:
+        self._automaton = automaton
+        self._masks = masks
+        self._max_bytes = max_bytes
+        self._known: dict[_Key, Memory] = {}
+
+    def of(self, ids: Sequence[int], budget: int, temperature: float) -> Memory:
+        """That of a prompt, made if it is new; the others keep no rows."""
+        key = (tuple(ids), budget, temperature)
+        found = self._known.pop(key, None)
+        if found is None:
+            trie = Trie(self._automaton, budget, masks=self._masks, max_bytes=self._max_bytes)
+            found = Memory(trie)
+        for other in self._known.values():
+            other.trie.drop_rows()
+        self._known[key] = found
+        return found
+
+    def put(self, memory: Memory, trie: Trie) -> None:
+        """Goes on with another trie."""
+        trie.max_bytes = self._max_bytes
+        memory.trie = trie
+        self.trim(memory)
+
+    def trim(self, current: Memory) -> None:
+        """Brings all tries within the bound: the oldest others go, then parts of the current one."""
+        others = [key for key, memory in self._known.items() if memory is not current]
+        while others and self.nbytes > self._max_bytes:
+            del self._known[others.pop(0)]
+        current.trie.trim(self._max_bytes - (self.nbytes - current.trie.nbytes))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all tries, in bytes."""
+        return sum(memory.trie.nbytes for memory in self._known.values())

@@ -1,0 +1,90 @@
+"""Checks of what every ``sample`` is asked for: one rule and one message for all samplers."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+
+def check_request(
+    *,
+    n: int,
+    max_new_tokens: int | None = None,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    max_attempts: int | None = None,
+) -> None:
+    """Checks the arguments that all samplers share, before anything is spent.
+
+    Args:
+        n: texts wanted, at least 1: a call that asks for none is a mistake, not an empty list.
+        max_new_tokens: at least 1, or ``None`` for the sampler's own.
+        temperature: 0 or more, and finite.
+        top_p: above 0 and at most 1.
+        seed: 0 or more, or ``None`` for other texts each time.
+        max_attempts: at least 1, or ``None`` for the sampler's own.
+
+    Raises:
+        TypeError: for something that is not a number of the kind wanted (``True`` is none).
+        ValueError: for a number out of range.
+    """
+    _integer("n", n, 1)
+    if max_new_tokens is not None:
+        _integer("max_new_tokens", max_new_tokens, 1)
+    if seed is not None:
+        _integer("seed", seed, 0)
+    if max_attempts is not None:
+        _integer("max_attempts", max_attempts, 1)
+    _real("temperature", temperature)
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature={temperature}: must be 0 or more, and finite")
+    _real("top_p", top_p)
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p={top_p}: must be above 0 and at most 1")
+
+
+def check_aligned(temperature: float, top_p: float) -> None:
+    """Checks that the model's own law is asked for, which samplers that follow it need.
+
+    Raises:
+        ValueError: for a temperature of 0, or top-p below 1.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature={temperature}: sampling needs one above 0")
+    if top_p != 1.0:
+        raise ValueError(
+            f"top_p={top_p}: truncation would change the target; only 1.0 is possible here"
+        )
+
+
+def check_count(name: str, value: int, least: int) -> int:
+    """An integer option of a sampler.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is below ``least``.
+    """
+    return _integer(name, value, least)
+
+
+def _integer(name: str, value: Any, least: int) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: must be an integer") from None
+    if number < least:
+        raise ValueError(f"{name}={number}: must be at least {least}")
+    return number
+
+
+def _real(name: str, value: Any) -> None:
+    try:
+        if isinstance(value, bool | str):
+            raise TypeError
+        float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}={value!r}: must be a number") from None
