@@ -11,9 +11,10 @@ from typing import Final, Literal
 import numpy as np
 
 from constrain.automaton import TokenAutomaton
-from samplers.aligned.chain import Chain, Twisted
+from samplers.aligned.chain import Chain
 from samplers.aligned.particles import Run, complete
 from samplers.aligned.rejection import CARS, MAX_BYTES, AttemptsExhausted, Prepared, Report
+from samplers.aligned.twisted import Twisted
 from samplers.arguments import check_count, check_request
 from samplers.backend import OnTokens, SpeculativeBackend
 from samplers.progress import bar, progress_of

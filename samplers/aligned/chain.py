@@ -17,87 +17,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Final
 
 import numpy as np
 
-from samplers.aligned.particles import Particle, effective
-from samplers.aligned.trie import Node, Trie
+from samplers.aligned.particles import effective
 from samplers.sample import Sample, Stats
 from samplers.speculative.choices import Choices
-from samplers.speculative.law import EmptyLaw, Sampling, law_of
-from samplers.speculative.target import Floats, Ids, Weighting
-
-_LEAST_BOUND: Final = 1e-300
-"""Bounds that underflowed: what the grammar allows must stay possible."""
-
-
-class Twisted:
-    """Extends particles by the mask, twisted by what a trie knows of the future; nothing is learned.
-
-    After a prefix u, tokens come with p(a | u) theta(u, a) / psi(u), theta the trie's bound where it has
-    one and 1 elsewhere, psi(u) their sum over the mask.  A particle's weight is the product of psi(ua) /
-    theta(u, a) on its way, times psi of the empty text: P / q, exactly, whatever the bounds are.
-
-    Args:
-        trie: must not learn while this is used.
-        sampling: the temperature.
-    """
-
-    def __init__(self, trie: Trie, sampling: Sampling) -> None:
-        self.automaton = trie.automaton
-        self._trie = trie
-        self._sampling = sampling
-
-    def begin(self) -> Particle:
-        """The empty text."""
-        return Particle((), self.automaton.start, node=self._trie.root)
-
-    def weigh(self, particle: Particle, logits: Any, choices: Choices) -> Particle:
-        """Multiplies the weight by psi."""
-        ids = self._trie.allowed_at(particle.state, self._trie.budget - len(particle.tokens))
-        bounds = _log_bounds(particle.node, ids)
-        try:
-            law = law_of(logits, Weighting(ids, bounds), self._sampling)
-        except EmptyLaw:
-            return replace(particle, state=self.automaton.DEAD, log_weight=-math.inf)
-        score = law.model if bounds is None else law.model + bounds
-        psi = float(np.logaddexp.reduce(score))
-        return replace(particle, log_weight=particle.log_weight + psi, law=law)
-
-    def draw(self, particle: Particle, choices: Choices) -> Particle:
-        """Draws a token, and divides the weight by its bound."""
-        law = particle.law
-        assert law is not None
-        index = choices.pick(law.weights)
-        token = law.token(index)
-        visit = None if particle.node is None else particle.node.visits.get(token)
-        bound = 0.0 if visit is None else _log_bound(visit.theta)
-        return Particle(
-            (*particle.tokens, token),
-            self.automaton.advance(particle.state, token),
-            particle.log_weight - bound,
-            (*particle.logprobs, float(law.model[index])),
-            (*particle.drawn, float(law.constrained[index])),
-            None if visit is None else visit.node,
-        )
-
-
-def _log_bound(theta: float) -> float:
-    return math.log(max(theta, _LEAST_BOUND))
-
-
-def _log_bounds(node: Node | None, ids: Ids) -> Floats | None:
-    """float64[k], log theta of each allowed token; ``None`` where all are 0."""
-    if node is None or not node.visits:
-        return None
-    out = np.zeros(len(ids))
-    tokens = np.fromiter(node.visits, np.int64, len(node.visits))
-    bounds = np.array([_log_bound(visit.theta) for visit in node.visits.values()])
-    at = np.minimum(np.searchsorted(ids, tokens), len(ids) - 1)
-    is_allowed = ids[at] == tokens
-    out[at[is_allowed]] = bounds[is_allowed]
-    return out
 
 
 @dataclass
