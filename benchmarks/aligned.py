@@ -29,7 +29,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -43,6 +43,7 @@ from constrain import TokenAutomaton, load_model
 from constrain.extraction import automaton_for
 from grammars import Grammar
 from samplers import Sample, SpeculativeBackend
+from samplers.aligned.automatic import Switch
 from samplers.aligned.trie import Trie
 from samplers.estimates import divergence
 from samplers.speculative.choices import Drawn
@@ -350,8 +351,23 @@ def one_method(
     if isinstance(sampler, samplers.ASAp):
         facts["trie"] = sampler.memory(prompt, budget, 1.0).trie
     if hasattr(sampler, "switch"):
-        facts["switch"] = asdict(sampler.switch)["method"]
+        facts |= switch_facts(sampler.switch)
     return samples, facts
+
+
+def switch_facts(switch: Switch) -> dict[str, Any]:
+    """The method that was chosen, and how well its chain moved, if there was one."""
+    if switch.method == "CARS":
+        return {"switch": switch.method}
+    return {
+        "switch": switch.method,
+        "runs": switch.runs,
+        "steps": switch.steps,
+        "moved": switch.acceptance,
+        "effective": switch.effective,
+        "effective_runs": switch.effective_runs,
+        "log_evidence": switch.log_evidence,
+    }
 
 
 # -- part b ------------------------------------------------------------------------------------------
@@ -443,7 +459,7 @@ class Case:
         backend = SpeculativeBackend(self.model, self.tokenizer)
         sampler = METHODS["aligned"](backend, self.automaton)
         samples = self._drawn(sampler, count)
-        facts = {"calls": backend.forwards, "switch": sampler.switch.method}
+        facts = {"calls": backend.forwards, **switch_facts(sampler.switch)}
         yield self._excess("aligned", samples, truth, facts)
         yield self._masking(truth, backend.forwards, count)
         for name in self.given.methods:

@@ -57,9 +57,7 @@ class Markov:
 
     def logprob(self, tokens: list[int]) -> float:
         """Log P of a text, EOS included."""
-        return float(
-            sum(self.table[a, b] for a, b in zip([BOS, *tokens], tokens, strict=False))
-        )
+        return float(sum(self.table[a, b] for a, b in zip([BOS, *tokens], tokens, strict=False)))
 
     def masked(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """(log P, log of the importance weight P / q) of texts drawn letter by letter within the mask."""
@@ -100,7 +98,9 @@ class Markov:
         return self.length + 1
 
 
-def trapping(seed: int, legal: int, length: int, *, scale: float, bent: float, trap: float) -> Markov:
+def trapping(
+    seed: int, legal: int, length: int, *, scale: float, bent: float, trap: float
+) -> Markov:
     """Some legal letters are likely and lead where hardly anything legal is: masks fall for them."""
     table = np.random.default_rng(seed).normal(size=(SIZE, SIZE)) * scale
     bad = np.arange(legal // 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -32,12 +33,11 @@ from samplers import (
     Sample,
     SpeculativeBackend,
 )
-from samplers.aligned.chain import Chain, Twisted
 from samplers.aligned.mcmc import _Run
 from samplers.aligned.rejection import Aligned
 from samplers.aligned.storage import TrieMismatch
+from samplers.aligned.trie import Node, Visit
 from samplers.estimates import divergence, estimate, over_time, plot
-from samplers.speculative.choices import Drawn
 
 Text = tuple[int, ...]
 EOS, ROWS, BUDGET = 1, 6, 4
@@ -357,6 +357,65 @@ def test_no_steps_are_masking() -> None:
     assert total_variation(frequencies(b), gcd) < 2 * expected_variation(gcd, 300)
 
 
+# -- memory ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ARS, CARS])
+def test_exact_within_any_bound_on_memory(
+    kind: type[Aligned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forgotten nodes count as residual: bounds are looser, the law is the same."""
+    sampler = kind(backend(), automaton(), max_bytes=6_000)
+    free = kind(backend(), automaton())
+    for made in (sampler, free):
+        made.sample(PROMPT, 60, max_new_tokens=BUDGET, seed=4)
+    assert sampler.nbytes <= 6_000
+    trie = sampler.memory(PROMPT, BUDGET, 1.0).trie
+    assert 1 <= trie.size < free.memory(PROMPT, BUDGET, 1.0).trie.size
+    law, rejected = next_attempt(sampler, monkeypatch)
+    accepted = sum(law.values())
+    assert accepted + rejected == pytest.approx(1.0, abs=1e-9)
+    assert total_variation({t: p / accepted for t, p in law.items()}, exact()) < 1e-6
+    assert trie.root is not None
+    assert accepted == pytest.approx(sum(mass().values()) / trie.root.z, abs=1e-6)
+
+
+def test_prompts_share_one_bound() -> None:
+    bound = 40_000
+    sampler = AlignedSampling(backend(), automaton(), max_bytes=bound)
+    prompts = [[0, a, b] for a in range(2, ROWS) for b in range(2, ROWS)]
+    for number, prompt in enumerate(prompts):
+        sampler.sample(prompt, 8, max_new_tokens=BUDGET, seed=number)
+        assert sampler.nbytes <= bound
+        kept = list(sampler._rejecting._memories._known.values())
+        assert all(not memory.trie._rows for memory in kept[:-1])
+        assert kept[-1].trie is sampler._rejecting.memory(prompt, BUDGET, 1.0).trie
+    assert 1 < len(kept) < len(prompts)  # some were kept, and some had to go
+
+
+def test_memory_is_counted() -> None:
+    """What a trie says it takes is about what it takes."""
+    sampler = CARS(backend(), automaton())
+    tracemalloc.start()
+    try:
+        sampler.sample(PROMPT, 5, max_new_tokens=BUDGET, seed=1)
+        trie = sampler.memory(PROMPT, BUDGET, 1.0).trie
+        nodes = [trie.root]
+        before, _ = tracemalloc.get_traced_memory()
+        counted = trie._node_bytes
+        assert trie.root is not None
+        for _ in range(4_000):
+            node = Node(nodes[-1], 2, 0, 1, 0.5)
+            assert nodes[-1] is not None
+            nodes[-1].visits[7 if len(nodes) == 1 else 2] = Visit(-1.5, node, 0.5)
+            nodes.append(node)
+        taken = tracemalloc.get_traced_memory()[0] - before
+        trie.recount()
+        assert 0.6 < (trie._node_bytes - counted) / taken < 1.5
+    finally:
+        tracemalloc.stop()
+
+
 # -- the method that fits ----------------------------------------------------------------------------
 
 
@@ -379,29 +438,6 @@ def test_attempts_of_rejection_are_bounded() -> None:
     assert sampler.switch.method == "MH"
     assert "max_attempts=10" in sampler.switch.reason
     assert sampler.report(PROMPT, BUDGET).attempts >= 10
-
-
-def test_the_chain_of_a_trie_leaves_the_model_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernel of one step under a frozen trie, from every text that the trie knows."""
-    sampler = ASAp(backend(), automaton())
-    sampler.sample(PROMPT, 200, max_new_tokens=BUDGET, seed=3)
-    memory = sampler.memory(PROMPT, BUDGET, 1.0)
-    law, _ = next_attempt(sampler, monkeypatch)
-    known = memory.trie.law()
-    bound = _log_bound(memory)
-    for text, p in known.items():  # W = P / q is the same for all of them
-        assert math.log(mass()[text] / p) == pytest.approx(bound, abs=1e-5)
-    weights = {text: math.log(mass()[text] / law[text]) for text in law}
-    assert all(w <= bound + 1e-5 for w in weights.values())
-
-
-def test_one_decision() -> None:
-    old = Sample([1], "", -2.0, -1.0)
-    same = Sample([2], "", -3.0, -2.0)
-    assert _decide(old, same, -1.0, Drawn(0)) is same  # equal weights: always
-    never = Sample([3], "", -900.0, -1.0)
-    assert _decide(old, never, -1.0, Drawn(0)) is old
-    assert old.stats.rejected == 1
 
 
 # -- estimates ---------------------------------------------------------------------------------------

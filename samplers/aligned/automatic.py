@@ -164,8 +164,11 @@ class AlignedSampling:
             most = math.inf if max_attempts is None else max_attempts
             self._reject(prepared, temperature, source, n, out, report, most)
         if len(out) < n:
-            missing = n - len(out)
-            for sample in self._walk(prepared, temperature, source, missing, progress).spaced(missing):
+            walk = _Walk(self, prepared, temperature, source, n - len(out))
+            walk.go(progress)
+            prepared.memory.report.forwards += walk.calls
+            self._note(walk)
+            for sample in walk.chain.spaced(walk.missing):
                 out.append(sample)
                 if on_tokens is not None:
                     on_tokens(len(out) - 1, sample.token_ids)
@@ -226,64 +229,94 @@ class AlignedSampling:
                 )
                 return
 
-    # -- the chain -------------------------------------------------------------------------------
-
-    def _walk(
-        self, prepared: Prepared, temperature: float, source: np.random.SeedSequence, missing: int, shown: bool
-    ) -> Chain:
-        """One chain, long enough for all missing samples."""
-        decisions, *_ = source.spawn(1)
-        chain = Chain(Drawn(decisions))
-        memory = prepared.memory
-        proposal = Twisted(memory.trie, Sampling(temperature))
-        particles = self.particles or max(2, min(PARTICLES, self.backend.max_rows))
-        rows = Rows(self.backend, prepared.ids, memory.trie.budget, missing * particles)
-        width = max(1, rows.limit // particles)
-        before = self.backend.forwards
-        steps = self.steps or FEWEST_STEPS
-        while True:
-            with bar(shown, "proposals", missing * steps + 1) as advance:
-                advance(len(chain.samples))
-                while not chain.begun or chain.steps < missing * steps:
-                    spent = self.backend.forwards - before
-                    if self._is_spent(spent, chain, missing):
-                        break
-                    runs = [
-                        Run(proposal, particles, _ESS, Drawn(seed)) for seed in source.spawn(width)
-                    ]
-                    complete(rows, runs)
-                    for run in runs:
-                        alive = run.log_evidence > -math.inf
-                        chain.add(run.sample() if alive else None, run.log_evidence)
-                    advance(width)
-            spent = self.backend.forwards - before
-            moves = chain.staying(steps) <= STAYING
-            if self.steps or moves or steps >= MOST_STEPS or self._is_spent(spent, chain, missing):
-                break
-            steps *= 2
-        memory.report.forwards += spent
-        self._note(chain, missing, spent)
-        return chain
-
-    def _is_spent(self, spent: int, chain: Chain, missing: int) -> bool:
-        if not chain.begun:
-            if len(chain.samples) >= _DEAD_RUNS:
-                raise AttemptsExhausted(
-                    f"no particle of {len(chain.samples)} runs reached the end of a text; raise "
-                    "particles or max_attempts",
-                    [],
-                    len(chain.samples),
-                )
-            return False
-        return self.max_model_calls is not None and spent >= self.max_model_calls
-
-    def _note(self, chain: Chain, missing: int, spent: int) -> None:
-        switch = self.switch
+    def _note(self, walk: _Walk) -> None:
+        chain, switch = walk.chain, self.switch
         switch.runs = len(chain.samples)
-        switch.steps = chain.steps / missing
+        switch.steps = chain.steps / walk.missing
         switch.acceptance = chain.acceptance
-        switch.effective = chain.distinct(missing)
+        switch.effective = chain.distinct(walk.missing)
         switch.effective_runs = chain.effective_runs
         switch.log_evidence = chain.log_evidence
-        if self.max_model_calls is not None and spent >= self.max_model_calls:
-            switch.reason += f"; chains ended at max_model_calls={self.max_model_calls}"
+        if walk.is_spent:
+            switch.reason += f"; the chain ended at max_model_calls={self.max_model_calls}"
+
+
+class _Walk:
+    """A chain that grows until it moves.
+
+    Args:
+        sampler: whose options hold.
+        prepared: the request.
+        temperature: of the model.
+        source: of randomness.
+        missing: samples wanted of it.
+
+    Attributes:
+        chain: as far as it came.
+    """
+
+    def __init__(
+        self,
+        sampler: AlignedSampling,
+        prepared: Prepared,
+        temperature: float,
+        source: np.random.SeedSequence,
+        missing: int,
+    ) -> None:
+        self.missing = missing
+        self._backend = sampler.backend
+        self._begun = sampler.backend.forwards
+        self._most_calls = sampler.max_model_calls
+        self._steps = sampler.steps
+        self._source = source
+        self._particles = sampler.particles or max(2, min(PARTICLES, sampler.backend.max_rows))
+        trie = prepared.memory.trie
+        self._proposal = Twisted(trie, Sampling(temperature))
+        self._rows = Rows(sampler.backend, prepared.ids, trie.budget, missing * self._particles)
+        (decisions,) = source.spawn(1)
+        self.chain = Chain(Drawn(decisions))
+
+    @property
+    def calls(self) -> int:
+        """Of the model, so far."""
+        return self._backend.forwards - self._begun
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the caller's bound on them is reached."""
+        return self._most_calls is not None and self.calls >= self._most_calls
+
+    def go(self, shown: bool) -> None:
+        """Proposes until two samples after each other are seldom the same, or the bounds are reached.
+
+        Raises:
+            AttemptsExhausted: if no particle ever reaches the end of a text.
+        """
+        steps = self._steps or FEWEST_STEPS
+        while True:
+            self._propose(self.missing * steps, shown)
+            moves = self.chain.staying(steps) <= STAYING
+            if self._steps or moves or steps >= MOST_STEPS or self.is_spent:
+                return
+            steps *= 2
+
+    def _propose(self, steps: int, shown: bool) -> None:
+        chain = self.chain
+        width = max(1, self._rows.limit // self._particles)
+        with bar(shown, "proposals", steps + 1) as advance:
+            advance(len(chain.samples))
+            while not chain.begun or (chain.steps < steps and not self.is_spent):
+                seeds = self._source.spawn(width)
+                runs = [Run(self._proposal, self._particles, _ESS, Drawn(seed)) for seed in seeds]
+                complete(self._rows, runs)
+                for run in runs:
+                    alive = run.log_evidence > -math.inf
+                    chain.add(run.sample() if alive else None, run.log_evidence)
+                advance(width)
+                if not chain.begun and len(chain.samples) >= _DEAD_RUNS:
+                    raise AttemptsExhausted(
+                        f"no particle of {len(chain.samples)} runs reached the end of a text: all "
+                        "that the grammar allows has probability 0 after some prefix; raise particles",
+                        [],
+                        len(chain.samples),
+                    )
