@@ -191,7 +191,7 @@ def _sample(number: int) -> Sample:
 
 def test_a_small_language_drawn_by_chains() -> None:
     sampler = AlignedSampling(backend(), automaton(), enough=1.01, patience=8, calls=0)
-    samples = sampler.sample(PROMPT, 120, max_new_tokens=BUDGET, seed=1)
+    samples = sampler.sample(PROMPT, 60, max_new_tokens=BUDGET, seed=1)
     assert sampler.switch.method == "MH"
     count = int(sampler.switch.effective)
     assert total_variation(frequencies(samples), exact()) < 2 * expected_variation(exact(), count)
@@ -215,7 +215,7 @@ def test_the_reference_by_importance_is_the_exact_sum(name: str) -> None:
     ess = weights.sum() ** 2 / (weights**2).sum()
     mean = (weights * logp).sum() / weights.sum()
     spread = math.sqrt((weights**2 * (logp - mean) ** 2).sum()) / weights.sum()
-    assert ess > (100 if toy.length > 8 else 1000)
+    assert ess > (100 if toy.length > 8 else 500)
     assert abs(mean - toy.mean_logprob()) < 5 * spread
     log_mass = math.log(weights.mean()) + log_weight.max()
     assert log_mass == pytest.approx(toy.log_mass(), abs=5 / math.sqrt(ess))
@@ -277,7 +277,7 @@ def test_chains_grow_until_they_move_or_the_bounds_are_reached() -> None:
     free = AlignedSampling(toy.backend(), toy.automaton(), **given)
     free.sample(toy.prompt, 3, max_new_tokens=toy.budget, seed=1)
     assert free.switch.steps > 2
-    assert free.switch.steps < MOST_STEPS + free.backend.max_rows
+    assert free.switch.steps <= MOST_STEPS
     made = toy.backend()
     bounded = AlignedSampling(made, toy.automaton(), max_model_calls=40, **given)
     samples = bounded.sample(toy.prompt, 3, max_new_tokens=toy.budget, seed=1, max_attempts=1)
@@ -340,7 +340,7 @@ def test_the_mean_weight_counts_runs_that_died() -> None:
     truth = math.exp(toy.log_mass())
     sampler = AWRS(toy.backend(), toy.automaton(), particles=1)
     means, survived = [], []
-    for seed in range(100):
+    for seed in range(60):
         samples = sampler.sample(toy.prompt, 3, max_new_tokens=toy.budget, seed=seed)
         means.append(np.mean([s.weight for s in samples]))
         alive = [z for z in sampler.log_evidence if z > -math.inf]

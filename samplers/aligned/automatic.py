@@ -12,8 +12,10 @@ import numpy as np
 
 from constrain.automaton import TokenAutomaton
 from samplers.aligned.chain import Chain
+from samplers.aligned.memory import Report
 from samplers.aligned.particles import Run, complete
-from samplers.aligned.rejection import CARS, MAX_BYTES, AttemptsExhausted, Prepared, Report
+from samplers.aligned.rejection import CARS, AttemptsExhausted, Prepared
+from samplers.aligned.trie import MAX_BYTES
 from samplers.aligned.twisted import Twisted
 from samplers.arguments import check_count, check_request
 from samplers.backend import OnTokens, SpeculativeBackend
@@ -306,13 +308,13 @@ class _Walk:
         with bar(shown, "proposals", steps + 1) as advance:
             advance(len(chain.samples))
             while not chain.begun or (chain.steps < steps and not self.is_spent):
-                seeds = self._source.spawn(width)
+                seeds = self._source.spawn(max(1, min(width, steps - chain.steps)))
                 runs = [Run(self._proposal, self._particles, _ESS, Drawn(seed)) for seed in seeds]
                 complete(self._rows, runs)
                 for run in runs:
                     alive = run.log_evidence > -math.inf
                     chain.add(run.sample() if alive else None, run.log_evidence)
-                advance(width)
+                advance(len(runs))
                 if not chain.begun and len(chain.samples) >= _DEAD_RUNS:
                     raise AttemptsExhausted(
                         f"no particle of {len(chain.samples)} runs reached the end of a text: all "

@@ -54,7 +54,9 @@ class Particle:
 class Proposal(Protocol):
     """How particles are extended."""
 
-    automaton: TokenAutomaton
+    @property
+    def automaton(self) -> TokenAutomaton:
+        """The grammar."""
 
     def begin(self) -> Particle:
         """The empty text."""
