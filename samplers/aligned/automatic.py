@@ -176,6 +176,11 @@ class AlignedSampling:
                     on_tokens(len(out) - 1, sample.token_ids)
         return out
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of all that is kept between calls, in bytes."""
+        return self._rejecting.nbytes
+
     def report(
         self, prompt: str | Sequence[int], max_new_tokens: int, temperature: float = 1.0
     ) -> Report:
