@@ -36,6 +36,8 @@ FEWEST_STEPS: Final = 2
 MOST_STEPS: Final = 16
 STAYING: Final = 0.2
 """Expected probability that two samples after each other are the same, at most."""
+DISTINCT: Final = 0.6
+"""Effective number of the samples, those that came again counted as fewer, for each wanted, at least."""
 _ESS: Final = 0.5
 _DEAD_RUNS: Final = 100
 
@@ -80,7 +82,7 @@ class AlignedSampling:
     to it with probability min(1, Z^' / Z^), and samples are equally spaced places of one chain.  Nothing
     is learned meanwhile, so that all weights are of one law and the chain leaves Q as it is.  Proposals
     for each sample are doubled until two samples after each other are expected to be the same text with
-    probability 0.2 at most.  A chain of finite length is not exact, which is why rejection comes first.
+    probability 0.2 at most, and their effective number is 0.6 of those wanted.  A chain of finite length is not exact, which is why rejection comes first.
 
     Args:
         backend: the model with its drafters.
@@ -302,10 +304,14 @@ class _Walk:
         steps = self._steps or FEWEST_STEPS
         while True:
             self._propose(self.missing * steps, shown)
-            moves = self.chain.staying(steps) <= STAYING
-            if self._steps or moves or steps >= MOST_STEPS or self.is_spent:
+            if self._steps or self._moves(steps) or steps >= MOST_STEPS or self.is_spent:
                 return
             steps *= 2
+
+    def _moves(self, steps: int) -> bool:
+        """Whether weights say that samples are seldom the same, and those there are agree."""
+        enough = DISTINCT * self.missing
+        return self.chain.staying(steps) <= STAYING and self.chain.distinct(self.missing) >= enough
 
     def _propose(self, steps: int, shown: bool) -> None:
         chain = self.chain
