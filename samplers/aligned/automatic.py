@@ -82,7 +82,8 @@ class AlignedSampling:
     to it with probability min(1, Z^' / Z^), and samples are equally spaced places of one chain.  Nothing
     is learned meanwhile, so that all weights are of one law and the chain leaves Q as it is.  Proposals
     for each sample are doubled until two samples after each other are expected to be the same text with
-    probability 0.2 at most, and their effective number is 0.6 of those wanted.  A chain of finite length is not exact, which is why rejection comes first.
+    probability 0.2 at most, and their effective number is 0.6 of those wanted.  A chain of finite length
+    is not exact, which is why rejection comes first.
 
     Args:
         backend: the model with its drafters.
