@@ -31,8 +31,12 @@ def texts_of(tokenizer: Any) -> list[bytes | None]:
 
 
 def eos_ids_of(tokenizer: Any, model: Any) -> list[int]:
-    """Every EOS id that tokenizer, model configuration and generation configuration name."""
-    holders = [check_tokenizer(tokenizer, _PLACE)]
+    """Every EOS id that tokenizer, model configuration and generation configuration name.
+
+    A backend has no tokenizer where prompts are token ids; then the model alone tells.
+    """
+    has_none = tokenizer is None and model is not None
+    holders = [] if has_none else [check_tokenizer(tokenizer, _PLACE)]
     if model is not None:
         check_model(model, _PLACE)
         holders += [getattr(model, "generation_config", None), getattr(model, "config", None)]

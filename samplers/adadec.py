@@ -27,7 +27,7 @@ import torch
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
 from samplers.arguments import check_count, check_request
-from samplers.backend import OnTokens, SpeculativeBackend, Stop
+from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Stop
 from samplers.progress import progress_of
 from samplers.rows import rows_within
 from samplers.sample import Sample, Stats
@@ -76,7 +76,7 @@ class AdaDec:
 
     def sample(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         n: int = 1,
         *,
         max_new_tokens: int | None = None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -18,7 +17,7 @@ from samplers.aligned.rejection import CARS, AttemptsExhausted, Prepared
 from samplers.aligned.trie import MAX_BYTES
 from samplers.aligned.twisted import Twisted
 from samplers.arguments import check_count, check_request
-from samplers.backend import OnTokens, SpeculativeBackend
+from samplers.backend import OnTokens, Prompt, SpeculativeBackend
 from samplers.progress import bar, progress_of
 from samplers.rows import Rows
 from samplers.sample import Sample
@@ -138,7 +137,7 @@ class AlignedSampling:
 
     def sample(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         n: int = 1,
         *,
         max_new_tokens: int | None = None,
@@ -184,9 +183,7 @@ class AlignedSampling:
         """Memory of all that is kept between calls, in bytes."""
         return self._rejecting.nbytes
 
-    def report(
-        self, prompt: str | Sequence[int], max_new_tokens: int, temperature: float = 1.0
-    ) -> Report:
+    def report(self, prompt: Prompt, max_new_tokens: int, temperature: float = 1.0) -> Report:
         """Counts for a prompt so far."""
         return self._rejecting.report(prompt, max_new_tokens, temperature)
 

@@ -23,7 +23,7 @@ Rejection Sampling", sections 3 and 4.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
@@ -34,7 +34,7 @@ from constrain.processor import check_budget
 from samplers.aligned.particles import Particle, Run, complete
 from samplers.aligned.rejection import AttemptsExhausted
 from samplers.arguments import check_aligned, check_count, check_request
-from samplers.backend import OnTokens, SpeculativeBackend
+from samplers.backend import OnTokens, Prompt, SpeculativeBackend
 from samplers.progress import progress_of
 from samplers.rows import Rows
 from samplers.sample import Sample
@@ -185,7 +185,7 @@ class AWRS:
 
     def sample(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         n: int = 1,
         *,
         max_new_tokens: int | None = None,

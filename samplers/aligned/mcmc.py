@@ -22,7 +22,7 @@ import numpy as np
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
 from samplers.arguments import check_aligned, check_count, check_request
-from samplers.backend import OnTokens, SpeculativeBackend, Start
+from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
 from samplers.progress import progress_of
 from samplers.sample import Sample
@@ -90,7 +90,7 @@ class ConstrainedMCMC:
 
     def sample(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         n: int = 1,
         *,
         max_new_tokens: int | None = None,

@@ -36,7 +36,7 @@ from samplers.aligned.memory import Memories, Memory, Report
 from samplers.aligned.storage import load_trie, save_trie
 from samplers.aligned.trie import MAX_BYTES, Edge, Place, Rejected, Row, Trie, Walk, row_of
 from samplers.arguments import check_aligned, check_count, check_request
-from samplers.backend import OnTokens, SpeculativeBackend, Start
+from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
 from samplers.progress import progress_of
 from samplers.sample import Sample, Stats
@@ -196,7 +196,7 @@ class Aligned:
 
     def sample(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         n: int = 1,
         *,
         max_new_tokens: int | None = None,
@@ -247,7 +247,7 @@ class Aligned:
 
     def prepare(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         max_new_tokens: int | None,
         temperature: float,
         top_p: float,
@@ -263,16 +263,14 @@ class Aligned:
         """What is kept for a prompt, made if it is new."""
         return self._memories.of(ids, budget, temperature)
 
-    def report(
-        self, prompt: str | Sequence[int], max_new_tokens: int, temperature: float = 1.0
-    ) -> Report:
+    def report(self, prompt: Prompt, max_new_tokens: int, temperature: float = 1.0) -> Report:
         """Counts for a prompt so far."""
         return self.memory(self.backend.encode(prompt), max_new_tokens, temperature).report
 
     def save(
         self,
         path: str | Path,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         max_new_tokens: int,
         temperature: float = 1.0,
     ) -> None:
@@ -284,7 +282,7 @@ class Aligned:
     def load(
         self,
         path: str | Path,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         max_new_tokens: int,
         temperature: float = 1.0,
     ) -> None:

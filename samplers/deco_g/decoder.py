@@ -40,7 +40,7 @@ from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
 from grammars.errors import BudgetError
 from samplers.arguments import check_request
-from samplers.backend import OnTokens, SpeculativeBackend
+from samplers.backend import OnTokens, Prompt, SpeculativeBackend
 from samplers.deco_g import _kernels
 from samplers.deco_g.format import NOWHERE, FormatAutomaton, Split
 from samplers.deco_g.hmm import HMM, TokenizerMismatch, fingerprint_of
@@ -381,7 +381,7 @@ class DecoG:
 
     def sample(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         n: int = 1,
         *,
         max_new_tokens: int | None = None,
