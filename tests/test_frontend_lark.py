@@ -486,7 +486,7 @@ def test_relative_imports_are_those_of_the_file(
         assert grammar.accepts(text) == expected, text
 
 
-def test_import_paths_come_first(folders: Path) -> None:
+def test_import_paths_come_first(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (folders / "project" / "main.lark").read_text()
     for place in (folders / "project", str(folders / "project")):
         assert Grammar.from_lark(text, import_paths=[place]).accepts("ab,12!")
@@ -495,6 +495,7 @@ def test_import_paths_come_first(folders: Path) -> None:
     assert Grammar.from_lark(source, import_paths=[loader]).accepts("12")
     with pytest.raises(TypeError, match="list of folders"):
         Grammar.from_lark(text, import_paths=str(folders))
+    monkeypatch.chdir(folders)  # where no script is running, lark goes on looking in this folder
     with pytest.raises(GrammarError, match="words"):
         Grammar.from_lark(text, import_paths=[folders / "nowhere"])
 
