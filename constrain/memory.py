@@ -47,11 +47,12 @@ from constrain.pairs import Pair, Pairs, bits, in_string, wants_marks
 from constrain.pool import DEAD, FINISHED, NO_STATE
 from constrain.positions import Flags
 from constrain.risky import Risky, risky_of
+from constrain.uniqueness.texts import UsedTexts
 from constrain.vocabulary import Vocabulary
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
 from grammars.limits import Limits
-from grammars.memory import Tracker, without_marks
+from grammars.memory import Memory, Tracker, without_marks
 
 _FIRST: Final = 3
 """The integers below are reserved, as in the pool."""
@@ -86,6 +87,12 @@ class MemoryAutomaton(TokenAutomaton):
         self._risky: Risky = risky_of(self.vocabulary)
         self._all_live = self.spells_bytes = inner.spells_bytes
         self._walker = Pairs(inner, self._memory, wants_marks(self._pool.program))
+        self._used: UsedTexts | None = None
+        plain = type(self._memory) is Memory and not self._walker.thorough
+        if plain and self._all_live:
+            self._used = self._walker.used = UsedTexts(
+                self._pool, self.vocabulary, self._memory.compare_items
+            )
         self._masks: OrderedDict[int, Row] = OrderedDict()
         self._forced: dict[int, bytes] = {}
         self._pairs: dict[int, Pair] = {}
@@ -216,6 +223,11 @@ class MemoryAutomaton(TokenAutomaton):
         if not self._all_live:
             self._try_all(pair, row)
             return row
+        if self._used is not None:
+            unsure = self._used.restrict(*pair, row)
+            if unsure is not None:
+                self._try(pair, row, unsure)
+                return row
         if self._memory.threatened(pair[1]):
             self._walk_danger(pair, row)
         self._try(pair, row, bits(row & self._suspects(pair[1])))
@@ -404,6 +416,8 @@ class MemoryAutomaton(TokenAutomaton):
             {base for base, _ in kept.values()} | {self._inner._place(self._inner.start)}
         )
         self._memory.trim(tracker for _, tracker in kept.values())
+        if self._used is not None:
+            self._used.clear()
 
     def _start_generation(self, number: int) -> None:
         self._next = number << k.SLOT_BITS

@@ -36,6 +36,7 @@ from grammars.program import Program
 
 if TYPE_CHECKING:
     from constrain.automaton import TokenAutomaton
+    from constrain.uniqueness.texts import UsedTexts
 
 Pair: TypeAlias = tuple[int, Tracker]
 
@@ -81,6 +82,7 @@ class Pairs:
         self._by_tokens = not inner.spells_bytes
         self._address = _BYTES.ctypes.data
         self._texts = inner.vocabulary.texts
+        self.used: UsedTexts | None = None
         self._easier: TokenAutomaton | None = None
         self._easier_states: dict[Pair, int] = {}
         self._live: dict[Pair, bool] = {}
@@ -177,6 +179,10 @@ class Pairs:
 
     def is_live(self, pair: Pair) -> bool:
         """Whether the pair, at the end of a token, can be completed."""
+        if self.used is not None:
+            found = self.used.is_live(*pair)
+            if found is not None:
+                return found
         if self._safe(pair):
             return True
         known = self._live.get(pair)

@@ -1,0 +1,772 @@
+"""Kernels that follow keys and items of a JSON text while the vocabulary's trie is walked.
+
+They work on two contexts (arrays of addresses, see :mod:`constrain.kernels`): that of the rules'
+pool, and one of their own, which holds
+
+* a byte trie of the texts that occurred: keys and strings as UTF-8 without escapes; behind the byte
+  0xFF, which UTF-8 has not, other scalars: literals as they stand, numbers as sign, digits, ``e``,
+  exponent, without zeros at either end.  It is a hash table from (node, byte) to node, and for each
+  node the number of the text that ends there;
+* the open containers: parent, kind, and a bitset over the numbers of an object's keys or an array's
+  items;
+* scratch space.
+
+A *place* in a text is (mode, node, escape, frame, closed):
+
+* mode: what is being read, as in :mod:`grammars.memory`;
+* node: of the key or string so far (``NO_NODE`` once it differs from all known ones); behind an item
+  of an array its number (``NO_NODE`` if it is new, ``BOX`` for an array or object);
+* escape: an unfinished escape in a string; in another scalar, the depth at which it began (0: before
+  the walk);
+* frame: the innermost container.  Those that are opened during a walk live on its path: number
+  ``-2 - depth``;
+* closed: 1 once a key or item has ended since the walk began, 2 while another key is read.  What ends
+  during a walk is not noted, so from then on one more text must be avoided, whatever it is.
+
+Items are compared in arrays that are not themselves part of an item; elsewhere the caller compares.
+Nothing here allocates or raises; whatever cannot be decided is handed back to the caller.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import carray, int32, int64, njit, uint8, uint64
+
+from constrain.kernels import (
+    _SET,
+    OUT_OF_FUEL,
+    P_BYTE_CLASS,
+    T_BYTE,
+    T_DEPTH,
+    T_SKIP,
+    T_TOKEN_START,
+    T_TOKENS,
+    _context,
+    _i32,
+    _i64,
+    _mix,
+    _move,
+    _open,
+    _pointer,
+    _u8,
+    _u16,
+    _u64,
+)
+from grammars.ir import REPEATED_CLOSE, REPEATED_COMMA
+from grammars.memory import (
+    COLON,
+    DONE,
+    ESCAPE,
+    KEY,
+    KEY_ESCAPE,
+    KEY_STRING,
+    SCALAR,
+    STRING,
+    VALUE,
+)
+
+# Fields of the context of keys and items.
+(
+    K_HASH_KEY, K_HASH_VALUE, K_NODE_KEY, F_PARENT, F_KIND, F_BITS, F_OFFSET, F_WORDS,
+    W_PATH, W_STACK, W_ORDER, W_SIGNS, W_ZEROS, W_TEMP_PARENT, W_TEMP_KIND, W_BYTES, W_RAW, T_FLAGS, N_HASH,
+    N_STACK_ROOM, N_RAW, N_COMPARES, N_MARK_COMMA, N_MARK_CLOSE, N_SIGNS,
+) = range(25)  # fmt: skip
+KEY_FIELDS: Final = 25
+
+NO_NODE: Final = -1
+BOX: Final = -3
+"""In place of a node: an array or object has ended."""
+NO_FRAME: Final = -1
+IS_OBJECT: Final = 1
+HAS_TEXTS: Final = 2
+"""Kind of a container: it has keys, or items that are compared."""
+KEEPS: Final = 4
+"""Kind of an array: its items are compared here."""
+HAS_BOXES: Final = 8
+"""Kind of an array: some of its items are arrays or objects."""
+_PART: Final = 16
+"""Kind of a container opened during the walk within one whose items are compared."""
+SIGN_BELOW: Final = 1
+"""Flag of a trie node: some byte below it is a comma or closes an array."""
+QUOTE_BELOW: Final = 2
+"""Flag of a trie node: below it stands a quote and, behind that, one of these."""
+
+_FINE: Final = 0
+_REPEATED: Final = 1
+_UNSURE: Final = 2
+_TOO_LONG: Final = -9
+
+DEAD_END: Final = 0
+LIVE: Final = 1
+UNKNOWN: Final = 2
+MOST_ZEROS: Final = 64
+_EXPANSIONS: Final = 1_000
+"""Places one look ahead may visit before it is left to the caller."""
+_COLUMNS: Final = 8
+_STACK_COLUMNS: Final = 7
+
+# an unfinished escape: phase (1: behind the backslash, 2 to 5: that many less one hex digits to
+# come), the digits so far, the first half of a surrogate pair
+_PHASE: Final = 7
+_DIGITS: Final = 3
+_HIGH: Final = 19
+
+
+@njit
+def _child(u, node, byte):  # type: ignore[no-untyped-def]
+    """The node behind a byte, ``NO_NODE`` if no known key goes on so."""
+    keys, values = _i64(u, K_HASH_KEY), _i32(u, K_HASH_VALUE)
+    size = u[N_HASH]
+    wanted = node * 256 + byte + 1
+    slot = int64(_mix(uint64(0), wanted) & uint64(size - 1))
+    while keys[slot] != 0:
+        if keys[slot] == wanted:
+            return int64(values[slot])
+        slot = (slot + 1) & (size - 1)
+    return int64(NO_NODE)
+
+
+@njit
+def _child_of_character(u, node, code):  # type: ignore[no-untyped-def]
+    """The node behind the UTF-8 form of a character."""
+    if code < 0x80:
+        return _child(u, node, code)
+    if code < 0x800:
+        node = _child(u, node, int64(0xC0 | (code >> 6)))
+    else:
+        if code < 0x10000:
+            node = _child(u, node, int64(0xE0 | (code >> 12)))
+        else:
+            node = _child(u, node, int64(0xF0 | (code >> 18)))
+            if node >= 0:
+                node = _child(u, node, int64(0x80 | ((code >> 12) & 0x3F)))
+        if node >= 0:
+            node = _child(u, node, int64(0x80 | ((code >> 6) & 0x3F)))
+    if node >= 0:
+        node = _child(u, node, int64(0x80 | (code & 0x3F)))
+    return node
+
+
+@njit
+def _hex(byte):  # type: ignore[no-untyped-def]
+    if byte <= 0x39:
+        return byte - 0x30
+    return (byte | 0x20) - 0x61 + 10
+
+
+@njit
+def _settled(u, node, escape):  # type: ignore[no-untyped-def]
+    """The node once it is clear that the first half of a surrogate pair stays alone."""
+    high = escape >> _HIGH
+    return _child_of_character(u, node, high) if high and node >= 0 else node
+
+
+@njit
+def _in_escape(u, node, escape, byte):  # type: ignore[no-untyped-def]
+    """(node, escape) after a byte of an unfinished escape (rules allow right ones only)."""
+    phase = escape & _PHASE
+    high = escape >> _HIGH
+    if phase == 1:
+        if byte == 0x75:  # u
+            return node, (high << _HIGH) | 5
+        node = _settled(u, node, escape)
+        code = byte
+        if byte == 0x62:
+            code = int64(8)
+        elif byte == 0x66:
+            code = int64(12)
+        elif byte == 0x6E:
+            code = int64(10)
+        elif byte == 0x72:
+            code = int64(13)
+        elif byte == 0x74:
+            code = int64(9)
+        return (_child(u, node, code) if node >= 0 else node), int64(0)
+    digits = (((escape >> _DIGITS) & 0xFFFF) << 4 | _hex(byte)) & 0xFFFF
+    if phase > 2:
+        return node, (high << _HIGH) | (digits << _DIGITS) | (phase - 1)
+    if high and digits & 0xFC00 == 0xDC00:
+        code = 0x10000 + ((high & 0x3FF) << 10) + (digits & 0x3FF)
+        return _child_of_character(u, node, int64(code)), int64(0)
+    node = _settled(u, node, escape)
+    if digits & 0xFC00 == 0xD800:
+        return node, digits << _HIGH
+    return (_child_of_character(u, node, int64(digits)) if node >= 0 else node), int64(0)
+
+
+@njit
+def _kind(u, frame):  # type: ignore[no-untyped-def]
+    if frame >= 0:
+        return int64(_u8(u, F_KIND)[frame])
+    if frame == NO_FRAME:
+        return int64(0)
+    return int64(_u8(u, W_TEMP_KIND)[-2 - frame])
+
+
+@njit
+def _parent(u, frame):  # type: ignore[no-untyped-def]
+    if frame >= 0:
+        return int64(_i32(u, F_PARENT)[frame])
+    if frame == NO_FRAME:
+        return frame
+    return int64(_i32(u, W_TEMP_PARENT)[-2 - frame])
+
+
+@njit
+def _has(u, frame, text):  # type: ignore[no-untyped-def]
+    """Whether a text, by its number, is one of a container's keys or items."""
+    if text < 0 or frame < 0 or (text >> 6) >= _i32(u, F_WORDS)[frame]:
+        return False
+    word = _u64(u, F_BITS)[_i64(u, F_OFFSET)[frame] + (text >> 6)]
+    return (word >> uint64(text & 63)) & uint64(1) != uint64(0)
+
+
+@njit
+def _text_at(u, node):  # type: ignore[no-untyped-def]
+    """The number of the text that ends at a node, or ``NO_NODE``."""
+    return int64(_i32(u, K_NODE_KEY)[node]) if node >= 0 else int64(NO_NODE)
+
+
+@njit
+def _scalar_byte(u, begin, at):  # type: ignore[no-untyped-def]
+    """Byte number ``at`` of a scalar that began at a depth (0: before the walk)."""
+    if begin > 0:
+        return int64(_u8(u, W_BYTES)[begin + at])
+    if at < u[N_RAW]:
+        return int64(_u8(u, W_RAW)[at])
+    return int64(_u8(u, W_BYTES)[1 + at - u[N_RAW]])
+
+
+@njit
+def _exponent(u, begin, at, length):  # type: ignore[no-untyped-def]
+    """The exponent written from ``at`` on; ``_TOO_LONG`` if it has too many digits."""
+    negative = False
+    value = int64(0)
+    digits = 0
+    for i in range(at, length):
+        byte = _scalar_byte(u, begin, i)
+        if byte == 0x2D:
+            negative = True
+        elif byte != 0x2B:
+            value = value * 10 + byte - 0x30
+            digits += 1
+    if digits > 15:
+        return int64(_TOO_LONG)
+    return -value if negative else value
+
+
+@njit
+def _number_at(u, node, begin, length):  # type: ignore[no-untyped-def]
+    """The number of a JSON number's text in canonical form, ``NO_NODE`` or ``_TOO_LONG``."""
+    negative = _scalar_byte(u, begin, 0) == 0x2D
+    mantissa = length
+    first, last = length, int64(-1)
+    shift = int64(0)
+    behind_point = False
+    for i in range(length):
+        byte = _scalar_byte(u, begin, i)
+        if byte | 0x20 == 0x65:
+            mantissa = i
+            break
+        if byte == 0x2E:
+            behind_point = True
+        elif byte != 0x2D:
+            shift += behind_point
+            if byte != 0x30:
+                first = min(first, i)
+                last = i
+    if last < 0:
+        negative = False
+        power = int64(0)
+    else:
+        power = _exponent(u, begin, mantissa + 1, length)
+        if power == _TOO_LONG:
+            return power
+        power -= shift
+        for i in range(last + 1, mantissa):  # zeros at the end move the point
+            power += _scalar_byte(u, begin, i) != 0x2E
+    node = _child(u, node, int64(0x2D if negative else 0x2B))
+    for i in range(first, last + 1):
+        byte = _scalar_byte(u, begin, i)
+        if byte != 0x2E and node >= 0:
+            node = _child(u, node, byte)
+    if node >= 0:
+        node = _child(u, node, int64(0x65))
+    if power < 0 and node >= 0:
+        node = _child(u, node, int64(0x2D))
+        power = -power
+    unit = int64(1)
+    while unit <= power // 10:
+        unit *= 10
+    while unit > 0 and node >= 0:
+        node = _child(u, node, 0x30 + (power // unit) % 10)
+        unit //= 10
+    return _text_at(u, node)
+
+
+@njit
+def _scalar_at(u, frame, begin, depth):  # type: ignore[no-untyped-def]
+    """The number of the scalar that ended before the byte at ``depth``; see ``_number_at``."""
+    if frame < 0:
+        return int64(NO_NODE)
+    node = _child(u, int64(0), int64(0xFF))
+    if node < 0:
+        return node
+    length = depth - begin if begin > 0 else depth - 1 + u[N_RAW]
+    byte = _scalar_byte(u, begin, 0)
+    if byte == 0x2D or 0x30 <= byte <= 0x39:
+        return _number_at(u, node, begin, length)
+    for i in range(length):
+        node = _child(u, node, _scalar_byte(u, begin, i))
+        if node < 0:
+            break
+    return _text_at(u, node)
+
+
+@njit
+def _in_danger(u, mode, node, frame, closed):  # type: ignore[no-untyped-def]
+    """Whether what is being written, or is to begin, may repeat a key or an item."""
+    kind = _kind(u, frame)
+    if kind & KEEPS:
+        if closed:
+            return True
+        if frame < 0 or kind & HAS_TEXTS == 0:
+            return False
+        if mode in (STRING, ESCAPE):
+            return node >= 0
+        return _has(u, frame, node) if mode == DONE else True
+    if closed and (mode == KEY or (closed == 2 and KEY_STRING <= mode <= KEY_ESCAPE)):
+        return True
+    if frame < 0 or kind & (HAS_TEXTS | IS_OBJECT) != HAS_TEXTS | IS_OBJECT:
+        return False
+    return mode == KEY or (KEY_STRING <= mode <= KEY_ESCAPE and node >= 0)
+
+
+@njit
+def _end_item(u, mode, node, escape, frame, closed, depth):  # type: ignore[no-untyped-def]
+    """Behind an item whose items are compared: (whether it repeats one, verdict)."""
+    if mode == SCALAR:
+        node = _scalar_at(u, frame, escape, depth)
+    elif mode != DONE:
+        return False, int64(_FINE)  # no item: an empty array
+    unsure = closed or node == _TOO_LONG or (node == BOX and _kind(u, frame) & HAS_BOXES)
+    return _has(u, frame, node), int64(_UNSURE) if unsure else int64(_FINE)
+
+
+@njit
+def _opened(u, frame, closed, byte, depth):  # type: ignore[no-untyped-def]
+    """(frame, verdict) of a container that a byte opens."""
+    outer = _kind(u, frame)
+    kind = IS_OBJECT if byte == 0x7B else 0
+    verdict = int64(_FINE)
+    if outer & (KEEPS | _PART):
+        kind |= _PART
+        if outer & KEEPS and (closed or outer & HAS_BOXES):
+            verdict = int64(_UNSURE)
+    elif u[N_COMPARES] and byte == 0x5B:
+        kind |= KEEPS
+    _i32(u, W_TEMP_PARENT)[depth] = frame
+    _u8(u, W_TEMP_KIND)[depth] = kind
+    return int64(-2 - depth), verdict
+
+
+@njit
+def _outside(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore[no-untyped-def]
+    """The place after a byte outside strings; see ``_track``."""
+    verdict, symbol = int64(_FINE), byte
+    kind = _kind(u, frame)
+    if byte == 0x20 or byte == 0x09 or byte == 0x0A or byte == 0x0D:
+        if mode == SCALAR:
+            node = _scalar_at(u, frame, escape, depth) if kind & KEEPS else int64(NO_NODE)
+            if node == _TOO_LONG:
+                verdict = int64(_UNSURE)
+            mode = int64(DONE)
+        return mode, node, int64(0), frame, closed, verdict, symbol
+    if byte == 0x22:
+        if mode == KEY:
+            mode = int64(KEY_STRING)
+            closed *= 2
+            node = int64(0) if frame >= 0 else int64(NO_NODE)
+        else:
+            mode = int64(STRING)
+            node = int64(0) if frame >= 0 and kind & KEEPS else int64(NO_NODE)
+        return mode, node, int64(0), frame, closed, verdict, symbol
+    if byte == 0x7B or byte == 0x5B:
+        frame, verdict = _opened(u, frame, closed, byte, depth)
+        mode = int64(KEY) if byte == 0x7B else int64(VALUE)
+        return mode, int64(NO_NODE), int64(0), frame, closed, verdict, symbol
+    if byte == 0x2C or byte == 0x5D:
+        if kind & KEEPS:
+            repeats, verdict = _end_item(u, mode, node, escape, frame, closed, depth)
+            if repeats:
+                symbol = int64(REPEATED_COMMA if byte == 0x2C else REPEATED_CLOSE)
+            closed = int64(1)
+        elif kind & (_PART | IS_OBJECT) == _PART:
+            verdict = int64(_UNSURE) if byte == 0x2C else int64(_FINE)
+    if byte == 0x2C:
+        mode = int64(KEY) if kind & IS_OBJECT else int64(VALUE)
+        return mode, int64(NO_NODE), int64(0), frame, closed, verdict, symbol
+    if byte == 0x7D or byte == 0x5D:
+        frame = _parent(u, frame)
+        node = int64(BOX) if _kind(u, frame) & KEEPS else int64(NO_NODE)
+        return int64(DONE), node, int64(0), frame, closed, verdict, symbol
+    if byte == 0x3A:
+        return int64(VALUE), int64(NO_NODE), int64(0), frame, closed, verdict, symbol
+    if mode != SCALAR:
+        escape = depth
+    return int64(SCALAR), int64(NO_NODE), escape, frame, closed, verdict, symbol
+
+
+@njit
+def _track(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore[no-untyped-def]
+    """A place after a byte: (mode, node, escape, frame, closed, verdict, symbol).
+
+    The verdict is ``_FINE``, ``_REPEATED`` for a key that its object has, or ``_UNSURE``; the symbol
+    is what the rules read: the byte, or a mark behind a repeated item.  ``depth`` is that of the byte
+    on the path; it numbers a container that the byte opens.
+    """
+    fine = int64(_FINE)
+    if mode < STRING or mode > KEY_ESCAPE:
+        return _outside(u, mode, node, escape, frame, closed, byte, depth)
+    if mode & 1:
+        if node >= 0:
+            node, escape = _in_escape(u, node, escape, byte)
+        return mode - 1, node, escape, frame, closed, fine, byte
+    if node >= 0 and escape & _PHASE:
+        node, escape = _in_escape(u, node, escape, byte)
+        return mode, node, escape, frame, closed, fine, byte
+    if byte == 0x5C:
+        if node >= 0:
+            escape |= 1
+        return mode + 1, node, escape, frame, closed, fine, byte
+    node = _settled(u, node, escape)
+    escape = int64(0)
+    if byte != 0x22:
+        if node >= 0:
+            node = _child(u, node, byte)
+        return mode, node, escape, frame, closed, fine, byte
+    text = _text_at(u, node)
+    if mode == STRING:
+        return int64(DONE), text, escape, frame, closed, fine, byte
+    verdict = int64(_UNSURE) if closed else fine
+    if _has(u, frame, text):
+        verdict = int64(_REPEATED)
+    return int64(COLON), int64(NO_NODE), escape, frame, int64(1), verdict, byte
+
+
+@njit("int64(int64, int64, int64)", cache=True, nogil=True)
+def read_key(keys, data, length):  # type: ignore[no-untyped-def]
+    """Where the bytes of a string so far lead: ``node << 36 | escape``; -1 if to no known one."""
+    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+    text = carray(_pointer(data), (1 << 40,), np.uint8)
+    mode, node, escape = int64(KEY_STRING), int64(0), int64(0)
+    frame, closed = int64(NO_FRAME), int64(0)
+    for i in range(length):
+        mode, node, escape, frame, closed, _, _ = _track(
+            u, mode, node, escape, frame, closed, int64(text[i]), int64(0)
+        )
+        if node < 0:
+            return int64(-1)
+    return (node << 36) | escape
+
+
+@njit("void(int64, int64, int64)", cache=True, nogil=True)
+def rebuild_children(keys, old_keys, old_values):  # type: ignore[no-untyped-def]
+    """Moves (node, byte) -> node from smaller arrays into the present, cleared ones (half as large)."""
+    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+    size = u[N_HASH]
+    from_keys = carray(_pointer(old_keys), (1 << 40,), np.int64)
+    from_values = carray(_pointer(old_values), (1 << 40,), np.int32)
+    to_keys, to_values = _i64(u, K_HASH_KEY), _i32(u, K_HASH_VALUE)
+    for i in range(size // 2):
+        if from_keys[i] != 0:
+            slot = int64(_mix(uint64(0), from_keys[i]) & uint64(size - 1))
+            while to_keys[slot] != 0:
+                slot = (slot + 1) & (size - 1)
+            to_keys[slot] = from_keys[i]
+            to_values[slot] = from_values[i]
+
+
+@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
+def add_key(keys, data, length, nodes):  # type: ignore[no-untyped-def]
+    """The node of a key, made where it is missing: number ``nodes`` and up; see ``KeyTrie.add``.
+
+    The caller provides room for ``length`` more nodes.
+    """
+    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+    text = carray(_pointer(data), (1 << 40,), np.uint8)
+    table, values = _i64(u, K_HASH_KEY), _i32(u, K_HASH_VALUE)
+    size = u[N_HASH]
+    node = int64(0)
+    for i in range(length):
+        after = _child(u, node, int64(text[i]))
+        if after < 0:
+            wanted = node * 256 + int64(text[i]) + 1
+            slot = int64(_mix(uint64(0), wanted) & uint64(size - 1))
+            while table[slot] != 0:
+                slot = (slot + 1) & (size - 1)
+            table[slot] = wanted
+            values[slot] = nodes
+            _i32(u, K_NODE_KEY)[nodes] = -1
+            after = int64(nodes)
+            nodes += 1
+        node = after
+    return node
+
+
+@njit
+def _class_of(ctx, u, symbol):  # type: ignore[no-untyped-def]
+    """The class of a byte or mark; -1 for a mark that no rule reads."""
+    if symbol < 256:
+        return int64(_u8(ctx, P_BYTE_CLASS)[symbol])
+    return u[N_MARK_COMMA if symbol == REPEATED_COMMA else N_MARK_CLOSE]
+
+
+@njit
+def _is_another(mode, byte):  # type: ignore[no-untyped-def]
+    """Whether a byte can make texts differ that are told apart by their strings alone."""
+    if byte == 0x5C:
+        return False
+    if mode in (VALUE, KEY):
+        return byte == 0x22 or byte == 0x20 or byte == 0x0A
+    return mode in (STRING, KEY_STRING)
+
+
+@njit
+def _is_nothing_yet(u, begin, depth):  # type: ignore[no-untyped-def]
+    """Whether a scalar that goes on up to a depth is a number without a digit but zeros so far."""
+    length = depth + 1 - begin if begin > 0 else depth + u[N_RAW]
+    for i in range(length):
+        byte = _scalar_byte(u, begin, i)
+        if byte != 0x30 and byte != 0x2E and byte != 0x2D:
+            return byte | 0x20 == 0x65 and i > 0  # whatever the exponent
+    return True
+
+
+@njit
+def _seen_zero(u, zeros, q, n, f):  # type: ignore[no-untyped-def]
+    """Whether a zero that leads to the same configuration was followed; else notes it if it can."""
+    seen = _i64(u, W_ZEROS)
+    for i in range(zeros):
+        if seen[3 * i] == q and seen[3 * i + 1] == n and seen[3 * i + 2] == f:
+            return True
+    if zeros < MOST_ZEROS:
+        seen[3 * zeros], seen[3 * zeros + 1], seen[3 * zeros + 2] = q, n, f
+    return False
+
+
+@njit
+def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, wanted, base):  # type: ignore[no-untyped-def]
+    """Whether ``wanted`` keys or items that differ from those there are can be begun from a place.
+
+    Depth first over bytes.  Every byte that leaves the known texts, or ends one that is not there, is
+    a find; what stays among them is followed.  Of two finds no text begins with both, so with two
+    there is a way around one more text, whatever it is; only strings without escapes are then looked
+    at, as other spellings could be of one value.  Zeros can be written without end (0.0, 0.00), so of
+    those that lead to one configuration one is followed.  The others could only add numbers of other
+    powers, which matters where a number that is not zero was found to repeat: then the answer is
+    ``UNKNOWN``, as it is where that does not tell, where there is no room, or after ``_EXPANSIONS`` places.
+    ``base``: depth of the place on the path.
+    """
+    order, signs = _u8(u, W_ORDER), _u8(u, W_SIGNS)
+    stack = _i64(u, W_STACK)
+    bytes_on_path = _u8(u, W_BYTES)
+    room = u[N_STACK_ROOM]
+    stack[0], stack[1], stack[2] = q, n, f
+    stack[3], stack[4], stack[5], stack[6] = mode, node, escape, 0
+    depth = 0
+    visited = 0
+    found = 0
+    zeros = 0
+    skipped = False
+    repeats = False
+    unsure = wanted > 1
+    while depth >= 0:
+        at = _STACK_COLUMNS * depth
+        turn = stack[at + 6]
+        mode = stack[at + 3]
+        inside = mode >= STRING and mode <= KEY_ESCAPE
+        if turn == (256 if inside else u[N_SIGNS]):
+            depth -= 1
+            continue
+        stack[at + 6] = turn + 1
+        byte = int64(order[turn]) if inside else int64(signs[turn])
+        if wanted > 1 and not _is_another(mode, byte):
+            continue
+        here = base + 1 + depth
+        bytes_on_path[here] = byte
+        mode, node, escape, inner, closed, verdict, symbol = _track(
+            u, mode, stack[at + 4], stack[at + 5], frame, int64(0), byte, here
+        )
+        if verdict == _REPEATED:
+            continue
+        c = _class_of(ctx, u, symbol)
+        if stack[at + 3] == SCALAR and (symbol != byte or (mode == DONE and _has(u, frame, node))):
+            repeats |= not _is_nothing_yet(u, stack[at + 5], here - 1)
+        if c < 0:
+            continue
+        q, n, f = _move(ctx, stack[at], stack[at + 1], stack[at + 2], c)
+        if q == _SET and f <= 0:
+            if f < 0:
+                return f
+            continue
+        if verdict == _UNSURE:
+            unsure = True
+            continue
+        if closed == 1 or inner != frame or not _in_danger(u, mode, node, frame, int64(0)):
+            found += 1
+            if found == wanted:
+                return int64(LIVE)
+            continue
+        if mode == SCALAR and _is_nothing_yet(u, escape, here):
+            if _seen_zero(u, zeros, q, n, f):
+                skipped = True
+                continue
+            zeros = min(zeros + 1, int64(MOST_ZEROS))
+        visited += 1
+        depth += 1
+        if depth >= room or visited > _EXPANSIONS:
+            return int64(UNKNOWN)
+        at = _STACK_COLUMNS * depth
+        stack[at], stack[at + 1], stack[at + 2] = q, n, f
+        stack[at + 3], stack[at + 4], stack[at + 5], stack[at + 6] = mode, node, escape, 0
+    unsure |= skipped and repeats
+    return int64(UNKNOWN) if unsure else int64(DEAD_END)
+
+
+@njit("int64(int64, int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def is_live(address, keys, state, mode, node, escape, frame):  # type: ignore[no-untyped-def]
+    """``LIVE``, ``DEAD_END`` or ``UNKNOWN`` for a state and a place; or what a step answers."""
+    ctx = _context(address)
+    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+    if not _in_danger(u, mode, node, frame, int64(0)):
+        return int64(LIVE)
+    q, n, f = _open(ctx, state)
+    return _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, int64(1), int64(0))
+
+
+@njit
+def _clear_tokens(ctx, row, begin, end):  # type: ignore[no-untyped-def]
+    """Clears the bits of the tokens that end at nodes from ``begin`` up to ``end``."""
+    t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
+    for k in range(t_start[begin], t_start[end]):
+        token = t_tokens[k]
+        row[token >> 5] &= ~(int32(1) << int32(token & 31))
+
+
+@njit(
+    "int64(int64, int64, int64, int64, int64, int64, int64, int64, int64, int64)",
+    cache=True,
+    nogil=True,
+)
+def restrict_mask(address, keys, state, mode, node, escape, frame, row_address, out, out_room):  # type: ignore[no-untyped-def]
+    """Clears the bits of tokens that repeat a key or an item, or can only lead there.
+
+    The rules' mask is given in the row.  Only what matters of the trie is walked: where a known text
+    may be written, and where a comma or bracket, behind which it counts, is still to come.  ``out`` receives
+    int32 pairs (trie node, 1 for its whole subtree or 0 for tokens that end there) of what the
+    caller has to try token by token, behind their number.
+
+    Returns the number of nodes visited, ``OUT_OF_FUEL`` if ``out`` is too small, or what a step
+    answers (call again).
+    """
+    ctx = _context(address)
+    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+    t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
+    t_start = _i32(ctx, T_TOKEN_START)
+    bytes_on_path = _u8(u, W_BYTES)
+    flags = _u8(u, T_FLAGS)
+    row = carray(_pointer(row_address), (1 << 40,), np.int32)
+    left = carray(_pointer(out), (1 << 40,), np.int32)
+    path = _i64(u, W_PATH)
+    q, n, f = _open(ctx, state)
+    path[0], path[1], path[2] = q, n, f
+    path[3], path[4], path[5], path[6], path[7] = mode, node, escape, frame, 0
+    entries = 0
+    visited = 0
+    i = int64(1)
+    end = int64(t_skip[0])
+    while i < end:
+        visited += 1
+        depth = int64(t_depth[i])
+        at = _COLUMNS * (depth - 1)
+        byte = int64(t_byte[i])
+        bytes_on_path[depth] = byte
+        mode, node, escape, frame, closed, verdict, symbol = _track(
+            u, path[at + 3], path[at + 4], path[at + 5], path[at + 6], path[at + 7], byte, depth
+        )
+        threatened = verdict == _FINE and _in_danger(u, mode, node, frame, closed)
+        if verdict == _FINE and symbol == byte and not threatened:
+            if mode >= STRING and mode <= KEY_ESCAPE:
+                ahead = flags[i] & QUOTE_BELOW
+            else:
+                ahead = flags[i] & SIGN_BELOW
+            if ahead == 0:
+                i = int64(t_skip[i])
+                continue
+        c = _class_of(ctx, u, symbol)
+        if c < 0:
+            verdict = int64(_REPEATED)
+        else:
+            q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], c)
+            if q == _SET and f <= 0:
+                if f < 0:
+                    return f
+                if symbol == byte:
+                    i = int64(t_skip[i])
+                    continue
+                verdict = int64(_REPEATED)
+        if verdict == _REPEATED:
+            _clear_tokens(ctx, row, i, int64(t_skip[i]))
+            i = int64(t_skip[i])
+            continue
+        whole = 1
+        if threatened and t_start[i] < t_start[i + 1]:
+            wanted = int64(2) if closed else int64(1)
+            live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, wanted, depth)
+            if live < 0:
+                return live
+            if live == DEAD_END:
+                _clear_tokens(ctx, row, i, i + 1)
+            elif live == UNKNOWN:
+                verdict = int64(_UNSURE)
+                whole = 0
+        if verdict == _UNSURE:
+            if 2 * entries + 3 > out_room:
+                return int64(OUT_OF_FUEL)
+            left[1 + 2 * entries] = i
+            left[2 + 2 * entries] = whole
+            entries += 1
+            if whole:
+                i = int64(t_skip[i])
+                continue
+        at += _COLUMNS
+        path[at], path[at + 1], path[at + 2] = q, n, f
+        path[at + 3], path[at + 4], path[at + 5] = mode, node, escape
+        path[at + 6], path[at + 7] = frame, closed
+        i += 1
+    left[0] = entries
+    return int64(visited)
+
+
+@njit(
+    "void(Array(uint8, 1, 'C', readonly=True), Array(uint16, 1, 'C', readonly=True), "
+    "Array(int32, 1, 'C', readonly=True), uint8[::1])",
+    cache=True,
+    nogil=True,
+)
+def find_signs(t_byte, t_depth, t_skip, flags):  # type: ignore[no-untyped-def]
+    """Sets ``SIGN_BELOW`` and ``QUOTE_BELOW`` for every node of a trie."""
+    for i in range(len(t_byte) - 1, -1, -1):
+        found = uint8(0)
+        child = i + 1
+        while child < t_skip[i]:
+            found |= flags[child]
+            if t_byte[child] == 0x2C or t_byte[child] == 0x5D:
+                found |= uint8(SIGN_BELOW)
+            if t_byte[child] == 0x22 and flags[child] & SIGN_BELOW:
+                found |= uint8(QUOTE_BELOW)
+            child = int64(t_skip[child])
+        flags[i] = found
