@@ -71,9 +71,9 @@ from grammars.memory import (
 (
     K_HASH_KEY, K_HASH_VALUE, K_NODE_KEY, F_PARENT, F_KIND, F_BITS, F_OFFSET, F_WORDS,
     W_PATH, W_STACK, W_ORDER, W_SIGNS, W_ZEROS, W_TEMP_PARENT, W_TEMP_KIND, W_BYTES, W_RAW, T_FLAGS, N_HASH,
-    N_STACK_ROOM, N_RAW, N_COMPARES, N_MARK_COMMA, N_MARK_CLOSE, N_SIGNS,
-) = range(25)  # fmt: skip
-KEY_FIELDS: Final = 25
+    N_STACK_ROOM, N_RAW, N_COMPARES, N_MARK_COMMA, N_MARK_CLOSE,
+) = range(24)  # fmt: skip
+KEY_FIELDS: Final = 24
 
 NO_NODE: Final = -1
 BOX: Final = -3
@@ -588,7 +588,7 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, wanted, base):  # ty
         turn = stack[at + 6]
         mode = stack[at + 3]
         inside = mode >= STRING and mode <= KEY_ESCAPE
-        if turn == (256 if inside else u[N_SIGNS]):
+        if turn == 256:
             depth -= 1
             continue
         stack[at + 6] = turn + 1

@@ -47,8 +47,10 @@ _ORDER: Final = np.frombuffer(
     bytes(dict.fromkeys(b'"abcdefghijklmnopqrstuvwxyz_0123456789' + bytes(range(256)))), np.uint8
 ).copy()
 """Bytes of strings in the order in which looking ahead tries them."""
-_SIGNS: Final = np.frombuffer(b'",]1234567890tfnaeuls}:.-+E[{\n \t\r', np.uint8).copy()
-"""All bytes that JSON has outside strings, in the same sense."""
+_SIGNS: Final = np.frombuffer(
+    bytes(dict.fromkeys(b'",]1234567890tfnraeuls}:.-+E[{\n \t\r' + bytes(range(256)))), np.uint8
+).copy()
+"""The same outside strings."""
 
 
 class UsedTexts:
@@ -83,7 +85,6 @@ class UsedTexts:
         self._put(u.T_FLAGS, _flags_of(vocabulary))
         context = self._context
         context[u.N_STACK_ROOM] = _STACK_ROOM
-        context[u.N_SIGNS] = len(_SIGNS)
         context[u.N_COMPARES] = compares
         marks, byte_class = pool.program.marks, pool.program.byte_class
         for field, mark in ((u.N_MARK_COMMA, REPEATED_COMMA), (u.N_MARK_CLOSE, REPEATED_CLOSE)):
@@ -95,7 +96,7 @@ class UsedTexts:
         """Forgets all texts and containers."""
         self._texts: dict[bytes | Value, int] = {}
         self._frames: dict[Frame, int] = {}
-        self._latest: tuple[frozenset[Any], int, bool] = (frozenset(), 0, False)
+        self._latest: tuple[frozenset[Any], int, int] = (frozenset(), 0, 0)
         self._nodes = 1
         self._words = 0
         self._put(u.K_HASH_KEY, np.zeros(1 << 8, np.int64))
@@ -233,18 +234,22 @@ class UsedTexts:
     def _bits(self, texts: frozenset[Any]) -> tuple[int, bool]:
         """The numbers of keys or items as bits, and whether arrays or objects are among them.
 
-        Mostly they are those of the container before and one more.
+        Mostly they differ by one or two from those of the container that was asked for before.
         """
         before, bits, boxes = self._latest
-        more = texts - before
-        if len(texts) != len(before) + len(more):
-            more, bits, boxes = texts, 0, False
+        more, gone = texts - before, before - texts
+        if len(more) + len(gone) > len(texts):
+            more, gone, bits, boxes = texts, frozenset(), 0, 0
         for text in more:
             content = _content(text)
             bits |= 1 << self._text(content)
-            boxes |= isinstance(content, Value) and content.kind in (ARRAY, OBJECT)
+            boxes += _is_box(content)
+        for text in gone:
+            content = _content(text)
+            bits ^= 1 << self._text(content)
+            boxes -= _is_box(content)
         self._latest = texts, bits, boxes
-        return bits, boxes
+        return bits, boxes > 0
 
     def _text(self, text: bytes | Value) -> int:
         """The number of a text, which is put into the trie; arrays and objects have numbers only."""
@@ -291,6 +296,10 @@ def _is_outermost_array(frame: Frame | None) -> bool:
     if frame is None or frame.is_object or not frame.keep:
         return False
     return frame.parent is None or not frame.parent.keep
+
+
+def _is_box(content: bytes | Value) -> bool:
+    return isinstance(content, Value) and content.kind in (ARRAY, OBJECT)
 
 
 def _content(value: str | Value) -> bytes | Value:

@@ -1,0 +1,160 @@
+"""Kernels of keys and items against the search in Python that they replace."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from constrain import TokenAutomaton, Vocabulary
+from constrain.memory import MemoryAutomaton
+from grammars import Grammar
+
+STRING = {"type": "string"}
+SCHEMAS: dict[str, Any] = {
+    "any object": {"type": "object"},
+    "two named keys and others": {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "ab": STRING},
+        "additionalProperties": {"type": "boolean"},
+    },
+    "keys of one letter": {"type": "object", "propertyNames": {"pattern": "^a*$"}},
+    "keys beyond ASCII": {"type": "object", "propertyNames": {"pattern": "^[é😀\\\\a]{0,2}$"}},
+    "objects within objects": {"type": "object", "additionalProperties": {"type": "object"}},
+    "objects in a list": {"type": "array", "items": {"type": "object", "maxProperties": 3}},
+    "unique numbers": {"type": "array", "items": {"type": "number"}, "uniqueItems": True},
+    "unique strings": {"type": "array", "items": STRING, "uniqueItems": True},
+    "unique, few": {
+        "type": "array",
+        "items": {"enum": [1, 10, "a", "ab", True]},
+        "uniqueItems": True,
+    },
+    "unique lists": {
+        "type": "array",
+        "items": {"type": "array", "items": {"enum": [0, 1]}, "maxItems": 2},
+        "uniqueItems": True,
+    },
+    "unique, of any kind": {"type": "array", "uniqueItems": True},
+    "unique beside others": {
+        "type": "object",
+        "properties": {
+            "u": {"type": "array", "items": {"type": "integer"}, "uniqueItems": True},
+            "v": {"type": "array", "items": {"type": "integer"}},
+        },
+    },
+    "a list of unique lists": {
+        "type": "array",
+        "items": {"type": "array", "items": {"enum": ["a", "b", 1]}, "uniqueItems": True},
+    },
+}
+
+ZERO = re.compile(rb"[\[,]\s*-?0(\.0*)?[eE][-+]?\d*$")
+SIGNS = [bytes([b]) for b in b'{}[]",:\\ab0123456789-+.eEtrufalsn \nu']
+PIECES = [
+    b'":', b'","', b'": ', b'"a"', b'"a":', b'{"a":1,', b'"a":1,"a"', b'":1,"', b'":"","', b"1,1",
+    b"1,", b",1", b"],[", b'","a', b'"b","', b"10", b"1.0", b"0.0", b"e1", b"1e0", b"[[", b"]]",
+    b"\\u0061", b"\\ud83d", b"\\ude00", "é".encode(), "😀".encode(), b"true", b'{"', b'"},{"', b"}}",
+    b'"]', b"1]", b'"]}', b"0,0", b"-0", b"[1,", b', "', b",\n", b" ,", b'\\"', b"\\\\", b"\\n",
+]  # fmt: skip
+
+
+def automata(schema: Any, tokens: list[bytes]) -> tuple[MemoryAutomaton, MemoryAutomaton]:
+    """The same automaton twice, the second without kernels."""
+    vocabulary = Vocabulary.from_tokens([*tokens, None], [len(tokens)])
+    grammar = Grammar.from_json_schema(schema, numbers="any")
+    with_kernels, without = (TokenAutomaton(grammar, vocabulary) for _ in range(2))
+    assert isinstance(with_kernels, MemoryAutomaton)
+    assert isinstance(without, MemoryAutomaton)
+    assert with_kernels._used is not None
+    without._used = without._walker.used = None
+    return with_kernels, without
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_kernels_agree_with_the_search(name: str, seed: int) -> None:
+    rng = random.Random(f"{name} {seed}")
+    singles = [bytes([b]) for b in range(256)]
+    tokens = [*singles, *(PIECES if seed == 0 else rng.sample(PIECES, 12))]
+    ours, theirs = automata(SCHEMAS[name], tokens)
+    likely = {tokens.index(t) for t in (*SIGNS, *PIECES) if t in tokens}
+    for walk in range(6):
+        state, other = ours.start, theirs.start
+        text = b""
+        for _ in range(26):
+            mask, expected = ours.mask(state), theirs.mask(other)
+            assert not (mask & ~expected).any(), (text, _tokens(mask & ~expected, tokens))
+            for more in _tokens(expected & ~mask, tokens):
+                # the search does not see that zero stays zero, whatever its exponent
+                assert ZERO.search(text + more), (text, more)
+            onward = [t for t in ours.allowed_tokens(state).tolist() if t in likely]
+            if not onward:
+                break
+            token = rng.choice(onward)
+            text += tokens[token]
+            state, other = ours.advance(state, token), theirs.advance(other, token)
+            assert state != ours.DEAD, text
+            assert other != theirs.DEAD, text
+        if walk == 3:
+            ours.trim([state])
+            theirs.trim([other])
+            assert (ours.mask(state) == theirs.mask(other)).all(), text
+
+
+def _tokens(mask: Any, tokens: list[bytes]) -> list[bytes]:
+    flags = np.unpackbits(mask.view(np.uint8), bitorder="little")
+    return [tokens[t] for t in np.flatnonzero(flags).tolist() if t < len(tokens)]
+
+
+@pytest.mark.parametrize(
+    ("items", "written", "repeats", "differs"),
+    [
+        (["1"], "1", ["1.0", "10e-1", "1E0", "1.000e+00"], ["10", "-1", "1.01", "true", '"1"']),
+        (["0"], "-0", ["0.00", "0e5", "-0.0e-7"], ["1", "-1", "0.5"]),
+        (["120"], "120", ["1.2e2", "12e1", "1200e-1", "120.0"], ["12", "1.2", "1200", "0.12"]),
+        (["0.05"], "0.05", ["5e-2", "0.050", "50E-3"], ["0.5", "0.005", "5"]),
+        (["1e400"], "1e400", ["10e399", "1" + "0" * 400], ["1e401"]),
+        (['"a"'], '"a"', ['"\\u0061"'], ['"b"', '"aa"', '""']),
+        (['"\\n"'], '"\\n"', ['"\\u000a"', '"\\u000A"'], ['"n"', '"\\\\n"']),
+        (['"😀"'], '"😀"', ['"\\ud83d\\ude00"', '"\\uD83D\\uDE00"'], ['"\\ud83d\\ude01"']),
+        (["null"], "null", ["null"], ["true", '"null"']),
+        (["[1]"], "[1]", ["[1.0]", "[ 1 ]"], ["[]", "[1,1]", "1"]),
+        (['{"a":1}'], '{"a":1}', ['{"a":1.0}'], ['{"a":2}', "{}", '{"b":1}']),
+    ],
+)
+def test_values_are_compared_as_json_does(
+    items: list[str], written: str, repeats: list[str], differs: list[str]
+) -> None:
+    ours, _ = automata({"type": "array", "uniqueItems": True}, [bytes([b]) for b in range(256)])
+    begun = ours.advance_bytes(ours.start, f"[{written},".encode())
+    for text, ends in [(t, False) for t in repeats] + [(t, True) for t in differs]:
+        state = begun
+        data = f"{text}]".encode()
+        for byte in data[:-1]:
+            state = ours.advance(state, byte) if state else state
+        allowed = state != ours.DEAD and bool(
+            ours.mask(state)[data[-1] >> 5] >> (data[-1] & 31) & 1
+        )
+        assert allowed == ends, text
+        assert allowed == Grammar.from_json_schema({"uniqueItems": True, "type": "array"}).accepts(
+            f"[{written},{text}]"
+        )
+
+
+def test_many_keys_and_items_stay_within_memory() -> None:
+    keys = [f"k{i}" for i in range(300)]
+    ours, theirs = automata({"type": "object"}, [bytes([b]) for b in range(256)])
+    text = "{" + ",".join(f'"{key}":0' for key in keys) + ","
+    state = ours.advance_bytes(ours.start, text.encode())
+    other = theirs.advance_bytes(theirs.start, text.encode())
+    for part in ('"k', '"k29', '"k299', '"k3', '"x'):
+        ahead, behind = (
+            ours.advance_bytes(state, part.encode()),
+            theirs.advance_bytes(other, part.encode()),
+        )
+        assert (ours.mask(ahead) == theirs.mask(behind)).all(), part
+    assert ours._used is not None
+    assert ours._used.nbytes < 1 << 20
