@@ -570,6 +570,10 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, wanted, base):  # ty
     ``UNKNOWN``, as it is where that does not tell, where there is no room, or after ``_EXPANSIONS`` places.
     ``base``: depth of the place on the path.
     """
+    # behind a repeated item only a mark can come, if blanks before it are left out of account
+    no_marks = u[N_MARK_COMMA] < 0 and u[N_MARK_CLOSE] < 0
+    if mode == DONE and no_marks:
+        return int64(DEAD_END) if wanted == 1 else int64(UNKNOWN)
     order, signs = _u8(u, W_ORDER), _u8(u, W_SIGNS)
     stack = _i64(u, W_STACK)
     bytes_on_path = _u8(u, W_BYTES)
@@ -619,6 +623,8 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, wanted, base):  # ty
             found += 1
             if found == wanted:
                 return int64(LIVE)
+            continue
+        if mode == DONE and no_marks:
             continue
         if mode == SCALAR and _is_nothing_yet(u, escape, here):
             if _seen_zero(u, zeros, q, n, f):

@@ -19,6 +19,7 @@ from grammars.memory import (
     ARRAY,
     DONE,
     ESCAPE,
+    KEY,
     KEY_ESCAPE,
     KEY_STRING,
     LITERAL,
@@ -41,6 +42,7 @@ MAX_BYTES: Final = 64 << 20
 _OUT: Final = 1 << 14
 """Entries of the list of tokens that kernels leave to the caller."""
 _STACK_ROOM: Final = 4_096
+_IN_KEYS: Final = frozenset((KEY, KEY_STRING, KEY_ESCAPE))
 _MOST_POWER: Final = 10**15
 """Exponents from which on kernels do not compare numbers."""
 _ORDER: Final = np.frombuffer(
@@ -149,6 +151,9 @@ class UsedTexts:
 
     def is_live(self, state: int, tracker: Tracker) -> bool | None:
         """Whether a pair can be completed as far as texts go; ``None``: the kernel cannot tell."""
+        frame = tracker.frame
+        if frame is None or not (frame.keep or (frame.keys and tracker.mode in _IN_KEYS)):
+            return True
         place = self._place(tracker)
         if place is None:
             return None
@@ -159,7 +164,8 @@ class UsedTexts:
         trie = self._trie
         end = trie.skip[node] if whole else node + 1
         tokens = trie.tokens[trie.token_start[node] : trie.token_start[end]]
-        return tokens[(row[tokens >> 5] >> (tokens & 31)) & 1 == 1].tolist()
+        allowed: list[int] = tokens[(row[tokens >> 5] >> (tokens & 31)) & 1 == 1].tolist()
+        return allowed
 
     # -- trackers as places ----------------------------------------------------------------------
 
