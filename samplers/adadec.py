@@ -24,9 +24,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
-from samplers.arguments import check_count, check_request
+from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Stop
 from samplers.progress import progress_of
 from samplers.rows import rows_within
@@ -64,8 +65,8 @@ class AdaDec:
     ) -> None:
         if threshold < 0 or math.isnan(threshold):
             raise ValueError(f"threshold={threshold}: must not be negative")
-        check_count("beams", beams, 1)
-        check_count("lookahead", lookahead, 0)
+        check_count(beams, "beams")
+        check_count(lookahead, "lookahead", least=0)
         self.backend = backend
         self.automaton = automaton
         self.threshold = threshold

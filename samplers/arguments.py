@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
+
+from constrain.arguments import check_count
 
 
 def check_request(
@@ -30,13 +31,10 @@ def check_request(
         TypeError: for something that is not a number of the kind wanted (``True`` is none).
         ValueError: for a number out of range.
     """
-    _integer("n", n, 1)
-    if max_new_tokens is not None:
-        _integer("max_new_tokens", max_new_tokens, 1)
-    if seed is not None:
-        _integer("seed", seed, 0)
-    if max_attempts is not None:
-        _integer("max_attempts", max_attempts, 1)
+    check_count(n, "n")
+    check_count(max_new_tokens, "max_new_tokens", optional=True)
+    check_count(seed, "seed", least=0, optional=True)
+    check_count(max_attempts, "max_attempts", optional=True)
     _real("temperature", temperature)
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature={temperature}: must be 0 or more, and finite")
@@ -57,28 +55,6 @@ def check_aligned(temperature: float, top_p: float) -> None:
         raise ValueError(
             f"top_p={top_p}: truncation would change the target; only 1.0 is possible here"
         )
-
-
-def check_count(name: str, value: int, least: int) -> int:
-    """An integer option of a sampler.
-
-    Raises:
-        TypeError: if it is no integer.
-        ValueError: if it is below ``least``.
-    """
-    return _integer(name, value, least)
-
-
-def _integer(name: str, value: Any, least: int) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r}: must be an integer") from None
-    if number < least:
-        raise ValueError(f"{name}={number}: must be at least {least}")
-    return number
 
 
 def _real(name: str, value: Any) -> None:

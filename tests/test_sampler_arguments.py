@@ -66,16 +66,16 @@ SAMPLERS: dict[str, Maker] = ALIGNED | {
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"n": 0}, ValueError, "n=0: must be at least 1"),
     ({"n": -1}, ValueError, "n=-1: must be at least 1"),
-    ({"n": 1.5}, TypeError, "n=1.5: must be an integer"),
-    ({"n": True}, TypeError, "n=True: must be an integer"),
-    ({"n": "2"}, TypeError, "n='2': must be an integer"),
-    ({"n": None}, TypeError, "n=None: must be an integer"),
+    ({"n": 1.5}, TypeError, "n must be an integer, not 1.5"),
+    ({"n": True}, TypeError, "n must be an integer, not True"),
+    ({"n": "2"}, TypeError, "n must be an integer, not the text '2'"),
+    ({"n": None}, TypeError, "n must be an integer, not None"),
     ({"max_attempts": 0}, ValueError, "max_attempts=0: must be at least 1"),
     ({"max_attempts": -3}, ValueError, "max_attempts=-3: must be at least 1"),
-    ({"max_attempts": 2.0}, TypeError, "max_attempts=2.0: must be an integer"),
+    ({"max_attempts": 2.0}, TypeError, "max_attempts must be an integer, not 2.0"),
     ({"max_new_tokens": 0}, ValueError, "max_new_tokens=0: must be at least 1"),
     ({"max_new_tokens": -1}, ValueError, "max_new_tokens=-1: must be at least 1"),
-    ({"max_new_tokens": 4.0}, TypeError, "max_new_tokens=4.0: must be an integer"),
+    ({"max_new_tokens": 4.0}, TypeError, "max_new_tokens must be an integer, not 4.0"),
     ({"temperature": -0.5}, ValueError, "temperature=-0.5: must be 0 or more"),
     ({"temperature": float("nan")}, ValueError, "temperature=nan: must be 0 or more"),
     ({"temperature": float("inf")}, ValueError, "temperature=inf: must be 0 or more"),
@@ -85,8 +85,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"top_p": 1.1}, ValueError, "top_p=1.1: must be above 0"),
     ({"top_p": float("nan")}, ValueError, "top_p=nan: must be above 0"),
     ({"top_p": "all"}, TypeError, "top_p='all': must be a number"),
-    ({"seed": -1}, ValueError, "seed=-1: must be at least 0"),
-    ({"seed": 0.5}, TypeError, "seed=0.5: must be an integer"),
+    ({"seed": -1}, ValueError, "seed=-1: must be 0 or more"),
+    ({"seed": 0.5}, TypeError, "seed must be an integer, not 0.5"),
 ]
 
 

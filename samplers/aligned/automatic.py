@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
 from samplers.aligned.chain import Chain
 from samplers.aligned.memory import Report
@@ -16,7 +17,7 @@ from samplers.aligned.particles import Run, complete
 from samplers.aligned.rejection import CARS, AttemptsExhausted, Prepared
 from samplers.aligned.trie import MAX_BYTES
 from samplers.aligned.twisted import Twisted
-from samplers.arguments import check_count, check_request
+from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend
 from samplers.progress import bar, progress_of
 from samplers.rows import Rows
@@ -122,8 +123,8 @@ class AlignedSampling:
             ("max_model_calls", max_model_calls),
         ):
             if value is not None:
-                check_count(name, value, 1)
-        check_count("patience", patience, 1)
+                check_count(value, name)
+        check_count(patience, "patience")
         self.backend = backend
         self.automaton = automaton
         self.steps = steps

@@ -29,11 +29,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
+from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
 from samplers.aligned.particles import Particle, Run, complete
 from samplers.aligned.rejection import AttemptsExhausted
-from samplers.arguments import check_aligned, check_count, check_request
+from samplers.arguments import check_aligned, check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend
 from samplers.progress import progress_of
 from samplers.rows import Rows
@@ -171,7 +172,7 @@ class AWRS:
         ess: float = ESS,
         estimator: Estimator = "auto",
     ) -> None:
-        check_count("particles", particles, 1)
+        check_count(particles, "particles")
         if not 0 <= ess <= 1:
             raise ValueError(f"ess={ess}: must be from 0 to 1")
         if estimator not in ("auto", "recursive", "geometric"):

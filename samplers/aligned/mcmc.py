@@ -19,9 +19,10 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
-from samplers.arguments import check_aligned, check_count, check_request
+from samplers.arguments import check_aligned, check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
 from samplers.progress import progress_of
@@ -80,7 +81,7 @@ class ConstrainedMCMC:
     ) -> None:
         if proposal not in ("uniform", "priority", "restart"):
             raise ValueError(f"proposal={proposal!r}: one of uniform, priority, restart")
-        check_count("steps", steps, 0)
+        check_count(steps, "steps", least=0)
         self.backend = backend
         self.automaton = automaton
         self.proposal: Proposal = proposal

@@ -30,12 +30,13 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
 
+from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
 from constrain.processor import check_budget
 from samplers.aligned.memory import Memories, Memory, Report
 from samplers.aligned.storage import load_trie, save_trie
 from samplers.aligned.trie import MAX_BYTES, Edge, Place, Rejected, Row, Trie, Walk, row_of
-from samplers.arguments import check_aligned, check_count, check_request
+from samplers.arguments import check_aligned, check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
 from samplers.progress import progress_of
@@ -184,7 +185,7 @@ class Aligned:
         *,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        check_count("max_bytes", max_bytes, 1)
+        check_count(max_bytes, "max_bytes")
         self.backend = backend
         self.automaton = automaton
         self._memories = Memories(automaton, self.method.learns_masks, max_bytes)
