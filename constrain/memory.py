@@ -5,8 +5,11 @@ engine it keeps inside for the rules.  Its states are integers that name pairs (
 engine, tracker of :mod:`grammars.memory`); :mod:`constrain.pairs` says how pairs move and which are
 live.
 
-**Masks.**  Nearly every token is as the rules say, and the rules' masks are cached by their own
-states.  Only these can differ, and only they are looked at one by one:
+**Masks.**  Kernels judge most of them (:mod:`constrain.uniqueness.texts`).  What follows is for those
+they leave: within items that are arrays or objects, where rules wait for marks, in vocabularies
+without single bytes, in free text with sections.  Nearly every token is as the rules say, and the
+rules' masks are cached by their own states.  Only these can differ, and only they are looked at one
+by one:
 
 * *Where what is being written may repeat something* (a key that begins like an earlier one, an
   item that may yet equal one; the tracker is *threatened*): tokens that keep it so to their end or

@@ -1,1 +1,1 @@
-"""Uniqueness beside the rules: no key twice in an object (kernels over the keys used so far)."""
+"""Uniqueness beside the rules: kernels that tell tokens which repeat a key or an item."""
