@@ -158,3 +158,30 @@ def test_many_keys_and_items_stay_within_memory() -> None:
         assert (ours.mask(ahead) == theirs.mask(behind)).all(), part
     assert ours._used is not None
     assert ours._used.nbytes < 1 << 20
+
+
+UNIQUE = {"type": "array", "uniqueItems": True}
+SECOND_IS_A = {"prefixItems": [STRING, {"enum": ["a"]}], "items": False, "minItems": 2}
+
+
+@pytest.mark.parametrize(
+    ("schema", "before", "tokens"),
+    [
+        (UNIQUE | {"items": {"enum": ["a", 1]}}, b"[1,", [b'"a",', b'"a", ', b'"a"]']),
+        (UNIQUE | {"items": {"enum": ["a", 1]}}, b"[", [b'"a",', b'1,"', b'"a",1,']),
+        (UNIQUE | {"items": {"enum": ["a", "b"]}}, b"[", [b'"a",', b'"a","', b'"a","b",']),
+        (UNIQUE | {"items": {"enum": ["a", "b"]}}, b'["b",', [b'"a",', b'"a", ', b'"a"]']),
+        (UNIQUE | {"items": {"type": "string"}}, b"[", [b'"a",', b'"a","']),
+        (UNIQUE | SECOND_IS_A, b"[", [b'"a",', b'"a", ', b'"b",', b'"a","', b'"b","']),
+        (UNIQUE | SECOND_IS_A, b"", [b'["a",', b'["b",', b'["a","', b'["a", "']),
+        ({"type": "object", "propertyNames": {"pattern": "^a*$"}}, b"{", [b'"":1,', b'"a":1,"']),
+    ],
+)
+def test_an_item_within_the_token_counts(schema: Any, before: bytes, tokens: list[bytes]) -> None:
+    ours, theirs = automata(schema, [*(bytes([b]) for b in range(256)), *tokens])
+    state = ours.advance_bytes(ours.start, before)
+    other = theirs.advance_bytes(theirs.start, before)
+    masks = ours.mask(state), theirs.mask(other)
+    shown = [[t for t in _tokens(m, [b""] * 256 + tokens) if t] for m in masks]
+    assert shown[0] == shown[1]
+    assert (masks[0] == masks[1]).all()

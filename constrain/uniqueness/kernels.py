@@ -491,7 +491,7 @@ def rebuild_children(keys, old_keys, old_values):  # type: ignore[no-untyped-def
 
 @njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
 def add_key(keys, data, length, nodes):  # type: ignore[no-untyped-def]
-    """The node of a key, made where it is missing: number ``nodes`` and up; see ``KeyTrie.add``.
+    """The node of a key, made where it is missing: number ``nodes`` and up; see ``UsedTexts``.
 
     The caller provides room for ``length`` more nodes.
     """
@@ -526,12 +526,13 @@ def _class_of(ctx, u, symbol):  # type: ignore[no-untyped-def]
 
 @njit
 def _is_another(mode, byte):  # type: ignore[no-untyped-def]
-    """Whether a byte can make texts differ that are told apart by their strings alone."""
-    if byte == 0x5C:
-        return False
+    """Whether a byte leads into a string, or may make it differ from others.
+
+    Blanks before a string and escapes within do not: the same text can be written without them.
+    """
     if mode in (VALUE, KEY):
-        return byte == 0x22 or byte == 0x20 or byte == 0x0A
-    return mode in (STRING, KEY_STRING)
+        return byte == 0x22
+    return mode in (STRING, KEY_STRING) and byte != 0x5C
 
 
 @njit
@@ -619,7 +620,10 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, wanted, base):  # ty
         if verdict == _UNSURE:
             unsure = True
             continue
-        if closed == 1 or inner != frame or not _in_danger(u, mode, node, frame, int64(0)):
+        # of several finds each has to be a text of its own: the quote that begins one is none
+        begins = wanted > 1 and (stack[at + 3] == VALUE or stack[at + 3] == KEY)
+        safe = closed == 1 or inner != frame or not _in_danger(u, mode, node, frame, int64(0))
+        if safe and not begins:
             found += 1
             if found == wanted:
                 return int64(LIVE)
@@ -758,12 +762,11 @@ def restrict_mask(address, keys, state, mode, node, escape, frame, row_address, 
 
 
 @njit(
-    "void(Array(uint8, 1, 'C', readonly=True), Array(uint16, 1, 'C', readonly=True), "
-    "Array(int32, 1, 'C', readonly=True), uint8[::1])",
+    "void(Array(uint8, 1, 'C', readonly=True), Array(int32, 1, 'C', readonly=True), uint8[::1])",
     cache=True,
     nogil=True,
 )
-def find_signs(t_byte, t_depth, t_skip, flags):  # type: ignore[no-untyped-def]
+def find_signs(t_byte, t_skip, flags):  # type: ignore[no-untyped-def]
     """Sets ``SIGN_BELOW`` and ``QUOTE_BELOW`` for every node of a trie."""
     for i in range(len(t_byte) - 1, -1, -1):
         found = uint8(0)

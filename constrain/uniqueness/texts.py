@@ -334,6 +334,6 @@ def _flags_of(vocabulary: Vocabulary) -> npt.NDArray[np.uint8]:
         if known is None:
             trie = vocabulary.trie
             known = np.zeros(trie.node_count, np.uint8)
-            u.find_signs(trie.byte, trie.depth, trie.skip, known)
+            u.find_signs(trie.byte, trie.skip, known)
             _stored[vocabulary] = known
         return known
