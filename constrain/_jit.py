@@ -32,4 +32,5 @@ def load(name: str) -> ModuleType:
     return module
 
 
+mask_kernels = load("constrain.mask_kernels")
 kernels = load("constrain.kernels")

@@ -16,22 +16,11 @@ import numpy.typing as npt
 
 from constrain import checks
 from constrain._jit import kernels as k
-from constrain.difference import compared, is_uncounted, usual_state
 from constrain.distance import Distances
-from constrain.lexeme import (
-    MAX_SHAPE,
-    LexemeShape,
-    Wide,
-    bounded,
-    is_unbounded,
-    lexeme_of,
-    pack_bits,
-    plain_states,
-    reachable,
-    tokens_at,
-)
+from constrain.lexeme import LexemeShape, pack_bits
+from constrain.masks import RuleMasks
 from constrain.pool import DEAD, END, FINISHED, NO_STATE, StatePool
-from constrain.positions import Flags, follow_sets, positions_of
+from constrain.positions import Flags, positions_of
 from constrain.spelling import Spelling
 from constrain.trie import Trie
 from constrain.vocabulary import Vocabulary
@@ -42,9 +31,7 @@ from grammars.limits import Limits
 Row: TypeAlias = npt.NDArray[np.int32]
 States: TypeAlias = npt.NDArray[np.int64]
 
-_FUEL: Final = 3_000
-"""Trie nodes a direct walk may visit before a state is treated as wide (about 20 microseconds)."""
-_NO_FUEL_LIMIT: Final = 1 << 62
+_NO_LIMIT: Final = 1 << 62
 _GENERATIONS: Final = 1 << 30
 
 
@@ -131,18 +118,14 @@ class TokenAutomaton:
         self._lock = threading.RLock()
         program = spelling.program
         self._pool = StatePool(program, vocabulary, self.limits)
+        self._rule_masks = RuleMasks(self._pool, vocabulary)
         self._size = vocabulary.size
         self._words = (vocabulary.size + 31) // 32
         self._eos = pack_bits(np.array(vocabulary.eos_token_ids, np.int64), vocabulary.size)
         self._eos_ids = frozenset(vocabulary.eos_token_ids)
         self._masks: OrderedDict[int, Row] = OrderedDict()
-        self._wide: dict[tuple[int, int], Wide] = {}
-        self._shapes: dict[int, LexemeShape | None] = {}
-        self._uncounted: dict[int, bool] = {}
         self._forced: dict[int, bytes] = {}
         self.positions = positions_of(vocabulary)
-        self._follow = follow_sets(program)
-        self._plain = plain_states(program)
         self._no_row = np.zeros(self._words, np.int32)
         start = self._pool.intern([(program.start, 0, END)])
         if not self._is_live(start):
@@ -308,11 +291,13 @@ class TokenAutomaton:
         if known is not None:
             return known
         with self._lock:
+            before = self._rule_masks.cut_short
             row = self._make_mask(place)
             row.setflags(write=False)
-            self._masks[place] = row
-            if len(self._masks) > self.limits.max_cached_masks:
-                self._masks.popitem(last=False)
+            if self._rule_masks.cut_short == before:  # else the next call gets further
+                self._masks[place] = row
+                if len(self._masks) > self.limits.max_cached_masks:
+                    self._masks.popitem(last=False)
             return row
 
     def _mask_within(self, place: int, tokens_left: int) -> Row:
@@ -333,13 +318,7 @@ class TokenAutomaton:
     def _token_mask(self, state: int) -> Row:
         """Tokens whose bytes the state allows (EOS and spelling aside)."""
         row = np.zeros(self._words, np.int32)
-        if self._walk(state, row):
-            return row
-        for q, n, frame in self._pool.items(state):
-            answer = self._find_wide(q, n)
-            row |= answer.mask
-            if frame != END:
-                self._pool.call(k.fill_after, frame, answer.groups.ctypes.data, row.ctypes.data)
+        self._rule_masks.fill(state, row)
         return row
 
     def _is_live(self, state: int) -> bool:
@@ -351,58 +330,13 @@ class TokenAutomaton:
         good = [t for t in tokens.tolist() if self._after_token(state, t) != DEAD]
         return pack_bits(np.array(good, np.int64), self.vocabulary.size)
 
-    def _walk(self, state: int, row: Row, fuel: int = _FUEL) -> bool:
-        out = self._pool.call(k.fill_walk, state, 0, row.ctypes.data, fuel)
-        return bool(out != k.OUT_OF_FUEL)
-
-    def _find_wide(self, q: int, n: int) -> Wide:
-        known = self._wide.get((q, n))
-        if known is None:
-            known = self._wide[q, n] = self._make_wide(q, n)
-            self._pool.wide[q] = 1
-        return known
-
-    def _make_wide(self, q: int, n: int) -> Wide:
-        program = self._pool.program
-        known = self._compare(q)
-        if known is not None:
-            return known
-        shape = self.shape(q)
-        if shape is None:
-            return self._collect(q, n)
-        lexeme = lexeme_of(self.vocabulary, shape)
-        follow = self.follow(q)
-        if is_unbounded(program, shape, lexeme, n):
-            return lexeme.free(self.positions, follow)
-        return bounded(program, shape, lexeme, n, self.positions, follow)
-
-    def _compare(self, q: int) -> Wide | None:
-        """The answer by comparison with the state that most bytes lead to, if that is cheap."""
-        program = self._pool.program
-        if not self._plain[q] or not self._is_uncounted(int(program.rule_of[q])):
-            return None
-        other = usual_state(program, q)
-        shape = None if other is None else self.shape(other)
-        if other is None or shape is None:
-            return None
-        lexeme = lexeme_of(self.vocabulary, shape)
-        return compared(self._pool, q, other, lexeme, self.positions, self.follow(q))
-
-    def _is_uncounted(self, rule: int) -> bool:
-        known = self._uncounted.get(rule)
-        if known is None:
-            known = self._uncounted[rule] = is_uncounted(self._pool.program, rule)
-        return known
-
     def follow(self, q: int) -> Flags:
         """bool[256]: the bytes that can come after the rule of a program state.
 
         Raises:
             ValueError: if the program has no such state.
         """
-        q = self._program_state(q)
-        flags: Flags = self._follow[self._pool.program.rule_of[q]]
-        return flags
+        return self._rule_masks.follow(self._program_state(q))
 
     def shape(self, q: int) -> LexemeShape | None:
         """The automaton of a program state's rule from there on, if small and without calls.
@@ -410,12 +344,7 @@ class TokenAutomaton:
         Raises:
             ValueError: if the program has no such state.
         """
-        q = self._program_state(q)
-        if q not in self._shapes:
-            program = self._pool.program
-            small = self._plain[q] and reachable(program, q, MAX_SHAPE) is not None
-            self._shapes[q] = LexemeShape(program, q) if small else None
-        return self._shapes[q]
+        return self._rule_masks.shape(self._program_state(q))
 
     def _program_state(self, q: Any) -> int:
         number: int = q if type(q) is int else checks.integer(q, "a state of the program")
@@ -423,14 +352,6 @@ class TokenAutomaton:
         if not 0 <= number <= last:
             raise ValueError(f"the program has states 0 to {last}, not {number}")
         return number
-
-    def _collect(self, q: int, n: int) -> Wide:
-        """The general way: walk with an empty frame, note where the rule can end."""
-        state = self._pool.intern([(q, n, END)])
-        ends, _, exits = self._pool.walk_from(self.vocabulary.trie, state, 0)
-        tokens, _ = tokens_at(self.vocabulary.trie, ends)
-        groups = self.positions.group(exits, self.follow(q))
-        return Wide(pack_bits(tokens, self.vocabulary.size), groups)
 
     def walk_from(self, state: int, node: int, enter: bool = False) -> tuple[Row, States, Row]:
         """Where tokens lead that go on below a trie node: (end nodes, states there, exit nodes).
@@ -505,7 +426,7 @@ class TokenAutomaton:
         A search that was cut short by ``Limits.max_search_states`` adds its sentence when it was.
         """
         with self._lock:
-            return self._distances.approximations()
+            return (*self._rule_masks.approximations(), *self._distances.approximations())
 
     def forced_bytes(self, state: int) -> bytes:
         """The bytes that every completion begins with (empty if there is a choice, or EOS)."""
@@ -555,7 +476,7 @@ class TokenAutomaton:
                 after = self._pool_advance(place, data[at:])
                 row = np.zeros(self._words, np.int32)
                 if after != DEAD:
-                    self._pool.call(k.fill_walk, after, node, row.ctypes.data, _NO_FUEL_LIMIT)
+                    self._pool.call(k.fill_walk, after, node, row.ctypes.data, _NO_LIMIT, _NO_LIMIT)
                 if row.any():
                     break
             if best < 0:

@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 
 from constrain._jit import kernels as k
-from constrain.lexeme import Int32, Lexeme, Wide
+from constrain._jit import mask_kernels as m
+from constrain.lexeme import Lexeme, Wide
 from constrain.pool import StatePool
 from constrain.positions import Flags, Positions
 from grammars.program import UNBOUNDED, Program
@@ -23,8 +24,6 @@ _ROOM: Final = 8_192
 _FUEL: Final = 50_000
 """Trie nodes visited before it is given up (about half a millisecond)."""
 _MOST_STEPS: Final = 8
-
-_LOST, _GAINED, _NO_EXIT, _NEW_EXIT = range(4)
 
 
 def usual_state(program: Program, q: int) -> int | None:
@@ -67,47 +66,20 @@ def compared(
         lexeme: the walk from ``other``.
         follow: bool[256], what can come after the rule.
     """
-    out = np.empty(2 * _ROOM, np.int32)
-    count = pool.call(k.difference_walk, q, other, out.ctypes.data, _ROOM, _FUEL)
+    accept_from = pool.program.accept_from
+    if (accept_from[q] == 0) != (accept_from[other] == 0):
+        return None
+    found = np.empty(2 * _ROOM, np.int32)
+    count = pool.call(k.difference_walk, q, other, found.ctypes.data, _ROOM, _FUEL)
     if count == k.OUT_OF_FUEL:
         return None
-    pairs = out[: 2 * count].reshape(-1, 2)
-    nodes, what = pairs[:, 0], pairs[:, 1]
-    if (what == _GAINED).any() or (what == _NEW_EXIT).any() or _ends(pool, q, other):
+    trie, row = lexeme.trie, lexeme.mask.copy()
+    exits = np.ones(len(lexeme.exit_nodes), np.uint8)
+    gone = m.apply_difference(
+        found, count, trie.skip, trie.token_start, trie.tokens, lexeme.exit_nodes, row, exits
+    )
+    if gone < 0:
         return None
-    known = lexeme.free(positions, follow)
-    lost = nodes[what == _LOST]
-    mask = _without(known.mask, lexeme, lost)
-    gone = _exits_gone(lexeme, lost, nodes[what == _NO_EXIT])
-    if not gone.any():
-        return Wide(mask, known.groups)
-    children, keys, parents = lexeme.entries(positions, follow)
-    kept = ~gone[parents]
-    return Wide(mask, positions.grouped(children[kept], keys[kept]))
-
-
-def _ends(pool: StatePool, q: int, other: int) -> bool:
-    """Whether only one of the states may end at once."""
-    accept_from = pool.program.accept_from
-    return bool((accept_from[q] == 0) != (accept_from[other] == 0))
-
-
-def _without(mask: Int32, lexeme: Lexeme, lost: Int32) -> Int32:
-    """A mask without the tokens at and below some trie nodes."""
-    trie = lexeme.trie
-    flags = np.unpackbits(mask.view(np.uint8), bitorder="little")
-    for node in lost.tolist():
-        below = trie.tokens[trie.token_start[node] : trie.token_start[trie.skip[node]]]
-        flags[below] = 0
-    return np.packbits(flags, bitorder="little").view(np.int32)
-
-
-def _exits_gone(lexeme: Lexeme, lost: Int32, ended: Int32) -> Flags:
-    """Which exits of the lexeme lie at or below lost nodes, or end no longer."""
-    gone = np.zeros(len(lexeme.exit_nodes), np.bool_)
-    starts = np.searchsorted(lexeme.exit_nodes, lost)
-    stops = np.searchsorted(lexeme.exit_nodes, lexeme.trie.skip[lost])
-    for a, b in zip(starts.tolist(), stops.tolist(), strict=True):
-        gone[a:b] = True
-    gone[np.isin(lexeme.exit_nodes, ended)] = True
-    return gone
+    if gone == 0:
+        return Wide(row, lexeme.free(positions, follow).groups)
+    return Wide(row, lexeme.groups(positions, follow, exits))

@@ -535,7 +535,7 @@ class _Search:
         if costs.keys() >= self._ways_out(q, shape) and costs.get(BOUNDARY, 1) <= 1:
             # every way out is open within one token: staying inside cannot be better
             return _Base(costs, (), False)
-        pairs = lexeme.end_groups
+        pairs = lexeme.ends.groups
         left, fits = counted(program, states[pairs[:, 0]], n + pairs[:, 1])
         ends = {
             self._pool.intern([(int(states[s]), int(m), END)])
@@ -737,7 +737,7 @@ class Distances:
         """Each allowed token's cost afterwards; a token may appear in several parts."""
         parts: list[_Part] = []
         row = np.zeros(self._a._words, np.int32)
-        if self._a._walk(state, row, _SMALL):
+        if self._a._rule_masks.walk(state, row, _SMALL):
             return [self._walked(state, 0)]
         for q, n, frame in self._pool.items(state):
             shape = self._a.shape(q)
@@ -747,7 +747,7 @@ class Distances:
             lexeme = lexeme_of(self._a.vocabulary, shape)
             parts.append(self._inside(shape, lexeme, n, frame))
             if frame != END:
-                groups = self._a._find_wide(q, n).groups
+                groups = self._a._rule_masks.wide(q, n).groups
                 parts.extend(self._outside(groups, frame))
         return parts
 
@@ -761,13 +761,13 @@ class Distances:
     def _inside(self, shape: LexemeShape, lexeme: Lexeme, n: int, frame: int) -> _Part:
         program = self._pool.program
         states = np.array(shape.states)
-        pairs = lexeme.end_groups
+        pairs = lexeme.ends.groups
         left, fits = counted(program, states[pairs[:, 0]], n + pairs[:, 1])
         cost = np.full(len(pairs), NEVER, np.int64)
         for i in np.flatnonzero(fits):
             after = self._pool.intern([(int(states[pairs[i, 0]]), int(left[i]), frame)])
             cost[i] = self.fewest(after)
-        return _Part(lexeme.tokens, lexeme.token_group, cost)
+        return _Part(lexeme.ends.tokens, lexeme.ends.group, cost)
 
     def _outside(self, groups: Int32, frame: int) -> Iterator[_Part]:
         cursor = 1

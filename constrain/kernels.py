@@ -18,8 +18,10 @@ import numpy as np
 from numba import carray, int32, int64, njit, types, uint8, uint64
 from numba.extending import intrinsic
 
+from constrain.mask_kernels import NO_LOOP, find_loop, stays
+
 # Fields of the context.  P_: program, S_: pool of states, T_: trie, B_: rows of residuals,
-# N_: numbers.
+# W_: what is known of wide states, N_: numbers.
 (
     P_TABLE, P_EDGE_OFFSET, P_EDGE_CLASS, P_EDGE_TARGET, P_CALL_OFFSET, P_CALL_START,
     P_CALL_RETURN, P_CALL_TAIL, P_PUSH_OFFSET, P_PUSH_LINKS, P_PUSH_TARGET, P_PUSH_OUTER,
@@ -29,11 +31,12 @@ from numba.extending import intrinsic
     S_FREE, S_MARK, S_BUFFER, S_STACK, S_PATH, N_STATES, N_STATE_ROOM,
     N_ITEMS, N_ITEM_ROOM, N_HASH_SIZE, N_MEMO, N_MEMO_SIZE, N_FREE,
     N_EPOCH, N_BUFFER_ROOM, T_BYTE, T_DEPTH, T_SKIP, T_TOKEN_START,
-    T_TOKENS, T_TOKEN_OFFSET, T_TOKEN_BYTES, T_NODES, N_FULL,
+    T_TOKENS, T_TOKEN_OFFSET, T_TOKEN_BYTES, T_NODES,
     P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_ROWS, N_PLACES, N_CANONICAL,
-    N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION,
-) = range(67)  # fmt: skip
-FIELD_COUNT: Final = 67
+    N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION, N_WORK, N_WORK_LIMIT, P_LOOP_KIND, P_LOOP,
+    T_ASCII_BELOW, T_BELOW, W_MASK, W_GROUPS, W_LOW, W_HIGH, N_WORDS,
+) = range(77)  # fmt: skip
+FIELD_COUNT: Final = 77
 
 GROW: Final = -1
 """Room ran out: enlarge the pool and call again."""
@@ -45,6 +48,11 @@ LACKING: Final = -4
 """The row of the residual named in the context is not there yet: add it and call again."""
 UNKNOWN: Final = -5
 """The handle is of no state that was handed out, or of one that was forgotten."""
+
+OUT_OF_WORK: Final = -6
+"""The work that the context allows is used up: nodes visited and configurations stepped from."""
+NOT_KNOWN: Final = -7
+"""What a configuration does with the whole vocabulary is to be found out first."""
 
 SLOT_BITS: Final = 32
 """A handle is ``generation << SLOT_BITS | state``; see :mod:`constrain.pool`."""
@@ -393,6 +401,7 @@ def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
             begin = 0
             end = 1
             started = True
+        ctx[N_WORK] += end - begin
         for i in range(begin, end):
             if started:
                 q = int64(best)
@@ -621,53 +630,258 @@ def advance_handle(address, handle, token):  # type: ignore[no-untyped-def]
     return (int64(tags[out]) - 1) << SLOT_BITS | out
 
 
-@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
-def fill_walk(address, state, node, row_address, fuel):  # type: ignore[no-untyped-def]
+_LOOP_UNKNOWN: Final = 0
+"""In ``P_LOOP_KIND``; else one more than the kind."""
+_MANY_BYTES: Final = 128
+"""Bytes from which on direct walks are not even tried."""
+_UNTRIED, _NARROW, WIDE = 0, 1, 2
+
+
+@njit(cache=True)
+def _loop_of(ctx, q):  # type: ignore[no-untyped-def]
+    """Which characters lead from a program state back to it, see ``find_loop``; found once."""
+    known, loops = _u8(ctx, P_LOOP_KIND), _u64(ctx, P_LOOP)
+    if known[q] == _LOOP_UNKNOWN:
+        kind, low, high = find_loop(
+            _i32(ctx, P_TABLE), ctx[N_CLASSES], _u8(ctx, P_BYTE_CLASS),
+            _i32(ctx, P_ACCEPT_FROM), int32(2**31 - 1), q, 0,
+        )  # fmt: skip
+        loops[2 * q], loops[2 * q + 1] = low, high
+        known[q] = kind + 1
+    return int64(known[q]) - 1
+
+
+@njit
+def _stays_below(ctx, q, n, i):  # type: ignore[no-untyped-def]
+    """Whether all that is below a trie node leads from a configuration back to it."""
+    if q == _SET or n != 0:
+        return False
+    kind = _loop_of(ctx, q)
+    if kind == NO_LOOP:
+        return False
+    loops = _u64(ctx, P_LOOP)
+    low, high = loops[2 * q], loops[2 * q + 1]
+    return stays(kind, low, high, i, _u64(ctx, T_ASCII_BELOW), _u16(ctx, T_BELOW))
+
+
+@njit
+def _set_tokens(ctx, row, begin, end):  # type: ignore[no-untyped-def]
+    """Sets the bits of the tokens that end at nodes from ``begin`` up to ``end``."""
+    t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
+    for k in range(t_start[begin], t_start[end]):
+        token = t_tokens[k]
+        row[token >> 5] |= int32(1) << int32(token & 31)
+
+
+@njit(cache=True)
+def _walk_below(ctx, state, node, row_address, fuel, deepest, left_address):  # type: ignore[no-untyped-def]
     """Sets the bits of all tokens in a trie node's subtree that ``state`` allows.
 
-    The node itself is not entered: its bytes lead up to ``state``.  Returns the number of nodes
-    visited, or OUT_OF_FUEL, or what a step answers (bits set until then are right, not complete).
-    From the root, states marked in ``P_WIDE`` are OUT_OF_FUEL at once.
+    The node itself is not entered, and nothing deeper than ``deepest``.  Unless ``left_address`` is 0,
+    it is that of int32 data which receive the nodes below at which the text may end, behind their
+    number.  Returns the number of nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
     """
-    ctx = _context(address)
-    if node == 0:
-        wide = _u8(ctx, P_WIDE)
-        begin = int64(_i32(ctx, S_OFFSET)[state])
-        for i in range(begin, begin + _i32(ctx, S_COUNT)[state]):
-            if wide[_i32(ctx, S_Q)[i]]:
-                return int64(OUT_OF_FUEL)
     byte_class = _u8(ctx, P_BYTE_CLASS)
     t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
-    t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
     row = carray(_pointer(row_address), (1 << 40,), np.int32)
+    left = carray(_pointer(left_address), (1 << 40,), np.int32)
     path = _i64(ctx, S_PATH)
     base = int64(t_depth[node])
     q, n, f = _open(ctx, state)
     path[0] = q
     path[1] = n
     path[2] = f
+    exited = 0
     i = int64(node) + 1
     end = int64(t_skip[node])
     visited = 0
     while i < end:
+        depth = int64(t_depth[i])
+        if depth > deepest:
+            i = int64(t_skip[i])
+            continue
         visited += 1
         if visited > fuel:
             return int64(OUT_OF_FUEL)
-        at = 3 * (int64(t_depth[i]) - base - 1)
+        if ctx[N_WORK] + visited > ctx[N_WORK_LIMIT]:
+            ctx[N_WORK] += visited
+            return int64(OUT_OF_WORK)
+        at = 3 * (depth - base - 1)
         q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
         if q == _SET and f <= DEAD:
             if f < DEAD:
                 return f
             i = int64(t_skip[i])
             continue
+        if left_address and _ends_text(ctx, q, n, f):
+            exited += 1
+            left[exited] = i
+        if _stays_below(ctx, q, n, i):
+            _set_tokens(ctx, row, i, int64(t_skip[i]))
+            i = int64(t_skip[i])
+            continue
         path[at + 3] = q
         path[at + 4] = n
         path[at + 5] = f
-        for k in range(t_start[i], t_start[i + 1]):
-            token = t_tokens[k]
-            row[token >> 5] |= int32(1) << int32(token & 31)
+        _set_tokens(ctx, row, i, i + 1)
         i += 1
-    return visited
+    ctx[N_WORK] += visited
+    if left_address:
+        left[0] = exited
+    return int64(visited)
+
+
+@njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def fill_walk(address, state, node, row_address, fuel, deepest):  # type: ignore[no-untyped-def]
+    """Sets the bits of all tokens in a trie node's subtree that ``state`` allows.
+
+    The node itself is not entered: its bytes lead up to ``state``.  Nodes deeper than ``deepest`` are
+    left out.  Returns the number of nodes visited, or OUT_OF_FUEL, OUT_OF_WORK, or what a step
+    answers (bits set until then are right, not complete).
+    """
+    return _walk_below(_context(address), state, node, row_address, fuel, deepest, int64(0))
+
+
+@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
+def wide_walk(address, state, row_address, left_address):  # type: ignore[no-untyped-def]
+    """Sets the bits of all tokens that ``state`` allows, and lists where the text may end.
+
+    ``left_address``: of int32[N + 1], receives the number of trie nodes at which the text may end, and
+    the nodes, ascending.  Returns what :func:`fill_walk` does.
+    """
+    ctx = _context(address)
+    q, n, f = _open(ctx, state)
+    if _ends_text(ctx, q, n, f):
+        left = left_address + 4
+        out = _walk_below(ctx, state, int64(0), row_address, int64(1) << 62, int64(1) << 30, left)
+        first = carray(_pointer(left_address), (1 << 40,), np.int32)
+        first[0] = first[1] + 1
+        first[1] = 0
+        return out
+    return _walk_below(ctx, state, int64(0), row_address, int64(1) << 62, int64(1) << 30, left_address)
+
+
+@njit(cache=True)
+def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
+    """Sets the bits of tokens that leave a rule and go on in ``state``.
+
+    ``groups`` is the address of int32 data (``Positions.group``): number of groups; then per group
+    the number of members and the members: trie nodes, entered by the same byte, with equal
+    subtrees.  The first one is walked; what is found at some distance from it stands at the same
+    distance from the others.
+    """
+    byte_class = _u8(ctx, P_BYTE_CLASS)
+    t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
+    t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
+    data = carray(_pointer(groups), (1 << 40,), np.int32)
+    path = _i64(ctx, S_PATH)
+    can = _u64(ctx, S_CAN)
+    q0, n0, f0 = _open(ctx, state)
+    path[0] = q0
+    path[1] = n0
+    path[2] = f0
+    visited = 0
+    cursor = 1
+    for _ in range(data[0]):
+        members = int64(data[cursor])
+        node = int64(data[cursor + 1])
+        first_member = cursor + 1
+        cursor += 1 + members
+        if not _can(can, state, int64(byte_class[t_byte[node]])):
+            continue
+        base = int64(t_depth[node]) - 1
+        i = node
+        end = int64(t_skip[node])
+        while i < end:
+            visited += 1
+            if ctx[N_WORK] + visited > ctx[N_WORK_LIMIT]:
+                ctx[N_WORK] += visited
+                return int64(OUT_OF_WORK)
+            at = 3 * (int64(t_depth[i]) - base - 1)
+            c = int64(byte_class[t_byte[i]])
+            q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], c)
+            if q == _SET and f <= DEAD:
+                if f < DEAD:
+                    return f
+                i = int64(t_skip[i])
+                continue
+            path[at + 3] = q
+            path[at + 4] = n
+            path[at + 5] = f
+            if t_start[i] < t_start[i + 1]:
+                distance = i - node
+                for k in range(members):
+                    x = int64(data[first_member + k]) + distance
+                    for j in range(t_start[x], t_start[x + 1]):
+                        token = t_tokens[j]
+                        row[token >> 5] |= int32(1) << int32(token & 31)
+            i += 1
+    ctx[N_WORK] += visited
+    return int64(visited)
+
+
+@njit
+def _is_wide(ctx, q):  # type: ignore[no-untyped-def]
+    """Whether direct walks from a program state are not to be tried."""
+    wide = _u8(ctx, P_WIDE)
+    if wide[q] == _UNTRIED:
+        table, byte_class, classes = _i32(ctx, P_TABLE), _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
+        bytes_on = 0
+        for byte in range(256):
+            bytes_on += table[q * classes + byte_class[byte]] != -1
+        wide[q] = WIDE if bytes_on >= _MANY_BYTES else _NARROW
+    return wide[q] == WIDE
+
+
+@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-untyped-def]
+    """Sets the bits of all tokens that ``state`` allows, with what is known of wide states.
+
+    A state none of whose configurations is wide is walked as a whole; else each configuration by
+    itself from number ``item`` on.  Returns NOT_KNOWN where one is wide and its mask (``W_MASK``,
+    valid for counts from ``W_LOW`` to ``W_HIGH``) is not known; its number is in ``N_LACKING``.
+    """
+    ctx = _context(address)
+    s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
+    begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
+    deepest = int64(1) << 30
+    if item == 0:
+        wide = False
+        for i in range(begin, begin + count):
+            if _is_wide(ctx, int64(s_q[i])):
+                wide = True
+                break
+        if not wide:
+            out = _walk_below(ctx, state, int64(0), row_address, fuel, deepest, int64(0))
+            if out != OUT_OF_FUEL:
+                return out
+            if count == 1:
+                _u8(ctx, P_WIDE)[s_q[begin]] = WIDE
+    row = carray(_pointer(row_address), (1 << 40,), np.int32)
+    for i in range(begin + item, begin + count):
+        q, n, f = int64(s_q[i]), int64(s_n[i]), int64(s_f[i])
+        if not _is_wide(ctx, q):
+            alone = _intern_one(ctx, q, n, f)
+            if alone < 0:
+                return int64(alone)
+            out = _walk_below(ctx, alone, int64(0), row_address, fuel, deepest, int64(0))
+            if out >= 0:
+                continue
+            if out != OUT_OF_FUEL:
+                return out
+            _u8(ctx, P_WIDE)[q] = WIDE
+        mask = _i64(ctx, W_MASK)[q]
+        if mask == 0 or n < _i32(ctx, W_LOW)[q] or n > _i32(ctx, W_HIGH)[q]:
+            ctx[N_LACKING] = i - begin
+            return int64(NOT_KNOWN)
+        words = carray(_pointer(mask), (1 << 40,), np.int32)
+        for w in range(ctx[N_WORDS]):
+            row[w] |= words[w]
+        if f != END:
+            out = _after(ctx, f, _i64(ctx, W_GROUPS)[q], row)
+            if out < 0:
+                return out
+    return int64(1)
 
 
 @njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
@@ -729,63 +943,6 @@ def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-u
         i += 1
     out[0] = ended
     left[0] = exited
-    return visited
-
-
-@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
-def fill_after(address, state, groups, row_address):  # type: ignore[no-untyped-def]
-    """Sets the bits of tokens that leave a rule and go on in ``state``.
-
-    ``groups`` is the address of int32 data (``Positions.group``): number of groups; then per group
-    the number of members and the members: trie nodes, entered by the same byte, with equal
-    subtrees.  The first one is walked; what is found at some distance from it stands at the same
-    distance from the others.
-    """
-    ctx = _context(address)
-    byte_class = _u8(ctx, P_BYTE_CLASS)
-    t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
-    t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
-    row = carray(_pointer(row_address), (1 << 40,), np.int32)
-    data = carray(_pointer(groups), (1 << 40,), np.int32)
-    path = _i64(ctx, S_PATH)
-    can = _u64(ctx, S_CAN)
-    q0, n0, f0 = _open(ctx, state)
-    path[0] = q0
-    path[1] = n0
-    path[2] = f0
-    visited = 0
-    cursor = 1
-    for _ in range(data[0]):
-        members = int64(data[cursor])
-        node = int64(data[cursor + 1])
-        first_member = cursor + 1
-        cursor += 1 + members
-        if not _can(can, state, int64(byte_class[t_byte[node]])):
-            continue
-        base = int64(t_depth[node]) - 1
-        i = node
-        end = int64(t_skip[node])
-        while i < end:
-            visited += 1
-            at = 3 * (int64(t_depth[i]) - base - 1)
-            c = int64(byte_class[t_byte[i]])
-            q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], c)
-            if q == _SET and f <= DEAD:
-                if f < DEAD:
-                    return f
-                i = int64(t_skip[i])
-                continue
-            path[at + 3] = q
-            path[at + 4] = n
-            path[at + 5] = f
-            if t_start[i] < t_start[i + 1]:
-                distance = i - node
-                for k in range(members):
-                    x = int64(data[first_member + k]) + distance
-                    for j in range(t_start[x], t_start[x + 1]):
-                        token = t_tokens[j]
-                        row[token >> 5] |= int32(1) << int32(token & 31)
-            i += 1
     return visited
 
 
@@ -875,55 +1032,6 @@ def rebuild_memo(address, keys_address, values_address, size):  # type: ignore[n
 def intern_buffer(address, count):  # type: ignore[no-untyped-def]
     """The state whose (sorted, distinct) items the caller has put into the buffer."""
     return _intern(_context(address), count)
-
-
-@njit(
-    "void(int32[:, ::1], uint8[::1], Array(uint8, 1, 'C', readonly=True), "
-    "Array(uint16, 1, 'C', readonly=True), Array(int32, 1, 'C', readonly=True), "
-    "Array(int32, 1, 'C', readonly=True), int32[:, ::1], int32[:, ::1], int64[::1], int32[::1])",
-    cache=True,
-    nogil=True,
-)
-def lexeme_walk(table, accepts, t_byte, t_depth, t_skip, t_start, ends, exits, counts, path):  # type: ignore[no-untyped-def]
-    """A plain automaton over the whole trie; see ``constrain.lexeme``.
-
-    ``table``: int32[L, 256] of ``state << 1 | inc`` or -1.  ``ends`` and ``exits`` receive, in
-    three rows, node, state and count; ``counts`` how many there are of each.
-    """
-    nodes = t_byte.shape[0]
-    ended = 0
-    exited = 0
-    path[0] = 0
-    path[1] = 0
-    if accepts[0]:
-        exits[0, 0] = 0
-        exits[1, 0] = 0
-        exits[2, 0] = 0
-        exited = 1
-    i = 1
-    while i < nodes:
-        at = 2 * (int64(t_depth[i]) - 1)
-        target = table[path[at], t_byte[i]]
-        if target < 0:
-            i = int64(t_skip[i])
-            continue
-        q = target >> 1
-        n = path[at + 1] + (target & 1)
-        path[at + 2] = q
-        path[at + 3] = n
-        if t_start[i] < t_start[i + 1]:
-            ends[0, ended] = i
-            ends[1, ended] = q
-            ends[2, ended] = n
-            ended += 1
-        if accepts[q]:
-            exits[0, exited] = i
-            exits[1, exited] = q
-            exits[2, exited] = n
-            exited += 1
-        i += 1
-    counts[0] = ended
-    counts[1] = exited
 
 
 _BYTES = "Array(uint8, 1, 'C', readonly=True)"

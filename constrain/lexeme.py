@@ -24,8 +24,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import kernels as k
+from constrain._jit import mask_kernels as m
 from constrain.positions import Flags, Positions
+from constrain.subtrees import subtrees_of
 from constrain.trie import Trie
 from constrain.vocabulary import Vocabulary
 from grammars.program import UNBOUNDED, Program
@@ -67,29 +68,74 @@ class Wide:
 
 
 @dataclass(frozen=True, eq=False)
+class Ends:
+    """Where a lexeme's automaton is after each token that stays inside.
+
+    Attributes:
+        tokens, state, count: int32[T]: token id, the (local) state it leads to, how much it counts.
+        groups: int32[G, 2], the distinct (state, count).
+        group: int32[T], the row of ``groups`` for each token.
+        by_group, starts: int32[T], int32[G + 1]: the tokens of group g are
+            ``by_group[starts[g]:starts[g + 1]]``.
+    """
+
+    tokens: Int32
+    state: Int32
+    count: Int32
+    groups: Int32
+    group: Int32
+    by_group: Int32
+    starts: Int32
+
+    @staticmethod
+    def of(tokens: Int32, state: Int32, count: Int32) -> Ends:
+        """Tokens in groups of equal state and count."""
+        groups, group = distinct_rows(state, count)
+        # short integers are sorted by counting
+        small = group.astype(np.uint16) if len(groups) <= 1 << 16 else group
+        by_group = tokens[np.argsort(small, kind="stable")]
+        starts = np.zeros(len(groups) + 1, np.int32)
+        np.cumsum(np.bincount(group, minlength=len(groups)), out=starts[1:])
+        return Ends(tokens, state, count, groups, group, by_group, starts)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays, in bytes."""
+        return 5 * self.tokens.nbytes + 3 * self.starts.nbytes
+
+
+@dataclass(eq=False)
 class Lexeme:
     """A walk of one automaton state over the whole trie.
 
     Attributes:
-        tokens, token_state, token_count: per token that stays inside: its id, the (local) state
-            it leads to and how much it counts.
-        exit_nodes, exit_state, exit_count: the same per trie node at which the lexeme may end.
+        table: int8[256 * L], the automaton, see ``mask_kernels.read_shape``.
+        mask: int32[W], the tokens that stay inside, whatever is counted.
+        exit_nodes, exit_state, exit_count: int32[E], per trie node at which the lexeme may end,
+            ascending: the node, the (local) state and how much was counted.
+        longest: the most that one token counts, or more.
+        nbytes: memory of the walk and of what was derived from it, in bytes (about).
     """
 
     trie: Trie
     size: int
-    tokens: Int32
-    token_state: Int32
-    token_count: Int32
+    table: npt.NDArray[np.int8]
+    mask: Int32
     exit_nodes: Int32
     exit_state: Int32
     exit_count: Int32
+    longest: int
+    nbytes: int = 0
     _free: dict[bytes, Wide] = field(default_factory=dict)
     _exits: WeakKeyDictionary[Positions, dict[bytes, Int32]] = field(
         default_factory=WeakKeyDictionary
     )
     _entries: dict[bytes, tuple[Int32, npt.NDArray[np.int64], Int32]] = field(default_factory=dict)
     near_bounds: dict[bytes, Wide] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        own = (self.table, self.mask, self.exit_nodes, self.exit_state, self.exit_count)
+        self.nbytes += sum(array.nbytes for array in own)
 
     def entries(
         self, positions: Positions, follow: Flags
@@ -102,6 +148,7 @@ class Lexeme:
             keys = positions.entry_keys(children)
             order = np.argsort(keys, kind="stable")
             known = self._entries[key] = (children[order], keys[order], parents[order])
+            self.nbytes += sum(array.nbytes for array in known)
         return known
 
     def free(self, positions: Positions, follow: Flags) -> Wide:
@@ -109,24 +156,35 @@ class Lexeme:
         key = follow.tobytes()
         known = self._free.get(key)
         if known is None:
-            children, keys, _ = self.entries(positions, follow)
-            groups = positions.grouped(children, keys)
-            known = self._free[key] = Wide(pack_bits(self.tokens, self.size), groups)
+            everywhere = np.ones(len(self.exit_nodes), np.uint8)
+            known = self._free[key] = Wide(self.mask, self.groups(positions, follow, everywhere))
+            self.nbytes += known.groups.nbytes
         return known
 
+    def groups(
+        self, positions: Positions, follow: Flags, exits: npt.NDArray[np.uint8]
+    ) -> Int32:
+        """Entries below some exits in groups, see :attr:`Wide.groups`.
+
+        Args:
+            exits: uint8[E], which exits there are.
+        """
+        children, keys, parents = self.entries(positions, follow)
+        out = np.empty(2 * len(children) + 1, np.int32)
+        return out[: m.list_groups(children, keys, parents, exits, out)].copy()
+
     @cached_property
-    def _grouped(self) -> tuple[Int32, Int32]:
-        return distinct_rows(self.token_state, self.token_count)
-
-    @property
-    def end_groups(self) -> Int32:
-        """int32[groups, 2]: the distinct (state, count) that tokens lead to."""
-        return self._grouped[0]
-
-    @property
-    def token_group(self) -> Int32:
-        """int32[tokens], row of :attr:`end_groups` for each token."""
-        return self._grouped[1]
+    def ends(self) -> Ends:
+        """Where the automaton is after each token."""
+        trie = self.trie
+        found = np.empty((3, len(trie.tokens)), np.int32)
+        count = m.list_lexeme_ends(
+            self.table, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens, found,
+            trie.max_depth,
+        )  # fmt: skip
+        ends = Ends.of(*(found[i, :count].copy() for i in range(3)))
+        self.nbytes += ends.nbytes
+        return ends
 
     def exit_groups(self, positions: Positions, follow: Flags) -> Int32:
         """int32[groups, 3]: the distinct (kind, state, count) of exits (see ``Positions.kinds``).
@@ -143,31 +201,8 @@ class Lexeme:
             columns = (kinds[some] + 2, self.exit_state[some], self.exit_count[some])
             rows, _ = distinct_rows(*columns)
             known = own[key] = rows - np.array([2, 0, 0], np.int32)
+            self.nbytes += known.nbytes
         return known
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the walk and of what was derived from it, in bytes (about)."""
-        own = (
-            self.tokens, self.token_state, self.token_count,
-            self.exit_nodes, self.exit_state, self.exit_count,
-        )  # fmt: skip
-        wide = next(iter(self.near_bounds.values()), None)
-        near = 0 if wide is None else wide.mask.nbytes + wide.groups.nbytes
-        return (
-            sum(array.nbytes for array in own)
-            + 4 * len(self.tokens)  # rows of end_groups
-            + sum(w.mask.nbytes + w.groups.nbytes for w in self._free.values())
-            + sum(array.nbytes for entry in self._entries.values() for array in entry)
-            + sum(array.nbytes for own in self._exits.values() for array in own.values())
-            + near * len(self.near_bounds)
-        )
-
-    @cached_property
-    def longest(self) -> int:
-        """The most that one token counts."""
-        counts = [int(c.max()) for c in (self.token_count, self.exit_count) if len(c)]
-        return max(counts, default=0)
 
 
 _COUNTABLE: Final = 1 << 22
@@ -179,21 +214,6 @@ MAX_SHAPE: Final = 64
 Strings, numbers, names and blanks have fewer; for larger ones finding the canonical form of every
 state would cost more than walking from it.
 """
-
-
-def reachable(program: Program, state: int, most: int) -> list[int] | None:
-    """Program states reachable within the rule, in order of discovery; ``None`` if too many."""
-    found = [state]
-    seen = {state}
-    for q in found:  # grows while we iterate
-        row = program.edge_target[program.edge_offset[q] : program.edge_offset[q + 1]] >> 1
-        for t in row.tolist():
-            if t not in seen:
-                if len(found) >= most:
-                    return None
-                seen.add(t)
-                found.append(t)
-    return found
 
 
 def distinct_rows(*columns: Int32) -> tuple[Int32, Int32]:
@@ -219,52 +239,77 @@ def distinct_rows(*columns: Int32) -> tuple[Int32, Int32]:
     return rows, index
 
 
+@dataclass(frozen=True, eq=False)
 class LexemeShape:
     """The automaton reachable from one state of a call-free rule, in canonical numbering.
 
     Attributes:
-        states: program states in order of discovery; position = local number.
+        states: the program state of each local one.
+        table: int8[256 * L], by local state and byte ``state << 1 | inc``, or -1.
+        accepts: uint8[L], whether a state ends the rule at some count.
         key: content that two equal automata share (counts' bounds are not part of it).
     """
 
-    def __init__(self, program: Program, state: int) -> None:
-        self.states = reachable(program, state, MAX_SHAPE) or [state]
-        number = {q: i for i, q in enumerate(self.states)}
-        accepts: list[bool] = []
-        byte_class = program.byte_class[:256]
-        tables: list[Int32] = []
-        for q in self.states:
-            accepts.append(int(program.accept_from[q]) != UNBOUNDED)
-            by_class = np.full(program.classes, -1, np.int32)
-            for e in range(int(program.edge_offset[q]), int(program.edge_offset[q + 1])):
-                target = int(program.edge_target[e])
-                by_class[program.edge_class[e]] = number[target >> 1] << 1 | (target & 1)
-            tables.append(by_class[byte_class])
-        self.table = np.stack(tables)
-        self.accepts = np.array(accepts, np.uint8)
-        self.key = (self.table.tobytes(), self.accepts.tobytes())
+    states: list[int]
+    table: npt.NDArray[np.int8]
+    accepts: npt.NDArray[np.uint8]
+    key: tuple[bytes, bytes]
 
-    def walk(self, trie: Trie, size: int) -> Lexeme:
-        """Runs the automaton over the trie."""
-        n = trie.node_count
-        ends = np.zeros((3, n), np.int32)
-        exits = np.zeros((3, n), np.int32)
+    def walk(self, vocabulary: Vocabulary) -> Lexeme:
+        """Runs the automaton over the vocabulary's trie."""
+        trie, below = vocabulary.trie, subtrees_of(vocabulary)
+        row = np.zeros((vocabulary.size + 31) // 32, np.int32)
+        exits = np.empty((3, trie.node_count), np.int32)
         counts = np.zeros(2, np.int64)
-        path = np.zeros(2 * (trie.max_depth + 2), np.int32)
-        k.lexeme_walk(
+        m.walk_lexeme(
             self.table, self.accepts, trie.byte, trie.depth, trie.skip, trie.token_start,
-            ends, exits, counts, path,
+            trie.tokens, below.ascii_bytes, below.flags, below.deepest, row, exits, counts,
         )  # fmt: skip
-        e, x = int(counts[0]), int(counts[1])
-        tokens, owner = tokens_at(trie, ends[0, :e])
+        nodes, state, count = (exits[i, : counts[0]].copy() for i in range(3))
+        row.setflags(write=False)
         return Lexeme(
-            trie, size, tokens, ends[1, :e][owner], ends[2, :e][owner],
-            exits[0, :x].copy(), exits[1, :x].copy(), exits[2, :x].copy(),
+            trie, vocabulary.size, self.table, row, nodes, state, count, int(counts[1])
+        )
+
+
+class Shapes:
+    """Automata of a program's call-free rules, read from given states on.
+
+    Args:
+        program: the program.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._numbers = np.zeros(program.states, np.int32)
+        self._states = np.zeros(MAX_SHAPE, np.int32)
+        self._table = np.zeros(256 * MAX_SHAPE, np.int8)
+        self._accepts = np.zeros(MAX_SHAPE, np.uint8)
+        self._known: dict[int, LexemeShape | None] = {}
+        self.is_plain: Final = plain_states(program)
+        """bool[Q], see :func:`plain_states`."""
+
+    def of(self, q: int) -> LexemeShape | None:
+        """The automaton from a program state on, if it is call-free and small."""
+        if q not in self._known:
+            self._known[q] = self._read(q) if self.is_plain[q] else None
+        return self._known[q]
+
+    def _read(self, q: int) -> LexemeShape | None:
+        p = self._program
+        size = m.read_shape(
+            p.table.reshape(-1), p.classes, p.byte_class, p.accept_from, q, self._numbers,
+            self._states, self._table, self._accepts,
         )  # fmt: skip
+        if size < 0:
+            return None
+        table, accepts = self._table[: 256 * size].copy(), self._accepts[:size].copy()
+        key = (table.tobytes(), accepts.tobytes())
+        return LexemeShape(self._states[:size].tolist(), table, accepts, key)
 
 
 _KEPT_LEXEMES: Final = 160
-"""Walks kept per vocabulary (about 2 MB each for 128k tokens), the least recently used go first."""
+"""Walks kept per vocabulary (0.1 to 3 MB each for 128k tokens), the least recently used go first."""
 _KEPT_BYTES: Final = 256 << 20
 """Memory of the walks kept per vocabulary, with what is derived from them."""
 
@@ -282,7 +327,7 @@ def lexeme_of(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme:
         if lexeme is not None:
             known.move_to_end(shape.key)
             return lexeme
-    lexeme = shape.walk(vocabulary.trie, vocabulary.size)
+    lexeme = shape.walk(vocabulary)
     with _stored_lock:
         known[shape.key] = lexeme
         held = sum(walk.nbytes for walk in known.values())
@@ -327,17 +372,18 @@ def bounded(
     if known is None:
         if len(lexeme.near_bounds) >= _KEPT_NEAR_BOUNDS:
             lexeme.near_bounds.pop(next(iter(lexeme.near_bounds)))
-        pairs = lexeme.end_groups
-        after = np.minimum(pairs[:, 1], capped[pairs[:, 0]])
-        fits = (after <= limit[pairs[:, 0]]) & (after >= floor[pairs[:, 0]])
-        children, keys, parents = lexeme.entries(positions, follow)
-        state, count = lexeme.exit_state[parents], lexeme.exit_count[parents]
-        left = np.minimum(count, capped[state])
+        ends = lexeme.ends
+        state, count = ends.groups[:, 0], ends.groups[:, 1]
+        after = np.minimum(count, capped[state])
+        fits = (after <= limit[state]) & (after >= floor[state])
+        state = lexeme.exit_state
+        left = np.minimum(lexeme.exit_count, capped[state])
         out = (left <= limit[state]) & (left >= need[state])
-        known = lexeme.near_bounds[key] = Wide(
-            pack_bits(lexeme.tokens[fits[lexeme.token_group]], lexeme.size),
-            positions.grouped(children[out], keys[out]),
-        )
+        row = np.empty(len(lexeme.mask), np.int32)
+        m.select_groups(lexeme.mask, ends.by_group, ends.starts, fits.view(np.uint8), row)
+        groups = lexeme.groups(positions, follow, out.view(np.uint8))
+        known = lexeme.near_bounds[key] = Wide(row, groups)
+        lexeme.nbytes += row.nbytes + groups.nbytes
     return known
 
 
@@ -350,8 +396,8 @@ def counted(
     return kept, fits
 
 
-def is_unbounded(program: Program, shape: LexemeShape, lexeme: Lexeme, n: int) -> bool:
-    """Whether no token can bring a count of n near a bound."""
+def unbounded_counts(program: Program, shape: LexemeShape, lexeme: Lexeme) -> tuple[int, int]:
+    """The least and the largest count from which no token can come near a bound."""
     states = np.array(shape.states)
     limit = int(program.count_limit[states].min())
     accept = program.accept_from[states]
@@ -359,4 +405,4 @@ def is_unbounded(program: Program, shape: LexemeShape, lexeme: Lexeme, n: int) -
         int(program.count_floor[states].max()),
         int(accept[accept != UNBOUNDED].max(initial=0)),
     )
-    return need <= n and n + lexeme.longest <= limit
+    return need, limit if limit == UNBOUNDED else limit - lexeme.longest

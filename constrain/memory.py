@@ -59,7 +59,7 @@ from grammars.memory import Memory, Tracker, without_marks
 
 _FIRST: Final = 3
 """The integers below are reserved, as in the pool."""
-_NO_FUEL_LIMIT: Final = 1 << 62
+_NO_LIMIT: Final = 1 << 62
 _AMPLE: Final = 64
 """Tokens to spare with which the rules' distance is good enough."""
 _SPARE: Final = 12
@@ -85,7 +85,7 @@ class MemoryAutomaton(TokenAutomaton):
         self._inner = TokenAutomaton.without_memory(self.grammar, self.vocabulary, self.limits)
         inner = self._inner
         self._lock: threading.RLock = inner._lock
-        self._pool, self._words = inner._pool, inner._words
+        self._pool, self._words, self._rule_masks = inner._pool, inner._words, inner._rule_masks
         self._eos, self._eos_ids, self._no_row = inner._eos, inner._eos_ids, inner._no_row
         self._risky: Risky = risky_of(self.vocabulary)
         self._all_live = self.spells_bytes = inner.spells_bytes
@@ -281,7 +281,7 @@ class MemoryAutomaton(TokenAutomaton):
                 continue
             if marked:
                 self._risky.clear_below(node, row)
-                self._pool.call(k.fill_walk, after[0], node, row.ctypes.data, _NO_FUEL_LIMIT)
+                self._pool.call(k.fill_walk, after[0], node, row.ctypes.data, _NO_LIMIT, _NO_LIMIT)
             tokens = self._risky.tokens_at(node)
             if tokens:
                 live = self._walker.is_live(after)
@@ -320,7 +320,11 @@ class MemoryAutomaton(TokenAutomaton):
     @property
     def approximations(self) -> tuple[str, ...]:
         with self._lock:
-            return (*self._walker.approximations(), *self._inner._distances.approximations())
+            return (
+                *self._rule_masks.approximations(),
+                *self._walker.approximations(),
+                *self._inner._distances.approximations(),
+            )
 
     def _mask_within(self, state: int, left: int) -> Row:
         if state < _FIRST or left <= 0:

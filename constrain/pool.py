@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain._jit import kernels as k
+from constrain.subtrees import subtrees_of
 from constrain.trie import Trie
 from constrain.vocabulary import Vocabulary
 from grammars.bags import Residuals
@@ -33,6 +34,9 @@ FINISHED: Final = 2
 _RESERVED: Final = 3
 _SLOT_BITS: Final[int] = k.SLOT_BITS
 _STATES: Final = (1 << _SLOT_BITS) - 1
+_UNLIMITED: Final = 1 << 62
+_CODES: Final = frozenset((k.OUT_OF_FUEL, k.OUT_OF_WORK, k.NOT_KNOWN))
+"""Negative answers of kernels that are for their callers."""
 
 NO_STATE: Final = (
     "this integer is no state of this automaton: states come from start, advance and advance_bytes "
@@ -49,7 +53,7 @@ class StatePool:
         residuals: numbers of residuals shared with another pool of the same program.
 
     Attributes:
-        wide: uint8[Q], program states that direct walks are not to be tried on.
+        wide: uint8[Q], ``kernels.WIDE`` for program states that direct walks are not to be tried on.
         tags: int32, for each state that was handed out one more than the generation; else 0.
 
     ``DEAD`` (0) has no reading, ``END`` (1) is the frame below the start rule, ``FINISHED`` (2) is
@@ -78,6 +82,7 @@ class StatePool:
         self._set_states()
         self.tags[[DEAD, FINISHED]] = 1
         self.context[k.N_CANONICAL] = canonical
+        self.context[k.N_WORK_LIMIT] = _UNLIMITED
         self._rows_used = 0
 
     # -- set-up --------------------------------------------------------------------------------
@@ -121,6 +126,12 @@ class StatePool:
         ):
             self._put(field, array)
         self.wide = self._put(k.P_WIDE, np.zeros(p.states, np.uint8))
+        self._put(k.P_LOOP_KIND, np.zeros(p.states, np.uint8))
+        self._put(k.P_LOOP, np.zeros(2 * p.states, np.uint64))
+        self._put(k.W_MASK, np.zeros(p.states, np.int64))
+        self._put(k.W_GROUPS, np.zeros(p.states, np.int64))
+        self._put(k.W_LOW, np.zeros(p.states, np.int32))
+        self._put(k.W_HIGH, np.zeros(p.states, np.int32))
         self.context[k.N_CLASSES] = p.classes
         self._members: list[list[int]] = [[] for _ in range(256)]
         for byte, c in enumerate(p.byte_class[:256].tolist()):
@@ -137,6 +148,10 @@ class StatePool:
         self._put(k.T_TOKEN_OFFSET, offsets)
         self._put(k.T_TOKEN_BYTES, data)
         self.context[k.T_NODES] = trie.node_count
+        below = subtrees_of(vocabulary)
+        self._put(k.T_ASCII_BELOW, below.ascii_bytes)
+        self._put(k.T_BELOW, below.flags)
+        self.context[k.N_WORDS] = (vocabulary.size + 31) // 32
         self._put(k.S_PATH, np.zeros(3 * (trie.max_depth + 2), np.int64))
 
     def _set_states(self) -> None:
@@ -230,7 +245,7 @@ class StatePool:
     def call(self, kernel: Callable[..., int], *args: int) -> int:
         """Runs a kernel, making room as often as it asks; returns its (non-negative) answer.
 
-        ``OUT_OF_FUEL`` is returned as it is.
+        ``OUT_OF_FUEL``, ``OUT_OF_WORK`` and ``NOT_KNOWN`` are returned as they are.
 
         Raises:
             LimitExceeded: for ``max_states`` or ``max_items``.
@@ -238,7 +253,7 @@ class StatePool:
         self.refresh()
         while True:
             out: int = kernel(self.address, *args)
-            if out >= 0 or out == k.OUT_OF_FUEL:
+            if out >= 0 or out in _CODES:
                 return out
             self.make_room(out)
 
@@ -264,6 +279,23 @@ class StatePool:
         else:
             self._grow()
 
+    def allow_work(self, amount: int | None) -> None:
+        """Bounds the work of the kernels called from now on (``None``: no bound).
+
+        Work is counted in trie nodes visited and configurations stepped from, about 10 ns each.
+        """
+        self.context[k.N_WORK] = 0
+        self.context[k.N_WORK_LIMIT] = _UNLIMITED if amount is None else amount
+
+    def set_wide(self, q: int, counts: tuple[int, int], mask: IntArray, groups: IntArray) -> None:
+        """Says what a program state does with the whole vocabulary, for counts within a range.
+
+        The caller keeps the arrays alive: int32[W] and see ``Positions.group``.
+        """
+        self._arrays[k.W_MASK][q] = mask.ctypes.data
+        self._arrays[k.W_GROUPS][q] = groups.ctypes.data
+        self._arrays[k.W_LOW][q], self._arrays[k.W_HIGH][q] = counts
+
     # -- moving --------------------------------------------------------------------------------
 
     def advance_symbol(self, state: int, symbol: int) -> int:
@@ -271,6 +303,18 @@ class StatePool:
         if symbol > 0xFF and symbol not in self.program.marks:
             return DEAD
         return self.call(k.advance_class, state, int(self.program.byte_class[symbol]))
+
+    def wide_walk(self, trie: Trie, state: int, row: IntArray) -> IntArray | None:
+        """Sets the bits of all tokens that a state allows; returns the trie nodes where it may end.
+
+        ``None`` if that takes more work than is allowed: the bits are right then, not complete.
+        """
+        if len(self._scratch[1]) < trie.node_count + 2:
+            self._scratch = (self._scratch[0], np.empty(trie.node_count + 2, np.int32))
+        left = self._scratch[1]
+        if self.call(k.wide_walk, state, row.ctypes.data, left.ctypes.data) == k.OUT_OF_WORK:
+            return None
+        return left[1 : 1 + int(left[0])].copy()
 
     def walk_from(
         self, trie: Trie, state: int, node: int, enter: bool = False
@@ -281,7 +325,7 @@ class StatePool:
         With ``enter`` the node's own byte is still to be read.
         """
         size = int(trie.skip[node]) - node + 1
-        if len(self._scratch[1]) < size + 1:
+        if len(self._scratch[0]) < 2 * size + 1 or len(self._scratch[1]) < size + 1:
             self._scratch = (np.empty(2 * size + 1, np.int32), np.empty(size + 1, np.int32))
         ends, exits = self._scratch
         self.call(k.collect_walk, state, node, ends.ctypes.data, exits.ctypes.data, int(enter))
@@ -354,10 +398,6 @@ class StatePool:
     def accepting(self, state: int) -> bool:
         """Whether the text may end here."""
         return bool(self._arrays[k.S_ACCEPT][state])
-
-    def can_continue(self, state: int) -> bool:
-        """Whether some byte may come next."""
-        return bool(self._arrays[k.S_CAN][4 * state : 4 * state + 4].any())
 
     def only_byte(self, state: int) -> tuple[int, int]:
         """The one byte that may come next and the state after it; ``(0, DEAD)`` if not just one."""

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain._jit import kernels as k
+from constrain._jit import mask_kernels as m
 from constrain.trie import Trie
 from constrain.vocabulary import Vocabulary
 from grammars.program import UNBOUNDED, Program
@@ -95,29 +96,21 @@ class Positions:
         return known
 
     def group(self, nodes: Int32, follow: Flags) -> Int32:
-        """Entries below the nodes in groups, see :meth:`grouped`."""
-        children, _ = self.entries(nodes, follow)
+        """Entries below the nodes in groups, as ``kernels.fill_after`` reads them.
+
+        int32: number of groups; then per group the number of members and the members.
+        """
+        children, owner = self.entries(nodes, follow)
         keys = self.entry_keys(children)
         order = np.argsort(keys, kind="stable")
-        return self.grouped(children[order], keys[order])
+        out = np.empty(2 * len(children) + 1, np.int32)
+        everywhere = np.ones(len(nodes), np.uint8)
+        written = m.list_groups(children[order], keys[order], owner[order], everywhere, out)
+        return out[:written].copy()
 
     def entry_keys(self, children: Int32) -> npt.NDArray[np.int64]:
         """Numbers that are equal for nodes entered by one byte and with equal subtrees."""
         return (self.trie.suffix_class[children].astype(np.int64) << 8) | self.trie.byte[children]
-
-    @staticmethod
-    def grouped(children: Int32, keys: npt.NDArray[np.int64]) -> Int32:
-        """Entries, sorted by key, in groups, as ``kernels.fill_after`` reads them.
-
-        int32: number of groups; then per group the number of members and the members.
-        """
-        if not len(children):
-            return np.zeros(1, np.int32)
-        cuts = np.flatnonzero(np.diff(keys)) + 1
-        parts: list[npt.NDArray[Any]] = [np.array([len(cuts) + 1], np.int32)]
-        for members in np.split(children, cuts):
-            parts += (np.array([len(members)], np.int32), members)
-        return np.asarray(np.concatenate(parts), np.int32)
 
 
 _stored: WeakKeyDictionary[Vocabulary, Positions] = WeakKeyDictionary()

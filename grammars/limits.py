@@ -21,6 +21,9 @@ class Limits:
         max_cached_masks: masks kept by one ``TokenAutomaton`` (default 2,048; V/8 bytes each, 16 KB
             for a 128k vocabulary).  The oldest goes first; nothing fails.
         max_items: simultaneous readings of one ambiguous prefix (default 20,000; 12 bytes each).
+        max_mask_work: trie nodes visited and configurations stepped from for one mask (default
+            500,000; about 10 ns each, 5 ms in all).  Where it is reached the mask leaves out long
+            tokens that are allowed, see ``TokenAutomaton.approximations``; nothing wrong is let in.
         max_search_states: states examined by one search for the shortest completion (default
             200,000).  Where it is reached ``min_tokens_to_accept`` is an upper bound.
         max_schema_branches: alternatives that one place of a JSON schema may fall apart into when
@@ -33,6 +36,7 @@ class Limits:
     max_states: int = 4_000_000
     max_cached_masks: int = 2_048
     max_items: int = 20_000
+    max_mask_work: int = 500_000
     max_search_states: int = 200_000
     max_schema_branches: int = 4_096
 

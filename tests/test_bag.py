@@ -14,6 +14,7 @@ from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from constrain import TokenAutomaton, Vocabulary
+from constrain._jit import kernels as k
 from grammars import Grammar, GrammarError
 from grammars.ir import (
     EPSILON,
@@ -272,7 +273,7 @@ def test_masks_and_budgets(expr: Expr, vocabulary: Vocabulary, seed: int, wide: 
         return
     automaton = TokenAutomaton(grammar, vocabulary)
     if wide:  # as if walks were too long to try
-        automaton._pool.wide[:] = 1
+        automaton._pool.wide[:] = k.WIDE
     rng = random.Random(seed)
     for _ in range(4):
         _walk(automaton, spelled, rng)

@@ -62,5 +62,5 @@ def test_the_comparison_is_used(vocabulary: Vocabulary) -> None:
         Grammar.from_json_schema(schema(60)), vocabulary, Grammar.from_json_schema({}).limits
     )
     state = automaton.advance_bytes(automaton.start, b'{"nam')
-    found = [automaton._compare(q) for q, _, _ in automaton._pool.items(state)]
+    found = [automaton._rule_masks._compare(q) for q, _, _ in automaton._pool.items(state)]
     assert any(answer is not None for answer in found)

@@ -163,7 +163,7 @@ class Moves:
         program = self.pool.program
         lexeme = lexeme_of(self.vocabulary, shape)
         states = np.array(shape.states)
-        pairs = lexeme.end_groups
+        pairs = lexeme.ends.groups
         left, fits = counted(program, states[pairs[:, 0]], n + pairs[:, 1])
         ends = {
             (self.head(q, m), END)

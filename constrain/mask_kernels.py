@@ -1,0 +1,444 @@
+"""Kernels that walk a finite automaton over the vocabulary's trie, and make masks of what they find.
+
+Most of a trie need not be walked.  Where an automaton stays in one state on every byte of a subtree,
+all tokens below are allowed at once.  So that this can be told by one comparison, each node knows
+which ASCII bytes occur below it, and from which positions within a UTF-8 character the bytes below
+are well-formed (:func:`summarize`); each state, which ASCII bytes and whether all other characters
+lead back to it (:func:`find_loop`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import int8, int32, int64, njit, uint8, uint16, uint64
+
+_BYTES: Final = "Array(uint8, 1, 'C', readonly=True)"
+_SHORTS: Final = "Array(uint16, 1, 'C', readonly=True)"
+_INTS: Final = "Array(int32, 1, 'C', readonly=True)"
+_LONGS: Final = "Array(uint64, 1, 'C', readonly=True)"
+
+HIGH_BELOW: Final = 1 << 8
+"""Flag of a node: bytes from 0x80 occur below."""
+NO_LOOP: Final = 0
+ASCII_LOOP: Final = 1
+"""Only ASCII bytes are known to lead back."""
+TEXT_LOOP: Final = 2
+"""So do all characters beyond ASCII."""
+_MIDDLES: Final = 32
+"""Pairs of states that :func:`find_loop` looks at within characters before it gives up."""
+
+# Positions within a UTF-8 character: 0 between two; 1, 2, 3 so many continuation bytes to come; 4 to 7
+# behind E0, ED, F0, F4, after which not every continuation byte can come.
+
+
+@njit
+def after_byte(position, byte):  # type: ignore[no-untyped-def]
+    """The position within a UTF-8 character after a byte, -1 if it cannot stand there."""
+    if position == 0:
+        if byte < 0x80:
+            return 0
+        if byte < 0xC2 or byte > 0xF4:
+            return -1
+        if byte < 0xE0:
+            return 1
+        if byte < 0xF0:
+            return 4 if byte == 0xE0 else 5 if byte == 0xED else 2
+        return 6 if byte == 0xF0 else 7 if byte == 0xF4 else 3
+    if byte < 0x80 or byte > 0xBF:
+        return -1
+    if position <= 3:
+        return position - 1
+    if position == 4:
+        return 1 if byte >= 0xA0 else -1
+    if position == 5:
+        return 1 if byte < 0xA0 else -1
+    if position == 6:
+        return 2 if byte >= 0x90 else -1
+    return 2 if byte < 0x90 else -1
+
+
+@njit(
+    f"void({_BYTES}, {_SHORTS}, {_INTS}, uint64[::1], uint16[::1], uint16[::1])",
+    cache=True,
+    nogil=True,
+)
+def summarize(t_byte, t_depth, t_skip, ascii_below, below, deepest):  # type: ignore[no-untyped-def]
+    """What occurs below each trie node.
+
+    Args:
+        t_byte, t_depth, t_skip: of the trie, N nodes.
+        ascii_below: uint64[2N], receives the set of ASCII bytes below each node.
+        below: uint16[N], receives ``HIGH_BELOW`` and, as bits 0 to 7, the positions within a
+            character from which all that is below is well-formed (or the beginning of it).
+        deepest: uint16[N], receives the depth of the deepest node below.
+    """
+    for i in range(len(t_byte) - 1, -1, -1):
+        low, high = uint64(0), uint64(0)
+        fine, beyond = 0xFF, 0
+        depth = t_depth[i]
+        child = i + 1
+        while child < t_skip[i]:
+            byte = int64(t_byte[child])
+            good = 0
+            if byte < 64:
+                low |= uint64(1) << uint64(byte)
+            elif byte < 128:
+                high |= uint64(1) << uint64(byte - 64)
+            else:
+                beyond = HIGH_BELOW
+            for position in range(8):
+                after = after_byte(position, byte)
+                if after >= 0 and (below[child] >> after) & 1:
+                    good |= 1 << position
+            fine &= good
+            beyond |= below[child] & HIGH_BELOW
+            low |= ascii_below[2 * child]
+            high |= ascii_below[2 * child + 1]
+            depth = max(depth, deepest[child])
+            child = int64(t_skip[child])
+        ascii_below[2 * i] = low
+        ascii_below[2 * i + 1] = high
+        below[i] = fine | beyond
+        deepest[i] = depth
+
+
+@njit
+def stays(loop, low, high, i, ascii_below, below):  # type: ignore[no-untyped-def]
+    """Whether all that is below node i leads back to a state with this loop, through no other end."""
+    if ascii_below[2 * i] & ~low or ascii_below[2 * i + 1] & ~high:
+        return False
+    return below[i] & HIGH_BELOW == 0 or (loop == TEXT_LOOP and below[i] & 1 != 0)
+
+
+@njit
+def find_loop(table, classes, byte_class, ends, never, q, inc):  # type: ignore[no-untyped-def]
+    """Which characters lead from a state back to it: (kind, ASCII bytes as two words of bits).
+
+    Args:
+        table: rows of ``classes`` entries, ``state << 1 | inc`` or negative.
+        byte_class: the column of each byte.
+        ends, never: ``ends[q] == never`` for states that do not end their rule.
+        inc: how much each character has to count, 0 or 1.
+    """
+    low, high = uint64(0), uint64(0)
+    if ends[q] != never:
+        return NO_LOOP, low, high
+    back = q << 1 | inc
+    for byte in range(128):
+        if table[q * classes + byte_class[byte]] == back:
+            if byte < 64:
+                low |= uint64(1) << uint64(byte)
+            else:
+                high |= uint64(1) << uint64(byte - 64)
+    if low == uint64(0) and high == uint64(0):
+        return NO_LOOP, low, high
+    # every character beyond ASCII: all ways through the bytes of one, in pairs (state, position)
+    states = np.empty(_MIDDLES, np.int64)
+    places = np.empty(_MIDDLES, np.int64)
+    counts = np.empty(_MIDDLES, np.int64)
+    states[0], places[0], counts[0] = q, 0, 0
+    found = 1
+    i = 0
+    while i < found:
+        for byte in range(0x80, 0x100):
+            place = after_byte(places[i], byte)
+            if place < 0:
+                continue
+            target = int64(table[states[i] * classes + byte_class[byte]])
+            if target < 0:
+                return ASCII_LOOP, low, high
+            state, count = target >> 1, counts[i] + (target & 1)
+            if place == 0:
+                if state != q or count != inc:
+                    return ASCII_LOOP, low, high
+                continue
+            if ends[state] != never or count > inc:
+                return ASCII_LOOP, low, high
+            known = False
+            for j in range(found):
+                if states[j] == state and places[j] == place and counts[j] == count:
+                    known = True
+                    break
+            if not known:
+                if found == _MIDDLES:
+                    return ASCII_LOOP, low, high
+                states[found], places[found], counts[found] = state, place, count
+                found += 1
+        i += 1
+    return TEXT_LOOP, low, high
+
+
+@njit(
+    f"int64({_INTS}, int64, {_BYTES}, {_INTS}, int64, int32[::1], int32[::1], int8[::1], uint8[::1])",
+    cache=True,
+    nogil=True,
+)
+def read_shape(table, classes, byte_class, accept_from, q, numbers, states, out, accepts):  # type: ignore[no-untyped-def]
+    """The part of a call-free rule's automaton that a state reaches, in canonical numbering.
+
+    States are numbered as bytes 0 to 255, state by state, lead to them.
+
+    Args:
+        table, classes, byte_class, accept_from: of the program.
+        q: a program state of a call-free, deterministic rule.
+        numbers: int32[Q] of zeros; left so.
+        states: int32[L], room for L states; receives the program states.
+        out: int8[256 * L], receives ``number << 1 | inc`` by state and byte, -1 for none (L <= 64).
+        accepts: uint8[L], receives whether a state ends the rule at some count.
+
+    Returns:
+        How many states there are, or -1 if more than there is room for.
+    """
+    most = len(states)
+    states[0] = q
+    numbers[q] = 1
+    found = 1
+    i = 0
+    while i < found:
+        row = int64(states[i]) * classes
+        accepts[i] = accept_from[states[i]] != 2**31 - 1
+        for byte in range(256):
+            target = int64(table[row + byte_class[byte]])
+            if target < 0:
+                out[256 * i + byte] = int8(-1)
+                continue
+            state = target >> 1
+            if numbers[state] == 0:
+                if found == most:
+                    found = -found
+                    break
+                states[found] = state
+                found += 1
+                numbers[state] = found
+            out[256 * i + byte] = int8((numbers[state] - 1) << 1 | (target & 1))
+        if found < 0:
+            break
+        i += 1
+    for j in range(abs(found)):
+        numbers[states[j]] = 0
+    return found if found > 0 else -1
+
+
+@njit
+def _set_tokens(row, tokens, begin, end):  # type: ignore[no-untyped-def]
+    for k in range(begin, end):
+        token = tokens[k]
+        row[token >> 5] |= int32(1) << int32(token & 31)
+
+
+@njit
+def _clear_tokens(row, tokens, begin, end):  # type: ignore[no-untyped-def]
+    for k in range(begin, end):
+        token = tokens[k]
+        row[token >> 5] &= ~(int32(1) << int32(token & 31))
+
+
+@njit(
+    f"void(int8[::1], uint8[::1], {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, {_SHORTS}, "
+    f"{_SHORTS}, int32[::1], int32[:, ::1], int64[::1])",
+    cache=True,
+    nogil=True,
+)
+def walk_lexeme(  # type: ignore[no-untyped-def]
+    table, accepts, t_byte, t_depth, t_skip, t_start, t_tokens, ascii_below, below, deepest,
+    row, exits, counts,
+):  # fmt: skip
+    """A plain automaton over the whole trie: the mask of what stays inside, and where it may end.
+
+    Args:
+        table, accepts: see :func:`read_shape`; state 0 is where it begins.
+        t_byte to t_tokens, ascii_below, below, deepest: of the trie and :func:`summarize`.
+        row: int32[W], receives the bits of the tokens that stay inside.
+        exits: int32[3, N], receives node, state and count of each place where it may end.
+        counts: int64[2], receives the number of exits, and the most that one token counts (or more).
+    """
+    size = len(accepts)
+    same = np.empty(256, np.uint8)
+    for byte in range(256):
+        same[byte] = byte
+    kinds = np.empty(size, np.uint8)
+    lows, highs = np.empty(size, np.uint64), np.empty(size, np.uint64)
+    steps = np.empty(size, np.uint8)
+    for q in range(size):
+        kind, low, high = find_loop(table, 256, same, accepts, uint8(0), q, 0)
+        steps[q] = 0
+        if kind == NO_LOOP:
+            kind, low, high = find_loop(table, 256, same, accepts, uint8(0), q, 1)
+            steps[q] = 1
+        kinds[q], lows[q], highs[q] = kind, low, high
+    path = np.zeros(2 * (int64(deepest[0]) + 2), np.int32)
+    exited = 0
+    longest = int64(0)
+    if accepts[0]:
+        exits[0, 0], exits[1, 0], exits[2, 0] = 0, 0, 0
+        exited = 1
+    nodes = len(t_byte)
+    i = int64(1)
+    while i < nodes:
+        depth = int64(t_depth[i])
+        at = 2 * (depth - 1)
+        target = int64(table[256 * path[at] + t_byte[i]])
+        if target < 0:
+            i = int64(t_skip[i])
+            continue
+        q, n = target >> 1, path[at + 1] + (target & 1)
+        longest = max(longest, n)
+        if kinds[q] != NO_LOOP and stays(kinds[q], lows[q], highs[q], i, ascii_below, below):
+            longest = max(longest, n + steps[q] * (int64(deepest[i]) - depth))
+            _set_tokens(row, t_tokens, t_start[i], t_start[t_skip[i]])
+            i = int64(t_skip[i])
+            continue
+        path[at + 2], path[at + 3] = q, n
+        _set_tokens(row, t_tokens, t_start[i], t_start[i + 1])
+        if accepts[q]:
+            exits[0, exited], exits[1, exited], exits[2, exited] = i, q, n
+            exited += 1
+        i += 1
+    counts[0] = exited
+    counts[1] = longest
+
+
+@njit(
+    f"int64(int8[::1], {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, int32[:, ::1], int64)",
+    cache=True,
+    nogil=True,
+)
+def list_lexeme_ends(table, t_byte, t_depth, t_skip, t_start, t_tokens, ends, deepest):  # type: ignore[no-untyped-def]
+    """Where a plain automaton is after each token that stays inside, and how much the token counts.
+
+    Args:
+        table: see :func:`read_shape`.
+        ends: int32[3, M], receives token, state and count, in trie order.
+        deepest: bytes of the longest token.
+
+    Returns:
+        How many tokens there are.
+    """
+    path = np.zeros(2 * (deepest + 2), np.int32)
+    nodes = len(t_byte)
+    found = 0
+    i = int64(1)
+    while i < nodes:
+        at = 2 * (int64(t_depth[i]) - 1)
+        target = int64(table[256 * path[at] + t_byte[i]])
+        if target < 0:
+            i = int64(t_skip[i])
+            continue
+        q, n = target >> 1, path[at + 1] + (target & 1)
+        path[at + 2], path[at + 3] = q, n
+        for k in range(t_start[i], t_start[i + 1]):
+            ends[0, found], ends[1, found], ends[2, found] = t_tokens[k], q, n
+            found += 1
+        i += 1
+    return found
+
+
+@njit(
+    f"void({_INTS}, {_INTS}, {_INTS}, uint8[::1], int32[::1])",
+    cache=True,
+    nogil=True,
+)
+def select_groups(mask, tokens, starts, fits, row):  # type: ignore[no-untyped-def]
+    """The mask of the tokens of some groups, from the mask of all or from none, whichever is nearer.
+
+    Args:
+        mask: int32[W], all tokens.
+        tokens, starts: tokens of group g are ``tokens[starts[g]:starts[g + 1]]``.
+        fits: uint8[G], the groups to keep.
+        row: int32[W], receives the mask.
+    """
+    kept = 0
+    for g in range(len(fits)):
+        if fits[g]:
+            kept += starts[g + 1] - starts[g]
+    whole = 2 * kept > len(tokens)
+    for w in range(len(row)):
+        row[w] = mask[w] if whole else int32(0)
+    for g in range(len(fits)):
+        if whole and not fits[g]:
+            _clear_tokens(row, tokens, starts[g], starts[g + 1])
+        elif fits[g] and not whole:
+            _set_tokens(row, tokens, starts[g], starts[g + 1])
+
+
+@njit(
+    "int64(Array(int32, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True), "
+    "Array(int32, 1, 'C', readonly=True), uint8[::1], int32[::1])",
+    cache=True,
+    nogil=True,
+)
+def list_groups(children, keys, parents, keep, out):  # type: ignore[no-untyped-def]
+    """Trie nodes in groups of equal keys, as ``kernels.fill_after`` reads them.
+
+    Args:
+        children, keys: int32[E], int64[E], nodes and what those that are alike have in common,
+            sorted by key.
+        parents: int32[E], index of each into ``keep``.
+        keep: uint8, which to keep.
+        out: int32[1 + 2 * E], receives the number of groups; then per group the number of members
+            and the members.
+
+    Returns:
+        How much of ``out`` was written.
+    """
+    groups = 0
+    at = 1
+    size_at = 0
+    last = int64(-1)
+    for e in range(len(children)):
+        if not keep[parents[e]]:
+            continue
+        if groups == 0 or keys[e] != last:
+            last = keys[e]
+            groups += 1
+            size_at = at
+            out[size_at] = 0
+            at += 1
+        out[size_at] += 1
+        out[at] = children[e]
+        at += 1
+    out[0] = groups
+    return at
+
+
+LOST: Final = 0
+"""What a comparison finds at a node: only the other state goes on."""
+GAINED: Final = 1
+NO_EXIT: Final = 2
+"""Only the other state may end here."""
+NEW_EXIT: Final = 3
+
+
+@njit(
+    f"int64({_INTS}, int64, {_INTS}, {_INTS}, {_INTS}, {_INTS}, int32[::1], uint8[::1])",
+    cache=True,
+    nogil=True,
+)
+def apply_difference(found, count, t_skip, t_start, t_tokens, exit_nodes, row, keep):  # type: ignore[no-untyped-def]
+    """Takes from a mask, and from a list of exits, what one state lacks and the other has.
+
+    Args:
+        found, count: pairs (trie node, what), see ``kernels.difference_walk``.
+        exit_nodes: int32[E], ascending.
+        row: int32[W], the other's mask, changed in place.
+        keep: uint8[E] of ones; receives zeros for exits that there are no longer.
+
+    Returns:
+        How many exits went; -1 if the state has something that the other lacks.
+    """
+    gone = 0
+    for i in range(count):
+        node, what = int64(found[2 * i]), found[2 * i + 1]
+        if what == GAINED or what == NEW_EXIT:
+            return -1
+        end = int64(t_skip[node]) if what == LOST else node + 1
+        if what == LOST:
+            _clear_tokens(row, t_tokens, t_start[node], t_start[end])
+        at = np.searchsorted(exit_nodes, node)
+        while at < len(exit_nodes) and exit_nodes[at] < end:
+            gone += keep[at]
+            keep[at] = 0
+            at += 1
+    return gone
