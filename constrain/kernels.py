@@ -758,7 +758,9 @@ def wide_walk(address, state, row_address, left_address):  # type: ignore[no-unt
         first[0] = first[1] + 1
         first[1] = 0
         return out
-    return _walk_below(ctx, state, int64(0), row_address, int64(1) << 62, int64(1) << 30, left_address)
+    return _walk_below(
+        ctx, state, int64(0), row_address, int64(1) << 62, int64(1) << 30, left_address
+    )
 
 
 @njit(cache=True)

@@ -161,9 +161,7 @@ class Lexeme:
             self.nbytes += known.groups.nbytes
         return known
 
-    def groups(
-        self, positions: Positions, follow: Flags, exits: npt.NDArray[np.uint8]
-    ) -> Int32:
+    def groups(self, positions: Positions, follow: Flags, exits: npt.NDArray[np.uint8]) -> Int32:
         """Entries below some exits in groups, see :attr:`Wide.groups`.
 
         Args:
@@ -267,9 +265,7 @@ class LexemeShape:
         )  # fmt: skip
         nodes, state, count = (exits[i, : counts[0]].copy() for i in range(3))
         row.setflags(write=False)
-        return Lexeme(
-            trie, vocabulary.size, self.table, row, nodes, state, count, int(counts[1])
-        )
+        return Lexeme(trie, vocabulary.size, self.table, row, nodes, state, count, int(counts[1]))
 
 
 class Shapes:

@@ -131,9 +131,7 @@ class RuleMasks:
         self._pool.allow_work(self._work)
         longest = 1
         while longest <= 2 * self._vocabulary.trie.max_depth:
-            out = self._pool.call(
-                k.fill_walk, state, 0, row.ctypes.data, _UNLIMITED, longest
-            )
+            out = self._pool.call(k.fill_walk, state, 0, row.ctypes.data, _UNLIMITED, longest)
             if out < 0:
                 break
             longest *= 2

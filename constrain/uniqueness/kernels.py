@@ -41,6 +41,8 @@ from constrain.kernels import (
     T_BYTE,
     T_DEPTH,
     T_SKIP,
+    T_TOKEN_BYTES,
+    T_TOKEN_OFFSET,
     T_TOKEN_START,
     T_TOKENS,
     _context,
@@ -72,8 +74,9 @@ from grammars.memory import (
     K_HASH_KEY, K_HASH_VALUE, K_NODE_KEY, F_PARENT, F_KIND, F_BITS, F_OFFSET, F_WORDS,
     W_PATH, W_STACK, W_ORDER, W_SIGNS, W_ZEROS, W_TEMP_PARENT, W_TEMP_KIND, W_BYTES, W_RAW, T_FLAGS, N_HASH,
     N_STACK_ROOM, N_RAW, N_COMPARES, N_MARK_COMMA, N_MARK_CLOSE,
-) = range(24)  # fmt: skip
-KEY_FIELDS: Final = 24
+    T_INSIDE, N_INSIDE, T_OUTSIDE, N_OUTSIDE, W_MEMO, T_ROOTS,
+) = range(30)  # fmt: skip
+KEY_FIELDS: Final = 30
 
 NO_NODE: Final = -1
 BOX: Final = -3
@@ -105,6 +108,13 @@ MOST_ZEROS: Final = 64
 _EXPANSIONS: Final = 1_000
 """Places one look ahead may visit before it is left to the caller."""
 _COLUMNS: Final = 8
+_MEMO_COLUMNS: Final = 9
+MEMO_SIZE: Final = 16
+"""Looks ahead that one mask remembers."""
+WHOLE: Final = 1
+"""Behind a trie node in a list of what the caller has to try: all tokens below are meant."""
+TOKEN: Final = 2
+"""Instead of a trie node it is a token."""
 _STACK_COLUMNS: Final = 7
 
 # an unfinished escape: phase (1: behind the backslash, 2 to 5: that many less one hex digits to
@@ -666,6 +676,184 @@ def _clear_tokens(ctx, row, begin, end):  # type: ignore[no-untyped-def]
         row[token >> 5] &= ~(int32(1) << int32(token & 31))
 
 
+@njit
+def _note(left, room, entry, what):  # type: ignore[no-untyped-def]
+    """Adds to the list of what the caller has to try; whether there was room."""
+    entries = left[0]
+    if 2 * entries + 3 > room:
+        return False
+    left[1 + 2 * entries] = entry
+    left[2 + 2 * entries] = what
+    left[0] = entries + 1
+    return True
+
+
+@njit(cache=True)
+def _walk_threatened(ctx, u, state, mode, node, escape, frame, row, left, room, texts_only):  # type: ignore[no-untyped-def]
+    """Judges tokens along the trie, where a known text may be written; see ``restrict_mask``.
+
+    With ``texts_only`` tokens are left out that go on behind the text that is being written.
+    """
+    t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
+    t_start = _i32(ctx, T_TOKEN_START)
+    bytes_on_path = _u8(u, W_BYTES)
+    flags = _u8(u, T_FLAGS)
+    path = _i64(u, W_PATH)
+    q, n, f = _open(ctx, state)
+    path[0], path[1], path[2] = q, n, f
+    path[3], path[4], path[5], path[6], path[7] = mode, node, escape, frame, 0
+    mode0, node0, escape0, frame0 = mode, node, escape, frame
+    roots = _i32(u, T_ROOTS)
+    for first in range(256):
+        if roots[first] < 0:
+            continue
+        if texts_only:  # most nodes below the root need not even be fetched from memory
+            m, d, _, inner, closed, verdict, _ = _track(
+                u, mode0, node0, escape0, frame0, int64(0), int64(first), int64(1)
+            )
+            if verdict == _FINE and not _in_danger(u, m, d, inner, closed):
+                continue
+        i = int64(roots[first])
+        end = int64(t_skip[i])
+        while i < end:
+            depth = int64(t_depth[i])
+            at = _COLUMNS * (depth - 1)
+            byte = int64(t_byte[i])
+            bytes_on_path[depth] = byte
+            mode, node, escape, frame, closed, verdict, symbol = _track(
+                u, path[at + 3], path[at + 4], path[at + 5], path[at + 6], path[at + 7], byte, depth
+            )
+            threatened = verdict == _FINE and _in_danger(u, mode, node, frame, closed)
+            if verdict == _FINE and symbol == byte and not threatened:
+                if mode >= STRING and mode <= KEY_ESCAPE:
+                    ahead = flags[i] & QUOTE_BELOW
+                else:
+                    ahead = flags[i] & SIGN_BELOW
+                if ahead == 0 or texts_only:
+                    i = int64(t_skip[i])
+                    continue
+            c = _class_of(ctx, u, symbol)
+            if c < 0:
+                verdict = int64(_REPEATED)
+            else:
+                q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], c)
+                if q == _SET and f <= 0:
+                    if f < 0:
+                        return f
+                    if symbol == byte:
+                        i = int64(t_skip[i])
+                        continue
+                    verdict = int64(_REPEATED)
+            if verdict == _REPEATED:
+                _clear_tokens(ctx, row, i, int64(t_skip[i]))
+                i = int64(t_skip[i])
+                continue
+            whole = WHOLE
+            if threatened and t_start[i] < t_start[i + 1]:
+                wanted = int64(2) if closed else int64(1)
+                live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, wanted, depth)
+                if live < 0:
+                    return live
+                if live == DEAD_END:
+                    _clear_tokens(ctx, row, i, i + 1)
+                elif live == UNKNOWN:
+                    verdict = int64(_UNSURE)
+                    whole = 0
+            if verdict == _UNSURE:
+                if not _note(left, room, i, whole):
+                    return int64(OUT_OF_FUEL)
+                if whole:
+                    i = int64(t_skip[i])
+                    continue
+            at += _COLUMNS
+            path[at], path[at + 1], path[at + 2] = q, n, f
+            path[at + 3], path[at + 4], path[at + 5] = mode, node, escape
+            path[at + 6], path[at + 7] = frame, closed
+            i += 1
+    return int64(0)
+
+
+@njit
+def _remembered(u, known, q, n, f, mode, node, escape, frame, closed):  # type: ignore[no-untyped-def]
+    """The answer of an equal look ahead before, -1 if there was none."""
+    memo = _i64(u, W_MEMO)
+    for i in range(known):
+        at = _MEMO_COLUMNS * i
+        if (
+            memo[at] == q and memo[at + 1] == n and memo[at + 2] == f and memo[at + 3] == mode
+            and memo[at + 4] == node and memo[at + 5] == escape and memo[at + 6] == frame
+            and memo[at + 7] == closed
+        ):  # fmt: skip
+            return int64(memo[at + 8])
+    return int64(-1)
+
+
+@njit
+def _remember(u, known, q, n, f, mode, node, escape, frame, closed, live):  # type: ignore[no-untyped-def]
+    memo = _i64(u, W_MEMO)
+    at = _MEMO_COLUMNS * known
+    memo[at], memo[at + 1], memo[at + 2], memo[at + 3] = q, n, f, mode
+    memo[at + 4], memo[at + 5], memo[at + 6], memo[at + 7] = node, escape, frame, closed
+    memo[at + 8] = live
+
+
+@njit(cache=True)
+def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room, signs, count):  # type: ignore[no-untyped-def]
+    """Judges, one by one, the allowed tokens of a list: those with a comma or an array's end."""
+    offset = _i32(ctx, T_TOKEN_OFFSET)
+    text = carray(_pointer(ctx[T_TOKEN_BYTES]), (1 << 40,), np.uint8)
+    bytes_on_path = _u8(u, W_BYTES)
+    q0, n0, f0 = _open(ctx, state)
+    known = 0
+    for k in range(count):
+        token = int64(signs[k])
+        if (row[token >> 5] >> int32(token & 31)) & int32(1) == 0:
+            continue
+        q, n, f = q0, n0, f0
+        m, d, e, inner, closed = mode, node, escape, frame, int64(0)
+        verdict = int64(_FINE)
+        begin, size = int64(offset[token]), int64(offset[token + 1] - offset[token])
+        for i in range(size):
+            byte = int64(text[begin + i])
+            bytes_on_path[i + 1] = byte
+            m, d, e, inner, closed, verdict, symbol = _track(
+                u, m, d, e, inner, closed, byte, int64(i + 1)
+            )
+            c = _class_of(ctx, u, symbol)
+            if c < 0:
+                verdict = int64(_REPEATED)
+            else:
+                q, n, f = _move(ctx, q, n, f, c)
+                if q == _SET and f <= 0:
+                    if f < 0:
+                        return f
+                    verdict = int64(_REPEATED)
+            if verdict != _FINE:
+                break
+        if verdict == _FINE and _in_danger(u, m, d, inner, closed):
+            lasting = inner >= NO_FRAME and m != SCALAR  # else what was read matters, too
+            live = int64(-1)
+            if lasting:
+                live = _remembered(u, known, q, n, f, m, d, e, inner, closed)
+            if live < 0:
+                wanted = int64(2) if closed else int64(1)
+                live = _look_ahead(ctx, u, q, n, f, m, d, e, inner, wanted, size)
+                if live < 0:
+                    return live
+                if lasting and known < MEMO_SIZE:
+                    _remember(u, known, q, n, f, m, d, e, inner, closed, live)
+                    known += 1
+            if live == DEAD_END:
+                verdict = int64(_REPEATED)
+            elif live == UNKNOWN:
+                verdict = int64(_UNSURE)
+        if verdict == _REPEATED:
+            row[token >> 5] &= ~(int32(1) << int32(token & 31))
+        elif verdict == _UNSURE and not _note(left, room, token, TOKEN):
+            return int64(OUT_OF_FUEL)
+    return int64(0)
+
+
 @njit(
     "int64(int64, int64, int64, int64, int64, int64, int64, int64, int64, int64)",
     cache=True,
@@ -674,91 +862,71 @@ def _clear_tokens(ctx, row, begin, end):  # type: ignore[no-untyped-def]
 def restrict_mask(address, keys, state, mode, node, escape, frame, row_address, out, out_room):  # type: ignore[no-untyped-def]
     """Clears the bits of tokens that repeat a key or an item, or can only lead there.
 
-    The rules' mask is given in the row.  Only what matters of the trie is walked: where a known text
-    may be written, and where a comma or bracket, behind which it counts, is still to come.  ``out`` receives
-    int32 pairs (trie node, 1 for its whole subtree or 0 for tokens that end there) of what the
-    caller has to try token by token, behind their number.
+    The rules' mask is given in the row.  Two kinds of tokens matter: those that go along a known
+    text, which the trie is walked for, and those with a comma or bracket behind which something is
+    repeated or is to begin.  Of the latter the rules allow some dozens at most, which are tried one by
+    one.  Where items are compared both kinds are looked for along the trie.
 
-    Returns the number of nodes visited, ``OUT_OF_FUEL`` if ``out`` is too small, or what a step
-    answers (call again).
+    ``out`` receives int32 pairs of what the caller has to try, behind their number: a trie node and 0
+    for the tokens that end there, ``WHOLE`` for all below; or a token and ``TOKEN``.
+
+    Returns 0, ``OUT_OF_FUEL`` if ``out`` is too small, or what a step answers (call again).
     """
     ctx = _context(address)
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
-    t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
-    t_start = _i32(ctx, T_TOKEN_START)
-    bytes_on_path = _u8(u, W_BYTES)
-    flags = _u8(u, T_FLAGS)
     row = carray(_pointer(row_address), (1 << 40,), np.int32)
     left = carray(_pointer(out), (1 << 40,), np.int32)
-    path = _i64(u, W_PATH)
-    q, n, f = _open(ctx, state)
-    path[0], path[1], path[2] = q, n, f
-    path[3], path[4], path[5], path[6], path[7] = mode, node, escape, frame, 0
-    entries = 0
-    visited = 0
-    i = int64(1)
-    end = int64(t_skip[0])
-    while i < end:
-        visited += 1
-        depth = int64(t_depth[i])
-        at = _COLUMNS * (depth - 1)
-        byte = int64(t_byte[i])
-        bytes_on_path[depth] = byte
-        mode, node, escape, frame, closed, verdict, symbol = _track(
-            u, path[at + 3], path[at + 4], path[at + 5], path[at + 6], path[at + 7], byte, depth
+    left[0] = 0
+    kind = _kind(u, frame)
+    if kind & KEEPS or mode in (ESCAPE, KEY_ESCAPE):
+        return _walk_threatened(
+            ctx, u, state, mode, node, escape, frame, row, left, out_room, False
         )
-        threatened = verdict == _FINE and _in_danger(u, mode, node, frame, closed)
-        if verdict == _FINE and symbol == byte and not threatened:
-            if mode >= STRING and mode <= KEY_ESCAPE:
-                ahead = flags[i] & QUOTE_BELOW
-            else:
-                ahead = flags[i] & SIGN_BELOW
-            if ahead == 0:
-                i = int64(t_skip[i])
-                continue
-        c = _class_of(ctx, u, symbol)
-        if c < 0:
-            verdict = int64(_REPEATED)
-        else:
-            q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], c)
-            if q == _SET and f <= 0:
-                if f < 0:
-                    return f
-                if symbol == byte:
-                    i = int64(t_skip[i])
-                    continue
-                verdict = int64(_REPEATED)
-        if verdict == _REPEATED:
-            _clear_tokens(ctx, row, i, int64(t_skip[i]))
-            i = int64(t_skip[i])
-            continue
-        whole = 1
-        if threatened and t_start[i] < t_start[i + 1]:
-            wanted = int64(2) if closed else int64(1)
-            live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, wanted, depth)
-            if live < 0:
-                return live
-            if live == DEAD_END:
-                _clear_tokens(ctx, row, i, i + 1)
-            elif live == UNKNOWN:
-                verdict = int64(_UNSURE)
-                whole = 0
-        if verdict == _UNSURE:
-            if 2 * entries + 3 > out_room:
-                return int64(OUT_OF_FUEL)
-            left[1 + 2 * entries] = i
-            left[2 + 2 * entries] = whole
-            entries += 1
-            if whole:
-                i = int64(t_skip[i])
-                continue
-        at += _COLUMNS
-        path[at], path[at + 1], path[at + 2] = q, n, f
-        path[at + 3], path[at + 4], path[at + 5] = mode, node, escape
-        path[at + 6], path[at + 7] = frame, closed
-        i += 1
-    left[0] = entries
-    return int64(visited)
+    if _in_danger(u, mode, node, frame, int64(0)):
+        answer = _walk_threatened(
+            ctx, u, state, mode, node, escape, frame, row, left, out_room, True
+        )
+        if answer != 0:
+            return answer
+    inside = STRING <= mode <= KEY_ESCAPE
+    signs = _i32(u, T_INSIDE if inside else T_OUTSIDE)
+    count = u[N_INSIDE if inside else N_OUTSIDE]
+    return _try_signs(ctx, u, state, mode, node, escape, frame, row, left, out_room, signs, count)
+
+
+@njit(
+    "int64(Array(int32, 1, 'C', readonly=True), Array(uint8, 1, 'C', readonly=True), boolean, "
+    "int32[::1])",
+    cache=True,
+    nogil=True,
+)
+def list_signs(offset, text, inside, out):  # type: ignore[no-untyped-def]
+    """Lists the tokens with a comma, or the end of an array, outside strings.
+
+    Args:
+        offset, text: the tokens' bytes, see ``Vocabulary.flat``.
+        inside: whether they begin within a string.
+        out: int32[V], receives the tokens, ascending.
+
+    Returns:
+        How many there are.
+    """
+    found = 0
+    for token in range(len(offset) - 1):
+        within, escaped = inside, False
+        for i in range(offset[token], offset[token + 1]):
+            byte = text[i]
+            if escaped:
+                escaped = False
+            elif within and byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                within = not within
+            elif not within and (byte == 0x2C or byte == 0x5D):
+                out[found] = token
+                found += 1
+                break
+    return found
 
 
 @njit(

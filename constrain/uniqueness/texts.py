@@ -84,8 +84,14 @@ class UsedTexts:
         self._put(u.W_TEMP_KIND, np.zeros(deepest, np.uint8))
         self._put(u.W_BYTES, np.zeros(deepest, np.uint8))
         self._put(u.W_RAW, np.zeros(64, np.uint8))
-        self._put(u.T_FLAGS, _flags_of(vocabulary))
+        flags, inside, outside, roots = _signs_of(vocabulary)
+        self._put(u.T_ROOTS, roots)
+        self._put(u.T_FLAGS, flags)
+        self._put(u.T_INSIDE, inside)
+        self._put(u.T_OUTSIDE, outside)
+        self._put(u.W_MEMO, np.zeros(9 * u.MEMO_SIZE, np.int64))
         context = self._context
+        context[u.N_INSIDE], context[u.N_OUTSIDE] = len(inside), len(outside)
         context[u.N_STACK_ROOM] = _STACK_ROOM
         context[u.N_COMPARES] = compares
         marks, byte_class = pool.program.marks, pool.program.byte_class
@@ -147,7 +153,7 @@ class UsedTexts:
         if out == k.OUT_OF_FUEL:
             return None
         entries = self._out[1 : 1 + 2 * int(self._out[0])].reshape(-1, 2).tolist()
-        return [token for node, whole in entries for token in self._tokens(node, whole, row)]
+        return [token for node, what in entries for token in self._tokens(node, what, row)]
 
     def is_live(self, state: int, tracker: Tracker) -> bool | None:
         """Whether a pair can be completed as far as texts go; ``None``: the kernel cannot tell."""
@@ -160,9 +166,11 @@ class UsedTexts:
         found = self._pool.call(u.is_live, self._address, state, *place)
         return None if found == u.UNKNOWN else bool(found == u.LIVE)
 
-    def _tokens(self, node: int, whole: int, row: _Row) -> list[int]:
+    def _tokens(self, node: int, what: int, row: _Row) -> list[int]:
+        if what == u.TOKEN:
+            return [node]
         trie = self._trie
-        end = trie.skip[node] if whole else node + 1
+        end = trie.skip[node] if what == u.WHOLE else node + 1
         tokens = trie.tokens[trie.token_start[node] : trie.token_start[end]]
         allowed: list[int] = tokens[(row[tokens >> 5] >> (tokens & 31)) & 1 == 1].tolist()
         return allowed
@@ -323,17 +331,35 @@ def _content(value: str | Value) -> bytes | Value:
     return value
 
 
-_stored: WeakKeyDictionary[Vocabulary, npt.NDArray[np.uint8]] = WeakKeyDictionary()
+_stored: WeakKeyDictionary[Vocabulary, tuple[npt.NDArray[np.uint8], _Row, _Row, _Row]] = (
+    WeakKeyDictionary()
+)
 _stored_lock = Lock()
 
 
-def _flags_of(vocabulary: Vocabulary) -> npt.NDArray[np.uint8]:
-    """uint8[N]: ``SIGN_BELOW`` and ``QUOTE_BELOW`` of every trie node, made once."""
+def _signs_of(vocabulary: Vocabulary) -> tuple[npt.NDArray[np.uint8], _Row, _Row, _Row]:
+    """Where a vocabulary has commas and ends of arrays, found once.
+
+    Returns:
+        uint8[N], ``SIGN_BELOW`` and ``QUOTE_BELOW`` of every trie node; int32: the tokens that have
+        some outside strings if they begin within one, and if they do not; int32[256], the child of
+        the root by byte, -1 if there is none.
+    """
     with _stored_lock:
         known = _stored.get(vocabulary)
         if known is None:
             trie = vocabulary.trie
-            known = np.zeros(trie.node_count, np.uint8)
-            u.find_signs(trie.byte, trie.skip, known)
-            _stored[vocabulary] = known
+            flags = np.zeros(trie.node_count, np.uint8)
+            u.find_signs(trie.byte, trie.skip, flags)
+            offset, text = vocabulary.flat
+            out = np.empty(vocabulary.size, np.int32)
+            lists = [
+                out[: u.list_signs(offset, text, inside, out)].copy() for inside in (True, False)
+            ]
+            roots = np.full(256, -1, np.int32)
+            at = 1
+            while at < trie.node_count:
+                roots[trie.byte[at]] = at
+                at = int(trie.skip[at])
+            known = _stored[vocabulary] = (flags, lists[0], lists[1], roots)
         return known
