@@ -39,6 +39,7 @@ import json
 import math
 import os
 import pstats
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -383,7 +384,7 @@ def walk(
 ) -> str:
     """Reads a text, mask by mask; keeps some of the states of an automaton."""
     every = max(1, len(tokens) // SAMPLES)
-    until = time.monotonic() + seconds
+    until = now() + seconds
     for place, token in enumerate(tokens.tolist()):
         board.enter("mask")
         try:
@@ -404,7 +405,7 @@ def walk(
             return f"wrong: token {place:,} is not taken"
         if place % every == 0 and isinstance(run, OurRun):
             states.append(run.state)
-        if time.monotonic() > until:
+        if now() > until:
             return f"out of time at token {place + 1:,} of {len(tokens):,}"
     return "done" if run.ends() else "wrong: the text may not end"
 
@@ -418,7 +419,7 @@ def distances(
     seconds: float,
 ) -> None:
     """Fewest tokens from the start of a fresh automaton, then from states of the text."""
-    until = time.monotonic() + seconds
+    until = now() + seconds
     board.enter("min_tokens")
     fresh = TokenAutomaton(walked.grammar, engine.vocabulary)
     began = now()
@@ -432,7 +433,7 @@ def distances(
         walked.min_tokens_to_accept(state)
         most = max(most, (now() - began) * 1e3)
         board.set("distances", most)
-        if time.monotonic() > until:
+        if now() > until:
             return
 
 
@@ -700,38 +701,55 @@ def profile(
             calls.append((int(times[:, column].argmax()), kind))
     if calls:
         yield from profiled_calls(
-            TokenAutomaton(automaton.grammar, engine.vocabulary), tokens, sorted(calls)
+            TokenAutomaton(automaton.grammar, engine.vocabulary), tokens, sorted(calls), seconds
         )
     fresh = TokenAutomaton(automaton.grammar, engine.vocabulary)
     yield from profiled(
-        "min_tokens_to_accept(start)", lambda: fresh.min_tokens_to_accept(fresh.start)
+        "min_tokens_to_accept(start)", lambda: fresh.min_tokens_to_accept(fresh.start), seconds
     )
 
 
 def profiled_calls(
-    automaton: TokenAutomaton, tokens: npt.NDArray[np.int32], calls: list[tuple[int, str]]
+    automaton: TokenAutomaton,
+    tokens: npt.NDArray[np.int32],
+    calls: list[tuple[int, str]],
+    seconds: float,
 ) -> Iterator[str]:
     """Walks a text and profiles calls of it."""
     state = automaton.start
     wanted = set(calls)
     for place, token in enumerate(tokens[: calls[-1][0] + 1].tolist()):
         if (place, "mask") in wanted:
-            yield from profiled(f"mask at token {place:,}", lambda s=state: automaton.mask(s))
+            yield from profiled(
+                f"mask at token {place:,}", lambda s=state: automaton.mask(s), seconds
+            )
         else:
             automaton.mask(state)
         if (place, "advance") in wanted:
             title = f"advance at token {place:,}"
-            yield from profiled(title, lambda s=state, t=token: automaton.advance(s, t))
+            yield from profiled(title, lambda s=state, t=token: automaton.advance(s, t), seconds)
         state = automaton.advance(state, token)
 
 
-def profiled(title: str, call: Callable[[], Any]) -> Iterator[str]:
-    """A call, and where its time went if it took long."""
-    profiler = cProfile.Profile()
+def profiled(title: str, call: Callable[[], Any], seconds: float) -> Iterator[str]:
+    """A call, given up after so many seconds, and where its time went if it took long."""
+
+    def give_up(*_: Any) -> None:
+        raise TimeoutError(f"given up after {seconds:g} s")
+
+    profiler, why = cProfile.Profile(), ""
+    before = signal.signal(signal.SIGPROF, give_up)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     began = time.process_time()
-    profiler.runcall(call)
+    try:
+        profiler.runcall(call)
+    except Exception as error:
+        why = f", {reason(error)}"
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
     taken = (time.process_time() - began) * 1e3
-    yield f"-- {title}: {taken:,.1f} ms (with the profiler)"
+    yield f"-- {title}: {taken:,.1f} ms (with the profiler){why}"
     if taken > STALL_MS:
         out = StringIO()
         pstats.Stats(profiler, stream=out).strip_dirs().sort_stats("tottime").print_stats(12)
