@@ -30,9 +30,8 @@ import argparse
 import gc
 import json
 import math
-import multiprocessing as mp
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -40,9 +39,9 @@ from typing import Any, Final
 
 import numpy as np
 from reporting import say
-from schema_compile import memory
 from schema_coverage import ENGINES, Example, load, read_examples
 from schema_suite import reason
+from workers import LostError, Worker, memory
 
 QUANTILES: Final = (25, 50, 75, 90, 99, 99.9)
 
@@ -148,58 +147,6 @@ def read(
 # -- in the parent ---------------------------------------------------------------------------------
 
 
-class Worker:
-    """The process of an engine, begun anew where it is lost.
-
-    Args:
-        begin: starts a process and returns it with the parent's end of its pipe.
-        seconds: for one schema.
-    """
-
-    def __init__(self, begin: Callable[[], tuple[Any, Any]], seconds: float) -> None:
-        self._begin = begin
-        self._seconds = seconds
-        self._process: Any = None
-        self._pipe: Any = None
-
-    def ask(self, example: Example, warm: bool, distance: bool) -> Record:
-        """The record of one schema."""
-        if self._process is None:
-            self._process, self._pipe = self._begin()
-            self._pipe.recv()
-        self._pipe.send((example, warm, distance))
-        try:
-            if self._pipe.poll(self._seconds):
-                found: Record = self._pipe.recv()
-                return found
-            error = "slow"
-        except EOFError:
-            error = "died"
-        self.stop()
-        return Record(example.id, error=error)
-
-    def stop(self) -> None:
-        """Ends the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process = None
-
-
-def beginner(name: str, tokenizer: str, order: str) -> Callable[[], tuple[Any, Any]]:
-    """Starts processes of an engine."""
-    context = mp.get_context("spawn")
-
-    def begin() -> tuple[Any, Any]:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(name, tokenizer, order, theirs), daemon=True)
-        process.start()
-        theirs.close()
-        return process, ours
-
-    return begin
-
-
 def run(
     examples: Sequence[Example], workers: dict[str, Worker], warm: bool, distance: bool
 ) -> dict[str, list[Record]]:
@@ -207,7 +154,11 @@ def run(
     records: dict[str, list[Record]] = {name: [] for name in workers}
     for number, example in enumerate(examples):
         for name in workers:
-            records[name].append(workers[name].ask(example, warm, distance))
+            try:
+                record = workers[name].ask((example, warm, distance))
+            except LostError as lost:
+                record = Record(example.id, error=str(lost))
+            records[name].append(record)
         if number % 50 == 49:
             say(f"{number + 1} of {len(examples)} schemas")
     return records
@@ -344,7 +295,7 @@ def main() -> None:
     names = options.engines.split(",")
     examples = read_examples(options.data, options.limit, options.seed, options.named)
     workers = {
-        name: Worker(beginner(name, options.tokenizer, options.order), options.seconds)
+        name: Worker(serve, (name, options.tokenizer, options.order), options.seconds)
         for name in names
     }
     records = run(examples, workers, options.warm, options.distance)

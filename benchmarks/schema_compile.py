@@ -26,6 +26,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from schema_coverage import load, read_examples
 from schema_suite import gist, reason, run_all
+from workers import memory
 
 from constrain import TokenAutomaton, Vocabulary
 from grammars import Grammar, LimitExceeded
@@ -258,14 +259,6 @@ class Cost:
     mask_ms: float = 0.0
     bytes: int = 0
     program_states: int = 0
-
-
-def memory(kind: str) -> int:
-    """Bytes of this process: ``VmRSS`` now, ``VmHWM`` at its peak."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(kind):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def measure(schema: Any, order: str, vocabulary: Vocabulary) -> Cost:
