@@ -21,11 +21,11 @@ token leads to one that needs at least one token less.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +42,14 @@ from constrain.lexeme import (
     pack_bits,
     tokens_at,
 )
-from constrain.pool import DEAD, END, FINISHED, StatePool
-from constrain.positions import BOUNDARY, Flags, Kind, Returns, as_flags
+from constrain.masks import RuleMasks
+from constrain.pool import DEAD, END, StatePool
+from constrain.positions import BOUNDARY, Flags, Kind, Positions, Returns, as_flags
+from constrain.vocabulary import Vocabulary
 from grammars.bags import CANONICAL, COMPLETE, MORE
 from grammars.errors import LimitExceeded
+from grammars.limits import Limits
 from grammars.program import UNBOUNDED, Program
-
-if TYPE_CHECKING:
-    from constrain.automaton import TokenAutomaton
 
 Variable: TypeAlias = tuple[int, int, Kind]
 Costs: TypeAlias = dict[Kind, int]
@@ -81,6 +81,30 @@ _CUT_SHORT: Final = (
     "finished byte by byte, so that min_tokens_to_accept and masks with tokens_left may ask for more "
     "tokens than needed."
 )
+
+
+@dataclass(frozen=True, eq=False)
+class RulesView:
+    """What distances need of an automaton of rules: its tables, and ways to ask it.
+
+    Attributes:
+        pool: its states.
+        vocabulary, limits: what it was made from.
+        positions: kinds of positions inside the vocabulary's tokens.
+        spells_bytes: whether every byte of the program is a token.
+        eos_row: int32[ceil(V/32)], the mask of the EOS ids alone.
+        masks: what the states do with the vocabulary.
+        mask_of: the whole mask of a state, EOS included.
+    """
+
+    pool: StatePool
+    vocabulary: Vocabulary
+    limits: Limits
+    positions: Positions
+    spells_bytes: bool
+    eos_row: Int32
+    masks: RuleMasks
+    mask_of: Callable[[int], Int32]
 
 
 @dataclass(frozen=True)
@@ -119,11 +143,11 @@ class _Search:
     the way need not be looked at.
     """
 
-    def __init__(self, automaton: TokenAutomaton, pool: StatePool) -> None:
-        self._a = automaton
-        self._pool = pool
-        self._trie = automaton.vocabulary.trie
-        self._positions = automaton.positions
+    def __init__(self, rules: RulesView, pool: StatePool) -> None:
+        self._rules = rules
+        self.pool = pool
+        self._trie = rules.vocabulary.trie
+        self._positions = rules.positions
         self._values: dict[Variable, Costs] = {}
         self._bases: dict[Variable, _Base] = {}
         self._readers: dict[Variable, set[Variable]] = {}
@@ -153,8 +177,8 @@ class _Search:
 
     def fewest(self, state: int) -> int:
         """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way)."""
-        full = 2 * len(self._values) > self._a.limits.max_search_states
-        if full and not self._a.spells_bytes:
+        full = 2 * len(self._values) > self._rules.limits.max_search_states
+        if full and not self._rules.spells_bytes:
             self._forget()
         while True:
             before = self.lowered
@@ -186,7 +210,7 @@ class _Search:
                 continue
             best = NEVER
             waiting: list[tuple[int, Kind]] = []
-            for q, n, frame in self._pool.items(at):
+            for q, n, frame in self.pool.items(at):
                 if q == 0:
                     best = min(best, 0 if x == BOUNDARY else NEVER)
                     continue
@@ -222,7 +246,7 @@ class _Search:
             return variable
         bag = self.bag_of.get(q)
         if bag is not None:
-            return variable if n in self._single else (q, self._pool.residuals.plain(bag, n), kind)
+            return variable if n in self._single else (q, self.pool.residuals.plain(bag, n), kind)
         enough = int(self._enough[self._rule_of[q]])
         if n <= enough or self._count_limit[q] - n < self._room:
             return variable
@@ -258,10 +282,10 @@ class _Search:
         """
         if self._bytes is not None:
             return self._is_bag(variable)
-        limit = self._a.limits.max_search_states
+        limit = self._rules.limits.max_search_states
         if len(self._values) < limit:
             return True
-        if not self._a.spells_bytes:
+        if not self._rules.spells_bytes:
             raise LimitExceeded("max_search_states", limit, "finding the shortest completion")
         self._freeze()
         return self._is_bag(variable)
@@ -323,7 +347,7 @@ class _Search:
     def _complete_bag(self, v: Variable, bag: int) -> Costs:
         """G of a state of a bag, in a canonical pool."""
         q, n, kind = v
-        residuals = self._pool.residuals
+        residuals = self.pool.residuals
         onward = self._after_item(bag, MORE)
         needed = residuals.needed(bag, n)
         new: Costs = {}
@@ -350,18 +374,18 @@ class _Search:
         return new
 
     def _only(self, bag: int, member: int) -> int:
-        number = self._pool.residuals.only(bag, member)
+        number = self.pool.residuals.only(bag, member)
         self._single.add(number)
         return number
 
     def _after_item(self, bag: int, flags: int) -> int:
-        return int(self._pool.program.bag_return[4 * bag + flags])
+        return int(self.pool.program.bag_return[4 * bag + flags])
 
     def _resume(self, v: Variable) -> Costs:
         """G of an automaton state made in a walk: its frames lead down to where the rule began."""
         _, state, kind = v
         new: Costs = {}
-        for q, n, frame in self._pool.items(state):
+        for q, n, frame in self.pool.items(state):
             if q == 0:
                 _lower(new, {kind: 0}, 0)
                 continue
@@ -383,7 +407,7 @@ class _Search:
         What is added later could make numbers smaller that others, given out before, should exceed
         by one.  So the choice is made once, and variables not yet looked at are left out too.
         """
-        self._bytes = ByteWays(self._pool.program, self._pool.residuals, self._place)
+        self._bytes = ByteWays(self.pool.program, self.pool.residuals, self._place)
         for v in self._values:
             if v[0] != _STATE and v not in self._bases and not self._is_bag(v):
                 self._bases[v] = _Base(self._by_bytes(v), (), False)
@@ -403,7 +427,7 @@ class _Search:
         """Goes on with the numbers of a search that was cut short, in a pool with other states."""
         self._single, self._floors = other._single, other._floors
         self.has_wide_ends = other.has_wide_ends
-        self._bytes = ByteWays(self._pool.program, self._pool.residuals, self._place)
+        self._bytes = ByteWays(self.pool.program, self.pool.residuals, self._place)
         if other._bytes is not None:
             self._bytes.take_over(other._bytes)
         for v, costs in other._values.items():
@@ -444,7 +468,7 @@ class _Search:
         stack = [state]
         while stack:
             at = stack[-1]
-            items = self._pool.items(at)
+            items = self.pool.items(at)
             waiting = [frame for _, _, frame in items if frame not in known]
             if waiting:
                 stack.extend(waiting)
@@ -468,24 +492,24 @@ class _Search:
         if known is None:
             bits = 0
             for following in self._returns.sets[rule]:
-                if self._is_wide(rule, as_flags(self._pool.program, following)):
+                if self._is_wide(rule, as_flags(self.pool.program, following)):
                     self.has_wide_ends = True
                 else:
                     bits |= following
-            known = self._follow[rule] = as_flags(self._pool.program, bits)
+            known = self._follow[rule] = as_flags(self.pool.program, bits)
         return known
 
     def _is_wide(self, rule: int, following: Flags) -> bool:
-        if not self._a.spells_bytes or following.sum() <= _WIDE_BYTES:
+        if not self._rules.spells_bytes or following.sum() <= _WIDE_BYTES:
             return False
         states = np.flatnonzero(self._rule_of == rule)[: MAX_SHAPE + 1].tolist()
         if len(states) > MAX_SHAPE:
             return False
         for q in states:
-            shape = self._a.shape(q)
+            shape = self._rules.masks.shape(q)
             if shape is None:
                 return False
-            exits = lexeme_of(self._a.vocabulary, shape).exit_nodes
+            exits = lexeme_of(self._rules.vocabulary, shape).exit_nodes
             children, _ = self._positions.entries(exits, following)
             if len(np.unique(self._positions.entry_keys(children))) > _WIDE_WAYS:
                 return True
@@ -497,7 +521,7 @@ class _Search:
             return True
         known = self._goes_on.get((q, kind))
         if known is None:
-            onward = as_flags(self._pool.program, self._returns.onward[q])
+            onward = as_flags(self.pool.program, self._returns.onward[q])
             lacking = onward & ~self._positions.follow(kind)
             known = self._goes_on[q, kind] = not lacking.any()
         return known
@@ -512,8 +536,8 @@ class _Search:
                 return wide
         node = self._positions.node(kind)
         closes = kind != BOUNDARY and bool(self._positions.ends_token[node])
-        state = self._pool.intern([(q, n, END)])
-        _, states, exits = self._pool.walk_from(self._trie, state, node)
+        state = self.pool.intern([(q, n, END)])
+        _, states, exits = self.pool.walk_from(self._trie, state, node)
         kinds = self._positions.kinds(exits, self._after(q))
         at_once = len(exits) > 0 and exits[0] == node
         if at_once:  # the rule ends where it begins: at this very position
@@ -522,11 +546,11 @@ class _Search:
 
     def _plain(self, q: int, n: int) -> _Base | None:
         """The same from the vocabulary's stored walk, for states of call-free rules."""
-        shape = self._a.shape(q)
+        shape = self._rules.masks.shape(q)
         if shape is None:
             return None
-        lexeme = lexeme_of(self._a.vocabulary, shape)
-        program = self._pool.program
+        lexeme = lexeme_of(self._rules.vocabulary, shape)
+        program = self.pool.program
         states = np.array(shape.states)
         exits = lexeme.exit_groups(self._positions, self._after(q))
         out, fit = counted(program, states[exits[:, 1]], n + exits[:, 2])
@@ -538,7 +562,7 @@ class _Search:
         pairs = lexeme.ends.groups
         left, fits = counted(program, states[pairs[:, 0]], n + pairs[:, 1])
         ends = {
-            self._pool.intern([(int(states[s]), int(m), END)])
+            self.pool.intern([(int(states[s]), int(m), END)])
             for s, m in zip(pairs[fits, 0].tolist(), left[fits].tolist(), strict=True)
         }
         return _Base(costs, tuple(sorted(ends)), False)
@@ -554,9 +578,9 @@ class _Search:
         """Kinds in which one token leaves a call-free rule (kept: walks are dear)."""
         known = self._exits.get(q)
         if known is None:
-            shape = self._a.shape(q)
+            shape = self._rules.masks.shape(q)
             assert shape is not None, "states of one rule are all plain or none is"
-            lexeme = lexeme_of(self._a.vocabulary, shape)
+            lexeme = lexeme_of(self._rules.vocabulary, shape)
             exits = lexeme.exit_groups(self._positions, self._after(q))
             known = self._exits[q] = set(_exit_costs(exits[:, 0]))
         return known
@@ -577,10 +601,10 @@ class Distances:
     The automaton's lock is held by the caller.
     """
 
-    def __init__(self, automaton: TokenAutomaton) -> None:
-        self._a = automaton
-        self._pool = automaton._pool
-        self._trie = automaton.vocabulary.trie
+    def __init__(self, rules: RulesView) -> None:
+        self._rules = rules
+        self._pool = rules.pool
+        self._trie = rules.vocabulary.trie
         self._fewest: dict[int, int] = {}
         self._inexact: set[int] = set()
         self._profiles: dict[int, list[_Part]] = {}
@@ -625,7 +649,7 @@ class Distances:
     @property
     def _is_canonical(self) -> bool:
         """Whether bags are completed in one order only, for the sake of a number at all."""
-        return bool(self._pool.program.bags) and self._a.spells_bytes
+        return bool(self._pool.program.bags) and self._rules.spells_bytes
 
     def trim(self) -> None:
         """Forgets the states of the automaton, whose numbers are about to be used again.
@@ -656,7 +680,7 @@ class Distances:
 
     @cached_property
     def _exact(self) -> _Search:
-        return _Search(self._a, self._pool)
+        return _Search(self._rules, self._pool)
 
     # -- canonical completions -----------------------------------------------------------------
 
@@ -665,16 +689,16 @@ class Distances:
         pool = self._pool
         own = StatePool(
             pool.program,
-            self._a.vocabulary,
+            self._rules.vocabulary,
             pool.limits,
             canonical=True,
             residuals=pool.residuals,
         )
-        return _Search(self._a, own)
+        return _Search(self._rules, own)
 
     def _translated(self, state: int) -> int:
         """The state of the canonical pool with the same items, frames below first."""
-        own = self._canonical._pool
+        own = self._canonical.pool
         images = self._images
         stack = [state]
         while stack:
@@ -707,23 +731,21 @@ class Distances:
 
     def mask(self, state: int, tokens_left: int) -> Int32:
         """Tokens after which text and EOS fit into ``tokens_left - 1`` more; EOS if it fits."""
-        a = self._a
-        if state in (DEAD, FINISHED):
-            return a._mask(state, None) if tokens_left > 0 else a._no_row
+        rules = self._rules
         if tokens_left <= 0:
-            return a._no_row
+            return np.zeros_like(rules.eos_row)
         profile = self._profile(state)
         allowed = tokens_left - 2  # this token and EOS taken off
         if all(part.worst <= allowed for part in profile):
-            return a._mask(state, None)
+            return rules.mask_of(state)
         chosen = [part.tokens[(part.cost <= allowed)[part.group]] for part in profile]
-        row = pack_bits(np.concatenate([np.zeros(0, np.int64), *chosen]), a.vocabulary.size)
-        return row | a._eos if a._accepts(state) else row
+        row = pack_bits(np.concatenate([np.zeros(0, np.int64), *chosen]), rules.vocabulary.size)
+        return row | rules.eos_row if self._pool.accepting(state) else row
 
     def _profile(self, state: int) -> list[_Part]:
         known = self._profiles.get(state)
         if known is None:
-            if len(self._profiles) >= self._a.limits.max_cached_masks:
+            if len(self._profiles) >= self._rules.limits.max_cached_masks:
                 self._profiles.pop(next(iter(self._profiles)))
             lowered = -1
             while lowered != self._lowered:  # all costs as they are in the end
@@ -736,18 +758,18 @@ class Distances:
     def _make_profile(self, state: int) -> list[_Part]:
         """Each allowed token's cost afterwards; a token may appear in several parts."""
         parts: list[_Part] = []
-        row = np.zeros(self._a._words, np.int32)
-        if self._a._rule_masks.walk(state, row, _SMALL):
+        rules = self._rules
+        if rules.masks.walk(state, np.zeros_like(rules.eos_row), _SMALL):
             return [self._walked(state, 0)]
         for q, n, frame in self._pool.items(state):
-            shape = self._a.shape(q)
+            shape = self._rules.masks.shape(q)
             if shape is None:
                 parts.append(self._walked(self._pool.intern([(q, n, frame)]), 0))
                 continue
-            lexeme = lexeme_of(self._a.vocabulary, shape)
+            lexeme = lexeme_of(self._rules.vocabulary, shape)
             parts.append(self._inside(shape, lexeme, n, frame))
             if frame != END:
-                groups = self._a._rule_masks.wide(q, n).groups
+                groups = rules.masks.wide(q, n).groups
                 parts.extend(self._outside(groups, frame))
         return parts
 

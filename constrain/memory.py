@@ -1,9 +1,8 @@
-"""Token automata of grammars with memory: keys and array items that must not repeat.
+"""``UniquenessAutomaton``: rules, and keys and array items that must not repeat, token by token.
 
-:class:`MemoryAutomaton` has the contract of :class:`~constrain.automaton.TokenAutomaton`, whose
-engine it keeps inside for the rules.  Its states are integers that name pairs (state of that
-engine, tracker of :mod:`grammars.memory`); :mod:`constrain.pairs` says how pairs move and which are
-live.
+The product of a :class:`~constrain.rules.RuleAutomaton` and the tracker of :mod:`grammars.memory`.  Its
+places are integers that name pairs (place of the rules, tracker); :mod:`constrain.pairs` says how pairs
+move and which are live.
 
 **Masks.**  Kernels judge most of them (:mod:`constrain.uniqueness.texts`).  What follows is for those
 they leave: within items that are arrays or objects, where rules wait for marks, in vocabularies
@@ -35,21 +34,18 @@ there; the token that begins the shortest completion that was found is allowed w
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from constrain import checks
 from constrain._jit import kernels as k
-from constrain.automaton import Row, States, TokenAutomaton
-from constrain.lexeme import Int32, LexemeShape
+from constrain.mask_cache import MaskCache, Row
 from constrain.pairs import Pair, Pairs, bits, in_string, wants_marks
 from constrain.pool import DEAD, FINISHED, NO_STATE
-from constrain.positions import Flags
 from constrain.risky import Risky, risky_of
+from constrain.rules import Ids, RuleAutomaton
 from constrain.uniqueness.texts import UsedTexts
 from constrain.vocabulary import Vocabulary
 from grammars.errors import GrammarError, LimitExceeded
@@ -70,51 +66,57 @@ _TRACKER_BYTES: Final = 400
 """About what a pair and its tracker take."""
 
 
-class MemoryAutomaton(TokenAutomaton):
-    """A token automaton whose language refuses repeated keys, or marks repeated items."""
+class UniquenessAutomaton:
+    """Pairs of rules and tracker with their masks, distances and moves; implements ``constrain.core.Core``.
+
+    The caller holds a lock.  Masks and distances are exact but for what :meth:`approximations` says.
+
+    Args:
+        grammar: the language.
+        memory: the tracker of its keys and items; not shared with others.
+        vocabulary: the tokens.
+        limits: bounds on memory and search.
+
+    Attributes:
+        start: the place of the empty text.
+        rules: the automaton of the rules, which may wait for marks of repetitions.
+        pairs: how pairs move, which are live and how soon they end.
+        used: keys and items seen as kernels see them; ``None`` where the search in Python judges all.
+
+    Raises:
+        GrammarError: if the language is empty, or none of its texts can be spelled in tokens.
+    """
 
     def __init__(
-        self, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None
+        self, grammar: Grammar, memory: Memory, vocabulary: Vocabulary, limits: Limits
     ) -> None:
-        memory = grammar.memory()
-        assert memory is not None, "TokenAutomaton.__new__ chose this class for its memory"
+        self.rules: Final = RuleAutomaton(grammar, vocabulary, limits, judges_spelling=False)
+        rules = self.rules
+        self.vocabulary: Final = vocabulary
+        self.limits: Final = limits
+        self.masks: Final = MaskCache(limits.max_cached_masks)
         self._memory = memory
-        super().__init__(grammar, vocabulary, limits)
-
-    def _prepare(self) -> int:
-        self._inner = TokenAutomaton.without_memory(self.grammar, self.vocabulary, self.limits)
-        inner = self._inner
-        self._lock: threading.RLock = inner._lock
-        self._pool, self._words, self._rule_masks = inner._pool, inner._words, inner._rule_masks
-        self._eos, self._eos_ids, self._no_row = inner._eos, inner._eos_ids, inner._no_row
-        self._risky: Risky = risky_of(self.vocabulary)
-        self._all_live = self.spells_bytes = inner.spells_bytes
-        self._walker = Pairs(inner, self._memory, wants_marks(self._pool.program))
-        self._used: UsedTexts | None = None
-        plain = type(self._memory) is Memory and not self._walker.thorough
+        self._pool = rules.pool
+        self._risky: Risky = risky_of(vocabulary)
+        self._all_live = rules.spells_bytes
+        self.pairs: Final = Pairs(rules, memory, wants_marks(rules.program))
+        self.used: UsedTexts | None = None
+        plain = type(memory) is Memory and not self.pairs.thorough
         if plain and self._all_live:
-            self._used = self._walker.used = UsedTexts(
-                self._pool, self.vocabulary, self._memory.compare_items
-            )
-        self._masks: OrderedDict[int, Row] = OrderedDict()
-        self._forced: dict[int, bytes] = {}
-        self._pairs: dict[int, Pair] = {}
+            self.used = self.pairs.used = UsedTexts(self._pool, vocabulary, memory.compare_items)
+        self._pair_at: dict[int, Pair] = {}
         self._numbers: dict[Pair, int] = {}
         self._next = _FIRST
-        self.positions = inner.positions
-        self._size = inner._size
-        start = (inner._place(inner.start), self._memory.start)
-        if self._walker.thorough:
-            easier = Grammar(without_marks(self.grammar.ir), limits=self.grammar.limits)
-            self._walker.begin(
-                start, TokenAutomaton.without_memory(easier, self.vocabulary, self.limits)
-            )
-        if not self._walker.reaches_end(start):
+        start = (rules.start, memory.start)
+        if self.pairs.thorough:
+            self.pairs.begin(start, relaxed_rules(grammar, vocabulary, limits))
+        if not self.pairs.reaches_end(start):
             raise GrammarError(
                 "no text satisfies this grammar in this vocabulary: whatever the rules allow repeats "
                 "a key or an item, or cannot be written in tokens"
             )
-        return self._number(start)
+        self.state_at: Final[Callable[[int], int]] = int
+        self.start: Final = self._number(start)
 
     def _number(self, pair: Pair) -> int:
         known = self._numbers.get(pair)
@@ -126,88 +128,87 @@ class MemoryAutomaton(TokenAutomaton):
                     "this automaton (trim() releases states that are no longer needed)",
                 )
             known = self._numbers[pair] = self._next
-            self._pairs[known] = pair
+            self._pair_at[known] = pair
             self._next += 1
         return known
 
-    # Places are the integers themselves here, and name pairs.
+    # -- states and places: one and the same here ----------------------------------------------
 
-    def _place(self, state: Any) -> int:
-        number = state if type(state) is int else checks.integer(state, "a state")
-        if number in self._pairs or number in (DEAD, FINISHED):
-            return number
+    def place_of(self, state: int) -> int:
+        """The state itself.
+
+        Raises:
+            ValueError: if it is none of this automaton's, or was forgotten.
+        """
+        if state in self._pair_at or state in (DEAD, FINISHED):
+            return state
         raise ValueError(NO_STATE)
 
-    def _state(self, place: int) -> int:
-        return place
-
-    def _states(self, places: Int32) -> States:
+    def states_at(self, places: npt.NDArray[np.integer]) -> Ids:
+        """The places themselves, int64[n]."""
         return places.astype(np.int64)
+
+    def start_generation(self, number: int) -> None:
+        """States given out from now on are not those of another copy (the start aside)."""
+        self._next = number << k.SLOT_BITS
 
     # -- moving --------------------------------------------------------------------------------
 
-    def _advance(self, state: int, token_id: int) -> int:
-        return self._after_token(self._place(state), token_id)
+    def advance(self, state: int, token_id: int) -> int:
+        """From state to state; the token is not EOS.
 
-    def _after_token(self, place: int, token_id: int) -> int:
-        if place < _FIRST:
-            return DEAD
-        after = self._walker.by_token(self._pairs[place], token_id)
-        return self._live_number(after)
+        Raises:
+            ValueError: if the state is none of this automaton's.
+        """
+        place = self.place_of(state)
+        return DEAD if place < _FIRST else self.after_token(place, token_id)
 
-    def _after_bytes(self, place: int, data: bytes) -> int:
-        if place < _FIRST:
-            return DEAD
-        return self._live_number(self._walker.by_bytes(self._pairs[place], data))
+    def after_token(self, place: int, token_id: int) -> int:
+        """The place after a token; ``DEAD`` if it is not allowed."""
+        return self._live_number(self.pairs.by_token(self._pair_at[place], token_id))
+
+    def after_bytes(self, place: int, data: bytes) -> int:
+        """The place after some bytes, which end a token; ``DEAD`` if no text goes on so."""
+        return self._live_number(self.pairs.by_bytes(self._pair_at[place], data))
 
     def _live_number(self, pair: Pair | None) -> int:
-        if pair is None or not self._walker.is_live(pair):
+        if pair is None or not self.pairs.is_live(pair):
             return DEAD
         return self._number(pair)
 
-    def _accepts(self, place: int) -> bool:
-        if place < _FIRST:
-            return place == FINISHED
-        return self._pool.accepting(self._pairs[place][0])
+    def accepts(self, place: int) -> bool:
+        """Whether the text may end here."""
+        return self._pool.accepting(self._pair_at[place][0])
 
-    def _signature(self, place: int, depth: int) -> tuple[int, ...]:
-        """That of the rules' state: what is remembered is left out."""
-        return self._inner._signature(self._rules_state(place), depth)
+    def signature(self, place: int, depth: int) -> tuple[int, ...]:
+        """That of the rules' place: what is remembered is left out."""
+        return self.rules.signature(self._pair_at[place][0], depth)
 
-    def _rules_state(self, place: int) -> int:
-        return place if place < _FIRST else self._pairs[place][0]
+    # -- edges ---------------------------------------------------------------------------------
 
-    # -- what the rules alone decide -----------------------------------------------------------
-
-    def follow(self, q: int) -> Flags:
-        return self._inner.follow(q)
-
-    def shape(self, q: int) -> LexemeShape | None:
-        return self._inner.shape(q)
-
-    def _walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, States, Row]:
+    def walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, Ids, Row]:
         """Byte by byte with pairs, left where a byte is refused."""
         trie = self.vocabulary.trie
         ends: list[int] = []
         states: list[int] = []
-        exits: list[int] = [node] if place >= _FIRST and not enter and self._accepts(place) else []
+        exits: list[int] = [node] if not enter and self.accepts(place) else []
         begin = node if enter else node + 1
         # pairs and bytes from the given node down to where the walk is, by depth
-        path = [] if place < _FIRST else [self._pairs[place]]
+        path = [self._pair_at[place]]
         data = bytearray()
         top = int(trie.depth[begin]) if begin < trie.node_count else 0
-        at, end = begin, int(trie.skip[node]) if path else begin
+        at, end = begin, int(trie.skip[node])
         while at < end:
             level = int(trie.depth[at]) - top
             del path[level + 1 :], data[level:]
-            after, _ = self._walker.by_byte(path[level], int(trie.byte[at]))
+            after, _ = self.pairs.by_byte(path[level], int(trie.byte[at]))
             if after is None:
                 at = int(trie.skip[at])
                 continue
             path.append(after)
             data.append(int(trie.byte[at]))
             if trie.token_start[at] < trie.token_start[at + 1]:
-                state = self._after_bytes(place, bytes(data))
+                state = self.after_bytes(place, bytes(data))
                 if state != DEAD:
                     ends.append(at)
                     states.append(state)
@@ -216,25 +217,39 @@ class MemoryAutomaton(TokenAutomaton):
             at += 1
         return np.array(ends, np.int32), np.array(states, np.int64), np.array(exits, np.int32)
 
+    def edges(self, place: int) -> tuple[Ids, Ids]:
+        """The allowed tokens, EOS aside, ascending, and the place after each, one by one."""
+        allowed = np.array(bits(self.mask(place) & ~self.rules.eos_row), np.int64)
+        after = np.array([self.after_token(place, t) for t in allowed.tolist()], np.int64)
+        alive = after != DEAD
+        return allowed[alive], after[alive]
+
     # -- masks ---------------------------------------------------------------------------------
 
-    def _make_mask(self, state: int) -> Row:
-        if state < _FIRST:
-            return self._inner._make_mask(state)
-        pair = self._pairs[state]
-        row = self._inner._mask(pair[0], None).copy()
+    def mask(self, place: int) -> Row:
+        """The allowed tokens, EOS included: int32[ceil(V/32)], read-only, cached."""
+        known = self.masks.get(place)
+        if known is not None:
+            return known
+        before = self.rules.rule_masks.cut_short
+        row = self._make_mask(place)
+        return self.masks.keep(place, row, only_once=self.rules.rule_masks.cut_short != before)
+
+    def _make_mask(self, place: int) -> Row:
+        pair = self._pair_at[place]
+        row = self.rules.mask(pair[0]).copy()
         if not self._all_live:
             self._try_all(pair, row)
             return row
-        if self._used is not None:
-            unsure = self._used.restrict(*pair, row)
+        if self.used is not None:
+            unsure = self.used.restrict(*pair, row)
             if unsure is not None:
                 self._try(pair, row, unsure)
                 return row
         if self._memory.threatened(pair[1]):
             self._walk_danger(pair, row)
         self._try(pair, row, bits(row & self._suspects(pair[1])))
-        if self._walker.thorough:
+        if self.pairs.thorough:
             self._try_marked(pair, row)
         return row
 
@@ -242,15 +257,15 @@ class MemoryAutomaton(TokenAutomaton):
         """Tokens that the rules alone cannot judge, wherever one is."""
         inside = in_string(tracker)
         row = self._risky.inside if inside else self._risky.outside
-        if not self._walker.thorough:
+        if not self.pairs.thorough:
             return row
         return np.full_like(row, -1) if tracker.keeps else row | self._risky.brackets
 
     def _try(self, pair: Pair, row: Row, tokens: Iterable[int]) -> None:
         """Clears the bits of tokens that are not allowed after all."""
-        walker = self._walker
+        walker = self.pairs
         for token in tokens:
-            if token in self._eos_ids:
+            if token in self.vocabulary.eos_token_ids:
                 continue
             after = walker.by_token(pair, token)
             if after is None or not walker.is_live(after):
@@ -262,15 +277,15 @@ class MemoryAutomaton(TokenAutomaton):
         tokens = self._risky.inside_marked if inside else self._risky.outside_marked
         for token in tokens:
             if not _has(row, token):
-                after = self._walker.by_token(pair, token)
-                if after is not None and self._walker.is_live(after):
+                after = self.pairs.by_token(pair, token)
+                if after is not None and self.pairs.is_live(after):
                     _set(row, token)
 
     def _try_all(self, pair: Pair, row: Row) -> None:
         for token, text in enumerate(self.vocabulary.texts):
             if text:
-                after = self._walker.by_token(pair, token)
-                good = after is not None and self._walker.is_live(after)
+                after = self.pairs.by_token(pair, token)
+                good = after is not None and self.pairs.is_live(after)
                 _set(row, token) if good else _clear(row, token)
 
     def _walk_danger(self, pair: Pair, row: Row) -> None:
@@ -284,7 +299,7 @@ class MemoryAutomaton(TokenAutomaton):
                 self._pool.call(k.fill_walk, after[0], node, row.ctypes.data, _NO_LIMIT, _NO_LIMIT)
             tokens = self._risky.tokens_at(node)
             if tokens:
-                live = self._walker.is_live(after)
+                live = self.pairs.is_live(after)
                 for token in tokens:
                     _set(row, token) if live else _clear(row, token)
 
@@ -302,7 +317,7 @@ class MemoryAutomaton(TokenAutomaton):
                 child = children.get(byte)
                 if child is None:
                     continue
-                after, marked = self._walker.by_byte(at, byte)
+                after, marked = self.pairs.by_byte(at, byte)
                 if after is None:
                     yield child, None, False
                 elif self._memory.threatened(after[1]):
@@ -313,30 +328,29 @@ class MemoryAutomaton(TokenAutomaton):
 
     # -- budgets -------------------------------------------------------------------------------
 
-    def _fewest(self, place: int) -> tuple[int, bool]:
-        pair = self._pairs[place]
-        return self._walker.fewest(pair), self._walker.is_exact(pair)
+    def fewest(self, place: int) -> tuple[int, bool]:
+        """Fewest tokens to an accepting place, and whether that is exact, not an upper bound."""
+        pair = self._pair_at[place]
+        return self.pairs.fewest(pair), self.pairs.is_exact(pair)
 
-    @property
     def approximations(self) -> tuple[str, ...]:
-        with self._lock:
-            return (
-                *self._rule_masks.approximations(),
-                *self._walker.approximations(),
-                *self._inner._distances.approximations(),
-            )
+        """In which cases masks and budgets are not exact, a sentence each."""
+        return (*self.pairs.approximations(), *self.rules.approximations())
 
-    def _mask_within(self, state: int, left: int) -> Row:
-        if state < _FIRST or left <= 0:
-            return self._inner._distances.mask(min(state, FINISHED), left)
-        pair = self._pairs[state]
-        row = self._mask(state, None)
-        walker = self._walker
+    def mask_within(self, place: int, tokens_left: int) -> Row:
+        """Those after which the text, EOS included, can be completed in ``tokens_left - 1``.
+
+        May hold a token too many or too few, see the module.
+        """
+        left = tokens_left
+        pair = self._pair_at[place]
+        row = self.mask(place)
+        walker = self.pairs
         if walker.is_ample(pair, left - _AMPLE):
             return row
         needed = walker.fewest(pair)
         if needed + 1 > left:
-            return self._no_row
+            return np.zeros_like(row)
         # with bags the rules' distance is an upper bound and may be larger than what was found
         excess = max(0, needed - walker.bound(pair))
         ample = walker.within(pair, left - _SPARE - 2 * excess)
@@ -349,7 +363,7 @@ class MemoryAutomaton(TokenAutomaton):
         elif len(tokens) > _TRIED:
             close &= walker.within(pair, left - excess)
             tokens = bits(close & self._owing(pair))
-        row = (row & ample) | close | (row & self._eos)
+        row = (row & ample) | close | (row & self.rules.eos_row)
         self._try_within(pair, row, tokens, left)
         first = walker.first_token(pair)
         if first >= 0:
@@ -368,19 +382,18 @@ class MemoryAutomaton(TokenAutomaton):
 
     def _try_within(self, pair: Pair, row: Row, tokens: list[int], left: int) -> None:
         for i, token in enumerate(tokens):
-            if token in self._eos_ids:
+            if token in self.vocabulary.eos_token_ids:
                 continue
-            after = self._walker.by_token(pair, token)
-            if i >= _TRIED or after is None or self._walker.fewest(after) + 2 > left:
+            after = self.pairs.by_token(pair, token)
+            if i >= _TRIED or after is None or self.pairs.fewest(after) + 2 > left:
                 _clear(row, token)
 
     # -- what is forced ------------------------------------------------------------------------
 
-    def _find_forced(self, state: int) -> bytes:
+    def forced_bytes(self, place: int) -> bytes:
+        """Bytes that every completion begins with: all that rules force, much of what uniqueness does."""
         out = bytearray()
-        if state < _FIRST:
-            return b""
-        pair = self._pairs[state]
+        pair = self._pair_at[place]
         while not self._pool.accepting(pair[0]):
             ways = self._live_bytes(pair)
             first, second = next(ways, None), next(ways, None)
@@ -392,42 +405,48 @@ class MemoryAutomaton(TokenAutomaton):
 
     def _live_bytes(self, pair: Pair) -> Iterator[tuple[int, Pair]]:
         for byte in range(256):
-            after, _ = self._walker.by_byte(pair, byte)
+            after, _ = self.pairs.by_byte(pair, byte)
             # amid a token of a vocabulary without single bytes, all that goes on may be live
-            if after is not None and (not self._all_live or self._walker.is_live(after)):
+            if after is not None and (not self._all_live or self.pairs.is_live(after)):
                 yield byte, after
 
-    def _pool_advance(self, state: int, data: bytes) -> int:
-        after = self._walker.by_bytes(self._pairs[state], data)
-        return DEAD if after is None else after[0]
+    def reaches_below(self, place: int, data: bytes, node: int) -> bool:
+        """Whether, after some bytes, tokens at or below a trie node go on by the rules.
+
+        A superset: those that repeat a key or an item are not looked for.
+        """
+        after = self.pairs.by_bytes(self._pair_at[place], data)
+        return after is not None and self.rules.reaches_below(after[0], b"", node)
 
     # -- memory --------------------------------------------------------------------------------
 
     @property
     def state_count(self) -> int:
-        return len(self._pairs) + _FIRST
+        """Places held now, the reserved ones included."""
+        return len(self._pair_at) + _FIRST
 
     @property
     def nbytes(self) -> int:
-        masks = sum(m.nbytes for m in self._masks.values())
-        return self._inner.nbytes + masks + _TRACKER_BYTES * len(self._pairs)
+        """Memory of places and cached masks, in bytes (about)."""
+        return self.rules.nbytes + self.masks.nbytes + _TRACKER_BYTES * len(self._pair_at)
 
-    def _keep(self, places: set[int]) -> None:
-        kept = {place: self._pairs[place] for place in places if place >= _FIRST}
-        self._masks.clear()
-        self._forced.clear()
-        self._walker.trim(kept.values())
-        self._pairs = kept
+    def trim(self, places: set[int]) -> None:
+        """Forgets all places but those given, the start among them."""
+        kept = {place: self._pair_at[place] for place in places if place >= _FIRST}
+        self.masks.clear()
+        self.pairs.trim(kept.values())
+        self._pair_at = kept
         self._numbers = {pair: place for place, pair in kept.items()}
-        self._inner._keep(
-            {base for base, _ in kept.values()} | {self._inner._place(self._inner.start)}
-        )
+        self.rules.trim({base for base, _ in kept.values()} | {self.rules.start})
         self._memory.trim(tracker for _, tracker in kept.values())
-        if self._used is not None:
-            self._used.clear()
+        if self.used is not None:
+            self.used.clear()
 
-    def _start_generation(self, number: int) -> None:
-        self._next = number << k.SLOT_BITS
+
+def relaxed_rules(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> RuleAutomaton:
+    """The rules with every mark of a repetition read as the byte that it stands for (a superset)."""
+    relaxed = Grammar(without_marks(grammar.ir), limits=grammar.limits)
+    return RuleAutomaton(relaxed, vocabulary, limits, judges_spelling=False)
 
 
 def _has(row: Row, token: int) -> bool:

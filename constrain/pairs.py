@@ -35,7 +35,7 @@ from grammars.memory import KEY_ESCAPE, SEPARATORS, STRING, Marks, Memory, Track
 from grammars.program import Program
 
 if TYPE_CHECKING:
-    from constrain.automaton import TokenAutomaton
+    from constrain.rules import RuleAutomaton
     from constrain.uniqueness.texts import UsedTexts
 
 Pair: TypeAlias = tuple[int, Tracker]
@@ -75,7 +75,7 @@ _BYTES: Final = np.arange(256, dtype=np.uint8)
 class Pairs:
     """Movement and liveness of pairs; the automaton's lock is held by the caller."""
 
-    def __init__(self, inner: TokenAutomaton, memory: Memory, wants_marks: bool) -> None:
+    def __init__(self, inner: RuleAutomaton, memory: Memory, wants_marks: bool) -> None:
         self.inner: Final = inner
         self.memory: Final = memory
         self.thorough: Final = wants_marks
@@ -83,7 +83,7 @@ class Pairs:
         self._address = _BYTES.ctypes.data
         self._texts = inner.vocabulary.texts
         self.used: UsedTexts | None = None
-        self._easier: TokenAutomaton | None = None
+        self._easier: RuleAutomaton | None = None
         self._easier_states: dict[Pair, int] = {}
         self._live: dict[Pair, bool] = {}
         self._fewest: dict[Pair, tuple[int, int]] = {}
@@ -95,7 +95,7 @@ class Pairs:
         out = _WITH_ITEMS if self.inner.grammar.ir.compare_items else (_USED_UP, _BUDGETS)
         return (*out, _GIVEN_UP.format(self.given_up)) if self.given_up else out
 
-    def begin(self, start: Pair, easier: TokenAutomaton) -> None:
+    def begin(self, start: Pair, easier: RuleAutomaton) -> None:
         """Prepares the distances of a thorough automaton.
 
         Rules that wait for marks have no distance of their own.  ``easier`` reads every mark as the
@@ -112,9 +112,7 @@ class Pairs:
         if self._easier is not None:
             states = self._easier_states
             self._easier_states = {pair: states[pair] for pair in keep if pair in states}
-            self._easier._keep(
-                {*self._easier_states.values(), self._easier._place(self._easier.start)}
-            )
+            self._easier.trim({*self._easier_states.values(), self._easier.start})
 
     # -- moving --------------------------------------------------------------------------------
 
@@ -130,7 +128,7 @@ class Pairs:
         if marks:
             moved = self._with_marks(base, data, marks)
         else:
-            moved = self.inner._pool.call(k.advance_token, base, token)
+            moved = self.inner.pool.call(k.advance_token, base, token)
         return self._arrived(pair, data, moved, after)
 
     def by_bytes(self, pair: Pair, data: bytes) -> Pair | None:
@@ -145,13 +143,13 @@ class Pairs:
             return None
         after = (base, tracker)
         if self._easier is not None and pair in self._easier_states:
-            easier = self._easier._pool_advance(self._easier_states[pair], data)
+            easier = self._easier.move(self._easier_states[pair], data)
             self._easier_states.setdefault(after, easier)
         return after
 
     def by_byte(self, pair: Pair, byte: int) -> tuple[Pair | None, bool]:
         """The same for one byte, and whether a mark stood for it."""
-        pool = self.inner._pool
+        pool = self.inner.pool
         moved = pool.call(k.advance, pair[0], self._address + byte, 1)
         if moved == DEAD and byte not in _SEPARATORS:
             return None, False
@@ -168,12 +166,12 @@ class Pairs:
             base = self._plainly(base, data[done:offset])
             if base == DEAD:
                 return DEAD
-            base = self.inner._pool.advance_symbol(base, symbol)
+            base = self.inner.pool.advance_symbol(base, symbol)
             done = offset + 1
         return self._plainly(base, data[done:])
 
     def _plainly(self, base: int, data: bytes) -> int:
-        return self.inner._pool_advance(base, data) if data and base != DEAD else base
+        return self.inner.move(base, data) if data and base != DEAD else base
 
     # -- liveness ------------------------------------------------------------------------------
 
@@ -207,7 +205,7 @@ class Pairs:
         queue = deque([start])
         while queue:
             pair = queue.popleft()
-            found = self.inner._pool.accepting(pair[0])
+            found = self.inner.pool.accepting(pair[0])
             for after in () if found else self._ways(pair):
                 if after in origin:
                     continue
@@ -235,7 +233,7 @@ class Pairs:
         visited = {start}
         while path:
             pair, ways = path[-1]
-            if self.inner._pool.accepting(pair[0]):
+            if self.inner.pool.accepting(pair[0]):
                 return self._found(path)
             for after in ways:
                 if after not in visited:
@@ -277,7 +275,7 @@ class Pairs:
             return
         automaton, state = self._rules(pair)
         nearest = self.within(pair, bound + 1)
-        for token in (*bits(nearest), *bits(automaton._mask(state, None) & ~nearest)):
+        for token in (*bits(nearest), *bits(automaton.mask(state) & ~nearest)):
             following = self.by_token(pair, token)
             if following is not None:
                 yield following
@@ -294,7 +292,7 @@ class Pairs:
         if found <= 1:
             return True
         automaton, state = self._rules(pair)
-        return found == self.bound(pair) and automaton._distances.is_exact(state)
+        return found == self.bound(pair) and automaton.distances.is_exact(state)
 
     def first_token(self, pair: Pair) -> int:
         """The first token of a completion that short (-1 if the text is complete)."""
@@ -323,7 +321,7 @@ class Pairs:
             bound = self.bound(pair)
             done = -minus
             known = self._fewest.get(pair)
-            ends = bound == 0 and self.inner._pool.accepting(pair[0])
+            ends = bound == 0 and self.inner.pool.accepting(pair[0])
             if ends or (known is not None and known[0] <= bound + worse):
                 self._keep_way(origin, pair, 0 if known is None else known[0])
                 return True
@@ -359,19 +357,19 @@ class Pairs:
     def bound(self, pair: Pair) -> int:
         """Fewest tokens by the rules alone, marks or not."""
         automaton, state = self._rules(pair)
-        return automaton._distances.fewest(state)
+        return automaton.distances.fewest(state)
 
     def within(self, pair: Pair, left: int) -> Int32:
         """The rules' mask under a budget."""
         automaton, state = self._rules(pair)
-        return automaton._distances.mask(state, left)
+        return automaton.mask_within(state, left)
 
     def is_ample(self, pair: Pair, left: int) -> bool:
         """Whether by the rules every token fits a budget."""
         automaton, state = self._rules(pair)
-        return automaton._distances.mask(state, left) is automaton._mask(state, None)
+        return automaton.mask_within(state, left) is automaton.mask(state)
 
-    def _rules(self, pair: Pair) -> tuple[TokenAutomaton, int]:
+    def _rules(self, pair: Pair) -> tuple[RuleAutomaton, int]:
         if self._easier is None:
             return self.inner, pair[0]
         return self._easier, self._easier_states[pair]

@@ -72,10 +72,30 @@ class Trie:
         """Bytes of the longest token."""
         return int(self.depth.max())
 
-    @property
-    def class_count(self) -> int:
-        """Number of suffix classes."""
-        return int(self.suffix_class.max()) + 1
+    def child(self, node: int, byte: int) -> int:
+        """The child of a node on a byte, or -1."""
+        at, end = node + 1, int(self.skip[node])
+        while at < end:
+            if self.byte[at] == byte:
+                return at
+            at = int(self.skip[at])
+        return -1
+
+    def longest_token(self, data: bytes) -> tuple[int, int, int]:
+        """The longest token that some bytes begin with.
+
+        Returns:
+            Its id (the least of several; -1 for none), its length, and the node of all the bytes (-1
+            if no token begins with them all).
+        """
+        node, token, length = 0, -1, 0
+        for depth, byte in enumerate(data, 1):
+            node = self.child(node, byte)
+            if node < 0:
+                break
+            if self.token_start[node] < self.token_start[node + 1]:
+                token, length = int(self.tokens[self.token_start[node]]), depth
+        return token, length, node
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a Trie is rebuilt from its tokens; it is not pickled")

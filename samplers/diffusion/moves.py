@@ -52,9 +52,7 @@ class Moves:
         self._shape_of = automaton.shape
         self._positions: Positions = automaton.positions
         self._trie = automaton.vocabulary.trie
-        self.pool: Final = StatePool(
-            automaton._pool.program, automaton.vocabulary, automaton.limits
-        )
+        self.pool: Final = StatePool(automaton.program, automaton.vocabulary, automaton.limits)
         self._heads: dict[tuple[int, int], int] = {}
         self._sets: list[Int32] = [np.zeros(1, np.int32)]
         self._numbers: dict[bytes, int] = {self._sets[0].tobytes(): ROOT}
