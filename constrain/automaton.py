@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from constrain import checks
 from constrain.core import Core, build_core, build_relaxation
-from constrain.lexeme import LexemeShape
-from constrain.mask_cache import Row
-from constrain.pool import DEAD, FINISHED
-from constrain.positions import Flags, Positions
+from constrain.engine.pool import DEAD, FINISHED
+from constrain.masks.cache import Row
+from constrain.masks.trie_positions import Flags, Positions
+from constrain.masks.wide import LexemeShape
 from constrain.rules import Ids
 from constrain.vocabulary import Vocabulary
 from grammars.grammar import Grammar

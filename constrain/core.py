@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from constrain.mask_cache import MaskCache, Row
-from constrain.memory import UniquenessAutomaton, relaxed_rules
-from constrain.pairs import wants_marks
+from constrain.masks.cache import MaskCache, Row
 from constrain.rules import Ids, RuleAutomaton
+from constrain.uniqueness.automaton import UniquenessAutomaton, relaxed_rules
+from constrain.uniqueness.search import wants_marks
 from constrain.vocabulary import Vocabulary
 from grammars.grammar import Grammar
 from grammars.limits import Limits

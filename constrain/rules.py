@@ -1,7 +1,7 @@
 """``RuleAutomaton``: what the rules of a grammar allow, token by token, uniqueness aside.
 
-Places are states of one :class:`~constrain.pool.StatePool`; :mod:`constrain.masks` says what they do with
-the vocabulary, :mod:`constrain.distance` how soon they end.
+Places are states of one :class:`~constrain.engine.pool.StatePool`; :mod:`constrain.masks.rule_masks`
+says what they do with the vocabulary, :mod:`constrain.completion.tokens` how soon they end.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import kernels as k
-from constrain.distance import Distances, RulesView
-from constrain.lexeme import pack_bits, tokens_at
-from constrain.mask_cache import MaskCache, Row
-from constrain.masks import RuleMasks
-from constrain.pool import DEAD, END, FINISHED, NO_STATE, StatePool
-from constrain.positions import positions_of
-from constrain.spelling import Spelling
+from constrain.completion.tokens import Distances, RulesView
+from constrain.engine.jit import kernels as k
+from constrain.engine.pool import DEAD, END, FINISHED, NO_STATE, StatePool
+from constrain.masks.cache import MaskCache, Row
+from constrain.masks.rule_masks import RuleMasks
+from constrain.masks.trie_positions import positions_of
+from constrain.masks.wide import pack_bits, tokens_at
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.coverage import Spelling
 from grammars.errors import GrammarError
 from grammars.grammar import Grammar
 from grammars.limits import Limits

@@ -4,7 +4,7 @@ A program is a set of deterministic rule automata that call each other.  A *conf
 ``(q, n, F)``: program state, count of the current repetition (0 where nothing is counted), and the
 *frame* to continue with when the rule ends.  A frame is itself a set of configurations, so a frame
 and an automaton state are the same kind of thing: see :mod:`grammars.recognizer` for the semantics
-in plain Python and ``constrain.kernels`` for the same in Numba.
+in plain Python and ``constrain.engine.kernels`` for the same in Numba.
 
 Invariants that make one byte a finite, acyclic piece of work:
 

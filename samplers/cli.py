@@ -522,7 +522,7 @@ def extract(
     made, text = _load_schema(schema, how, text_file)
     data = _as_read(_needed(_read(text_file, None)))
     from constrain.describe import describe_schema
-    from constrain.extraction import default_prompt
+    from constrain.huggingface.extraction import default_prompt
 
     asked = default_prompt(data, describe_schema(text))
     found = _extract(asked, made, model, max_new_tokens, temperature, seed)

@@ -14,7 +14,7 @@ from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain._jit import kernels as k
+from constrain.engine.jit import kernels as k
 from constrain.rules import RuleAutomaton
 from grammars import Grammar, GrammarError
 from grammars.ir import (

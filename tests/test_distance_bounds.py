@@ -16,7 +16,7 @@ from laws import law_settings
 from strategies import BYTES, bag_grammars, grammars, regular
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain.bytewise import NEVER, ByteWays
+from constrain.completion.bytes import NEVER, ByteWays
 from grammars.bags import Residuals
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar

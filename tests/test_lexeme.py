@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain.lexeme import lexeme_of
-from constrain.positions import Positions, as_flags
+from constrain.masks.trie_positions import Positions, as_flags
+from constrain.masks.wide import lexeme_of
 from grammars import Grammar
 
 TOKENS = [b'"', b"a", b'a"', b'",', b'"]', b'","', b"[", b"]", b",", b'["', b"b", None]

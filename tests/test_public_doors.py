@@ -29,7 +29,7 @@ from constrain import (
     fill_masks,
 )
 from constrain.bitmask import unpack_bitmask
-from constrain.lexeme import tokens_at
+from constrain.masks.wide import tokens_at
 from constrain.rules import RuleAutomaton
 from grammars import Grammar, Limits
 from samplers.deco_g.format import FormatAutomaton

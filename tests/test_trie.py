@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from constrain import cache as cache_module
 from constrain.cache import load_arrays, save_arrays
-from constrain.trie import MAX_TOKEN_BYTES, Trie, hash_texts
+from constrain.vocabulary.trie import MAX_TOKEN_BYTES, Trie, hash_texts
 
 Texts = Sequence[bytes | None]
 
@@ -190,7 +190,7 @@ def test_second_time_from_disk(
 ) -> None:
     first = Trie.cached(texts)
     assert [f.name for f in folder.iterdir()] == [f"{hash_texts(texts)}.npz"]
-    monkeypatch.setattr("constrain.trie._build", no_build)
+    monkeypatch.setattr("constrain.vocabulary.trie._build", no_build)
     second = Trie.cached(texts)
     assert_same(first, second)
     assert_is_the_trie_of(second, texts)

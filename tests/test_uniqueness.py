@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain.memory import UniquenessAutomaton
+from constrain.uniqueness.automaton import UniquenessAutomaton
 from grammars import Grammar
 
 STRING = {"type": "string"}

@@ -1,6 +1,6 @@
 """Kernels that follow keys and items of a JSON text while the vocabulary's trie is walked.
 
-They work on two contexts (arrays of addresses, see :mod:`constrain.kernels`): that of the rules'
+They work on two contexts (arrays of addresses, see :mod:`constrain.engine.kernels`): that of the rules'
 pool, and one of their own, which holds
 
 * a byte trie of the texts that occurred: keys and strings as UTF-8 without escapes; behind the byte
@@ -34,7 +34,7 @@ from typing import Final
 import numpy as np
 from numba import carray, int32, int64, njit, uint8, uint64
 
-from constrain.kernels import (
+from constrain.engine.kernels import (
     _SET,
     OUT_OF_FUEL,
     P_BYTE_CLASS,

@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 from numba import carray, int64, njit, uint64
 
-from constrain._jit import kernels as _k  # noqa: F401 - compiled first, and announced
-from constrain.kernels import (
+from constrain.engine.jit import kernels as _k  # noqa: F401 - compiled first, and announced
+from constrain.engine.kernels import (
     DEAD,
     END,
     P_BYTE_CLASS,

@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain.automaton import TokenAutomaton
-from constrain.pairs import Pair, Pairs
 from constrain.rules import RuleAutomaton
+from constrain.uniqueness.search import Pair, Pairs
 from constrain.vocabulary import Vocabulary
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar

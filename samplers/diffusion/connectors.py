@@ -14,9 +14,9 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import kernels, load
 from constrain.automaton import TokenAutomaton
-from constrain.pool import DEAD
+from constrain.engine.jit import kernels, load
+from constrain.engine.pool import DEAD
 from constrain.vocabulary import Vocabulary
 from samplers.diffusion.moves import Moves
 

@@ -16,11 +16,11 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import kernels as k
 from constrain.automaton import TokenAutomaton
-from constrain.lexeme import Lexeme, LexemeShape, counted, lexeme_of, tokens_at
-from constrain.pool import END, StatePool
-from constrain.positions import Flags, Positions
+from constrain.engine.jit import kernels as k
+from constrain.engine.pool import END, StatePool
+from constrain.masks.trie_positions import Flags, Positions
+from constrain.masks.wide import Lexeme, LexemeShape, counted, lexeme_of, tokens_at
 from grammars.program import UNBOUNDED
 
 Int32: TypeAlias = npt.NDArray[np.int32]

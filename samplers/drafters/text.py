@@ -8,8 +8,8 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from constrain.automaton import TokenAutomaton
-from constrain.trie import Trie
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
 from samplers.drafters.base import Context
 
 WHITESPACE: Final = b" \n\t\r"

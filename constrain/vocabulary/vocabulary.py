@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain import checks
-from constrain.trie import Trie, hash_texts
+from constrain.vocabulary.trie import Trie, hash_texts
 from grammars.errors import GrammarError
 
 _WORTH_CACHING: Final = 4_096
@@ -116,7 +116,7 @@ class Vocabulary:
         Raises:
             GrammarError: if the tokenizer is of another kind, or no EOS id is known.
         """
-        from constrain._huggingface import eos_ids_of, rows_of, texts_of
+        from constrain.vocabulary.huggingface import eos_ids_of, rows_of, texts_of
 
         if eos_token_ids is None:
             eos_token_ids = eos_ids_of(tokenizer, model)

@@ -12,11 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from constrain._jit import kernels as k
-from constrain._jit import mask_kernels as m
-from constrain.lexeme import Lexeme, Wide
-from constrain.pool import StatePool
-from constrain.positions import Flags, Positions
+from constrain.engine.jit import kernels as k
+from constrain.engine.jit import mask_kernels as m
+from constrain.engine.pool import StatePool
+from constrain.masks.trie_positions import Flags, Positions
+from constrain.masks.wide import Lexeme, Wide
 from grammars.program import UNBOUNDED, Program
 
 _ROOM: Final = 8_192

@@ -3,7 +3,7 @@
 Tokens do not respect the grammar's rules: ``"},`` may close a string, an object and begin what
 follows.  So the cost of finishing a rule depends on where, inside a token, the rule begins and ends.
 Positions inside tokens are nodes of the trie; nodes with equal subtrees cost the same, so there are
-few kinds of them (:mod:`constrain.positions`).  For a program state q (with count n) and a kind x
+few kinds of them (:mod:`constrain.masks.trie_positions`).  For a program state q (with count n) and a kind x
 
     G(q, n, x) : kind y -> fewest tokens completed from q, x to the end of the rule, ending inside y
 
@@ -14,7 +14,7 @@ by chaining G along their frames.  That is the shortest-derivation problem on a 
 shared by all states of the automaton, for every rule, stack and request.
 
 Where every byte is a token there is always a bound: the text can be completed byte by byte
-(:mod:`constrain.bytewise`).  A search that reaches ``max_search_states`` takes it for all variables
+(:mod:`constrain.completion.bytes`).  A search that reaches ``max_search_states`` takes it for all variables
 it has no room for.  Then the numbers are those of completions that exist, and from each state some
 token leads to one that needs at least one token less.
 """
@@ -30,9 +30,12 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from constrain.bytewise import NEVER as NEVER
-from constrain.bytewise import ByteWays, Place
-from constrain.lexeme import (
+from constrain.completion.bytes import NEVER as NEVER
+from constrain.completion.bytes import ByteWays, Place
+from constrain.engine.pool import DEAD, END, StatePool
+from constrain.masks.rule_masks import RuleMasks
+from constrain.masks.trie_positions import BOUNDARY, Flags, Kind, Positions, Returns, as_flags
+from constrain.masks.wide import (
     MAX_SHAPE,
     Int32,
     Lexeme,
@@ -42,9 +45,6 @@ from constrain.lexeme import (
     pack_bits,
     tokens_at,
 )
-from constrain.masks import RuleMasks
-from constrain.pool import DEAD, END, StatePool
-from constrain.positions import BOUNDARY, Flags, Kind, Positions, Returns, as_flags
 from constrain.vocabulary import Vocabulary
 from grammars.bags import CANONICAL, COMPLETE, MORE
 from grammars.errors import LimitExceeded

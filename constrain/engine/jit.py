@@ -15,7 +15,7 @@ from types import ModuleType
 
 def load(name: str) -> ModuleType:
     """A module of kernels, by its full name."""
-    path, stem = Path(__file__).parent.parent, name.rsplit(".", 1)[-1]
+    path, stem = Path(__file__).parents[2], name.rsplit(".", 1)[-1]
     folder = path.joinpath(*name.split(".")[:-1], "__pycache__")
     compiled_before = any(folder.glob(f"{stem}.*.nbc"))
     began = time.perf_counter()
@@ -32,5 +32,5 @@ def load(name: str) -> ModuleType:
     return module
 
 
-mask_kernels = load("constrain.mask_kernels")
-kernels = load("constrain.kernels")
+mask_kernels = load("constrain.masks.kernels")
+kernels = load("constrain.engine.kernels")

@@ -1,8 +1,8 @@
 """``UniquenessAutomaton``: rules, and keys and array items that must not repeat, token by token.
 
 The product of a :class:`~constrain.rules.RuleAutomaton` and the tracker of :mod:`grammars.memory`.  Its
-places are integers that name pairs (place of the rules, tracker); :mod:`constrain.pairs` says how pairs
-move and which are live.
+places are integers that name pairs (place of the rules, tracker);
+:mod:`constrain.uniqueness.search` says how pairs move and which are live.
 
 **Masks.**  Kernels judge most of them (:mod:`constrain.uniqueness.texts`).  What follows is for those
 they leave: within items that are arrays or objects, where rules wait for marks, in vocabularies
@@ -16,9 +16,9 @@ by one:
   pairs; it is left where the danger ends, since below only the rules count (and the next point).
   Below a mark the rules are asked anew, from the state that the mark leads to.
 * *Everywhere*: tokens that begin a further key or item of some container, which needs a comma (see
-  :mod:`constrain.risky`).  Those that the rules allow are tried.
+  :mod:`constrain.uniqueness.tokens`).  Those that the rules allow are tried.
 
-In automata that are *thorough*, as their rules may want marks (see :mod:`constrain.pairs`), all
+In automata that are *thorough*, as their rules may want marks (see :mod:`constrain.uniqueness.search`), all
 tokens within arrays are tried, and those with separators enough to be allowed by a mark alone, even
 where the rules refuse them; with vocabularies that lack single bytes, all tokens everywhere.
 
@@ -40,13 +40,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import kernels as k
-from constrain.mask_cache import MaskCache, Row
-from constrain.pairs import Pair, Pairs, bits, in_string, wants_marks
-from constrain.pool import DEAD, FINISHED, NO_STATE
-from constrain.risky import Risky, risky_of
+from constrain.engine.jit import kernels as k
+from constrain.engine.pool import DEAD, FINISHED, NO_STATE
+from constrain.masks.cache import MaskCache, Row
 from constrain.rules import Ids, RuleAutomaton
+from constrain.uniqueness.search import Pair, Pairs, bits, in_string, wants_marks
 from constrain.uniqueness.texts import UsedTexts
+from constrain.uniqueness.tokens import Risky, risky_of
 from constrain.vocabulary import Vocabulary
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar

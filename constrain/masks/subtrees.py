@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import mask_kernels as m
-from constrain.trie import Trie
+from constrain.engine.jit import mask_kernels as m
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
 
 
 @dataclass(frozen=True, eq=False)

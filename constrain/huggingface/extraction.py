@@ -18,9 +18,9 @@ from transformers.generation.streamers import BaseStreamer
 from constrain.arguments import check_count, check_model, check_tokenizer, described
 from constrain.automaton import TokenAutomaton
 from constrain.describe import describe_schema
+from constrain.huggingface.processor import GrammarLogitsProcessor, check_budget
+from constrain.huggingface.prompts import Messages, checked_ids, is_messages, prompt_ids, templated
 from constrain.models import context_length
-from constrain.processor import GrammarLogitsProcessor, check_budget
-from constrain.prompts import Messages, checked_ids, is_messages, prompt_ids, templated
 from constrain.vocabulary import Vocabulary
 from grammars.errors import BudgetError
 from grammars.grammar import Grammar
@@ -306,7 +306,7 @@ _vocabularies: WeakKeyDictionary[Any, dict[Any, Vocabulary]] = WeakKeyDictionary
 
 def vocabulary_for(tokenizer: Any, model: Any) -> Vocabulary:
     """The vocabulary of a tokenizer with a model's rows and EOS ids, made once."""
-    from constrain._huggingface import eos_ids_of, rows_of
+    from constrain.vocabulary.huggingface import eos_ids_of, rows_of
 
     key = (len(tokenizer), rows_of(model), tuple(eos_ids_of(tokenizer, model)))
     known = _vocabularies.setdefault(tokenizer, {})

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from .cache import cache_folder, load_arrays, save_arrays
+from constrain.cache import cache_folder, load_arrays, save_arrays
 
 FORMAT: Final = 1
 """Part of the cache key: raise it when the arrays change their meaning."""

@@ -4,7 +4,7 @@ Usually every byte that occurs in a token is a token itself; then a text can be 
 if all its bytes are available, and compiling the grammar over the available bytes settles the
 matter: every state left is live.  Where some byte occurs only inside longer tokens (a
 character-level vocabulary with a token ``Cl`` but no ``l``, a toy with eight tokens), a state is
-live if and only if some number of tokens completes it, which ``constrain.distance`` decides.
+live if and only if some number of tokens completes it, which ``constrain.completion.tokens`` decides.
 """
 
 from __future__ import annotations

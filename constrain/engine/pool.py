@@ -17,10 +17,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import kernels as k
-from constrain.subtrees import subtrees_of
-from constrain.trie import Trie
+from constrain.engine.jit import kernels as k
+from constrain.masks.subtrees import subtrees_of
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
 from grammars.bags import Residuals
 from grammars.errors import LimitExceeded
 from grammars.limits import Limits

@@ -14,9 +14,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from constrain.lexeme import Int32, pack_bits
-from constrain.trie import Trie
+from constrain.masks.wide import Int32, pack_bits
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
 
 
 class Risky:

@@ -6,7 +6,7 @@ change.  A compiled function then takes one integer instead of thirty arrays, wh
 a call from microseconds to a quarter of one.
 
 Nothing here allocates.  Where room runs out a function returns ``GROW``, where a bag's residual has no
-row yet ``LACKING``; the caller (:mod:`constrain.pool`) enlarges the arrays or adds the row and calls
+row yet ``LACKING``; the caller (:mod:`constrain.engine.pool`) enlarges the arrays or adds the row and calls
 again, which is safe because everything already made is found again by content.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from numba import carray, int32, int64, njit, types, uint8, uint64
 from numba.extending import intrinsic
 
-from constrain.mask_kernels import NO_LOOP, find_loop, stays
+from constrain.masks.kernels import NO_LOOP, find_loop, stays
 
 # Fields of the context.  P_: program, S_: pool of states, T_: trie, B_: rows of residuals,
 # W_: what is known of wide states, N_: numbers.
@@ -55,7 +55,7 @@ NOT_KNOWN: Final = -7
 """What a configuration does with the whole vocabulary is to be found out first."""
 
 SLOT_BITS: Final = 32
-"""A handle is ``generation << SLOT_BITS | state``; see :mod:`constrain.pool`."""
+"""A handle is ``generation << SLOT_BITS | state``; see :mod:`constrain.engine.pool`."""
 
 DEAD: Final = 0
 END: Final = 1

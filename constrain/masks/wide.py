@@ -24,11 +24,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import mask_kernels as m
-from constrain.positions import Flags, Positions
-from constrain.subtrees import subtrees_of
-from constrain.trie import Trie
+from constrain.engine.jit import mask_kernels as m
+from constrain.masks.subtrees import subtrees_of
+from constrain.masks.trie_positions import Flags, Positions
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
 from grammars.program import UNBOUNDED, Program
 
 Int32 = npt.NDArray[np.int32]

@@ -15,10 +15,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import kernels as k
-from constrain._jit import mask_kernels as m
-from constrain.trie import Trie
+from constrain.engine.jit import kernels as k
+from constrain.engine.jit import mask_kernels as m
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
 from grammars.program import UNBOUNDED, Program
 
 Int32: TypeAlias = npt.NDArray[np.int32]

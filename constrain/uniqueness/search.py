@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from constrain._jit import kernels as k
-from constrain.distance import NEVER
-from constrain.lexeme import Int32
-from constrain.pool import DEAD
+from constrain.completion.tokens import NEVER
+from constrain.engine.jit import kernels as k
+from constrain.engine.pool import DEAD
+from constrain.masks.wide import Int32
 from grammars.errors import LimitExceeded
 from grammars.memory import KEY_ESCAPE, SEPARATORS, STRING, Marks, Memory, Tracker
 from grammars.program import Program

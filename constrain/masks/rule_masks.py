@@ -1,8 +1,8 @@
 """Masks of the states of one pool: what a grammar's rules alone allow.
 
 A state whose configurations allow little is walked over the trie.  One that allows most of the
-vocabulary is *wide*: what it does with all tokens is found once (:mod:`constrain.lexeme`,
-:mod:`constrain.difference`) and put together with what its frame does with the tokens that leave
+vocabulary is *wide*: what it does with all tokens is found once (:mod:`constrain.masks.wide`,
+:mod:`constrain.masks.difference`) and put together with what its frame does with the tokens that leave
 the rule.
 
 Work is bounded.  Where a mask takes more than ``Limits.max_mask_work``, only shorter tokens are
@@ -18,9 +18,11 @@ from typing import Final
 
 import numpy as np
 
-from constrain._jit import kernels as k
-from constrain.difference import compared, is_uncounted, usual_state
-from constrain.lexeme import (
+from constrain.engine.jit import kernels as k
+from constrain.engine.pool import END, StatePool
+from constrain.masks.difference import compared, is_uncounted, usual_state
+from constrain.masks.trie_positions import Flags, follow_sets, positions_of
+from constrain.masks.wide import (
     Int32,
     LexemeShape,
     Shapes,
@@ -29,8 +31,6 @@ from constrain.lexeme import (
     lexeme_of,
     unbounded_counts,
 )
-from constrain.pool import END, StatePool
-from constrain.positions import Flags, follow_sets, positions_of
 from constrain.vocabulary import Vocabulary
 from grammars.errors import LimitExceeded
 
