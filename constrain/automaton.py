@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain import checks
+from constrain.arguments import described
 from constrain.core import Core, build_core, build_relaxation
 from constrain.engine.pool import DEAD, FINISHED
 from constrain.masks.cache import Row
@@ -464,6 +465,24 @@ def _remade(
     made = make(grammar, vocabulary, limits)
     made._core.start_generation(1 + secrets.randbelow(_GENERATIONS))
     return made
+
+
+def check_automaton(value: Any, place: str, *, several: bool = False) -> TokenAutomaton:
+    """A :class:`~constrain.TokenAutomaton`.
+
+    Raises:
+        TypeError: if it is anything else; says how to make one of what was given.
+    """
+    if isinstance(value, TokenAutomaton):
+        return value
+    wanted = "a TokenAutomaton or a list of them" if several else "a TokenAutomaton"
+    if isinstance(value, Grammar):
+        hint = "; make one of the grammar: TokenAutomaton(grammar, vocabulary)"
+    elif isinstance(value, Vocabulary):
+        hint = "; make one of it and a grammar: TokenAutomaton(grammar, vocabulary)"
+    else:
+        hint = ""
+    raise TypeError(f"{place} needs {wanted}, not {described(value)}{hint}")
 
 
 def fill_masks(

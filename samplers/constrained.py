@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from constrain.arguments import check_automaton
-from constrain.automaton import TokenAutomaton
+from constrain.automaton import TokenAutomaton, check_automaton
 from constrain.huggingface.processor import check_budget
 from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, check_backend

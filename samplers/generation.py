@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from transformers import EosTokenCriteria, MaxLengthCriteria
 
-from constrain.arguments import check_automaton
-from constrain.automaton import TokenAutomaton
+from constrain.automaton import TokenAutomaton, check_automaton
 from constrain.huggingface.extraction import ended
 from constrain.huggingface.processor import GrammarLogitsProcessor, check_budget
 from samplers.backend import SpeculativeBackend

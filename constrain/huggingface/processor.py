@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from transformers import LogitsProcessor
 
-from constrain.arguments import check_automaton, check_count, described
-from constrain.automaton import TokenAutomaton, fill_masks
+from constrain.arguments import check_count, described
+from constrain.automaton import TokenAutomaton, check_automaton, fill_masks
 from constrain.bitmask import allocate_bitmask, apply_bitmask_
 from constrain.huggingface.generation import is_running, running_generation
 from grammars.errors import BudgetError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from constrain.arguments import check_model, check_tokenizer
-from constrain.vocabulary import from_byte_fallback, from_byte_level
+from constrain.vocabulary.alphabets import from_byte_fallback, from_byte_level
 from grammars.errors import GrammarError
 
 _PLACE: Final = "Vocabulary.from_huggingface"
