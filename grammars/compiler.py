@@ -2,8 +2,8 @@
 
 The steps, one function each:
 
-1. ``_Analysis``: which rules are reachable, recursive, nullable, worth inlining;
-2. ``_RuleBuilder``: every remaining rule becomes a deterministic automaton over bytes and calls
+1. ``Analysis``: which rules are reachable, recursive, nullable, worth inlining;
+2. ``RuleBuilder``: every remaining rule becomes a deterministic automaton over bytes and calls
    (intersections and complements are computed on automata; long repetitions become counters);
 3. ``_drop_unproductive``: calls of rules without any text disappear, so no dead end is left;
    ``_lay_out_bags`` then gives every bag its states;
@@ -97,9 +97,9 @@ def compile_ir(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTE
             begin with itself.
         LimitExceeded: where a limit is reached.
     """
-    with _deep_recursion():
-        analysis = _Analysis(grammar, limits)
-        builder = _RuleBuilder(analysis, limits, alphabet)
+    with deep_recursion():
+        analysis = Analysis(grammar, limits)
+        builder = RuleBuilder(analysis, limits, alphabet)
         start = builder.build_start()
         rules = builder.rules
         _drop_unproductive(rules, limits)
@@ -124,7 +124,7 @@ _DEPTH: Final = 12_000
 
 
 @contextmanager
-def _deep_recursion() -> Iterator[None]:
+def deep_recursion() -> Iterator[None]:
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, _DEPTH))
     try:
@@ -133,7 +133,7 @@ def _deep_recursion() -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
-class _Analysis:
+class Analysis:
     """Facts about the rules reachable from the start."""
 
     def __init__(self, grammar: GrammarIR, limits: Limits) -> None:
@@ -373,10 +373,10 @@ class _Lexeme:
     expr: Expr
 
 
-class _RuleBuilder:
+class RuleBuilder:
     """Builds the automaton of the start rule and, from there, of every rule it calls."""
 
-    def __init__(self, analysis: _Analysis, limits: Limits, alphabet: ByteMask) -> None:
+    def __init__(self, analysis: Analysis, limits: Limits, alphabet: ByteMask) -> None:
         self.analysis = analysis
         self.grammar = analysis.grammar
         self.limits = limits
@@ -482,7 +482,7 @@ class _RuleBuilder:
                     )
                 self._call(nfa, self._bag_rule(expr), s, t)
             case And() | Not():
-                dfa = self._regular_dfa(expr)
+                dfa = self.regular_dfa(expr)
                 if dfa.counted and not regular:
                     self._call(nfa, self._counted_rule(expr, dfa), s, t)
                 else:
@@ -627,7 +627,7 @@ class _RuleBuilder:
 
     def _lexeme_rule(self, expr: Expr) -> int:
         known = self._counted.get(expr)
-        return self._counted_rule(expr, self._regular_dfa(expr)) if known is None else known
+        return self._counted_rule(expr, self.regular_dfa(expr)) if known is None else known
 
     def _wants_lexemes(self, name: str) -> bool:
         """Whether a rule has parts of different kinds, so that free text is best kept apart.
@@ -749,7 +749,7 @@ class _RuleBuilder:
 
     # -- regular parts -------------------------------------------------------------------------
 
-    def _regular_dfa(self, expr: Expr) -> Dfa:
+    def regular_dfa(self, expr: Expr) -> Dfa:
         """The automaton (perhaps counted) of an expression that must be regular."""
         known = self._regular.get(expr)
         if known is None:
@@ -760,7 +760,7 @@ class _RuleBuilder:
         limit = self.limits.max_dfa_states
         match expr:
             case And(items):
-                parts = sorted((self._regular_dfa(x) for x in items), key=len)
+                parts = sorted((self.regular_dfa(x) for x in items), key=len)
                 out = parts[0]
                 spent = 0  # the limit holds for all steps together: each of them takes its time
                 for part in parts[1:]:
@@ -768,9 +768,9 @@ class _RuleBuilder:
                     spent += len(out)
                 return out
             case Not(item):
-                return complement(expand(self._regular_dfa(item), limit))
+                return complement(expand(self.regular_dfa(item), limit))
             case Ref(name) if name not in self.analysis.recursive:
-                return self._regular_dfa(self.grammar[name].body)
+                return self.regular_dfa(self.grammar[name].body)
             case Repeat() if self._is_long(expr):
                 return self._counting_loop(expr, regular=True)
             case Seq(items) if sum(self._is_long(x) for x in items) == 1:
@@ -789,7 +789,7 @@ class _RuleBuilder:
         for item in items:
             nxt = nfa.state()
             if self._is_long(item):
-                loop = self._regular_dfa(item)
+                loop = self.regular_dfa(item)
                 low, high = loop.count_min, loop.count_max
                 if not loop.counted:
                     return self._make_plain(items)
@@ -1283,5 +1283,5 @@ def regular_dfa(grammar: GrammarIR, expr: Expr, limits: Limits) -> Dfa:
         GrammarError: if a recursive rule is below ``expr``.
         LimitExceeded: where a limit is reached.
     """
-    builder = _RuleBuilder(_Analysis(grammar, limits), limits, ALL_BYTES)
-    return expand(builder._regular_dfa(expr), limits.max_dfa_states)
+    builder = RuleBuilder(Analysis(grammar, limits), limits, ALL_BYTES)
+    return expand(builder.regular_dfa(expr), limits.max_dfa_states)

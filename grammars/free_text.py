@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from grammars import ir
 from grammars.errors import GrammarError
@@ -32,12 +32,11 @@ from grammars.ir import (
     repeat,
     seq,
 )
+from grammars.limits import Limits
+from grammars.program import Program
 from grammars.quotient import quotient, unused
 from grammars.sections import BLANK_BYTES
 from grammars.triggers import Triggers
-
-if TYPE_CHECKING:
-    from grammars.grammar import Grammar
 
 _NAME: Final = "text"
 _JSON_STARTS: Final = frozenset(b'{["')
@@ -48,6 +47,19 @@ model that likes them would go on writing them."""
 _BLANKS: Final = optional(
     repeat(ByteSet(ir.normalize_ranges((b, b) for b in BLANK_BYTES)), 1, MAX_BLANKS)
 )
+
+
+class Language(Protocol):
+    """What is asked of the grammar of an answer; hashable, equal by content."""
+
+    @property
+    def ir(self) -> GrammarIR: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def program(self) -> Program: ...
+    @property
+    def is_empty(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,7 @@ class Answer:
     """
 
     trigger: bytes
-    grammar: Grammar
+    grammar: Language
     end: bytes = b""
 
 
@@ -80,23 +92,25 @@ class Shape:
         return answer.grammar.ir.json if self.blanks is None else self.blanks
 
 
-def answers_of(entries: Iterable[tuple[Any, ...]]) -> list[Answer]:
+def answers_of(entries: Iterable[tuple[Any, ...]], kind: type[Language]) -> list[Answer]:
     """(trigger, grammar) and (trigger, grammar, end), checked.
+
+    Args:
+        entries: as the caller of ``Grammar.free_text`` gave them.
+        kind: what grammars have to be.
 
     Raises:
         GrammarError: for a text with half of a surrogate pair, which no bytes stand for.
         TypeError: for entries of another form.
     """
-    return [_answer(entry) for entry in entries]
+    return [_answer(entry, kind) for entry in entries]
 
 
-def _answer(entry: tuple[Any, ...]) -> Answer:
-    from grammars.grammar import Grammar
-
+def _answer(entry: tuple[Any, ...], kind: type[Language]) -> Answer:
     match entry:
-        case (str(trigger), Grammar() as grammar):
+        case (str(trigger), grammar) if isinstance(grammar, kind):
             return Answer(_bytes(trigger), grammar)
-        case (str(trigger), Grammar() as grammar, str(end)):
+        case (str(trigger), grammar, str(end)) if isinstance(grammar, kind):
             return Answer(_bytes(trigger), grammar, _bytes(end))
     raise TypeError(
         "free text needs (trigger, Grammar) or (trigger, Grammar, end) with texts for trigger and "

@@ -241,17 +241,6 @@ class Memory:
         self._trackers: dict[tuple[Any, ...], Tracker] = {}
         self.start = self.tracker(None, VALUE)
 
-    @staticmethod
-    def of(ir: GrammarIR) -> Memory | None:
-        """The memory that a grammar asks for."""
-        if not (ir.distinct_keys or ir.compare_items):
-            return None
-        if ir.sections:
-            from grammars.sections import SectionMemory
-
-            return SectionMemory(ir.sections, ir.repeated)
-        return Memory(ir.distinct_keys, ir.compare_items)
-
     # -- reading -------------------------------------------------------------------------------
 
     def advance(self, at: Tracker, data: bytes) -> tuple[Tracker | None, Marks, int]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from grammars.explain import (
     Explanation,
-    _excerpt,
-    _message,
+    excerpt,
     expectations,
+    message_of,
     place,
     rule_path,
 )
@@ -71,14 +71,14 @@ def explain_with_memory(
     path = rule_path(recognizer, reading.state, names)
     if reading.key is None and not reading.item:
         expected = expectations(recognizer, reading.state)
-        message = _message(data, reading.used, line, column, expected, path)
+        message = message_of(data, reading.used, line, column, expected, path)
         return Explanation(False, reading.used, line, column, expected, path, message)
     if reading.key is not None:
         what = f"the key {reading.key!r} occurs twice in this object"
     else:
         what = "this array item equals an earlier one, but items must be unique (uniqueItems)"
     parts = [f"line {line}, column {column} (byte {reading.used}): {what}"]
-    parts += _excerpt(data, reading.used)
+    parts += excerpt(data, reading.used)
     if path:
         parts.append("in " + " > ".join(path))
     return Explanation(False, reading.used, line, column, (), path, "\n".join(parts))

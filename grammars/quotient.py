@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from grammars import ir
-from grammars.compiler import _Analysis, _deep_recursion, is_nullable
+from grammars.compiler import Analysis, deep_recursion, is_nullable
 from grammars.errors import GrammarError
 from grammars.ir import (
     EPSILON,
@@ -38,7 +38,7 @@ from grammars.ir import (
     seq,
 )
 from grammars.limits import Limits
-from grammars.memory import Memory
+from grammars.sections import memory_of
 from grammars.utf8 import END, Utf8Node, utf8_node
 
 
@@ -52,7 +52,7 @@ def quotient(grammar: GrammarIR, beginning: bytes, limits: Limits) -> GrammarIR:
     if symbols is None:
         return replace(grammar, rules=(Rule(grammar.start, NOTHING),))
     try:
-        with _deep_recursion():
+        with deep_recursion():
             for symbol in symbols:
                 grammar = _Derivative(grammar, symbol, limits).grammar()
     except RecursionError:
@@ -62,7 +62,7 @@ def quotient(grammar: GrammarIR, beginning: bytes, limits: Limits) -> GrammarIR:
 
 def _symbols(grammar: GrammarIR, data: bytes) -> Sequence[int] | None:
     """The bytes, marks in place of separators behind repeated items; ``None`` at a repeated key."""
-    memory = Memory.of(grammar)
+    memory = memory_of(grammar)
     if memory is None:
         return data
     after, marks, _ = memory.advance(memory.start, data)
@@ -80,7 +80,7 @@ class _Derivative:
     def __init__(self, grammar: GrammarIR, symbol: int, limits: Limits) -> None:
         self._grammar: Final = grammar
         self._symbol: Final = symbol
-        self._nullable: Final = _Analysis(grammar, limits).nullable
+        self._nullable: Final = Analysis(grammar, limits).nullable
         self._taken = {rule.name for rule in grammar.rules}
         self._names: dict[str, str] = {}
         self._todo: list[str] = []

@@ -215,3 +215,12 @@ def _clash(data: bytes, marks: Set[int], section: Section, begin: int) -> Clash 
         return None
     starts = tuple(begin + at for at in clash.starts)
     return Clash(starts, begin + clash.end, clash.repeats, clash.items)
+
+
+def memory_of(ir: GrammarIR) -> Memory | None:
+    """The tracker of keys and items that a grammar asks for; ``None`` if nothing must not repeat."""
+    if not (ir.distinct_keys or ir.compare_items):
+        return None
+    if ir.sections:
+        return SectionMemory(ir.sections, ir.repeated)
+    return Memory(ir.distinct_keys, ir.compare_items)

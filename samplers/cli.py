@@ -19,8 +19,8 @@ import typer
 
 from constrain.extras import MissingExtra, missing_extra
 from grammars import Explanation, Grammar, GrammarError
-from grammars.files import Kind, decode, grammar_of, kind_of, misplaced, read_text
-from grammars.grammar import Formats, Numbers, PropertyOrder, Whitespace
+from grammars.files import Kind, decode, kind_of, misplaced, read_text
+from grammars.grammar import Formats, Numbers, PropertyOrder, Whitespace, grammar_of
 from grammars.version import version
 from samplers.output import READER_GONE, ReaderGone, dump, hang_up, say, show
 

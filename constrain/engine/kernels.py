@@ -12,12 +12,19 @@ again, which is safe because everything already made is found again by content.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numba import carray, int32, int64, njit, types, uint8, uint64
-from numba.extending import intrinsic
+from numba import carray, int32, int64, njit, uint8, uint64
 
+from constrain.engine.context import context_at as _context
+from constrain.engine.context import i32 as _i32
+from constrain.engine.context import i64 as _i64
+from constrain.engine.context import mix as _mix
+from constrain.engine.context import pointer as _pointer
+from constrain.engine.context import u8 as _u8
+from constrain.engine.context import u16 as _u16
+from constrain.engine.context import u64 as _u64
 from constrain.masks.kernels import NO_LOOP, find_loop, stays
 
 # Fields of the context.  P_: program, S_: pool of states, T_: trie, B_: rows of residuals,
@@ -62,58 +69,12 @@ END: Final = 1
 _MANY: Final = -2
 _FIRST_PUSH: Final = -3
 
-_SET: Final = -1
+SET: Final = -1
 """In place of a program state on the walk's path: the third number is a state of several items."""
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _pointer(typingctx: Any, address: Any) -> Any:
-    """An address as a pointer that ``carray`` accepts."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(types.int64), codegen
-
-
 @njit
-def _i32(ctx, field):  # type: ignore[no-untyped-def]
-    return carray(_pointer(ctx[field]), (1 << 40,), np.int32)
-
-
-@njit
-def _i64(ctx, field):  # type: ignore[no-untyped-def]
-    return carray(_pointer(ctx[field]), (1 << 40,), np.int64)
-
-
-@njit
-def _u8(ctx, field):  # type: ignore[no-untyped-def]
-    return carray(_pointer(ctx[field]), (1 << 40,), np.uint8)
-
-
-@njit
-def _u16(ctx, field):  # type: ignore[no-untyped-def]
-    return carray(_pointer(ctx[field]), (1 << 40,), np.uint16)
-
-
-@njit
-def _u64(ctx, field):  # type: ignore[no-untyped-def]
-    return carray(_pointer(ctx[field]), (1 << 40,), np.uint64)
-
-
-@njit
-def _context(address):  # type: ignore[no-untyped-def]
-    return carray(_pointer(address), (FIELD_COUNT,), np.int64)
-
-
-@njit
-def _mix(h, x):  # type: ignore[no-untyped-def]
-    h = (h ^ uint64(x)) * uint64(0x9E3779B97F4A7C15)
-    return h ^ (h >> uint64(29))
-
-
-@njit
-def _can(can, state, c):  # type: ignore[no-untyped-def]
+def can_take(can, state, c):  # type: ignore[no-untyped-def]
     return (can[state * 4 + (c >> 6)] >> uint64(c & 63)) & uint64(1) != uint64(0)
 
 
@@ -210,7 +171,7 @@ def _intern(ctx, k):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _intern_one(ctx, q, n, f):  # type: ignore[no-untyped-def]
+def intern_one(ctx, q, n, f):  # type: ignore[no-untyped-def]
     """The state with one item."""
     room = ctx[N_BUFFER_ROOM]
     buffer = _i32(ctx, S_BUFFER)
@@ -301,7 +262,7 @@ def _take(ctx, bag, n, f, c, links):  # type: ignore[no-untyped-def]
     for i in range(offset[bag + 1] - begin):
         step = row[at + i]
         rule = int64(start[begin + i])
-        if step < 0 or not _can(first, rule, c) or (canonical and step & 4 == 0):
+        if step < 0 or not can_take(first, rule, c) or (canonical and step & 4 == 0):
             continue
         flags = step & 3
         residual = step >> 3
@@ -411,7 +372,7 @@ def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
                 q = int64(s_q[i])
                 n = int64(s_n[i])
                 f = int64(s_f[i])
-            if n >= accept_from[q] and q != 0 and mark[f] != epoch and _can(can, f, c):
+            if n >= accept_from[q] and q != 0 and mark[f] != epoch and can_take(can, f, c):
                 mark[f] = epoch
                 stack[depth] = f
                 depth += 1
@@ -428,7 +389,7 @@ def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
                         reached += 1
             for e in range(c_offset[q], c_offset[q + 1]):
                 rule = int64(c_start[e])
-                if not _can(first, rule, c):
+                if not can_take(first, rule, c):
                     continue
                 if c_tail[e]:
                     for j in range(s_offset[f], s_offset[f] + s_count[f]):
@@ -452,7 +413,7 @@ def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
                     buffer[room + w] = m
                     buffer[2 * room + w] = f
                     buffer[3 * room + w] = rule
-            if bag_of[q] >= 0 and _can(first, q, c):
+            if bag_of[q] >= 0 and can_take(first, q, c):
                 links = _take(ctx, int64(bag_of[q]), n, f, c, links)
                 if links < 0:
                     return links
@@ -484,7 +445,7 @@ def _intern_part(ctx, base, k):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def step(ctx, state, c):  # type: ignore[no-untyped-def]
     """The state after a symbol of class c, memoised; negative: GROW, TOO_MANY_ITEMS, LACKING."""
-    if not _can(_u64(ctx, S_CAN), state, c):
+    if not can_take(_u64(ctx, S_CAN), state, c):
         return int64(DEAD)
     keys, values = _i64(ctx, S_MEMO_KEY), _i32(ctx, S_MEMO_VALUE)
     size = ctx[N_MEMO_SIZE]
@@ -505,8 +466,8 @@ def step(ctx, state, c):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _move(ctx, q, n, f, c):  # type: ignore[no-untyped-def]
-    """One byte from a configuration: ``(q, n, F)``, or ``(_SET, 0, state)``, or state <= 0.
+def step_configuration(ctx, q, n, f, c):  # type: ignore[no-untyped-def]
+    """One byte from a configuration: ``(q, n, F)``, or ``(SET, 0, state)``, or state <= 0.
 
     The fast path needs a table look-up; frames are interned only where a rule is called, and looked
     into only where one ends.
@@ -516,20 +477,20 @@ def _move(ctx, q, n, f, c):  # type: ignore[no-untyped-def]
     can = _u64(ctx, S_CAN)
     classes = ctx[N_CLASSES]
     while True:
-        if q == _SET:
+        if q == SET:
             s = step(ctx, f, c)
-            return _open(ctx, s)
+            return unpack(ctx, s)
         t = int64(table[q * classes + c])
-        ends = n >= accept_from[q] and _can(can, f, c)
+        ends = n >= accept_from[q] and can_take(can, f, c)
         if t >= 0 and not ends:
             m = _moved(ctx, n, t)
             if m < 0:
-                return int64(_SET), int64(0), int64(DEAD)
+                return int64(SET), int64(0), int64(DEAD)
             return t >> 1, m, f
         if t == -1:
             if not ends:
-                return int64(_SET), int64(0), int64(DEAD)
-            q, n, f = _open(ctx, f)
+                return int64(SET), int64(0), int64(DEAD)
+            q, n, f = unpack(ctx, f)
             continue
         if t <= _FIRST_PUSH and not ends:
             k = _FIRST_PUSH - t
@@ -540,24 +501,24 @@ def _move(ctx, q, n, f, c):  # type: ignore[no-untyped-def]
                 target = int64(links[j])
                 m = _moved(ctx, m, target)
                 if m < 0:
-                    return int64(_SET), int64(0), int64(DEAD)
-                f = _intern_one(ctx, target >> 1, m, f)
+                    return int64(SET), int64(0), int64(DEAD)
+                f = intern_one(ctx, target >> 1, m, f)
                 if f < 0:
-                    return int64(_SET), int64(0), f
+                    return int64(SET), int64(0), f
                 m = int64(0)
             target = int64(_i32(ctx, P_PUSH_TARGET)[k])
             m = _moved(ctx, int64(0), target)
             if m < 0:
-                return int64(_SET), int64(0), int64(DEAD)
+                return int64(SET), int64(0), int64(DEAD)
             return target >> 1, m, f
-        s = _intern_one(ctx, q, n, f)
+        s = intern_one(ctx, q, n, f)
         if s < 0:
-            return int64(_SET), int64(0), s
-        return _open(ctx, step(ctx, s, c))
+            return int64(SET), int64(0), s
+        return unpack(ctx, step(ctx, s, c))
 
 
 @njit
-def _open(ctx, state):  # type: ignore[no-untyped-def]
+def unpack(ctx, state):  # type: ignore[no-untyped-def]
     """A state as a configuration: its item if it has just one."""
     if state > DEAD and _i32(ctx, S_COUNT)[state] == 1:
         at = _i32(ctx, S_OFFSET)[state]
@@ -566,19 +527,19 @@ def _open(ctx, state):  # type: ignore[no-untyped-def]
             int64(_i32(ctx, S_N)[at]),
             int64(_i32(ctx, S_F)[at]),
         )
-    return int64(_SET), int64(0), int64(state)
+    return int64(SET), int64(0), int64(state)
 
 
 @njit
 def _close(ctx, q, n, f):  # type: ignore[no-untyped-def]
     """A configuration as a state."""
-    return f if q == _SET else _intern_one(ctx, q, n, f)
+    return f if q == SET else intern_one(ctx, q, n, f)
 
 
 @njit
 def _ends_text(ctx, q, n, f):  # type: ignore[no-untyped-def]
     """Whether the text may end here."""
-    if q == _SET:
+    if q == SET:
         return _u8(ctx, S_ACCEPT)[f] != 0
     return q == 0 or (n >= _i32(ctx, P_ACCEPT_FROM)[q] and _u8(ctx, S_ACCEPT)[f] != 0)
 
@@ -589,10 +550,10 @@ def advance(address, state, data, length):  # type: ignore[no-untyped-def]
     ctx = _context(address)
     byte_class = _u8(ctx, P_BYTE_CLASS)
     text = carray(_pointer(data), (1 << 40,), np.uint8)
-    q, n, f = _open(ctx, state)
+    q, n, f = unpack(ctx, state)
     for i in range(length):
-        q, n, f = _move(ctx, q, n, f, int64(byte_class[text[i]]))
-        if q == _SET and f <= DEAD:
+        q, n, f = step_configuration(ctx, q, n, f, int64(byte_class[text[i]]))
+        if q == SET and f <= DEAD:
             return f
     return _close(ctx, q, n, f)
 
@@ -654,7 +615,7 @@ def _loop_of(ctx, q):  # type: ignore[no-untyped-def]
 @njit
 def _stays_below(ctx, q, n, i):  # type: ignore[no-untyped-def]
     """Whether all that is below a trie node leads from a configuration back to it."""
-    if q == _SET or n != 0:
+    if q == SET or n != 0:
         return False
     kind = _loop_of(ctx, q)
     if kind == NO_LOOP:
@@ -687,7 +648,7 @@ def _walk_below(ctx, state, node, row_address, fuel, deepest, left_address):  # 
     left = carray(_pointer(left_address), (1 << 40,), np.int32)
     path = _i64(ctx, S_PATH)
     base = int64(t_depth[node])
-    q, n, f = _open(ctx, state)
+    q, n, f = unpack(ctx, state)
     path[0] = q
     path[1] = n
     path[2] = f
@@ -707,8 +668,8 @@ def _walk_below(ctx, state, node, row_address, fuel, deepest, left_address):  # 
             ctx[N_WORK] += visited
             return int64(OUT_OF_WORK)
         at = 3 * (depth - base - 1)
-        q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
-        if q == _SET and f <= DEAD:
+        q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
+        if q == SET and f <= DEAD:
             if f < DEAD:
                 return f
             i = int64(t_skip[i])
@@ -750,7 +711,7 @@ def wide_walk(address, state, row_address, left_address):  # type: ignore[no-unt
     the nodes, ascending.  Returns what :func:`fill_walk` does.
     """
     ctx = _context(address)
-    q, n, f = _open(ctx, state)
+    q, n, f = unpack(ctx, state)
     if _ends_text(ctx, q, n, f):
         left = left_address + 4
         out = _walk_below(ctx, state, int64(0), row_address, int64(1) << 62, int64(1) << 30, left)
@@ -776,7 +737,7 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
     data = carray(_pointer(groups), (1 << 40,), np.int32)
     path = _i64(ctx, S_PATH)
     can = _u64(ctx, S_CAN)
-    q0, n0, f0 = _open(ctx, state)
+    q0, n0, f0 = unpack(ctx, state)
     path[0] = q0
     path[1] = n0
     path[2] = f0
@@ -787,7 +748,7 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
         node = int64(data[cursor + 1])
         first_member = cursor + 1
         cursor += 1 + members
-        if not _can(can, state, int64(byte_class[t_byte[node]])):
+        if not can_take(can, state, int64(byte_class[t_byte[node]])):
             continue
         base = int64(t_depth[node]) - 1
         i = node
@@ -799,8 +760,8 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
                 return int64(OUT_OF_WORK)
             at = 3 * (int64(t_depth[i]) - base - 1)
             c = int64(byte_class[t_byte[i]])
-            q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], c)
-            if q == _SET and f <= DEAD:
+            q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], c)
+            if q == SET and f <= DEAD:
                 if f < DEAD:
                     return f
                 i = int64(t_skip[i])
@@ -861,7 +822,7 @@ def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-unty
     for i in range(begin + item, begin + count):
         q, n, f = int64(s_q[i]), int64(s_n[i]), int64(s_f[i])
         if not _is_wide(ctx, q):
-            alone = _intern_one(ctx, q, n, f)
+            alone = intern_one(ctx, q, n, f)
             if alone < 0:
                 return int64(alone)
             out = _walk_below(ctx, alone, int64(0), row_address, fuel, deepest, int64(0))
@@ -901,7 +862,7 @@ def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-u
     left = carray(_pointer(exits), (1 << 40,), np.int32)
     path = _i64(ctx, S_PATH)
     base = int64(t_depth[node]) - enter
-    q, n, f = _open(ctx, state)
+    q, n, f = unpack(ctx, state)
     path[0] = q
     path[1] = n
     path[2] = f
@@ -917,8 +878,8 @@ def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-u
     while i < end:
         visited += 1
         at = 3 * (int64(t_depth[i]) - base - 1)
-        q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
-        if q == _SET and f <= DEAD:
+        q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
+        if q == SET and f <= DEAD:
             if f < DEAD:
                 return f
             i = int64(t_skip[i])

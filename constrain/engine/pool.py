@@ -399,6 +399,10 @@ class StatePool:
         """Whether the text may end here."""
         return bool(self._arrays[k.S_ACCEPT][state])
 
+    def first_classes(self, state: int) -> npt.NDArray[np.uint64]:
+        """uint64[4], the set of byte classes that may come next (a superset: counts are left out)."""
+        return self._arrays[k.S_CAN][4 * state : 4 * state + 4]
+
     def only_byte(self, state: int) -> tuple[int, int]:
         """The one byte that may come next and the state after it; ``(0, DEAD)`` if not just one."""
         words = self._arrays[k.S_CAN][4 * state : 4 * state + 4].tolist()

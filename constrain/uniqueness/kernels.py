@@ -34,8 +34,15 @@ from typing import Final
 import numpy as np
 from numba import carray, int32, int64, njit, uint8, uint64
 
+from constrain.engine.context import context_at as _context
+from constrain.engine.context import i32 as _i32
+from constrain.engine.context import i64 as _i64
+from constrain.engine.context import mix as _mix
+from constrain.engine.context import pointer as _pointer
+from constrain.engine.context import u8 as _u8
+from constrain.engine.context import u16 as _u16
+from constrain.engine.context import u64 as _u64
 from constrain.engine.kernels import (
-    _SET,
     OUT_OF_FUEL,
     P_BYTE_CLASS,
     T_BYTE,
@@ -43,17 +50,10 @@ from constrain.engine.kernels import (
     T_SKIP,
     T_TOKEN_START,
     T_TOKENS,
-    _context,
-    _i32,
-    _i64,
-    _mix,
-    _move,
-    _open,
-    _pointer,
-    _u8,
-    _u16,
-    _u64,
 )
+from constrain.engine.kernels import SET as _SET
+from constrain.engine.kernels import step_configuration as _move
+from constrain.engine.kernels import unpack as _open
 from grammars.ir import REPEATED_CLOSE, REPEATED_COMMA
 from grammars.memory import (
     COLON,

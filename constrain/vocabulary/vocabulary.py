@@ -44,6 +44,7 @@ class Vocabulary:
         size: number of ids, at least the tokenizer's; the model's embedding rows where it is known.
             Rows without a token behave like special tokens: they are never allowed.
         eos_token_ids: ids that end the text, ascending.
+        digest: SHA-256, in hex, of tokens and EOS ids: equal for equal vocabularies.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Vocabulary:
         for i in ends:  # an EOS id ends the text, whatever its bytes would be
             texts[i] = None
         self._texts: Final = tuple(texts)
-        self._digest: Final = hashlib.sha256(f"{hash_texts(texts)} {ends}".encode()).hexdigest()
+        self.digest: Final = hashlib.sha256(f"{hash_texts(texts)} {ends}".encode()).hexdigest()
 
     # -- construction --------------------------------------------------------------------------
 
@@ -225,10 +226,10 @@ class Vocabulary:
         return self.size
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and self._digest == other._digest
+        return isinstance(other, Vocabulary) and self.digest == other.digest
 
     def __hash__(self) -> int:
-        return hash(self._digest)
+        return hash(self.digest)
 
     def __repr__(self) -> str:
         return f"Vocabulary(size={self.size:,}, eos_token_ids={list(self.eos_token_ids)})"

@@ -59,7 +59,7 @@ _DIGITS: Final[Ranges] = ((0x30, 0x39),)
 _WORD: Final[Ranges] = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
 _LINE_ENDS: Final[Ranges] = ((0x0A, 0x0A), (0x0D, 0x0D), (0x2028, 0x2029))
 _CONTROLS: Final = {"f": 0x0C, "n": 0x0A, "r": 0x0D, "t": 0x09, "v": 0x0B}
-_HEX: Final = frozenset("0123456789abcdefABCDEF")
+HEX_DIGITS: Final = frozenset("0123456789abcdefABCDEF")
 _HIGH: Final = (0xD800, 0xDBFF)
 _LOW: Final = (0xDC00, 0xDFFF)
 """First and second halves of surrogate pairs."""
@@ -344,7 +344,7 @@ class _Parser:
                 continue
             self._at += 1
             last = self._class_atom(opened)
-            if not _is_single(first) or not _is_single(last):
+            if not is_single(first) or not is_single(last):
                 # outside u a hyphen next to a class such as \d stands for itself
                 pairs += [*first, (0x2D, 0x2D), *last]
                 continue
@@ -415,7 +415,7 @@ class _Parser:
 
     def _hex(self, count: int, offset: int) -> int:
         digits = self._pattern[self._at : self._at + count]
-        if len(digits) < count or not _HEX.issuperset(digits):
+        if len(digits) < count or not HEX_DIGITS.issuperset(digits):
             raise self._error(f"this escape needs {count} hexadecimal digits", offset)
         self._at += count
         return int(digits, 16)
@@ -424,7 +424,7 @@ class _Parser:
         if self._takes("{"):
             end = self._pattern.find("}", self._at)
             digits = self._pattern[self._at : max(end, self._at)]
-            if not digits or not _HEX.issuperset(digits) or int(digits, 16) > MAX_CODE_POINT:
+            if not digits or not HEX_DIGITS.issuperset(digits) or int(digits, 16) > MAX_CODE_POINT:
                 raise self._error("\\u{...} needs the hexadecimal number of a character", offset)
             self._at = end + 1
             return int(digits, 16)
@@ -432,7 +432,7 @@ class _Parser:
         if 0xD800 <= point <= 0xDBFF and self._pattern.startswith("\\u", self._at):
             start = self._at
             digits = self._pattern[start + 2 : start + 6]
-            if len(digits) == 4 and _HEX.issuperset(digits):
+            if len(digits) == 4 and HEX_DIGITS.issuperset(digits):
                 low = int(digits, 16)
                 if 0xDC00 <= low <= 0xDFFF:
                     self._at += 6
@@ -468,7 +468,7 @@ def _single(point: int) -> Ranges:
     return ((point, point),)
 
 
-def _is_single(ranges: Ranges) -> bool:
+def is_single(ranges: Ranges) -> bool:
     return len(ranges) == 1 and ranges[0][0] == ranges[0][1]
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain.automaton import TokenAutomaton
-from constrain.engine.jit import kernels as k
 from constrain.engine.pool import END, StatePool
 from constrain.masks.trie_positions import Flags, Positions
 from constrain.masks.wide import Lexeme, LexemeShape, counted, lexeme_of, tokens_at
@@ -119,8 +118,7 @@ class Moves:
         """bool[256]: the bytes that a state may take."""
         known = self._first.get(state)
         if known is None:
-            words = self.pool._arrays[k.S_CAN][4 * state : 4 * state + 4]
-            bits = np.unpackbits(words.view(np.uint8), bitorder="little")
+            bits = np.unpackbits(self.pool.first_classes(state).view(np.uint8), bitorder="little")
             known = bits[self.pool.program.byte_class[:256]].astype(np.bool_)
             self._first[state] = known
         return known
