@@ -209,8 +209,12 @@ class RuleAutomaton:
         if after == DEAD:
             return False
         row = np.zeros(self._words, np.int32)
-        self.pool.call(k.fill_walk, after, node, row.ctypes.data, _NO_LIMIT, _NO_LIMIT)
+        self.fill_below(after, node, row)
         return bool(row.any())
+
+    def fill_below(self, place: int, node: int, row: Row) -> None:
+        """Sets the bits of tokens at or below a trie node that go on from a place kept for the node."""
+        self.pool.call(k.fill_walk, place, node, row.ctypes.data, _NO_LIMIT, _NO_LIMIT)
 
     # -- edges ---------------------------------------------------------------------------------
 

@@ -55,7 +55,6 @@ from grammars.memory import Memory, Tracker, without_marks
 
 _FIRST: Final = 3
 """The integers below are reserved, as in the pool."""
-_NO_LIMIT: Final = 1 << 62
 _AMPLE: Final = 64
 """Tokens to spare with which the rules' distance is good enough."""
 _SPARE: Final = 12
@@ -296,7 +295,7 @@ class UniquenessAutomaton:
                 continue
             if marked:
                 self._risky.clear_below(node, row)
-                self._pool.call(k.fill_walk, after[0], node, row.ctypes.data, _NO_LIMIT, _NO_LIMIT)
+                self.rules.fill_below(after[0], node, row)
             tokens = self._risky.tokens_at(node)
             if tokens:
                 live = self.pairs.is_live(after)
