@@ -12,20 +12,20 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from grammars.compiler import compile_ir
+from grammars.compiling.compiler import compile_ir
+from grammars.compiling.utf8 import ByteMask
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.explain import Explanation, empty_explanation, explain, explain_surrogate
 from grammars.files import ImportPath, Kind, kind_of, read_text
 from grammars.ir import GrammarIR, Rule
 from grammars.limits import DEFAULT_LIMITS, Limits
-from grammars.memory import Memory
-from grammars.product import accepts, explain_with_memory
 from grammars.program import Program
 from grammars.recognizer import Recognizer
 from grammars.sampling import Sampler, no_text
-from grammars.sections import memory_of
 from grammars.storage import dumps, is_saved, loads
-from grammars.utf8 import ByteMask
+from grammars.uniqueness.memory import Memory
+from grammars.uniqueness.recognize import accepts, explain_with_memory
+from grammars.uniqueness.sections import memory_of
 
 Whitespace = Literal["flexible", "compact"]
 PropertyOrder = Literal["schema", "any"]
@@ -59,7 +59,7 @@ class Grammar:
     @classmethod
     def from_regex(cls, pattern: str, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
         """Texts that ``re.fullmatch(pattern, text)`` matches (Python's syntax)."""
-        from grammars.frontends.regex import regex_to_ir
+        from grammars.frontends.regex.python import regex_to_ir
 
         return cls(regex_to_ir(pattern, limits), limits=limits)
 
@@ -114,7 +114,7 @@ class Grammar:
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
         """With the file that it comes from, for relative imports."""
-        from grammars.frontends.lark_grammar import lark_to_ir
+        from grammars.frontends.lark.grammar import lark_to_ir
 
         if isinstance(import_paths, str | Path):
             raise TypeError(f"import_paths needs a list of folders, not {import_paths!r}")
@@ -257,7 +257,7 @@ class Grammar:
                 for ``blanks=True`` where there is no place for any.
             TypeError: for entries that are no such pairs or triples.
         """
-        from grammars.free_text import Shape, answers_of, free_text_to_ir
+        from grammars.free_text.free_text import Shape, answers_of, free_text_to_ir
 
         shape = Shape(required, repeat, max_length, trigger_in_answer, blanks)
         entries = then.items() if isinstance(then, Mapping) else then

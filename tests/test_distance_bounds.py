@@ -17,7 +17,7 @@ from strategies import BYTES, bag_grammars, grammars, regular
 
 from constrain import TokenAutomaton, Vocabulary
 from constrain.completion.bytes import NEVER, ByteWays
-from grammars.bags import Residuals
+from grammars.compiling.bags import Residuals
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
 from grammars.ir import GrammarIR, Literal, Ref, Repeat, Rule, alt, chars, repeat, seq, single_rule

@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from grammars.bags import CANONICAL, COMPLETE, Residuals
+from grammars.compiling.bags import CANONICAL, COMPLETE, Residuals
 from grammars.program import Program
 
 Place: TypeAlias = tuple[int, int]

@@ -46,7 +46,7 @@ from constrain.masks.wide import (
     tokens_at,
 )
 from constrain.vocabulary import Vocabulary
-from grammars.bags import CANONICAL, COMPLETE, MORE
+from grammars.compiling.bags import CANONICAL, COMPLETE, MORE
 from grammars.errors import LimitExceeded
 from grammars.limits import Limits
 from grammars.program import UNBOUNDED, Program
@@ -593,8 +593,8 @@ class Distances:
     tokens would take forever to find.  Where every byte is a token, an upper bound will do if some
     token always lowers it: then a budget can always be met.  The same goes for a search that was cut
     short, and for free text with nearly anything behind it (``_Search._after``).  With bags the
-    numbers are those of *canonical* completions (:class:`grammars.bags.Residuals`), found in a pool
-    of their own, to which states of the automaton are translated item by item.  Otherwise they are
+    numbers are those of *canonical* completions (:class:`grammars.compiling.bags.Residuals`), found in
+    a pool of their own, to which states of the automaton are translated item by item.  Otherwise they are
     exact; so they are where bytes occur inside longer tokens only, since canonical completions might
     not be spelled where others can.
 

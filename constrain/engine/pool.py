@@ -21,7 +21,7 @@ from constrain.engine.jit import kernels as k
 from constrain.masks.subtrees import subtrees_of
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
-from grammars.bags import Residuals
+from grammars.compiling.bags import Residuals
 from grammars.errors import LimitExceeded
 from grammars.limits import Limits
 from grammars.program import IntArray, Program
@@ -49,7 +49,7 @@ class StatePool:
 
     Args:
         canonical: bags take canonical items only and end as soon as they may, see
-            :class:`grammars.bags.Residuals`.
+            :class:`grammars.compiling.bags.Residuals`.
         residuals: numbers of residuals shared with another pool of the same program.
 
     Attributes:

@@ -1,7 +1,7 @@
 """``UniquenessAutomaton``: rules, and keys and array items that must not repeat, token by token.
 
-The product of a :class:`~constrain.rules.RuleAutomaton` and the tracker of :mod:`grammars.memory`.  Its
-places are integers that name pairs (place of the rules, tracker);
+The product of a :class:`~constrain.rules.RuleAutomaton` and the tracker of
+:mod:`grammars.uniqueness.memory`.  Its places are integers that name pairs (place of the rules, tracker);
 :mod:`constrain.uniqueness.search` says how pairs move and which are live.
 
 **Masks.**  Kernels judge most of them (:mod:`constrain.uniqueness.texts`).  What follows is for those
@@ -51,7 +51,7 @@ from constrain.vocabulary import Vocabulary
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
 from grammars.limits import Limits
-from grammars.memory import Memory, Tracker, without_marks
+from grammars.uniqueness.memory import Memory, Tracker, without_marks
 
 _FIRST: Final = 3
 """The integers below are reserved, as in the pool."""

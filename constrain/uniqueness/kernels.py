@@ -13,7 +13,7 @@ pool, and one of their own, which holds
 
 A *place* in a text is (mode, node, escape, frame, closed):
 
-* mode: what is being read, as in :mod:`grammars.memory`;
+* mode: what is being read, as in :mod:`grammars.uniqueness.memory`;
 * node: of the key or string so far (``NO_NODE`` once it differs from all known ones); behind an item
   of an array its number (``NO_NODE`` if it is new, ``BOX`` for an array or object);
 * escape: an unfinished escape in a string; in another scalar, the depth at which it began (0: before
@@ -55,7 +55,7 @@ from constrain.engine.kernels import SET as _SET
 from constrain.engine.kernels import step_configuration as _move
 from constrain.engine.kernels import unpack as _open
 from grammars.ir import REPEATED_CLOSE, REPEATED_COMMA
-from grammars.memory import (
+from grammars.uniqueness.memory import (
     COLON,
     DONE,
     ESCAPE,

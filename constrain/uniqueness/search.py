@@ -31,8 +31,8 @@ from constrain.engine.jit import kernels as k
 from constrain.engine.pool import DEAD
 from constrain.masks.wide import Int32
 from grammars.errors import LimitExceeded
-from grammars.memory import KEY_ESCAPE, SEPARATORS, STRING, Marks, Memory, Tracker
 from grammars.program import Program
+from grammars.uniqueness.memory import KEY_ESCAPE, SEPARATORS, STRING, Marks, Memory, Tracker
 
 if TYPE_CHECKING:
     from constrain.rules import RuleAutomaton

@@ -15,7 +15,7 @@ from constrain.engine.pool import StatePool
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
 from grammars.ir import REPEATED_CLOSE, REPEATED_COMMA
-from grammars.memory import (
+from grammars.uniqueness.memory import (
     ARRAY,
     DONE,
     ESCAPE,

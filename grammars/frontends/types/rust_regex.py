@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Final
 
 from grammars.errors import GrammarError
-from grammars.frontends import ecma
-from grammars.frontends.positions import (
+from grammars.frontends.regex import ecma
+from grammars.frontends.regex.lookaround import (
     ALL,
     ANY_TEXT,
     Edge,

@@ -24,7 +24,7 @@ from typing import Final
 import numpy as np
 
 from grammars import ir
-from grammars.automata import (
+from grammars.compiling.automata import (
     ALL_BYTES,
     ALL_MARKS,
     EMPTY,
@@ -44,7 +44,8 @@ from grammars.automata import (
     settle,
     trim,
 )
-from grammars.bags import COMPLETE, MORE, BagSpec, settle_bag
+from grammars.compiling.bags import COMPLETE, MORE, BagSpec, settle_bag
+from grammars.compiling.utf8 import END, ByteMask, Utf8Node, ranges_mask, utf8_node
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.ir import (
     Alt,
@@ -67,7 +68,6 @@ from grammars.ir import (
 )
 from grammars.limits import Limits
 from grammars.program import FIRST_PUSH, MANY, NO_EDGE, UNBOUNDED, IntArray, Program
-from grammars.utf8 import END, ByteMask, Utf8Node, ranges_mask, utf8_node
 
 _COPY_LIMIT: Final = 256
 """A bounded repetition becomes a counter when its copies would have more states than this."""

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Final
 
 from grammars import ir
-from grammars.compiler import Analysis, deep_recursion, is_nullable
+from grammars.compiling.compiler import Analysis, deep_recursion, is_nullable
+from grammars.compiling.utf8 import END, Utf8Node, utf8_node
 from grammars.errors import GrammarError
 from grammars.ir import (
     EPSILON,
@@ -38,8 +39,7 @@ from grammars.ir import (
     seq,
 )
 from grammars.limits import Limits
-from grammars.sections import memory_of
-from grammars.utf8 import END, Utf8Node, utf8_node
+from grammars.uniqueness.sections import memory_of
 
 
 def quotient(grammar: GrammarIR, beginning: bytes, limits: Limits) -> GrammarIR:

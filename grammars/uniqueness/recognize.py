@@ -1,4 +1,4 @@
-"""Grammars with memory: the rules and :mod:`grammars.memory` side by side, in plain Python."""
+"""Grammars with memory: the rules and :mod:`grammars.uniqueness.memory` side by side, in plain Python."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from grammars.explain import (
     place,
     rule_path,
 )
-from grammars.memory import Memory, decode
 from grammars.recognizer import DEAD, Recognizer
+from grammars.uniqueness.memory import Memory, decode
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ lark reads the grammar, sorts the terminals and builds the table.  What is added
    looks for there (:class:`_Point`); points with the same lexing share a group;
 2. rules are annotated with the LALR state they start in, which fixes the point behind each of their
    tokens, and annotated rules that do the same are merged again;
-3. a lexeme leaves an obligation on the text behind it (:mod:`grammars.frontends.lark_lexing`), so
+3. a lexeme leaves an obligation on the text behind it (:mod:`grammars.frontends.lark.lexing`), so
    rules are annotated with the obligation before and behind them, as in the construction that
    intersects a grammar with a finite automaton (Bar-Hillel, Perles and Shamir 1961).  Obligations
    that cannot matter for what may follow are dropped at once, so that an ordinary grammar comes out
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from grammars import ir
-from grammars.automata import components
 from grammars.causes import barren_causes
+from grammars.compiling.automata import components
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.files import ImportPath
 from grammars.frontends import _lark_api, _re_api
@@ -44,9 +44,9 @@ from grammars.frontends._lark_api import (
     UnlessCallback,
 )
 from grammars.frontends._re_api import PatternError
-from grammars.frontends.lark_bounds import check_grammar, check_terminals
-from grammars.frontends.lark_imports import Imported, Imports, file_name
-from grammars.frontends.lark_lexing import (
+from grammars.frontends.lark.bounds import check_grammar, check_terminals
+from grammars.frontends.lark.imports import Imported, Imports, file_name
+from grammars.frontends.lark.lexing import (
     Lexeme,
     Lexer,
     Machine,
@@ -64,8 +64,8 @@ from grammars.frontends.lark_lexing import (
     parse_pattern,
 )
 from grammars.frontends.nesting import deepest_bracket
-from grammars.frontends.positions import locate
-from grammars.frontends.regex import regex_to_expr
+from grammars.frontends.regex.lookaround import locate
+from grammars.frontends.regex.python import regex_to_expr
 from grammars.ir import EPSILON, NOTHING, Expr, GrammarIR, Ref, Repeat, Rule, Seq, Span, alt, seq
 from grammars.limits import DEFAULT_LIMITS, Limits
 

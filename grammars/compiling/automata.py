@@ -1,7 +1,7 @@
 """Finite automata over bytes, rule calls and one counter: the workbench of the compiler.
 
-A *label* is an ``int``: a positive one is a set of bytes (:data:`grammars.utf8.ByteMask`) and marks
-(:class:`grammars.ir.Mark`, bits 256 and up), a negative one is the call of rule ``-1 - label``.  An
+A *label* is an ``int``: a positive one is a set of bytes (:data:`~grammars.compiling.utf8.ByteMask`) and
+marks (:class:`grammars.ir.Mark`, bits 256 and up), a negative one is the call of rule ``-1 - label``.  An
 *edge* is ``(label, target, inc)``; ``inc`` is 1 where taking it completes one more copy of a counted
 repetition.  An automaton with counting edges accepts where its state is accepting and the count lies
 within ``[count_min, count_max]``.
@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from grammars.compiling.utf8 import ByteMask
 from grammars.errors import LimitExceeded
 from grammars.ir import SYMBOLS
-from grammars.utf8 import ByteMask
 
 Label: TypeAlias = int
 Edge: TypeAlias = tuple[Label, int, int]

@@ -1,7 +1,7 @@
 """Free text, then a format: what ``Grammar.free_text`` builds.
 
 Each trigger becomes one rule, "text up to and including this trigger, before any other", whose
-automaton (:class:`~grammars.triggers.Triggers`) is deterministic: inside it the masks of free text
+automaton (:class:`~grammars.free_text.triggers.Triggers`) is deterministic: inside it the masks of free text
 are those of one lexeme, worked out once for a vocabulary.
 """
 
@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from grammars import ir
+from grammars.compiling.quotient import quotient, unused
 from grammars.errors import GrammarError
 from grammars.explain import FREE_TEXT
+from grammars.free_text.triggers import Triggers
 from grammars.ir import (
     ANY_CHAR,
     EPSILON,
@@ -34,9 +36,7 @@ from grammars.ir import (
 )
 from grammars.limits import Limits
 from grammars.program import Program
-from grammars.quotient import quotient, unused
-from grammars.sections import BLANK_BYTES
-from grammars.triggers import Triggers
+from grammars.uniqueness.sections import BLANK_BYTES
 
 _NAME: Final = "text"
 _JSON_STARTS: Final = frozenset(b'{["')

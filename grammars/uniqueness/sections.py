@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 from typing import Final
 
+from grammars.free_text.triggers import Triggers
 from grammars.ir import GrammarIR, Section
-from grammars.json_values import Clash, first_clash
-from grammars.memory import DONE, SCALAR, Marks, Memory, Tracker
-from grammars.triggers import Triggers
+from grammars.uniqueness.memory import DONE, SCALAR, Marks, Memory, Tracker
+from grammars.uniqueness.values import Clash, first_clash
 
 FREE: Final = 9
 """In free text; ``raw`` is the beginning of a trigger that the text ends with."""
@@ -67,7 +67,7 @@ class SectionMemory(Memory):
     def _begin(self, number: int, read: bytes) -> Tracker:
         """The state behind a trigger, some bytes of which the section has read already.
 
-        Rules know what in these repeats a key or an item (:func:`grammars.quotient.quotient`).
+        Rules know what in these repeats a key or an item (:func:`grammars.compiling.quotient.quotient`).
         """
         memory = self._inner[number]
         if memory is None:
@@ -165,7 +165,7 @@ def _parts(memory: Memory) -> Iterator[Memory]:
 def first_clash_of_sections(
     data: bytes, marks: Set[int], of: GrammarIR | Section, start: int = 0
 ) -> Clash | None:
-    """What :func:`grammars.json_values.first_clash` says of the sections of free text.
+    """What :func:`grammars.uniqueness.values.first_clash` says of the sections of free text.
 
     Args:
         data: the text.

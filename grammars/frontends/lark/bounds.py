@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from grammars.automata import components
+from grammars.compiling.automata import components
 from grammars.errors import LimitExceeded
 from grammars.frontends._lark_api import Tree, small_factors
 from grammars.limits import Limits

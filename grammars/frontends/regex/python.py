@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from grammars.compiler import check_count, compile_ir
+from grammars.compiling.compiler import check_count, compile_ir
 from grammars.errors import GrammarError
 from grammars.frontends import _re_api
 from grammars.frontends.nesting import deepest_bracket
-from grammars.frontends.positions import (
+from grammars.frontends.regex.lookaround import (
     EMPTY,
     NEVER,
     Edge,

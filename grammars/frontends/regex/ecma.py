@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Final
 
 from grammars.errors import GrammarError
-from grammars.frontends.positions import (
+from grammars.frontends.regex.lookaround import (
     ALL,
     ANY_TEXT,
     EMPTY,
@@ -38,7 +38,7 @@ from grammars.frontends.positions import (
     solve,
     union,
 )
-from grammars.frontends.properties import OF_STRINGS, matching, property_ranges
+from grammars.frontends.regex.properties import OF_STRINGS, matching, property_ranges
 from grammars.ir import (
     MAX_CODE_POINT,
     Chars,

@@ -13,9 +13,9 @@ from collections.abc import Sequence, Set
 from typing import Final
 
 from grammars import ir
+from grammars.compiling.utf8 import END, Utf8Node, utf8_node
 from grammars.errors import GrammarError
 from grammars.ir import MAX_CODE_POINT, Machine, Ranges
-from grammars.utf8 import END, Utf8Node, utf8_node
 
 _CHARACTER: Final[Utf8Node] = utf8_node(((0, 0xD7FF), (0xE000, MAX_CODE_POINT)))
 
