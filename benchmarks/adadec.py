@@ -52,8 +52,8 @@ import numpy as np
 import torch
 from transformers import StoppingCriteria
 
-from constrain._huggingface import eos_ids_of
 from constrain.models import DEFAULT_MODEL, fetch_data, load_model
+from constrain.vocabulary.huggingface import eos_ids_of
 from samplers import AdaDec, SpeculativeBackend
 from samplers.adadec import learn_threshold
 

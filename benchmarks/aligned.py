@@ -40,7 +40,7 @@ from reporting import say, shown, table
 
 import samplers
 from constrain import TokenAutomaton, load_model
-from constrain.extraction import automaton_for
+from constrain.huggingface.extraction import automaton_for
 from grammars import Grammar
 from samplers import Sample, SpeculativeBackend
 from samplers.aligned.automatic import Switch

@@ -66,7 +66,7 @@ from deco_g_tasks import SETS, Question, TaskSet
 from reporting import say, table
 
 from constrain import TokenAutomaton
-from constrain.extraction import automaton_for, vocabulary_for
+from constrain.huggingface.extraction import automaton_for, vocabulary_for
 from constrain.models import DEFAULT_MODEL, load_model
 from grammars import Grammar
 from samplers import HMM, CtrlG, DecoG, GrammarConstrained, Sample, SpeculativeBackend

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from constrain import GrammarLogitsProcessor, TokenAutomaton, Vocabulary, load_model
-from constrain.extraction import default_prompt
+from constrain.huggingface.extraction import default_prompt
 from grammars import Grammar
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

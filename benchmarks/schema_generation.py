@@ -40,7 +40,7 @@ from schema_coverage import Example, PythonValidator, load, read_examples, valid
 from schema_suite import gist, reason, run_all
 
 from constrain import BudgetError, TokenAutomaton, Vocabulary
-from constrain.processor import check_budget
+from constrain.huggingface.processor import check_budget
 from grammars import Grammar, LimitExceeded
 
 SECONDS = 60.0

@@ -27,7 +27,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from constrain.extraction import default_prompt
+from constrain.huggingface.extraction import default_prompt
 from constrain.models import fetch_data
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from constrain.automaton import TokenAutomaton, fill_masks
     from constrain.bitmask import allocate_bitmask, apply_bitmask_
     from constrain.describe import describe_schema
-    from constrain.extraction import Extraction, extract
+    from constrain.huggingface.extraction import Extraction, extract
+    from constrain.huggingface.processor import GrammarLogitsProcessor
     from constrain.models import load_model
-    from constrain.processor import GrammarLogitsProcessor
     from constrain.vocabulary import Vocabulary
 
 _HOMES = {
     "TokenAutomaton": "constrain.automaton",
     "fill_masks": "constrain.automaton",
     "Vocabulary": "constrain.vocabulary",
-    "GrammarLogitsProcessor": "constrain.processor",
-    "Extraction": "constrain.extraction",
+    "GrammarLogitsProcessor": "constrain.huggingface.processor",
+    "Extraction": "constrain.huggingface.extraction",
     "describe_schema": "constrain.describe",
-    "extract": "constrain.extraction",
+    "extract": "constrain.huggingface.extraction",
     "allocate_bitmask": "constrain.bitmask",
     "apply_bitmask_": "constrain.bitmask",
     "load_model": "constrain.models",

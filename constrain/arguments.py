@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
-
-if TYPE_CHECKING:
-    from constrain.automaton import TokenAutomaton
+from typing import Any, Literal, NoReturn, overload
 
 _SHOWN = 40
 
@@ -55,28 +52,6 @@ def check_count(value: Any, name: str, *, least: int = 1, optional: bool = False
         bound = f"at least {least}" if least else "0 or more"
         raise ValueError(f"{name}={number}: must be {bound}")
     return number
-
-
-def check_automaton(value: Any, place: str, *, several: bool = False) -> TokenAutomaton:
-    """A :class:`~constrain.TokenAutomaton`.
-
-    Raises:
-        TypeError: if it is anything else; says how to make one of what was given.
-    """
-    from constrain.automaton import TokenAutomaton
-    from constrain.vocabulary import Vocabulary
-    from grammars.grammar import Grammar
-
-    if isinstance(value, TokenAutomaton):
-        return value
-    wanted = "a TokenAutomaton or a list of them" if several else "a TokenAutomaton"
-    if isinstance(value, Grammar):
-        hint = "; make one of the grammar: TokenAutomaton(grammar, vocabulary)"
-    elif isinstance(value, Vocabulary):
-        hint = "; make one of it and a grammar: TokenAutomaton(grammar, vocabulary)"
-    else:
-        hint = ""
-    raise TypeError(f"{place} needs {wanted}, not {described(value)}{hint}")
 
 
 def check_model(value: Any, place: str) -> Any:

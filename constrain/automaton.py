@@ -5,38 +5,37 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, final
 
 import numpy as np
 import numpy.typing as npt
 
 from constrain import checks
-from constrain._jit import kernels as k
-from constrain.distance import Distances
-from constrain.lexeme import LexemeShape, pack_bits
-from constrain.masks import RuleMasks
-from constrain.pool import DEAD, END, FINISHED, NO_STATE, StatePool
-from constrain.positions import Flags, positions_of
-from constrain.spelling import Spelling
-from constrain.trie import Trie
+from constrain.arguments import described
+from constrain.core import Core, build_core, build_relaxation
+from constrain.engine.pool import DEAD, FINISHED
+from constrain.masks.cache import Row
+from constrain.masks.trie_positions import Flags, Positions
+from constrain.masks.wide import LexemeShape
+from constrain.rules import Ids
 from constrain.vocabulary import Vocabulary
-from grammars.errors import GrammarError
 from grammars.grammar import Grammar
 from grammars.limits import Limits
+from grammars.program import Program
 
-Row: TypeAlias = npt.NDArray[np.int32]
-States: TypeAlias = npt.NDArray[np.int64]
-
-_NO_LIMIT: Final = 1 << 62
 _GENERATIONS: Final = 1 << 30
+_RESERVED: Final = frozenset((DEAD, FINISHED))
 
 
+@final
 class TokenAutomaton:
-    """What a grammar allows, token by token, as an automaton whose states are integers.
+    """Token-level automaton of a grammar over a vocabulary; its states are integers.
+
+    The public face, and final: it checks arguments, answers for EOS ids and the reserved states, and
+    holds the lock.  What works on states is a core (:mod:`constrain.core`): rules alone, or rules and
+    uniqueness.
 
     A state never changes; text leads from one state to another.  Going back is keeping the old
     integer; a beam or a draft tree is several integers.  States are made when they are first
@@ -57,6 +56,10 @@ class TokenAutomaton:
         vocabulary: the tokens.
         limits: bounds on memory and search; the grammar's own by default.
 
+    Attributes:
+        grammar, vocabulary, limits: what it was made from.
+        start: the state of the empty text.
+
     Raises:
         GrammarError: if the language is empty, or none of its texts can be spelled in tokens.
         TypeError: for arguments of other kinds.
@@ -64,82 +67,61 @@ class TokenAutomaton:
 
     DEAD: Final = DEAD
     FINISHED: Final = FINISHED
-    _judges = True
-    """Whether states that no tokens complete are refused."""
-
-    def __new__(
-        cls, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None
-    ) -> TokenAutomaton:
-        """A grammar with memory gets a subclass, see :mod:`constrain.memory`."""
-        checks.instance(grammar, Grammar, "grammar")
-        checks.instance(vocabulary, Vocabulary, "vocabulary")
-        if limits is not None:
-            checks.instance(limits, Limits, "limits")
-        if not (grammar.ir.distinct_keys or grammar.ir.compare_items):
-            return object.__new__(cls)
-        from constrain.memory import MemoryAutomaton
-
-        if cls is not TokenAutomaton and not issubclass(cls, MemoryAutomaton):
-            raise TypeError(
-                f"{cls.__name__} cannot remember keys and items, as this grammar demands"
-            )
-        return object.__new__(MemoryAutomaton if cls is TokenAutomaton else cls)
-
-    @classmethod
-    def without_memory(
-        cls, grammar: Grammar, vocabulary: Vocabulary, limits: Limits
-    ) -> TokenAutomaton:
-        """The automaton of the rules alone, as a part of one with memory.
-
-        Which states can be spelled is for the whole to judge: here all count as live.
-        """
-        made = object.__new__(cls)
-        made._judges = False
-        made.__init__(grammar, vocabulary, limits)  # type: ignore[misc]
-        return made
 
     def __init__(
         self, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None
     ) -> None:
+        checks.instance(grammar, Grammar, "grammar")
+        checks.instance(vocabulary, Vocabulary, "vocabulary")
+        if limits is not None:
+            checks.instance(limits, Limits, "limits")
+        bounds = limits or grammar.limits
+        self._take(grammar, vocabulary, bounds, build_core(grammar, vocabulary, bounds))
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError(
+            "TokenAutomaton is final: keep one in an attribute instead of deriving from it"
+        )
+
+    def _take(self, grammar: Grammar, vocabulary: Vocabulary, limits: Limits, core: Core) -> None:
         self.grammar = grammar
         self.vocabulary = vocabulary
-        self.limits = limits or grammar.limits
-        self.start: Final = self._prepare()
-
-    def _prepare(self) -> int:
-        grammar, vocabulary = self.grammar, self.vocabulary
-        if grammar.is_empty:
-            raise GrammarError(f"no text satisfies this grammar. {grammar.explain(b'')}")
-        spelling = Spelling(grammar, vocabulary)
-        self.spells_bytes = spelling.trivial
-        self._all_live = spelling.trivial or not self._judges
-        if spelling.program.is_empty:
-            raise GrammarError(spelling.complaint())
+        self.limits = limits
+        self._core = core
         self._lock = threading.RLock()
-        program = spelling.program
-        self._pool = StatePool(program, vocabulary, self.limits)
-        self._rule_masks = RuleMasks(self._pool, vocabulary)
         self._size = vocabulary.size
-        self._words = (vocabulary.size + 31) // 32
-        self._eos = pack_bits(np.array(vocabulary.eos_token_ids, np.int64), vocabulary.size)
         self._eos_ids = frozenset(vocabulary.eos_token_ids)
-        self._masks: OrderedDict[int, Row] = OrderedDict()
+        self._eos_row = core.rules.eos_row
+        self._no_row = np.zeros_like(self._eos_row)
+        self._no_row.setflags(write=False)
         self._forced: dict[int, bytes] = {}
-        self.positions = positions_of(vocabulary)
-        self._no_row = np.zeros(self._words, np.int32)
-        start = self._pool.intern([(program.start, 0, END)])
-        if not self._is_live(start):
-            raise GrammarError(spelling.complaint())
-        return self._pool.handle_of(start)
+        self._relaxed: TokenAutomaton | None = None
+        self._is_relaxed = False
+        # bound once, since these are what every step of a model asks
+        self._place_of, self._state_at = core.place_of, core.state_at
+        self._core_advance, self._known_mask = core.advance, core.masks.get
+        self.start = core.state_at(core.start)
+
+    @property
+    def positions(self) -> Positions:
+        """Kinds of positions inside the vocabulary's tokens, shared by all its automata."""
+        return self._core.rules.positions
+
+    @property
+    def program(self) -> Program:
+        """The rules as flat arrays, restricted to bytes that the vocabulary has."""
+        return self._core.rules.program
+
+    @property
+    def spells_bytes(self) -> bool:
+        """Whether every byte of the rules is a token by itself."""
+        return self._core.rules.spells_bytes
 
     def __repr__(self) -> str:
         return f"TokenAutomaton({self.grammar!r}, {self.vocabulary!r}, states={self.state_count:,})"
 
-    # Public methods take and give states as callers hold them, and check all they are given.  Those
-    # with an underscore work on *places*, which are states of the pool here and what subclasses
-    # keep instead there.
-
-    # -- states and places ---------------------------------------------------------------------
+    # Public methods take and give states as callers hold them, and check all they are given; the core
+    # works on places (see constrain.core).
 
     def _place(self, state: Any) -> int:
         """Where a state is kept.
@@ -148,16 +130,7 @@ class TokenAutomaton:
             ValueError: if it is none of this automaton's, or was forgotten.
             TypeError: if it is no integer.
         """
-        return self._pool.state_of(
-            state if type(state) is int else checks.integer(state, "a state")
-        )
-
-    def _state(self, place: int) -> int:
-        """The state that is given out for a place."""
-        return self._pool.handle_of(place)
-
-    def _states(self, places: Row) -> States:
-        return self._pool.handles_of(places)
+        return self._place_of(state if type(state) is int else checks.integer(state, "a state"))
 
     # -- moving --------------------------------------------------------------------------------
 
@@ -176,12 +149,12 @@ class TokenAutomaton:
         if type(state) is not int:
             state = checks.integer(state, "a state")
         if token_id in self._eos_ids:
-            return FINISHED if self._accepts(self._place(state)) else DEAD
+            return FINISHED if self._accepts(self._place_of(state)) else DEAD
         if not 0 <= token_id < self._size:
-            self._place(state)
+            self._place_of(state)
             return DEAD
         with self._lock:
-            return self._advance(state, token_id)
+            return self._core_advance(state, token_id)
 
     def advance_bytes(self, state: int, data: bytes) -> int:
         """The state after some bytes; ``DEAD`` if no text of the language goes on so.
@@ -196,33 +169,18 @@ class TokenAutomaton:
         if type(data) is not bytes:
             data = checks.octets(data)
         if not data:
-            return self._state(place)
+            return self._state_at(place)
+        if place in _RESERVED:
+            return DEAD
         with self._lock:
-            return self._state(self._after_bytes(place, data))
-
-    def _advance(self, state: int, token_id: int) -> int:
-        """From state to state; the token has bytes or is a special one, not EOS."""
-        if not self._all_live:
-            return self._state(self._after_token(self._place(state), token_id))
-        try:
-            return self._pool.call(k.advance_handle, state, token_id)
-        except OverflowError:
-            raise ValueError(NO_STATE) from None
-
-    def _after_token(self, place: int, token_id: int) -> int:
-        out = self._pool.call(k.advance_token, place, token_id)
-        return out if self._is_live(out) else DEAD
-
-    def _after_bytes(self, place: int, data: bytes) -> int:
-        out = self._pool_advance(place, data)
-        return out if self._is_live(out) else DEAD
+            return self._state_at(self._core.after_bytes(place, data))
 
     def is_accepting(self, state: int) -> bool:
         """Whether the text may end here (so that EOS is allowed)."""
         return self._accepts(self._place(state))
 
     def _accepts(self, place: int) -> bool:
-        return place == FINISHED or self._pool.accepting(place)
+        return place == FINISHED or (place != DEAD and self._core.accepts(place))
 
     def signature(self, state: int, depth: int = 3) -> tuple[int, ...]:
         """Where in the grammar a state is: its innermost program states, counts left out.
@@ -230,17 +188,8 @@ class TokenAutomaton:
         For statistics: equal places of like parts (the items of a list) have equal signatures,
         though the states differ.  It says nothing about what is allowed.
         """
-        return self._signature(self._place(state), checks.size(depth, "depth"))
-
-    def _signature(self, place: int, depth: int) -> tuple[int, ...]:
-        out: list[int] = []
-        while len(out) < depth and place not in (DEAD, FINISHED, END):
-            items = self._pool.items(place)
-            if not items:
-                break
-            q, _, place = items[0]
-            out.append(q)
-        return tuple(out)
+        place, depth = self._place(state), checks.size(depth, "depth")
+        return () if place in _RESERVED else self._core.signature(place, depth)
 
     # -- masks ---------------------------------------------------------------------------------
 
@@ -259,7 +208,7 @@ class TokenAutomaton:
                 is read-only.
             TypeError: for arguments of other kinds.
         """
-        words = checks.mask_row(row, self._words)
+        words = checks.mask_row(row, len(self._no_row))
         words[:] = self.mask(state, tokens_left)
 
     def fill_masks(
@@ -282,53 +231,22 @@ class TokenAutomaton:
         return np.flatnonzero(flags)
 
     def _mask(self, place: int, tokens_left: int | None) -> Row:
-        if tokens_left is not None:
-            with self._lock:
-                row = self._mask_within(place, tokens_left)
-                row.setflags(write=False)
-                return row
-        known = self._masks.get(place)
-        if known is not None:
-            return known
+        if tokens_left is None:
+            known = self._known_mask(place)
+            if known is not None:
+                return known
+        elif tokens_left <= 0:
+            return self._no_row
+        if place in _RESERVED:
+            return self._eos_row if place == FINISHED else self._no_row
         with self._lock:
-            before = self._rule_masks.cut_short
-            row = self._make_mask(place)
+            if tokens_left is None:
+                return self._core.mask(place)
+            row = self._core.mask_within(place, tokens_left)
             row.setflags(write=False)
-            if self._rule_masks.cut_short == before:  # else the next call gets further
-                self._masks[place] = row
-                if len(self._masks) > self.limits.max_cached_masks:
-                    self._masks.popitem(last=False)
             return row
 
-    def _mask_within(self, place: int, tokens_left: int) -> Row:
-        return self._distances.mask(place, tokens_left)
-
-    def _make_mask(self, state: int) -> Row:
-        if state == DEAD:
-            return self._no_row
-        if state == FINISHED:
-            return self._eos
-        row = self._token_mask(state)
-        if not self._all_live:
-            row = self._live_tokens(state, row)
-        if self._pool.accepting(state):
-            row |= self._eos
-        return row
-
-    def _token_mask(self, state: int) -> Row:
-        """Tokens whose bytes the state allows (EOS and spelling aside)."""
-        row = np.zeros(self._words, np.int32)
-        self._rule_masks.fill(state, row)
-        return row
-
-    def _is_live(self, state: int) -> bool:
-        return self._all_live or state in (DEAD, FINISHED) or self._distances.reaches_end(state)
-
-    def _live_tokens(self, state: int, row: Row) -> Row:
-        flags = np.unpackbits(row.view(np.uint8), bitorder="little")
-        tokens = np.flatnonzero(flags)
-        good = [t for t in tokens.tolist() if self._after_token(state, t) != DEAD]
-        return pack_bits(np.array(good, np.int64), self.vocabulary.size)
+    # -- the rules -----------------------------------------------------------------------------
 
     def follow(self, q: int) -> Flags:
         """bool[256]: the bytes that can come after the rule of a program state.
@@ -336,7 +254,7 @@ class TokenAutomaton:
         Raises:
             ValueError: if the program has no such state.
         """
-        return self._rule_masks.follow(self._program_state(q))
+        return self._core.rules.rule_masks.follow(self._program_state(q))
 
     def shape(self, q: int) -> LexemeShape | None:
         """The automaton of a program state's rule from there on, if small and without calls.
@@ -344,16 +262,51 @@ class TokenAutomaton:
         Raises:
             ValueError: if the program has no such state.
         """
-        return self._rule_masks.shape(self._program_state(q))
+        return self._core.rules.rule_masks.shape(self._program_state(q))
 
     def _program_state(self, q: Any) -> int:
         number: int = q if type(q) is int else checks.integer(q, "a state of the program")
-        last = self._pool.program.states - 1
+        last = self.program.states - 1
         if not 0 <= number <= last:
             raise ValueError(f"the program has states 0 to {last}, not {number}")
         return number
 
-    def walk_from(self, state: int, node: int, enter: bool = False) -> tuple[Row, States, Row]:
+    def rules_only(self) -> TokenAutomaton:
+        """The automaton of the rules alone, an admissible relaxation: itself where there is no more.
+
+        It allows whatever this one allows, and more: keys and items may repeat, and where some byte
+        is no token, texts that tokens cannot complete count as alive.  So where its distances are
+        exact they are lower bounds of those here.  Its states are its own, not those of this one.
+        """
+        if self._core.rules is self._core:
+            return self
+        with self._lock:
+            if self._relaxed is None:
+                self._relaxed = _relaxed(self.grammar, self.vocabulary, self.limits)
+            return self._relaxed
+
+    # -- edges ---------------------------------------------------------------------------------
+
+    def edges(self, state: int) -> tuple[Ids, Ids]:
+        """The tokens that a state allows, EOS aside, and where each leads.
+
+        One walk over the vocabulary's trie finds all of them; where keys or items must not repeat,
+        each allowed token is advanced by.
+
+        Returns:
+            int64[n] token ids, ascending; int64[n] states.
+
+        Raises:
+            ValueError: if the state is none of this automaton's.
+        """
+        place = self._place(state)
+        if place in _RESERVED:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        with self._lock:
+            tokens, places = self._core.edges(place)
+            return tokens, self._core.states_at(places)
+
+    def walk_from(self, state: int, node: int, enter: bool = False) -> tuple[Row, Ids, Row]:
         """Where tokens lead that go on below a trie node: (end nodes, states there, exit nodes).
 
         Exit nodes are those at which the text may end; the given node counts if it may end at once.
@@ -372,22 +325,13 @@ class TokenAutomaton:
             raise ValueError(f"the trie has nodes 0 to {trie.node_count - 1}, not {node}")
         if enter and node == 0:
             raise ValueError("the root of the trie has no byte to be read; pass enter=False")
+        if place in _RESERVED:
+            return np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int32)
         with self._lock:
-            return self._walk_from(place, node, bool(enter))
-
-    def _walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, States, Row]:
-        ends, reached, exits = self._pool.walk_from(self.vocabulary.trie, place, node, enter)
-        if not self._all_live:
-            distinct, inverse = np.unique(reached, return_inverse=True)
-            live = np.array([self._is_live(s) for s in distinct.tolist()], np.bool_)[inverse]
-            ends, reached = ends[live], reached[live]
-        return ends, self._states(reached), exits
+            ends, places, exits = self._core.walk_from(place, node, bool(enter))
+            return ends, self._core.states_at(places), exits
 
     # -- completion ----------------------------------------------------------------------------
-
-    @cached_property
-    def _distances(self) -> Distances:
-        return Distances(self)
 
     def min_tokens_to_accept(self, state: int) -> int:
         """Fewest tokens to an accepting state, EOS not counted.
@@ -414,10 +358,7 @@ class TokenAutomaton:
         if place == FINISHED:
             return 0, True
         with self._lock:
-            return self._fewest(place)
-
-    def _fewest(self, place: int) -> tuple[int, bool]:
-        return self._distances.fewest(place), self._distances.is_exact(place)
+            return self._core.fewest(place)
 
     @property
     def approximations(self) -> tuple[str, ...]:
@@ -426,28 +367,21 @@ class TokenAutomaton:
         A search that was cut short by ``Limits.max_search_states`` adds its sentence when it was.
         """
         with self._lock:
-            return (*self._rule_masks.approximations(), *self._distances.approximations())
+            return self._core.approximations()
 
     def forced_bytes(self, state: int) -> bytes:
         """The bytes that every completion begins with (empty if there is a choice, or EOS)."""
         place = self._place(state)
+        if place in _RESERVED:
+            return b""
         with self._lock:
             return self._forced_bytes(place)
 
     def _forced_bytes(self, place: int) -> bytes:
         known = self._forced.get(place)
         if known is None:
-            known = self._forced[place] = self._find_forced(place)
+            known = self._forced[place] = self._core.forced_bytes(place)
         return known
-
-    def _find_forced(self, state: int) -> bytes:
-        out = bytearray()
-        while state not in (DEAD, FINISHED) and not self._pool.accepting(state):
-            byte, state = self._pool.only_byte(state)
-            if state == DEAD:
-                break
-            out.append(byte)
-        return bytes(out)
 
     def forced_tokens(self, state: int) -> list[int]:
         """Tokens that spell the forced bytes, as far as the spelling is settled.
@@ -457,52 +391,38 @@ class TokenAutomaton:
         verify: other spellings of the same bytes may be allowed too.
         """
         place = self._place(state)
+        if place in _RESERVED:
+            return []
         with self._lock:
             return self._spell(place, self._forced_bytes(place))
 
     def _spell(self, place: int, data: bytes) -> list[int]:
         trie = self.vocabulary.trie
         out: list[int] = []
-        at = 0
-        while at < len(data):
-            node, best, length = 0, -1, 0
-            for depth, byte in enumerate(data[at:], 1):
-                node = _child(trie, node, byte)
-                if node < 0:
-                    break
-                if trie.token_start[node] < trie.token_start[node + 1]:
-                    best, length = int(trie.tokens[trie.token_start[node]]), depth
-            else:
-                after = self._pool_advance(place, data[at:])
-                row = np.zeros(self._words, np.int32)
-                if after != DEAD:
-                    self._pool.call(k.fill_walk, after, node, row.ctypes.data, _NO_LIMIT, _NO_LIMIT)
-                if row.any():
-                    break
-            if best < 0:
+        while data:
+            token, length, node = trie.longest_token(data)
+            if node >= 0 and self._core.reaches_below(place, data, node):
                 break
-            place = self._after_token(place, best)
+            if token < 0:
+                break
+            place = self._core.after_token(place, token)
             if place == DEAD:
                 break
-            out.append(best)
-            at += length
+            out.append(token)
+            data = data[length:]
         return out
-
-    def _pool_advance(self, state: int, data: bytes) -> int:
-        text = np.frombuffer(data, np.uint8)
-        return self._pool.call(k.advance, state, text.ctypes.data, len(text))
 
     # -- memory --------------------------------------------------------------------------------
 
     @property
     def state_count(self) -> int:
         """States held now."""
-        return self._pool.state_count
+        return self._core.state_count
 
     @property
     def nbytes(self) -> int:
         """Memory of states and cached masks, in bytes (the vocabulary's share not counted)."""
-        return self._pool.nbytes + sum(m.nbytes for m in self._masks.values())
+        return self._core.nbytes
 
     def trim(self, keep: Iterable[int]) -> None:
         """Forgets all states but those in ``keep`` (and the start); kept integers stay valid.
@@ -513,14 +433,9 @@ class TokenAutomaton:
             ValueError: if something to keep is no state (nothing is forgotten then).
         """
         with self._lock:
-            self._keep({self._place(state) for state in keep} | {self._place(self.start)})
-
-    def _keep(self, places: set[int]) -> None:
-        self._masks.clear()
-        self._forced.clear()
-        if "_distances" in self.__dict__:
-            self._distances.trim()
-        self._pool.trim(places)
+            places = {self._place(state) for state in keep}
+            self._forced.clear()
+            self._core.trim(places | {self._core.start})
 
     # -- copies --------------------------------------------------------------------------------
 
@@ -531,31 +446,43 @@ class TokenAutomaton:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (self._judges, self.grammar, self.vocabulary, self.limits)
-
-    def _start_generation(self, number: int) -> None:
-        """States given out from now on are not those of another copy (the start aside)."""
-        self._pool.start_generation(number)
+        return _remade, (self._is_relaxed, self.grammar, self.vocabulary, self.limits)
 
 
-def _remade(
-    judges: bool, grammar: Grammar, vocabulary: Vocabulary, limits: Limits
-) -> TokenAutomaton:
-    """A pickled automaton made again; integers of other processes are refused, not misread."""
-    make = TokenAutomaton if judges else TokenAutomaton.without_memory
-    made = make(grammar, vocabulary, limits)
-    made._start_generation(1 + secrets.randbelow(_GENERATIONS))
+def _relaxed(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> TokenAutomaton:
+    """The automaton of the rules alone, see :meth:`TokenAutomaton.rules_only`."""
+    made = object.__new__(TokenAutomaton)
+    made._take(grammar, vocabulary, limits, build_relaxation(grammar, vocabulary, limits))
+    made._is_relaxed = True
     return made
 
 
-def _child(trie: Trie, node: int, byte: int) -> int:
-    """The child of a trie node on a byte, or -1."""
-    i, end = node + 1, int(trie.skip[node])
-    while i < end:
-        if trie.byte[i] == byte:
-            return i
-        i = int(trie.skip[i])
-    return -1
+def _remade(
+    is_relaxed: bool, grammar: Grammar, vocabulary: Vocabulary, limits: Limits
+) -> TokenAutomaton:
+    """A pickled automaton made again; integers of other processes are refused, not misread."""
+    make = _relaxed if is_relaxed else TokenAutomaton
+    made = make(grammar, vocabulary, limits)
+    made._core.start_generation(1 + secrets.randbelow(_GENERATIONS))
+    return made
+
+
+def check_automaton(value: Any, place: str, *, several: bool = False) -> TokenAutomaton:
+    """A :class:`~constrain.TokenAutomaton`.
+
+    Raises:
+        TypeError: if it is anything else; says how to make one of what was given.
+    """
+    if isinstance(value, TokenAutomaton):
+        return value
+    wanted = "a TokenAutomaton or a list of them" if several else "a TokenAutomaton"
+    if isinstance(value, Grammar):
+        hint = "; make one of the grammar: TokenAutomaton(grammar, vocabulary)"
+    elif isinstance(value, Vocabulary):
+        hint = "; make one of it and a grammar: TokenAutomaton(grammar, vocabulary)"
+    else:
+        hint = ""
+    raise TypeError(f"{place} needs {wanted}, not {described(value)}{hint}")
 
 
 def fill_masks(
@@ -582,7 +509,7 @@ def fill_masks(
         checks.instance(automaton, TokenAutomaton, "an automaton")
     table = checks.mask_rows(rows, len(pairs))
     for i, (automaton, _) in enumerate(pairs):
-        checks.mask_row(table[i], automaton._words)
+        checks.mask_row(table[i], len(automaton._no_row))
     lefts = checks.budgets(tokens_left, len(pairs))
     places = [automaton._place(state) for automaton, state in pairs]
     groups: dict[int, list[int]] = {}

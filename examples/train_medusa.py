@@ -44,7 +44,7 @@ from rich.progress import track
 from torch.nn.functional import cross_entropy
 
 from constrain import load_model
-from constrain.extraction import automaton_for, default_prompt, vocabulary_for
+from constrain.huggingface.extraction import automaton_for, default_prompt, vocabulary_for
 from constrain.models import DEFAULT_MODEL
 from grammars import Grammar
 from samplers import GrammarConstrained, Heads, MedusaHeads, SpeculativeBackend

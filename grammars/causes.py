@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from grammars.automata import components
+from grammars.compiling.automata import components
 
 _MOST: Final = 5
 

@@ -52,7 +52,7 @@ def explain(recognizer: Recognizer, data: bytes, names: frozenset[str]) -> Expla
     if accepted:
         message = "accepted"
     else:
-        message = _message(data, offset, line, column, expected, path)
+        message = message_of(data, offset, line, column, expected, path)
     return Explanation(accepted, offset, line, column, expected, path, message)
 
 
@@ -95,7 +95,7 @@ def _shown(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _message(
+def message_of(
     data: bytes,
     offset: int,
     line: int,
@@ -111,7 +111,7 @@ def _message(
     if expected:
         parts[0] += f"; expected {_listing(expected)}"
     if data:
-        parts += _excerpt(data, offset)
+        parts += excerpt(data, offset)
     if path:
         parts.append("in " + " > ".join(path))
     return "\n".join(parts)
@@ -133,7 +133,7 @@ def _listing(expected: tuple[str, ...]) -> str:
     return ", ".join(expected[:-1]) + " or " + expected[-1]
 
 
-def _excerpt(data: bytes, offset: int) -> list[str]:
+def excerpt(data: bytes, offset: int) -> list[str]:
     offset = _character_start(data, offset)
     start = data.rfind(b"\n", 0, offset) + 1
     end = data.find(b"\n", offset)

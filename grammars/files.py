@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from grammars.errors import GrammarError
-from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.storage import is_saved
 
 if TYPE_CHECKING:
-    from grammars.grammar import Grammar
+    pass
 
 Kind = Literal["lark", "gbnf", "regex", "json", "gramma"]
 ImportPath: TypeAlias = str | Path | Callable[[Any, str], tuple[Any, str]]
@@ -97,38 +96,3 @@ def misplaced(kind: Kind, text: str, names: Iterable[str]) -> tuple[list[str], s
         if asked and kind == "json" and is_saved(text):
             return asked, f"{long} only, and this is a saved grammar"
     return None
-
-
-def grammar_of(
-    text: str,
-    kind: Kind,
-    *,
-    path: Path | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-    **options: Any,
-) -> Grammar:
-    """The grammar that a text of a kind describes.
-
-    Args:
-        text: as :func:`read_text` gives it.
-        kind: which front end reads it.
-        path: where it comes from, to resolve relative imports.
-        limits: bounds on what it may cost.
-        options: of the constructor of that kind.
-
-    Raises:
-        GrammarError: where the text is no such grammar.
-        TypeError: for options that the constructor does not take.
-    """
-    from grammars.grammar import Grammar
-
-    match kind:
-        case "lark":
-            return Grammar._from_lark(text, path=path, limits=limits, **options)
-        case "gbnf":
-            return Grammar.from_gbnf(text, limits=limits, **options)
-        case "regex":
-            return Grammar.from_regex(text.removesuffix("\n"), limits=limits, **options)
-        case "json" if not is_saved(text):
-            return Grammar.from_json_schema(text, limits=limits, **options)
-    return Grammar._from_saved(text, limits=limits, **options)

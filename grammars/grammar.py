@@ -12,19 +12,20 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from grammars.compiler import compile_ir
+from grammars.compiling.compiler import compile_ir
+from grammars.compiling.utf8 import ByteMask
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.explain import Explanation, empty_explanation, explain, explain_surrogate
-from grammars.files import ImportPath, grammar_of, kind_of, read_text
+from grammars.files import ImportPath, Kind, kind_of, read_text
 from grammars.ir import GrammarIR, Rule
 from grammars.limits import DEFAULT_LIMITS, Limits
-from grammars.memory import Memory
-from grammars.product import accepts, explain_with_memory
 from grammars.program import Program
 from grammars.recognizer import Recognizer
 from grammars.sampling import Sampler, no_text
-from grammars.storage import dumps, loads
-from grammars.utf8 import ByteMask
+from grammars.storage import dumps, is_saved, loads
+from grammars.uniqueness.memory import Memory
+from grammars.uniqueness.recognize import accepts, explain_with_memory
+from grammars.uniqueness.sections import memory_of
 
 Whitespace = Literal["flexible", "compact"]
 PropertyOrder = Literal["schema", "any"]
@@ -58,7 +59,7 @@ class Grammar:
     @classmethod
     def from_regex(cls, pattern: str, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
         """Texts that ``re.fullmatch(pattern, text)`` matches (Python's syntax)."""
-        from grammars.frontends.regex import regex_to_ir
+        from grammars.frontends.regex.python import regex_to_ir
 
         return cls(regex_to_ir(pattern, limits), limits=limits)
 
@@ -113,7 +114,7 @@ class Grammar:
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
         """With the file that it comes from, for relative imports."""
-        from grammars.frontends.lark_grammar import lark_to_ir
+        from grammars.frontends.lark.grammar import lark_to_ir
 
         if isinstance(import_paths, str | Path):
             raise TypeError(f"import_paths needs a list of folders, not {import_paths!r}")
@@ -256,11 +257,11 @@ class Grammar:
                 for ``blanks=True`` where there is no place for any.
             TypeError: for entries that are no such pairs or triples.
         """
-        from grammars.free_text import Shape, answers_of, free_text_to_ir
+        from grammars.free_text.free_text import Shape, answers_of, free_text_to_ir
 
         shape = Shape(required, repeat, max_length, trigger_in_answer, blanks)
         entries = then.items() if isinstance(then, Mapping) else then
-        return cls(free_text_to_ir(answers_of(entries), shape), limits=limits)
+        return cls(free_text_to_ir(answers_of(entries, Grammar), shape), limits=limits)
 
     # -- what it says --------------------------------------------------------------------------
 
@@ -330,7 +331,7 @@ class Grammar:
 
         The program knows nothing of it: the language is the product of both.
         """
-        return Memory.of(self._ir)
+        return memory_of(self._ir)
 
     def compile(self, alphabet: ByteMask) -> Program:
         """The program restricted to texts over some bytes (bit b: byte b may occur)."""
@@ -383,16 +384,17 @@ class Grammar:
         return cls(ir, limits=saved if limits == DEFAULT_LIMITS else limits)
 
     @cached_property
-    def _digest(self) -> str:
+    def digest(self) -> str:
+        """SHA-256, in hex, of rules and limits: equal for equal grammars."""
         return hashlib.sha256(
             dumps(self._ir, self._limits).encode("utf-8", "surrogatepass")
         ).hexdigest()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Grammar) and self._digest == other._digest
+        return isinstance(other, Grammar) and self.digest == other.digest
 
     def __hash__(self) -> int:
-        return hash(self._digest)
+        return hash(self.digest)
 
     def __repr__(self) -> str:
         if self.is_empty:
@@ -414,6 +416,39 @@ class Grammar:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as the text that :meth:`save` writes, and compiled again where it is read."""
         return _from_pickle, (dumps(self._ir, self._limits),)
+
+
+def grammar_of(
+    text: str,
+    kind: Kind,
+    *,
+    path: Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    **options: Any,
+) -> Grammar:
+    """The grammar that a text of a kind describes.
+
+    Args:
+        text: as :func:`read_text` gives it.
+        kind: which front end reads it.
+        path: where it comes from, to resolve relative imports.
+        limits: bounds on what it may cost.
+        options: of the constructor of that kind.
+
+    Raises:
+        GrammarError: where the text is no such grammar.
+        TypeError: for options that the constructor does not take.
+    """
+    match kind:
+        case "lark":
+            return Grammar._from_lark(text, path=path, limits=limits, **options)
+        case "gbnf":
+            return Grammar.from_gbnf(text, limits=limits, **options)
+        case "regex":
+            return Grammar.from_regex(text.removesuffix("\n"), limits=limits, **options)
+        case "json" if not is_saved(text):
+            return Grammar.from_json_schema(text, limits=limits, **options)
+    return Grammar._from_saved(text, limits=limits, **options)
 
 
 def _from_pickle(text: str) -> Grammar:

@@ -4,7 +4,7 @@ A program is a set of deterministic rule automata that call each other.  A *conf
 ``(q, n, F)``: program state, count of the current repetition (0 where nothing is counted), and the
 *frame* to continue with when the rule ends.  A frame is itself a set of configurations, so a frame
 and an automaton state are the same kind of thing: see :mod:`grammars.recognizer` for the semantics
-in plain Python and ``constrain.kernels`` for the same in Numba.
+in plain Python and ``constrain.engine.kernels`` for the same in Numba.
 
 Invariants that make one byte a finite, acyclic piece of work:
 
@@ -14,7 +14,7 @@ Invariants that make one byte a finite, acyclic piece of work:
 * every state can reach its rule's end, and every rule derives some text.
 
 A *bag* is a rule of its own.  In its states the count is not a count but a residual: the number of
-what the bag still needs and takes (:mod:`grammars.bags`).  At some of its states (``bag_of``) the
+what the bag still needs and takes (:mod:`grammars.compiling.bags`).  At some of its states (``bag_of``) the
 rules of members are called: with residual n, member i comes where ``Residuals.row(bag, n)[i]`` says
 so, and returns to the state ``bag_return[4 * bag + flags]`` with the next residual, ``flags`` saying
 whether the bag may end then and whether more can come.  These calls are not among ``call_start``.
@@ -28,7 +28,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from grammars.bags import BagSpec
+from grammars.compiling.bags import BagSpec
 
 NO_EDGE: Final = -1
 """``table`` entry: the byte class leads nowhere inside the rule."""

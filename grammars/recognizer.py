@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from grammars.bags import Residuals
+from grammars.compiling.bags import Residuals
 from grammars.errors import LimitExceeded
 from grammars.ir import SYMBOLS
 from grammars.limits import Limits

@@ -25,9 +25,10 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from grammars.automata import ALL_BYTES, Dfa, expand
 from grammars.causes import barren_causes
-from grammars.compiler import _Analysis, _RuleBuilder
+from grammars.compiling.automata import ALL_BYTES, Dfa, expand
+from grammars.compiling.compiler import Analysis, RuleBuilder
+from grammars.compiling.utf8 import ByteMask, range_mask
 from grammars.errors import BudgetError, GrammarError
 from grammars.ir import (
     REPEATED_COMMA,
@@ -51,10 +52,9 @@ from grammars.ir import (
     intersect_ranges,
     refs,
 )
-from grammars.json_values import Clash, first_clash
 from grammars.limits import Limits
-from grammars.sections import first_clash_of_sections
-from grammars.utf8 import ByteMask, range_mask
+from grammars.uniqueness.sections import first_clash_of_sections
+from grammars.uniqueness.values import Clash, first_clash
 
 _SLACK: Final = 64
 """Bytes beyond the shortest text when the caller sets no bound."""
@@ -450,7 +450,7 @@ class Sampler:
     def _automaton(self, node: Expr) -> _Walks:
         known = self._walks.get(id(node))
         if known is None:
-            dfa = self._builder._regular_dfa(node)
+            dfa = self._builder.regular_dfa(node)
             try:
                 known = _Walks(dfa)
             except _TooManyDistancesError:
@@ -459,9 +459,9 @@ class Sampler:
         return known
 
     @cached_property
-    def _builder(self) -> _RuleBuilder:
+    def _builder(self) -> RuleBuilder:
         """Makes the automata that the compiled grammar has as well, so its limits are not new."""
-        return _RuleBuilder(_Analysis(self._grammar, self._limits), self._limits, ALL_BYTES)
+        return RuleBuilder(Analysis(self._grammar, self._limits), self._limits, ALL_BYTES)
 
 
 # -- walks on automata -----------------------------------------------------------------------------

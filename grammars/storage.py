@@ -15,6 +15,7 @@ from dataclasses import asdict, fields
 from typing import Any, Final
 
 from grammars.errors import GrammarError
+from grammars.free_text.triggers import Triggers
 from grammars.ir import (
     MAX_CODE_POINT,
     SYMBOLS,
@@ -43,7 +44,6 @@ from grammars.ir import (
     normalize_ranges,
 )
 from grammars.limits import Limits
-from grammars.triggers import Triggers
 
 FORMAT: Final = "gramma-grammar"
 VERSION: Final = 3

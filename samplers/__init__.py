@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from constrain.extras import missing_extra
 
 if TYPE_CHECKING:
-    from constrain.extraction import Extraction
+    from constrain.huggingface.extraction import Extraction
     from samplers.adadec import AdaDec
     from samplers.aligned.automatic import AlignedSampling
     from samplers.aligned.awrs import AWRS
@@ -80,7 +80,7 @@ _HOMES = {
     "Heads": "samplers.drafters",
     "DraftModel": "samplers.drafters",
     "Drafter": "samplers.drafters",
-    "Extraction": "constrain.extraction",
+    "Extraction": "constrain.huggingface.extraction",
     "Forced": "samplers.drafters",
     "GrammarConstrained": "samplers.constrained",
     "GrammarCounts": "samplers.drafters",

@@ -26,7 +26,7 @@ import torch
 
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
-from constrain.processor import check_budget
+from constrain.huggingface.processor import check_budget
 from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Stop
 from samplers.progress import progress_of
@@ -132,7 +132,7 @@ class AdaDec:
     def _target(self) -> Target:
         if self.automaton is not None:
             return Constrained(self.automaton)
-        from constrain._huggingface import eos_ids_of
+        from constrain.vocabulary.huggingface import eos_ids_of
 
         return FreeText(tuple(eos_ids_of(self.backend.tokenizer, self.backend.model)))
 

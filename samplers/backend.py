@@ -18,8 +18,8 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from constrain.arguments import check_count, check_model, check_tokenizer, described
+from constrain.huggingface.prompts import Messages, checked_ids, prompt_ids
 from constrain.models import context_length
-from constrain.prompts import Messages, checked_ids, prompt_ids
 from grammars.errors import BudgetError
 from samplers.drafters.base import Context, Drafter, Observation
 from samplers.sample import Sample, Stats

@@ -19,8 +19,8 @@ import typer
 
 from constrain.extras import MissingExtra, missing_extra
 from grammars import Explanation, Grammar, GrammarError
-from grammars.files import Kind, decode, grammar_of, kind_of, misplaced, read_text
-from grammars.grammar import Formats, Numbers, PropertyOrder, Whitespace
+from grammars.files import Kind, decode, kind_of, misplaced, read_text
+from grammars.grammar import Formats, Numbers, PropertyOrder, Whitespace, grammar_of
 from grammars.version import version
 from samplers.output import READER_GONE, ReaderGone, dump, hang_up, say, show
 
@@ -522,7 +522,7 @@ def extract(
     made, text = _load_schema(schema, how, text_file)
     data = _as_read(_needed(_read(text_file, None)))
     from constrain.describe import describe_schema
-    from constrain.extraction import default_prompt
+    from constrain.huggingface.extraction import default_prompt
 
     asked = default_prompt(data, describe_schema(text))
     found = _extract(asked, made, model, max_new_tokens, temperature, seed)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from constrain.arguments import check_automaton
-from constrain.automaton import TokenAutomaton
-from constrain.processor import check_budget
+from constrain.automaton import TokenAutomaton, check_automaton
+from constrain.huggingface.processor import check_budget
 from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, check_backend
 from samplers.progress import bar

@@ -8,9 +8,9 @@ import torch
 
 from constrain.arguments import check_model, check_tokenizer
 from constrain.automaton import TokenAutomaton
-from constrain.extraction import Extraction, PromptBuilder, ended
-from constrain.extraction import extract as _extract
-from constrain.prompts import Messages
+from constrain.huggingface.extraction import Extraction, PromptBuilder, ended
+from constrain.huggingface.extraction import extract as _extract
+from constrain.huggingface.prompts import Messages
 from samplers.backend import OnTokens, SpeculativeBackend, check_backend
 from samplers.constrained import GrammarConstrained
 from samplers.speculative.law import Sampling

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from transformers import EosTokenCriteria, MaxLengthCriteria
 
-from constrain.arguments import check_automaton
-from constrain.automaton import TokenAutomaton
-from constrain.extraction import ended
-from constrain.processor import GrammarLogitsProcessor, check_budget
+from constrain.automaton import TokenAutomaton, check_automaton
+from constrain.huggingface.extraction import ended
+from constrain.huggingface.processor import GrammarLogitsProcessor, check_budget
 from samplers.backend import SpeculativeBackend
 from samplers.drafters.base import Drafter
 from samplers.sample import Sample, Stats

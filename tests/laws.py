@@ -318,6 +318,41 @@ def check_bounded_budget(case: Case, rng: random.Random) -> None:
             assert mask & set(case.eos) == (ends if tokens_left else set())
 
 
+def check_doors(case: Case, rng: random.Random) -> None:
+    """What the other public methods say of a state agrees with mask, advance and distance."""
+    automaton = case.automaton
+    rules = automaton.rules_only()
+    trie = automaton.vocabulary.trie
+    for ids in walk(case, rng, steps=3):
+        state = case.path(ids)
+        mask = allowed(case, state)
+        assert set(automaton.allowed_tokens(state).tolist()) == mask
+        assert set(automaton.allowed_tokens(state, 10**9).tolist()) == mask
+        tokens, states = automaton.edges(state)
+        onward = {i: automaton.advance(state, i) for i in sorted(mask - set(case.eos))}
+        assert dict(zip(tokens.tolist(), states.tolist(), strict=True)) == onward, ids
+        assert tokens.tolist() == sorted(onward), ids
+        ends, reached, _ = automaton.walk_from(state, 0)
+        at_ends = {
+            i: after
+            for node, after in zip(ends.tolist(), reached.tolist(), strict=True)
+            for i in trie.tokens[trie.token_start[node] : trie.token_start[node + 1]].tolist()
+        }
+        assert at_ends == onward, ids
+        relaxed = rules.start
+        for token_id in ids:
+            relaxed = rules.advance(relaxed, token_id)
+        assert set(rules.allowed_tokens(relaxed).tolist()) >= mask, ids
+        assert rules.is_accepting(relaxed) >= automaton.is_accepting(state), ids
+        if mask:
+            fewest = automaton.min_tokens(state)[0]
+            least, exact = rules.min_tokens(relaxed)
+            assert least <= fewest or not exact, ids
+        assert automaton.signature(state, 1) == automaton.signature(state, 3)[:1]
+        assert automaton.state_count > 0
+        assert automaton.nbytes > 0
+
+
 def check_forced(case: Case, rng: random.Random) -> None:
     """Forced bytes begin every completion; at least what the language alone forces is reported.
 
@@ -514,6 +549,15 @@ class AutomatonLaws:
                 check_texts(case, b"".join(map(case.token, ids)))
 
     # What follows from the laws
+
+    def test_doors(self, name: str) -> None:
+        check_doors(self.case(name), random.Random(0))
+
+    @law_settings
+    @given(data=st.data())
+    def test_random_doors(self, data: st.DataObject) -> None:
+        if case := self.random_case(data):
+            check_doors(case, data.draw(st.randoms()))
 
     def test_forced(self, name: str) -> None:
         check_forced(self.case(name), random.Random(0))

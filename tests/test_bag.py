@@ -14,7 +14,8 @@ from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain._jit import kernels as k
+from constrain.engine.jit import kernels as k
+from constrain.rules import RuleAutomaton
 from grammars import Grammar, GrammarError
 from grammars.ir import (
     EPSILON,
@@ -273,7 +274,7 @@ def test_masks_and_budgets(expr: Expr, vocabulary: Vocabulary, seed: int, wide: 
         return
     automaton = TokenAutomaton(grammar, vocabulary)
     if wide:  # as if walks were too long to try
-        automaton._pool.wide[:] = k.WIDE
+        automaton._core.rules.pool.wide[:] = k.WIDE
     rng = random.Random(seed)
     for _ in range(4):
         _walk(automaton, spelled, rng)
@@ -301,7 +302,7 @@ def _walk_within(automaton: TokenAutomaton, spelled: Spelled, rng: random.Random
     state, prefix = automaton.start, b""
     fewest = automaton.min_tokens_to_accept(state)
     assert fewest >= spelled.fewest(b"")
-    if not automaton._all_live:
+    if not automaton.spells_bytes:
         assert fewest == spelled.fewest(b"")
     left = fewest + 1 + rng.choice([0, 0, 1, 3])
     while True:
@@ -377,7 +378,7 @@ def test_recursive_budgets() -> None:
 def symbols(grammar: Grammar, *word: int) -> bool:
     """Whether recognizer and pool accept the symbols; they must agree."""
     recognizer = grammar._recognizer
-    pool = TokenAutomaton(grammar, SPELLING_ALL)._pool
+    pool = RuleAutomaton(grammar, SPELLING_ALL, grammar.limits).pool
     state, place = recognizer.start, pool.intern([(pool.program.start, 0, 1)])
     for symbol in word:
         state, place = recognizer.advance(state, symbol), pool.advance_symbol(place, symbol)

@@ -26,7 +26,7 @@ from grammars.limits import Limits
 from samplers import HMM, CtrlG, DecoG, SpeculativeBackend
 from samplers.deco_g import TokenizerMismatch
 from samplers.deco_g.decoder import FormatTarget
-from samplers.deco_g.format import NOWHERE, FormatAutomaton, edges_of, edges_one_by_one
+from samplers.deco_g.format import NOWHERE, FormatAutomaton
 from samplers.deco_g.hmm import fingerprint_of
 from samplers.deco_g.tables import Tables
 from samplers.drafters import Forced, GrammarCounts, PromptLookup, TokenRecycling, Trigram
@@ -523,11 +523,17 @@ def test_edges_of_odd_vocabularies(pattern: str, pieces: list[bytes | None]) -> 
     check_edges(TokenAutomaton(grammar, vocabulary(pieces)), 60)
 
 
+def edges_one_by_one(made: TokenAutomaton, state: int) -> tuple[Any, Any]:
+    """Edges by one ``advance`` for each token of the mask."""
+    tokens = np.setdiff1d(made.allowed_tokens(state), made.vocabulary.eos_token_ids)
+    return tokens, np.array([made.advance(state, t) for t in tokens.tolist()], np.int64)
+
+
 def check_edges(made: TokenAutomaton, most: int) -> None:
     seen, queue = {made.start}, [made.start]
     while queue and len(seen) < most:
         state = queue.pop(0)
-        fast, slow = edges_of(made, state), edges_one_by_one(made, state)
+        fast, slow = made.edges(state), edges_one_by_one(made, state)
         np.testing.assert_array_equal(fast[0], slow[0])
         np.testing.assert_array_equal(fast[1], slow[1])
         for after in slow[1].tolist():

@@ -10,6 +10,7 @@ import pytest
 
 from constrain import TokenAutomaton, Vocabulary
 from constrain.models import load_tokenizer
+from constrain.rules import RuleAutomaton
 from grammars import Grammar
 
 NAMES = ("name", "names", "id", "identifier", "description", "desc", "größe", "a", "", "x-y", 'q"q')
@@ -58,9 +59,8 @@ def test_keys_beside_many_names(vocabulary: Vocabulary, count: int) -> None:
 
 @pytest.mark.model
 def test_the_comparison_is_used(vocabulary: Vocabulary) -> None:
-    automaton = TokenAutomaton.without_memory(
-        Grammar.from_json_schema(schema(60)), vocabulary, Grammar.from_json_schema({}).limits
-    )
-    state = automaton.advance_bytes(automaton.start, b'{"nam')
-    found = [automaton._rule_masks._compare(q) for q, _, _ in automaton._pool.items(state)]
+    grammar = Grammar.from_json_schema(schema(60))
+    rules = RuleAutomaton(grammar, vocabulary, grammar.limits, judges_spelling=False)
+    place = rules.after_bytes(rules.start, b'{"nam')
+    found = [rules.rule_masks._compare(q) for q, _, _ in rules.pool.items(place)]
     assert any(answer is not None for answer in found)

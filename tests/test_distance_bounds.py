@@ -16,8 +16,8 @@ from laws import law_settings
 from strategies import BYTES, bag_grammars, grammars, regular
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain.bytewise import NEVER, ByteWays
-from grammars.bags import Residuals
+from constrain.completion.bytes import NEVER, ByteWays
+from grammars.compiling.bags import Residuals
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
 from grammars.ir import GrammarIR, Literal, Ref, Repeat, Rule, alt, chars, repeat, seq, single_rule

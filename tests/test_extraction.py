@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 import constrain
 import samplers
 from constrain import BudgetError, Extraction, TokenAutomaton, extract
-from constrain.extraction import DEFAULT_MAX_NEW_TOKENS, default_prompt
+from constrain.huggingface.extraction import DEFAULT_MAX_NEW_TOKENS, default_prompt
 from grammars import Grammar, GrammarError
 
 CONTEXT = 640

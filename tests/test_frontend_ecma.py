@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from grammars.errors import GrammarError, LimitExceeded
-from grammars.frontends.ecma import ecma_search_to_expr
-from grammars.frontends.properties import property_ranges
+from grammars.frontends.regex.ecma import ecma_search_to_expr
+from grammars.frontends.regex.properties import property_ranges
 from grammars.grammar import Grammar
 from grammars.ir import ANY_CHAR, Chars, Literal, Ranges, repeat, seq, single_rule
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from test_laws_lark import SOURCES
 
 from grammars.errors import GrammarError
-from grammars.frontends.lark_grammar import lark_to_ir
+from grammars.frontends.lark.grammar import lark_to_ir
 from grammars.grammar import Grammar
 
 COMMON = [

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from grammars.errors import GrammarError
-from grammars.frontends.regex import regex_to_expr, regex_to_ir
+from grammars.frontends.regex.python import regex_to_expr, regex_to_ir
 from grammars.grammar import Grammar
 from grammars.ir import Repeat, single_rule, walk
 

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 
 from grammars import BudgetError, Grammar, GrammarError, LimitExceeded, Limits
 from grammars.frontends import _lark_api, _re_api
-from grammars.frontends.lark_bounds import _written_out
+from grammars.frontends.lark.bounds import _written_out
 from grammars.ir import Literal, Repeat, single_rule
 from grammars.storage import dumps, loads
 

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grammars.compiler import compile_ir
+from grammars.compiling.compiler import compile_ir
 from grammars.frontends.json_schema.formats import KNOWN, format_expr
 from grammars.frontends.json_schema.strings import is_in
 from grammars.ir import ANY_CHAR, both, repeat, single_rule

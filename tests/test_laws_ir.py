@@ -14,7 +14,7 @@ from laws import ALL_BYTES, AutomatonLaws, Case, law_settings
 from strategies import grammars, texts, vocabularies
 
 from constrain import TokenAutomaton, Vocabulary
-from grammars import compiler
+from grammars.compiling import compiler
 from grammars.errors import GrammarError
 from grammars.grammar import Grammar
 from grammars.ir import (

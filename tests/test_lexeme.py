@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain.lexeme import lexeme_of
-from constrain.positions import Positions, as_flags
+from constrain.masks.trie_positions import Positions, as_flags
+from constrain.masks.wide import lexeme_of
 from grammars import Grammar
 
 TOKENS = [b'"', b"a", b'a"', b'",', b'"]', b'","', b"[", b"]", b",", b'["', b"b", None]
@@ -18,7 +18,7 @@ VOCABULARY = Vocabulary.from_tokens(TOKENS, [len(TOKENS) - 1])
 def test_kinds_belong_to_the_positions_that_numbered_them() -> None:
     """The positions of an equal vocabulary can be made anew while the walk is kept."""
     automaton = TokenAutomaton(Grammar.from_regex('"[ab]*"(,|])?'), VOCABULARY)
-    program = automaton._pool.program
+    program = automaton.program
     shape = next(s for q in range(1, len(program.rule_of)) if (s := automaton.shape(q)) is not None)
     inside = np.arange(1, VOCABULARY.trie.node_count, dtype=np.int32)
     zeros = np.zeros(len(inside), np.int32)

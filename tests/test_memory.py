@@ -37,7 +37,7 @@ from grammars.ir import (
     repeat,
     seq,
 )
-from grammars.memory import Memory, decode, decode_prefix
+from grammars.uniqueness.memory import Memory, decode, decode_prefix
 
 
 def lit(text: str) -> Expr:

@@ -61,7 +61,7 @@ from grammars.ir import (
     seq,
     single_rule,
 )
-from grammars.json_values import first_clash
+from grammars.uniqueness.values import first_clash
 
 quick = settings(
     max_examples=int(os.environ.get("GRAMMA_EXAMPLES", "40")),

@@ -29,9 +29,10 @@ from constrain import (
     fill_masks,
 )
 from constrain.bitmask import unpack_bitmask
-from constrain.lexeme import tokens_at
+from constrain.masks.wide import tokens_at
+from constrain.rules import RuleAutomaton
 from grammars import Grammar, Limits
-from samplers.deco_g.format import FormatAutomaton, edges_of
+from samplers.deco_g.format import FormatAutomaton
 
 BYTES: Final = [bytes([b]) for b in range(256)]
 FULL: Final = Vocabulary.from_tokens([*BYTES, b"ab", b'",', b"1]", b"[1", b"", None, b"aab"], [261])
@@ -54,9 +55,8 @@ KINDS: Final[dict[str, Callable[[], TokenAutomaton]]] = {
     "repeated": lambda: schema(REPEATED),
     "sparse": lambda: TokenAutomaton(Grammar.from_regex("a+b"), SPARSE),
     "sparse unique": lambda: schema(UNIQUE, SPARSE),
-    "rules of unique": lambda: TokenAutomaton.without_memory(
-        Grammar.from_json_schema(UNIQUE), FULL, Limits()
-    ),
+    "rules of unique": lambda: schema(UNIQUE).rules_only(),
+    "rules of repeated": lambda: schema(REPEATED).rules_only(),
 }  # fmt: skip
 HAVE_MEMORY: Final = ("keys", "unique", "repeated", "sparse unique")
 
@@ -106,6 +106,7 @@ BY_STATE: Final[dict[str, Callable[[TokenAutomaton, Any], Any]]] = {
     "forced_bytes": lambda a, s: a.forced_bytes(s),
     "forced_tokens": lambda a, s: a.forced_tokens(s),
     "walk_from": lambda a, s: a.walk_from(s, 0),
+    "edges": lambda a, s: a.edges(s),
     "trim": lambda a, s: a.trim([s]),
 }
 # names that take no state
@@ -123,7 +124,8 @@ OTHERS: Final[dict[str, Callable[[TokenAutomaton], Any]]] = {
     "approximations": lambda a: [sentence.endswith(".") for sentence in a.approximations],
     "state_count": lambda a: a.state_count > 0,
     "nbytes": lambda a: a.nbytes > 0,
-    "without_memory": lambda a: a.without_memory(a.grammar, a.vocabulary, a.limits),
+    "program": lambda a: a.program.states > 0,
+    "rules_only": lambda a: a.rules_only().rules_only() is a.rules_only(),
 }
 
 
@@ -393,13 +395,9 @@ def test_what_an_automaton_is_made_from(wrong: Any) -> None:
             TokenAutomaton(grammar, FULL, wrong)
 
 
-def test_memory_is_not_lost_in_a_subclass() -> None:
-    class Own(TokenAutomaton):
-        pass
-
-    assert Own(Grammar.from_regex("a"), FULL).advance_bytes(3, b"a")
-    with pytest.raises(TypeError, match="Own cannot remember"):
-        Own(Grammar.from_json_schema(UNIQUE), FULL)
+def test_an_automaton_is_final() -> None:
+    with pytest.raises(TypeError, match="final"):
+        type("Own", (TokenAutomaton,), {})
 
 
 def test_bitmasks() -> None:
@@ -442,6 +440,32 @@ def test_walks_lead_where_tokens_do(automaton: TokenAutomaton) -> None:
             check_walk_below(automaton, state, node)
 
 
+def test_edges_are_the_mask_advanced_by(automaton: TokenAutomaton) -> None:
+    ends = set(automaton.vocabulary.eos_token_ids)
+    for ids in texts_of(automaton, random.Random(5), 6):
+        state = path(automaton, ids)
+        tokens, states = automaton.edges(state)
+        assert (tokens.dtype, states.dtype) == (np.int64, np.int64)
+        assert tokens.tolist() == [
+            t for t in automaton.allowed_tokens(state).tolist() if t not in ends
+        ]
+        assert states.tolist() == [automaton.advance(state, t) for t in tokens.tolist()]
+    for reserved in (automaton.DEAD, automaton.FINISHED):
+        assert [len(part) for part in automaton.edges(reserved)] == [0, 0]
+
+
+def test_rules_alone_allow_more(automaton: TokenAutomaton) -> None:
+    rules = automaton.rules_only()
+    assert (rules is automaton) == (rules.approximations == automaton.approximations)
+    for ids in texts_of(automaton, random.Random(6), 6):
+        state, relaxed = path(automaton, ids), path(rules, ids)
+        assert not (automaton.mask(state) & ~rules.mask(relaxed)).any(), ids
+        assert rules.is_accepting(relaxed) >= automaton.is_accepting(state)
+        if state not in (automaton.DEAD, automaton.FINISHED):
+            (fewest, _), (least, exact) = automaton.min_tokens(state), rules.min_tokens(relaxed)
+            assert least <= fewest or not exact
+
+
 def check_walk_below(automaton: TokenAutomaton, state: int, node: int) -> None:
     """A walk from a node against ``advance_bytes`` by the bytes of each node below."""
     trie = automaton.vocabulary.trie
@@ -468,7 +492,9 @@ def check_walk_below(automaton: TokenAutomaton, state: int, node: int) -> None:
 def test_program_states_are_those_of_the_rules() -> None:
     for kind in HAVE_MEMORY[:3]:
         automaton = made(kind)
-        rules = automaton.without_memory(automaton.grammar, automaton.vocabulary, automaton.limits)
+        rules = RuleAutomaton(
+            automaton.grammar, automaton.vocabulary, automaton.limits, judges_spelling=False
+        )
         for q in range(1, automaton.grammar.program.states):
             assert np.array_equal(automaton.follow(q), rules.follow(q))
             one, other = automaton.shape(q), rules.shape(q)
@@ -504,7 +530,7 @@ def test_exactness_with_memory() -> None:
 def test_samplers_take_states_of_any_generation(kind: str) -> None:
     automaton = pickle.loads(pickle.dumps(made(kind)))  # gives out states beyond 32 bits
     for _ in range(2):
-        tokens, states = edges_of(automaton, automaton.start)
+        tokens, states = automaton.edges(automaton.start)
         expected = [automaton.advance(automaton.start, t) for t in tokens.tolist()]
         assert states.tolist() == expected
         assert max(expected) > 1 << 32

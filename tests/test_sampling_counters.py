@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grammars import BudgetError, Grammar, LimitExceeded, Limits, sampling
-from grammars.automata import Dfa
+from grammars.compiling.automata import Dfa
 from grammars.ir import Literal, Not, alt, both, chars, repeat, seq, single_rule, text
 from grammars.sampling import _Walks
 

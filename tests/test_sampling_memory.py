@@ -28,9 +28,9 @@ from grammars.ir import (
     seq,
     single_rule,
 )
-from grammars.json_values import first_clash
 from grammars.limits import DEFAULT_LIMITS
 from grammars.sampling import Sampler
+from grammars.uniqueness.values import first_clash
 
 
 def lit(text: str) -> Expr:

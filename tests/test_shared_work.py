@@ -45,7 +45,7 @@ LEXEMES = ["[ab]+", "b+", "(ab)+", "[ab]{1,9}", "[ab]+|y"]
 @pytest.mark.parametrize("seed", range(6))
 def test_many_grammars_over_one_vocabulary(seed: int) -> None:
     """Distances and budgeted masks of every grammar are the oracle's, whatever came before."""
-    from grammars.frontends.regex import regex_to_expr
+    from grammars.frontends.regex.python import regex_to_expr
 
     rng = random.Random(seed)
     words = [

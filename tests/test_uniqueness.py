@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain.memory import MemoryAutomaton
+from constrain.uniqueness.automaton import UniquenessAutomaton
 from grammars import Grammar
 
 STRING = {"type": "string"}
@@ -61,15 +61,16 @@ PIECES = [
 ]  # fmt: skip
 
 
-def automata(schema: Any, tokens: list[bytes]) -> tuple[MemoryAutomaton, MemoryAutomaton]:
+def automata(schema: Any, tokens: list[bytes]) -> tuple[TokenAutomaton, TokenAutomaton]:
     """The same automaton twice, the second without kernels."""
     vocabulary = Vocabulary.from_tokens([*tokens, None], [len(tokens)])
     grammar = Grammar.from_json_schema(schema, numbers="any")
     with_kernels, without = (TokenAutomaton(grammar, vocabulary) for _ in range(2))
-    assert isinstance(with_kernels, MemoryAutomaton)
-    assert isinstance(without, MemoryAutomaton)
-    assert with_kernels._used is not None
-    without._used = without._walker.used = None
+    core, bare = with_kernels._core, without._core
+    assert isinstance(core, UniquenessAutomaton)
+    assert isinstance(bare, UniquenessAutomaton)
+    assert core.used is not None
+    bare.used = bare.pairs.used = None
     return with_kernels, without
 
 
@@ -156,8 +157,10 @@ def test_many_keys_and_items_stay_within_memory() -> None:
             theirs.advance_bytes(other, part.encode()),
         )
         assert (ours.mask(ahead) == theirs.mask(behind)).all(), part
-    assert ours._used is not None
-    assert ours._used.nbytes < 1 << 20
+    core = ours._core
+    assert isinstance(core, UniquenessAutomaton)
+    assert core.used is not None
+    assert core.used.nbytes < 1 << 20
 
 
 UNIQUE = {"type": "array", "uniqueItems": True}

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 
 from constrain import TokenAutomaton, Vocabulary, allocate_bitmask
 from constrain.models import ModelUnavailable, list_tokenizers, load_tokenizer
-from constrain.vocabulary import byte_alphabet
+from constrain.vocabulary.alphabets import byte_alphabet
 from grammars.errors import GrammarError
 from grammars.grammar import Grammar
 

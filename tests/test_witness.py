@@ -14,7 +14,7 @@ from strategies import bag_grammars, grammars, memory_grammars
 from test_completability import JSON_PIECES, PIECES, SEEDS, Cases, _singly, by_brute_force, case
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain.pool import DEAD
+from constrain.engine.pool import DEAD
 from grammars import Grammar, GrammarError
 from samplers.diffusion import Completability, Gap, Masks, OpenCanvas, completability
 from samplers.diffusion.canvas import Cell, Kind, Part, cell_of_token, cells_of, text_bounds

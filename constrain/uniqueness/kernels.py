@@ -1,6 +1,6 @@
 """Kernels that follow keys and items of a JSON text while the vocabulary's trie is walked.
 
-They work on two contexts (arrays of addresses, see :mod:`constrain.kernels`): that of the rules'
+They work on two contexts (arrays of addresses, see :mod:`constrain.engine.kernels`): that of the rules'
 pool, and one of their own, which holds
 
 * a byte trie of the texts that occurred: keys and strings as UTF-8 without escapes; behind the byte
@@ -13,7 +13,7 @@ pool, and one of their own, which holds
 
 A *place* in a text is (mode, node, escape, frame, closed):
 
-* mode: what is being read, as in :mod:`grammars.memory`;
+* mode: what is being read, as in :mod:`grammars.uniqueness.memory`;
 * node: of the key or string so far (``NO_NODE`` once it differs from all known ones); behind an item
   of an array its number (``NO_NODE`` if it is new, ``BOX`` for an array or object);
 * escape: an unfinished escape in a string; in another scalar, the depth at which it began (0: before
@@ -34,8 +34,15 @@ from typing import Final
 import numpy as np
 from numba import carray, int32, int64, njit, uint8, uint64
 
-from constrain.kernels import (
-    _SET,
+from constrain.engine.context import context_at as _context
+from constrain.engine.context import i32 as _i32
+from constrain.engine.context import i64 as _i64
+from constrain.engine.context import mix as _mix
+from constrain.engine.context import pointer as _pointer
+from constrain.engine.context import u8 as _u8
+from constrain.engine.context import u16 as _u16
+from constrain.engine.context import u64 as _u64
+from constrain.engine.kernels import (
     OUT_OF_FUEL,
     P_BYTE_CLASS,
     T_BYTE,
@@ -45,19 +52,12 @@ from constrain.kernels import (
     T_TOKEN_OFFSET,
     T_TOKEN_START,
     T_TOKENS,
-    _context,
-    _i32,
-    _i64,
-    _mix,
-    _move,
-    _open,
-    _pointer,
-    _u8,
-    _u16,
-    _u64,
 )
+from constrain.engine.kernels import SET as _SET
+from constrain.engine.kernels import step_configuration as _move
+from constrain.engine.kernels import unpack as _open
 from grammars.ir import REPEATED_CLOSE, REPEATED_COMMA
-from grammars.memory import (
+from grammars.uniqueness.memory import (
     COLON,
     DONE,
     ESCAPE,

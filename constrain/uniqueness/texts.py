@@ -9,13 +9,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import kernels as k
-from constrain._jit import load
-from constrain.pool import StatePool
-from constrain.trie import Trie
+from constrain.engine.jit import kernels as k
+from constrain.engine.jit import load
+from constrain.engine.pool import StatePool
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
 from grammars.ir import REPEATED_CLOSE, REPEATED_COMMA
-from grammars.memory import (
+from grammars.uniqueness.memory import (
     ARRAY,
     DONE,
     ESCAPE,

@@ -6,7 +6,7 @@ order its lexer tries them and the LALR table, has no public name.  Relied on:
 * ``lark.load_grammar.load_grammar(text, name, import_paths, keep_all_tokens)`` gives a grammar with
   ``rule_defs`` (name, parameters, tree, options), ``term_defs`` (name, (tree, priority)),
   ``ignore`` and ``compile(start, terminals_to_keep)``, which gives terminals, rules and ignored
-  names; the trees have the kinds of node that :mod:`grammars.frontends.lark_bounds` lists;
+  names; the trees have the kinds of node that :mod:`grammars.frontends.lark.bounds` lists;
 * ``lark.load_grammar._parse_grammar(text, name)`` gives the statements of a grammar, of which
   ``term`` (name, perhaps a priority, tree), ``extend`` and ``override`` are read;
 * ``lark.lexer``: ``BasicLexer(conf).scanner.terminals`` is the order in which terminals are tried,

@@ -11,9 +11,9 @@ import difflib
 import re
 from typing import Final
 
-from grammars.compiler import check_count
+from grammars.compiling.compiler import check_count
 from grammars.errors import GrammarError
-from grammars.frontends.positions import locate
+from grammars.frontends.regex.lookaround import locate
 from grammars.ir import (
     ANY_CHAR,
     EPSILON,

@@ -31,7 +31,7 @@ import numpy as np
 
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
-from constrain.processor import check_budget
+from constrain.huggingface.processor import check_budget
 from samplers.aligned.particles import Particle, Run, complete
 from samplers.aligned.rejection import AttemptsExhausted
 from samplers.arguments import check_aligned, check_request

@@ -21,7 +21,7 @@ import numpy as np
 
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
-from constrain.processor import check_budget
+from constrain.huggingface.processor import check_budget
 from samplers.arguments import check_aligned, check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Start
 from samplers.drafters.base import Observation

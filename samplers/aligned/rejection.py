@@ -32,7 +32,7 @@ import numpy as np
 
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
-from constrain.processor import check_budget
+from constrain.huggingface.processor import check_budget
 from samplers.aligned.memory import Memories, Memory, Report
 from samplers.aligned.storage import load_trie, save_trie
 from samplers.aligned.trie import MAX_BYTES, Edge, Place, Rejected, Row, Trie, Walk, row_of

@@ -84,8 +84,8 @@ def load_trie(
 def _identity(trie: Trie, about: dict[str, Any]) -> dict[str, Any]:
     automaton = trie.automaton
     return {
-        "grammar": automaton.grammar._digest,
-        "vocabulary": automaton.vocabulary._digest,
+        "grammar": automaton.grammar.digest,
+        "vocabulary": automaton.vocabulary.digest,
         "budget": trie.budget,
         "masks": trie.masks,
         **about,

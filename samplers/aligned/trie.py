@@ -520,16 +520,3 @@ def row_of(logits: Any, temperature: float) -> Row:
         wide = wide / temperature
     out: Row = torch.log_softmax(wide, -1).float().numpy()
     return out
-
-
-def tokens_of(place: Place | Node) -> list[int]:
-    """The tokens of a prefix."""
-    out: list[int] = []
-    at: Place | Node | None = place
-    while at is not None:
-        if isinstance(at, Node):
-            return [*at.path(), *reversed(out)]
-        if at.before is not None:
-            out.append(at.token)
-        at = at.before
-    return out[::-1]

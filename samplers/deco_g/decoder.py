@@ -37,7 +37,7 @@ from typing import Final
 import numpy as np
 
 from constrain.automaton import TokenAutomaton
-from constrain.processor import check_budget
+from constrain.huggingface.processor import check_budget
 from grammars.errors import BudgetError
 from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend

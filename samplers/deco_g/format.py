@@ -27,8 +27,6 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain.automaton import TokenAutomaton
-from constrain.lexeme import tokens_at
-from constrain.memory import MemoryAutomaton
 from grammars.errors import LimitExceeded
 
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -208,8 +206,8 @@ class FormatAutomaton:
         while len(splits) < len(self.raw):
             at = len(splits)
             depth = depths[at] + 1
-            tokens, after = edges_of(automaton, self.raw[at])
-            number, reached = self._part(tokens, after)
+            tokens, after = automaton.edges(self.raw[at])
+            number, reached = self._part(tokens.astype(np.int32), after)
             splits.append(number)
             targets = np.full(len(reached), NOWHERE, np.int64)
             for i, state in enumerate(reached):
@@ -289,37 +287,8 @@ class FormatAutomaton:
         return out
 
 
-def edges_of(automaton: TokenAutomaton, state: int) -> tuple[Int32, Ids]:
-    """The tokens that a state allows, EOS aside, and where they lead.
-
-    One walk over the vocabulary's trie finds all of them; with memory, whose states are pairs, each
-    token is looked at alone.
-
-    Returns:
-        int32[n] tokens, ascending, and int64[n] states.
-    """
-    if isinstance(automaton, MemoryAutomaton):
-        return edges_one_by_one(automaton, state)
-    nodes, states, _ = automaton.walk_from(state, 0)
-    tokens, owner = tokens_at(automaton.vocabulary.trie, nodes)
-    # by token: cheaper than sorting tokens that come in the trie's order
-    after = np.full(automaton.vocabulary.size, automaton.DEAD, np.int64)
-    after[tokens] = states[owner]
-    allowed = np.flatnonzero(after != automaton.DEAD).astype(np.int32)
-    return allowed, after[allowed]
-
-
-def edges_one_by_one(automaton: TokenAutomaton, state: int) -> tuple[Int32, Ids]:
-    """The same by one ``advance`` for each token of the mask."""
-    ends = automaton.vocabulary.eos_token_ids
-    allowed = np.setdiff1d(automaton.allowed_tokens(state), ends)
-    after = np.array([automaton.advance(state, t) for t in allowed.tolist()], np.int64)
-    alive = after != automaton.DEAD
-    return allowed[alive].astype(np.int32), after[alive]
-
-
 def _no_check(states: int) -> None:
-    """Any number is right."""
+    """Refuses nothing: for callers with room for any number of states."""
 
 
 def _ranked(values: Ids) -> tuple[Ids, Ids, Int32]:

@@ -19,8 +19,15 @@ from typing import Final
 import numpy as np
 from numba import carray, int64, njit, uint64
 
-from constrain._jit import kernels as _k  # noqa: F401 - compiled first, and announced
-from constrain.kernels import (
+from constrain.engine.context import context_at as _context
+from constrain.engine.context import i32 as _i32
+from constrain.engine.context import i64 as _i64
+from constrain.engine.context import mix as _mix
+from constrain.engine.context import pointer as _pointer
+from constrain.engine.context import u8 as _u8
+from constrain.engine.context import u64 as _u64
+from constrain.engine.jit import kernels as _k  # noqa: F401 - compiled first, and announced
+from constrain.engine.kernels import (
     DEAD,
     END,
     P_BYTE_CLASS,
@@ -31,19 +38,12 @@ from constrain.kernels import (
     S_N,
     S_OFFSET,
     S_Q,
-    _can,
-    _context,
-    _i32,
-    _i64,
-    _intern_one,
-    _mix,
-    _pointer,
-    _u8,
-    _u64,
     advance,
     advance_token,
     step,
 )
+from constrain.engine.kernels import can_take as _can
+from constrain.engine.kernels import intern_one as _intern_one
 
 ROOM_FOR_ROWS: Final = -11
 ROOM_FOR_FRAMES: Final = -12

@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain.automaton import TokenAutomaton
-from constrain.memory import MemoryAutomaton
-from constrain.pairs import Pair
+from constrain.rules import RuleAutomaton
+from constrain.uniqueness.search import Pair, Pairs
 from constrain.vocabulary import Vocabulary
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
@@ -43,7 +43,7 @@ from samplers.diffusion.canvas import (
     cells_of,
     text_bounds,
 )
-from samplers.diffusion.connectors import MemoryReader, Reader, RulesReader
+from samplers.diffusion.connectors import AutomatonReader, Reader, RulesReader
 from samplers.diffusion.moves import Moves
 from samplers.diffusion.stacks import NO_LAYER, MoveStore, Stacks
 from samplers.diffusion.witness import (
@@ -62,6 +62,8 @@ from samplers.diffusion.witness import (
 _DOING: Final = "completing this canvas"
 _LEARNED: Final = 4
 """Forms of one canvas from which connectors are learned, at most."""
+_KEPT_STATES: Final = 1 << 16
+"""States of rules with memory kept for later searches; beyond that they are begun anew."""
 _READ_BEHIND: Final = 4096
 """Tokens behind which fixed text is read, at most."""
 _KEPT_BYTES: Final = 256 << 20
@@ -133,18 +135,18 @@ class _Filling:
     one, and knows that there is none when all are tried.
 
     Args:
-        memory: the automaton, if its language has memory.
+        pairs: of the rules and their memory, if keys or items must not repeat.
         hint: choices by position to be tried first.
     """
 
     def __init__(
         self,
-        memory: MemoryAutomaton | None,
+        pairs: Pairs | None,
         stacks: Stacks,
         ahead: _Ahead,
         hint: Mapping[int, int | None],
     ) -> None:
-        self._memory = memory
+        self._pairs = pairs
         self._stacks = stacks
         self._moves = stacks.moves
         self._ahead = ahead
@@ -158,8 +160,8 @@ class _Filling:
         Raises:
             LimitExceeded: where ``max_search_states`` are not enough to tell.
         """
-        memory = self._memory
-        start = None if memory is None else memory._pairs[memory.start]
+        pairs = self._pairs
+        start = None if pairs is None else (pairs.inner.start, pairs.memory.start)
         ways = [self._once(_Point(0, start, self._moves.start))]
         chosen: list[int | None] = []
         while ways:
@@ -190,9 +192,9 @@ class _Filling:
     def _is_end(self, point: _Point) -> bool:
         if point.at not in self._ahead.bounds:
             return False
-        if self._memory is None or point.pair is None:
+        if self._pairs is None or point.pair is None:
             return self._moves.may_end(point.state)
-        return self._memory._pool.accepting(point.pair[0])
+        return self._pairs.inner.accepts(point.pair[0])
 
     def _ways(self, point: _Point) -> Iterator[tuple[int | None, _Point]]:
         if point.at == len(self._ahead.cells):
@@ -216,8 +218,8 @@ class _Filling:
 
     def _through(self, point: _Point, data: bytes) -> _Point | None:
         pair, state = point.pair, point.state
-        if self._memory is not None and pair is not None and data:
-            pair = self._memory._walker.by_bytes(pair, data)
+        if self._pairs is not None and pair is not None and data:
+            pair = self._pairs.by_bytes(pair, data)
             if pair is None:
                 return None
         for byte in data:
@@ -597,14 +599,14 @@ class Completability:
 
     def __init__(self, automaton: TokenAutomaton, *, tries: int = TRIES) -> None:
         self.automaton: Final = automaton
-        self._memory = automaton if isinstance(automaton, MemoryAutomaton) else None
         self.lock: Final = RLock()
-        self.moves: Final = Moves(_rules_of(automaton))
+        self._pairs = _pairs_of(automaton)
+        self.moves: Final = Moves(automaton.rules_only())
         self._store = MoveStore(self.moves)
         self._stacks = Stacks(self._store)
         reader: Reader = RulesReader(self.moves)
-        if self._memory is not None:
-            reader = MemoryReader(self._memory)
+        if self._pairs is not None:
+            reader = AutomatonReader(automaton)
         self.witnesses: Final = Witnesses(reader, self.moves.vocabulary, tries)
         self.start: Final = Front(0, reader.start)
         self._cell_of: dict[int, Cell] = {}
@@ -618,7 +620,7 @@ class Completability:
     @property
     def has_memory(self) -> bool:
         """Whether the language depends on which keys or items occurred before."""
-        return self._memory is not None
+        return self._pairs is not None
 
     def open(self, canvas: Sequence[Part], *, eos_padding: bool = False) -> OpenCanvas:
         """A canvas to be filled.
@@ -661,11 +663,9 @@ class Completability:
         self, stacks: Stacks, ahead: _Ahead, hint: Mapping[int, int | None]
     ) -> dict[int, int | None] | None:
         """One filling, near the hinted one; see :class:`_Filling`."""
-        search = _Filling(self._memory, stacks, ahead, hint)
-        if self._memory is None:
-            return search.find()
-        with self._memory._lock:
-            return search.find()
+        if self._pairs is not None and self._pairs.inner.state_count > _KEPT_STATES:
+            self._pairs = _pairs_of(self.automaton)
+        return _Filling(self._pairs, stacks, ahead, hint).find()
 
 
 def is_completable(
@@ -707,8 +707,15 @@ def _engine(grammar: Grammar, vocabulary: Vocabulary) -> Completability | None:
         return None
 
 
-def _rules_of(automaton: TokenAutomaton) -> TokenAutomaton:
-    """The automaton of the rules alone, which read every mark as the byte that it stands for."""
-    if not isinstance(automaton, MemoryAutomaton):
-        return automaton
-    return automaton._walker._easier or automaton._inner
+def _pairs_of(automaton: TokenAutomaton) -> Pairs | None:
+    """Pairs of rules and memory in a pool of their own; ``None`` if nothing has to be remembered.
+
+    Not the automaton's: fixed text need not end where tokens can go on, and callers may trim that.
+    """
+    if automaton.rules_only() is automaton:
+        return None
+    memory = automaton.grammar.memory()
+    assert memory is not None, "there is more than rules"
+    grammar, vocabulary, limits = automaton.grammar, automaton.vocabulary, automaton.limits
+    rules = RuleAutomaton(grammar, vocabulary, limits, judges_spelling=False)
+    return Pairs(rules, memory, wants_marks=False)

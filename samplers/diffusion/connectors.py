@@ -14,9 +14,9 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import kernels, load
-from constrain.memory import MemoryAutomaton
-from constrain.pool import DEAD
+from constrain.automaton import TokenAutomaton
+from constrain.engine.jit import kernels, load
+from constrain.engine.pool import DEAD
 from constrain.vocabulary import Vocabulary
 from samplers.diffusion.moves import Moves
 
@@ -280,12 +280,12 @@ class RulesReader:
         self._room, self._address = memoryview(text.data), int(text.ctypes.data)
 
 
-class MemoryReader:
-    """By an automaton with memory, which asks for a token boundary behind all that is read."""
+class AutomatonReader:
+    """By a whole automaton, which asks for a token boundary behind all that is read."""
 
     knows = False
 
-    def __init__(self, automaton: MemoryAutomaton) -> None:
+    def __init__(self, automaton: TokenAutomaton) -> None:
         self.start = automaton.start
         self.read: Callable[[int, bytes], int] = automaton.advance_bytes
         self.may_end: Callable[[int], bool] = automaton.is_accepting

@@ -16,11 +16,10 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import kernels as k
 from constrain.automaton import TokenAutomaton
-from constrain.lexeme import Lexeme, LexemeShape, counted, lexeme_of, tokens_at
-from constrain.pool import END, StatePool
-from constrain.positions import Flags, Positions
+from constrain.engine.pool import END, StatePool
+from constrain.masks.trie_positions import Flags, Positions
+from constrain.masks.wide import Lexeme, LexemeShape, counted, lexeme_of, tokens_at
 from grammars.program import UNBOUNDED
 
 Int32: TypeAlias = npt.NDArray[np.int32]
@@ -52,9 +51,7 @@ class Moves:
         self._shape_of = automaton.shape
         self._positions: Positions = automaton.positions
         self._trie = automaton.vocabulary.trie
-        self.pool: Final = StatePool(
-            automaton._pool.program, automaton.vocabulary, automaton.limits
-        )
+        self.pool: Final = StatePool(automaton.program, automaton.vocabulary, automaton.limits)
         self._heads: dict[tuple[int, int], int] = {}
         self._sets: list[Int32] = [np.zeros(1, np.int32)]
         self._numbers: dict[bytes, int] = {self._sets[0].tobytes(): ROOT}
@@ -121,8 +118,7 @@ class Moves:
         """bool[256]: the bytes that a state may take."""
         known = self._first.get(state)
         if known is None:
-            words = self.pool._arrays[k.S_CAN][4 * state : 4 * state + 4]
-            bits = np.unpackbits(words.view(np.uint8), bitorder="little")
+            bits = np.unpackbits(self.pool.first_classes(state).view(np.uint8), bitorder="little")
             known = bits[self.pool.program.byte_class[:256]].astype(np.bool_)
             self._first[state] = known
         return known

@@ -22,8 +22,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from constrain._jit import load
-from constrain.pool import END
+from constrain.engine.jit import load
+from constrain.engine.pool import END
 from grammars.errors import LimitExceeded
 from samplers.diffusion.canvas import EMPTY, Cell, Kind
 from samplers.diffusion.moves import Moves

@@ -16,7 +16,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
-from constrain.pool import DEAD
+from constrain.engine.pool import DEAD
 from constrain.vocabulary import Vocabulary
 from samplers.diffusion.canvas import Cell, Kind
 from samplers.diffusion.connectors import Connectors, Reader, Run

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from constrain.automaton import TokenAutomaton, _child
-from constrain.trie import Trie
+from constrain.automaton import TokenAutomaton
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
 from samplers.drafters.base import Context
 
 WHITESPACE: Final = b" \n\t\r"
@@ -117,17 +117,10 @@ def _together(
 def longest_tokens(trie: Trie, data: bytes) -> list[int]:
     """The longest token that fits, again and again, as far as there is one."""
     out: list[int] = []
-    at = 0
-    while at < len(data):
-        node, best, length = 0, -1, 0
-        for depth, byte in enumerate(data[at:], 1):
-            node = _child(trie, node, byte)
-            if node < 0:
-                break
-            if trie.token_start[node] < trie.token_start[node + 1]:
-                best, length = int(trie.tokens[trie.token_start[node]]), depth
-        if best < 0:
+    while data:
+        token, length, _ = trie.longest_token(data)
+        if token < 0:
             break
-        out.append(best)
-        at += length
+        out.append(token)
+        data = data[length:]
     return out

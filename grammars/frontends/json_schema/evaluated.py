@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from grammars.errors import UnsupportedSchemaError
 from grammars.frontends.json_schema.assertions import (
@@ -26,12 +26,22 @@ from grammars.frontends.json_schema.assertions import (
     conjunction,
     negation,
 )
-from grammars.frontends.json_schema.document import below
+from grammars.frontends.json_schema.document import Documents, below
 from grammars.frontends.json_schema.keywords import applies
-from grammars.frontends.json_schema.reading import Reader
 
 _MOST: int = 512
 """Alternatives of one schema, counted before they are multiplied out further."""
+
+
+class References(Protocol):
+    """What leads from a schema to those that it refers to (a ``reading.Reader``)."""
+
+    @property
+    def documents(self) -> Documents: ...
+
+    def target(self, at: At, keyword: str) -> At:
+        """The schema that a keyword of the schema at a place refers to."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ _Ways = list[_Evaluated]
 
 
 def unevaluated(
-    reader: Reader,
+    reader: References,
     at: At,
     keyword: str,
     demands: Demands,
@@ -106,7 +116,7 @@ def unevaluated(
 class _Survey:
     """Follows the subschemas that apply in place."""
 
-    def __init__(self, reader: Reader, keyword: str) -> None:
+    def __init__(self, reader: References, keyword: str) -> None:
         self._reader = reader
         self._keyword = keyword
 

@@ -36,6 +36,7 @@ from grammars.frontends.json_schema.assertions import (
 )
 from grammars.frontends.json_schema.circles import Circles
 from grammars.frontends.json_schema.document import Documents, below, shown
+from grammars.frontends.json_schema.evaluated import unevaluated
 from grammars.frontends.json_schema.formats import KNOWN as KNOWN_FORMATS
 from grammars.frontends.json_schema.keywords import VALIDATION, applies
 from grammars.frontends.json_schema.spelling import NO_SPELLINGS, Spellings
@@ -519,8 +520,6 @@ class _Schema:
     # -- what nothing else has looked at -------------------------------------------------------
 
     def unevaluated(self, keyword: str) -> Formula:
-        from grammars.frontends.json_schema.evaluated import unevaluated
-
         demands = self.simple(keyword)
         if not demands:
             return ANYTHING

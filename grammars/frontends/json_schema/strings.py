@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
-from grammars.automata import Dfa
-from grammars.compiler import compile_ir, regular_dfa
+from grammars.compiling.automata import Dfa
+from grammars.compiling.compiler import compile_ir, regular_dfa
 from grammars.errors import GrammarError, LimitExceeded
-from grammars.frontends.ecma import ecma_search_to_expr
 from grammars.frontends.json_schema.assertions import Shape, Strings
 from grammars.frontends.json_schema.formats import format_expr
 from grammars.frontends.json_schema.text import quoted
+from grammars.frontends.regex.ecma import ecma_search_to_expr
 from grammars.ir import (
     ANY_CHAR,
     Alt,

@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Final
 
 from grammars.errors import GrammarError
-from grammars.frontends import ecma
-from grammars.frontends.positions import (
+from grammars.frontends.regex import ecma
+from grammars.frontends.regex.lookaround import (
     ALL,
     ANY_TEXT,
     Edge,
@@ -280,7 +280,7 @@ class _Parser(ecma._Parser):
             return low
         self._at += 1
         high = self._class_item(opened)
-        if not (ecma._is_single(low.surely) and ecma._is_single(high.surely)):
+        if not (ecma.is_single(low.surely) and ecma.is_single(high.surely)):
             raise self._error("a range goes from one character to another", offset)
         if high.surely[0][0] < low.surely[0][0]:
             raise self._error("bad range: its end comes before its start", offset)
@@ -336,7 +336,7 @@ class _Parser(ecma._Parser):
         else:
             digits = self._pattern[self._at : self._at + count]
             self._at += count
-        if not digits or not ecma._HEX.issuperset(digits) or int(digits, 16) > MAX_CODE_POINT:
+        if not digits or not ecma.HEX_DIGITS.issuperset(digits) or int(digits, 16) > MAX_CODE_POINT:
             raise self._error("this escape needs the hexadecimal number of a character", offset)
         return int(digits, 16)
 

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from grammars.errors import GrammarError
-from grammars.frontends.regex import regex_search_to_expr
+from grammars.frontends.regex.python import regex_search_to_expr
 from grammars.frontends.types import networks, temporal, textual
 from grammars.frontends.types.places import Place, Unkept
 from grammars.frontends.types.rust_regex import rust_search_to_expr

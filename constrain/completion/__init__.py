@@ -1,0 +1,1 @@
+"""Fewest tokens, or bytes, to the end of a text."""

@@ -1,0 +1,845 @@
+"""The fewest tokens to a complete text, exactly.
+
+Tokens do not respect the grammar's rules: ``"},`` may close a string, an object and begin what
+follows.  So the cost of finishing a rule depends on where, inside a token, the rule begins and ends.
+Positions inside tokens are nodes of the trie; nodes with equal subtrees cost the same, so there are
+few kinds of them (:mod:`constrain.masks.trie_positions`).  For a program state q (with count n) and a kind x
+
+    G(q, n, x) : kind y -> fewest tokens completed from q, x to the end of the rule, ending inside y
+
+satisfies: 0 for every y at which the walk from (q, x) leaves the rule within the token; and where a
+token ends inside, 1 + the cost from the state reached.  States of called rules on the way are costed
+by chaining G along their frames.  That is the shortest-derivation problem on a superior grammar
+(Knuth 1977); its least solution is found by relaxation over the variables that are asked for, and
+shared by all states of the automaton, for every rule, stack and request.
+
+Where every byte is a token there is always a bound: the text can be completed byte by byte
+(:mod:`constrain.completion.bytes`).  A search that reaches ``max_search_states`` takes it for all variables
+it has no room for.  Then the numbers are those of completions that exist, and from each state some
+token leads to one that needs at least one token less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from heapq import heappop, heappush
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain.completion.bytes import NEVER as NEVER
+from constrain.completion.bytes import ByteWays, Place
+from constrain.engine.pool import DEAD, END, StatePool
+from constrain.masks.rule_masks import RuleMasks
+from constrain.masks.trie_positions import BOUNDARY, Flags, Kind, Positions, Returns, as_flags
+from constrain.masks.wide import (
+    MAX_SHAPE,
+    Int32,
+    Lexeme,
+    LexemeShape,
+    counted,
+    lexeme_of,
+    pack_bits,
+    tokens_at,
+)
+from constrain.vocabulary import Vocabulary
+from grammars.compiling.bags import CANONICAL, COMPLETE, MORE
+from grammars.errors import LimitExceeded
+from grammars.limits import Limits
+from grammars.program import UNBOUNDED, Program
+
+Variable: TypeAlias = tuple[int, int, Kind]
+Costs: TypeAlias = dict[Kind, int]
+
+_STATE: Final = -1
+"""In place of a program state in a variable: the next number is an automaton state instead."""
+_NEEDED_TOGETHER: Final = 6
+"""Needed items of a bag up to which tokens may go from one to the next (see ``_Search``)."""
+_LONG_TOKENS: Final = 2
+"""Longest tokens for which a counted repetition must have room before its end counts as far."""
+_WIDE_BYTES: Final = 1
+"""Bytes after a rule up to which all places inside tokens at which it may end are told apart."""
+_WIDE_WAYS: Final = 1_000
+"""Beyond that, ways in which tokens may go on after the rule up to which they are."""
+_SMALL: Final = 3_000
+"""Trie nodes a walk may visit before the state is treated as wide."""
+
+
+_ANY_ORDER: Final = (
+    "Budgets: parts that come in any order are finished in one order, so that min_tokens_to_accept "
+    "and masks with tokens_left may ask for more tokens than another order needs."
+)
+_WIDE_ENDS: Final = (
+    "Budgets: free text that nearly any byte may follow ends at token boundaries, so that "
+    "min_tokens_to_accept and masks with tokens_left may ask for some tokens more than needed."
+)
+_CUT_SHORT: Final = (
+    "Budgets: a search for the shortest completion reached max_search_states; what it left out is "
+    "finished byte by byte, so that min_tokens_to_accept and masks with tokens_left may ask for more "
+    "tokens than needed."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RulesView:
+    """What distances need of an automaton of rules: its tables, and ways to ask it.
+
+    Attributes:
+        pool: its states.
+        vocabulary, limits: what it was made from.
+        positions: kinds of positions inside the vocabulary's tokens.
+        spells_bytes: whether every byte of the program is a token.
+        eos_row: int32[ceil(V/32)], the mask of the EOS ids alone.
+        masks: what the states do with the vocabulary.
+        mask_of: the whole mask of a state, EOS included.
+    """
+
+    pool: StatePool
+    vocabulary: Vocabulary
+    limits: Limits
+    positions: Positions
+    spells_bytes: bool
+    eos_row: Int32
+    masks: RuleMasks
+    mask_of: Callable[[int], Int32]
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What one token does from a variable's position: exits within it, states at its end."""
+
+    exits: Costs
+    ends: tuple[int, ...]
+    closes: bool  # the position itself ends a token: the rest may start at a boundary
+
+
+@dataclass(eq=False)
+class _Part:
+    """Some tokens of a state: token ids and each one's group; costs per group.
+
+    A group that is not allowed at all costs ``NEVER``.
+    """
+
+    tokens: npt.NDArray[np.integer[Any]]
+    group: npt.NDArray[np.integer[Any]]
+    cost: npt.NDArray[np.int64]
+
+    @cached_property
+    def worst(self) -> int:
+        """The largest cost of an allowed token."""
+        return int(self.cost[self.cost < NEVER].max(initial=0))
+
+
+class _Search:
+    """Fewest tokens to the end of the text, for the states of one pool.
+
+    In a canonical pool, bags are completed item by item:  G of a bag's state with residual r is G of
+    the same state where the next canonical item alone is left, followed by G of the state after an
+    item with the next residual.  So what items cost does not depend on residuals.  While many items
+    are needed, their ends are taken to be boundaries of tokens: then costs add up, and residuals on
+    the way need not be looked at.
+    """
+
+    def __init__(self, rules: RulesView, pool: StatePool) -> None:
+        self._rules = rules
+        self.pool = pool
+        self._trie = rules.vocabulary.trie
+        self._positions = rules.positions
+        self._values: dict[Variable, Costs] = {}
+        self._bases: dict[Variable, _Base] = {}
+        self._readers: dict[Variable, set[Variable]] = {}
+        self._order: dict[Variable, int] = {}
+        self._queue: list[tuple[int, Variable]] = []
+        self._queued: set[Variable] = set()
+        self._finish: dict[tuple[int, Kind], int] = {}
+        self._universe: dict[int, set[Kind]] = {}
+        self._exits: dict[int, set[Kind]] = {}
+        self._returns = Returns(pool.program)
+        self._follow: dict[int, Flags] = {}
+        self._goes_on: dict[tuple[int, Kind], bool] = {}
+        self._bytes: ByteWays | None = None
+        self._floors: dict[Variable, int] = {}
+        self._in_bytes: dict[int, int] = {END: 0}
+        self.has_wide_ends = False
+        """Whether some rule's ends inside tokens were left out, being too many."""
+        self.lowered = 0
+        """How often numbers that may have been asked for became smaller."""
+        self.bag_of: dict[int, int] = {}
+        self._single: set[int] = set()
+        self._count_limit, self._rule_of = pool.program.count_limit, pool.program.rule_of
+        self._enough = _enough(pool.program)
+        self._room = _LONG_TOKENS * (self._trie.max_depth + 1)
+        if pool.canonical:
+            self.bag_of = _bag_states(pool.program)
+
+    def fewest(self, state: int) -> int:
+        """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way)."""
+        full = 2 * len(self._values) > self._rules.limits.max_search_states
+        if full and not self._rules.spells_bytes:
+            self._forget()
+        while True:
+            before = self.lowered
+            found = self._from(state, BOUNDARY)
+            if before == self.lowered:
+                return found
+            self._finish.clear()
+
+    def _forget(self) -> None:
+        """Drops what earlier searches worked out, so that the limit bounds each of them alone."""
+        for table in (self._values, self._bases, self._readers, self._order):
+            table.clear()
+        self._queue.clear()
+        self._queued.clear()
+
+    # -- costs behind a state ------------------------------------------------------------------
+
+    def _from(self, state: int, kind: Kind) -> int:
+        """Fewest tokens to the end of the text from a state, beginning inside a token.
+
+        Frames are finished before the states above them, with a stack of our own: texts nest
+        deeper than Python's recursion does.
+        """
+        stack = [(state, kind)]
+        while stack:
+            at, x = stack[-1]
+            if (at, x) in self._finish:
+                stack.pop()
+                continue
+            best = NEVER
+            waiting: list[tuple[int, Kind]] = []
+            for q, n, frame in self.pool.items(at):
+                if q == 0:
+                    best = min(best, 0 if x == BOUNDARY else NEVER)
+                    continue
+                if not self._continues(q, x):
+                    continue
+                for y, cost in self._solve((q, n, x)).items():
+                    if frame == END:
+                        rest = 0 if y == BOUNDARY else NEVER
+                    else:
+                        known = self._finish.get((frame, y))
+                        if known is None:
+                            waiting.append((frame, y))
+                            continue
+                        rest = known
+                    best = min(best, cost + rest)
+            if waiting:
+                stack.extend(waiting)
+                continue
+            self._finish[at, x] = min(best, NEVER)
+            stack.pop()
+        return self._finish[state, kind]
+
+    # -- relaxation ----------------------------------------------------------------------------
+
+    def _settled(self, variable: Variable) -> Variable:
+        """The variable that stands for all with counts that are enough and far from too many.
+
+        Finishing a counted repetition takes a few tokens at most, so with room for several of the
+        longest tokens the bound above makes no difference.
+        """
+        q, n, kind = variable
+        if q < 0 or n <= 0:
+            return variable
+        bag = self.bag_of.get(q)
+        if bag is not None:
+            return variable if n in self._single else (q, self.pool.residuals.plain(bag, n), kind)
+        enough = int(self._enough[self._rule_of[q]])
+        if n <= enough or self._count_limit[q] - n < self._room:
+            return variable
+        return q, enough, kind
+
+    def _solve(self, variable: Variable) -> Costs:
+        """The least solution for a variable and everything it depends on.
+
+        What was found last is relaxed first: then a variable is mostly relaxed after all that it
+        reads, and only true cycles (loops, recursion) are gone round more than once.
+        """
+        variable = self._settled(variable)
+        if variable not in self._values and self._has_room(variable):
+            self._add(variable)
+            self._work_off()
+        if variable in self._values:
+            return self._values[variable]
+        costs = self._by_bytes(variable)
+        self._work_off()
+        return costs
+
+    def _work_off(self) -> None:
+        while self._queue:
+            _, v = heappop(self._queue)
+            self._queued.discard(v)
+            self._relax(v)
+
+    def _has_room(self, variable: Variable) -> bool:
+        """Whether one more variable fits; once one does not, none is added any more.
+
+        Except those of bags: they are sums of others, and a bag's states in different places of its
+        rule have the same sums, which bytes would not follow.
+        """
+        if self._bytes is not None:
+            return self._is_bag(variable)
+        limit = self._rules.limits.max_search_states
+        if len(self._values) < limit:
+            return True
+        if not self._rules.spells_bytes:
+            raise LimitExceeded("max_search_states", limit, "finding the shortest completion")
+        self._freeze()
+        return self._is_bag(variable)
+
+    def _add(self, variable: Variable) -> None:
+        self._order[variable] = -len(self._order)
+        self._values[variable] = {}
+        self._readers[variable] = set()
+        if self._bytes is not None and variable[2] == BOUNDARY:
+            floor = self._bytes.known(variable[:2])
+            if floor is not None:
+                self._floors[variable] = floor
+        self._enqueue(variable)
+
+    def _enqueue(self, variable: Variable) -> None:
+        if variable not in self._queued:
+            self._queued.add(variable)
+            heappush(self._queue, (self._order[variable], variable))
+
+    def _read(self, variable: Variable, reader: Variable) -> Costs:
+        variable = self._settled(variable)
+        if variable not in self._values:
+            if not self._has_room(variable):
+                return self._by_bytes(variable)
+            self._add(variable)
+        self._readers[variable].add(reader)
+        return self._values[variable]
+
+    def _relax(self, v: Variable) -> None:
+        new = self._resume(v) if v[0] == _STATE else self._finish_rule(v)
+        floor = self._floors.get(v)
+        if floor is not None:
+            _lower(new, {BOUNDARY: floor}, 0)
+        if new != self._values[v]:
+            if self._bytes is not None and self._values[v]:
+                self.lowered += 1
+            self._values[v] = new
+            for reader in self._readers[v]:
+                self._enqueue(reader)
+
+    def _finish_rule(self, v: Variable) -> Costs:
+        """G of a program state: exits within this token, or a token's end and what is left then."""
+        base = self._bases.get(v)
+        if base is None:
+            if self._is_bag(v):
+                return self._complete_bag(v, self.bag_of[v[0]])
+            base = self._bases[v] = self._base(v)
+        new = dict(base.exits)
+        for end in base.ends:
+            _lower(new, self._read((_STATE, end, BOUNDARY), v), 1)
+        if base.closes:
+            _lower(new, self._read((v[0], v[1], BOUNDARY), v), 1)
+        return new
+
+    def _is_bag(self, v: Variable) -> bool:
+        """Whether a variable is completed item by item."""
+        return v[0] in self.bag_of and v[1] not in self._single
+
+    def _complete_bag(self, v: Variable, bag: int) -> Costs:
+        """G of a state of a bag, in a canonical pool."""
+        q, n, kind = v
+        residuals = self.pool.residuals
+        onward = self._after_item(bag, MORE)
+        needed = residuals.needed(bag, n)
+        new: Costs = {}
+        if len(needed) > _NEEDED_TOGETHER:
+            # at boundaries costs add up; elsewhere the first item leads to a boundary
+            skipped = needed[:-_NEEDED_TOGETHER] if (q, kind) == (onward, BOUNDARY) else needed[:1]
+            sums = [
+                self._read((q, self._only(bag, i), kind), v).get(BOUNDARY, NEVER) for i in skipped
+            ]
+            left = residuals.plain(bag, residuals.after(bag, n, skipped))
+            rest = self._read((onward, left, BOUNDARY), v)
+            _lower(new, rest, sum(sums))
+            return new
+        for member, step in enumerate(residuals.row(bag, n)):
+            if step < 0 or not step & CANONICAL:
+                continue
+            costs = self._read((q, self._only(bag, member), kind), v)
+            if step & COMPLETE:
+                _lower(new, costs, 0)
+                continue
+            left = residuals.plain(bag, step >> 3)
+            for y, cost in list(costs.items()):
+                _lower(new, self._read((onward, left, y), v), cost)
+        return new
+
+    def _only(self, bag: int, member: int) -> int:
+        number = self.pool.residuals.only(bag, member)
+        self._single.add(number)
+        return number
+
+    def _after_item(self, bag: int, flags: int) -> int:
+        return int(self.pool.program.bag_return[4 * bag + flags])
+
+    def _resume(self, v: Variable) -> Costs:
+        """G of an automaton state made in a walk: its frames lead down to where the rule began."""
+        _, state, kind = v
+        new: Costs = {}
+        for q, n, frame in self.pool.items(state):
+            if q == 0:
+                _lower(new, {kind: 0}, 0)
+                continue
+            if not self._continues(q, kind):
+                continue
+            costs = self._read((q, n, kind), v)
+            if frame == END:
+                _lower(new, costs, 0)
+                continue
+            for y, cost in list(costs.items()):
+                _lower(new, self._read((_STATE, frame, y), v), cost)
+        return new
+
+    # -- byte by byte --------------------------------------------------------------------------
+
+    def _freeze(self) -> None:
+        """Adds no more variables: the others are completed byte by byte from now on.
+
+        What is added later could make numbers smaller that others, given out before, should exceed
+        by one.  So the choice is made once, and variables not yet looked at are left out too.
+        """
+        self._bytes = ByteWays(self.pool.program, self.pool.residuals, self._place)
+        for v in self._values:
+            if v[0] != _STATE and v not in self._bases and not self._is_bag(v):
+                self._bases[v] = _Base(self._by_bytes(v), (), False)
+                self._enqueue(v)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the search was cut short."""
+        return self._bytes is not None
+
+    @property
+    def is_upper_bound(self) -> bool:
+        """Whether numbers found so far may be larger than the least."""
+        return self.is_frozen or self.has_wide_ends
+
+    def take_over(self, other: _Search) -> None:
+        """Goes on with the numbers of a search that was cut short, in a pool with other states."""
+        self._single, self._floors = other._single, other._floors
+        self.has_wide_ends = other.has_wide_ends
+        self._bytes = ByteWays(self.pool.program, self.pool.residuals, self._place)
+        if other._bytes is not None:
+            self._bytes.take_over(other._bytes)
+        for v, costs in other._values.items():
+            if v[0] != _STATE:
+                self._order[v] = -len(self._order)
+                self._values[v] = costs
+                self._readers[v] = set()
+                self._bases[v] = _Base(costs, (), False)
+
+    def _place(self, q: int, n: int) -> Place:
+        q, n, _ = self._settled((q, n, BOUNDARY))
+        return q, n
+
+    def _by_bytes(self, v: Variable) -> Costs:
+        """Costs of a variable that is not kept."""
+        q, n, kind = v
+        if kind != BOUNDARY:
+            return {}
+        cost = self._state_in_bytes(n) if q == _STATE else self._place_in_bytes(q, n)
+        return {BOUNDARY: cost} if cost < NEVER else {}
+
+    def _place_in_bytes(self, q: int, n: int) -> int:
+        assert self._bytes is not None, "there is room for the variable"
+        if q == 0:
+            return 0
+        cost = self._bytes.cost(self._place(q, n))
+        # the bytes may lead to variables that are kept: these must not cost more
+        for (at, count), fewest in self._bytes.take_fresh():
+            kept = (at, count, BOUNDARY)
+            if kept in self._values:
+                self._floors[kept] = fewest
+                self._enqueue(kept)
+        return cost
+
+    def _state_in_bytes(self, state: int) -> int:
+        """The same for a state: all its frames are ended, those below first."""
+        known = self._in_bytes
+        stack = [state]
+        while stack:
+            at = stack[-1]
+            items = self.pool.items(at)
+            waiting = [frame for _, _, frame in items if frame not in known]
+            if waiting:
+                stack.extend(waiting)
+                continue
+            stack.pop()
+            ways = (self._place_in_bytes(q, n) + known[frame] for q, n, frame in items)
+            known[at] = min(NEVER, min(ways, default=NEVER))
+        return known[state]
+
+    # -- ends inside tokens --------------------------------------------------------------------
+
+    def _after(self, q: int) -> Flags:
+        """The bytes after a state's rule for which places inside tokens are told apart.
+
+        Free text that may end anywhere and be followed by nearly anything can end inside tokens in
+        tens of thousands of different ways.  There only ends at a token's boundary count: an upper
+        bound, and one that holds for all states alike, so that tokens still lower it.
+        """
+        rule = int(self._rule_of[q])
+        known = self._follow.get(rule)
+        if known is None:
+            bits = 0
+            for following in self._returns.sets[rule]:
+                if self._is_wide(rule, as_flags(self.pool.program, following)):
+                    self.has_wide_ends = True
+                else:
+                    bits |= following
+            known = self._follow[rule] = as_flags(self.pool.program, bits)
+        return known
+
+    def _is_wide(self, rule: int, following: Flags) -> bool:
+        if not self._rules.spells_bytes or following.sum() <= _WIDE_BYTES:
+            return False
+        states = np.flatnonzero(self._rule_of == rule)[: MAX_SHAPE + 1].tolist()
+        if len(states) > MAX_SHAPE:
+            return False
+        for q in states:
+            shape = self._rules.masks.shape(q)
+            if shape is None:
+                return False
+            exits = lexeme_of(self._rules.vocabulary, shape).exit_nodes
+            children, _ = self._positions.entries(exits, following)
+            if len(np.unique(self._positions.entry_keys(children))) > _WIDE_WAYS:
+                return True
+        return False
+
+    def _continues(self, q: int, kind: Kind) -> bool:
+        """Whether a rule may go on from a place inside a token that a called rule ended at."""
+        if kind == BOUNDARY:
+            return True
+        known = self._goes_on.get((q, kind))
+        if known is None:
+            onward = as_flags(self.pool.program, self._returns.onward[q])
+            lacking = onward & ~self._positions.follow(kind)
+            known = self._goes_on[q, kind] = not lacking.any()
+        return known
+
+    # -- one token -----------------------------------------------------------------------------
+
+    def _base(self, v: Variable) -> _Base:
+        q, n, kind = v
+        if kind == BOUNDARY:
+            wide = self._plain(q, n)
+            if wide is not None:
+                return wide
+        node = self._positions.node(kind)
+        closes = kind != BOUNDARY and bool(self._positions.ends_token[node])
+        state = self.pool.intern([(q, n, END)])
+        _, states, exits = self.pool.walk_from(self._trie, state, node)
+        kinds = self._positions.kinds(exits, self._after(q))
+        at_once = len(exits) > 0 and exits[0] == node
+        if at_once:  # the rule ends where it begins: at this very position
+            kinds[0] = kind
+        return _Base(_exit_costs(kinds), tuple(np.unique(states).tolist()), closes)
+
+    def _plain(self, q: int, n: int) -> _Base | None:
+        """The same from the vocabulary's stored walk, for states of call-free rules."""
+        shape = self._rules.masks.shape(q)
+        if shape is None:
+            return None
+        lexeme = lexeme_of(self._rules.vocabulary, shape)
+        program = self.pool.program
+        states = np.array(shape.states)
+        exits = lexeme.exit_groups(self._positions, self._after(q))
+        out, fit = counted(program, states[exits[:, 1]], n + exits[:, 2])
+        fit &= out >= program.accept_from[states[exits[:, 1]]]
+        costs = _exit_costs(exits[fit, 0])
+        if costs.keys() >= self._ways_out(q, shape) and costs.get(BOUNDARY, 1) <= 1:
+            # every way out is open within one token: staying inside cannot be better
+            return _Base(costs, (), False)
+        pairs = lexeme.ends.groups
+        left, fits = counted(program, states[pairs[:, 0]], n + pairs[:, 1])
+        ends = {
+            self.pool.intern([(int(states[s]), int(m), END)])
+            for s, m in zip(pairs[fits, 0].tolist(), left[fits].tolist(), strict=True)
+        }
+        return _Base(costs, tuple(sorted(ends)), False)
+
+    def _ways_out(self, q: int, shape: LexemeShape) -> set[Kind]:
+        """Every kind in which a call-free rule can be left at all, bounds on counts aside."""
+        known = self._universe.get(q)
+        if known is None:
+            known = self._universe[q] = set().union(*(self._exits_of(s) for s in shape.states))
+        return known
+
+    def _exits_of(self, q: int) -> set[Kind]:
+        """Kinds in which one token leaves a call-free rule (kept: walks are dear)."""
+        known = self._exits.get(q)
+        if known is None:
+            shape = self._rules.masks.shape(q)
+            assert shape is not None, "states of one rule are all plain or none is"
+            lexeme = lexeme_of(self._rules.vocabulary, shape)
+            exits = lexeme.exit_groups(self._positions, self._after(q))
+            known = self._exits[q] = set(_exit_costs(exits[:, 0]))
+        return known
+
+
+class Distances:
+    """Fewest tokens to acceptance for the states of one automaton, and masks under a budget.
+
+    Items that come in any order (bags) can be completed in so many orders that the least number of
+    tokens would take forever to find.  Where every byte is a token, an upper bound will do if some
+    token always lowers it: then a budget can always be met.  The same goes for a search that was cut
+    short, and for free text with nearly anything behind it (``_Search._after``).  With bags the
+    numbers are those of *canonical* completions (:class:`grammars.compiling.bags.Residuals`), found in
+    a pool of their own, to which states of the automaton are translated item by item.  Otherwise they are
+    exact; so they are where bytes occur inside longer tokens only, since canonical completions might
+    not be spelled where others can.
+
+    The automaton's lock is held by the caller.
+    """
+
+    def __init__(self, rules: RulesView) -> None:
+        self._rules = rules
+        self._pool = rules.pool
+        self._trie = rules.vocabulary.trie
+        self._fewest: dict[int, int] = {}
+        self._inexact: set[int] = set()
+        self._profiles: dict[int, list[_Part]] = {}
+        self._images: dict[int, int] = {DEAD: DEAD, END: END}
+        self._lowered = 0
+
+    # -- queries -------------------------------------------------------------------------------
+
+    def fewest(self, state: int) -> int:
+        """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way).
+
+        With bags: tokens with which it can be done (see above).
+        """
+        known = self._fewest.get(state)
+        if known is None:
+            search = self._search
+            known = search.fewest(self._translated(state) if search.bag_of else state)
+            if self._lowered != search.lowered:
+                self._lowered = search.lowered
+                self._fewest.clear()
+                self._profiles.clear()
+            self._fewest[state] = known
+            # nothing is shorter than one token, unless the text may end here
+            if known > 1 and (search.is_upper_bound or self._is_canonical):
+                self._inexact.add(state)
+        return known
+
+    def is_exact(self, state: int) -> bool:
+        """Whether ``fewest`` is known to be the least number, not an upper bound."""
+        return self.fewest(state) <= 1 or state not in self._inexact
+
+    def approximations(self) -> tuple[str, ...]:
+        """In which cases numbers are upper bounds, a sentence each."""
+        search = self.__dict__.get("_search")
+        out = [_ANY_ORDER] if self._is_canonical else []
+        if search is not None and search.has_wide_ends:
+            out.append(_WIDE_ENDS)
+        if search is not None and search.is_frozen:
+            out.append(_CUT_SHORT)
+        return tuple(out)
+
+    @property
+    def _is_canonical(self) -> bool:
+        """Whether bags are completed in one order only, for the sake of a number at all."""
+        return bool(self._pool.program.bags) and self._rules.spells_bytes
+
+    def trim(self) -> None:
+        """Forgets the states of the automaton, whose numbers are about to be used again.
+
+        Numbers of a search that was cut short hold on: a budget may count on them.
+        """
+        cut_short = "_search" in self.__dict__ and self._search.is_frozen
+        old = self._search if cut_short else None
+        for name in ("_search", "_exact", "_canonical"):
+            self.__dict__.pop(name, None)
+        self._fewest.clear()
+        self._inexact.clear()
+        self._profiles.clear()
+        self._images = {DEAD: DEAD, END: END}
+        if old is not None:
+            self._search.take_over(old)
+            self._lowered = self._search.lowered
+
+    @cached_property
+    def _search(self) -> _Search:
+        return self._canonical if self._is_canonical else self._exact
+
+    def reaches_end(self, state: int) -> bool:
+        """Whether tokens can complete a text from here."""
+        if self._pool.program.bags and self._canonical.fewest(self._translated(state)) < NEVER:
+            return True  # much sooner found than the fewest
+        return self.fewest(state) < NEVER
+
+    @cached_property
+    def _exact(self) -> _Search:
+        return _Search(self._rules, self._pool)
+
+    # -- canonical completions -----------------------------------------------------------------
+
+    @cached_property
+    def _canonical(self) -> _Search:
+        pool = self._pool
+        own = StatePool(
+            pool.program,
+            self._rules.vocabulary,
+            pool.limits,
+            canonical=True,
+            residuals=pool.residuals,
+        )
+        return _Search(self._rules, own)
+
+    def _translated(self, state: int) -> int:
+        """The state of the canonical pool with the same items, frames below first."""
+        own = self._canonical.pool
+        images = self._images
+        stack = [state]
+        while stack:
+            at = stack[-1]
+            items = self._pool.items(at)
+            waiting = [frame for _, _, frame in items if frame not in images]
+            if waiting:
+                stack.extend(waiting)
+                continue
+            stack.pop()
+            if at not in images:
+                images[at] = own.intern((*self._ended(q, n), images[f]) for q, n, f in items)
+        return images[state]
+
+    def _ended(self, q: int, n: int) -> tuple[int, int]:
+        """Where a bag may end and go on, its canonical completion ends; else needs matter."""
+        at = self._last_states.get(q)
+        if at is not None:
+            return at, 0
+        bag = self._canonical.bag_of.get(q)
+        return (q, n) if bag is None else (q, self._pool.residuals.plain(bag, n))
+
+    @cached_property
+    def _last_states(self) -> dict[int, int]:
+        returns = self._pool.program.bag_return.reshape(-1, 4)
+        both, complete = COMPLETE | MORE, COMPLETE
+        return dict(zip(returns[:, both].tolist(), returns[:, complete].tolist(), strict=True))
+
+    # -- budgets -------------------------------------------------------------------------------
+
+    def mask(self, state: int, tokens_left: int) -> Int32:
+        """Tokens after which text and EOS fit into ``tokens_left - 1`` more; EOS if it fits."""
+        rules = self._rules
+        if tokens_left <= 0:
+            return np.zeros_like(rules.eos_row)
+        profile = self._profile(state)
+        allowed = tokens_left - 2  # this token and EOS taken off
+        if all(part.worst <= allowed for part in profile):
+            return rules.mask_of(state)
+        chosen = [part.tokens[(part.cost <= allowed)[part.group]] for part in profile]
+        row = pack_bits(np.concatenate([np.zeros(0, np.int64), *chosen]), rules.vocabulary.size)
+        return row | rules.eos_row if self._pool.accepting(state) else row
+
+    def _profile(self, state: int) -> list[_Part]:
+        known = self._profiles.get(state)
+        if known is None:
+            if len(self._profiles) >= self._rules.limits.max_cached_masks:
+                self._profiles.pop(next(iter(self._profiles)))
+            lowered = -1
+            while lowered != self._lowered:  # all costs as they are in the end
+                lowered = self._lowered
+                known = self._make_profile(state)
+            assert known is not None
+            self._profiles[state] = known
+        return known
+
+    def _make_profile(self, state: int) -> list[_Part]:
+        """Each allowed token's cost afterwards; a token may appear in several parts."""
+        parts: list[_Part] = []
+        rules = self._rules
+        if rules.masks.walk(state, np.zeros_like(rules.eos_row), _SMALL):
+            return [self._walked(state, 0)]
+        for q, n, frame in self._pool.items(state):
+            shape = self._rules.masks.shape(q)
+            if shape is None:
+                parts.append(self._walked(self._pool.intern([(q, n, frame)]), 0))
+                continue
+            lexeme = lexeme_of(self._rules.vocabulary, shape)
+            parts.append(self._inside(shape, lexeme, n, frame))
+            if frame != END:
+                groups = rules.masks.wide(q, n).groups
+                parts.extend(self._outside(groups, frame))
+        return parts
+
+    def _walked(self, state: int, node: int) -> _Part:
+        ends, states, _ = self._pool.walk_from(self._trie, state, node)
+        tokens, owner = tokens_at(self._trie, ends)
+        distinct, inverse = np.unique(states, return_inverse=True)
+        cost = np.array([self.fewest(int(s)) for s in distinct], np.int64)
+        return _Part(tokens, inverse[owner], cost)
+
+    def _inside(self, shape: LexemeShape, lexeme: Lexeme, n: int, frame: int) -> _Part:
+        program = self._pool.program
+        states = np.array(shape.states)
+        pairs = lexeme.ends.groups
+        left, fits = counted(program, states[pairs[:, 0]], n + pairs[:, 1])
+        cost = np.full(len(pairs), NEVER, np.int64)
+        for i in np.flatnonzero(fits):
+            after = self._pool.intern([(int(states[pairs[i, 0]]), int(left[i]), frame)])
+            cost[i] = self.fewest(after)
+        return _Part(lexeme.ends.tokens, lexeme.ends.group, cost)
+
+    def _outside(self, groups: Int32, frame: int) -> Iterator[_Part]:
+        cursor = 1
+        for _ in range(int(groups[0])):
+            count = int(groups[cursor])
+            members = groups[cursor + 1 : cursor + 1 + count]
+            cursor += 1 + count
+            ends, states, _ = self._pool.walk_from(self._trie, frame, int(members[0]), enter=True)
+            if not len(ends):
+                continue
+            distinct, inverse = np.unique(states, return_inverse=True)
+            cost = np.array([self.fewest(int(s)) for s in distinct], np.int64)
+            nodes = (ends - members[0])[None, :] + members[:, None]
+            tokens, owner = tokens_at(self._trie, nodes.ravel().astype(np.int32))
+            yield _Part(tokens, np.tile(inverse, count)[owner], cost)
+
+
+def _bag_states(program: Program) -> dict[int, int]:
+    """The bag of each state of a bag's rule that still has an item to take."""
+    rules = program.rule_of[program.bag_return[COMPLETE::4]].tolist()
+    bag_of_rule = {rule: bag for bag, rule in enumerate(rules)}
+    done = set(program.bag_return[COMPLETE::4].tolist())
+    return {
+        q: bag_of_rule[rule]
+        for q, rule in enumerate(program.rule_of.tolist())
+        if rule in bag_of_rule and q not in done
+    }
+
+
+def _enough(program: Program) -> npt.NDArray[np.int64]:
+    """By rule, the count from which it may end; ``NEVER`` where nothing with an end is counted.
+
+    A rule without an upper bound has its counts capped there already.
+    """
+    out = np.full(len(program.rule_names), NEVER, np.int64)
+    bounded = program.count_limit < UNBOUNDED
+    ends = bounded & (program.accept_from < UNBOUNDED)
+    np.minimum.at(out, program.rule_of[ends], program.accept_from[ends])
+    return out
+
+
+def _lower(costs: Costs, others: Costs, more: int) -> None:
+    for kind, cost in others.items():
+        if cost + more < costs.get(kind, NEVER):
+            costs[kind] = cost + more
+
+
+def _exit_costs(kinds: npt.NDArray[np.integer[Any]]) -> Costs:
+    """Exits by kind, at no cost; where only the token's end remains, a boundary one token later."""
+    costs = dict.fromkeys(np.unique(kinds[kinds >= 0]).tolist(), 0)
+    if (kinds == -2).any():
+        costs.setdefault(BOUNDARY, 1)
+    return costs

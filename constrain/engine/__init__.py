@@ -1,0 +1,1 @@
+"""Kernels and the pool of states that they work on."""

@@ -1,0 +1,1033 @@
+"""The engine's inner loops, compiled by Numba.
+
+The semantics are those of :mod:`grammars.recognizer`; here they run on flat arrays.  All arrays are
+reached through one *context*: an int64 array that holds their addresses and the few numbers that
+change.  A compiled function then takes one integer instead of thirty arrays, which cuts the cost of
+a call from microseconds to a quarter of one.
+
+Nothing here allocates.  Where room runs out a function returns ``GROW``, where a bag's residual has no
+row yet ``LACKING``; the caller (:mod:`constrain.engine.pool`) enlarges the arrays or adds the row and calls
+again, which is safe because everything already made is found again by content.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import carray, int32, int64, njit, uint8, uint64
+
+from constrain.engine.context import context_at as _context
+from constrain.engine.context import i32 as _i32
+from constrain.engine.context import i64 as _i64
+from constrain.engine.context import mix as _mix
+from constrain.engine.context import pointer as _pointer
+from constrain.engine.context import u8 as _u8
+from constrain.engine.context import u16 as _u16
+from constrain.engine.context import u64 as _u64
+from constrain.masks.kernels import NO_LOOP, find_loop, stays
+
+# Fields of the context.  P_: program, S_: pool of states, T_: trie, B_: rows of residuals,
+# W_: what is known of wide states, N_: numbers.
+(
+    P_TABLE, P_EDGE_OFFSET, P_EDGE_CLASS, P_EDGE_TARGET, P_CALL_OFFSET, P_CALL_START,
+    P_CALL_RETURN, P_CALL_TAIL, P_PUSH_OFFSET, P_PUSH_LINKS, P_PUSH_TARGET, P_PUSH_OUTER,
+    P_ACCEPT_FROM, P_LIMIT, P_FLOOR, P_CAP, P_FIRST, P_RANK,
+    P_BYTE_CLASS, P_WIDE, N_CLASSES, S_Q, S_N, S_F, S_OFFSET,
+    S_COUNT, S_ACCEPT, S_CAN, S_HASH, S_MEMO_KEY, S_MEMO_VALUE,
+    S_FREE, S_MARK, S_BUFFER, S_STACK, S_PATH, N_STATES, N_STATE_ROOM,
+    N_ITEMS, N_ITEM_ROOM, N_HASH_SIZE, N_MEMO, N_MEMO_SIZE, N_FREE,
+    N_EPOCH, N_BUFFER_ROOM, T_BYTE, T_DEPTH, T_SKIP, T_TOKEN_START,
+    T_TOKENS, T_TOKEN_OFFSET, T_TOKEN_BYTES, T_NODES,
+    P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_ROWS, N_PLACES, N_CANONICAL,
+    N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION, N_WORK, N_WORK_LIMIT, P_LOOP_KIND, P_LOOP,
+    T_ASCII_BELOW, T_BELOW, W_MASK, W_GROUPS, W_LOW, W_HIGH, N_WORDS,
+) = range(77)  # fmt: skip
+FIELD_COUNT: Final = 77
+
+GROW: Final = -1
+"""Room ran out: enlarge the pool and call again."""
+OUT_OF_FUEL: Final = -2
+"""The walk visited more nodes than allowed."""
+TOO_MANY_ITEMS: Final = -3
+"""One state would hold more configurations than the scratch space holds."""
+LACKING: Final = -4
+"""The row of the residual named in the context is not there yet: add it and call again."""
+UNKNOWN: Final = -5
+"""The handle is of no state that was handed out, or of one that was forgotten."""
+
+OUT_OF_WORK: Final = -6
+"""The work that the context allows is used up: nodes visited and configurations stepped from."""
+NOT_KNOWN: Final = -7
+"""What a configuration does with the whole vocabulary is to be found out first."""
+
+SLOT_BITS: Final = 32
+"""A handle is ``generation << SLOT_BITS | state``; see :mod:`constrain.engine.pool`."""
+
+DEAD: Final = 0
+END: Final = 1
+_MANY: Final = -2
+_FIRST_PUSH: Final = -3
+
+SET: Final = -1
+"""In place of a program state on the walk's path: the third number is a state of several items."""
+
+
+@njit
+def can_take(can, state, c):  # type: ignore[no-untyped-def]
+    return (can[state * 4 + (c >> 6)] >> uint64(c & 63)) & uint64(1) != uint64(0)
+
+
+@njit(cache=True)
+def _insert_hash(ctx, hash_table, size, state):  # type: ignore[no-untyped-def]
+    """Puts a state into the hash table without looking for an equal one."""
+    s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
+    offset, count = _i32(ctx, S_OFFSET)[state], _i32(ctx, S_COUNT)[state]
+    h = uint64(count)
+    for i in range(offset, offset + count):
+        h = _mix(_mix(_mix(h, s_q[i]), s_n[i]), s_f[i])
+    slot = int64(h & uint64(size - 1))
+    while hash_table[slot] != 0:
+        slot = (slot + 1) & (size - 1)
+    hash_table[slot] = state + 1
+
+
+@njit(cache=True)
+def _intern(ctx, k):  # type: ignore[no-untyped-def]
+    """The state whose (sorted, distinct) items are the first k of the buffer."""
+    if k == 0:
+        return DEAD
+    room = ctx[N_BUFFER_ROOM]
+    b_q = _i32(ctx, S_BUFFER)
+    s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
+    s_offset, s_count = _i32(ctx, S_OFFSET), _i32(ctx, S_COUNT)
+    table = _i32(ctx, S_HASH)
+    size = ctx[N_HASH_SIZE]
+    h = uint64(k)
+    for i in range(k):
+        h = _mix(_mix(_mix(h, b_q[i]), b_q[room + i]), b_q[2 * room + i])
+    slot = int64(h & uint64(size - 1))
+    while table[slot] != 0:
+        state = table[slot] - 1
+        if s_count[state] == k:
+            at = s_offset[state]
+            same = True
+            for i in range(k):
+                if (
+                    s_q[at + i] != b_q[i]
+                    or s_n[at + i] != b_q[room + i]
+                    or s_f[at + i] != b_q[2 * room + i]
+                ):
+                    same = False
+                    break
+            if same:
+                return int64(state)
+        slot = (slot + 1) & (size - 1)
+    if ctx[N_STATES] * 2 >= size or ctx[N_ITEMS] + k > ctx[N_ITEM_ROOM]:
+        return GROW
+    if ctx[N_FREE] > 0:
+        ctx[N_FREE] -= 1
+        new = int64(_i32(ctx, S_FREE)[ctx[N_FREE]])
+    else:
+        if ctx[N_STATES] >= ctx[N_STATE_ROOM]:
+            return GROW
+        new = ctx[N_STATES]
+        ctx[N_STATES] += 1
+    table[slot] = new + 1
+    at = ctx[N_ITEMS]
+    ctx[N_ITEMS] += k
+    s_offset[new] = at
+    s_count[new] = k
+    accept_from = _i32(ctx, P_ACCEPT_FROM)
+    first = _u64(ctx, P_FIRST)
+    can, accept = _u64(ctx, S_CAN), _u8(ctx, S_ACCEPT)
+    c0 = uint64(0)
+    c1 = uint64(0)
+    c2 = uint64(0)
+    c3 = uint64(0)
+    accepting = uint8(0)
+    for i in range(k):
+        q, n, f = b_q[i], b_q[room + i], b_q[2 * room + i]
+        s_q[at + i] = q
+        s_n[at + i] = n
+        s_f[at + i] = f
+        c0 |= first[q * 4]
+        c1 |= first[q * 4 + 1]
+        c2 |= first[q * 4 + 2]
+        c3 |= first[q * 4 + 3]
+        if n >= accept_from[q]:
+            if q == 0 or accept[f]:
+                accepting = uint8(1)
+            c0 |= can[f * 4]
+            c1 |= can[f * 4 + 1]
+            c2 |= can[f * 4 + 2]
+            c3 |= can[f * 4 + 3]
+    can[new * 4] = c0
+    can[new * 4 + 1] = c1
+    can[new * 4 + 2] = c2
+    can[new * 4 + 3] = c3
+    accept[new] = accepting
+    return new
+
+
+@njit(cache=True)
+def intern_one(ctx, q, n, f):  # type: ignore[no-untyped-def]
+    """The state with one item."""
+    room = ctx[N_BUFFER_ROOM]
+    buffer = _i32(ctx, S_BUFFER)
+    buffer[0] = q
+    buffer[room] = n
+    buffer[2 * room] = f
+    return _intern(ctx, 1)
+
+
+@njit(cache=True)
+def _sort_items(ctx, base, k):  # type: ignore[no-untyped-def]
+    """Sorts items base..base+k of the buffer and drops repeated ones; returns how many stay."""
+    room = ctx[N_BUFFER_ROOM]
+    buffer = _i32(ctx, S_BUFFER)
+    gap = 1
+    while gap * 3 + 1 < k:
+        gap = gap * 3 + 1
+    while gap >= 1:  # Shell sort: short lists, no allocation
+        for i in range(gap, k):
+            q, n, f = buffer[base + i], buffer[room + base + i], buffer[2 * room + base + i]
+            j = i
+            while j >= gap:
+                o = base + j - gap
+                oq, on, of = buffer[o], buffer[room + o], buffer[2 * room + o]
+                if oq < q or (oq == q and (on < n or (on == n and of <= f))):
+                    break
+                buffer[base + j] = oq
+                buffer[room + base + j] = on
+                buffer[2 * room + base + j] = of
+                j -= gap
+            buffer[base + j] = q
+            buffer[room + base + j] = n
+            buffer[2 * room + base + j] = f
+        gap //= 3
+    kept = 0
+    for i in range(k):
+        a, b = base + i, base + kept - 1
+        if kept and (
+            buffer[a] == buffer[b]
+            and buffer[room + a] == buffer[room + b]
+            and buffer[2 * room + a] == buffer[2 * room + b]
+        ):
+            continue
+        w = base + kept
+        buffer[w] = buffer[a]
+        buffer[room + w] = buffer[room + a]
+        buffer[2 * room + w] = buffer[2 * room + a]
+        kept += 1
+    return kept
+
+
+@njit
+def _moved(ctx, n, target):  # type: ignore[no-untyped-def]
+    """The count after an edge, or -1 where no end would be within bounds."""
+    q = target >> 1
+    m = n + (target & 1)
+    cap = _i32(ctx, P_CAP)[q]
+    if m > cap:
+        m = int64(cap)
+    if m > _i32(ctx, P_LIMIT)[q] or m < _i32(ctx, P_FLOOR)[q]:
+        return int64(-1)
+    return int64(m)
+
+
+@njit(cache=True)
+def _take(ctx, bag, n, f, c, links):  # type: ignore[no-untyped-def]
+    """Adds links to the rules of items that a bag takes at residual n; returns how many there are.
+
+    Only canonical items if the context says so; then nothing is left to do in a complete bag.
+    """
+    place = n if n > 0 else bag  # numbers below that of bags are no residuals
+    at = int64(-1)
+    if place < ctx[N_PLACES]:
+        at = int64(_i32(ctx, B_PLACE)[place]) - 1
+    if at < 0:
+        ctx[N_LACKING_BAG] = bag
+        ctx[N_LACKING] = n
+        return int64(LACKING)
+    row = _i32(ctx, B_ROWS)
+    offset, start = _i32(ctx, P_BAG_OFFSET), _i32(ctx, P_BAG_START)
+    after = _i32(ctx, P_BAG_RETURN)
+    first = _u64(ctx, P_FIRST)
+    canonical = ctx[N_CANONICAL] != 0
+    room = ctx[N_BUFFER_ROOM]
+    half = room // 2
+    buffer = _i32(ctx, S_BUFFER)
+    begin = int64(offset[bag])
+    for i in range(offset[bag + 1] - begin):
+        step = row[at + i]
+        rule = int64(start[begin + i])
+        if step < 0 or not can_take(first, rule, c) or (canonical and step & 4 == 0):
+            continue
+        flags = step & 3
+        residual = step >> 3
+        if canonical and flags & 1:
+            flags = 1
+            residual = 0
+        if links >= half:
+            return int64(TOO_MANY_ITEMS)
+        w = half + links
+        links += 1
+        buffer[w] = after[4 * bag + flags]
+        buffer[room + w] = residual
+        buffer[2 * room + w] = f
+        buffer[3 * room + w] = rule
+    return int64(links)
+
+
+@njit(cache=True)
+def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
+    """The general step: any number of readings.  See ``Recognizer._step``."""
+    # The buffer holds, in three columns, the items reached (from 0) and, in a second part (from
+    # half), the links of calls that are still to be made; a fourth column names the called rule.
+    room = ctx[N_BUFFER_ROOM]
+    half = room // 2
+    buffer = _i32(ctx, S_BUFFER)
+    s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
+    s_offset, s_count = _i32(ctx, S_OFFSET), _i32(ctx, S_COUNT)
+    can = _u64(ctx, S_CAN)
+    mark = _i32(ctx, S_MARK)
+    stack = _i32(ctx, S_STACK)
+    accept_from = _i32(ctx, P_ACCEPT_FROM)
+    first = _u64(ctx, P_FIRST)
+    rank = _i32(ctx, P_RANK)
+    e_offset, e_class, e_target = (
+        _i32(ctx, P_EDGE_OFFSET),
+        _i32(ctx, P_EDGE_CLASS),
+        _i32(ctx, P_EDGE_TARGET),
+    )
+    c_offset, c_start, c_return = (
+        _i32(ctx, P_CALL_OFFSET),
+        _i32(ctx, P_CALL_START),
+        _i32(ctx, P_CALL_RETURN),
+    )
+    c_tail = _u8(ctx, P_CALL_TAIL)
+    bag_of = _i32(ctx, P_BAG_OF)
+    ctx[N_EPOCH] += 1
+    epoch = int32(ctx[N_EPOCH])
+    reached = 0
+    links = 0
+    depth = 1
+    stack[0] = state
+    mark[state] = epoch
+    # items still to follow: those of the states on the stack, then the start states of called rules
+    while True:
+        if depth > 0:
+            depth -= 1
+            current = stack[depth]
+            begin = s_offset[current]
+            end = begin + s_count[current]
+            started = False
+        else:
+            # the called rule that comes first in call order gets its frame now
+            best = -1
+            for i in range(links):
+                r = buffer[3 * room + half + i]
+                if best < 0 or rank[r] < rank[best]:
+                    best = r
+            if best < 0:
+                break
+            kept = 0
+            mine = 0
+            # gather its links behind the reached items, remove them from the list
+            for i in range(links):
+                o = half + i
+                if buffer[3 * room + o] == best:
+                    w = reached + mine
+                    if w >= half:
+                        return TOO_MANY_ITEMS
+                    mine += 1
+                    buffer[w] = buffer[o]
+                    buffer[room + w] = buffer[room + o]
+                    buffer[2 * room + w] = buffer[2 * room + o]
+                else:
+                    w = half + kept
+                    kept += 1
+                    if w != o:
+                        buffer[w] = buffer[o]
+                        buffer[room + w] = buffer[room + o]
+                        buffer[2 * room + w] = buffer[2 * room + o]
+                        buffer[3 * room + w] = buffer[3 * room + o]
+            links = kept
+            mine = _sort_items(ctx, reached, mine)
+            # _intern reads from the front of the buffer: swap the links there and back
+            frame = _intern_part(ctx, reached, mine)
+            if frame < 0:
+                return frame
+            begin = 0
+            end = 1
+            started = True
+        ctx[N_WORK] += end - begin
+        for i in range(begin, end):
+            if started:
+                q = int64(best)
+                n = int64(0)
+                f = int64(frame)
+            else:
+                q = int64(s_q[i])
+                n = int64(s_n[i])
+                f = int64(s_f[i])
+            if n >= accept_from[q] and q != 0 and mark[f] != epoch and can_take(can, f, c):
+                mark[f] = epoch
+                stack[depth] = f
+                depth += 1
+            for e in range(e_offset[q], e_offset[q + 1]):
+                if e_class[e] == c:
+                    target = int64(e_target[e])
+                    m = _moved(ctx, n, target)
+                    if m >= 0:
+                        if reached >= half:
+                            return TOO_MANY_ITEMS
+                        buffer[reached] = target >> 1
+                        buffer[room + reached] = m
+                        buffer[2 * room + reached] = f
+                        reached += 1
+            for e in range(c_offset[q], c_offset[q + 1]):
+                rule = int64(c_start[e])
+                if not can_take(first, rule, c):
+                    continue
+                if c_tail[e]:
+                    for j in range(s_offset[f], s_offset[f] + s_count[f]):
+                        if links >= half:
+                            return TOO_MANY_ITEMS
+                        w = half + links
+                        links += 1
+                        buffer[w] = s_q[j]
+                        buffer[room + w] = s_n[j]
+                        buffer[2 * room + w] = s_f[j]
+                        buffer[3 * room + w] = rule
+                    continue
+                target = int64(c_return[e])
+                m = _moved(ctx, n, target)
+                if m >= 0:
+                    if links >= half:
+                        return TOO_MANY_ITEMS
+                    w = half + links
+                    links += 1
+                    buffer[w] = target >> 1
+                    buffer[room + w] = m
+                    buffer[2 * room + w] = f
+                    buffer[3 * room + w] = rule
+            if bag_of[q] >= 0 and can_take(first, q, c):
+                links = _take(ctx, int64(bag_of[q]), n, f, c, links)
+                if links < 0:
+                    return links
+    reached = _sort_items(ctx, 0, reached)
+    return _intern(ctx, reached)
+
+
+@njit(cache=True)
+def _intern_part(ctx, base, k):  # type: ignore[no-untyped-def]
+    """``_intern`` of the items base..base+k: brings them to the front of the buffer meanwhile."""
+    room = ctx[N_BUFFER_ROOM]
+    buffer = _i32(ctx, S_BUFFER)
+    if base > 0:
+        for i in range(k):
+            for column in range(3):
+                a = column * room + i
+                b = column * room + base + i
+                buffer[a], buffer[b] = buffer[b], buffer[a]
+    state = _intern(ctx, k)
+    if base > 0:
+        for i in range(k - 1, -1, -1):
+            for column in range(3):
+                a = column * room + i
+                b = column * room + base + i
+                buffer[a], buffer[b] = buffer[b], buffer[a]
+    return state
+
+
+@njit(cache=True)
+def step(ctx, state, c):  # type: ignore[no-untyped-def]
+    """The state after a symbol of class c, memoised; negative: GROW, TOO_MANY_ITEMS, LACKING."""
+    if not can_take(_u64(ctx, S_CAN), state, c):
+        return int64(DEAD)
+    keys, values = _i64(ctx, S_MEMO_KEY), _i32(ctx, S_MEMO_VALUE)
+    size = ctx[N_MEMO_SIZE]
+    key = state * 256 + c + 1
+    slot = int64(_mix(uint64(0), key) & uint64(size - 1))
+    while keys[slot] != 0:
+        if keys[slot] == key:
+            return int64(values[slot])
+        slot = (slot + 1) & (size - 1)
+    if ctx[N_MEMO] * 2 >= size:
+        return int64(GROW)
+    out = _step_set(ctx, state, c)
+    if out >= 0:
+        keys[slot] = key
+        values[slot] = out
+        ctx[N_MEMO] += 1
+    return out
+
+
+@njit
+def step_configuration(ctx, q, n, f, c):  # type: ignore[no-untyped-def]
+    """One byte from a configuration: ``(q, n, F)``, or ``(SET, 0, state)``, or state <= 0.
+
+    The fast path needs a table look-up; frames are interned only where a rule is called, and looked
+    into only where one ends.
+    """
+    table = _i32(ctx, P_TABLE)
+    accept_from = _i32(ctx, P_ACCEPT_FROM)
+    can = _u64(ctx, S_CAN)
+    classes = ctx[N_CLASSES]
+    while True:
+        if q == SET:
+            s = step(ctx, f, c)
+            return unpack(ctx, s)
+        t = int64(table[q * classes + c])
+        ends = n >= accept_from[q] and can_take(can, f, c)
+        if t >= 0 and not ends:
+            m = _moved(ctx, n, t)
+            if m < 0:
+                return int64(SET), int64(0), int64(DEAD)
+            return t >> 1, m, f
+        if t == -1:
+            if not ends:
+                return int64(SET), int64(0), int64(DEAD)
+            q, n, f = unpack(ctx, f)
+            continue
+        if t <= _FIRST_PUSH and not ends:
+            k = _FIRST_PUSH - t
+            links = _i32(ctx, P_PUSH_LINKS)
+            begin, end = _i32(ctx, P_PUSH_OFFSET)[k], _i32(ctx, P_PUSH_OFFSET)[k + 1]
+            m = n if _u8(ctx, P_PUSH_OUTER)[k] else int64(0)
+            for j in range(begin, end):
+                target = int64(links[j])
+                m = _moved(ctx, m, target)
+                if m < 0:
+                    return int64(SET), int64(0), int64(DEAD)
+                f = intern_one(ctx, target >> 1, m, f)
+                if f < 0:
+                    return int64(SET), int64(0), f
+                m = int64(0)
+            target = int64(_i32(ctx, P_PUSH_TARGET)[k])
+            m = _moved(ctx, int64(0), target)
+            if m < 0:
+                return int64(SET), int64(0), int64(DEAD)
+            return target >> 1, m, f
+        s = intern_one(ctx, q, n, f)
+        if s < 0:
+            return int64(SET), int64(0), s
+        return unpack(ctx, step(ctx, s, c))
+
+
+@njit
+def unpack(ctx, state):  # type: ignore[no-untyped-def]
+    """A state as a configuration: its item if it has just one."""
+    if state > DEAD and _i32(ctx, S_COUNT)[state] == 1:
+        at = _i32(ctx, S_OFFSET)[state]
+        return (
+            int64(_i32(ctx, S_Q)[at]),
+            int64(_i32(ctx, S_N)[at]),
+            int64(_i32(ctx, S_F)[at]),
+        )
+    return int64(SET), int64(0), int64(state)
+
+
+@njit
+def _close(ctx, q, n, f):  # type: ignore[no-untyped-def]
+    """A configuration as a state."""
+    return f if q == SET else intern_one(ctx, q, n, f)
+
+
+@njit
+def _ends_text(ctx, q, n, f):  # type: ignore[no-untyped-def]
+    """Whether the text may end here."""
+    if q == SET:
+        return _u8(ctx, S_ACCEPT)[f] != 0
+    return q == 0 or (n >= _i32(ctx, P_ACCEPT_FROM)[q] and _u8(ctx, S_ACCEPT)[f] != 0)
+
+
+@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
+def advance(address, state, data, length):  # type: ignore[no-untyped-def]
+    """The state after ``length`` bytes at address ``data``; negative where a step is."""
+    ctx = _context(address)
+    byte_class = _u8(ctx, P_BYTE_CLASS)
+    text = carray(_pointer(data), (1 << 40,), np.uint8)
+    q, n, f = unpack(ctx, state)
+    for i in range(length):
+        q, n, f = step_configuration(ctx, q, n, f, int64(byte_class[text[i]]))
+        if q == SET and f <= DEAD:
+            return f
+    return _close(ctx, q, n, f)
+
+
+@njit("int64(int64, int64, int64)", cache=True, nogil=True)
+def advance_class(address, state, c):  # type: ignore[no-untyped-def]
+    """The state after a symbol of class c."""
+    return step(_context(address), state, c)
+
+
+@njit("int64(int64, int64, int64)", cache=True, nogil=True)
+def advance_token(address, state, token):  # type: ignore[no-untyped-def]
+    """The state after a token's bytes (DEAD for tokens without bytes)."""
+    ctx = _context(address)
+    offset = _i32(ctx, T_TOKEN_OFFSET)
+    begin, length = offset[token], offset[token + 1] - offset[token]
+    if length == 0:
+        return int64(DEAD)
+    return advance(address, state, ctx[T_TOKEN_BYTES] + begin, int64(length))
+
+
+@njit("int64(int64, int64, int64)", cache=True, nogil=True)
+def advance_handle(address, handle, token):  # type: ignore[no-untyped-def]
+    """``advance_token`` from handle to handle; UNKNOWN for one that is no state's."""
+    ctx = _context(address)
+    tags = _i32(ctx, S_TAG)
+    state = handle & ((int64(1) << SLOT_BITS) - 1)
+    if handle < 0 or state >= ctx[N_STATES] or tags[state] != (handle >> SLOT_BITS) + 1:
+        return int64(UNKNOWN)
+    out = advance_token(address, state, token)
+    if out <= DEAD:
+        return out
+    if tags[out] == 0:
+        tags[out] = int32(ctx[N_GENERATION] + 1)
+    return (int64(tags[out]) - 1) << SLOT_BITS | out
+
+
+_LOOP_UNKNOWN: Final = 0
+"""In ``P_LOOP_KIND``; else one more than the kind."""
+_MANY_BYTES: Final = 128
+"""Bytes from which on direct walks are not even tried."""
+_UNTRIED, _NARROW, WIDE = 0, 1, 2
+
+
+@njit(cache=True)
+def _loop_of(ctx, q):  # type: ignore[no-untyped-def]
+    """Which characters lead from a program state back to it, see ``find_loop``; found once."""
+    known, loops = _u8(ctx, P_LOOP_KIND), _u64(ctx, P_LOOP)
+    if known[q] == _LOOP_UNKNOWN:
+        kind, low, high = find_loop(
+            _i32(ctx, P_TABLE), ctx[N_CLASSES], _u8(ctx, P_BYTE_CLASS),
+            _i32(ctx, P_ACCEPT_FROM), int32(2**31 - 1), q, 0,
+        )  # fmt: skip
+        loops[2 * q], loops[2 * q + 1] = low, high
+        known[q] = kind + 1
+    return int64(known[q]) - 1
+
+
+@njit
+def _stays_below(ctx, q, n, i):  # type: ignore[no-untyped-def]
+    """Whether all that is below a trie node leads from a configuration back to it."""
+    if q == SET or n != 0:
+        return False
+    kind = _loop_of(ctx, q)
+    if kind == NO_LOOP:
+        return False
+    loops = _u64(ctx, P_LOOP)
+    low, high = loops[2 * q], loops[2 * q + 1]
+    return stays(kind, low, high, i, _u64(ctx, T_ASCII_BELOW), _u16(ctx, T_BELOW))
+
+
+@njit
+def _set_tokens(ctx, row, begin, end):  # type: ignore[no-untyped-def]
+    """Sets the bits of the tokens that end at nodes from ``begin`` up to ``end``."""
+    t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
+    for k in range(t_start[begin], t_start[end]):
+        token = t_tokens[k]
+        row[token >> 5] |= int32(1) << int32(token & 31)
+
+
+@njit(cache=True)
+def _walk_below(ctx, state, node, row_address, fuel, deepest, left_address):  # type: ignore[no-untyped-def]
+    """Sets the bits of all tokens in a trie node's subtree that ``state`` allows.
+
+    The node itself is not entered, and nothing deeper than ``deepest``.  Unless ``left_address`` is 0,
+    it is that of int32 data which receive the nodes below at which the text may end, behind their
+    number.  Returns the number of nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
+    """
+    byte_class = _u8(ctx, P_BYTE_CLASS)
+    t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
+    row = carray(_pointer(row_address), (1 << 40,), np.int32)
+    left = carray(_pointer(left_address), (1 << 40,), np.int32)
+    path = _i64(ctx, S_PATH)
+    base = int64(t_depth[node])
+    q, n, f = unpack(ctx, state)
+    path[0] = q
+    path[1] = n
+    path[2] = f
+    exited = 0
+    i = int64(node) + 1
+    end = int64(t_skip[node])
+    visited = 0
+    while i < end:
+        depth = int64(t_depth[i])
+        if depth > deepest:
+            i = int64(t_skip[i])
+            continue
+        visited += 1
+        if visited > fuel:
+            return int64(OUT_OF_FUEL)
+        if ctx[N_WORK] + visited > ctx[N_WORK_LIMIT]:
+            ctx[N_WORK] += visited
+            return int64(OUT_OF_WORK)
+        at = 3 * (depth - base - 1)
+        q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
+        if q == SET and f <= DEAD:
+            if f < DEAD:
+                return f
+            i = int64(t_skip[i])
+            continue
+        if left_address and _ends_text(ctx, q, n, f):
+            exited += 1
+            left[exited] = i
+        if _stays_below(ctx, q, n, i):
+            _set_tokens(ctx, row, i, int64(t_skip[i]))
+            i = int64(t_skip[i])
+            continue
+        path[at + 3] = q
+        path[at + 4] = n
+        path[at + 5] = f
+        _set_tokens(ctx, row, i, i + 1)
+        i += 1
+    ctx[N_WORK] += visited
+    if left_address:
+        left[0] = exited
+    return int64(visited)
+
+
+@njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def fill_walk(address, state, node, row_address, fuel, deepest):  # type: ignore[no-untyped-def]
+    """Sets the bits of all tokens in a trie node's subtree that ``state`` allows.
+
+    The node itself is not entered: its bytes lead up to ``state``.  Nodes deeper than ``deepest`` are
+    left out.  Returns the number of nodes visited, or OUT_OF_FUEL, OUT_OF_WORK, or what a step
+    answers (bits set until then are right, not complete).
+    """
+    return _walk_below(_context(address), state, node, row_address, fuel, deepest, int64(0))
+
+
+@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
+def wide_walk(address, state, row_address, left_address):  # type: ignore[no-untyped-def]
+    """Sets the bits of all tokens that ``state`` allows, and lists where the text may end.
+
+    ``left_address``: of int32[N + 1], receives the number of trie nodes at which the text may end, and
+    the nodes, ascending.  Returns what :func:`fill_walk` does.
+    """
+    ctx = _context(address)
+    q, n, f = unpack(ctx, state)
+    if _ends_text(ctx, q, n, f):
+        left = left_address + 4
+        out = _walk_below(ctx, state, int64(0), row_address, int64(1) << 62, int64(1) << 30, left)
+        first = carray(_pointer(left_address), (1 << 40,), np.int32)
+        first[0] = first[1] + 1
+        first[1] = 0
+        return out
+    return _walk_below(
+        ctx, state, int64(0), row_address, int64(1) << 62, int64(1) << 30, left_address
+    )
+
+
+@njit(cache=True)
+def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
+    """Sets the bits of tokens that leave a rule and go on in ``state``.
+
+    ``groups`` is the address of int32 data (``Positions.group``): number of groups; then per group
+    the number of members and the members: trie nodes, entered by the same byte, with equal
+    subtrees.  The first one is walked; what is found at some distance from it stands at the same
+    distance from the others.
+    """
+    byte_class = _u8(ctx, P_BYTE_CLASS)
+    t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
+    t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
+    data = carray(_pointer(groups), (1 << 40,), np.int32)
+    path = _i64(ctx, S_PATH)
+    can = _u64(ctx, S_CAN)
+    q0, n0, f0 = unpack(ctx, state)
+    path[0] = q0
+    path[1] = n0
+    path[2] = f0
+    visited = 0
+    cursor = 1
+    for _ in range(data[0]):
+        members = int64(data[cursor])
+        node = int64(data[cursor + 1])
+        first_member = cursor + 1
+        cursor += 1 + members
+        if not can_take(can, state, int64(byte_class[t_byte[node]])):
+            continue
+        base = int64(t_depth[node]) - 1
+        i = node
+        end = int64(t_skip[node])
+        while i < end:
+            visited += 1
+            if ctx[N_WORK] + visited > ctx[N_WORK_LIMIT]:
+                ctx[N_WORK] += visited
+                return int64(OUT_OF_WORK)
+            at = 3 * (int64(t_depth[i]) - base - 1)
+            c = int64(byte_class[t_byte[i]])
+            q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], c)
+            if q == SET and f <= DEAD:
+                if f < DEAD:
+                    return f
+                i = int64(t_skip[i])
+                continue
+            path[at + 3] = q
+            path[at + 4] = n
+            path[at + 5] = f
+            if t_start[i] < t_start[i + 1]:
+                distance = i - node
+                for k in range(members):
+                    x = int64(data[first_member + k]) + distance
+                    for j in range(t_start[x], t_start[x + 1]):
+                        token = t_tokens[j]
+                        row[token >> 5] |= int32(1) << int32(token & 31)
+            i += 1
+    ctx[N_WORK] += visited
+    return int64(visited)
+
+
+@njit
+def _is_wide(ctx, q):  # type: ignore[no-untyped-def]
+    """Whether direct walks from a program state are not to be tried."""
+    wide = _u8(ctx, P_WIDE)
+    if wide[q] == _UNTRIED:
+        table, byte_class, classes = _i32(ctx, P_TABLE), _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
+        bytes_on = 0
+        for byte in range(256):
+            bytes_on += table[q * classes + byte_class[byte]] != -1
+        wide[q] = WIDE if bytes_on >= _MANY_BYTES else _NARROW
+    return wide[q] == WIDE
+
+
+@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-untyped-def]
+    """Sets the bits of all tokens that ``state`` allows, with what is known of wide states.
+
+    A state none of whose configurations is wide is walked as a whole; else each configuration by
+    itself from number ``item`` on.  Returns NOT_KNOWN where one is wide and its mask (``W_MASK``,
+    valid for counts from ``W_LOW`` to ``W_HIGH``) is not known; its number is in ``N_LACKING``.
+    """
+    ctx = _context(address)
+    s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
+    begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
+    deepest = int64(1) << 30
+    if item == 0:
+        wide = False
+        for i in range(begin, begin + count):
+            if _is_wide(ctx, int64(s_q[i])):
+                wide = True
+                break
+        if not wide:
+            out = _walk_below(ctx, state, int64(0), row_address, fuel, deepest, int64(0))
+            if out != OUT_OF_FUEL:
+                return out
+            if count == 1:
+                _u8(ctx, P_WIDE)[s_q[begin]] = WIDE
+    row = carray(_pointer(row_address), (1 << 40,), np.int32)
+    for i in range(begin + item, begin + count):
+        q, n, f = int64(s_q[i]), int64(s_n[i]), int64(s_f[i])
+        if not _is_wide(ctx, q):
+            alone = intern_one(ctx, q, n, f)
+            if alone < 0:
+                return int64(alone)
+            out = _walk_below(ctx, alone, int64(0), row_address, fuel, deepest, int64(0))
+            if out >= 0:
+                continue
+            if out != OUT_OF_FUEL:
+                return out
+            _u8(ctx, P_WIDE)[q] = WIDE
+        mask = _i64(ctx, W_MASK)[q]
+        if mask == 0 or n < _i32(ctx, W_LOW)[q] or n > _i32(ctx, W_HIGH)[q]:
+            ctx[N_LACKING] = i - begin
+            return int64(NOT_KNOWN)
+        words = carray(_pointer(mask), (1 << 40,), np.int32)
+        for w in range(ctx[N_WORDS]):
+            row[w] |= words[w]
+        if f != END:
+            out = _after(ctx, f, _i64(ctx, W_GROUPS)[q], row)
+            if out < 0:
+                return out
+    return int64(1)
+
+
+@njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-untyped-def]
+    """Like ``fill_walk``, but records where it gets.
+
+    ``ends``: int32 pairs (trie node at which a token ends, state there), ``exits``: int32 nodes at
+    which the text may end, the given node included.  Both start with their number of entries; the
+    caller provides room for every node.  With ``enter`` the walk begins before the node's byte,
+    else after it.  Returns the number of nodes visited or a negative code.
+    """
+    ctx = _context(address)
+    byte_class = _u8(ctx, P_BYTE_CLASS)
+    t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
+    t_start = _i32(ctx, T_TOKEN_START)
+    out = carray(_pointer(ends), (1 << 40,), np.int32)
+    left = carray(_pointer(exits), (1 << 40,), np.int32)
+    path = _i64(ctx, S_PATH)
+    base = int64(t_depth[node]) - enter
+    q, n, f = unpack(ctx, state)
+    path[0] = q
+    path[1] = n
+    path[2] = f
+    ended = 0
+    exited = 0
+    if not enter and _ends_text(ctx, q, n, f):
+        exited += 1
+        left[exited] = node
+    i = int64(node) + 1 - enter
+    end = int64(t_skip[node])
+    visited = 0
+    last_q, last_n, last_f, last_state = int64(-2), int64(0), int64(0), int64(0)
+    while i < end:
+        visited += 1
+        at = 3 * (int64(t_depth[i]) - base - 1)
+        q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
+        if q == SET and f <= DEAD:
+            if f < DEAD:
+                return f
+            i = int64(t_skip[i])
+            continue
+        path[at + 3] = q
+        path[at + 4] = n
+        path[at + 5] = f
+        if t_start[i] < t_start[i + 1]:
+            if q != last_q or n != last_n or f != last_f:
+                last_state = _close(ctx, q, n, f)
+                if last_state < 0:
+                    return last_state
+                last_q = q
+                last_n = n
+                last_f = f
+            out[1 + 2 * ended] = i
+            out[2 + 2 * ended] = last_state
+            ended += 1
+        if _ends_text(ctx, q, n, f):
+            exited += 1
+            left[exited] = i
+        i += 1
+    out[0] = ended
+    left[0] = exited
+    return visited
+
+
+@njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def difference_walk(address, first, second, out_address, room, fuel):  # type: ignore[no-untyped-def]
+    """Where two states of one call-free, uncounted rule treat the vocabulary differently.
+
+    The trie is walked with both at once and left where they have become the same.  ``out`` receives
+    int32 pairs (trie node, what): 0: only the second goes on, 1: only the first does (neither is
+    looked at below), 2: only the second may end here, 3: only the first may.  Returns the number of
+    pairs, or OUT_OF_FUEL if there are more than ``room`` or more than ``fuel`` nodes were visited.
+    """
+    ctx = _context(address)
+    table = _i32(ctx, P_TABLE)
+    accept_from = _i32(ctx, P_ACCEPT_FROM)
+    byte_class = _u8(ctx, P_BYTE_CLASS)
+    t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
+    classes = ctx[N_CLASSES]
+    out = carray(_pointer(out_address), (1 << 40,), np.int32)
+    path = _i64(ctx, S_PATH)
+    path[0] = first
+    path[1] = second
+    found = 0
+    visited = 0
+    i = 1
+    end = int64(t_skip[0])
+    while i < end:
+        visited += 1
+        if visited > fuel or found + 2 > room:
+            return int64(OUT_OF_FUEL)
+        at = 2 * (int64(t_depth[i]) - 1)
+        c = int64(byte_class[t_byte[i]])
+        a = int64(table[path[at] * classes + c])
+        b = int64(table[path[at + 1] * classes + c])
+        if a < 0 or b < 0:
+            if a >= 0 or b >= 0:
+                out[2 * found] = i
+                out[2 * found + 1] = 0 if a < 0 else 1
+                found += 1
+            i = int64(t_skip[i])
+            continue
+        a >>= 1
+        b >>= 1
+        ends_a, ends_b = accept_from[a] == 0, accept_from[b] == 0
+        if ends_a != ends_b:
+            out[2 * found] = i
+            out[2 * found + 1] = 3 if ends_a else 2
+            found += 1
+        if a == b:
+            i = int64(t_skip[i])
+            continue
+        path[at + 2] = a
+        path[at + 3] = b
+        i += 1
+    return int64(found)
+
+
+@njit("void(int64, int64, int64)", cache=True)
+def rebuild_hash(address, table_address, size):  # type: ignore[no-untyped-def]
+    """Fills a cleared hash table with all states that have items."""
+    ctx = _context(address)
+    table = carray(_pointer(table_address), (1 << 40,), np.int32)
+    count = _i32(ctx, S_COUNT)
+    for state in range(1, ctx[N_STATES]):
+        if count[state] > 0:
+            _insert_hash(ctx, table, size, state)
+
+
+@njit("void(int64, int64, int64, int64)", cache=True)
+def rebuild_memo(address, keys_address, values_address, size):  # type: ignore[no-untyped-def]
+    """Moves the memo into larger, cleared arrays."""
+    ctx = _context(address)
+    old_keys, old_values = _i64(ctx, S_MEMO_KEY), _i32(ctx, S_MEMO_VALUE)
+    keys = carray(_pointer(keys_address), (1 << 40,), np.int64)
+    values = carray(_pointer(values_address), (1 << 40,), np.int32)
+    for i in range(ctx[N_MEMO_SIZE]):
+        key = old_keys[i]
+        if key != 0:
+            slot = int64(_mix(uint64(0), key) & uint64(size - 1))
+            while keys[slot] != 0:
+                slot = (slot + 1) & (size - 1)
+            keys[slot] = key
+            values[slot] = old_values[i]
+
+
+@njit("int64(int64, int64)", cache=True)
+def intern_buffer(address, count):  # type: ignore[no-untyped-def]
+    """The state whose (sorted, distinct) items the caller has put into the buffer."""
+    return _intern(_context(address), count)
+
+
+_BYTES = "Array(uint8, 1, 'C', readonly=True)"
+_INTS = "Array(int32, 1, 'C', readonly=True)"
+_FLAGS = "Array(boolean, 1, 'C')"
+
+
+@njit(f"int64({_BYTES}, {_INTS}, int32[::1], {_FLAGS})", cache=True, nogil=True)
+def count_entries(t_byte, t_skip, nodes, follow):  # type: ignore[no-untyped-def]
+    """How many children of the nodes have a byte in the follow set."""
+    found = 0
+    for node in nodes:
+        i = int64(node) + 1
+        end = int64(t_skip[node])
+        while i < end:
+            if follow[t_byte[i]]:
+                found += 1
+            i = int64(t_skip[i])
+    return found
+
+
+@njit(
+    f"void({_BYTES}, {_INTS}, int32[::1], {_FLAGS}, int32[::1], int32[::1])", cache=True, nogil=True
+)
+def list_entries(t_byte, t_skip, nodes, follow, children, owner):  # type: ignore[no-untyped-def]
+    """Those children, and for each the position of its parent in ``nodes``."""
+    found = 0
+    for place in range(nodes.shape[0]):
+        i = int64(nodes[place]) + 1
+        end = int64(t_skip[nodes[place]])
+        while i < end:
+            if follow[t_byte[i]]:
+                children[found] = i
+                owner[found] = place
+                found += 1
+            i = int64(t_skip[i])

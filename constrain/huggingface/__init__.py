@@ -1,0 +1,1 @@
+"""Adapters to ``transformers``: the logits processor and extraction."""

@@ -1,0 +1,43 @@
+"""Masks by place, the oldest forgotten first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Row: TypeAlias = npt.NDArray[np.int32]
+
+
+class MaskCache:
+    """Read-only rows int32[ceil(V/32)] by place, at most so many.
+
+    ``get`` needs no lock; the others are called with the automaton's lock held.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._rows: OrderedDict[int, Row] = OrderedDict()
+        self._most = most
+        self.get: Final[Callable[[int], Row | None]] = self._rows.get
+
+    def keep(self, place: int, row: Row, *, only_once: bool = False) -> Row:
+        """Stores a row, unless it is good only once, and returns it; it becomes read-only."""
+        row.setflags(write=False)
+        if only_once:
+            return row
+        self._rows[place] = row
+        if len(self._rows) > self._most:
+            self._rows.popitem(last=False)
+        return row
+
+    def clear(self) -> None:
+        """Forgets all rows."""
+        self._rows.clear()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the rows."""
+        return sum(row.nbytes for row in self._rows.values())

@@ -1,0 +1,216 @@
+"""Masks of the states of one pool: what a grammar's rules alone allow.
+
+A state whose configurations allow little is walked over the trie.  One that allows most of the
+vocabulary is *wide*: what it does with all tokens is found once (:mod:`constrain.masks.wide`,
+:mod:`constrain.masks.difference`) and put together with what its frame does with the tokens that leave
+the rule.
+
+Work is bounded.  Where a mask takes more than ``Limits.max_mask_work``, only shorter tokens are
+looked at: those of one byte, of two, of four, as far as work lasts.  Such a mask leaves allowed
+tokens out and lets no wrong one in; it is not kept, and the next call for the same state gets
+further, since steps once made are remembered.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import numpy as np
+
+from constrain.engine.jit import kernels as k
+from constrain.engine.pool import END, StatePool
+from constrain.masks.difference import compared, is_uncounted, usual_state
+from constrain.masks.trie_positions import Flags, follow_sets, positions_of
+from constrain.masks.wide import (
+    Int32,
+    LexemeShape,
+    Shapes,
+    Wide,
+    bounded,
+    lexeme_of,
+    unbounded_counts,
+)
+from constrain.vocabulary import Vocabulary
+from grammars.errors import LimitExceeded
+
+_FUEL: Final = 3_000
+"""Trie nodes a direct walk may visit before a state is treated as wide (about 20 microseconds)."""
+_UNLIMITED: Final = 1 << 62
+_DEEPEST: Final = 1 << 30
+_KEPT: Final = 2_048
+"""Answers kept for counts of wide states of rules with calls (V/8 bytes each)."""
+
+_CUT_SHORT: Final = (
+    "Masks: {} so far would have taken more work than Limits.max_mask_work allows; they leave out long "
+    "tokens that are allowed."
+)
+
+
+class OutOfWork(Exception):
+    """A mask takes more work than is allowed."""
+
+
+class RuleMasks:
+    """What the states of a pool do with a vocabulary.
+
+    Args:
+        pool: the states; the caller holds its lock.
+        vocabulary: the tokens.
+
+    Attributes:
+        cut_short: how many masks were incomplete, as the work they take is more than is allowed.
+    """
+
+    def __init__(self, pool: StatePool, vocabulary: Vocabulary) -> None:
+        self.cut_short = 0
+        self._pool = pool
+        self._vocabulary = vocabulary
+        self._work = pool.limits.max_mask_work
+        self._positions = positions_of(vocabulary)
+        self._follow = follow_sets(pool.program)
+        self._shapes = Shapes(pool.program)
+        self._uncounted: dict[int, bool] = {}
+        self._answers: OrderedDict[tuple[int, int], Wide] = OrderedDict()
+        self._ranges: dict[tuple[int, int], tuple[int, int]] = {}
+        self._in_use: dict[int, Wide] = {}
+
+    def approximations(self) -> tuple[str, ...]:
+        """In which cases masks were not exact, a sentence each."""
+        return (_CUT_SHORT.format(self.cut_short),) if self.cut_short else ()
+
+    def follow(self, q: int) -> Flags:
+        """bool[256]: the bytes that can come after the rule of a program state."""
+        flags: Flags = self._follow[self._pool.program.rule_of[q]]
+        return flags
+
+    def shape(self, q: int) -> LexemeShape | None:
+        """The automaton of a program state's rule from there on, if small and without calls."""
+        return self._shapes.of(q)
+
+    # -- whole masks ---------------------------------------------------------------------------
+
+    def fill(self, state: int, row: Int32) -> bool:
+        """Sets the bits of all tokens whose bytes a state allows (EOS and spelling aside).
+
+        Args:
+            row: int32[W] of zeros.
+
+        Returns:
+            Whether the mask is complete.
+
+        Raises:
+            LimitExceeded: if the work allowed does not suffice for a single token.
+        """
+        self._pool.allow_work(self._work)
+        try:
+            self._fill(state, row)
+            return True
+        except OutOfWork:
+            self._fill_short(state, row)
+            return False
+        finally:
+            self._pool.allow_work(None)
+
+    def _fill(self, state: int, row: Int32) -> None:
+        call, address = self._pool.call, row.ctypes.data
+        item = 0
+        while True:
+            out = call(k.fill_state, state, item, address, _FUEL)
+            if out >= 0:
+                return
+            if out == k.OUT_OF_WORK:
+                raise OutOfWork
+            item = int(self._pool.context[k.N_LACKING])
+            q, n, _ = self._pool.items(state)[item]
+            self._use(q, n)
+
+    def _fill_short(self, state: int, row: Int32) -> None:
+        """Sets the bits of tokens up to some length, as long as the work allowed lasts."""
+        self.cut_short += 1
+        self._pool.allow_work(self._work)
+        longest = 1
+        while longest <= 2 * self._vocabulary.trie.max_depth:
+            out = self._pool.call(k.fill_walk, state, 0, row.ctypes.data, _UNLIMITED, longest)
+            if out < 0:
+                break
+            longest *= 2
+        if not row.any():
+            raise LimitExceeded(
+                "max_mask_work", self._pool.limits.max_mask_work, "the mask of this ambiguous text"
+            )
+
+    def walk(self, state: int, row: Int32, fuel: int) -> bool:
+        """Sets the bits of the tokens that a state allows if few trie nodes have to be visited.
+
+        Returns:
+            Whether ``fuel`` nodes sufficed.
+        """
+        pool = self._pool
+        if any(pool.wide[q] == k.WIDE for q, _, _ in pool.items(state)):
+            return False
+        out = pool.call(k.fill_walk, state, 0, row.ctypes.data, fuel, _DEEPEST)
+        return bool(out != k.OUT_OF_FUEL)
+
+    # -- wide states ---------------------------------------------------------------------------
+
+    def wide(self, q: int, n: int) -> Wide:
+        """What a program state with a count of n does with the whole vocabulary."""
+        key = (q, n)
+        known = self._answers.get(key)
+        if known is None:
+            known, self._ranges[key] = self._find(q, n)
+            self._answers[key] = known
+            self._pool.wide[q] = k.WIDE
+            if len(self._answers) > _KEPT:
+                oldest, _ = self._answers.popitem(last=False)
+                del self._ranges[oldest]
+        return known
+
+    def _use(self, q: int, n: int) -> None:
+        """Lets kernels know what a wide state does."""
+        answer = self._in_use[q] = self.wide(q, n)
+        self._pool.set_wide(q, self._ranges[q, n], answer.mask, answer.groups)
+
+    def _find(self, q: int, n: int) -> tuple[Wide, tuple[int, int]]:
+        """The answer, and the counts that it is valid for."""
+        program = self._pool.program
+        shape = self.shape(q)
+        answer = self._compare(q)
+        if answer is not None:
+            return answer, (0, 0)
+        if shape is None:
+            return self._collect(q, n), (n, n)
+        lexeme = lexeme_of(self._vocabulary, shape)
+        follow = self.follow(q)
+        least, most = unbounded_counts(program, shape, lexeme)
+        if least <= n <= most:
+            return lexeme.free(self._positions, follow), (least, most)
+        return bounded(program, shape, lexeme, n, self._positions, follow), (n, n)
+
+    def _compare(self, q: int) -> Wide | None:
+        """The answer by comparison with the state that most bytes lead to, if that is cheap."""
+        program = self._pool.program
+        if not self._shapes.is_plain[q] or not self._is_uncounted(int(program.rule_of[q])):
+            return None
+        other = usual_state(program, q)
+        shape = None if other is None else self.shape(other)
+        if other is None or shape is None:
+            return None
+        lexeme = lexeme_of(self._vocabulary, shape)
+        return compared(self._pool, q, other, lexeme, self._positions, self.follow(q))
+
+    def _is_uncounted(self, rule: int) -> bool:
+        known = self._uncounted.get(rule)
+        if known is None:
+            known = self._uncounted[rule] = is_uncounted(self._pool.program, rule)
+        return known
+
+    def _collect(self, q: int, n: int) -> Wide:
+        """The general way: walk with an empty frame, note where the rule can end."""
+        state = self._pool.intern([(q, n, END)])
+        row = np.zeros((self._vocabulary.size + 31) // 32, np.int32)
+        exits = self._pool.wide_walk(self._vocabulary.trie, state, row)
+        if exits is None:
+            raise OutOfWork
+        return Wide(row, self._positions.group(exits, self.follow(q)))

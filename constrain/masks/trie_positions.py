@@ -1,0 +1,213 @@
+"""Positions inside tokens: where, within a token, a rule of the grammar ends.
+
+When a rule ends inside a token, what follows depends on the trie below that node, and of that only
+on the children whose byte can come after the rule at all (its *follow set*).  Inside free text nearly
+every node of the trie is such a place; most have no child that matters, and the rest fall into few
+classes.  Both the masks and the shortest completions live on this.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain.engine.jit import kernels as k
+from constrain.engine.jit import mask_kernels as m
+from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
+from grammars.program import UNBOUNDED, Program
+
+Int32: TypeAlias = npt.NDArray[np.int32]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Kind: TypeAlias = int
+"""A class of positions that go on alike on the bytes of one follow set.
+
+The set is part of the class: a node that stands for others within one set may go on in more ways
+within a larger one.
+"""
+
+BOUNDARY: Final[Kind] = 0
+"""The position between two tokens."""
+
+
+class Positions:
+    """Kinds of positions inside the tokens of one vocabulary, shared by all its automata."""
+
+    def __init__(self, trie: Trie) -> None:
+        self.trie = trie
+        self.ends_token: Flags = trie.token_start[1:] > trie.token_start[:-1]
+        self._numbers: dict[tuple[bytes, tuple[int, ...]], Kind] = {}
+        self._nodes: list[int] = [0]
+        self._follow: list[bytes] = [bytes(256)]
+        self._lock = Lock()
+
+    def node(self, kind: Kind) -> int:
+        """A trie node that stands for the kind."""
+        return self._nodes[kind]
+
+    def follow(self, kind: Kind) -> Flags:
+        """The follow set that a kind belongs to."""
+        return np.frombuffer(self._follow[kind], np.bool_)
+
+    def entries(self, nodes: Int32, follow: Flags) -> tuple[Int32, Int32]:
+        """Children of the nodes whose byte is in the follow set, and their parents' positions.
+
+        Args:
+            nodes: int32[M], distinct trie nodes.
+            follow: bool[256].
+        """
+        trie = self.trie
+        nodes = np.ascontiguousarray(nodes, np.int32)
+        count = k.count_entries(trie.byte, trie.skip, nodes, follow)
+        children, owner = np.empty(count, np.int32), np.empty(count, np.int32)
+        k.list_entries(trie.byte, trie.skip, nodes, follow, children, owner)
+        return children, owner
+
+    def kinds(self, nodes: Int32, follow: Flags) -> Int32:
+        """The kind of each node: int32[M].
+
+        ``BOUNDARY`` for node 0; -1 where nothing in the follow set goes on and no token ends; -2
+        where nothing goes on but a token ends (a boundary, one token later).
+        """
+        out = np.where(self.ends_token[nodes], -2, -1).astype(np.int32)
+        children, owner = self.entries(nodes, follow)
+        pairs = (self.trie.suffix_class[children].astype(np.int64) << 8) | self.trie.byte[children]
+        cuts = np.flatnonzero(np.diff(owner)) + 1
+        for part, at in zip(np.split(pairs, cuts), np.split(owner, cuts), strict=True):
+            if len(at):
+                node = int(nodes[at[0]])
+                key = (int(self.ends_token[node]), *part.tolist())
+                out[at[0]] = self._number((follow.tobytes(), key), node)
+        out[nodes == 0] = BOUNDARY
+        return out
+
+    def _number(self, key: tuple[bytes, tuple[int, ...]], node: int) -> Kind:
+        known = self._numbers.get(key)
+        if known is None:
+            with self._lock:
+                known = self._numbers.setdefault(key, len(self._nodes))
+                if known == len(self._nodes):
+                    self._nodes.append(node)
+                    self._follow.append(key[0])
+        return known
+
+    def group(self, nodes: Int32, follow: Flags) -> Int32:
+        """Entries below the nodes in groups, as ``kernels.fill_after`` reads them.
+
+        int32: number of groups; then per group the number of members and the members.
+        """
+        children, owner = self.entries(nodes, follow)
+        keys = self.entry_keys(children)
+        order = np.argsort(keys, kind="stable")
+        out = np.empty(2 * len(children) + 1, np.int32)
+        everywhere = np.ones(len(nodes), np.uint8)
+        written = m.list_groups(children[order], keys[order], owner[order], everywhere, out)
+        return out[:written].copy()
+
+    def entry_keys(self, children: Int32) -> npt.NDArray[np.int64]:
+        """Numbers that are equal for nodes entered by one byte and with equal subtrees."""
+        return (self.trie.suffix_class[children].astype(np.int64) << 8) | self.trie.byte[children]
+
+
+_stored: WeakKeyDictionary[Vocabulary, Positions] = WeakKeyDictionary()
+_stored_lock = Lock()
+
+
+def positions_of(vocabulary: Vocabulary) -> Positions:
+    """The positions of a vocabulary, made once."""
+    with _stored_lock:
+        known = _stored.get(vocabulary)
+        if known is None:
+            known = _stored[vocabulary] = Positions(vocabulary.trie)
+        return known
+
+
+def follow_sets(program: Program) -> list[Flags]:
+    """Per rule (numbered as in ``rule_of``), bool[256]: the bytes that can come after it."""
+    return [as_flags(program, bits) for bits in _follow(program, _Calls(program))]
+
+
+def as_flags(program: Program, bits: int) -> Flags:
+    """A set of byte classes as bool[256]."""
+    classes = program.byte_class[:256].astype(np.int64)
+    return np.array([bits >> int(c) & 1 for c in classes], np.bool_)
+
+
+class _Calls:
+    """Who calls whom: (rule, calling rule, state to return to, whether nothing is left to do)."""
+
+    def __init__(self, program: Program) -> None:
+        rule_of = program.rule_of
+        self.first = [sum(int(w) << 64 * i for i, w in enumerate(row)) for row in program.first]
+        caller = np.repeat(np.arange(program.states), np.diff(program.call_offset))
+        edges = np.stack(
+            [
+                rule_of[program.call_start],
+                rule_of[caller],
+                program.call_return >> 1,
+                program.call_tail,
+            ],
+            axis=1,
+        )
+        self.edges: list[tuple[int, int, int, bool]] = [
+            (r, c, t, bool(tail)) for r, c, t, tail in np.unique(edges, axis=0).tolist()
+        ]
+        for bag in range(len(program.bags)):
+            # a bag, too, is followed by its separators: costs are worked out item by item
+            returns = program.bag_return[4 * bag + 1 : 4 * bag + 4].tolist()
+            calling = int(rule_of[returns[0]])
+            starts = program.bag_start[program.bag_offset[bag] : program.bag_offset[bag + 1]]
+            for called in {calling, *rule_of[starts].tolist()}:
+                self.edges += [(called, calling, after, False) for after in returns]
+
+
+def _follow(program: Program, calls: _Calls) -> list[int]:
+    follow = [0] * len(program.rule_names)
+    ends = program.accept_from != UNBOUNDED
+    passing = {(rule, caller) for rule, caller, after, _ in calls.edges if ends[after]}
+    for rule, _, after, _ in calls.edges:
+        follow[rule] |= calls.first[after]
+    changed = True
+    while changed:
+        changed = False
+        for rule, caller in passing:
+            merged = follow[rule] | follow[caller]
+            if merged != follow[rule]:
+                follow[rule] = merged
+                changed = True
+    return follow
+
+
+class Returns:
+    """Where rules return to, by the bytes that can come there.
+
+    Attributes:
+        onward: per program state, as a set of byte classes: what can come there, or after its rule
+            where that may end.
+        sets: per rule, the different ``onward`` of states that it returns to.
+    """
+
+    def __init__(self, program: Program) -> None:
+        calls = _Calls(program)
+        follow = _follow(program, calls)
+        ends = (program.accept_from != UNBOUNDED).tolist()
+        rules = program.rule_of.tolist()
+        self.onward = [
+            first | follow[rule] if end else first
+            for first, rule, end in zip(calls.first, rules, ends, strict=True)
+        ]
+        self.sets: list[set[int]] = [set() for _ in follow]
+        tails = {(rule, caller) for rule, caller, _, tail in calls.edges if tail}
+        for rule, _, after, _ in calls.edges:
+            self.sets[rule].add(self.onward[after])
+        changed = True
+        while changed:
+            changed = False
+            for rule, caller in tails:
+                if not self.sets[caller] <= self.sets[rule]:
+                    self.sets[rule] |= self.sets[caller]
+                    changed = True

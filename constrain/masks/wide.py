@@ -1,0 +1,404 @@
+"""Wide states: what a lexeme's automaton does with the whole vocabulary, computed once.
+
+Inside a string, a number or free text, most of the vocabulary stays inside.  Which tokens do depends
+on the lexeme's own finite automaton alone, not on what surrounds it, so one walk over the trie
+serves every place in every grammar where the same residual automaton occurs; it is kept with the
+vocabulary under the automaton's content.  What depends on the surroundings are tokens that leave
+the lexeme: the walk records the trie nodes where that can happen, grouped by equal subtrees, and
+only one subtree of each group is ever walked again.
+
+Counted lexemes (``maxLength``) record how much each token counts: then any count's mask follows by
+comparing numbers.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from threading import Lock
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain.engine.jit import mask_kernels as m
+from constrain.masks.subtrees import subtrees_of
+from constrain.masks.trie_positions import Flags, Positions
+from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
+from grammars.program import UNBOUNDED, Program
+
+Int32 = npt.NDArray[np.int32]
+
+_KEPT_NEAR_BOUNDS: Final = 512
+"""Masks kept per lexeme for counts near their bounds (V/8 bytes each)."""
+
+
+def pack_bits(tokens: npt.NDArray[np.integer], size: int) -> Int32:
+    """A mask row, int32[ceil(size/32)], with the bits of the given tokens set."""
+    flags = np.zeros((size + 31) // 32 * 32, np.bool_)
+    flags[tokens] = True
+    return np.packbits(flags, bitorder="little").view(np.int32)
+
+
+def tokens_at(trie: Trie, nodes: Int32) -> tuple[Int32, npt.NDArray[np.int64]]:
+    """All tokens that end at the nodes, and for each the position of its node in ``nodes``."""
+    begin = trie.token_start[nodes]
+    count = trie.token_start[nodes + 1] - begin
+    owner = np.repeat(np.arange(len(nodes)), count)
+    ends = np.cumsum(count)
+    within = np.arange(len(owner)) - np.repeat(ends - count, count)
+    return trie.tokens[np.repeat(begin, count) + within], owner
+
+
+@dataclass(frozen=True, eq=False)
+class Wide:
+    """What a state of a rule allows, without and with regard to what follows the rule.
+
+    Attributes:
+        mask: int32[W], tokens that stay inside the rule (or end with it).
+        groups: how tokens go on after the rule, see :meth:`Positions.group`.
+    """
+
+    mask: Int32
+    groups: Int32
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Where a lexeme's automaton is after each token that stays inside.
+
+    Attributes:
+        tokens, state, count: int32[T]: token id, the (local) state it leads to, how much it counts.
+        groups: int32[G, 2], the distinct (state, count).
+        group: int32[T], the row of ``groups`` for each token.
+        by_group, starts: int32[T], int32[G + 1]: the tokens of group g are
+            ``by_group[starts[g]:starts[g + 1]]``.
+    """
+
+    tokens: Int32
+    state: Int32
+    count: Int32
+    groups: Int32
+    group: Int32
+    by_group: Int32
+    starts: Int32
+
+    @staticmethod
+    def of(tokens: Int32, state: Int32, count: Int32) -> Ends:
+        """Tokens in groups of equal state and count."""
+        groups, group = distinct_rows(state, count)
+        # short integers are sorted by counting
+        small = group.astype(np.uint16) if len(groups) <= 1 << 16 else group
+        by_group = tokens[np.argsort(small, kind="stable")]
+        starts = np.zeros(len(groups) + 1, np.int32)
+        np.cumsum(np.bincount(group, minlength=len(groups)), out=starts[1:])
+        return Ends(tokens, state, count, groups, group, by_group, starts)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays, in bytes."""
+        return 5 * self.tokens.nbytes + 3 * self.starts.nbytes
+
+
+@dataclass(eq=False)
+class Lexeme:
+    """A walk of one automaton state over the whole trie.
+
+    Attributes:
+        table: int8[256 * L], the automaton, see ``mask_kernels.read_shape``.
+        mask: int32[W], the tokens that stay inside, whatever is counted.
+        exit_nodes, exit_state, exit_count: int32[E], per trie node at which the lexeme may end,
+            ascending: the node, the (local) state and how much was counted.
+        longest: the most that one token counts, or more.
+        nbytes: memory of the walk and of what was derived from it, in bytes (about).
+    """
+
+    trie: Trie
+    size: int
+    table: npt.NDArray[np.int8]
+    mask: Int32
+    exit_nodes: Int32
+    exit_state: Int32
+    exit_count: Int32
+    longest: int
+    nbytes: int = 0
+    _free: dict[bytes, Wide] = field(default_factory=dict)
+    _exits: WeakKeyDictionary[Positions, dict[bytes, Int32]] = field(
+        default_factory=WeakKeyDictionary
+    )
+    _entries: dict[bytes, tuple[Int32, npt.NDArray[np.int64], Int32]] = field(default_factory=dict)
+    near_bounds: dict[bytes, Wide] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        own = (self.table, self.mask, self.exit_nodes, self.exit_state, self.exit_count)
+        self.nbytes += sum(array.nbytes for array in own)
+
+    def entries(
+        self, positions: Positions, follow: Flags
+    ) -> tuple[Int32, npt.NDArray[np.int64], Int32]:
+        """Entries below the exits, sorted by key, their keys, and the exit each belongs to."""
+        key = follow.tobytes()
+        known = self._entries.get(key)
+        if known is None:
+            children, parents = positions.entries(self.exit_nodes, follow)
+            keys = positions.entry_keys(children)
+            order = np.argsort(keys, kind="stable")
+            known = self._entries[key] = (children[order], keys[order], parents[order])
+            self.nbytes += sum(array.nbytes for array in known)
+        return known
+
+    def free(self, positions: Positions, follow: Flags) -> Wide:
+        """The answer where no count is near its bounds."""
+        key = follow.tobytes()
+        known = self._free.get(key)
+        if known is None:
+            everywhere = np.ones(len(self.exit_nodes), np.uint8)
+            known = self._free[key] = Wide(self.mask, self.groups(positions, follow, everywhere))
+            self.nbytes += known.groups.nbytes
+        return known
+
+    def groups(self, positions: Positions, follow: Flags, exits: npt.NDArray[np.uint8]) -> Int32:
+        """Entries below some exits in groups, see :attr:`Wide.groups`.
+
+        Args:
+            exits: uint8[E], which exits there are.
+        """
+        children, keys, parents = self.entries(positions, follow)
+        out = np.empty(2 * len(children) + 1, np.int32)
+        return out[: m.list_groups(children, keys, parents, exits, out)].copy()
+
+    @cached_property
+    def ends(self) -> Ends:
+        """Where the automaton is after each token."""
+        trie = self.trie
+        found = np.empty((3, len(trie.tokens)), np.int32)
+        count = m.list_lexeme_ends(
+            self.table, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens, found,
+            trie.max_depth,
+        )  # fmt: skip
+        ends = Ends.of(*(found[i, :count].copy() for i in range(3)))
+        self.nbytes += ends.nbytes
+        return ends
+
+    def exit_groups(self, positions: Positions, follow: Flags) -> Int32:
+        """int32[groups, 3]: the distinct (kind, state, count) of exits (see ``Positions.kinds``).
+
+        Kinds are numbers that these positions gave.  Those of an equal vocabulary may have been made
+        anew since, with other numbers, while the walk was kept.
+        """
+        key = follow.tobytes()
+        own = self._exits.setdefault(positions, {})
+        known = own.get(key)
+        if known is None:
+            kinds = positions.kinds(self.exit_nodes, follow)
+            some = kinds != -1
+            columns = (kinds[some] + 2, self.exit_state[some], self.exit_count[some])
+            rows, _ = distinct_rows(*columns)
+            known = own[key] = rows - np.array([2, 0, 0], np.int32)
+            self.nbytes += known.nbytes
+        return known
+
+
+_COUNTABLE: Final = 1 << 22
+"""Numbers up to which counting beats sorting."""
+
+MAX_SHAPE: Final = 64
+"""States of an automaton up to which its walk over the vocabulary is shared between grammars.
+
+Strings, numbers, names and blanks have fewer; for larger ones finding the canonical form of every
+state would cost more than walking from it.
+"""
+
+
+def distinct_rows(*columns: Int32) -> tuple[Int32, Int32]:
+    """Distinct rows of columns of small non-negative numbers: (rows, index of each given one).
+
+    ``np.unique`` of rows compares them as records, which takes tens of milliseconds here; as one
+    number each they can be counted.
+    """
+    sizes = [int(c.max(initial=0)) + 1 for c in columns]
+    code = np.zeros(len(columns[0]), np.int64)
+    for column, size in zip(columns, sizes, strict=True):
+        code = code * size + column
+    found: npt.NDArray[np.integer[Any]]
+    if prod(sizes) <= _COUNTABLE:
+        found = np.flatnonzero(np.bincount(code))
+        place = np.zeros(prod(sizes), np.int32)
+        place[found] = np.arange(len(found), dtype=np.int32)
+        index = place[code]
+    else:
+        found, inverse = np.unique(code, return_inverse=True)
+        index = inverse.astype(np.int32)
+    rows = np.stack(np.unravel_index(found, sizes), axis=1).astype(np.int32)
+    return rows, index
+
+
+@dataclass(frozen=True, eq=False)
+class LexemeShape:
+    """The automaton reachable from one state of a call-free rule, in canonical numbering.
+
+    Attributes:
+        states: the program state of each local one.
+        table: int8[256 * L], by local state and byte ``state << 1 | inc``, or -1.
+        accepts: uint8[L], whether a state ends the rule at some count.
+        key: content that two equal automata share (counts' bounds are not part of it).
+    """
+
+    states: list[int]
+    table: npt.NDArray[np.int8]
+    accepts: npt.NDArray[np.uint8]
+    key: tuple[bytes, bytes]
+
+    def walk(self, vocabulary: Vocabulary) -> Lexeme:
+        """Runs the automaton over the vocabulary's trie."""
+        trie, below = vocabulary.trie, subtrees_of(vocabulary)
+        row = np.zeros((vocabulary.size + 31) // 32, np.int32)
+        exits = np.empty((3, trie.node_count), np.int32)
+        counts = np.zeros(2, np.int64)
+        m.walk_lexeme(
+            self.table, self.accepts, trie.byte, trie.depth, trie.skip, trie.token_start,
+            trie.tokens, below.ascii_bytes, below.flags, below.deepest, row, exits, counts,
+        )  # fmt: skip
+        nodes, state, count = (exits[i, : counts[0]].copy() for i in range(3))
+        row.setflags(write=False)
+        return Lexeme(trie, vocabulary.size, self.table, row, nodes, state, count, int(counts[1]))
+
+
+class Shapes:
+    """Automata of a program's call-free rules, read from given states on.
+
+    Args:
+        program: the program.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._numbers = np.zeros(program.states, np.int32)
+        self._states = np.zeros(MAX_SHAPE, np.int32)
+        self._table = np.zeros(256 * MAX_SHAPE, np.int8)
+        self._accepts = np.zeros(MAX_SHAPE, np.uint8)
+        self._known: dict[int, LexemeShape | None] = {}
+        self.is_plain: Final = plain_states(program)
+        """bool[Q], see :func:`plain_states`."""
+
+    def of(self, q: int) -> LexemeShape | None:
+        """The automaton from a program state on, if it is call-free and small."""
+        if q not in self._known:
+            self._known[q] = self._read(q) if self.is_plain[q] else None
+        return self._known[q]
+
+    def _read(self, q: int) -> LexemeShape | None:
+        p = self._program
+        size = m.read_shape(
+            p.table.reshape(-1), p.classes, p.byte_class, p.accept_from, q, self._numbers,
+            self._states, self._table, self._accepts,
+        )  # fmt: skip
+        if size < 0:
+            return None
+        table, accepts = self._table[: 256 * size].copy(), self._accepts[:size].copy()
+        key = (table.tobytes(), accepts.tobytes())
+        return LexemeShape(self._states[:size].tolist(), table, accepts, key)
+
+
+_KEPT_LEXEMES: Final = 160
+"""Walks kept per vocabulary (0.1 to 3 MB each for 128k tokens), the least recently used go first."""
+_KEPT_BYTES: Final = 256 << 20
+"""Memory of the walks kept per vocabulary, with what is derived from them."""
+
+_stored: WeakKeyDictionary[Vocabulary, OrderedDict[tuple[bytes, bytes], Lexeme]] = (
+    WeakKeyDictionary()
+)
+_stored_lock = Lock()
+
+
+def lexeme_of(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme:
+    """The walk of an automaton over a vocabulary, made once for all grammars."""
+    with _stored_lock:
+        known = _stored.setdefault(vocabulary, OrderedDict())
+        lexeme = known.get(shape.key)
+        if lexeme is not None:
+            known.move_to_end(shape.key)
+            return lexeme
+    lexeme = shape.walk(vocabulary)
+    with _stored_lock:
+        known[shape.key] = lexeme
+        held = sum(walk.nbytes for walk in known.values())
+        while len(known) > 1 and (len(known) > _KEPT_LEXEMES or held > _KEPT_BYTES):
+            _, oldest = known.popitem(last=False)
+            held -= oldest.nbytes
+    return lexeme
+
+
+def plain_states(program: Program) -> Flags:
+    """bool[Q]: states whose rule is a deterministic automaton without calls."""
+    calls = (np.diff(program.call_offset) > 0) | (program.bag_of >= 0)
+    several = (program.table < -1).any(axis=1)
+    rules = len(program.rule_names)
+    impure = np.bincount(program.rule_of, weights=calls | several, minlength=rules) > 0
+    return ~impure[program.rule_of]
+
+
+def bounded(
+    program: Program,
+    shape: LexemeShape,
+    lexeme: Lexeme,
+    n: int,
+    positions: Positions,
+    follow: Flags,
+) -> Wide:
+    """The answer for a count of n, where some tokens or exits may break a bound.
+
+    It depends on the distance to the bounds only, and only while that is within one token's reach:
+    so it is kept with the lexeme, for all lengths and grammars.
+    """
+    states = np.array(shape.states)
+    reach = lexeme.longest + 1
+    cap = program.count_cap[states].astype(np.int64)
+    accept = program.accept_from[states].astype(np.int64)
+    limit = np.clip(program.count_limit[states].astype(np.int64) - n, -1, reach)
+    floor = np.clip(program.count_floor[states].astype(np.int64) - n, 0, reach)
+    need = np.where(accept == UNBOUNDED, UNBOUNDED, np.clip(accept - n, 0, reach))
+    capped = np.clip(cap - n, 0, reach)
+    key = b"".join(a.tobytes() for a in (limit, floor, need, capped)) + follow.tobytes()
+    known = lexeme.near_bounds.get(key)
+    if known is None:
+        if len(lexeme.near_bounds) >= _KEPT_NEAR_BOUNDS:
+            lexeme.near_bounds.pop(next(iter(lexeme.near_bounds)))
+        ends = lexeme.ends
+        state, count = ends.groups[:, 0], ends.groups[:, 1]
+        after = np.minimum(count, capped[state])
+        fits = (after <= limit[state]) & (after >= floor[state])
+        state = lexeme.exit_state
+        left = np.minimum(lexeme.exit_count, capped[state])
+        out = (left <= limit[state]) & (left >= need[state])
+        row = np.empty(len(lexeme.mask), np.int32)
+        m.select_groups(lexeme.mask, ends.by_group, ends.starts, fits.view(np.uint8), row)
+        groups = lexeme.groups(positions, follow, out.view(np.uint8))
+        known = lexeme.near_bounds[key] = Wide(row, groups)
+        lexeme.nbytes += row.nbytes + groups.nbytes
+    return known
+
+
+def counted(
+    program: Program, states: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.integer[Any]]
+) -> tuple[npt.NDArray[np.integer[Any]], Flags]:
+    """Counts as the states keep them, and whether they can still end within bounds."""
+    kept = np.minimum(counts, program.count_cap[states])
+    fits = (kept <= program.count_limit[states]) & (kept >= program.count_floor[states])
+    return kept, fits
+
+
+def unbounded_counts(program: Program, shape: LexemeShape, lexeme: Lexeme) -> tuple[int, int]:
+    """The least and the largest count from which no token can come near a bound."""
+    states = np.array(shape.states)
+    limit = int(program.count_limit[states].min())
+    accept = program.accept_from[states]
+    need = max(
+        int(program.count_floor[states].max()),
+        int(accept[accept != UNBOUNDED].max(initial=0)),
+    )
+    return need, limit if limit == UNBOUNDED else limit - lexeme.longest

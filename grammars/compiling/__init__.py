@@ -1,0 +1,1 @@
+"""From rules to a program: automata over bytes, unordered groups, left quotients."""

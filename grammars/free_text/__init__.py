@@ -1,0 +1,1 @@
+"""Free text up to a trigger, and the grammar behind it."""

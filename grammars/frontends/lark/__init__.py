@@ -1,0 +1,1 @@
+"""Lark grammars: parsing, imports, what terminals match, which are tried where."""

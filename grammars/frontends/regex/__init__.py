@@ -1,0 +1,1 @@
+"""Regular expressions of Python and of ECMA-262, with look-around."""
