@@ -21,9 +21,10 @@ class Limits:
         max_cached_masks: masks kept by one ``TokenAutomaton`` (default 2,048; V/8 bytes each, 16 KB
             for a 128k vocabulary).  The oldest goes first; nothing fails.
         max_items: simultaneous readings of one ambiguous prefix (default 20,000; 12 bytes each).
-        max_mask_work: trie nodes visited and configurations stepped from for one mask (default
-            500,000; about 10 ns each, 5 ms in all).  Where it is reached the mask leaves out long
-            tokens that are allowed, see ``TokenAutomaton.approximations``; nothing wrong is let in.
+        max_mask_work: work for one mask, in units of some 10 ns (default 500,000, about 5 ms): 3 for
+            a node of the vocabulary's trie visited, 8 for a configuration stepped from where a state
+            has several.  Where it is reached the mask leaves out long tokens that are allowed, see
+            ``TokenAutomaton.approximations``; nothing wrong is let in.
         max_search_states: states examined by one search for the shortest completion (default
             200,000).  Where it is reached ``min_tokens_to_accept`` is an upper bound.
         max_schema_branches: alternatives that one place of a JSON schema may fall apart into when

@@ -25,7 +25,8 @@ from constrain.engine.context import pointer as _pointer
 from constrain.engine.context import u8 as _u8
 from constrain.engine.context import u16 as _u16
 from constrain.engine.context import u64 as _u64
-from constrain.masks.kernels import NO_LOOP, find_loop, stays
+from constrain.masks.kernels import HIGH_BELOW, NO_LOOP, find_loop, stays
+from grammars.program import UNBOUNDED
 
 # Fields of the context.  P_: program, S_: pool of states, T_: trie, B_: rows of residuals,
 # W_: what is known of wide states, N_: numbers.
@@ -57,7 +58,11 @@ UNKNOWN: Final = -5
 """The handle is of no state that was handed out, or of one that was forgotten."""
 
 OUT_OF_WORK: Final = -6
-"""The work that the context allows is used up: nodes visited and configurations stepped from."""
+"""The work that the context allows is used up."""
+NODE_WORK: Final = 3
+"""Units of work for a trie node visited; a unit is some 10 ns."""
+STEP_WORK: Final = 8
+"""Units of work for a configuration stepped from where there are several."""
 NOT_KNOWN: Final = -7
 """What a configuration does with the whole vocabulary is to be found out first."""
 
@@ -362,7 +367,7 @@ def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
             begin = 0
             end = 1
             started = True
-        ctx[N_WORK] += end - begin
+        ctx[N_WORK] += STEP_WORK * (end - begin)
         for i in range(begin, end):
             if started:
                 q = int64(best)
@@ -595,6 +600,7 @@ _LOOP_UNKNOWN: Final = 0
 """In ``P_LOOP_KIND``; else one more than the kind."""
 _MANY_BYTES: Final = 128
 """Bytes from which on direct walks are not even tried."""
+_NONE: Final = uint64(0)
 _UNTRIED, _NARROW, WIDE = 0, 1, 2
 
 
@@ -605,7 +611,7 @@ def _loop_of(ctx, q):  # type: ignore[no-untyped-def]
     if known[q] == _LOOP_UNKNOWN:
         kind, low, high = find_loop(
             _i32(ctx, P_TABLE), ctx[N_CLASSES], _u8(ctx, P_BYTE_CLASS),
-            _i32(ctx, P_ACCEPT_FROM), int32(2**31 - 1), q, 0,
+            _i32(ctx, P_ACCEPT_FROM), int32(UNBOUNDED), q, 0,
         )  # fmt: skip
         loops[2 * q], loops[2 * q + 1] = low, high
         known[q] = kind + 1
@@ -613,16 +619,39 @@ def _loop_of(ctx, q):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _stays_below(ctx, q, n, i):  # type: ignore[no-untyped-def]
-    """Whether all that is below a trie node leads from a configuration back to it."""
-    if q == SET or n != 0:
-        return False
+def _bytes_of(ctx, state):  # type: ignore[no-untyped-def]
+    """The bytes that can come at a state: ASCII as two words, and whether there are others."""
+    can, byte_class = _u64(ctx, S_CAN), _u8(ctx, P_BYTE_CLASS)
+    low, high, beyond = uint64(0), uint64(0), False
+    for byte in range(256):
+        if can_take(can, state, int64(byte_class[byte])):
+            if byte < 64:
+                low |= uint64(1) << uint64(byte)
+            elif byte < 128:
+                high |= uint64(1) << uint64(byte - 64)
+            else:
+                beyond = True
+    return low, high, beyond
+
+
+@njit
+def _loops_below(ctx, q, n, i):  # type: ignore[no-untyped-def]
+    """Whether all that is below a trie node leads from a program state back to it."""
     kind = _loop_of(ctx, q)
-    if kind == NO_LOOP:
+    if kind == NO_LOOP or n != 0:
         return False
     loops = _u64(ctx, P_LOOP)
     low, high = loops[2 * q], loops[2 * q + 1]
     return stays(kind, low, high, i, _u64(ctx, T_ASCII_BELOW), _u16(ctx, T_BELOW))
+
+
+@njit
+def _avoids(ctx, i, low, high, beyond):  # type: ignore[no-untyped-def]
+    """Whether none of some bytes occurs below a trie node."""
+    ascii_below = _u64(ctx, T_ASCII_BELOW)
+    if ascii_below[2 * i] & low or ascii_below[2 * i + 1] & high:
+        return False
+    return not (beyond and _u16(ctx, T_BELOW)[i] & HIGH_BELOW)
 
 
 @njit
@@ -634,13 +663,33 @@ def _set_tokens(ctx, row, begin, end):  # type: ignore[no-untyped-def]
         row[token >> 5] |= int32(1) << int32(token & 31)
 
 
+@njit
+def _same_below(ctx, q, n, f, i, frame, low, high, beyond):  # type: ignore[no-untyped-def]
+    """Whether all that is below a trie node is allowed and leads from a configuration back to it.
+
+    Returns that, and the bytes that can come at the latest frame asked for, to be given again.
+    """
+    if q == SET or not _loops_below(ctx, q, n, i):
+        return False, frame, low, high, beyond
+    if _i32(ctx, P_ACCEPT_FROM)[q] == UNBOUNDED:
+        return True, frame, low, high, beyond
+    # the rule may end at every node below: nothing may go on from there
+    if f != frame:
+        frame = f
+        low, high, beyond = _bytes_of(ctx, f)
+    return _avoids(ctx, i, low, high, beyond), frame, low, high, beyond
+
+
 @njit(cache=True)
-def _walk_below(ctx, state, node, row_address, fuel, deepest, left_address):  # type: ignore[no-untyped-def]
+def _walk_below(
+    ctx, state, node, row_address, fuel, deepest, left_address, follow_low, follow_high
+):  # type: ignore[no-untyped-def]
     """Sets the bits of all tokens in a trie node's subtree that ``state`` allows.
 
     The node itself is not entered, and nothing deeper than ``deepest``.  Unless ``left_address`` is 0,
     it is that of int32 data which receive the nodes below at which the text may end, behind their
-    number.  Returns the number of nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
+    number; of those below which no byte of ``follow_low``, ``follow_high`` or beyond ASCII occurs some
+    may be missing.  Returns the number of nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
     """
     byte_class = _u8(ctx, P_BYTE_CLASS)
     t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
@@ -656,6 +705,8 @@ def _walk_below(ctx, state, node, row_address, fuel, deepest, left_address):  # 
     i = int64(node) + 1
     end = int64(t_skip[node])
     visited = 0
+    # bytes that can come at the latest frame of a rule that may end
+    frame, low, high, beyond = int64(-1), uint64(0), uint64(0), False
     while i < end:
         depth = int64(t_depth[i])
         if depth > deepest:
@@ -664,20 +715,24 @@ def _walk_below(ctx, state, node, row_address, fuel, deepest, left_address):  # 
         visited += 1
         if visited > fuel:
             return int64(OUT_OF_FUEL)
-        if ctx[N_WORK] + visited > ctx[N_WORK_LIMIT]:
-            ctx[N_WORK] += visited
+        if ctx[N_WORK] + NODE_WORK * visited > ctx[N_WORK_LIMIT]:
+            ctx[N_WORK] += NODE_WORK * visited
             return int64(OUT_OF_WORK)
         at = 3 * (depth - base - 1)
-        q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
+        q, n, f = step_configuration(
+            ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]])
+        )
         if q == SET and f <= DEAD:
             if f < DEAD:
                 return f
             i = int64(t_skip[i])
             continue
-        if left_address and _ends_text(ctx, q, n, f):
+        ends_text = left_address != 0 and _ends_text(ctx, q, n, f)
+        if ends_text:
             exited += 1
             left[exited] = i
-        if _stays_below(ctx, q, n, i):
+        same, frame, low, high, beyond = _same_below(ctx, q, n, f, i, frame, low, high, beyond)
+        if same and (not ends_text or _avoids(ctx, i, follow_low, follow_high, True)):
             _set_tokens(ctx, row, i, int64(t_skip[i]))
             i = int64(t_skip[i])
             continue
@@ -686,7 +741,7 @@ def _walk_below(ctx, state, node, row_address, fuel, deepest, left_address):  # 
         path[at + 5] = f
         _set_tokens(ctx, row, i, i + 1)
         i += 1
-    ctx[N_WORK] += visited
+    ctx[N_WORK] += NODE_WORK * visited
     if left_address:
         left[0] = exited
     return int64(visited)
@@ -700,28 +755,31 @@ def fill_walk(address, state, node, row_address, fuel, deepest):  # type: ignore
     left out.  Returns the number of nodes visited, or OUT_OF_FUEL, OUT_OF_WORK, or what a step
     answers (bits set until then are right, not complete).
     """
-    return _walk_below(_context(address), state, node, row_address, fuel, deepest, int64(0))
+    return _walk_below(
+        _context(address), state, node, row_address, fuel, deepest, int64(0), _NONE, _NONE
+    )
 
 
-@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
-def wide_walk(address, state, row_address, left_address):  # type: ignore[no-untyped-def]
+@njit("int64(int64, int64, int64, int64, uint64, uint64)", cache=True, nogil=True)
+def wide_walk(address, state, row_address, left_address, follow_low, follow_high):  # type: ignore[no-untyped-def]
     """Sets the bits of all tokens that ``state`` allows, and lists where the text may end.
 
     ``left_address``: of int32[N + 1], receives the number of trie nodes at which the text may end, and
-    the nodes, ascending.  Returns what :func:`fill_walk` does.
+    the nodes, ascending; those below which none of the bytes ``follow`` (ASCII, as two words, and all
+    others) occurs may be left out.  Returns what :func:`fill_walk` does.
     """
     ctx = _context(address)
     q, n, f = unpack(ctx, state)
-    if _ends_text(ctx, q, n, f):
-        left = left_address + 4
-        out = _walk_below(ctx, state, int64(0), row_address, int64(1) << 62, int64(1) << 30, left)
-        first = carray(_pointer(left_address), (1 << 40,), np.int32)
-        first[0] = first[1] + 1
-        first[1] = 0
-        return out
-    return _walk_below(
-        ctx, state, int64(0), row_address, int64(1) << 62, int64(1) << 30, left_address
-    )
+    at_once = _ends_text(ctx, q, n, f)
+    out = _walk_below(
+        ctx, state, int64(0), row_address, int64(1) << 62, int64(1) << 30,
+        left_address + 4 if at_once else left_address, follow_low, follow_high,
+    )  # fmt: skip
+    if at_once:
+        left = carray(_pointer(left_address), (1 << 40,), np.int32)
+        left[0] = left[1] + 1
+        left[1] = 0
+    return out
 
 
 @njit(cache=True)
@@ -744,6 +802,7 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
     path[1] = n0
     path[2] = f0
     visited = 0
+    frame, low, high, beyond = int64(-1), uint64(0), uint64(0), False
     cursor = 1
     for _ in range(data[0]):
         members = int64(data[cursor])
@@ -757,8 +816,8 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
         end = int64(t_skip[node])
         while i < end:
             visited += 1
-            if ctx[N_WORK] + visited > ctx[N_WORK_LIMIT]:
-                ctx[N_WORK] += visited
+            if ctx[N_WORK] + NODE_WORK * visited > ctx[N_WORK_LIMIT]:
+                ctx[N_WORK] += NODE_WORK * visited
                 return int64(OUT_OF_WORK)
             at = 3 * (int64(t_depth[i]) - base - 1)
             c = int64(byte_class[t_byte[i]])
@@ -766,6 +825,13 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
             if q == SET and f <= DEAD:
                 if f < DEAD:
                     return f
+                i = int64(t_skip[i])
+                continue
+            same, frame, low, high, beyond = _same_below(ctx, q, n, f, i, frame, low, high, beyond)
+            if same:
+                for k in range(members):
+                    x = int64(data[first_member + k]) + i - node
+                    _set_tokens(ctx, row, x, int64(t_skip[x]))
                 i = int64(t_skip[i])
                 continue
             path[at + 3] = q
@@ -779,7 +845,7 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
                         token = t_tokens[j]
                         row[token >> 5] |= int32(1) << int32(token & 31)
             i += 1
-    ctx[N_WORK] += visited
+    ctx[N_WORK] += NODE_WORK * visited
     return int64(visited)
 
 
@@ -815,7 +881,9 @@ def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-unty
                 wide = True
                 break
         if not wide:
-            out = _walk_below(ctx, state, int64(0), row_address, fuel, deepest, int64(0))
+            out = _walk_below(
+                ctx, state, int64(0), row_address, fuel, deepest, int64(0), _NONE, _NONE
+            )
             if out != OUT_OF_FUEL:
                 return out
             if count == 1:
@@ -827,7 +895,9 @@ def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-unty
             alone = intern_one(ctx, q, n, f)
             if alone < 0:
                 return int64(alone)
-            out = _walk_below(ctx, alone, int64(0), row_address, fuel, deepest, int64(0))
+            out = _walk_below(
+                ctx, alone, int64(0), row_address, fuel, deepest, int64(0), _NONE, _NONE
+            )
             if out >= 0:
                 continue
             if out != OUT_OF_FUEL:
@@ -880,7 +950,9 @@ def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-u
     while i < end:
         visited += 1
         at = 3 * (int64(t_depth[i]) - base - 1)
-        q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
+        q, n, f = step_configuration(
+            ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]])
+        )
         if q == SET and f <= DEAD:
             if f < DEAD:
                 return f
@@ -998,36 +1070,3 @@ def intern_buffer(address, count):  # type: ignore[no-untyped-def]
 
 
 _BYTES = "Array(uint8, 1, 'C', readonly=True)"
-_INTS = "Array(int32, 1, 'C', readonly=True)"
-_FLAGS = "Array(boolean, 1, 'C')"
-
-
-@njit(f"int64({_BYTES}, {_INTS}, int32[::1], {_FLAGS})", cache=True, nogil=True)
-def count_entries(t_byte, t_skip, nodes, follow):  # type: ignore[no-untyped-def]
-    """How many children of the nodes have a byte in the follow set."""
-    found = 0
-    for node in nodes:
-        i = int64(node) + 1
-        end = int64(t_skip[node])
-        while i < end:
-            if follow[t_byte[i]]:
-                found += 1
-            i = int64(t_skip[i])
-    return found
-
-
-@njit(
-    f"void({_BYTES}, {_INTS}, int32[::1], {_FLAGS}, int32[::1], int32[::1])", cache=True, nogil=True
-)
-def list_entries(t_byte, t_skip, nodes, follow, children, owner):  # type: ignore[no-untyped-def]
-    """Those children, and for each the position of its parent in ``nodes``."""
-    found = 0
-    for place in range(nodes.shape[0]):
-        i = int64(nodes[place]) + 1
-        end = int64(t_skip[nodes[place]])
-        while i < end:
-            if follow[t_byte[i]]:
-                children[found] = i
-                owner[found] = place
-                found += 1
-            i = int64(t_skip[i])

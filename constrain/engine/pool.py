@@ -282,7 +282,8 @@ class StatePool:
     def allow_work(self, amount: int | None) -> None:
         """Bounds the work of the kernels called from now on (``None``: no bound).
 
-        Work is counted in trie nodes visited and configurations stepped from, about 10 ns each.
+        Work is counted in units of some 10 ns: ``kernels.NODE_WORK`` for a trie node visited,
+        ``STEP_WORK`` for a configuration stepped from where a state has several.
         """
         self.context[k.N_WORK] = 0
         self.context[k.N_WORK_LIMIT] = _UNLIMITED if amount is None else amount
@@ -304,17 +305,27 @@ class StatePool:
             return DEAD
         return self.call(k.advance_class, state, int(self.program.byte_class[symbol]))
 
-    def wide_walk(self, trie: Trie, state: int, row: IntArray) -> IntArray | None:
+    def wide_walk(
+        self, trie: Trie, state: int, follow: npt.NDArray[np.bool_], row: IntArray
+    ) -> IntArray | None:
         """Sets the bits of all tokens that a state allows; returns the trie nodes where it may end.
 
-        ``None`` if that takes more work than is allowed: the bits are right then, not complete.
+        Nodes below which nothing goes on may be missing.
+
+        Args:
+            follow: bool[256], the bytes that matter behind the end.
+            row: int32[W], changed in place.
+
+        Returns:
+            int32[M], ascending; ``None`` if that takes more work than is allowed: the bits are right
+            then, not complete.
         """
         if len(self._scratch[1]) < trie.node_count + 2:
             self._scratch = (self._scratch[0], np.empty(trie.node_count + 2, np.int32))
         left = self._scratch[1]
-        if self.call(k.wide_walk, state, row.ctypes.data, left.ctypes.data) == k.OUT_OF_WORK:
-            return None
-        return left[1 : 1 + int(left[0])].copy()
+        words = np.packbits(follow[:128], bitorder="little").view(np.uint64).tolist()
+        out = self.call(k.wide_walk, state, row.ctypes.data, left.ctypes.data, *words)
+        return None if out == k.OUT_OF_WORK else left[1 : 1 + int(left[0])].copy()
 
     def walk_from(
         self, trie: Trie, state: int, node: int, enter: bool = False

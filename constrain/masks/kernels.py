@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import int8, int32, int64, njit, uint8, uint16, uint64
+from numba import int16, int32, int64, njit, uint8, uint64
 
 _BYTES: Final = "Array(uint8, 1, 'C', readonly=True)"
 _SHORTS: Final = "Array(uint16, 1, 'C', readonly=True)"
@@ -119,12 +119,11 @@ def find_loop(table, classes, byte_class, ends, never, q, inc):  # type: ignore[
     Args:
         table: rows of ``classes`` entries, ``state << 1 | inc`` or negative.
         byte_class: the column of each byte.
-        ends, never: ``ends[q] == never`` for states that do not end their rule.
+        ends, never: ``ends[q] == never`` for states that do not end their rule.  The state itself may;
+            within characters none does.
         inc: how much each character has to count, 0 or 1.
     """
     low, high = uint64(0), uint64(0)
-    if ends[q] != never:
-        return NO_LOOP, low, high
     back = q << 1 | inc
     for byte in range(128):
         if table[q * classes + byte_class[byte]] == back:
@@ -171,7 +170,7 @@ def find_loop(table, classes, byte_class, ends, never, q, inc):  # type: ignore[
 
 
 @njit(
-    f"int64({_INTS}, int64, {_BYTES}, {_INTS}, int64, int32[::1], int32[::1], int8[::1], uint8[::1])",
+    f"int64({_INTS}, int64, {_BYTES}, {_INTS}, int64, int32[::1], int32[::1], int16[::1], uint8[::1])",
     cache=True,
     nogil=True,
 )
@@ -185,7 +184,7 @@ def read_shape(table, classes, byte_class, accept_from, q, numbers, states, out,
         q: a program state of a call-free, deterministic rule.
         numbers: int32[Q] of zeros; left so.
         states: int32[L], room for L states; receives the program states.
-        out: int8[256 * L], receives ``number << 1 | inc`` by state and byte, -1 for none (L <= 64).
+        out: int16[256 * L], receives ``number << 1 | inc`` by state and byte, -1 for none.
         accepts: uint8[L], receives whether a state ends the rule at some count.
 
     Returns:
@@ -202,7 +201,7 @@ def read_shape(table, classes, byte_class, accept_from, q, numbers, states, out,
         for byte in range(256):
             target = int64(table[row + byte_class[byte]])
             if target < 0:
-                out[256 * i + byte] = int8(-1)
+                out[256 * i + byte] = int16(-1)
                 continue
             state = target >> 1
             if numbers[state] == 0:
@@ -212,7 +211,7 @@ def read_shape(table, classes, byte_class, accept_from, q, numbers, states, out,
                 states[found] = state
                 found += 1
                 numbers[state] = found
-            out[256 * i + byte] = int8((numbers[state] - 1) << 1 | (target & 1))
+            out[256 * i + byte] = int16((numbers[state] - 1) << 1 | (target & 1))
         if found < 0:
             break
         i += 1
@@ -236,7 +235,7 @@ def _clear_tokens(row, tokens, begin, end):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    f"void(int8[::1], uint8[::1], {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, {_SHORTS}, "
+    f"void(int16[::1], uint8[::1], {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, {_SHORTS}, "
     f"{_SHORTS}, int32[::1], int32[:, ::1], int64[::1])",
     cache=True,
     nogil=True,
@@ -262,8 +261,11 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
     lows, highs = np.empty(size, np.uint64), np.empty(size, np.uint64)
     steps = np.empty(size, np.uint8)
     for q in range(size):
-        kind, low, high = find_loop(table, 256, same, accepts, uint8(0), q, 0)
         steps[q] = 0
+        if accepts[q]:  # every node below is an exit
+            kinds[q] = NO_LOOP
+            continue
+        kind, low, high = find_loop(table, 256, same, accepts, uint8(0), q, 0)
         if kind == NO_LOOP:
             kind, low, high = find_loop(table, 256, same, accepts, uint8(0), q, 1)
             steps[q] = 1
@@ -301,7 +303,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
 
 
 @njit(
-    f"int64(int8[::1], {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, int32[:, ::1], int64)",
+    f"int64(int16[::1], {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, int32[:, ::1], int64)",
     cache=True,
     nogil=True,
 )
@@ -363,6 +365,58 @@ def select_groups(mask, tokens, starts, fits, row):  # type: ignore[no-untyped-d
             _set_tokens(row, tokens, starts[g], starts[g + 1])
 
 
+@njit
+def _meets(ascii_below, below, i, low, high, beyond):  # type: ignore[no-untyped-def]
+    """Whether some of the bytes occur below a trie node."""
+    if ascii_below[2 * i] & low or ascii_below[2 * i + 1] & high:
+        return True
+    return beyond and below[i] & HIGH_BELOW != 0
+
+
+@njit(
+    f"int64({_BYTES}, {_INTS}, {_LONGS}, {_SHORTS}, int32[::1], Array(boolean, 1, 'C'), int32[::1], "
+    "int32[::1])",
+    cache=True,
+    nogil=True,
+)
+def list_entries(t_byte, t_skip, ascii_below, below, nodes, follow, children, owner):  # type: ignore[no-untyped-def]
+    """Children of trie nodes by some bytes.
+
+    Args:
+        t_byte, t_skip, ascii_below, below: of the trie and :func:`summarize`.
+        nodes: int32[M].
+        follow: bool[256].
+        children, owner: int32[R], receive each child and the place of its parent in ``nodes``.
+
+    Returns:
+        How many there are; if more than R, the first R were written.
+    """
+    low, high, beyond = uint64(0), uint64(0), False
+    for byte in range(256):
+        if follow[byte]:
+            if byte < 64:
+                low |= uint64(1) << uint64(byte)
+            elif byte < 128:
+                high |= uint64(1) << uint64(byte - 64)
+            else:
+                beyond = True
+    found = 0
+    for place in range(len(nodes)):
+        node = int64(nodes[place])
+        if not _meets(ascii_below, below, node, low, high, beyond):
+            continue
+        i = node + 1
+        end = int64(t_skip[node])
+        while i < end:
+            if follow[t_byte[i]]:
+                if found < len(children):
+                    children[found] = i
+                    owner[found] = place
+                found += 1
+            i = int64(t_skip[i])
+    return found
+
+
 @njit(
     "int64(Array(int32, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True), "
     "Array(int32, 1, 'C', readonly=True), uint8[::1], int32[::1])",
@@ -403,6 +457,61 @@ def list_groups(children, keys, parents, keep, out):  # type: ignore[no-untyped-
     return at
 
 
+_FEW_NODES: Final = 256
+"""Nodes up to which the tokens below each are looked at one by one."""
+
+
+@njit(f"int64({_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, int32[::1])", cache=True, nogil=True)
+def list_groups_beyond(groups, mask, t_skip, t_start, t_tokens, out):  # type: ignore[no-untyped-def]
+    """Of trie nodes in groups those below which a mask lacks a token.
+
+    Args:
+        groups: see :func:`list_groups`.
+        mask: int32[W].
+        out: int32, as long as ``groups``; receives the same form.
+
+    Returns:
+        How much of ``out`` was written.
+    """
+    many = len(groups) > _FEW_NODES
+    lacking = np.empty(len(t_tokens) + 1 if many else 1, np.int32)
+    lacking[0] = 0
+    if many:
+        for k in range(len(t_tokens)):
+            token = t_tokens[k]
+            has = (mask[token >> 5] >> int32(token & 31)) & int32(1)
+            lacking[k + 1] = lacking[k] + (1 - has)
+    kept_groups = 0
+    written = 1
+    at = 1
+    for _ in range(groups[0]):
+        members = groups[at]
+        size_at = written
+        written += 1
+        for j in range(at + 1, at + 1 + members):
+            begin, end = int64(t_start[groups[j]]), int64(t_start[t_skip[groups[j]]])
+            if many:
+                lacks = lacking[end] > lacking[begin]
+            else:
+                lacks = False
+                for k in range(begin, end):
+                    token = t_tokens[k]
+                    if (mask[token >> 5] >> int32(token & 31)) & int32(1) == 0:
+                        lacks = True
+                        break
+            if lacks:
+                out[written] = groups[j]
+                written += 1
+        at += 1 + members
+        out[size_at] = written - size_at - 1
+        if out[size_at] == 0:
+            written = size_at
+        else:
+            kept_groups += 1
+    out[0] = kept_groups
+    return written
+
+
 LOST: Final = 0
 """What a comparison finds at a node: only the other state goes on."""
 GAINED: Final = 1
@@ -431,7 +540,7 @@ def apply_difference(found, count, t_skip, t_start, t_tokens, exit_nodes, row, k
     gone = 0
     for i in range(count):
         node, what = int64(found[2 * i]), found[2 * i + 1]
-        if what == GAINED or what == NEW_EXIT:
+        if what in (GAINED, NEW_EXIT):
             return -1
         end = int64(t_skip[node]) if what == LOST else node + 1
         if what == LOST:

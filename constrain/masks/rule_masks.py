@@ -34,10 +34,12 @@ from constrain.masks.wide import (
 from constrain.vocabulary import Vocabulary
 from grammars.errors import LimitExceeded
 
-_FUEL: Final = 3_000
-"""Trie nodes a direct walk may visit before a state is treated as wide (about 20 microseconds)."""
+_FUEL: Final = 1_500
+"""Trie nodes a direct walk may visit before a state is treated as wide (some 30 microseconds)."""
 _UNLIMITED: Final = 1 << 62
 _DEEPEST: Final = 1 << 30
+_SHORT_SHARE: Final = 3
+"""One part in so many of the work allowed is kept for short tokens."""
 _KEPT: Final = 2_048
 """Answers kept for counts of wide states of rules with calls (V/8 bytes each)."""
 
@@ -47,7 +49,7 @@ _CUT_SHORT: Final = (
 )
 
 
-class OutOfWork(Exception):
+class OutOfWorkError(Exception):
     """A mask takes more work than is allowed."""
 
 
@@ -102,11 +104,11 @@ class RuleMasks:
         Raises:
             LimitExceeded: if the work allowed does not suffice for a single token.
         """
-        self._pool.allow_work(self._work)
+        self._pool.allow_work(self._work - self._work // _SHORT_SHARE)
         try:
             self._fill(state, row)
             return True
-        except OutOfWork:
+        except OutOfWorkError:
             self._fill_short(state, row)
             return False
         finally:
@@ -120,7 +122,7 @@ class RuleMasks:
             if out >= 0:
                 return
             if out == k.OUT_OF_WORK:
-                raise OutOfWork
+                raise OutOfWorkError
             item = int(self._pool.context[k.N_LACKING])
             q, n, _ = self._pool.items(state)[item]
             self._use(q, n)
@@ -128,7 +130,7 @@ class RuleMasks:
     def _fill_short(self, state: int, row: Int32) -> None:
         """Sets the bits of tokens up to some length, as long as the work allowed lasts."""
         self.cut_short += 1
-        self._pool.allow_work(self._work)
+        self._pool.allow_work(self._work // _SHORT_SHARE)
         longest = 1
         while longest <= 2 * self._vocabulary.trie.max_depth:
             out = self._pool.call(k.fill_walk, state, 0, row.ctypes.data, _UNLIMITED, longest)
@@ -170,15 +172,16 @@ class RuleMasks:
     def _use(self, q: int, n: int) -> None:
         """Lets kernels know what a wide state does."""
         answer = self._in_use[q] = self.wide(q, n)
-        self._pool.set_wide(q, self._ranges[q, n], answer.mask, answer.groups)
+        beyond = answer.groups_beyond(self._vocabulary.trie)
+        self._pool.set_wide(q, self._ranges[q, n], answer.mask, beyond)
 
     def _find(self, q: int, n: int) -> tuple[Wide, tuple[int, int]]:
         """The answer, and the counts that it is valid for."""
         program = self._pool.program
-        shape = self.shape(q)
         answer = self._compare(q)
         if answer is not None:
             return answer, (0, 0)
+        shape = self._shapes.large(q)
         if shape is None:
             return self._collect(q, n), (n, n)
         lexeme = lexeme_of(self._vocabulary, shape)
@@ -210,7 +213,8 @@ class RuleMasks:
         """The general way: walk with an empty frame, note where the rule can end."""
         state = self._pool.intern([(q, n, END)])
         row = np.zeros((self._vocabulary.size + 31) // 32, np.int32)
-        exits = self._pool.wide_walk(self._vocabulary.trie, state, row)
+        follow = self.follow(q)
+        exits = self._pool.wide_walk(self._vocabulary.trie, state, follow, row)
         if exits is None:
-            raise OutOfWork
-        return Wide(row, self._positions.group(exits, self.follow(q)))
+            raise OutOfWorkError
+        return Wide(row, self._positions.group(exits, follow))

@@ -9,14 +9,14 @@ classes.  Both the masks and the shortest completions live on this.
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
-from constrain.engine.jit import kernels as k
 from constrain.engine.jit import mask_kernels as m
+from constrain.masks.subtrees import Subtrees, subtrees_of
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
 from grammars.program import UNBOUNDED, Program
@@ -37,8 +37,9 @@ BOUNDARY: Final[Kind] = 0
 class Positions:
     """Kinds of positions inside the tokens of one vocabulary, shared by all its automata."""
 
-    def __init__(self, trie: Trie) -> None:
+    def __init__(self, trie: Trie, below: Subtrees | None = None) -> None:
         self.trie = trie
+        self._below = Subtrees.of(trie) if below is None else below
         self.ends_token: Flags = trie.token_start[1:] > trie.token_start[:-1]
         self._numbers: dict[tuple[bytes, tuple[int, ...]], Kind] = {}
         self._nodes: list[int] = [0]
@@ -62,10 +63,16 @@ class Positions:
         """
         trie = self.trie
         nodes = np.ascontiguousarray(nodes, np.int32)
-        count = k.count_entries(trie.byte, trie.skip, nodes, follow)
-        children, owner = np.empty(count, np.int32), np.empty(count, np.int32)
-        k.list_entries(trie.byte, trie.skip, nodes, follow, children, owner)
-        return children, owner
+        room = max(256, len(nodes) // 4)
+        while True:
+            children, owner = np.empty(room, np.int32), np.empty(room, np.int32)
+            found = m.list_entries(
+                trie.byte, trie.skip, self._below.ascii_bytes, self._below.flags, nodes, follow,
+                children, owner,
+            )  # fmt: skip
+            if found <= room:
+                return children[:found], owner[:found]
+            room = found
 
     def kinds(self, nodes: Int32, follow: Flags) -> Int32:
         """The kind of each node: int32[M].
@@ -122,7 +129,7 @@ def positions_of(vocabulary: Vocabulary) -> Positions:
     with _stored_lock:
         known = _stored.get(vocabulary)
         if known is None:
-            known = _stored[vocabulary] = Positions(vocabulary.trie)
+            known = _stored[vocabulary] = Positions(vocabulary.trie, subtrees_of(vocabulary))
         return known
 
 

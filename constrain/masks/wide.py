@@ -54,7 +54,7 @@ def tokens_at(trie: Trie, nodes: Int32) -> tuple[Int32, npt.NDArray[np.int64]]:
     return trie.tokens[np.repeat(begin, count) + within], owner
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Wide:
     """What a state of a rule allows, without and with regard to what follows the rule.
 
@@ -65,6 +65,20 @@ class Wide:
 
     mask: Int32
     groups: Int32
+    _beyond: Int32 | None = None
+
+    def groups_beyond(self, trie: Trie) -> Int32:
+        """Those of :attr:`groups` below which some token is not in the mask.
+
+        A mask is a union: what goes on after the rule matters only for other tokens.
+        """
+        if self._beyond is None:
+            out = np.empty_like(self.groups)
+            written = m.list_groups_beyond(
+                self.groups, self.mask, trie.skip, trie.token_start, trie.tokens, out
+            )
+            self._beyond = out[:written].copy()
+        return self._beyond
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +123,7 @@ class Lexeme:
     """A walk of one automaton state over the whole trie.
 
     Attributes:
-        table: int8[256 * L], the automaton, see ``mask_kernels.read_shape``.
+        table: int16[256 * L], the automaton, see ``mask_kernels.read_shape``.
         mask: int32[W], the tokens that stay inside, whatever is counted.
         exit_nodes, exit_state, exit_count: int32[E], per trie node at which the lexeme may end,
             ascending: the node, the (local) state and how much was counted.
@@ -119,7 +133,7 @@ class Lexeme:
 
     trie: Trie
     size: int
-    table: npt.NDArray[np.int8]
+    table: npt.NDArray[np.int16]
     mask: Int32
     exit_nodes: Int32
     exit_state: Int32
@@ -212,6 +226,8 @@ MAX_SHAPE: Final = 64
 Strings, numbers, names and blanks have fewer; for larger ones finding the canonical form of every
 state would cost more than walking from it.
 """
+MAX_LARGE_SHAPE: Final = 1_024
+"""The same where a mask needs the walk: then whoever comes next to an equal state is spared it."""
 
 
 def distinct_rows(*columns: Int32) -> tuple[Int32, Int32]:
@@ -243,13 +259,13 @@ class LexemeShape:
 
     Attributes:
         states: the program state of each local one.
-        table: int8[256 * L], by local state and byte ``state << 1 | inc``, or -1.
+        table: int16[256 * L], by local state and byte ``state << 1 | inc``, or -1.
         accepts: uint8[L], whether a state ends the rule at some count.
         key: content that two equal automata share (counts' bounds are not part of it).
     """
 
     states: list[int]
-    table: npt.NDArray[np.int8]
+    table: npt.NDArray[np.int16]
     accepts: npt.NDArray[np.uint8]
     key: tuple[bytes, bytes]
 
@@ -279,23 +295,38 @@ class Shapes:
         self._program = program
         self._numbers = np.zeros(program.states, np.int32)
         self._states = np.zeros(MAX_SHAPE, np.int32)
-        self._table = np.zeros(256 * MAX_SHAPE, np.int8)
+        self._table = np.zeros(256 * MAX_SHAPE, np.int16)
         self._accepts = np.zeros(MAX_SHAPE, np.uint8)
+        self._sizes = np.bincount(program.rule_of)
         self._known: dict[int, LexemeShape | None] = {}
+        self._large: dict[int, LexemeShape | None] = {}
         self.is_plain: Final = plain_states(program)
         """bool[Q], see :func:`plain_states`."""
 
     def of(self, q: int) -> LexemeShape | None:
         """The automaton from a program state on, if it is call-free and small."""
         if q not in self._known:
-            self._known[q] = self._read(q) if self.is_plain[q] else None
+            self._known[q] = self._read(q, MAX_SHAPE) if self.is_plain[q] else None
         return self._known[q]
 
-    def _read(self, q: int) -> LexemeShape | None:
+    def large(self, q: int) -> LexemeShape | None:
+        """The same, of up to ``MAX_LARGE_SHAPE`` states if the rule has no more."""
+        small = self.of(q)
+        if small is not None or not self.is_plain[q]:
+            return small
+        if q not in self._large:
+            fits = self._sizes[self._program.rule_of[q]] <= MAX_LARGE_SHAPE
+            self._large[q] = self._read(q, MAX_LARGE_SHAPE) if fits else None
+        return self._large[q]
+
+    def _read(self, q: int, most: int) -> LexemeShape | None:
+        if most > len(self._states):
+            self._states = np.zeros(most, np.int32)
+            self._table, self._accepts = np.zeros(256 * most, np.int16), np.zeros(most, np.uint8)
         p = self._program
         size = m.read_shape(
             p.table.reshape(-1), p.classes, p.byte_class, p.accept_from, q, self._numbers,
-            self._states, self._table, self._accepts,
+            self._states[:most], self._table, self._accepts,
         )  # fmt: skip
         if size < 0:
             return None
