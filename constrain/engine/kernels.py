@@ -26,6 +26,7 @@ from constrain.engine.context import u8 as _u8
 from constrain.engine.context import u16 as _u16
 from constrain.engine.context import u64 as _u64
 from constrain.masks.kernels import NO_LOOP, find_loop, stays
+from grammars.program import FIRST_PUSH as _FIRST_PUSH
 
 # Fields of the context.  P_: program, S_: pool of states, T_: trie, B_: rows of residuals,
 # W_: what is known of wide states, N_: numbers.
@@ -66,8 +67,6 @@ SLOT_BITS: Final = 32
 
 DEAD: Final = 0
 END: Final = 1
-_MANY: Final = -2
-_FIRST_PUSH: Final = -3
 
 SET: Final = -1
 """In place of a program state on the walk's path: the third number is a state of several items."""
@@ -668,7 +667,9 @@ def _walk_below(ctx, state, node, row_address, fuel, deepest, left_address):  # 
             ctx[N_WORK] += visited
             return int64(OUT_OF_WORK)
         at = 3 * (depth - base - 1)
-        q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
+        q, n, f = step_configuration(
+            ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]])
+        )
         if q == SET and f <= DEAD:
             if f < DEAD:
                 return f
@@ -880,7 +881,9 @@ def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-u
     while i < end:
         visited += 1
         at = 3 * (int64(t_depth[i]) - base - 1)
-        q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
+        q, n, f = step_configuration(
+            ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]])
+        )
         if q == SET and f <= DEAD:
             if f < DEAD:
                 return f

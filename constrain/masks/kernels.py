@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import int8, int32, int64, njit, uint8, uint16, uint64
+from numba import int8, int32, int64, njit, uint8, uint64
 
 _BYTES: Final = "Array(uint8, 1, 'C', readonly=True)"
 _SHORTS: Final = "Array(uint16, 1, 'C', readonly=True)"

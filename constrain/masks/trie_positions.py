@@ -9,20 +9,19 @@ classes.  Both the masks and the shortest completions live on this.
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Flags, Int32
 from constrain.engine.jit import kernels as k
 from constrain.engine.jit import mask_kernels as m
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
 from grammars.program import UNBOUNDED, Program
 
-Int32: TypeAlias = npt.NDArray[np.int32]
-Flags: TypeAlias = npt.NDArray[np.bool_]
 Kind: TypeAlias = int
 """A class of positions that go on alike on the bytes of one follow set.
 
