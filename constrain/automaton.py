@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from constrain import checks
 from constrain.arguments import described
+from constrain.arrays import Flags, Int64
 from constrain.core import Core, build_core, build_relaxation
 from constrain.engine.pool import DEAD, FINISHED
 from constrain.masks.cache import Row
-from constrain.masks.trie_positions import Flags, Positions
+from constrain.masks.trie_positions import Positions
 from constrain.masks.wide import LexemeShape
-from constrain.rules import Ids
 from constrain.vocabulary import Vocabulary
 from grammars.grammar import Grammar
 from grammars.limits import Limits
@@ -226,7 +226,7 @@ class TokenAutomaton:
         return self._mask(self._place(state), left)
 
     def allowed_tokens(self, state: int, tokens_left: int | None = None) -> npt.NDArray[np.int64]:
-        """Ids of the allowed tokens, ascending, EOS included."""
+        """Int64 of the allowed tokens, ascending, EOS included."""
         flags = np.unpackbits(self.mask(state, tokens_left).view(np.uint8), bitorder="little")
         return np.flatnonzero(flags)
 
@@ -287,7 +287,7 @@ class TokenAutomaton:
 
     # -- edges ---------------------------------------------------------------------------------
 
-    def edges(self, state: int) -> tuple[Ids, Ids]:
+    def edges(self, state: int) -> tuple[Int64, Int64]:
         """The tokens that a state allows, EOS aside, and where each leads.
 
         One walk over the vocabulary's trie finds all of them; where keys or items must not repeat,
@@ -306,7 +306,7 @@ class TokenAutomaton:
             tokens, places = self._core.edges(place)
             return tokens, self._core.states_at(places)
 
-    def walk_from(self, state: int, node: int, enter: bool = False) -> tuple[Row, Ids, Row]:
+    def walk_from(self, state: int, node: int, enter: bool = False) -> tuple[Row, Int64, Row]:
         """Where tokens lead that go on below a trie node: (end nodes, states there, exit nodes).
 
         Exit nodes are those at which the text may end; the given node counts if it may end at once.

@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Int64
 from constrain.masks.cache import MaskCache, Row
-from constrain.rules import Ids, RuleAutomaton
+from constrain.rules import RuleAutomaton
 from constrain.uniqueness.automaton import UniquenessAutomaton, relaxed_rules
 from constrain.uniqueness.search import wants_marks
 from constrain.vocabulary import Vocabulary
@@ -45,7 +46,7 @@ class Core(Protocol):
     @property
     def state_at(self) -> Callable[[int], int]: ...
 
-    def states_at(self, places: npt.NDArray[np.integer]) -> Ids:
+    def states_at(self, places: npt.NDArray[np.integer]) -> Int64:
         """The states that are given out for places, int64[n]."""
         ...
 
@@ -73,11 +74,11 @@ class Core(Protocol):
         """Those after which the text, EOS included, can be completed in ``tokens_left - 1``."""
         ...
 
-    def walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, Ids, Row]:
+    def walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, Int64, Row]:
         """Nodes below a trie node at which allowed tokens end, the places there, exit nodes."""
         ...
 
-    def edges(self, place: int) -> tuple[Ids, Ids]:
+    def edges(self, place: int) -> tuple[Int64, Int64]:
         """The allowed tokens, EOS aside, ascending, and the place after each."""
         ...
 

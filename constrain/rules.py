@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Int64
 from constrain.completion.tokens import Distances, RulesView
 from constrain.engine.jit import kernels as k
 from constrain.engine.pool import DEAD, END, FINISHED, NO_STATE, StatePool
@@ -26,8 +27,6 @@ from grammars.errors import GrammarError
 from grammars.grammar import Grammar
 from grammars.limits import Limits
 from grammars.program import Program
-
-Ids: TypeAlias = npt.NDArray[np.int64]
 
 _NO_LIMIT: Final = 1 << 62
 
@@ -106,7 +105,7 @@ class RuleAutomaton:
 
     # -- states and places ---------------------------------------------------------------------
 
-    def states_at(self, places: npt.NDArray[np.integer]) -> Ids:
+    def states_at(self, places: npt.NDArray[np.integer]) -> Int64:
         """The states that are given out for places, int64[n]."""
         return self.pool.handles_of(places)
 
@@ -218,7 +217,7 @@ class RuleAutomaton:
 
     # -- edges ---------------------------------------------------------------------------------
 
-    def walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, Ids, Row]:
+    def walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, Int64, Row]:
         """Nodes below a trie node at which allowed tokens end, the places there, exit nodes.
 
         See :meth:`constrain.TokenAutomaton.walk_from`.
@@ -230,7 +229,7 @@ class RuleAutomaton:
             ends, reached = ends[live], reached[live]
         return ends, reached.astype(np.int64), exits
 
-    def edges(self, place: int) -> tuple[Ids, Ids]:
+    def edges(self, place: int) -> tuple[Int64, Int64]:
         """The allowed tokens, EOS aside, ascending, and the place after each, by one walk."""
         nodes, places, _ = self.walk_from(place, 0, False)
         tokens, owner = tokens_at(self.vocabulary.trie, nodes)

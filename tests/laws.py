@@ -323,7 +323,7 @@ def check_doors(case: Case, rng: random.Random) -> None:
     automaton = case.automaton
     rules = automaton.rules_only()
     trie = automaton.vocabulary.trie
-    for ids in walk(case, rng, steps=3):
+    for ids in walk(case, rng, steps=2):
         state = case.path(ids)
         mask = allowed(case, state)
         assert set(automaton.allowed_tokens(state).tolist()) == mask

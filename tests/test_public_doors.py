@@ -496,8 +496,8 @@ def test_program_states_are_those_of_the_rules() -> None:
             automaton.grammar, automaton.vocabulary, automaton.limits, judges_spelling=False
         )
         for q in range(1, automaton.grammar.program.states):
-            assert np.array_equal(automaton.follow(q), rules.follow(q))
-            one, other = automaton.shape(q), rules.shape(q)
+            assert np.array_equal(automaton.follow(q), rules.rule_masks.follow(q))
+            one, other = automaton.shape(q), rules.rule_masks.shape(q)
             assert (one is None) == (other is None)
             assert one is None or other is None or one.states == other.states
         for wrong in (-1, automaton.grammar.program.states + 10**6, 10**30):

@@ -30,14 +30,14 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Flags, Int32
 from constrain.completion.bytes import NEVER as NEVER
 from constrain.completion.bytes import ByteWays, Place
 from constrain.engine.pool import DEAD, END, StatePool
 from constrain.masks.rule_masks import RuleMasks
-from constrain.masks.trie_positions import BOUNDARY, Flags, Kind, Positions, Returns, as_flags
+from constrain.masks.trie_positions import BOUNDARY, Kind, Positions, Returns, as_flags
 from constrain.masks.wide import (
     MAX_SHAPE,
-    Int32,
     Lexeme,
     LexemeShape,
     counted,

@@ -26,6 +26,7 @@ from constrain.engine.context import u8 as _u8
 from constrain.engine.context import u16 as _u16
 from constrain.engine.context import u64 as _u64
 from constrain.masks.kernels import HIGH_BELOW, NO_LOOP, find_loop, stays
+from grammars.program import FIRST_PUSH as _FIRST_PUSH
 from grammars.program import UNBOUNDED
 
 # Fields of the context.  P_: program, S_: pool of states, T_: trie, B_: rows of residuals,
@@ -71,8 +72,6 @@ SLOT_BITS: Final = 32
 
 DEAD: Final = 0
 END: Final = 1
-_MANY: Final = -2
-_FIRST_PUSH: Final = -3
 
 SET: Final = -1
 """In place of a program state on the walk's path: the third number is a state of several items."""

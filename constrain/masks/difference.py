@@ -12,10 +12,11 @@ from typing import Final
 
 import numpy as np
 
+from constrain.arrays import Flags
 from constrain.engine.jit import kernels as k
 from constrain.engine.jit import mask_kernels as m
 from constrain.engine.pool import StatePool
-from constrain.masks.trie_positions import Flags, Positions
+from constrain.masks.trie_positions import Positions
 from constrain.masks.wide import Lexeme, Wide
 from grammars.program import UNBOUNDED, Program
 

@@ -18,19 +18,12 @@ from typing import Final
 
 import numpy as np
 
+from constrain.arrays import Flags, Int32
 from constrain.engine.jit import kernels as k
 from constrain.engine.pool import END, StatePool
 from constrain.masks.difference import compared, is_uncounted, usual_state
-from constrain.masks.trie_positions import Flags, follow_sets, positions_of
-from constrain.masks.wide import (
-    Int32,
-    LexemeShape,
-    Shapes,
-    Wide,
-    bounded,
-    lexeme_of,
-    unbounded_counts,
-)
+from constrain.masks.trie_positions import follow_sets, positions_of
+from constrain.masks.wide import LexemeShape, Shapes, Wide, bounded, lexeme_of, unbounded_counts
 from constrain.vocabulary import Vocabulary
 from grammars.errors import LimitExceeded
 

@@ -15,14 +15,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Flags, Int32
 from constrain.engine.jit import mask_kernels as m
 from constrain.masks.subtrees import Subtrees, subtrees_of
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
 from grammars.program import UNBOUNDED, Program
 
-Int32: TypeAlias = npt.NDArray[np.int32]
-Flags: TypeAlias = npt.NDArray[np.bool_]
 Kind: TypeAlias = int
 """A class of positions that go on alike on the bytes of one follow set.
 

@@ -24,14 +24,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Flags, Int32
 from constrain.engine.jit import mask_kernels as m
 from constrain.masks.subtrees import subtrees_of
-from constrain.masks.trie_positions import Flags, Positions
+from constrain.masks.trie_positions import Positions
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
 from grammars.program import UNBOUNDED, Program
-
-Int32 = npt.NDArray[np.int32]
 
 _KEPT_NEAR_BOUNDS: Final = 512
 """Masks kept per lexeme for counts near their bounds (V/8 bytes each)."""

@@ -40,10 +40,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Int64
 from constrain.engine.jit import kernels as k
 from constrain.engine.pool import DEAD, FINISHED, NO_STATE
 from constrain.masks.cache import MaskCache, Row
-from constrain.rules import Ids, RuleAutomaton
+from constrain.rules import RuleAutomaton
 from constrain.uniqueness.search import Pair, Pairs, bits, in_string, wants_marks
 from constrain.uniqueness.texts import UsedTexts
 from constrain.uniqueness.tokens import Risky, risky_of
@@ -143,7 +144,7 @@ class UniquenessAutomaton:
             return state
         raise ValueError(NO_STATE)
 
-    def states_at(self, places: npt.NDArray[np.integer]) -> Ids:
+    def states_at(self, places: npt.NDArray[np.integer]) -> Int64:
         """The places themselves, int64[n]."""
         return places.astype(np.int64)
 
@@ -185,7 +186,7 @@ class UniquenessAutomaton:
 
     # -- edges ---------------------------------------------------------------------------------
 
-    def walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, Ids, Row]:
+    def walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, Int64, Row]:
         """Byte by byte with pairs, left where a byte is refused."""
         trie = self.vocabulary.trie
         ends: list[int] = []
@@ -216,7 +217,7 @@ class UniquenessAutomaton:
             at += 1
         return np.array(ends, np.int32), np.array(states, np.int64), np.array(exits, np.int32)
 
-    def edges(self, place: int) -> tuple[Ids, Ids]:
+    def edges(self, place: int) -> tuple[Int64, Int64]:
         """The allowed tokens, EOS aside, ascending, and the place after each, one by one."""
         allowed = np.array(bits(self.mask(place) & ~self.rules.eos_row), np.int64)
         after = np.array([self.after_token(place, t) for t in allowed.tolist()], np.int64)
@@ -253,7 +254,10 @@ class UniquenessAutomaton:
         return row
 
     def _suspects(self, tracker: Tracker) -> Row:
-        """Tokens that the rules alone cannot judge, wherever one is."""
+        """Bitmask of tokens that may complete a repeated key or item, so that each needs ``is_live``.
+
+        A superset, see :mod:`constrain.uniqueness.tokens`.
+        """
         inside = in_string(tracker)
         row = self._risky.inside if inside else self._risky.outside
         if not self.pairs.thorough:
@@ -370,7 +374,7 @@ class UniquenessAutomaton:
         return row
 
     def _owing(self, pair: Pair) -> Row:
-        """Tokens whose own distance may be larger than the rules say."""
+        """Bitmask of tokens behind which more may be needed than the rules' distance says (a superset)."""
         row = self._suspects(pair[1]).copy()
         if self._memory.threatened(pair[1]):
             for node, after, _ in self._dangers(pair):

@@ -1,4 +1,4 @@
-"""Rules and memory side by side: how pairs of states move, whether they can still end, how soon.
+"""Product of rules and uniqueness tracker: moves, co-reachability (``is_live``), shortest completion (A*).
 
 A pair is (state of the rules' automaton, tracker).  Which pairs are *live*, that is, can be
 completed?  Every state of the rules alone can; and what memory forbids is repeating.  So a pair can
@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
+from constrain.arrays import Int32
 from constrain.completion.tokens import NEVER
 from constrain.engine.jit import kernels as k
 from constrain.engine.pool import DEAD
-from constrain.masks.wide import Int32
 from grammars.errors import LimitExceeded
 from grammars.program import Program
 from grammars.uniqueness.memory import KEY_ESCAPE, SEPARATORS, STRING, Marks, Memory, Tracker

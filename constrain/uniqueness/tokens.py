@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from constrain.masks.wide import Int32, pack_bits
+from constrain.arrays import Int32
+from constrain.masks.wide import pack_bits
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
 

@@ -21,15 +21,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Int32, Int64
 from constrain.cache import cache_folder, load_arrays, save_arrays
 
 FORMAT: Final = 1
 """Part of the cache key: raise it when the arrays change their meaning."""
 
 MAX_TOKEN_BYTES: Final = 0xFFFF
-
-_Int32 = npt.NDArray[np.int32]
-_Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +51,10 @@ class Trie:
 
     byte: npt.NDArray[np.uint8]
     depth: npt.NDArray[np.uint16]
-    skip: _Int32
-    token_start: _Int32
-    tokens: _Int32
-    suffix_class: _Int32
+    skip: Int32
+    token_start: Int32
+    tokens: Int32
+    suffix_class: Int32
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -202,7 +200,7 @@ def _build(texts: Sequence[bytes | None]) -> Trie:
     )
 
 
-def _shared_prefixes(data: npt.NDArray[np.uint8], offset: _Int64, length: _Int64) -> _Int64:
+def _shared_prefixes(data: npt.NDArray[np.uint8], offset: Int64, length: Int64) -> Int64:
     """For each sorted string, how many leading bytes it shares with the one before it."""
     shared = np.zeros(len(length), np.int64)
     active = np.arange(1, len(length))
@@ -215,13 +213,13 @@ def _shared_prefixes(data: npt.NDArray[np.uint8], offset: _Int64, length: _Int64
     return shared
 
 
-def _levels(depth: _Int64) -> list[_Int64]:
+def _levels(depth: Int64) -> list[Int64]:
     """Node numbers by depth, ascending within a depth."""
     order = np.argsort(depth, kind="stable")
     return np.split(order, np.cumsum(np.bincount(depth))[:-1])
 
 
-def _parents(levels: list[_Int64], n: int) -> _Int64:
+def _parents(levels: list[Int64], n: int) -> Int64:
     """The parent of each node (-1 for the root): in preorder, the last shallower one before it."""
     parent = np.full(n, -1, np.int64)
     for above, here in itertools.pairwise(levels):
@@ -229,7 +227,7 @@ def _parents(levels: list[_Int64], n: int) -> _Int64:
     return parent
 
 
-def _subtrees(levels: list[_Int64], parent: _Int64, n: int) -> tuple[_Int32, _Int64]:
+def _subtrees(levels: list[Int64], parent: Int64, n: int) -> tuple[Int32, Int64]:
     """``skip`` and the height (edges down to the deepest leaf) of each node."""
     size = np.ones(n, np.int64)
     height = np.zeros(n, np.int64)
@@ -243,8 +241,8 @@ def _subtrees(levels: list[_Int64], parent: _Int64, n: int) -> tuple[_Int32, _In
 
 
 def _suffix_classes(
-    byte: npt.NDArray[np.uint8], is_token: npt.NDArray[np.bool_], parent: _Int64, height: _Int64
-) -> _Int32:
+    byte: npt.NDArray[np.uint8], is_token: npt.NDArray[np.bool_], parent: Int64, height: Int64
+) -> Int32:
     """Numbers the nodes by what can follow them, exactly, from the leaves up.
 
     Only nodes of equal height can be equivalent.  Within a height each node's list of (byte, class

@@ -29,9 +29,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Int64
 from constrain.automaton import TokenAutomaton
 from samplers.speculative.choices import Choices
-from samplers.speculative.target import Ids
 
 Row: TypeAlias = npt.NDArray[np.float32]
 
@@ -196,16 +196,16 @@ class Trie:
         self._visits = 0
         self._rows: OrderedDict[Node, Row] = OrderedDict()
         self._row_bytes = 0
-        self._allowed: OrderedDict[tuple[int, int], Ids] = OrderedDict()
+        self._allowed: OrderedDict[tuple[int, int], Int64] = OrderedDict()
         self._allowed_bytes = 0
 
     # -- the grammar ---------------------------------------------------------------------------
 
-    def allowed(self, place: Place | Node) -> Ids:
+    def allowed(self, place: Place | Node) -> Int64:
         """The tokens that leave a text that can be completed within the budget, ascending."""
         return self.allowed_at(place.grammar, place.left)
 
-    def allowed_at(self, grammar: int, left: int) -> Ids:
+    def allowed_at(self, grammar: int, left: int) -> Int64:
         """The same by the automaton's state and the tokens left, EOS included."""
         key = (grammar, left)
         known = self._allowed.get(key)
@@ -284,7 +284,7 @@ class Trie:
             [*walk.drawn, walk.share + math.log(p[at] / p.sum())],
         )
 
-    def others(self, node: Node) -> Ids:
+    def others(self, node: Node) -> Int64:
         """Tokens not met after a node that are not known to be invalid."""
         ids = self.allowed(node) if self.masks else np.arange(self.automaton.vocabulary.size)
         return np.setdiff1d(ids, np.fromiter(node.visits, np.int64, len(node.visits)))

@@ -24,11 +24,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from constrain.arrays import Int64
 from samplers.aligned.particles import Particle
 from samplers.aligned.trie import Node, Trie
 from samplers.speculative.choices import Choices
 from samplers.speculative.law import EmptyLaw, Law, Sampling, law_of
-from samplers.speculative.target import Floats, Ids, Weighting
+from samplers.speculative.target import Floats, Weighting
 
 _LEAST: Final = 1e-300
 """What the grammar allows must stay possible, whatever was guessed."""
@@ -53,7 +54,7 @@ class Guesses:
             self._known |= zip(levels[left], map(_log, values), strict=True)
             self._usual[left] = _log(math.fsum(values) / len(values))
 
-    def after(self, node: Node | None, left: int, ids: Ids) -> Floats | None:
+    def after(self, node: Node | None, left: int, ids: Int64) -> Floats | None:
         """float64[k], of each allowed token after a prefix; ``None`` for 0 throughout.
 
         Args:
@@ -71,7 +72,7 @@ class Guesses:
             self._put(out, ids, tokens, np.array([self._of(node, int(t)) for t in tokens]))
         return out
 
-    def _put(self, out: Floats, ids: Ids, tokens: Ids, values: Floats) -> None:
+    def _put(self, out: Floats, ids: Int64, tokens: Int64, values: Floats) -> None:
         at = np.minimum(np.searchsorted(ids, tokens), len(ids) - 1)
         found = ids[at] == tokens
         out[at[found]] = values[found]

@@ -36,6 +36,7 @@ from typing import Final
 
 import numpy as np
 
+from constrain.arrays import Int64
 from constrain.automaton import TokenAutomaton
 from constrain.huggingface.processor import check_budget
 from grammars.errors import BudgetError
@@ -48,7 +49,7 @@ from samplers.deco_g.tables import Doubles, Horizon, Level, Reals, Tables
 from samplers.progress import bar
 from samplers.sample import Sample
 from samplers.speculative.law import Sampling
-from samplers.speculative.target import Ids, Weighting
+from samplers.speculative.target import Weighting
 
 TOP_MASS: Final = 0.97
 """Measured beside other shares in docs/benchmarks.md."""
@@ -128,7 +129,7 @@ class _Beam:
         retained: what they had of A.
     """
 
-    kept: Ids
+    kept: Int64
     weights: Reals
     retained: float
 
@@ -263,7 +264,7 @@ class FormatTarget:
         total = weights.sum(dtype=np.float64)
         return _Beam(kept, weights / weights.dtype.type(total), min(1.0, float(total)))
 
-    def _ratios(self, split: Split, targets: Ids, level: Level, beam: _Beam) -> Doubles:
+    def _ratios(self, split: Split, targets: Int64, level: Level, beam: _Beam) -> Doubles:
         """float64[n], log q(format | prefix, token) of the tokens of a split."""
         if not len(targets):
             return np.zeros(0)
@@ -303,7 +304,7 @@ class FormatTarget:
         return out[0], out[1]
 
 
-def _rescaled(level: Level, targets: Ids, beam: _Beam) -> tuple[Reals, Doubles]:
+def _rescaled(level: Level, targets: Int64, beam: _Beam) -> tuple[Reals, Doubles]:
     """T at the targets and the hidden states kept, [g, m], divided by exp of float64[g]."""
     # NOWHERE takes the last row, that of the end; its tokens are left out later
     pruned = len(beam.kept) < level.values.shape[1]

@@ -26,13 +26,11 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Flags, Int32, Int64
 from constrain.automaton import TokenAutomaton
 from grammars.errors import LimitExceeded
 
-Ids: TypeAlias = npt.NDArray[np.int64]
-Int32: TypeAlias = npt.NDArray[np.int32]
 Groups: TypeAlias = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
-Flags: TypeAlias = npt.NDArray[np.bool_]
 
 NOWHERE: Final = -1
 """In place of a target from which no text can be finished within the budget."""
@@ -53,7 +51,7 @@ class Part:
         group: the part of each.
     """
 
-    at: Ids
+    at: Int64
     tokens: Int32
     group: Groups
 
@@ -71,7 +69,7 @@ class Split:
 
     tokens: Int32
     group: Groups
-    letters: Ids
+    letters: Int64
 
     @cached_property
     def main(self) -> Part:
@@ -116,7 +114,7 @@ class Letters:
         """Memory of the sets, in bytes."""
         return sum(t.nbytes for t in self.tokens)
 
-    def flat(self) -> tuple[Int32, Ids]:
+    def flat(self) -> tuple[Int32, Int64]:
         """All tokens in a row, int32, and where each set begins, int64[L + 1]."""
         offsets = np.zeros(len(self.tokens) + 1, np.int64)
         np.cumsum([len(t) for t in self.tokens], out=offsets[1:])
@@ -166,12 +164,12 @@ class FormatAutomaton:
         self._split_numbers: dict[bytes, int] = {}
         self.is_complete = True
         self.raw: list[int] = []
-        self.targets: list[Ids] = []
-        self.split_of: Ids = np.array(self._explore(check or _no_check), np.int64)
+        self.targets: list[Int64] = []
+        self.split_of: Int64 = np.array(self._explore(check or _no_check), np.int64)
         self.states: Final = len(self.raw)
         self.accepting: Flags = np.array([automaton.is_accepting(s) for s in self.raw], np.bool_)
         self.offsets, self.edge_letter, self.edge_target = self._join()
-        self.needed: Ids = self._distances()
+        self.needed: Int64 = self._distances()
 
     def __repr__(self) -> str:
         return (
@@ -230,7 +228,7 @@ class FormatAutomaton:
         self.is_complete &= near
         return near
 
-    def _part(self, tokens: Int32, after: Ids) -> tuple[int, list[int]]:
+    def _part(self, tokens: Int32, after: Int64) -> tuple[int, list[int]]:
         """The split of a state and the state behind each of its parts."""
         if not len(tokens):
             return self._number(tokens, np.zeros(0, np.int32), 0), []
@@ -256,7 +254,7 @@ class FormatAutomaton:
 
     # -- edges ---------------------------------------------------------------------------------
 
-    def _join(self) -> tuple[Ids, Ids, Ids]:
+    def _join(self) -> tuple[Int64, Int64, Int64]:
         """Offsets, letters and targets of the edges of all states in a row."""
         kept = [reached != NOWHERE for reached in self.targets]
         offsets = np.zeros(self.states + 1, np.int64)
@@ -266,7 +264,7 @@ class FormatAutomaton:
         targets = [reached[k] for reached, k in zip(self.targets, kept, strict=True)]
         return offsets, np.concatenate(letters), np.concatenate(targets)
 
-    def _distances(self) -> Ids:
+    def _distances(self) -> Int64:
         """Fewest tokens to the end, by relaxation: as many rounds as the longest of them."""
         needed = np.full(self.states + 1, FAR, np.int64)
         needed[-1] = 0
@@ -278,7 +276,7 @@ class FormatAutomaton:
                 return needed
             needed[:-1] = better
 
-    def _least(self, values: Ids) -> Ids:
+    def _least(self, values: Int64) -> Int64:
         """int64[S], of numbers for the edges the least at each state (``FAR`` without edges)."""
         out = np.full(self.states, FAR, np.int64)
         some = np.flatnonzero(np.diff(self.offsets))
@@ -291,7 +289,7 @@ def _no_check(states: int) -> None:
     """Refuses nothing: for callers with room for any number of states."""
 
 
-def _ranked(values: Ids) -> tuple[Ids, Ids, Int32]:
+def _ranked(values: Int64) -> tuple[Int64, Int64, Int32]:
     """Distinct numbers, where each is met first, and the place of each value among them."""
     if values.max() > _COUNTABLE:
         known, begins, places = np.unique(values, return_index=True, return_inverse=True)

@@ -30,8 +30,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Flags
 from samplers.deco_g import _kernels
-from samplers.deco_g.format import Flags, FormatAutomaton
+from samplers.deco_g.format import FormatAutomaton
 from samplers.deco_g.hmm import HMM
 from samplers.progress import bar
 

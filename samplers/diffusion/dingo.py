@@ -18,16 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Int64
 from constrain.automaton import TokenAutomaton
 from grammars.errors import LimitExceeded
 from samplers.diffusion.draft import Logits
-
-Ids: TypeAlias = npt.NDArray[np.int64]
 
 _DOING: Final = "choosing the likeliest block"
 
@@ -43,12 +42,12 @@ class _Edges:
         targets: the state of each group.
     """
 
-    tokens: Ids
-    firsts: Ids
-    group: Ids
+    tokens: Int64
+    firsts: Int64
+    group: Int64
     targets: list[int]
 
-    def best(self, logits: npt.NDArray[np.float64]) -> tuple[Ids, npt.NDArray[np.float64]]:
+    def best(self, logits: npt.NDArray[np.float64]) -> tuple[Int64, npt.NDArray[np.float64]]:
         """The best token of each group and its logit."""
         values = logits[self.tokens]
         top = np.maximum.reduceat(values, self.firsts)

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Flags, Int32
 from constrain.automaton import TokenAutomaton
 from constrain.engine.pool import END, StatePool
-from constrain.masks.trie_positions import Flags, Positions
+from constrain.masks.trie_positions import Positions
 from constrain.masks.wide import Lexeme, LexemeShape, counted, lexeme_of, tokens_at
 from grammars.program import UNBOUNDED
-
-Int32: TypeAlias = npt.NDArray[np.int32]
 
 NOWHERE: Final = -1
 ROOT: Final = 0

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from samplers.speculative.target import Floats, Ids, Weighting
+from constrain.arrays import Int64
+from samplers.speculative.target import Floats, Weighting
 
 Processors: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(int64[1, length], floating[1, V]) -> floating[1, V], a pure function of the prefix."""
@@ -58,7 +59,7 @@ class Law:
         constrained: float64[k], log-probabilities of the weighted law before top-p.
     """
 
-    ids: Ids | None
+    ids: Int64 | None
     weights: Floats
     model: Floats
     constrained: Floats

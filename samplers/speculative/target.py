@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Int64
 from constrain.automaton import TokenAutomaton
 
-Ids: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -32,7 +32,7 @@ class Weighting:
             for weights of one.
     """
 
-    ids: Ids | None = None
+    ids: Int64 | None = None
     log_weights: Floats | None = None
 
 
@@ -108,7 +108,7 @@ class Constrained:
         self.automaton: TokenAutomaton | None = automaton
         self._automaton = automaton
         self._budget = budget
-        self._lists: dict[int, tuple[Any, Ids]] = {}
+        self._lists: dict[int, tuple[Any, Int64]] = {}
 
     def start(self) -> int:
         """The automaton's start."""
