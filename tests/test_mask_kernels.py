@@ -1,0 +1,230 @@
+"""Masks leave out most of the trie; here they are compared with every token's bytes, one by one."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from constrain import TokenAutomaton, Vocabulary
+from constrain.engine.jit import kernels as k
+from constrain.engine.jit import mask_kernels as m
+from constrain.masks.subtrees import Subtrees
+from constrain.masks.wide import Ends, lexeme_of
+from constrain.vocabulary.trie import Trie
+from grammars import Grammar, LimitExceeded
+from grammars.limits import Limits
+
+PIECES = list('ab "\\\n,]}:7/._*éß文😀') + ["zz"]
+BROKEN = [
+    b"\xc3",
+    b"\xa9",
+    b"\xe6\x96",
+    b"\x87",
+    b"\xf0\x9f",
+    b"\x98\x80",
+    b"\xff",
+    b"\xed\xa0",
+    b"\xc0",
+]
+
+
+def token_texts() -> st.SearchStrategy[bytes]:
+    """Words, signs, characters of two to four bytes, and parts of them."""
+    parts = st.one_of(st.sampled_from([p.encode() for p in PIECES]), st.sampled_from(BROKEN))
+    return st.lists(parts, min_size=1, max_size=5).map(b"".join)
+
+
+@st.composite
+def vocabularies(draw: st.DrawFn) -> Vocabulary:
+    """All single bytes, and some longer tokens that share beginnings."""
+    texts = draw(st.lists(token_texts(), max_size=60))
+    stems = draw(st.lists(token_texts(), min_size=1, max_size=3))
+    texts += [stem + text for stem in stems for text in texts[:12]]
+    tokens: list[bytes | None] = [bytes([b]) for b in range(256)]
+    return Vocabulary.from_tokens([*tokens, *texts, None], [256 + len(texts)])
+
+
+# -- summaries of subtrees -------------------------------------------------------------------------
+
+
+@given(st.lists(token_texts(), min_size=1, max_size=30))
+@settings(max_examples=150, deadline=None)
+def test_summaries_of_subtrees(texts: list[bytes]) -> None:
+    trie = Trie.build(texts)
+    found = Subtrees.of(trie)
+    for node, below in enumerate(_texts_below(trie)):
+        occurring = set(b"".join(below))
+        words = found.ascii_bytes[2 * node : 2 * node + 2].tolist()
+        assert {b for b in range(128) if words[b // 64] >> b % 64 & 1} == {
+            b for b in occurring if b < 128
+        }
+        assert bool(found.flags[node] & m.HIGH_BELOW) == any(b >= 128 for b in occurring)
+        assert bool(found.flags[node] & 1) == all(_begins_well(text) for text in below)
+        deepest = int(trie.depth[node]) + max(map(len, below), default=0)
+        assert found.deepest[node] == deepest
+
+
+def _texts_below(trie: Trie) -> list[list[bytes]]:
+    """For each node the texts that lead from it to the nodes below."""
+    out: list[list[bytes]] = [[] for _ in range(trie.node_count)]
+    path: list[tuple[int, bytes]] = [(0, b"")]
+    for node in range(1, trie.node_count):
+        del path[int(trie.depth[node]) :]
+        path.append((node, path[-1][1] + bytes([trie.byte[node]])))
+        for above, text in path[:-1]:
+            out[above].append(path[-1][1][len(text) :])
+    return out
+
+
+def _begins_well(text: bytes) -> bool:
+    """Whether a text is well-formed UTF-8 or the beginning of it, by Python's own decoder."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return True
+
+
+# -- masks -----------------------------------------------------------------------------------------
+
+GRAMMARS = {
+    "JSON string": lambda: Grammar.from_json_schema({"type": "string"}),
+    "short string": lambda: Grammar.from_json_schema({"type": "string", "maxLength": 6}),
+    "long string": lambda: Grammar.from_json_schema(
+        {"type": "string", "minLength": 3, "maxLength": 500}
+    ),
+    "pattern": lambda: Grammar.from_json_schema({"type": "string", "pattern": "^[^/]*/[ab]+$"}),
+    "any JSON": lambda: Grammar.from_json_schema({}),
+    "names": lambda: Grammar.from_regex(r"[a-z_]+(\.[a-z_]+)*,( [a-z_]+)*"),
+    "letters of all alphabets": lambda: Grammar.from_regex(r"\w{2,400}( \w+)?"),
+    "anything": lambda: Grammar.from_regex(r"(?s).*\*.*"),
+    "line": lambda: Grammar.from_regex(r".*"),
+    "bytes": lambda: Grammar.from_gbnf('root ::= ([^\\x00] | "\\n")* "7"'),
+    "code": lambda: Grammar.from_gbnf(
+        "\n".join(
+            (
+                "root ::= (line gap)*",
+                "line ::= name gap ':' gap (name | text | line '/')".replace("'", '"'),
+                "name ::= [a-z_] [a-z_0-9]*",
+                'text ::= "\\"" [^"\\\\]* "\\""',
+                'gap ::= " "* | "/*" [^*]* "*/"',
+            )
+        )
+    ),
+}
+
+
+@cache
+def grammar(name: str) -> Grammar:
+    return GRAMMARS[name]()
+
+
+def allowed_by_bytes(automaton: TokenAutomaton, state: int) -> set[int]:
+    texts = automaton.vocabulary.texts
+    return {
+        token
+        for token, text in enumerate(texts)
+        if text and automaton.advance_bytes(state, text) != automaton.DEAD
+    }
+
+
+def allowed(automaton: TokenAutomaton, state: int) -> set[int]:
+    return {
+        t
+        for t in automaton.allowed_tokens(state).tolist()
+        if t not in automaton.vocabulary.eos_token_ids
+    }
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+@given(vocabularies(), st.integers(0, 2**32), st.booleans())
+@settings(max_examples=12, deadline=None)
+def test_masks(name: str, vocabulary: Vocabulary, seed: int, wide: bool) -> None:
+    automaton = TokenAutomaton(grammar(name), vocabulary)
+    if wide:  # as if walks were too long to try
+        automaton._core.rules.pool.wide[:] = k.WIDE
+    rng = random.Random(seed)
+    state = automaton.start
+    for _ in range(8):
+        found = allowed(automaton, state)
+        assert found == allowed_by_bytes(automaton, state)
+        if not found:
+            break
+        state = automaton.advance(state, rng.choice(sorted(found)))
+
+
+@given(vocabularies(), st.sampled_from(["short string", "long string", "letters of all alphabets"]))
+@settings(max_examples=40, deadline=None)
+def test_tokens_in_groups_of_their_ends(vocabulary: Vocabulary, name: str) -> None:
+    automaton = TokenAutomaton(grammar(name), vocabulary)
+    for q in range(1, automaton.program.states):
+        shape = automaton.shape(q)
+        if shape is None:
+            continue
+        lexeme = lexeme_of(vocabulary, shape)
+        ends = lexeme.ends
+        truth = {}
+        for token, text in enumerate(vocabulary.texts):
+            at, count = 0, 0
+            for byte in text:
+                target = int(shape.table[256 * at + byte])
+                if target < 0:
+                    break
+                at, count = target >> 1, count + (target & 1)
+            else:
+                if text:
+                    truth[token] = (at, count)
+        found = zip(ends.tokens.tolist(), ends.state.tolist(), ends.count.tolist(), strict=True)
+        assert {token: (s, n) for token, s, n in found} == truth
+        _check_groups(ends, truth)
+        flags = np.unpackbits(lexeme.mask.view(np.uint8), bitorder="little")
+        assert set(np.flatnonzero(flags).tolist()) == set(truth)
+        assert lexeme.longest >= max((n for _, n in truth.values()), default=0)
+
+
+def _check_groups(ends: Ends, truth: dict[int, tuple[int, int]]) -> None:
+    for g, group in enumerate(ends.groups.tolist()):
+        members = ends.by_group[ends.starts[g] : ends.starts[g + 1]].tolist()
+        assert sorted(members) == sorted(t for t, end in truth.items() if end == tuple(group))
+
+
+# -- bounded work ----------------------------------------------------------------------------------
+
+AMBIGUOUS = 'root ::= x*\nx ::= [^\\x00]+ | [a-z ]+ | [^0-9]* "." | x x'
+
+
+@given(vocabularies(), st.integers(300, 20_000))
+@settings(max_examples=30, deadline=None)
+def test_masks_that_are_cut_short(vocabulary: Vocabulary, work: int) -> None:
+    """They hold right tokens only, short ones first, and the automaton says so."""
+    exact = Grammar.from_gbnf(AMBIGUOUS)
+    automaton = TokenAutomaton(exact, vocabulary, Limits(max_mask_work=work))
+    state = automaton.advance_bytes(automaton.start, b"a b")
+    try:
+        found = allowed(automaton, state)
+    except LimitExceeded:  # not even one token can be judged
+        return
+    truth = allowed_by_bytes(automaton, state)
+    assert found <= truth
+    assert found
+    complete = not any("max_mask_work" in sentence for sentence in automaton.approximations)
+    assert found == truth or not complete
+
+
+def test_work_goes_on_where_it_was_cut_short() -> None:
+    """Steps once made are remembered: in the end the mask is whole."""
+    texts: list[bytes | None] = [bytes([b]) for b in range(256)]
+    texts += [bytes([a, b]) for a in range(97, 123) for b in range(97, 123)]
+    vocabulary = Vocabulary.from_tokens([*texts, None], [len(texts)])
+    automaton = TokenAutomaton(
+        Grammar.from_gbnf(AMBIGUOUS), vocabulary, Limits(max_mask_work=9_000)
+    )
+    truth = allowed_by_bytes(automaton, automaton.start)
+    sizes = [len(allowed(automaton, automaton.start)) for _ in range(4)]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == len(truth)
