@@ -24,36 +24,16 @@ _ROOM: Final = 8_192
 """Differences up to which the comparison is worth it."""
 _FUEL: Final = 50_000
 """Trie nodes visited before it is given up (about half a millisecond)."""
-_MOST_STEPS: Final = 8
 
 
-def usual_state(program: Program, q: int) -> int | None:
-    """The state that most bytes lead to from q, over and over; ``None`` if there is none but q.
-
-    Args:
-        q: a state of a rule without calls.
-    """
-    sizes = np.bincount(program.byte_class[:256], minlength=program.classes)
-    at = q
-    for _ in range(_MOST_STEPS):
-        row = program.table[at]
-        targets = np.where(row >= 0, row >> 1, -1)
-        weights = np.bincount(targets[targets >= 0], sizes[targets >= 0])
-        if not len(weights):
-            return None
-        following = int(weights.argmax())
-        if following == at:
-            return None if at == q else at
-        at = following
-    return None
-
-
-def is_uncounted(program: Program, number: int) -> bool:
-    """Whether nothing is counted in a rule."""
-    rule = program.rule_of == number
-    free = (program.count_limit[rule] == UNBOUNDED) & (program.count_cap[rule] == UNBOUNDED)
-    accepts = program.accept_from[rule]
-    return bool(free.all() and ((accepts == 0) | (accepts == UNBOUNDED)).all())
+def uncounted_rules(program: Program) -> Flags:
+    """bool[rules]: rules in which nothing is counted."""
+    accepts = program.accept_from
+    counts = (program.count_limit != UNBOUNDED) | (program.count_cap != UNBOUNDED)
+    counts |= (accepts != 0) & (accepts != UNBOUNDED)
+    rules = len(program.rule_names)
+    found: Flags = np.bincount(program.rule_of, weights=counts, minlength=rules) == 0
+    return found
 
 
 def compared(

@@ -220,6 +220,42 @@ def read_shape(table, classes, byte_class, accept_from, q, numbers, states, out,
     return found if found > 0 else -1
 
 
+@njit(
+    f"int64({_INTS}, int64, {_BYTES}, int64, int32[::1], int64)",
+    cache=True,
+    nogil=True,
+)
+def usual_state(table, classes, byte_class, q, numbers, steps):  # type: ignore[no-untyped-def]
+    """The state that most bytes lead to, over and over, until it leads to itself.
+
+    Args:
+        table, classes, byte_class: of the program.
+        q: a program state of a call-free, deterministic rule.
+        numbers: int32[Q] of zeros; left so.
+        steps: how often to go on at most.
+
+    Returns:
+        The state; -1 if there is none, or none but q.
+    """
+    at = q
+    for _ in range(steps):
+        best = int64(-1)
+        for byte in range(256):
+            target = int64(table[at * classes + byte_class[byte]])
+            if target >= 0:
+                numbers[target >> 1] += 1
+                if best < 0 or numbers[target >> 1] > numbers[best]:
+                    best = target >> 1
+        for byte in range(256):
+            target = int64(table[at * classes + byte_class[byte]])
+            if target >= 0:
+                numbers[target >> 1] = 0
+        if best < 0 or best == at:
+            return -1 if best < 0 or at == q else at
+        at = best
+    return -1
+
+
 @njit
 def _set_tokens(row, tokens, begin, end):  # type: ignore[no-untyped-def]
     for k in range(begin, end):

@@ -20,8 +20,9 @@ import numpy as np
 
 from constrain.arrays import Flags, Int32
 from constrain.engine.jit import kernels as k
+from constrain.engine.jit import mask_kernels as m
 from constrain.engine.pool import END, StatePool
-from constrain.masks.difference import compared, is_uncounted, usual_state
+from constrain.masks.difference import compared, uncounted_rules
 from constrain.masks.trie_positions import follow_sets, positions_of
 from constrain.masks.wide import LexemeShape, Shapes, Wide, bounded, lexeme_of, unbounded_counts
 from constrain.vocabulary import Vocabulary
@@ -31,6 +32,8 @@ _FUEL: Final = 1_500
 """Trie nodes a direct walk may visit before a state is treated as wide (some 30 microseconds)."""
 _UNLIMITED: Final = 1 << 62
 _DEEPEST: Final = 1 << 30
+_MOST_STEPS: Final = 8
+"""How often the way that most bytes go is followed, in search of a state to compare with."""
 _SHORT_SHARE: Final = 3
 """One part in so many of the work allowed is kept for short tokens."""
 _KEPT: Final = 2_048
@@ -65,7 +68,8 @@ class RuleMasks:
         self._positions = positions_of(vocabulary)
         self._follow = follow_sets(pool.program)
         self._shapes = Shapes(pool.program)
-        self._uncounted: dict[int, bool] = {}
+        self._uncounted = uncounted_rules(pool.program)
+        self._numbers = np.zeros(pool.program.states, np.int32)
         self._answers: OrderedDict[tuple[int, int], Wide] = OrderedDict()
         self._ranges: dict[tuple[int, int], tuple[int, int]] = {}
         self._in_use: dict[int, Wide] = {}
@@ -186,21 +190,17 @@ class RuleMasks:
 
     def _compare(self, q: int) -> Wide | None:
         """The answer by comparison with the state that most bytes lead to, if that is cheap."""
-        program = self._pool.program
-        if not self._shapes.is_plain[q] or not self._is_uncounted(int(program.rule_of[q])):
+        p = self._pool.program
+        if not self._shapes.is_plain[q] or not self._uncounted[p.rule_of[q]]:
             return None
-        other = usual_state(program, q)
-        shape = None if other is None else self.shape(other)
-        if other is None or shape is None:
+        other = m.usual_state(
+            p.table.reshape(-1), p.classes, p.byte_class, q, self._numbers, _MOST_STEPS
+        )
+        shape = None if other < 0 else self.shape(other)
+        if shape is None:
             return None
         lexeme = lexeme_of(self._vocabulary, shape)
         return compared(self._pool, q, other, lexeme, self._positions, self.follow(q))
-
-    def _is_uncounted(self, rule: int) -> bool:
-        known = self._uncounted.get(rule)
-        if known is None:
-            known = self._uncounted[rule] = is_uncounted(self._pool.program, rule)
-        return known
 
     def _collect(self, q: int, n: int) -> Wide:
         """The general way: walk with an empty frame, note where the rule can end."""
