@@ -861,47 +861,72 @@ def _is_wide(ctx, q):  # type: ignore[no-untyped-def]
     return wide[q] == WIDE
 
 
+@njit
+def _narrow_part(ctx, state):  # type: ignore[no-untyped-def]
+    """The state of those of a state's configurations that are not wide."""
+    s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
+    begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
+    room = ctx[N_BUFFER_ROOM]
+    buffer = _i32(ctx, S_BUFFER)
+    kept = 0
+    for i in range(begin, begin + count):
+        if not _is_wide(ctx, int64(s_q[i])):
+            buffer[kept], buffer[room + kept], buffer[2 * room + kept] = s_q[i], s_n[i], s_f[i]
+            kept += 1
+    return int64(state) if kept == count else _intern(ctx, kept)
+
+
+@njit(cache=True)
+def _find_wide(ctx, state, row_address, fuel):  # type: ignore[no-untyped-def]
+    """Walks a state's configurations one by one, as they are too much together.
+
+    Returns 0, a negative answer of a walk, or NOT_KNOWN if some turned out to be wide; the first of
+    them is in ``N_LACKING``.
+    """
+    s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
+    begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
+    found = int64(-1)
+    for i in range(begin, begin + count):
+        q = int64(s_q[i])
+        if _is_wide(ctx, q):
+            continue
+        alone = intern_one(ctx, q, int64(s_n[i]), int64(s_f[i]))
+        if alone < 0:
+            return int64(alone)
+        out = _walk_below(
+            ctx, alone, int64(0), row_address, fuel, int64(1) << 30, int64(0), _NONE, _NONE
+        )
+        if out == OUT_OF_FUEL:
+            _u8(ctx, P_WIDE)[q] = WIDE
+            found = i - begin if found < 0 else found
+        elif out < 0:
+            return out
+    if found < 0:
+        return int64(0)
+    ctx[N_LACKING] = found
+    return int64(NOT_KNOWN)
+
+
 @njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
 def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-untyped-def]
     """Sets the bits of all tokens that ``state`` allows, with what is known of wide states.
 
-    A state none of whose configurations is wide is walked as a whole; else each configuration by
-    itself from number ``item`` on.  Returns NOT_KNOWN where one is wide and its mask (``W_MASK``,
-    valid for counts from ``W_LOW`` to ``W_HIGH``) is not known; its number is in ``N_LACKING``.
+    Wide configurations are taken one by one from number ``item`` on, the others walked together.
+    Returns NOT_KNOWN where one is wide and its mask (``W_MASK``, valid for counts from ``W_LOW`` to
+    ``W_HIGH``) is not known; its number is in ``N_LACKING``.
     """
     ctx = _context(address)
     s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
     begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
-    deepest = int64(1) << 30
-    if item == 0:
-        wide = False
-        for i in range(begin, begin + count):
-            if _is_wide(ctx, int64(s_q[i])):
-                wide = True
-                break
-        if not wide:
-            out = _walk_below(
-                ctx, state, int64(0), row_address, fuel, deepest, int64(0), _NONE, _NONE
-            )
-            if out != OUT_OF_FUEL:
-                return out
-            if count == 1:
-                _u8(ctx, P_WIDE)[s_q[begin]] = WIDE
     row = carray(_pointer(row_address), (1 << 40,), np.int32)
-    for i in range(begin + item, begin + count):
+    narrow = 0
+    for i in range(begin, begin + count):
         q, n, f = int64(s_q[i]), int64(s_n[i]), int64(s_f[i])
         if not _is_wide(ctx, q):
-            alone = intern_one(ctx, q, n, f)
-            if alone < 0:
-                return int64(alone)
-            out = _walk_below(
-                ctx, alone, int64(0), row_address, fuel, deepest, int64(0), _NONE, _NONE
-            )
-            if out >= 0:
-                continue
-            if out != OUT_OF_FUEL:
-                return out
-            _u8(ctx, P_WIDE)[q] = WIDE
+            narrow += 1
+            continue
+        if i < begin + item:
+            continue
         mask = _i64(ctx, W_MASK)[q]
         if mask == 0 or n < _i32(ctx, W_LOW)[q] or n > _i32(ctx, W_HIGH)[q]:
             ctx[N_LACKING] = i - begin
@@ -913,7 +938,15 @@ def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-unty
             out = _after(ctx, f, _i64(ctx, W_GROUPS)[q], row)
             if out < 0:
                 return out
-    return int64(1)
+    if narrow == 0:
+        return int64(0)
+    together = _narrow_part(ctx, state)
+    if together < 0:
+        return int64(together)
+    out = _walk_below(
+        ctx, together, int64(0), row_address, fuel, int64(1) << 30, int64(0), _NONE, _NONE
+    )
+    return _find_wide(ctx, state, row_address, fuel) if out == OUT_OF_FUEL else out
 
 
 @njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
