@@ -33,6 +33,7 @@ class Core(Protocol):
         masks: the masks made so far, by place.
         place_of: the place of a state; raises ``ValueError`` for integers that are none.
         state_at: the state that is given out for a place (``DEAD`` and ``FINISHED`` too).
+        advance: from state to state in one step; the state may be reserved, the token is not EOS.
     """
 
     @property
@@ -45,13 +46,11 @@ class Core(Protocol):
     def place_of(self) -> Callable[[int], int]: ...
     @property
     def state_at(self) -> Callable[[int], int]: ...
+    @property
+    def advance(self) -> Callable[[int, int], int]: ...
 
     def states_at(self, places: npt.NDArray[np.integer]) -> Int64:
         """The states that are given out for places, int64[n]."""
-        ...
-
-    def advance(self, state: int, token_id: int) -> int:
-        """From state to state, in one step; the state may be reserved, the token is not EOS."""
         ...
 
     def after_token(self, place: int, token_id: int) -> int:

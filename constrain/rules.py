@@ -45,6 +45,8 @@ class RuleAutomaton:
 
     Attributes:
         grammar, vocabulary, limits: what it was made from.
+        advance: from state to state by a token that is not EOS; raises ``ValueError`` for integers that
+            are no states.
         start: the place of the empty text.
         pool: where the places are kept.
         positions: kinds of positions inside the vocabulary's tokens.
@@ -86,7 +88,9 @@ class RuleAutomaton:
         self.masks: Final = MaskCache(limits.max_cached_masks)
         self._words = len(self.eos_row)
         self.rule_masks: Final = RuleMasks(self.pool, vocabulary)
-        self._call = self.pool.call
+        self.advance: Final[Callable[[int, int], int]] = (
+            self._direct_advance() if self.all_live else self._judged_advance
+        )
         self.place_of: Final[Callable[[int], int]] = self.pool.state_of
         self.state_at: Final[Callable[[int], int]] = self.pool.handle_of
         self.start: Final = self.pool.intern([(program.start, 0, END)])
@@ -115,18 +119,24 @@ class RuleAutomaton:
 
     # -- moving --------------------------------------------------------------------------------
 
-    def advance(self, state: int, token_id: int) -> int:
-        """From state to state, in one step; the token is not EOS.
+    def _judged_advance(self, state: int, token_id: int) -> int:
+        """From state to state; the place reached is judged by its tokens."""
+        return self.state_at(self.after_token(self.place_of(state), token_id))
 
-        Raises:
-            ValueError: if the state is none of this automaton's.
-        """
-        if not self.all_live:
-            return self.state_at(self.after_token(self.place_of(state), token_id))
-        try:
-            return self._call(k.advance_handle, state, token_id)
-        except OverflowError:
-            raise ValueError(NO_STATE) from None
+    def _direct_advance(self) -> Callable[[int, int], int]:
+        """The same where all places are alive: one kernel, found once, as this is the step of a model."""
+        pool, kernel = self.pool, k.advance_handle
+        address, refresh = pool.address, pool.refresh
+
+        def advance(state: int, token_id: int) -> int:
+            refresh()
+            try:
+                out: int = kernel(address, state, token_id)
+            except OverflowError:
+                raise ValueError(NO_STATE) from None
+            return out if out >= 0 else pool.call(kernel, state, token_id)
+
+        return advance
 
     def after_token(self, place: int, token_id: int) -> int:
         """The place after a token; ``DEAD`` if it is not allowed."""

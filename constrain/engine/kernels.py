@@ -680,9 +680,9 @@ def _same_below(ctx, q, n, f, i, frame, low, high, beyond):  # type: ignore[no-u
 
 
 @njit(cache=True)
-def _walk_below(
+def _walk_below(  # type: ignore[no-untyped-def]
     ctx, state, node, row_address, fuel, deepest, left_address, follow_low, follow_high
-):  # type: ignore[no-untyped-def]
+):
     """Sets the bits of all tokens in a trie node's subtree that ``state`` allows.
 
     The node itself is not entered, and nothing deeper than ``deepest``.  Unless ``left_address`` is 0,
