@@ -19,7 +19,7 @@ from constrain.vocabulary.trie import Trie
 from grammars import Grammar, LimitExceeded
 from grammars.limits import Limits
 
-PIECES = list('ab "\\\n,]}:7/._*éß文😀') + ["zz"]
+PIECES = [*list('ab "\\\n,]}:7/._*éß文😀'), "zz"]
 BROKEN = [
     b"\xc3",
     b"\xa9",
