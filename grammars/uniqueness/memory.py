@@ -25,6 +25,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Final, TypeAlias, TypeVar
 
 from grammars.ir import (
@@ -38,6 +39,7 @@ from grammars.ir import (
     children,
     with_children,
 )
+from grammars.uniqueness.persistent import Items, LargeSet, SharedLists, SharedSet, SharedSets
 
 VALUE: Final = 0
 """A value is to come (or ``]``)."""
@@ -73,7 +75,6 @@ _NUMBER: Final = re.compile(rb"(-?)([0-9]+)(?:\.([0-9]*))?(?:[eE]([-+]?[0-9]+))?
 _ESCAPED: Final = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _SHORT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_NO_KEYS: Final[frozenset[str]] = frozenset()
 _SETTLED: Final = re.compile(
     rb"(?:[\x00-\x5b\x5d-\xbf]|[\xc0-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}"
     rb"|[\xf0-\xff][\x80-\xbf]{3}|\\[^u]|\\u(?![dD][89abAB])[0-9a-fA-F]{4}"
@@ -95,7 +96,7 @@ class Value:
     Attributes:
         kind: ``NUMBER``, ``TEXT``, ``LITERAL``, ``ARRAY`` or ``OBJECT``.
         content: of a number (negative, digits, exponent) without zeros at either end; the text;
-            the literal's bytes; the items; or a frozenset of (key, value).
+            the literal's bytes; the items; or a set of (key, value).
     """
 
     __slots__ = ("content", "kind")
@@ -113,15 +114,31 @@ class Rivals:
         texts: the strings among them, sorted.
         digits: the significant digits of the numbers, sorted.
         literals: the literals' bytes.
+        objects, arrays: those.
     """
 
-    __slots__ = ("digits", "literals", "texts", "values")
-
-    def __init__(self, values: frozenset[Value]) -> None:
+    def __init__(self, values: SharedSet) -> None:
         self.values = values
-        self.texts = sorted(v.content for v in values if v.kind == TEXT)
-        self.digits = sorted(v.content[1] for v in values if v.kind == NUMBER)
-        self.literals = [v.content for v in values if v.kind == LITERAL]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        return sorted(v.content for v in self.values if v.kind == TEXT)
+
+    @cached_property
+    def digits(self) -> list[bytes]:
+        return sorted(v.content[1] for v in self.values if v.kind == NUMBER)
+
+    @cached_property
+    def objects(self) -> list[Value]:
+        return [v for v in self.values if v.kind == OBJECT]
+
+    @cached_property
+    def arrays(self) -> list[Value]:
+        return [v for v in self.values if v.kind == ARRAY]
+
+    @cached_property
+    def literals(self) -> list[bytes]:
+        return [v.content for v in self.values if v.kind == LITERAL]
 
     def has_scalar(self, raw: bytes) -> bool:
         """Whether a number or literal that begins so may become one of them."""
@@ -143,9 +160,10 @@ class Frame:
         keep: values in it are remembered, as it is an array or within one.
         keys: an object's keys so far.
         seen: an array's items so far.
-        items: the same in order, where the array is itself within one.
+        items: the same in order, where the array is itself within one (``None`` elsewhere).
         members: an object's finished (key, value) pairs, where it is within an array.
         key: the key whose value is being read, where it is within an array.
+        candidates: what :meth:`Memory.candidates` found.
         rivals: what :meth:`Memory.rivals` found.
         names: what :meth:`Memory.names` found.
 
@@ -153,6 +171,7 @@ class Frame:
     """
 
     __slots__ = (
+        "candidates",
         "is_object",
         "items",
         "keep",
@@ -170,10 +189,10 @@ class Frame:
         parent: Frame | None,
         is_object: bool,
         keep: bool,
-        keys: frozenset[str],
-        seen: frozenset[Value],
-        items: tuple[Value, ...],
-        members: _Members,
+        keys: SharedSet,
+        seen: SharedSet,
+        items: Items | None,
+        members: SharedSet,
         key: str | None,
     ) -> None:
         self.parent = parent
@@ -184,13 +203,12 @@ class Frame:
         self.items = items
         self.members = members
         self.key = key
+        self.candidates: list[Value] | None = None
         self.rivals: Rivals | None = None
         self.names: list[str] | None = None
 
 
-_Members: TypeAlias = frozenset[tuple[str, Value]]
-_NO_VALUES: Final[frozenset[Value]] = frozenset()
-_NO_MEMBERS: Final[_Members] = frozenset()
+_NOTHING: Final[SharedSet] = frozenset()
 
 
 class Tracker:
@@ -229,13 +247,26 @@ class Memory:
     Args:
         distinct_keys: refuse a key that its object has already.
         compare_items: report separators behind repeated items.
+        is_json: every text is JSON that was written for a schema: then keys that need not be refused differ
+            by the rules.
         single: stop behind the outermost value (or in it, where it is a number or a name).
     """
 
-    def __init__(self, distinct_keys: bool, compare_items: bool, *, single: bool = False) -> None:
+    def __init__(
+        self,
+        distinct_keys: bool,
+        compare_items: bool,
+        *,
+        is_json: bool = False,
+        single: bool = False,
+    ) -> None:
         self.distinct_keys: Final = distinct_keys
+        self.is_json: Final = is_json
+        self.keys_differ: Final = distinct_keys or is_json
         self.compare_items: Final = compare_items
         self._single = single
+        self._sets = SharedSets()
+        self._lists = SharedLists()
         self._values: dict[tuple[str, Any], Value] = {}
         self._frames: dict[tuple[Any, ...], Frame] = {}
         self._trackers: dict[tuple[Any, ...], Tracker] = {}
@@ -286,17 +317,19 @@ class Memory:
         self,
         parent: Frame | None,
         is_object: bool,
-        keys: frozenset[str] = _NO_KEYS,
-        seen: frozenset[Value] = _NO_VALUES,
-        items: tuple[Value, ...] = (),
-        members: _Members = _NO_MEMBERS,
+        keys: SharedSet = _NOTHING,
+        seen: SharedSet = _NOTHING,
+        items: Items | None = None,
+        members: SharedSet = _NOTHING,
         key: str | None = None,
     ) -> Frame:
         """The one frame with these parts."""
+        outer = parent is not None and parent.keep
+        if items is None and outer and not is_object:
+            items = self._lists.empty
         parts = (parent, is_object, keys, seen, items, members, key)
         known = self._frames.get(parts)
         if known is None:
-            outer = parent is not None and parent.keep
             keep = outer or (self.compare_items and not is_object)
             fresh = Frame(parent, is_object, keep, keys, seen, items, members, key)
             known = self._frames.setdefault(parts, fresh)
@@ -330,9 +363,14 @@ class Memory:
             if tracker.value is not None:
                 values.add(tracker.value)
         for frame in frames:
-            frame.rivals = frame.names = None
-            values.update(frame.seen, frame.items, (v for _, v in frame.members))
+            frame.rivals = frame.names = frame.candidates = None
+            values.update(frame.seen, frame.items or (), (v for _, v in frame.members))
         values = _with_parts(values)
+        contents = [v.content for v in values if v.kind in (ARRAY, OBJECT)]
+        sets = [part for f in frames for part in (f.keys, f.seen, f.members)]
+        self._sets.trim([*sets, *(c for c in contents if isinstance(c, LargeSet))])
+        lists = [f.items for f in frames if f.items is not None]
+        self._lists.trim([*lists, *(c for c in contents if isinstance(c, Items))])
         self._trackers = {(t.frame, t.mode, t.raw, t.value): t for t in trackers}
         self._frames = {
             (f.parent, f.is_object, f.keys, f.seen, f.items, f.members, f.key): f for f in frames
@@ -348,7 +386,7 @@ class Memory:
         if mode not in (STRING, KEY_STRING):
             return None if mode & 1 and mode != KEY else _SIGNS
         assert frame is not None, "nothing threatens the outermost value"
-        if not self.distinct_keys and self._may_change(frame):
+        if not self.keys_differ and self._may_change(frame):
             return None
         start = decode_prefix(at.raw)
         if len(start.encode("utf-8", "surrogatepass")) != len(at.raw):
@@ -373,14 +411,12 @@ class Memory:
         frame = at.frame
         if frame is None:
             return False
-        if not self.distinct_keys and self._may_change(frame):
+        if not self.keys_differ and self._may_change(frame):
             return True
         mode = at.mode
         if frame.is_object and mode in (KEY, KEY_STRING, KEY_ESCAPE):
             if mode == KEY:
-                return bool(frame.keys) or any(
-                    v.kind == OBJECT and frame.members <= v.content for v in self._around(frame)
-                )
+                return bool(frame.keys or self.candidates(frame))
             return _has_prefix(self.names(frame), decode_prefix(at.raw))
         if mode == VALUE and not frame.is_object and self._may_close(frame):
             return True
@@ -395,31 +431,72 @@ class Memory:
             return _has_prefix(rivals.texts, decode_prefix(at.raw))
         return True
 
-    def _around(self, frame: Frame) -> frozenset[Value]:
-        """What the container itself must not become."""
-        return _NO_VALUES if frame.parent is None else self.rivals(frame.parent).values
+    def after_key(self, frame: Frame, key: str) -> Frame:
+        """An object once a key has ended in it."""
+        keys = self._sets.added(frame.keys, key) if self.distinct_keys else frame.keys
+        pending = key if frame.keep else None
+        return self.frame(frame.parent, True, keys, members=frame.members, key=pending)
+
+    def after_value(self, frame: Frame, value: Value | None) -> Frame:
+        """A container once a member's value or an item has ended in it."""
+        if frame.is_object:
+            members = frame.members
+            if value is not None and frame.key is not None:
+                if not self.keys_differ:  # the last of equal keys counts
+                    members = self._sets.of(m for m in members if m[0] != frame.key)
+                members = self._sets.added(members, (frame.key, value))
+            return self.frame(frame.parent, True, frame.keys, members=members)
+        if value is None:
+            return frame
+        items = None if frame.items is None else self._lists.added(frame.items, value)
+        return self.frame(
+            frame.parent, False, seen=self._sets.added(frame.seen, value), items=items
+        )
+
+    def closed_value(self, frame: Frame) -> Value | None:
+        """The value that a container is if it ends here, where such a value is known."""
+        if frame.is_object:
+            return self._values.get((OBJECT, frame.members))
+        return self._values.get((ARRAY, frame.items))
+
+    def candidates(self, frame: Frame) -> list[Value]:
+        """Rivals that a container within an item may still become equal to, if keys differ."""
+        known = frame.candidates
+        if known is None:
+            known = frame.candidates = [v for v in self._around(frame) if _goes_on(frame, v)]
+        return known
+
+    def missing(self, frame: Frame) -> Iterator[Value]:
+        """Of the candidates, the parts in the place of the value that is read next."""
+        return _missing(frame, self.candidates(frame))
+
+    def _around(self, frame: Frame) -> list[Value]:
+        """What the container itself must not become, of its own kind."""
+        if frame.parent is None:
+            return []
+        rivals = self.rivals(frame.parent)
+        return rivals.objects if frame.is_object else rivals.arrays
 
     def _may_change(self, frame: Frame) -> bool:
         """Whether an open object with rivals may become any of them, as keys may come again."""
         at: Frame | None = frame
         while at is not None and at.keep:
-            if at.is_object and any(v.kind == OBJECT for v in self._around(at)):
+            if at.is_object and self._around(at):
                 return True
             at = at.parent
         return False
 
     def _may_close(self, frame: Frame) -> bool:
         """Whether an array that ends here without a further item may equal a rival."""
-        return any(v.kind == ARRAY and v.content == frame.items for v in self._around(frame))
+        return any(v.content is frame.items for v in self._around(frame))
 
     def names(self, frame: Frame) -> list[str]:
         """Keys, sorted, that one being read must not become, lest something repeats."""
         known = frame.names
         if known is None:
             names = set(frame.keys)
-            for rival in self._around(frame):
-                if rival.kind == OBJECT and frame.members <= rival.content:
-                    names.update(key for key, _ in rival.content)
+            for rival in self.candidates(frame):
+                names.update(key for key, _ in rival.content)
             known = frame.names = sorted(names)
         return known
 
@@ -435,7 +512,8 @@ class Memory:
             chain.append(at)
             at = at.parent
         for one in reversed(chain):
-            one.rivals = Rivals(one.seen.union(_missing(one, self._around(one))))
+            missing = list(self.missing(one))
+            one.rivals = Rivals(frozenset((*one.seen, *missing)) if missing else one.seen)
         assert frame.rivals is not None, "just set"
         return frame.rivals
 
@@ -486,14 +564,10 @@ class _Reader:
         """A key has ended; False if it is repeated."""
         frame = self.frame
         assert frame is not None, "keys are read in objects"
-        keys = frame.keys
-        if self.memory.distinct_keys:
-            if key in keys:
-                return False
-            keys = keys | {key}
+        if self.memory.distinct_keys and key in frame.keys:
+            return False
         self.mode = COLON
-        pending = key if frame.keep else None
-        self.frame = self.memory.frame(frame.parent, True, keys, members=frame.members, key=pending)
+        self.frame = self.memory.after_key(frame, key)
         return True
 
     def structure(self, data: bytes, i: int) -> int:
@@ -551,21 +625,13 @@ class _Reader:
         value, self.value = self.value, None
         if value is None or self.mode != DONE:
             return False
-        items = frame.items
-        if frame.parent is not None and frame.parent.keep:
-            items = (*items, value)
-        self.frame = self.memory.frame(frame.parent, False, seen=frame.seen | {value}, items=items)
+        self.frame = self.memory.after_value(frame, value)
         return value in frame.seen
 
     def _member(self, frame: Frame) -> None:
         """Adds the value that has ended to an object."""
         value, self.value = self.value, None
-        members = frame.members
-        if value is not None and frame.key is not None:
-            if not self.memory.distinct_keys:  # the last of equal keys counts
-                members = frozenset(m for m in members if m[0] != frame.key)
-            members = members | {(frame.key, value)}
-        self.frame = self.memory.frame(frame.parent, True, frame.keys, members=members)
+        self.frame = self.memory.after_value(frame, value)
 
     def _close_object(self) -> None:
         frame = self.frame
@@ -647,20 +713,26 @@ def _with_prefix(ordered: list[str], start: str) -> Iterator[str]:
         yield ordered[i]
 
 
-def _missing(frame: Frame, around: frozenset[Value]) -> Iterable[Value]:
-    """Of the rivals of a container, the parts in the place of the value that is read next."""
-    if not around:
-        return
-    if frame.is_object:
-        if frame.key is None:
-            return
-        for rival in around:
-            if rival.kind == OBJECT and frame.members <= rival.content:
-                yield from (value for key, value in rival.content if key == frame.key)
-        return
-    have = len(frame.items)
-    longer = (v.content for v in around if v.kind == ARRAY and len(v.content) > have)
-    yield from (items[have] for items in longer if items[:have] == frame.items)
+def _goes_on(frame: Frame, rival: Value) -> bool:
+    """Whether what has been read of a container is part of a value of its kind."""
+    if not frame.is_object:
+        assert frame.items is not None, "an array that may become an item is within one"
+        return rival.content.beginning(frame.items.length) is frame.items
+    if not frame.members <= rival.content:
+        return False
+    return frame.key is None or any(key == frame.key for key, _ in rival.content)
+
+
+def _missing(frame: Frame, candidates: Iterable[Value]) -> Iterator[Value]:
+    """Of values that a container may become, the parts in the place of the value that is read next."""
+    for value in candidates:
+        if not frame.is_object:
+            assert frame.items is not None, "an array that may become an item is within one"
+            longer = value.content.beginning(frame.items.length + 1)
+            if longer is not None:
+                yield longer.value
+        elif frame.key is not None:
+            yield from (part for key, part in value.content if key == frame.key)
 
 
 def _with_parts(values: set[Value]) -> set[Value]:

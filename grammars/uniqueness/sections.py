@@ -223,4 +223,5 @@ def memory_of(ir: GrammarIR) -> Memory | None:
         return None
     if ir.sections:
         return SectionMemory(ir.sections, ir.repeated)
-    return Memory(ir.distinct_keys, ir.compare_items)
+    # rules of a JSON schema name each key once, or else ask for distinct keys
+    return Memory(ir.distinct_keys, ir.compare_items, is_json=ir.json)
