@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from constrain import TokenAutomaton, Vocabulary
+from constrain.uniqueness import search
 from constrain.uniqueness.automaton import UniquenessAutomaton
+from constrain.uniqueness.search import wants_marks
 from grammars import Grammar
 
 STRING = {"type": "string"}
@@ -74,6 +78,34 @@ def automata(schema: Any, tokens: list[bytes]) -> tuple[TokenAutomaton, TokenAut
     return with_kernels, without
 
 
+def core_of(automaton: TokenAutomaton) -> UniquenessAutomaton:
+    core = automaton._core
+    assert isinstance(core, UniquenessAutomaton)
+    return core
+
+
+def forget_given_up(*both: TokenAutomaton) -> None:
+    """What was given up once is not taken for known."""
+    for automaton in both:
+        core = core_of(automaton)
+        core.pairs._live.clear()
+        core.pairs.given_up = 0
+        if core.used is not None:
+            core.used.given_up = 0
+
+
+def given_up_by(automaton: TokenAutomaton) -> int:
+    core = core_of(automaton)
+    return core.pairs.given_up + (0 if core.used is None else core.used.given_up)
+
+
+@pytest.fixture
+def hasty_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search gives up sooner: what it then allows says nothing, so the tests only lose cases."""
+    monkeypatch.setattr(search, "SEARCH_FUEL", 150)
+
+
+@pytest.mark.usefixtures("hasty_search")
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_kernels_agree_with_the_search(name: str, seed: int) -> None:
@@ -86,11 +118,15 @@ def test_kernels_agree_with_the_search(name: str, seed: int) -> None:
         state, other = ours.start, theirs.start
         text = b""
         for _ in range(26):
+            forget_given_up(ours, theirs)
+            given_up = given_up_by(theirs)
             mask, expected = ours.mask(state), theirs.mask(other)
-            assert not (mask & ~expected).any(), (text, _tokens(mask & ~expected, tokens))
+            many = _tokens(mask & ~expected, tokens)
+            assert len(many) <= given_up_by(ours), (text, many)
             for more in _tokens(expected & ~mask, tokens):
                 # the search does not see that zero stays zero, whatever its exponent
-                assert ZERO.search(text + more), (text, more)
+                gave_up = given_up_by(theirs) > given_up
+                assert gave_up or ZERO.search(text + more), (text, more)
             onward = [t for t in ours.allowed_tokens(state).tolist() if t in likely]
             if not onward:
                 break
@@ -188,3 +224,149 @@ def test_an_item_within_the_token_counts(schema: Any, before: bytes, tokens: lis
     shown = [[t for t in _tokens(m, [b""] * 256 + tokens) if t] for m in masks]
     assert shown[0] == shown[1]
     assert (masks[0] == masks[1]).all()
+
+
+# -- items that are arrays or objects --------------------------------------------------------------
+
+ABOUT_ZERO = re.compile(rb"[\[,:]\s*-?0(\.0*)?[eE][-+]?\d*$")
+A_OR_B = {"enum": ["a", "b"]}
+NESTED: dict[str, Any] = {
+    "objects": {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": STRING},
+        "required": ["a"],
+        "additionalProperties": False,
+    },
+    "objects with other keys": {"type": "object", "properties": {"a": {"enum": [1, 2]}}},
+    "objects that begin alike": {
+        "type": "object",
+        "properties": {"a": {"const": "a"}, "b": {"type": "number"}},
+        "required": ["a", "b"],
+        "additionalProperties": False,
+    },
+    "few objects": {
+        "type": "object",
+        "properties": {"a": {"enum": [1, "a"]}, "b": {"type": "boolean"}},
+        "additionalProperties": False,
+    },
+    "objects with constant parts": {
+        "type": "object",
+        "properties": {"a": {"const": [1, {"b": "a"}]}, "b": A_OR_B},
+        "required": ["a", "b"],
+        "additionalProperties": False,
+    },
+    "lists": {"type": "array", "items": {"type": "integer"}},
+    "lists of unique items": UNIQUE | {"items": {"enum": [1, "a", True]}, "maxItems": 2},
+    "objects in objects": {
+        "type": "object",
+        "properties": {
+            "a": {"type": "object", "properties": {"a": STRING}},
+            "b": {"type": "array", "items": {"type": "object", "properties": {"a": A_OR_B}}},
+        },
+    },
+}
+DEEP_PIECES = [
+    b'},{"', b'"},{"a":', b"],[", b'{"a":1},{"a":', b"},", b'"a":1}', b"[1],", b"[1],[", b'a":"',
+    b'1},{"a":1', b'":{"a":"', b'"}]', b'{"a":', b'{"b":[', b'],"b":"', b'a"},{"a', b",-", b"],[-",
+]  # fmt: skip
+
+
+def agree(ours: TokenAutomaton, theirs: TokenAutomaton, rng: random.Random, steps: int) -> None:
+    """Follows a random text that likes to repeat itself; both masks are the same at every step.
+
+    Where the search gives up it allows what it cannot judge.
+    """
+    texts = [t or b"" for t in ours.vocabulary.texts]
+    likely = {t for t, text in enumerate(texts) if text in {*SIGNS, *PIECES, *DEEP_PIECES}}
+    likely |= {t for t, text in enumerate(texts) if len(text) == 1 and text in SIGNS}
+    nice = {
+        t for t in likely if texts[t] in {b'"', b"a", b"1", b'{"', b'":', b",", b"}", b"]", b"["}
+    }
+    state, other, text = ours.start, theirs.start, b""
+    written: list[int] = []
+    for _ in range(steps):
+        forget_given_up(ours, theirs)
+        given_up = given_up_by(theirs)
+        mask, expected = ours.mask(state), theirs.mask(other)
+        many = _tokens(mask & ~expected, texts)
+        assert len(many) <= given_up_by(ours), (text, many)
+        for more in _tokens(expected & ~mask, texts):
+            gave_up = given_up_by(theirs) > given_up
+            assert gave_up or ABOUT_ZERO.search(text + more), (text, more, "too few")
+        onward = [t for t in ours.allowed_tokens(state).tolist() if t in likely]
+        if not onward:
+            return
+        again = [t for t in written if t in onward]
+        usual = [t for t in onward if t in nice]
+        chance = rng.random()
+        choice = again if again and chance < 0.4 else usual if usual and chance < 0.9 else onward
+        token = rng.choice(choice)
+        written.append(token)
+        text += texts[token]
+        state, other = ours.advance(state, token), theirs.advance(other, token)
+        assert state != ours.DEAD, text
+        assert other != theirs.DEAD, text
+
+
+@pytest.mark.usefixtures("hasty_search")
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", NESTED)
+def test_kernels_agree_with_the_search_within_items(name: str, seed: int) -> None:
+    rng = random.Random(f"{name} {seed}")
+    pieces = list(dict.fromkeys(PIECES + DEEP_PIECES))
+    tokens = [*(bytes([b]) for b in range(256)), *(pieces if seed else rng.sample(pieces, 15))]
+    ours, theirs = automata(UNIQUE | {"items": NESTED[name]}, tokens)
+    for _ in range(5):
+        agree(ours, theirs, rng, 26)
+
+
+def schemas() -> st.SearchStrategy[Any]:
+    scalars: st.SearchStrategy[Any] = st.sampled_from(
+        [
+            STRING,
+            {"type": "integer"},
+            {"enum": [1, "a"]},
+            A_OR_B,
+            {"const": "a"},
+            {"type": "boolean"},
+        ]
+    )
+
+    def grow(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        arrays = st.builds(
+            lambda items, unique, most: (
+                {"type": "array", "items": items, "uniqueItems": unique} | most
+            ),
+            inner,
+            st.booleans(),
+            st.sampled_from([{}, {"maxItems": 2}, {"minItems": 2}]),
+        )
+        objects = st.builds(
+            lambda parts, needed, more: {
+                "type": "object",
+                "properties": parts,
+                "required": list(parts) if needed else [],
+                "additionalProperties": more,
+            },
+            st.dictionaries(st.sampled_from(["a", "b"]), inner, min_size=1, max_size=2),
+            st.booleans(),
+            st.booleans(),
+        )
+        return st.one_of(arrays, objects)
+
+    within = st.recursive(scalars, grow, max_leaves=4)
+    return within.map(lambda items: UNIQUE | {"items": items})
+
+
+@pytest.mark.usefixtures("hasty_search")
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(schema=schemas(), seed=st.integers(0, 1 << 20))
+def test_kernels_agree_with_the_search_on_random_schemas(schema: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    pieces = list(dict.fromkeys(PIECES + DEEP_PIECES))
+    tokens = [*(bytes([b]) for b in range(256)), *rng.sample(pieces, 20)]
+    grammar = Grammar.from_json_schema(schema)
+    assume(grammar.ir.compare_items and not wants_marks(grammar.program))
+    ours, theirs = automata(schema, tokens)
+    for _ in range(2):
+        agree(ours, theirs, rng, 22)

@@ -4,9 +4,9 @@ The product of a :class:`~constrain.rules.RuleAutomaton` and the tracker of
 :mod:`grammars.uniqueness.memory`.  Its places are integers that name pairs (place of the rules, tracker);
 :mod:`constrain.uniqueness.search` says how pairs move and which are live.
 
-**Masks.**  Kernels judge most of them (:mod:`constrain.uniqueness.texts`).  What follows is for those
-they leave: within items that are arrays or objects, where rules wait for marks, in vocabularies
-without single bytes, in free text with sections.  Nearly every token is as the rules say, and the
+**Masks.**  Kernels judge nearly all of them (:mod:`constrain.uniqueness.texts`).  What follows is for those
+they leave: where rules wait for marks, in vocabularies without single bytes, in free text with
+sections; and single tokens that a kernel cannot judge.  Nearly every token is as the rules say, and the
 rules' masks are cached by their own states.  Only these can differ, and only they are looked at one
 by one:
 
@@ -103,7 +103,7 @@ class UniquenessAutomaton:
         self.used: UsedTexts | None = None
         plain = type(memory) is Memory and not self.pairs.thorough
         if plain and self._all_live:
-            self.used = self.pairs.used = UsedTexts(self._pool, vocabulary, memory.compare_items)
+            self.used = self.pairs.used = UsedTexts(self._pool, vocabulary, memory)
         self._pair_at: dict[int, Pair] = {}
         self._numbers: dict[Pair, int] = {}
         self._next = _FIRST
@@ -172,9 +172,12 @@ class UniquenessAutomaton:
         return self._live_number(self.pairs.by_bytes(self._pair_at[place], data))
 
     def _live_number(self, pair: Pair | None) -> int:
-        if pair is None or not self.pairs.is_live(pair):
+        if pair is None:
             return DEAD
-        return self._number(pair)
+        known = self._numbers.get(pair)  # only live pairs have numbers
+        if known is not None:
+            return known
+        return self._number(pair) if self.pairs.is_live(pair) else DEAD
 
     def accepts(self, place: int) -> bool:
         """Whether the text may end here."""

@@ -7,23 +7,32 @@ pool, and one of their own, which holds
   0xFF, which UTF-8 has not, other scalars: literals as they stand, numbers as sign, digits, ``e``,
   exponent, without zeros at either end.  It is a hash table from (node, byte) to node, and for each
   node the number of the text that ends there;
-* the open containers: parent, kind, and a bitset over the numbers of an object's keys or an array's
-  items;
+* the containers: parent, kind, a bitset over the numbers of an object's keys or an array's items so far,
+  and one of its *rivals*: texts that what is read next there must not be, lest something may repeat;
+* steps from container to container (a hash table) where what has been read may still be part of an item
+  that is there already; the caller adds them when a kernel asks;
 * scratch space.
 
 A *place* in a text is (mode, node, escape, frame, closed):
 
 * mode: what is being read, as in :mod:`grammars.uniqueness.memory`;
-* node: of the key or string so far (``NO_NODE`` once it differs from all known ones); behind an item
-  of an array its number (``NO_NODE`` if it is new, ``BOX`` for an array or object);
+* node: of the key or string so far (``NO_NODE`` once it differs from all known ones); behind a value that
+  matters its number (``NO_NODE`` if it is new);
 * escape: an unfinished escape in a string; in another scalar, the depth at which it began (0: before
   the walk);
-* frame: the innermost container.  Those that are opened during a walk live on its path: number
-  ``-2 - depth``;
-* closed: 1 once a key or item has ended since the walk began, 2 while another key is read.  What ends
-  during a walk is not noted, so from then on one more text must be avoided, whatever it is.
+* frame: the innermost container.  Those that are opened during a walk and cannot become equal to anything
+  live on its path: number ``-2 - depth``;
+* closed: three bits for every container around the place, the innermost lowest: ``ENDED`` once a key or
+  item that is not known has ended there since the walk began, ``NEXT`` while another key is read, and
+  ``INSIDE`` in what may become equal to such an item.  What ends during a walk is not noted, so from then
+  on one more text must be avoided, whatever it is.
 
-Items are compared in arrays that are not themselves part of an item; elsewhere the caller compares.
+**Items that are arrays or objects.**  Where one is read a container is *deep* as long as it may become equal
+to an item that is there.  It stops being so with the first key or value that no such item has in this
+place: then its *safe* twin takes its place, which remembers its own keys or items only and closes as
+something new.  Otherwise the step leads to another deep container, described as text read before the
+walk would be.
+
 Nothing here allocates or raises; whatever cannot be decided is handed back to the caller.
 """
 
@@ -72,15 +81,15 @@ from grammars.uniqueness.memory import (
 # Fields of the context of keys and items.
 (
     K_HASH_KEY, K_HASH_VALUE, K_NODE_KEY, F_PARENT, F_KIND, F_BITS, F_OFFSET, F_WORDS,
+    F_RIVAL_OFFSET, F_RIVAL_WORDS, F_VALUE, F_SAFE, F_STEP_KEY, F_STEP_VALUE,
+    N_STEPS, N_MISS, N_MISS_EVENT, N_FULL, N_SIGNS, N_WORK, N_GIVEN_UP,
     W_PATH, W_STACK, W_ORDER, W_SIGNS, W_ZEROS, W_TEMP_PARENT, W_TEMP_KIND, W_BYTES, W_RAW, T_FLAGS, N_HASH,
     N_STACK_ROOM, N_RAW, N_COMPARES, N_MARK_COMMA, N_MARK_CLOSE,
     T_INSIDE, N_INSIDE, T_OUTSIDE, N_OUTSIDE, W_MEMO, T_ROOTS,
-) = range(30)  # fmt: skip
-KEY_FIELDS: Final = 30
+) = range(43)  # fmt: skip
+KEY_FIELDS: Final = 43
 
 NO_NODE: Final = -1
-BOX: Final = -3
-"""In place of a node: an array or object has ended."""
 NO_FRAME: Final = -1
 IS_OBJECT: Final = 1
 HAS_TEXTS: Final = 2
@@ -88,9 +97,22 @@ HAS_TEXTS: Final = 2
 KEEPS: Final = 4
 """Kind of an array: its items are compared here."""
 HAS_BOXES: Final = 8
-"""Kind of an array: some of its items are arrays or objects."""
-_PART: Final = 16
-"""Kind of a container opened during the walk within one whose items are compared."""
+"""Kind of a container: some of its rivals are arrays or objects."""
+DEEP: Final = 16
+"""Kind of a container that may become equal to, or a part of, an item that is there."""
+ENDED: Final = 1
+"""Of ``closed``: a key or item that is not known has ended in the container."""
+NEXT: Final = 2
+"""Of ``closed``: another key is being read behind it."""
+INSIDE: Final = 4
+"""Of ``closed``: the container, or one around it, is an item behind such an item."""
+_GROUP: Final = 7
+_ENDED_HERE: Final = 3
+_DEEPEST: Final = 1 << 55
+OPEN_OBJECT: Final = 0
+OPEN_ARRAY: Final = 1
+TEXTS: Final = 2
+"""Events of steps from container to container: number of a text and this."""
 SIGN_BELOW: Final = 1
 """Flag of a trie node: some byte below it is a comma or closes an array."""
 QUOTE_BELOW: Final = 2
@@ -99,14 +121,23 @@ QUOTE_BELOW: Final = 2
 _FINE: Final = 0
 _REPEATED: Final = 1
 _UNSURE: Final = 2
+_MISSING: Final = 3
+"""Verdict: a step that the caller has to add."""
+_BUT_ONE: Final = 4
+"""Verdict: fine, unless it is the text that ended since the walk began."""
 _TOO_LONG: Final = -9
 
 DEAD_END: Final = 0
 LIVE: Final = 1
 UNKNOWN: Final = 2
+MISSING: Final = 3
+GIVEN_UP: Final = 4
+MOST_WORK: Final = 2_000
+"""Places that all looks ahead of one question may visit: a few milliseconds; what is in doubt then stays."""
 MOST_ZEROS: Final = 64
-_EXPANSIONS: Final = 1_000
+_EXPANSIONS: Final = 250
 """Places one look ahead may visit before it is left to the caller."""
+_TWO: Final = -2
 _COLUMNS: Final = 8
 _MEMO_COLUMNS: Final = 9
 MEMO_SIZE: Final = 16
@@ -115,7 +146,7 @@ WHOLE: Final = 1
 """Behind a trie node in a list of what the caller has to try: all tokens below are meant."""
 TOKEN: Final = 2
 """Instead of a trie node it is a token."""
-_STACK_COLUMNS: Final = 7
+_STACK_COLUMNS: Final = 10
 
 # an unfinished escape: phase (1: behind the backslash, 2 to 5: that many less one hex digits to
 # come), the digits so far, the first half of a surrogate pair
@@ -234,6 +265,42 @@ def _has(u, frame, text):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _is_rival(u, frame, text):  # type: ignore[no-untyped-def]
+    """Whether a text, by its number, is one of those that what is read next must not be."""
+    if text < 0 or frame < 0 or (text >> 6) >= _i32(u, F_RIVAL_WORDS)[frame]:
+        return False
+    word = _u64(u, F_BITS)[_i64(u, F_RIVAL_OFFSET)[frame] + (text >> 6)]
+    return (word >> uint64(text & 63)) & uint64(1) != uint64(0)
+
+
+@njit
+def _stepped(u, frame, event):  # type: ignore[no-untyped-def]
+    """(container, verdict) after an event in one."""
+    keys, values = _i64(u, F_STEP_KEY), _i32(u, F_STEP_VALUE)
+    size = u[N_STEPS]
+    wanted = (frame << 32 | event) + 1
+    slot = int64(_mix(uint64(0), wanted) & uint64(size - 1))
+    while keys[slot] != 0:
+        if keys[slot] == wanted:
+            after = int64(values[slot])
+            return max(after, int64(0)), int64(_FINE if after >= 0 else _UNSURE)
+        slot = (slot + 1) & (size - 1)
+    if u[N_FULL]:
+        return frame, int64(_UNSURE)
+    u[N_MISS] = frame
+    u[N_MISS_EVENT] = event
+    return frame, int64(_MISSING)
+
+
+@njit
+def _safe_twin(u, frame):  # type: ignore[no-untyped-def]
+    """The container that cannot become equal to anything any more."""
+    if frame >= 0 and _u8(u, F_KIND)[frame] & DEEP:
+        return int64(_i32(u, F_SAFE)[frame])
+    return frame
+
+
+@njit
 def _text_at(u, node):  # type: ignore[no-untyped-def]
     """The number of the text that ends at a node, or ``NO_NODE``."""
     return int64(_i32(u, K_NODE_KEY)[node]) if node >= 0 else int64(NO_NODE)
@@ -336,18 +403,67 @@ def _scalar_at(u, frame, begin, depth):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _in_danger(u, mode, node, frame, closed):  # type: ignore[no-untyped-def]
+def _may_be_known(u, begin, depth):  # type: ignore[no-untyped-def]
+    """Whether a scalar that has come up to a depth may become one that is known.
+
+    Of a number the digits between the zeros at either end tell: an exponent may yet shift the point
+    anywhere, and zeros may follow.
+    """
+    node = _child(u, int64(0), int64(0xFF))
+    if node < 0:
+        return False
+    length = depth + 1 - begin if begin > 0 else depth + u[N_RAW]
+    first_byte = _scalar_byte(u, begin, 0)
+    if first_byte != 0x2D and not 0x30 <= first_byte <= 0x39:
+        for i in range(length):
+            node = _child(u, node, _scalar_byte(u, begin, i))
+            if node < 0:
+                return False
+        return True
+    nothing = True
+    zeros = 0
+    node = _child(u, node, int64(0x2D if first_byte == 0x2D else 0x2B))
+    for i in range(length):
+        byte = _scalar_byte(u, begin, i)
+        if byte | 0x20 == 0x65:
+            break
+        if byte == 0x30:
+            zeros += 1
+        elif byte != 0x2E and byte != 0x2D:
+            while zeros > 0 and not nothing and node >= 0:
+                node = _child(u, node, int64(0x30))
+                zeros -= 1
+            nothing = False
+            zeros = 0
+            if node >= 0:
+                node = _child(u, node, byte)
+    return nothing or node >= 0
+
+
+@njit
+def _in_danger(u, mode, node, escape, frame, closed, depth):  # type: ignore[no-untyped-def]
     """Whether what is being written, or is to begin, may repeat a key or an item."""
     kind = _kind(u, frame)
+    here = closed & _ENDED_HERE
+    if closed & INSIDE:
+        return True
+    if kind & DEEP:
+        if STRING <= mode <= KEY_ESCAPE:
+            return node >= 0
+        if mode == SCALAR:
+            return _may_be_known(u, escape, depth)
+        return _is_rival(u, frame, node) if mode == DONE else True
     if kind & KEEPS:
-        if closed:
+        if here:
             return True
         if frame < 0 or kind & HAS_TEXTS == 0:
             return False
         if mode in (STRING, ESCAPE):
             return node >= 0
+        if mode == SCALAR:
+            return _may_be_known(u, escape, depth)
         return _has(u, frame, node) if mode == DONE else True
-    if closed and (mode == KEY or (closed == 2 and KEY_STRING <= mode <= KEY_ESCAPE)):
+    if here and (mode == KEY or (here & NEXT and KEY_STRING <= mode <= KEY_ESCAPE)):
         return True
     if frame < 0 or kind & (HAS_TEXTS | IS_OBJECT) != HAS_TEXTS | IS_OBJECT:
         return False
@@ -355,31 +471,53 @@ def _in_danger(u, mode, node, frame, closed):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _end_item(u, mode, node, escape, frame, closed, depth):  # type: ignore[no-untyped-def]
-    """Behind an item whose items are compared: (whether it repeats one, verdict)."""
+def _end_value(u, mode, node, escape, frame, closed, depth):  # type: ignore[no-untyped-def]
+    """Behind a value that matters: (whether it repeats an item, frame, closed, verdict)."""
     if mode == SCALAR:
         node = _scalar_at(u, frame, escape, depth)
     elif mode != DONE:
-        return False, int64(_FINE)  # no item: an empty array
-    unsure = closed or node == _TOO_LONG or (node == BOX and _kind(u, frame) & HAS_BOXES)
-    return _has(u, frame, node), int64(_UNSURE) if unsure else int64(_FINE)
+        return False, frame, closed, int64(_FINE)  # none: an empty container
+    kind = _kind(u, frame)
+    if node == _TOO_LONG:
+        return False, frame, closed | ENDED, int64(_UNSURE)
+    if kind & KEEPS and closed & _ENDED_HERE:
+        return _has(u, frame, node), frame, closed, int64(_BUT_ONE)
+    repeats = kind & KEEPS != 0 and _has(u, frame, node)
+    if kind & DEEP and _is_rival(u, frame, node):
+        after, verdict = _stepped(u, frame, TEXTS + node)
+        return repeats, after, closed, verdict
+    if kind & KEEPS:
+        closed |= ENDED
+    return repeats, _safe_twin(u, frame), closed, int64(_FINE)
 
 
 @njit
 def _opened(u, frame, closed, byte, depth):  # type: ignore[no-untyped-def]
-    """(frame, verdict) of a container that a byte opens."""
+    """(frame, closed, verdict) of a container that a byte opens."""
     outer = _kind(u, frame)
-    kind = IS_OBJECT if byte == 0x7B else 0
+    inside = closed & INSIDE
+    if outer & KEEPS and closed & _ENDED_HERE:
+        inside = int64(INSIDE)
     verdict = int64(_FINE)
-    if outer & (KEEPS | _PART):
-        kind |= _PART
-        if outer & KEEPS and (closed or outer & HAS_BOXES):
-            verdict = int64(_UNSURE)
-    elif u[N_COMPARES] and byte == 0x5B:
-        kind |= KEEPS
-    _i32(u, W_TEMP_PARENT)[depth] = frame
+    if closed >= _DEEPEST:
+        verdict = int64(_UNSURE)
+    closed = closed << 3 | inside
+    if frame >= 0 and outer & HAS_BOXES and outer & (KEEPS | DEEP):
+        event = OPEN_OBJECT if byte == 0x7B else OPEN_ARRAY
+        after, missing = _stepped(u, frame, int64(event))
+        return after, closed, max(verdict, missing)
+    kind = IS_OBJECT if byte == 0x7B else (KEEPS if u[N_COMPARES] else 0)
+    _i32(u, W_TEMP_PARENT)[depth] = _safe_twin(u, frame)
     _u8(u, W_TEMP_KIND)[depth] = kind
-    return int64(-2 - depth), verdict
+    return int64(-2 - depth), closed, verdict
+
+
+@njit
+def _left(u, frame, closed):  # type: ignore[no-untyped-def]
+    """(frame, number of its value, closed) once a container has ended."""
+    deep = frame >= 0 and _u8(u, F_KIND)[frame] & DEEP
+    node = int64(_i32(u, F_VALUE)[frame]) if deep else int64(NO_NODE)
+    return _parent(u, frame), node, closed >> 3
 
 
 @njit
@@ -389,7 +527,7 @@ def _outside(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore
     kind = _kind(u, frame)
     if byte == 0x20 or byte == 0x09 or byte == 0x0A or byte == 0x0D:
         if mode == SCALAR:
-            node = _scalar_at(u, frame, escape, depth) if kind & KEEPS else int64(NO_NODE)
+            node = _scalar_at(u, frame, escape, depth) if kind & (KEEPS | DEEP) else int64(NO_NODE)
             if node == _TOO_LONG:
                 verdict = int64(_UNSURE)
             mode = int64(DONE)
@@ -397,30 +535,27 @@ def _outside(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore
     if byte == 0x22:
         if mode == KEY:
             mode = int64(KEY_STRING)
-            closed *= 2
+            if closed & ENDED:
+                closed ^= ENDED | NEXT
             node = int64(0) if frame >= 0 else int64(NO_NODE)
         else:
             mode = int64(STRING)
-            node = int64(0) if frame >= 0 and kind & KEEPS else int64(NO_NODE)
+            node = int64(0) if frame >= 0 and kind & (KEEPS | DEEP) else int64(NO_NODE)
         return mode, node, int64(0), frame, closed, verdict, symbol
     if byte == 0x7B or byte == 0x5B:
-        frame, verdict = _opened(u, frame, closed, byte, depth)
+        frame, closed, verdict = _opened(u, frame, closed, byte, depth)
         mode = int64(KEY) if byte == 0x7B else int64(VALUE)
         return mode, int64(NO_NODE), int64(0), frame, closed, verdict, symbol
-    if byte == 0x2C or byte == 0x5D:
-        if kind & KEEPS:
-            repeats, verdict = _end_item(u, mode, node, escape, frame, closed, depth)
-            if repeats:
-                symbol = int64(REPEATED_COMMA if byte == 0x2C else REPEATED_CLOSE)
-            closed = int64(1)
-        elif kind & (_PART | IS_OBJECT) == _PART:
-            verdict = int64(_UNSURE) if byte == 0x2C else int64(_FINE)
+    if (byte == 0x2C or byte == 0x5D or byte == 0x7D) and kind & (KEEPS | DEEP):
+        repeats, frame, closed, verdict = _end_value(u, mode, node, escape, frame, closed, depth)
+        if repeats:
+            symbol = int64(REPEATED_COMMA if byte == 0x2C else REPEATED_CLOSE)
     if byte == 0x2C:
         mode = int64(KEY) if kind & IS_OBJECT else int64(VALUE)
         return mode, int64(NO_NODE), int64(0), frame, closed, verdict, symbol
     if byte == 0x7D or byte == 0x5D:
-        frame = _parent(u, frame)
-        node = int64(BOX) if _kind(u, frame) & KEEPS else int64(NO_NODE)
+        if verdict != _MISSING:
+            frame, node, closed = _left(u, frame, closed)
         return int64(DONE), node, int64(0), frame, closed, verdict, symbol
     if byte == 0x3A:
         return int64(VALUE), int64(NO_NODE), int64(0), frame, closed, verdict, symbol
@@ -433,9 +568,10 @@ def _outside(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore
 def _track(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore[no-untyped-def]
     """A place after a byte: (mode, node, escape, frame, closed, verdict, symbol).
 
-    The verdict is ``_FINE``, ``_REPEATED`` for a key that its object has, or ``_UNSURE``; the symbol
-    is what the rules read: the byte, or a mark behind a repeated item.  ``depth`` is that of the byte
-    on the path; it numbers a container that the byte opens.
+    The verdict is ``_FINE``, ``_REPEATED`` for a key that its object has, ``_UNSURE``, ``_BUT_ONE`` or
+    ``_MISSING`` (nothing else counts then); the symbol is what the rules read: the byte, or a mark
+    behind a repeated item.  ``depth`` is that of the byte on the path; it numbers a container that the
+    byte opens.
     """
     fine = int64(_FINE)
     if mode < STRING or mode > KEY_ESCAPE:
@@ -460,10 +596,14 @@ def _track(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore[n
     text = _text_at(u, node)
     if mode == STRING:
         return int64(DONE), text, escape, frame, closed, fine, byte
-    verdict = int64(_UNSURE) if closed else fine
     if _has(u, frame, text):
-        verdict = int64(_REPEATED)
-    return int64(COLON), int64(NO_NODE), escape, frame, int64(1), verdict, byte
+        return int64(COLON), int64(NO_NODE), escape, frame, closed, int64(_REPEATED), byte
+    if _kind(u, frame) & DEEP and _is_rival(u, frame, text):
+        frame, verdict = _stepped(u, frame, TEXTS + text)
+        return int64(COLON), int64(NO_NODE), escape, frame, closed, verdict, byte
+    verdict = int64(_BUT_ONE) if closed & _ENDED_HERE else fine
+    closed = (closed & ~NEXT) | ENDED
+    return int64(COLON), int64(NO_NODE), escape, _safe_twin(u, frame), closed, verdict, byte
 
 
 @njit("int64(int64, int64, int64)", cache=True, nogil=True)
@@ -497,6 +637,19 @@ def rebuild_children(keys, old_keys, old_values):  # type: ignore[no-untyped-def
                 slot = (slot + 1) & (size - 1)
             to_keys[slot] = from_keys[i]
             to_values[slot] = from_values[i]
+
+
+@njit("void(int64, int64, int64)", cache=True, nogil=True)
+def add_step(keys, key, frame):  # type: ignore[no-untyped-def]
+    """Notes a step between containers, see ``_stepped``; there is room."""
+    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+    table = _i64(u, F_STEP_KEY)
+    size = u[N_STEPS]
+    slot = int64(_mix(uint64(0), key) & uint64(size - 1))
+    while table[slot] != 0:
+        slot = (slot + 1) & (size - 1)
+    table[slot] = key
+    _i32(u, F_STEP_VALUE)[slot] = frame
 
 
 @njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
@@ -535,14 +688,18 @@ def _class_of(ctx, u, symbol):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _is_another(mode, byte):  # type: ignore[no-untyped-def]
-    """Whether a byte leads into a string, or may make it differ from others.
+def _tells_apart(mode, byte, inside):  # type: ignore[no-untyped-def]
+    """Whether texts of which one goes on with this byte and another otherwise differ as values.
 
-    Blanks before a string and escapes within do not: the same text can be written without them.
+    Blanks and escapes do not tell, as the same can be written without them, nor do zeros and signs before
+    a number.  ``inside``: what must differ is an item around the place, or else a key or string here.
     """
-    if mode in (VALUE, KEY):
-        return byte == 0x22
-    return mode in (STRING, KEY_STRING) and byte != 0x5C
+    if mode == STRING:
+        return byte != 0x5C
+    if mode == KEY_STRING:
+        return byte != 0x5C and not inside
+    blank = byte == 0x20 or byte == 0x09 or byte == 0x0A or byte == 0x0D
+    return mode == VALUE and not blank and byte != 0x30 and byte != 0x2D
 
 
 @njit
@@ -557,43 +714,108 @@ def _is_nothing_yet(u, begin, depth):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _seen_zero(u, zeros, q, n, f):  # type: ignore[no-untyped-def]
-    """Whether a zero that leads to the same configuration was followed; else notes it if it can."""
+def _was_seen(u, count, q, n, f, mode, node, frame, closed):  # type: ignore[no-untyped-def]
+    """Whether a zero or blank that leads to the same place was followed; else notes it if it can."""
     seen = _i64(u, W_ZEROS)
-    for i in range(zeros):
-        if seen[3 * i] == q and seen[3 * i + 1] == n and seen[3 * i + 2] == f:
+    for i in range(0, 7 * count, 7):
+        same = seen[i] == q and seen[i + 1] == n and seen[i + 2] == f and seen[i + 3] == mode
+        if same and seen[i + 4] == node and seen[i + 5] == frame and seen[i + 6] == closed:
             return True
-    if zeros < MOST_ZEROS:
-        seen[3 * zeros], seen[3 * zeros + 1], seen[3 * zeros + 2] = q, n, f
+    if count < MOST_ZEROS:
+        at = 7 * count
+        seen[at], seen[at + 1], seen[at + 2], seen[at + 3] = q, n, f, mode
+        seen[at + 4], seen[at + 5], seen[at + 6] = node, frame, closed
     return False
 
 
 @njit
-def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, wanted, base):  # type: ignore[no-untyped-def]
-    """Whether ``wanted`` keys or items that differ from those there are can be begun from a place.
+def _is_sign(u, begin, depth):  # type: ignore[no-untyped-def]
+    """Whether a scalar that has come up to a depth is nothing but a minus sign."""
+    length = depth + 1 - begin if begin > 0 else depth + u[N_RAW]
+    return length == 1 and _scalar_byte(u, begin, 0) == 0x2D
+
+
+@njit
+def _note_find(u, stack, depth, base, inside):  # type: ignore[no-untyped-def]
+    """Notes a find in the present branch of all places on the stack.
+
+    Column 9 of a place: one more than the branch that leads to a find.  Returns ``_TWO`` if some place has
+    two of them that tell values apart, else the depth of the deepest place that tells, if this is
+    its first, or -1.
+    """
+    bytes_on_path = _u8(u, W_BYTES)
+    first = int64(-1)
+    told = False
+    while depth >= 0:
+        at = _STACK_COLUMNS * depth
+        branch = ((stack[at + 6] - 1) & 255) + 1
+        byte = int64(bytes_on_path[base + 1 + depth])
+        tells = _tells_apart(stack[at + 3], byte, inside)
+        if stack[at + 3] == SCALAR and 0x31 <= byte <= 0x39:
+            tells = _is_sign(u, stack[at + 5], base + depth)
+        if tells:
+            if stack[at + 9] == 0:
+                stack[at + 9] = branch
+                if not told:
+                    first = int64(depth)
+            elif stack[at + 9] != branch:
+                return int64(_TWO)
+            told = True
+        depth -= 1
+    return first
+
+
+@njit
+def _put(stack, depth, q, n, f, mode, node, escape, frame, closed):  # type: ignore[no-untyped-def]
+    """A place on the stack of ``_look_ahead``."""
+    at = _STACK_COLUMNS * depth
+    stack[at], stack[at + 1], stack[at + 2] = q, n, f
+    stack[at + 3], stack[at + 4], stack[at + 5] = mode, node, escape
+    stack[at + 6], stack[at + 7] = 0, frame
+    stack[at + 8], stack[at + 9] = closed, 0
+
+
+@njit
+def _avoids_two(u, mode, frame, closed):  # type: ignore[no-untyped-def]
+    """Whether a key or item that ended here must be avoided besides an item around the place."""
+    in_key = mode in (KEY, KEY_STRING, KEY_ESCAPE)
+    return closed & _ENDED_HERE and (in_key or _kind(u, frame) & KEEPS)
+
+
+@njit
+def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # type: ignore[no-untyped-def]
+    """Whether keys or items that differ from those there are can be begun from a place.
 
     Depth first over bytes.  Every byte that leaves the known texts, or ends one that is not there, is
-    a find; what stays among them is followed.  Of two finds no text begins with both, so with two
-    there is a way around one more text, whatever it is; only strings without escapes are then looked
-    at, as other spellings could be of one value.  Zeros can be written without end (0.0, 0.00), so of
-    those that lead to one configuration one is followed.  The others could only add numbers of other
+    a find; what stays among them is followed.  Blanks and zeros can be written without end (0.0, 0.00),
+    so of those that lead to one configuration one is followed.  The others could only add numbers of other
     powers, which matters where a number that is not zero was found to repeat: then the answer is
-    ``UNKNOWN``, as it is where that does not tell, where there is no room, or after ``_EXPANSIONS`` places.
-    ``base``: depth of the place on the path.
+    ``UNKNOWN``, as it is where a verdict is, where there is no room, or after ``_EXPANSIONS`` places.
+
+    If one more text that is not known must be avoided (``closed``), two finds are needed that tell
+    values apart (``_tells_apart``): whatever it is, there is a way around it.  ``base``: depth of the
+    place on the path.
     """
     # behind a repeated item only a mark can come, if blanks before it are left out of account
     no_marks = u[N_MARK_COMMA] < 0 and u[N_MARK_CLOSE] < 0
-    if mode == DONE and no_marks:
-        return int64(DEAD_END) if wanted == 1 else int64(UNKNOWN)
+    wanted = 2 if closed & _GROUP else 1
+    inside = closed & INSIDE != 0
+    if mode == DONE and no_marks and _kind(u, frame) & KEEPS:
+        if _has(u, frame, node):
+            return int64(DEAD_END)
+        if wanted == 2 and not inside:
+            return int64(UNKNOWN)
+    if inside and _avoids_two(u, mode, frame, closed):
+        return int64(UNKNOWN)
     order, signs = _u8(u, W_ORDER), _u8(u, W_SIGNS)
     stack = _i64(u, W_STACK)
     bytes_on_path = _u8(u, W_BYTES)
     room = u[N_STACK_ROOM]
-    stack[0], stack[1], stack[2] = q, n, f
-    stack[3], stack[4], stack[5], stack[6] = mode, node, escape, 0
-    depth = 0
+    _put(stack, int64(0), q, n, f, mode, node, escape, frame, closed)
+    if u[N_WORK] > MOST_WORK:
+        return int64(GIVEN_UP)
+    depth = int64(0)
     visited = 0
-    found = 0
     zeros = 0
     skipped = False
     repeats = False
@@ -601,70 +823,109 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, wanted, base):  # ty
     while depth >= 0:
         at = _STACK_COLUMNS * depth
         turn = stack[at + 6]
-        mode = stack[at + 3]
-        inside = mode >= STRING and mode <= KEY_ESCAPE
-        if turn == 256:
+        before = stack[at + 3]
+        # all bytes of a place are tried before any is followed
+        if turn == 512:
             depth -= 1
             continue
-        stack[at + 6] = turn + 1
-        byte = int64(order[turn]) if inside else int64(signs[turn])
-        if wanted > 1 and not _is_another(mode, byte):
+        in_string = STRING <= before <= KEY_ESCAPE
+        if not in_string and turn & 255 == u[N_SIGNS]:
+            stack[at + 6] = (turn | 255) + 1
             continue
+        stack[at + 6] = turn + 1
+        follows = turn >= 256
+        byte = int64(order[turn & 255]) if in_string else int64(signs[turn & 255])
+        q, n, f = int64(_SET), int64(0), int64(0)
+        separates = byte == 0x2C or byte == 0x5D
+        if not separates:  # no mark can stand for it: mostly the rules refuse it
+            q, n, f = _move(ctx, stack[at], stack[at + 1], stack[at + 2], _class_of(ctx, u, byte))
+            if q == _SET and f <= 0:
+                if f < 0:
+                    return f
+                continue
+        closed = stack[at + 8]
         here = base + 1 + depth
         bytes_on_path[here] = byte
-        mode, node, escape, inner, closed, verdict, symbol = _track(
-            u, mode, stack[at + 4], stack[at + 5], frame, int64(0), byte, here
+        outer = stack[at + 7]
+        mode, node, escape, frame, after, verdict, symbol = _track(
+            u, before, stack[at + 4], stack[at + 5], outer, closed, byte, here
         )
+        if verdict == _MISSING:
+            if follows:
+                return int64(MISSING)
+            u[N_MISS] = -1
+            continue
         if verdict == _REPEATED:
             continue
         c = _class_of(ctx, u, symbol)
-        if stack[at + 3] == SCALAR and (symbol != byte or (mode == DONE and _has(u, frame, node))):
-            repeats |= not _is_nothing_yet(u, stack[at + 5], here - 1)
+        if before == SCALAR and mode != SCALAR:
+            known = (
+                symbol != byte or _kind(u, outer) & DEEP or (mode == DONE and _has(u, frame, node))
+            )
+            repeats |= known and not _is_nothing_yet(u, stack[at + 5], here - 1)
         if c < 0:
             continue
-        q, n, f = _move(ctx, stack[at], stack[at + 1], stack[at + 2], c)
-        if q == _SET and f <= 0:
-            if f < 0:
-                return f
+        if separates:
+            q, n, f = _move(ctx, stack[at], stack[at + 1], stack[at + 2], c)
+            if q == _SET and f <= 0:
+                if f < 0:
+                    return f
+                continue
+        if not follows:
+            safe = not _in_danger(u, mode, node, escape, frame, int64(0), here)
+            if wanted == 1:
+                if verdict == _FINE and (safe or after & ENDED):
+                    return int64(LIVE)
+                continue
+            but_one = verdict == _BUT_ONE and symbol == byte and not inside
+            if but_one or (verdict == _FINE and safe):
+                spot = _note_find(u, stack, depth, base, inside)
+                if spot == _TWO:
+                    return int64(LIVE)
+                if before == SCALAR and spot >= 0:
+                    depth = spot  # all that begins with this number is one branch
             continue
-        if verdict == _UNSURE:
+        if verdict != _FINE or (inside and _avoids_two(u, mode, frame, after)):
             unsure = True
             continue
-        # of several finds each has to be a text of its own: the quote that begins one is none
-        begins = wanted > 1 and (stack[at + 3] == VALUE or stack[at + 3] == KEY)
-        safe = closed == 1 or inner != frame or not _in_danger(u, mode, node, frame, int64(0))
-        if safe and not begins:
-            found += 1
-            if found == wanted:
-                return int64(LIVE)
+        if mode == DONE and no_marks and _kind(u, frame) & KEEPS and _has(u, frame, node):
             continue
-        if mode == DONE and no_marks:
+        stays = mode == before and q == stack[at] and n == stack[at + 1] and f == stack[at + 2]
+        if stays and mode == SCALAR and byte == 0x30:
+            skipped = True  # one zero more
             continue
-        if mode == SCALAR and _is_nothing_yet(u, escape, here):
-            if _seen_zero(u, zeros, q, n, f):
-                skipped = True
+        further = mode == SCALAR and before == SCALAR and wanted == 2
+        if further and not _may_be_known(u, stack[at + 5], here - 1):
+            continue  # more digits are of the same branch
+        blank = byte == 0x20 or byte == 0x09 or byte == 0x0A or byte == 0x0D
+        blank = blank and (mode < STRING or mode == DONE)
+        if blank or (mode == SCALAR and _is_nothing_yet(u, escape, here)):
+            if _was_seen(u, zeros, q, n, f, mode, node, frame, after):
+                skipped |= not blank
                 continue
             zeros = min(zeros + 1, int64(MOST_ZEROS))
         visited += 1
+        u[N_WORK] += 1
         depth += 1
         if depth >= room or visited > _EXPANSIONS:
             return int64(UNKNOWN)
-        at = _STACK_COLUMNS * depth
-        stack[at], stack[at + 1], stack[at + 2] = q, n, f
-        stack[at + 3], stack[at + 4], stack[at + 5], stack[at + 6] = mode, node, escape, 0
+        _put(stack, depth, q, n, f, mode, node, escape, frame, after if wanted > 1 else int64(0))
     unsure |= skipped and repeats
     return int64(UNKNOWN) if unsure else int64(DEAD_END)
 
 
 @njit("int64(int64, int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
 def is_live(address, keys, state, mode, node, escape, frame):  # type: ignore[no-untyped-def]
-    """``LIVE``, ``DEAD_END`` or ``UNKNOWN`` for a state and a place; or what a step answers."""
+    """``LIVE``, ``DEAD_END``, ``UNKNOWN`` or ``MISSING`` for a state and a place; or what a step answers.
+
+    ``MISSING``: ``N_MISS`` and ``N_MISS_EVENT`` say which step from container to container is lacking.
+    """
     ctx = _context(address)
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
-    if not _in_danger(u, mode, node, frame, int64(0)):
+    if not _in_danger(u, mode, node, escape, frame, int64(0), int64(0)):
         return int64(LIVE)
     q, n, f = _open(ctx, state)
-    return _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, int64(1), int64(0))
+    return _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, int64(0), int64(0))
 
 
 @njit
@@ -711,7 +972,7 @@ def _walk_threatened(ctx, u, state, mode, node, escape, frame, row, left, room, 
             m, d, _, inner, closed, verdict, _ = _track(
                 u, mode0, node0, escape0, frame0, int64(0), int64(first), int64(1)
             )
-            if verdict == _FINE and not _in_danger(u, m, d, inner, closed):
+            if verdict == _FINE and not _in_danger(u, m, d, int64(0), inner, closed, int64(1)):
                 continue
         i = int64(roots[first])
         end = int64(t_skip[i])
@@ -723,7 +984,13 @@ def _walk_threatened(ctx, u, state, mode, node, escape, frame, row, left, room, 
             mode, node, escape, frame, closed, verdict, symbol = _track(
                 u, path[at + 3], path[at + 4], path[at + 5], path[at + 6], path[at + 7], byte, depth
             )
-            threatened = verdict == _FINE and _in_danger(u, mode, node, frame, closed)
+            if verdict == _MISSING:
+                return int64(0)
+            if verdict == _BUT_ONE:
+                verdict = int64(_UNSURE)
+            threatened = verdict == _FINE and _in_danger(
+                u, mode, node, escape, frame, closed, depth
+            )
             if verdict == _FINE and symbol == byte and not threatened:
                 if mode >= STRING and mode <= KEY_ESCAPE:
                     ahead = flags[i] & QUOTE_BELOW
@@ -750,12 +1017,15 @@ def _walk_threatened(ctx, u, state, mode, node, escape, frame, row, left, room, 
                 continue
             whole = WHOLE
             if threatened and t_start[i] < t_start[i + 1]:
-                wanted = int64(2) if closed else int64(1)
-                live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, wanted, depth)
+                live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, depth)
                 if live < 0:
                     return live
+                if live == MISSING:
+                    return int64(0)
                 if live == DEAD_END:
                     _clear_tokens(ctx, row, i, i + 1)
+                elif live == GIVEN_UP:
+                    u[N_GIVEN_UP] += 1
                 elif live == UNKNOWN:
                     verdict = int64(_UNSURE)
                     whole = 0
@@ -819,6 +1089,8 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room, signs,
             m, d, e, inner, closed, verdict, symbol = _track(
                 u, m, d, e, inner, closed, byte, int64(i + 1)
             )
+            if verdict == _MISSING:
+                return int64(0)
             c = _class_of(ctx, u, symbol)
             if c < 0:
                 verdict = int64(_REPEATED)
@@ -830,26 +1102,29 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room, signs,
                     verdict = int64(_REPEATED)
             if verdict != _FINE:
                 break
-        if verdict == _FINE and _in_danger(u, m, d, inner, closed):
+        if verdict == _FINE and _in_danger(u, m, d, e, inner, closed, size):
             lasting = inner >= NO_FRAME and m != SCALAR  # else what was read matters, too
             live = int64(-1)
             if lasting:
                 live = _remembered(u, known, q, n, f, m, d, e, inner, closed)
             if live < 0:
-                wanted = int64(2) if closed else int64(1)
-                live = _look_ahead(ctx, u, q, n, f, m, d, e, inner, wanted, size)
+                live = _look_ahead(ctx, u, q, n, f, m, d, e, inner, closed, size)
                 if live < 0:
                     return live
+                if live == MISSING:
+                    return int64(0)
                 if lasting and known < MEMO_SIZE:
                     _remember(u, known, q, n, f, m, d, e, inner, closed, live)
                     known += 1
-            if live == DEAD_END:
+            if live == GIVEN_UP:
+                u[N_GIVEN_UP] += 1
+            elif live == DEAD_END:
                 verdict = int64(_REPEATED)
             elif live == UNKNOWN:
                 verdict = int64(_UNSURE)
         if verdict == _REPEATED:
             row[token >> 5] &= ~(int32(1) << int32(token & 31))
-        elif verdict == _UNSURE and not _note(left, room, token, TOKEN):
+        elif verdict in (_UNSURE, _BUT_ONE) and not _note(left, room, token, TOKEN):
             return int64(OUT_OF_FUEL)
     return int64(0)
 
@@ -870,7 +1145,8 @@ def restrict_mask(address, keys, state, mode, node, escape, frame, row_address, 
     ``out`` receives int32 pairs of what the caller has to try, behind their number: a trie node and 0
     for the tokens that end there, ``WHOLE`` for all below; or a token and ``TOKEN``.
 
-    Returns 0, ``OUT_OF_FUEL`` if ``out`` is too small, or what a step answers (call again).
+    Returns 0, ``OUT_OF_FUEL`` if ``out`` is too small, or what a step answers (call again, as where
+    ``N_MISS`` is set: a step from container to container is lacking).
     """
     ctx = _context(address)
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
@@ -878,11 +1154,11 @@ def restrict_mask(address, keys, state, mode, node, escape, frame, row_address, 
     left = carray(_pointer(out), (1 << 40,), np.int32)
     left[0] = 0
     kind = _kind(u, frame)
-    if kind & KEEPS or mode in (ESCAPE, KEY_ESCAPE):
+    if kind & (KEEPS | DEEP) or mode in (ESCAPE, KEY_ESCAPE):
         return _walk_threatened(
             ctx, u, state, mode, node, escape, frame, row, left, out_room, False
         )
-    if _in_danger(u, mode, node, frame, int64(0)):
+    if _in_danger(u, mode, node, escape, frame, int64(0), int64(0)):
         answer = _walk_threatened(
             ctx, u, state, mode, node, escape, frame, row, left, out_room, True
         )

@@ -93,7 +93,8 @@ class Pairs:
     def approximations(self) -> tuple[str, ...]:
         """In which cases masks and budgets are not exact, a sentence each."""
         out = _WITH_ITEMS if self.inner.grammar.ir.compare_items else (_USED_UP, _BUDGETS)
-        return (*out, _GIVEN_UP.format(self.given_up)) if self.given_up else out
+        given_up = self.given_up + (0 if self.used is None else self.used.given_up)
+        return (*out, _GIVEN_UP.format(given_up)) if given_up else out
 
     def begin(self, start: Pair, easier: RuleAutomaton) -> None:
         """Prepares the distances of a thorough automaton.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -29,9 +30,11 @@ from grammars.uniqueness.memory import (
     STRING,
     TEXT,
     Frame,
+    Memory,
     Tracker,
     Value,
 )
+from grammars.uniqueness.persistent import SharedSet, difference
 
 u = load("constrain.uniqueness.kernels")
 
@@ -43,14 +46,17 @@ _OUT: Final = 1 << 14
 """Entries of the list of tokens that kernels leave to the caller."""
 _STACK_ROOM: Final = 4_096
 _IN_KEYS: Final = frozenset((KEY, KEY_STRING, KEY_ESCAPE))
+_MOST_STEPS: Final = 400
+"""Steps between containers that one question may add before the rest is left to the caller."""
 _MOST_POWER: Final = 10**15
 """Exponents from which on kernels do not compare numbers."""
 _ORDER: Final = np.frombuffer(
     bytes(dict.fromkeys(b'"abcdefghijklmnopqrstuvwxyz_0123456789' + bytes(range(256)))), np.uint8
 ).copy()
 """Bytes of strings in the order in which looking ahead tries them."""
+_JSON_SIGNS: Final = b'"1234567890,]}tfnraeuls:.-+E[{\n \t\r'
 _SIGNS: Final = np.frombuffer(
-    bytes(dict.fromkeys(b'",]1234567890tfnraeuls}:.-+E[{\n \t\r' + bytes(range(256)))), np.uint8
+    bytes(dict.fromkeys(_JSON_SIGNS + bytes(range(256)))), np.uint8
 ).copy()
 """The same outside strings."""
 
@@ -64,11 +70,14 @@ class UsedTexts:
     Args:
         pool: of the rules' automaton.
         vocabulary: its tokens.
-        compares: whether items of arrays are compared.
+        memory: whose trackers are asked about.
     """
 
-    def __init__(self, pool: StatePool, vocabulary: Vocabulary, compares: bool) -> None:
+    def __init__(self, pool: StatePool, vocabulary: Vocabulary, memory: Memory) -> None:
         self._pool = pool
+        self._memory = memory
+        self.given_up = 0
+        """Tokens that stayed allowed as looking ahead had cost ``MOST_WORK``."""
         self._trie: Trie = vocabulary.trie
         self._arrays: dict[int, npt.NDArray[Any]] = {}
         self._context = np.zeros(u.KEY_FIELDS, np.int64)
@@ -76,10 +85,10 @@ class UsedTexts:
         depth = self._trie.max_depth + 2
         deepest = depth + _STACK_ROOM + 2
         self._put(u.W_PATH, np.zeros(8 * depth, np.int64))
-        self._put(u.W_STACK, np.zeros(7 * (_STACK_ROOM + 1), np.int64))
+        self._put(u.W_STACK, np.zeros(10 * (_STACK_ROOM + 1), np.int64))
         self._put(u.W_ORDER, _ORDER)
         self._put(u.W_SIGNS, _SIGNS)
-        self._put(u.W_ZEROS, np.zeros(3 * u.MOST_ZEROS, np.int64))
+        self._put(u.W_ZEROS, np.zeros(7 * u.MOST_ZEROS, np.int64))
         self._put(u.W_TEMP_PARENT, np.zeros(deepest, np.int32))
         self._put(u.W_TEMP_KIND, np.zeros(deepest, np.uint8))
         self._put(u.W_BYTES, np.zeros(deepest, np.uint8))
@@ -93,7 +102,8 @@ class UsedTexts:
         context = self._context
         context[u.N_INSIDE], context[u.N_OUTSIDE] = len(inside), len(outside)
         context[u.N_STACK_ROOM] = _STACK_ROOM
-        context[u.N_COMPARES] = compares
+        context[u.N_SIGNS] = len(_JSON_SIGNS) if memory.is_json else 256
+        context[u.N_COMPARES] = memory.compare_items
         marks, byte_class = pool.program.marks, pool.program.byte_class
         for field, mark in ((u.N_MARK_COMMA, REPEATED_COMMA), (u.N_MARK_CLOSE, REPEATED_CLOSE)):
             context[field] = byte_class[mark] if mark in marks else -1
@@ -103,8 +113,11 @@ class UsedTexts:
     def clear(self) -> None:
         """Forgets all texts and containers."""
         self._texts: dict[bytes | Value, int] = {}
-        self._frames: dict[Frame, int] = {}
-        self._latest: tuple[frozenset[Any], int, int] = (frozenset(), 0, 0)
+        self._values: list[str | Value] = []
+        self._frames: dict[tuple[Frame, bool], int] = {}
+        self._by_number: list[tuple[Frame, bool]] = []
+        self._steps = 0
+        self._latest: tuple[SharedSet, int, int] = (frozenset(), 0, 0)
         self._nodes = 1
         self._words = 0
         self._put(u.K_HASH_KEY, np.zeros(1 << 8, np.int64))
@@ -116,9 +129,14 @@ class UsedTexts:
             (u.F_KIND, np.uint8),
             (u.F_OFFSET, np.int64),
             (u.F_WORDS, np.int32),
+            (u.F_RIVAL_OFFSET, np.int64),
+            (u.F_RIVAL_WORDS, np.int32),
+            (u.F_VALUE, np.int32),
+            (u.F_SAFE, np.int32),
         ):
             self._put(field, np.zeros(16, dtype))
         self._put(u.F_BITS, np.zeros(64, np.uint64))
+        self._put_steps({}, 1 << 6)
 
     @property
     def nbytes(self) -> int:
@@ -141,9 +159,8 @@ class UsedTexts:
         place = self._place(tracker)
         if place is None:
             return None
-        out = self._pool.call(
+        out = self._ask(
             u.restrict_mask,
-            self._address,
             state,
             *place,
             row.ctypes.data,
@@ -163,8 +180,23 @@ class UsedTexts:
         place = self._place(tracker)
         if place is None:
             return None
-        found = self._pool.call(u.is_live, self._address, state, *place)
-        return None if found == u.UNKNOWN else bool(found == u.LIVE)
+        found = self._ask(u.is_live, state, *place)
+        return None if found in (u.UNKNOWN, u.GIVEN_UP) else bool(found == u.LIVE)
+
+    def _ask(self, kernel: Callable[..., int], *args: int) -> int:
+        """A kernel's answer, with the steps between containers that it asks for."""
+        context = self._context
+        context[u.N_FULL] = context[u.N_GIVEN_UP] = context[u.N_WORK] = 0
+        for added in range(_MOST_STEPS):
+            context[u.N_MISS] = -1
+            out = self._pool.call(kernel, self._address, *args)
+            if context[u.N_MISS] < 0:
+                self.given_up += int(context[u.N_GIVEN_UP])
+                return out
+            self._add_step(int(context[u.N_MISS]), int(context[u.N_MISS_EVENT]))
+            if added == _MOST_STEPS - 2:
+                context[u.N_FULL] = 1
+        return out
 
     def _tokens(self, node: int, what: int, row: _Row) -> list[int]:
         if what == u.TOKEN:
@@ -181,9 +213,9 @@ class UsedTexts:
         """(mode, node, escape, frame) as the kernels take them; ``None`` within compared items."""
         frame, mode, node, escape = tracker.frame, tracker.mode, u.NO_NODE, 0
         keeps = frame is not None and frame.keep
-        if keeps and not _is_outermost_array(frame):
+        if keeps and not self._memory.keys_differ:
             return None
-        number = self._frame(frame)
+        number = self._number(frame)
         if mode in (KEY_STRING, KEY_ESCAPE) or (keeps and mode in (STRING, ESCAPE)):
             raw = np.frombuffer(tracker.raw or b"\0", np.uint8)
             found = int(u.read_key(self._address, raw.ctypes.data, len(tracker.raw)))
@@ -202,74 +234,153 @@ class UsedTexts:
         self._arrays[u.W_RAW][: len(raw)] = np.frombuffer(raw, np.uint8)
         self._context[u.N_RAW] = len(raw)
 
-    def _frame(self, frame: Frame | None) -> int:
-        """The number of a container; those around it get theirs first."""
+    def _number(self, frame: Frame | None) -> int:
+        """The number of the innermost container of a text; those around it get theirs first."""
         if frame is None:
             return int(u.NO_FRAME)
-        known = self._frames.get(frame)
-        if known is not None:
-            return known
         if self.nbytes > MAX_BYTES:
             self.clear()
+        return self._add(frame, not self._is_deep(frame))
+
+    def _is_deep(self, frame: Frame) -> bool:
+        """Whether a container may become equal to, or a part of, an item that is there."""
+        inside = frame.parent is not None and frame.parent.keep
+        return inside and bool(self._memory.candidates(frame))
+
+    def _add(self, frame: Frame, safe: bool) -> int:
+        """The number of a container, or of its safe twin."""
+        known = self._frames.get((frame, safe))
+        if known is not None:
+            return known
         chain: list[Frame] = []
         at: Frame | None = frame
-        while at is not None and at not in self._frames:
+        while at is not None and (at, safe) not in self._frames:
             chain.append(at)
             at = at.parent
         for one in reversed(chain):
-            self._add_frame(one)
-        return self._frames[frame]
+            self._add_frame(one, safe)
+        return self._frames[frame, safe]
 
-    def _add_frame(self, frame: Frame) -> None:
-        number = len(self._frames)
-        flat = _is_outermost_array(frame)
-        bits, boxes = self._bits(frame.seen if flat else frame.keys)
-        words = -(-bits.bit_length() // 64)
-        self._room((u.F_PARENT, u.F_KIND, u.F_OFFSET, u.F_WORDS), number + 1)
-        self._room((u.F_BITS,), self._words + words)
-        arrays = self._arrays
-        arrays[u.F_BITS][self._words : self._words + words] = np.frombuffer(
-            bits.to_bytes(8 * words, "little"), np.uint64
-        )
-        kind = u.IS_OBJECT if frame.is_object else u.KEEPS if flat else 0
+    def _add_frame(self, frame: Frame, safe: bool) -> None:
+        """Adds a container whose parent is there, if it has one; ``safe`` or as it is."""
+        deep = not safe and self._is_deep(frame)
+        if not safe and not deep:
+            self._frames[frame, False] = self._add(frame, True)
+            return
+        parent = u.NO_FRAME if frame.parent is None else self._frames[frame.parent, safe]
+        value = self._memory.closed_value(frame) if deep else None
+        twin = self._add(frame, True) if deep else 0
+        compared = frame.keep and not frame.is_object
+        bits, boxes = self._bits(frame.seen if compared else frame.keys)
+        rivals = self._rivals(frame) if deep else bits
+        kind = u.IS_OBJECT if frame.is_object else u.KEEPS if compared else 0
+        kind |= u.DEEP if deep else 0
         if bits:
             kind |= u.HAS_TEXTS
-        if boxes:
+        if boxes or (deep and any(v.kind in (ARRAY, OBJECT) for v in self._memory.missing(frame))):
             kind |= u.HAS_BOXES
-        arrays[u.F_PARENT][number] = (
-            u.NO_FRAME if frame.parent is None else self._frames[frame.parent]
-        )
+        number = len(self._by_number)
+        self._room(
+            (u.F_PARENT, u.F_KIND, u.F_OFFSET, u.F_WORDS, u.F_RIVAL_OFFSET, u.F_RIVAL_WORDS,
+             u.F_VALUE, u.F_SAFE),
+            number + 1,
+        )  # fmt: skip
+        arrays = self._arrays
+        arrays[u.F_PARENT][number] = parent
         arrays[u.F_KIND][number] = kind
-        arrays[u.F_OFFSET][number] = self._words
-        arrays[u.F_WORDS][number] = words
-        self._words += words
-        self._frames[frame] = number
+        arrays[u.F_SAFE][number] = twin
+        arrays[u.F_VALUE][number] = (
+            u.NO_NODE if value is None else self._texts.get(value, u.NO_NODE)
+        )
+        arrays[u.F_OFFSET][number], arrays[u.F_WORDS][number] = self._put_bits(bits)
+        same = rivals == bits
+        offset, words = arrays[u.F_OFFSET][number], arrays[u.F_WORDS][number]
+        arrays[u.F_RIVAL_OFFSET][number], arrays[u.F_RIVAL_WORDS][number] = (
+            (offset, words) if same else self._put_bits(rivals)
+        )
+        self._by_number.append((frame, safe))
+        self._frames[frame, safe] = number
 
-    def _bits(self, texts: frozenset[Any]) -> tuple[int, bool]:
+    def _put_bits(self, bits: int) -> tuple[int, int]:
+        """Where a set stands, and how many words it has."""
+        offset, words = self._words, -(-bits.bit_length() // 64)
+        self._room((u.F_BITS,), offset + words)
+        self._arrays[u.F_BITS][offset : offset + words] = np.frombuffer(
+            bits.to_bytes(8 * words, "little"), np.uint64
+        )
+        self._words += words
+        return offset, words
+
+    def _rivals(self, frame: Frame) -> int:
+        """Numbers, as bits, of what must not be read next in a deep container, lest something repeats."""
+        texts: set[str | Value] = {*frame.seen, *self._memory.missing(frame)}
+        if frame.is_object and frame.key is None:
+            texts.update(self._memory.names(frame))
+        bits = 0
+        for text in texts:
+            bits |= 1 << self._text(text)
+        return bits
+
+    def _add_step(self, number: int, event: int) -> None:
+        """Notes to which container an event in another one leads."""
+        frame, safe = self._by_number[number]
+        memory = self._memory
+        if event < u.TEXTS:
+            after = memory.frame(frame, event == u.OPEN_OBJECT)
+        else:
+            value = self._values[event - u.TEXTS]
+            if frame.is_object and frame.key is None:
+                assert isinstance(value, str), "a key"
+                after = memory.after_key(frame, value)
+            else:
+                after = memory.after_value(
+                    frame, memory.value(TEXT, value) if isinstance(value, str) else value
+                )
+        self._steps += 1
+        if 2 * self._steps > self._context[u.N_STEPS]:
+            keys, values = self._arrays[u.F_STEP_KEY], self._arrays[u.F_STEP_VALUE]
+            known = dict(zip(keys.tolist(), values.tolist(), strict=True))
+            known.pop(0, None)
+            self._put_steps(known, 2 * len(keys))
+        # steps within a container that has become safe since the walk began are left to the caller
+        step = -1 if safe and self._is_deep(frame) else self._add(after, False)
+        u.add_step(self._address, (number << 32 | event) + 1, step)
+
+    def _put_steps(self, known: dict[int, int], size: int) -> None:
+        self._put(u.F_STEP_KEY, np.zeros(size, np.int64))
+        self._put(u.F_STEP_VALUE, np.zeros(size, np.int32))
+        self._context[u.N_STEPS] = size
+        for key, value in known.items():
+            u.add_step(self._address, key, value)
+
+    def _bits(self, texts: SharedSet) -> tuple[int, bool]:
         """The numbers of keys or items as bits, and whether arrays or objects are among them.
 
         Mostly they differ by one or two from those of the container that was asked for before.
         """
         before, bits, boxes = self._latest
-        more, gone = texts - before, before - texts
+        more, gone = list(difference(texts, before)), list(difference(before, texts))
         if len(more) + len(gone) > len(texts):
-            more, gone, bits, boxes = texts, frozenset(), 0, 0
+            more, gone, bits, boxes = list(texts), [], 0, 0
         for text in more:
-            content = _content(text)
-            bits |= 1 << self._text(content)
-            boxes += _is_box(content)
+            bits |= 1 << self._text(text)
+            boxes += _is_box(text)
         for text in gone:
-            content = _content(text)
-            bits ^= 1 << self._text(content)
-            boxes -= _is_box(content)
+            bits ^= 1 << self._text(text)
+            boxes -= _is_box(text)
         self._latest = texts, bits, boxes
         return bits, boxes > 0
 
-    def _text(self, text: bytes | Value) -> int:
+    def _text(self, value: str | Value) -> int:
         """The number of a text, which is put into the trie; arrays and objects have numbers only."""
+        text = _content(value)
         known = self._texts.get(text)
         if known is None:
             known = self._texts[text] = len(self._texts)
+            if isinstance(value, Value) and value.kind == TEXT:
+                self._values.append(str(value.content))
+            else:
+                self._values.append(value)
             if isinstance(text, bytes):
                 data = np.frombuffer(text or b"\0", np.uint8)
                 self._room((u.K_NODE_KEY,), self._nodes + len(text))
@@ -305,15 +416,8 @@ class UsedTexts:
         u.rebuild_children(self._address, keys.ctypes.data, values.ctypes.data)
 
 
-def _is_outermost_array(frame: Frame | None) -> bool:
-    """Whether items are compared here, and the array itself is no part of an item."""
-    if frame is None or frame.is_object or not frame.keep:
-        return False
-    return frame.parent is None or not frame.parent.keep
-
-
-def _is_box(content: bytes | Value) -> bool:
-    return isinstance(content, Value) and content.kind in (ARRAY, OBJECT)
+def _is_box(value: str | Value) -> bool:
+    return isinstance(value, Value) and value.kind in (ARRAY, OBJECT)
 
 
 def _content(value: str | Value) -> bytes | Value:
