@@ -604,7 +604,7 @@ _UNTRIED, _NARROW, WIDE = 0, 1, 2
 
 
 @njit(cache=True)
-def _loop_of(ctx, q):  # type: ignore[no-untyped-def]
+def loop_of(ctx, q):  # type: ignore[no-untyped-def]
     """Which characters lead from a program state back to it, see ``find_loop``; found once."""
     known, loops = _u8(ctx, P_LOOP_KIND), _u64(ctx, P_LOOP)
     if known[q] == _LOOP_UNKNOWN:
@@ -636,7 +636,7 @@ def _bytes_of(ctx, state):  # type: ignore[no-untyped-def]
 @njit
 def _loops_below(ctx, q, n, i):  # type: ignore[no-untyped-def]
     """Whether all that is below a trie node leads from a program state back to it."""
-    kind = _loop_of(ctx, q)
+    kind = loop_of(ctx, q)
     if kind == NO_LOOP or n != 0:
         return False
     loops = _u64(ctx, P_LOOP)

@@ -53,7 +53,11 @@ from constrain.engine.context import u16 as _u16
 from constrain.engine.context import u64 as _u64
 from constrain.engine.kernels import (
     OUT_OF_FUEL,
+    P_ACCEPT_FROM,
     P_BYTE_CLASS,
+    P_FIRST,
+    P_LOOP,
+    S_CAN,
     T_BYTE,
     T_DEPTH,
     T_SKIP,
@@ -61,10 +65,12 @@ from constrain.engine.kernels import (
     T_TOKEN_OFFSET,
     T_TOKEN_START,
     T_TOKENS,
+    loop_of,
 )
 from constrain.engine.kernels import SET as _SET
 from constrain.engine.kernels import step_configuration as _move
 from constrain.engine.kernels import unpack as _open
+from constrain.masks.kernels import NO_LOOP
 from grammars.ir import REPEATED_CLOSE, REPEATED_COMMA
 from grammars.uniqueness.memory import (
     COLON,
@@ -146,7 +152,8 @@ WHOLE: Final = 1
 """Behind a trie node in a list of what the caller has to try: all tokens below are meant."""
 TOKEN: Final = 2
 """Instead of a trie node it is a token."""
-_STACK_COLUMNS: Final = 10
+STACK_COLUMNS: Final = 12
+"""Numbers by place on the stack of a look ahead."""
 
 # an unfinished escape: phase (1: behind the backslash, 2 to 5: that many less one hex digits to
 # come), the digits so far, the first half of a surrogate pair
@@ -747,7 +754,7 @@ def _note_find(u, stack, depth, base, inside):  # type: ignore[no-untyped-def]
     first = int64(-1)
     told = False
     while depth >= 0:
-        at = _STACK_COLUMNS * depth
+        at = STACK_COLUMNS * depth
         branch = ((stack[at + 6] - 1) & 255) + 1
         byte = int64(bytes_on_path[base + 1 + depth])
         tells = _tells_apart(stack[at + 3], byte, inside)
@@ -768,11 +775,42 @@ def _note_find(u, stack, depth, base, inside):  # type: ignore[no-untyped-def]
 @njit
 def _put(stack, depth, q, n, f, mode, node, escape, frame, closed):  # type: ignore[no-untyped-def]
     """A place on the stack of ``_look_ahead``."""
-    at = _STACK_COLUMNS * depth
+    at = STACK_COLUMNS * depth
     stack[at], stack[at + 1], stack[at + 2] = q, n, f
     stack[at + 3], stack[at + 4], stack[at + 5] = mode, node, escape
     stack[at + 6], stack[at + 7] = 0, frame
     stack[at + 8], stack[at + 9] = closed, 0
+    stack[at + 10], stack[at + 11] = 0, 0
+
+
+@njit
+def _next_way(ctx, q, n, f, order, turn, count):  # type: ignore[no-untyped-def]
+    """The next of the bytes in an order that the rules may take, or behind which a mark may stand; -1."""
+    byte_class = _u8(ctx, P_BYTE_CLASS)
+    can, first = _u64(ctx, S_CAN), _u64(ctx, P_FIRST)
+    ends = q != _SET and n >= _i32(ctx, P_ACCEPT_FROM)[q]
+    while turn < count:
+        byte = int64(order[turn])
+        c = int64(byte_class[byte])
+        word, bit = c >> 6, uint64(1) << uint64(c & 63)
+        if q == _SET:
+            takes = can[4 * f + word] & bit
+        else:
+            takes = first[4 * q + word] & bit
+            if ends:
+                takes |= can[4 * f + word] & bit
+        if takes or byte == 0x2C or byte == 0x5D:
+            return int64(turn)
+        turn += 1
+    return int64(-1)
+
+
+@njit
+def _note_way(stack, at, turn):  # type: ignore[no-untyped-def]
+    """Counts the bytes that are to be followed from a place, and notes the first."""
+    if stack[at + 11] == 0:
+        stack[at + 10] = turn
+    stack[at + 11] += 1
 
 
 @njit
@@ -780,6 +818,28 @@ def _avoids_two(u, mode, frame, closed):  # type: ignore[no-untyped-def]
     """Whether a key or item that ended here must be avoided besides an item around the place."""
     in_key = mode in (KEY, KEY_STRING, KEY_ESCAPE)
     return closed & _ENDED_HERE and (in_key or _kind(u, frame) & KEEPS)
+
+
+_LETTERS: Final = uint64(0xFFFF_FFFF_FFFF_FFFF ^ (1 << (0x5C - 64)))
+"""ASCII bytes from 0x40 on but the backslash, as bits."""
+_DIGITS_ASCII: Final = uint64(0x3FF << 0x30)
+
+
+@njit
+def _can_grow(ctx, u, q, n, mode, escape, frame, depth):  # type: ignore[no-untyped-def]
+    """Whether the rules let a key, string or number go on without end, so that some differ from all known.
+
+    Says no where it is not plain to see.
+    """
+    if q == _SET or n != 0 or _kind(u, frame) & DEEP or loop_of(ctx, q) == NO_LOOP:
+        return False
+    loops = _u64(ctx, P_LOOP)
+    if mode in (STRING, KEY_STRING):
+        return escape & _PHASE == 0 and loops[2 * q + 1] & _LETTERS != uint64(0)
+    if mode == SCALAR:
+        digits = loops[2 * q] & _DIGITS_ASCII != uint64(0)
+        return digits and not _is_nothing_yet(u, escape, depth)
+    return False
 
 
 @njit
@@ -807,6 +867,8 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
             return int64(UNKNOWN)
     if inside and _avoids_two(u, mode, frame, closed):
         return int64(UNKNOWN)
+    if not inside and _can_grow(ctx, u, q, n, mode, escape, frame, base):
+        return int64(LIVE)
     order, signs = _u8(u, W_ORDER), _u8(u, W_SIGNS)
     stack = _i64(u, W_STACK)
     bytes_on_path = _u8(u, W_BYTES)
@@ -821,19 +883,26 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
     repeats = False
     unsure = wanted > 1
     while depth >= 0:
-        at = _STACK_COLUMNS * depth
+        at = STACK_COLUMNS * depth
         turn = stack[at + 6]
         before = stack[at + 3]
         # all bytes of a place are tried before any is followed
-        if turn == 512:
+        if turn >= 256 and stack[at + 11] == 0:
             depth -= 1
             continue
+        if turn == 256:  # on to the first byte that is to be followed
+            turn = 256 + stack[at + 10]
         in_string = STRING <= before <= KEY_ESCAPE
-        if not in_string and turn & 255 == u[N_SIGNS]:
+        follows = turn >= 256
+        skipped_to = _next_way(
+            ctx, stack[at], stack[at + 1], stack[at + 2], order if in_string else signs, turn & 255,
+            int64(256) if in_string else u[N_SIGNS],
+        )  # fmt: skip
+        if skipped_to < 0:
             stack[at + 6] = (turn | 255) + 1
             continue
+        turn = (turn & 256) | skipped_to
         stack[at + 6] = turn + 1
-        follows = turn >= 256
         byte = int64(order[turn & 255]) if in_string else int64(signs[turn & 255])
         q, n, f = int64(_SET), int64(0), int64(0)
         separates = byte == 0x2C or byte == 0x5D
@@ -854,6 +923,7 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
             if follows:
                 return int64(MISSING)
             u[N_MISS] = -1
+            _note_way(stack, at, turn)
             continue
         if verdict == _REPEATED:
             continue
@@ -871,7 +941,10 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
                 if f < 0:
                     return f
                 continue
-        if not follows:
+        if follows:
+            stack[at + 11] -= 1
+        else:
+            _note_way(stack, at, turn)
             safe = not _in_danger(u, mode, node, escape, frame, int64(0), here)
             if wanted == 1:
                 if verdict == _FINE and (safe or after & ENDED):

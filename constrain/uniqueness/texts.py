@@ -85,7 +85,7 @@ class UsedTexts:
         depth = self._trie.max_depth + 2
         deepest = depth + _STACK_ROOM + 2
         self._put(u.W_PATH, np.zeros(8 * depth, np.int64))
-        self._put(u.W_STACK, np.zeros(10 * (_STACK_ROOM + 1), np.int64))
+        self._put(u.W_STACK, np.zeros(u.STACK_COLUMNS * (_STACK_ROOM + 1), np.int64))
         self._put(u.W_ORDER, _ORDER)
         self._put(u.W_SIGNS, _SIGNS)
         self._put(u.W_ZEROS, np.zeros(7 * u.MOST_ZEROS, np.int64))
