@@ -414,10 +414,15 @@ class StatePool:
         """uint64[4], the set of byte classes that may come next (a superset: counts are left out)."""
         return self._arrays[k.S_CAN][4 * state : 4 * state + 4]
 
+    def classes(self, state: int) -> int:
+        """The byte classes that may come next, bit c for class c."""
+        words = self._arrays[k.S_CAN][4 * state : 4 * state + 4].tolist()
+        found: int = words[0] | words[1] << 64 | words[2] << 128 | words[3] << 192
+        return found
+
     def only_byte(self, state: int) -> tuple[int, int]:
         """The one byte that may come next and the state after it; ``(0, DEAD)`` if not just one."""
-        words = self._arrays[k.S_CAN][4 * state : 4 * state + 4].tolist()
-        possible = sum(w << 64 * i for i, w in enumerate(words))
+        possible = self.classes(state)
         found = (0, DEAD)
         byte = np.zeros(1, np.uint8)
         while possible:

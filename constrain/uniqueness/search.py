@@ -82,6 +82,8 @@ class Pairs:
         self._by_tokens = not inner.spells_bytes
         self._address = _BYTES.ctypes.data
         self._texts = inner.vocabulary.texts
+        classes = inner.program.byte_class[:256].tolist()
+        self._order = tuple((byte, 1 << classes[byte]) for byte in _ORDER)
         self.used: UsedTexts | None = None
         self._easier: RuleAutomaton | None = None
         self._easier_states: dict[Pair, int] = {}
@@ -266,7 +268,10 @@ class Pairs:
     def _ways(self, pair: Pair) -> Iterator[Pair]:
         """Where one byte leads, or, if not all bytes are tokens, one token."""
         if not self._by_tokens:
-            for byte in _ORDER:
+            classes = self.inner.pool.classes(pair[0])
+            for byte, its_class in self._order:
+                if not classes & its_class and byte not in _SEPARATORS:
+                    continue  # refused by the rules, and no mark can stand for it
                 after, _ = self.by_byte(pair, byte)
                 if after is not None:
                     yield after
