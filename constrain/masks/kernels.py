@@ -26,6 +26,8 @@ ASCII_LOOP: Final = 1
 """Only ASCII bytes are known to lead back."""
 TEXT_LOOP: Final = 2
 """So do all characters beyond ASCII."""
+_NOT_LOOKED: Final = 255
+"""In place of a kind of loop: not known yet."""
 _MIDDLES: Final = 32
 """Pairs of states that :func:`find_loop` looks at within characters before it gives up."""
 
@@ -293,19 +295,9 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
     same = np.empty(256, np.uint8)
     for byte in range(256):
         same[byte] = byte
-    kinds = np.empty(size, np.uint8)
+    kinds = np.full(size, _NOT_LOOKED, np.uint8)
     lows, highs = np.empty(size, np.uint64), np.empty(size, np.uint64)
-    steps = np.empty(size, np.uint8)
-    for q in range(size):
-        steps[q] = 0
-        if accepts[q]:  # every node below is an exit
-            kinds[q] = NO_LOOP
-            continue
-        kind, low, high = find_loop(table, 256, same, accepts, uint8(0), q, 0)
-        if kind == NO_LOOP:
-            kind, low, high = find_loop(table, 256, same, accepts, uint8(0), q, 1)
-            steps[q] = 1
-        kinds[q], lows[q], highs[q] = kind, low, high
+    steps = np.zeros(size, np.uint8)
     path = np.zeros(2 * (int64(deepest[0]) + 2), np.int32)
     exited = 0
     longest = int64(0)
@@ -323,6 +315,14 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             continue
         q, n = target >> 1, path[at + 1] + (target & 1)
         longest = max(longest, n)
+        if kinds[q] == _NOT_LOOKED:
+            kind, low, high = NO_LOOP, uint64(0), uint64(0)
+            if not accepts[q]:  # else every node below is an exit
+                kind, low, high = find_loop(table, 256, same, accepts, uint8(0), q, 0)
+                if kind == NO_LOOP:
+                    kind, low, high = find_loop(table, 256, same, accepts, uint8(0), q, 1)
+                    steps[q] = 1
+            kinds[q], lows[q], highs[q] = kind, low, high
         if kinds[q] != NO_LOOP and stays(kinds[q], lows[q], highs[q], i, ascii_below, below):
             longest = max(longest, n + steps[q] * (int64(deepest[i]) - depth))
             _set_tokens(row, t_tokens, t_start[i], t_start[t_skip[i]])
@@ -370,6 +370,48 @@ def list_lexeme_ends(table, t_byte, t_depth, t_skip, t_start, t_tokens, ends, de
             ends[0, found], ends[1, found], ends[2, found] = t_tokens[k], q, n
             found += 1
         i += 1
+    return found
+
+
+@njit(
+    "int64(int32[:, ::1], int64, int64, int64, int32[:, ::1], int32[::1], int32[::1], int32[::1])",
+    cache=True,
+    nogil=True,
+)
+def group_ends(ends, count, states, longest, groups, group, by_group, starts):  # type: ignore[no-untyped-def]
+    """Groups tokens by the state they lead to and how much they count.
+
+    Args:
+        ends, count: from :func:`list_lexeme_ends`.
+        states, longest: bounds: states are below, counts at most so large.
+        groups: int32[states * (longest + 1), 2], receives the distinct (state, count), ascending.
+        group: int32[T], receives the row of ``groups`` for each token.
+        by_group: int32[T], receives the tokens, group by group.
+        starts: int32[states * (longest + 1) + 1], receives where each group begins in ``by_group``.
+
+    Returns:
+        How many groups there are.
+    """
+    width = longest + 1
+    sizes = np.zeros(states * width, np.int32)
+    for i in range(count):
+        sizes[ends[1, i] * width + ends[2, i]] += 1
+    found = 0
+    at = 0
+    for code in range(states * width):
+        if sizes[code]:
+            groups[found, 0], groups[found, 1] = code // width, code % width
+            starts[found] = at
+            at += sizes[code]
+            sizes[code] = found
+            found += 1
+    starts[found] = at
+    following = starts[:found].copy()
+    for i in range(count):
+        g = sizes[ends[1, i] * width + ends[2, i]]
+        group[i] = g
+        by_group[following[g]] = ends[0, i]
+        following[g] += 1
     return found
 
 

@@ -101,15 +101,21 @@ class Ends:
     starts: Int32
 
     @staticmethod
-    def of(tokens: Int32, state: Int32, count: Int32) -> Ends:
-        """Tokens in groups of equal state and count."""
-        groups, group = distinct_rows(state, count)
-        # short integers are sorted by counting
-        small = group.astype(np.uint16) if len(groups) <= 1 << 16 else group
-        by_group = tokens[np.argsort(small, kind="stable")]
-        starts = np.zeros(len(groups) + 1, np.int32)
-        np.cumsum(np.bincount(group, minlength=len(groups)), out=starts[1:])
-        return Ends(tokens, state, count, groups, group, by_group, starts)
+    def of(found: Int32, count: int, states: int, longest: int) -> Ends:
+        """Tokens in groups of equal state and count.
+
+        Args:
+            found: int32[3, M], of which ``count`` columns are used: token, state and count.
+            states, longest: states are below, counts at most so large.
+        """
+        most = states * (longest + 1)
+        groups, starts = np.empty((most, 2), np.int32), np.empty(most + 1, np.int32)
+        group, by_group = np.empty(count, np.int32), np.empty(count, np.int32)
+        size = m.group_ends(found, count, states, longest, groups, group, by_group, starts)
+        tokens, state, counts = (found[i, :count] for i in range(3))
+        return Ends(
+            tokens, state, counts, groups[:size].copy(), group, by_group, starts[: size + 1].copy()
+        )
 
     @property
     def nbytes(self) -> int:
@@ -193,7 +199,7 @@ class Lexeme:
             self.table, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens, found,
             trie.max_depth,
         )  # fmt: skip
-        ends = Ends.of(*(found[i, :count].copy() for i in range(3)))
+        ends = Ends.of(found, count, len(self.table) // 256, self.longest)
         self.nbytes += ends.nbytes
         return ends
 
