@@ -99,6 +99,12 @@ GRAMMARS = {
         {"type": "string", "minLength": 3, "maxLength": 500}
     ),
     "pattern": lambda: Grammar.from_json_schema({"type": "string", "pattern": "^[^/]*/[ab]+$"}),
+    "pattern somewhere": lambda: Grammar.from_json_schema(
+        {"type": "string", "pattern": "[a-f0-9]{3}|z_é"}
+    ),
+    "two patterns": lambda: Grammar.from_json_schema(
+        {"type": "string", "allOf": [{"pattern": "ab*a"}, {"pattern": "^[^7]"}], "maxLength": 300}
+    ),
     "any JSON": lambda: Grammar.from_json_schema({}),
     "names": lambda: Grammar.from_regex(r"[a-z_]+(\.[a-z_]+)*,( [a-z_]+)*"),
     "letters of all alphabets": lambda: Grammar.from_regex(r"\w{2,400}( \w+)?"),

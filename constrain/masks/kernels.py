@@ -28,6 +28,8 @@ TEXT_LOOP: Final = 2
 """So do all characters beyond ASCII."""
 _NOT_LOOKED: Final = 255
 """In place of a kind of loop: not known yet."""
+_MOST_CLOSED: Final = 128
+"""States of an automaton up to which closed ones are looked for (some 50 microseconds)."""
 _MIDDLES: Final = 32
 """Pairs of states that :func:`find_loop` looks at within characters before it gives up."""
 
@@ -171,6 +173,54 @@ def find_loop(table, classes, byte_class, ends, never, q, inc):  # type: ignore[
     return TEXT_LOOP, low, high
 
 
+@njit
+def _ordinary_bytes(table):  # type: ignore[no-untyped-def]
+    """bool[128]: ASCII bytes after which the start of a lexeme's automaton can be left as before."""
+    out = np.zeros(128, np.bool_)
+    for byte in range(0x20, 0x7F):
+        target = int64(table[byte])
+        out[byte] = target >= 0
+        for other in (0x20, 0x30, 0x5A, 0x61):  # a blank, a digit, letters
+            if target >= 0 and table[other] >= 0 and table[256 * (target >> 1) + other] < 0:
+                out[byte] = False
+    return out
+
+
+@njit
+def find_closed(table, accepts, ordinary, beyond, closed):  # type: ignore[no-untyped-def]
+    """States that ordinary characters never lead out of, whatever is written: no end, no refusal.
+
+    The greatest fixed point, by taking states out until none is wrong.
+
+    Args:
+        table, accepts: see :func:`read_shape`.
+        ordinary: bool[128].
+        beyond: whether all characters beyond ASCII are ordinary.
+        closed: uint8[L], receives bit 0 for such states, bits 1 to 7 for those that are so within a
+            character (see :func:`after_byte`).
+    """
+    for q in range(len(accepts)):
+        closed[q] = 0 if accepts[q] else 0xFF if beyond else 1
+    changed = True
+    while changed:
+        changed = False
+        for q in range(len(accepts)):
+            for byte in range(256):
+                if closed[q] == 0:
+                    break
+                if byte < 128 and not ordinary[byte]:
+                    continue
+                target = int64(table[256 * q + byte])
+                there = uint8(0) if target < 0 else closed[target >> 1]
+                for position in range(8 if beyond else 1):
+                    after = after_byte(position, byte)
+                    if after < 0 or (byte >= 128 and not beyond):
+                        continue
+                    if (closed[q] >> position) & 1 and (there >> after) & 1 == 0:
+                        closed[q] &= ~(uint8(1) << uint8(position))
+                        changed = True
+
+
 @njit(
     f"int64({_INTS}, int64, {_BYTES}, {_INTS}, int64, int32[::1], int32[::1], int16[::1], uint8[::1])",
     cache=True,
@@ -298,6 +348,21 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
     kinds = np.full(size, _NOT_LOOKED, np.uint8)
     lows, highs = np.empty(size, np.uint64), np.empty(size, np.uint64)
     steps = np.zeros(size, np.uint8)
+    # most patterns only wait for something within a text: whatever is written, they go on
+    closed = np.zeros(size, np.uint8)
+    closed_kind, closed_low, closed_high = NO_LOOP, uint64(0), uint64(0)
+    if size <= _MOST_CLOSED:
+        ordinary = _ordinary_bytes(table)
+        closed_kind = TEXT_LOOP
+        find_closed(table, accepts, ordinary, True, closed)
+        if closed[0] & 1 == 0:
+            closed_kind = ASCII_LOOP
+            find_closed(table, accepts, ordinary, False, closed)
+        for byte in range(128):
+            if ordinary[byte] and byte < 64:
+                closed_low |= uint64(1) << uint64(byte)
+            elif ordinary[byte]:
+                closed_high |= uint64(1) << uint64(byte - 64)
     path = np.zeros(2 * (int64(deepest[0]) + 2), np.int32)
     exited = 0
     longest = int64(0)
@@ -315,6 +380,11 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             continue
         q, n = target >> 1, path[at + 1] + (target & 1)
         longest = max(longest, n)
+        if closed[q] & 1 and stays(closed_kind, closed_low, closed_high, i, ascii_below, below):
+            longest = max(longest, n + int64(deepest[i]) - depth)
+            _set_tokens(row, t_tokens, t_start[i], t_start[t_skip[i]])
+            i = int64(t_skip[i])
+            continue
         if kinds[q] == _NOT_LOOKED:
             kind, low, high = NO_LOOP, uint64(0), uint64(0)
             if not accepts[q]:  # else every node below is an exit
