@@ -337,10 +337,10 @@ class Writer:
         if plan.classes and (plan.high is None or plan.high > 1):
             self._distinct = True
         content = NOTHING if plan.high == 0 else self._content(plan)
-        inside = seq(self.gap, content, self.gap)
-        return seq(
-            Literal(b"{"), alt(self.gap, inside) if plan.may_be_empty else inside, Literal(b"}")
-        )
+        inside = seq(content, self.gap)
+        if plan.may_be_empty:
+            inside = optional(inside)
+        return seq(Literal(b"{"), self.gap, inside, Literal(b"}"))
 
     def _content(self, plan: Plan) -> Expr:
         """At least one pair."""
