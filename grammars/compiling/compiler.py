@@ -1131,7 +1131,9 @@ class _Flattener:
         start_rank = np.full(q_count, -1, np.int32)
         for r, place in rank.items():
             start_rank[start_of[r]] = place
-        call_rows = [calls.get(q, _NONE) for q in range(q_count)]
+        called = [(start_of[r], target) for row in calls.values() for r, target in row]
+        call_counts = np.zeros(q_count + 1, np.int32)
+        call_counts[[q + 1 for q in calls]] = [len(row) for row in calls.values()]
         empty = self.rules[self.start].dfa.is_empty()
         return Program(
             start=-1 if empty else start_of[self.start],
@@ -1141,10 +1143,10 @@ class _Flattener:
             edge_offset=edges.offset,
             edge_class=edges.classes,
             edge_target=edges.targets,
-            call_offset=_offsets(call_rows),
-            call_start=_column([start_of[r] for row in call_rows for r, _ in row]),
-            call_return=_column([t for row in call_rows for _, t in row]),
-            call_tail=np.array([tail[t >> 1] for row in call_rows for _, t in row], np.uint8),
+            call_offset=np.cumsum(call_counts, dtype=np.int32),
+            call_start=_column([start for start, _ in called]),
+            call_return=_column([target for _, target in called]),
+            call_tail=np.array([tail[target >> 1] for _, target in called], np.uint8),
             push_offset=_offsets(chains.links),
             push_links=_column([t for row in chains.links for t in row]),
             push_target=_column(chains.targets),
@@ -1195,9 +1197,6 @@ class _Flattener:
         ]
         callees_first = [i for component in components(left) for i in component]
         return {used[i]: place for place, i in enumerate(reversed(callees_first))}
-
-
-_NONE: Final[list[tuple[int, int]]] = []
 
 
 class _Alphabet:
@@ -1322,17 +1321,20 @@ class _Chains:
 
     def row(self, q: int) -> dict[int, int]:
         """Table entries of one state with calls."""
-        direct = {c for c, _ in self.edges.of(q)}
         out: dict[int, int] = {}
-        for c, ways in self._ways(q).items():
-            only = _only(ways)
-            if only is None:
-                out[c] = MANY
-            elif c in direct:
-                out[c] = only[1]
-            else:
-                owner = next(ret for r, ret in self.calls.get(q, ()) if c in self._entry[r])
-                out[c] = self._chain(not self.tail[owner >> 1], *only)
+        for c, target in self.edges.of(q):
+            out[c] = MANY if c in out else target
+        for r, ret in self.calls.get(q, ()):
+            # a return to a state with nothing left to do is skipped: the call is a jump
+            own = () if self.tail[ret >> 1] else (ret,)
+            for c, entry in self._entry[r].items():
+                if entry is None or c in out:
+                    out[c] = MANY
+                else:
+                    links, target = entry
+                    out[c] = self._chain(bool(own), own + links, target)
+        for r in self.taken.get(q, ()):  # which items are available only the residual says
+            out.update(dict.fromkeys(self._entry[r], MANY))
         return out
 
     def _chain(self, outer: bool, links: tuple[int, ...], target: int) -> int:
