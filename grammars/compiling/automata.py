@@ -463,7 +463,7 @@ def subtract(a: Dfa, b: Dfa, limit: int, spent: int = 0) -> Dfa:
                 both = mask & other
                 if both:
                     row.append((both, number((t, u)), inc))
-                    rest ^= both
+                    rest &= ~both
             if rest:
                 row.append((rest, number((t, outside)), inc))
         rows.append(row)

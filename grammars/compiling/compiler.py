@@ -1256,9 +1256,7 @@ class _Alphabet:
 class _Edges:
     """Edges on byte classes, by source."""
 
-    def __init__(
-        self, states: int, source: IntArray, classes: IntArray, targets: IntArray
-    ) -> None:
+    def __init__(self, states: int, source: IntArray, classes: IntArray, targets: IntArray) -> None:
         self.source, self.classes, self.targets = source, classes, targets
         self.states = states
         self.offset = np.zeros(states + 1, np.int32)
