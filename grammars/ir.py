@@ -78,8 +78,8 @@ class _Hashed:
         try:
             return self._hash
         except AttributeError:
-            parts = tuple(getattr(self, name) for name in type(self).__slots__)
-            value = hash((type(self).__name__, parts))
+            kind = type(self)
+            value = hash((kind, *[getattr(self, name) for name in kind.__slots__]))
             object.__setattr__(self, "_hash", value)
             return value
 

@@ -139,8 +139,9 @@ def follow_sets(program: Program) -> list[Flags]:
 
 def as_flags(program: Program, bits: int) -> Flags:
     """A set of byte classes as bool[256]."""
-    classes = program.byte_class[:256].astype(np.int64)
-    return np.array([bits >> int(c) & 1 for c in classes], np.bool_)
+    packed = np.frombuffer(bits.to_bytes(32, "little"), np.uint8)
+    flags: Flags = np.unpackbits(packed, bitorder="little").view(np.bool_)
+    return flags[program.byte_class[:256]]
 
 
 class _Calls:
@@ -148,7 +149,10 @@ class _Calls:
 
     def __init__(self, program: Program) -> None:
         rule_of = program.rule_of
-        self.first = [sum(int(w) << 64 * i for i, w in enumerate(row)) for row in program.first]
+        words = program.first.astype("<u8").tobytes()
+        self.first = [
+            int.from_bytes(words[at : at + 32], "little") for at in range(0, len(words), 32)
+        ]
         caller = np.repeat(np.arange(program.states), np.diff(program.call_offset))
         edges = np.stack(
             [

@@ -275,7 +275,12 @@ def reduce(dfa: Dfa) -> Dfa:
             _refine_component(dfa, component, canon)
             continue
         q = component[0]
-        key = (dfa.accept[q], frozenset(_signature(dfa.edges[q], canon, {q: -1}).items()))
+        row = dfa.edges[q]
+        if len(row) == 1 and row[0][1] != q:
+            label, t, inc = row[0]
+            canon[q] = known.setdefault((dfa.accept[q], label, canon[t], inc), q)
+            continue
+        key = (dfa.accept[q], frozenset(_signature(row, canon, {q: -1}).items()))
         canon[q] = known.setdefault(key, q)
     if all(c == q for q, c in enumerate(canon)):
         return dfa
@@ -426,6 +431,44 @@ def intersect(a: Dfa, b: Dfa, limit: int, spent: int = 0) -> Dfa:
         rows.append(row)
     accept = [a.accept[p] and b.accept[q] for p, q in order]
     out = Dfa(0, accept, rows, counter.counted, counter.count_min, counter.count_max)
+    return settle(reduce(trim(out)), limit)
+
+
+def subtract(a: Dfa, b: Dfa, limit: int, spent: int = 0) -> Dfa:
+    """Texts accepted by ``a`` (perhaps counted) and not by ``b`` (uncounted, call-free).
+
+    Raises:
+        LimitExceeded: as for :func:`intersect`.
+    """
+    outside = -1
+    index = {(a.start, b.start): 0}
+    order = [(a.start, b.start)]
+    rows: list[list[Edge]] = []
+
+    def number(key: tuple[int, int]) -> int:
+        known = index.get(key)
+        if known is None:
+            if len(order) + spent >= limit:
+                raise LimitExceeded("max_dfa_states", limit, "intersecting patterns")
+            known = index[key] = len(order)
+            order.append(key)
+        return known
+
+    for p, q in order:  # grows while we iterate
+        row: list[Edge] = []
+        others = b.edges[q] if q != outside else ()
+        for mask, t, inc in a.edges[p]:
+            rest = mask & ALL_BYTES
+            for other, u, _ in others:
+                both = mask & other
+                if both:
+                    row.append((both, number((t, u)), inc))
+                    rest &= ~both
+            if rest:
+                row.append((rest, number((t, outside)), inc))
+        rows.append(row)
+    accept = [a.accept[p] and not (q != outside and b.accept[q]) for p, q in order]
+    out = Dfa(0, accept, rows, a.counted, a.count_min, a.count_max)
     return settle(reduce(trim(out)), limit)
 
 

@@ -19,11 +19,13 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from threading import Lock
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from grammars import ir
+from grammars.compiling.assembly import FINISH, NOWHERE, Assembler, Node
 from grammars.compiling.automata import (
     ALL_BYTES,
     ALL_MARKS,
@@ -40,12 +42,12 @@ from grammars.compiling.automata import (
     intersect,
     of_words,
     reduce,
-    refine,
     settle,
+    subtract,
     trim,
 )
 from grammars.compiling.bags import COMPLETE, MORE, BagSpec, settle_bag
-from grammars.compiling.utf8 import END, ByteMask, Utf8Node, ranges_mask, utf8_node
+from grammars.compiling.utf8 import ByteMask, ranges_mask, utf8_node
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.ir import (
     Alt,
@@ -142,6 +144,8 @@ class Analysis:
         self._depth: dict[str, int] = {}
         self.uses: dict[str, int] = {grammar.start: 1}
         calls: dict[str, list[str]] = {}
+        self._found: dict[str, list[str]] = {}
+        known: _Measures = {}
         todo = [grammar.start]
         total = 0
         while todo:
@@ -150,22 +154,20 @@ class Analysis:
                 continue
             if name not in grammar:
                 raise GrammarError(f"there is no rule {name!r} to start from")
-            found: list[str] = []
             with _place_of(grammar[name]):
-                size, self._depth[name] = _measured(grammar[name].body)
+                size, self._depth[name], _ = _measured(grammar[name].body, known)
                 total += size
                 if total > limits.max_expression_nodes:
                     raise LimitExceeded(
                         "max_expression_nodes", limits.max_expression_nodes, "the grammar"
                     )
-                for node in ir.walk(grammar[name].body):
-                    if isinstance(node, Ref):
-                        found.append(node.name)
-                        self.uses[node.name] = self.uses.get(node.name, 0) + 1
-                        if node.name not in grammar:
-                            raise GrammarError(
-                                f"rule {node.name!r} is referred to but not defined; define it"
-                            )
+                found = self._found[name] = _called(grammar[name].body, known)
+                for callee in found:
+                    self.uses[callee] = self.uses.get(callee, 0) + 1
+                    if callee not in grammar:
+                        raise GrammarError(
+                            f"rule {callee!r} is referred to but not defined; define it"
+                        )
             self.size[name] = size
             calls[name] = list(dict.fromkeys(found))
             todo.extend(reversed(calls[name]))
@@ -190,9 +192,7 @@ class Analysis:
             inside = [c for c in calls[name] if c in out]
             total[name] = self.size[name]
             if inside:
-                counts = Counter(
-                    x.name for x in ir.walk(self.grammar[name].body) if isinstance(x, Ref)
-                )
+                counts = Counter(self._found[name])
                 total[name] += sum(counts[c] * total[c] for c in inside)
             depth[name] = self._depth[name] + max((depth[c] for c in inside), default=0)
             if (
@@ -227,8 +227,12 @@ class Analysis:
         return self.size[name] <= (_INLINE_SIZE if self.uses[name] > 1 else _INLINE_ONCE_SIZE)
 
 
-def _measured(expr: Expr) -> tuple[int, int]:
-    """Nodes of an expression and levels of nesting, found without recursion.
+_Measures: TypeAlias = dict[int, tuple[int, int, bool]]
+"""By identity of an expression: nodes, levels of nesting, whether it refers to rules."""
+
+
+def _measured(expr: Expr, known: _Measures) -> tuple[int, int, bool]:
+    """Nodes of an expression, levels of nesting and whether it refers to rules, without recursion.
 
     Parts that are shared are looked at once and count wherever they stand, so that a small graph
     that is a huge tree is known as such before anything walks through it.
@@ -236,27 +240,46 @@ def _measured(expr: Expr) -> tuple[int, int]:
     Raises:
         GrammarError: if there are more than ``MAX_DEPTH`` levels, or a repetition cannot be counted.
     """
-    known: dict[int, tuple[int, int]] = {}
     stack = [expr]
     while stack:
         node = stack[-1]
         below = ir.children(node)
-        missing = [child for child in below if id(child) not in known]
-        if missing:
-            stack += missing
-            continue
+        if below:
+            missing = [child for child in below if id(child) not in known]
+            if missing:
+                stack += missing
+                continue
         stack.pop()
         if isinstance(node, Repeat):
             check_count(node.min, node.max)
-        parts = [known[id(child)] for child in below]
-        depth = 1 + max((levels for _, levels in parts), default=0)
+        size, depth, refers = _node_size(node), 0, type(node) is Ref
+        for child in below:
+            more, levels, some = known[id(child)]
+            size += more
+            if levels > depth:
+                depth = levels
+            refers = refers or some
+        depth += 1
         if depth > MAX_DEPTH:
             raise GrammarError(
                 f"an expression is nested too deeply (more than {MAX_DEPTH:,} levels); "
                 "give inner parts rules of their own"
             )
-        known[id(node)] = (_node_size(node) + sum(size for size, _ in parts), depth)
+        known[id(node)] = (size, depth, refers)
     return known[id(expr)]
+
+
+def _called(expr: Expr, known: _Measures) -> list[str]:
+    """The rules that a measured expression refers to, as often and in the order it does."""
+    out: list[str] = []
+    stack = [expr]
+    while stack:
+        node = stack.pop()
+        if type(node) is Ref:
+            out.append(node.name)
+        elif known[id(node)][2]:
+            stack.extend(reversed(ir.children(node)))
+    return out
 
 
 def check_count(low: int, high: int | None) -> None:
@@ -284,13 +307,9 @@ def _number(value: int) -> str:
 
 
 def _node_size(node: Expr) -> int:
-    match node:
-        case Literal(data):
-            return len(data)
-        case Machine(_, accept):
-            return len(accept)
-        case _:
-            return 1
+    if type(node) is Literal:
+        return len(node.data)
+    return len(node.accept) if type(node) is Machine else 1
 
 
 def _has_wide_loop(expr: Expr) -> bool:
@@ -373,6 +392,38 @@ class _Lexeme:
     expr: Expr
 
 
+class _PlainParts:
+    """Automata of expressions without references, by content: the same in all grammars."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._known: dict[object, Dfa] = {}
+        self._lock = Lock()
+
+    def get(self, key: object) -> Dfa | None:
+        """What was kept; it must not be changed."""
+        return self._known.get(key)
+
+    def keep(self, key: object, dfa: Dfa) -> None:
+        """Keeps an automaton without calls; the oldest give way."""
+        if any(label < 0 for row in dfa.edges for label, _, _ in row):
+            return
+        size = sum(map(len, dfa.edges)) + len(dfa)
+        if 8 * size > _PLAIN_ROOM:
+            return
+        with self._lock:
+            self._known[key] = dfa
+            self._room -= size
+            while self._room < 0:
+                old = self._known.pop(next(iter(self._known)))
+                self._room += sum(map(len, old.edges)) + len(old)
+
+
+_PLAIN_ROOM: Final = 200_000
+"""States and edges kept of all of them."""
+_PLAIN: Final = _PlainParts(_PLAIN_ROOM)
+
+
 class RuleBuilder:
     """Builds the automaton of the start rule and, from there, of every rule it calls."""
 
@@ -388,6 +439,9 @@ class RuleBuilder:
         self._bags: dict[Bag, int] = {}
         self._items: dict[Expr, int] = {}
         self._regular: dict[Expr, Dfa] = {}
+        self._wanting: dict[str, bool] = {}
+        self._inlined: dict[tuple[str, Node], Node] = {}
+        self._loops: dict[tuple[Expr, Node], Node] = {}
         self._context = ""
         self._extracting = False
 
@@ -444,157 +498,129 @@ class RuleBuilder:
             self._todo.append(name)
         return number
 
-    def _call(self, nfa: Nfa, number: int, s: int, t: int) -> None:
-        nfa.add(s, call_label(number), t)
-        if self.rules[number].nullable:
-            nfa.eps[s].append(t)
+    def _call(self, made: Assembler, number: int, then: Node) -> Node:
+        called = made.edge(call_label(number), then)
+        return made.union((called, then)) if self.rules[number].nullable else called
 
     # -- expressions ---------------------------------------------------------------------------
 
-    def _fragment(self, nfa: Nfa, expr: Expr, s: int, t: int, regular: bool = False) -> None:
-        """Adds paths from s to t that spell the expression; no calls if ``regular``."""
+    def _dfa(self, expr: Expr, regular: bool) -> Dfa:
+        """The automaton of an expression, uncounted; no calls if ``regular``."""
+        key = (expr, self.limits.max_dfa_states, regular or not self._extracting)
+        known = _PLAIN.get(key)
+        if known is not None:
+            return known
+        made = self._assembler()
+        with _Memo(self):
+            dfa = made.dfa(self._before(made, expr, FINISH, regular))
+        if not any(isinstance(x, Ref) for x in ir.walk(expr)):
+            _PLAIN.keep(key, dfa)
+        return dfa
+
+    def _assembler(self) -> Assembler:
+        what = f"the repetitions of rule {self._context!r}"
+        return Assembler(self.limits.max_dfa_states, what)
+
+    def _before(self, made: Assembler, expr: Expr, then: Node, regular: bool) -> Node:
+        """The node at which the expression is read, and then what ``then`` says."""
         match expr:
             case Nothing():
-                pass
+                return NOWHERE
             case Literal(data):
-                self._literal(nfa, data, s, t)
+                return made.literal(data, then)
             case Chars(ranges):
-                _utf8(nfa, utf8_node(ranges), s, t)
+                return made.characters(utf8_node(ranges), then)
             case ByteSet(ranges):
-                nfa.add(s, ranges_mask(ranges), t)
+                return made.edge(ranges_mask(ranges), then)
             case Machine():
-                self._machine(nfa, expr, s, t)
+                return made.embed(_machine_dfa(expr), then)
             case Seq(items):
-                self._sequence(nfa, items, s, t, regular)
+                return self._sequence(made, items, then, regular)
             case Alt(items):
-                self._alternatives(nfa, items, s, t, regular)
+                return self._alternatives(made, items, then, regular)
             case Repeat():
-                self._repeat(nfa, expr, s, t, regular)
+                return self._repeat(made, expr, then, regular)
             case Ref(name):
-                self._reference(nfa, name, s, t, regular)
+                return self._reference(made, name, then, regular)
             case Mark(symbol):
-                nfa.add(s, 1 << symbol, t)
+                return made.edge(1 << symbol, then)
             case Bag():
                 if regular:
                     raise GrammarError(
                         "items in any order are used inside an intersection or a complement "
                         f"(in rule {self._context!r}), which is possible for regular parts only"
                     )
-                self._call(nfa, self._bag_rule(expr), s, t)
+                return self._call(made, self._bag_rule(expr), then)
             case And() | Not():
                 dfa = self.regular_dfa(expr)
                 if dfa.counted and not regular:
-                    self._call(nfa, self._counted_rule(expr, dfa), s, t)
-                else:
-                    nfa.embed(expand(dfa, self.limits.max_dfa_states), s, t)
-                    self._check_size(nfa)
-
-    @staticmethod
-    def _literal(nfa: Nfa, data: bytes, s: int, t: int) -> None:
-        if not data:
-            nfa.eps[s].append(t)
-            return
-        at = s
-        for byte in data[:-1]:
-            nxt = nfa.state()
-            nfa.add(at, 1 << byte, nxt)
-            at = nxt
-        nfa.add(at, 1 << data[-1], t)
-
-    @staticmethod
-    def _machine(nfa: Nfa, machine: Machine, s: int, t: int) -> None:
-        states = [nfa.state() for _ in machine.accept]
-        nfa.eps[s].append(states[0])
-        for source, row in enumerate(machine.edges):
-            masks: dict[int, ByteMask] = {}
-            for low, high, target in row:
-                masks[target] = masks.get(target, 0) | ranges_mask(((low, high),))
-            for target, mask in masks.items():
-                nfa.add(states[source], mask, states[target])
-            if machine.accept[source]:
-                nfa.eps[states[source]].append(t)
+                    return self._call(made, self._counted_rule(expr, dfa), then)
+                return made.embed(expand(dfa, self.limits.max_dfa_states), then)
 
     def _alternatives(
-        self, nfa: Nfa, items: tuple[Expr, ...], s: int, t: int, regular: bool
-    ) -> None:
-        """Literals go into one trie, so that long lists of words stay linear.
+        self, made: Assembler, items: tuple[Expr, ...], then: Node, regular: bool
+    ) -> Node:
+        words = [item.data for item in items if isinstance(item, Literal)]
+        ways = [
+            self._before(made, item, then, regular)
+            for item in items
+            if not isinstance(item, Literal)
+        ]
+        if len(words) > 1:
+            ways.append(made.words(words, then))
+        elif words:
+            ways.append(made.literal(words[0], then))
+        return made.union(ways)
 
-        Of very many the minimal automaton is taken at once: their trie alone may break limits.
-        """
-        words = [item.data for item in items if isinstance(item, Literal) and item.data]
-        if len(words) > _MANY_WORDS:
-            nfa.embed(of_words(words), s, t)
-            items = tuple(x for x in items if not isinstance(x, Literal) or not x.data)
-        trie: dict[tuple[int, int], int] = {}
-        for item in items:
-            if not isinstance(item, Literal) or not item.data:
-                a = nfa.state()  # keeps loops of one branch out of the others
-                nfa.eps[s].append(a)
-                self._fragment(nfa, item, a, t, regular)
-                continue
-            at = s
-            for byte in item.data[:-1]:
-                nxt = trie.get((at, byte))
-                if nxt is None:
-                    nxt = trie[at, byte] = nfa.state()
-                    nfa.add(at, 1 << byte, nxt)
-                at = nxt
-            nfa.add(at, 1 << item.data[-1], t)
-
-    def _reference(self, nfa: Nfa, name: str, s: int, t: int, regular: bool) -> None:
+    def _reference(self, made: Assembler, name: str, then: Node, regular: bool) -> Node:
         if regular and name in self.analysis.recursive:
             raise GrammarError(
                 f"rule {name!r} is recursive and is used inside an intersection or a complement "
                 f"(in rule {self._context!r}), which is possible for regular parts only"
             )
-        if regular or self.analysis.inlines(name):
-            a = nfa.state()
-            nfa.eps[s].append(a)
-            self._check_size(nfa)
+        if not regular and not self.analysis.inlines(name):
+            return self._call(made, self._rule_number(name), then)
+        key = (name, then)
+        node = self._inlined.get(key)
+        if node is None:
             with _place_of(self.grammar[name]):
-                self._fragment(nfa, self.grammar[name].body, a, t, regular)
-        else:
-            self._call(nfa, self._rule_number(name), s, t)
+                node = self._before(made, self.grammar[name].body, then, regular)
+            self._inlined[key] = node
+        return node
 
-    def _repeat(self, nfa: Nfa, expr: Repeat, s: int, t: int, regular: bool) -> None:
+    def _repeat(self, made: Assembler, expr: Repeat, then: Node, regular: bool) -> Node:
+        if not then:
+            return NOWHERE
         if not regular and self._is_long(expr):
-            self._call(nfa, self._counted_rule(expr, self._counting_loop(expr)), s, t)
-            return
+            return self._call(made, self._counted_rule(expr, self._counting_loop(expr)), then)
         item, low, high = expr.item, expr.min, expr.max
         if is_nullable(item, self.analysis.nullable):
             low = 0  # copies may be empty: any smaller number of them will do
-        at = s
-        for _ in range(low):
-            nxt = nfa.state()
-            self._fragment(nfa, item, at, nxt, regular)
-            at = nxt
-            self._check_size(nfa)
+        at = then
         if high is None:
-            loop = nfa.state()
-            nfa.eps[at].append(loop)
-            back = nfa.state()
-            self._fragment(nfa, item, loop, back, regular)
-            nfa.eps[back].append(loop)
-            nfa.eps[loop].append(t)
-            return
-        for _ in range(high - low):
-            nfa.eps[at].append(t)
-            nxt = nfa.state()
-            self._fragment(nfa, item, at, nxt, regular)
-            at = nxt
-            self._check_size(nfa)
-        nfa.eps[at].append(t)
+            key = (item, then)
+            known = self._loops.get(key)
+            if known is None:
+                known = self._loops[key] = made.loop()
+                made.define(known, (self._before(made, item, known, regular), then))
+            at = known
+        else:
+            for _ in range(high - low):
+                at = made.union((self._before(made, item, at, regular), then))
+        for _ in range(low):
+            at = self._before(made, item, at, regular)
+        return at
 
-    def _sequence(self, nfa: Nfa, items: tuple[Expr, ...], s: int, t: int, regular: bool) -> None:
-        units = list(items) if regular or not self._extracting else self._lexemes(items)
-        at = s
-        for i, unit in enumerate(units):
-            nxt = t if i == len(units) - 1 else nfa.state()
+    def _sequence(
+        self, made: Assembler, items: tuple[Expr, ...], then: Node, regular: bool
+    ) -> Node:
+        units = items if regular or not self._extracting else self._lexemes(items)
+        for unit in reversed(units):
             if isinstance(unit, _Lexeme):
-                self._call(nfa, self._lexeme_rule(unit.expr), at, nxt)
+                then = self._call(made, self._lexeme_rule(unit.expr), then)
             else:
-                self._fragment(nfa, unit, at, nxt, regular)
-            at = nxt
+                then = self._before(made, unit, then, regular)
+        return then
 
     def _lexemes(self, items: tuple[Expr, ...]) -> list[Expr | _Lexeme]:
         """Takes free text out of a sequence, with the byte before and the byte behind it.
@@ -634,6 +660,12 @@ class RuleBuilder:
 
         A rule that is one plain automaton anyway stays one.
         """
+        known = self._wanting.get(name)
+        if known is None:
+            known = self._wanting[name] = self._finds_lexemes(name)
+        return known
+
+    def _finds_lexemes(self, name: str) -> bool:
         for node in ir.walk(self.grammar[name].body):
             if isinstance(node, Bag) or (isinstance(node, Repeat) and self._is_long(node)):
                 return True
@@ -642,13 +674,6 @@ class RuleBuilder:
             ):
                 return True
         return False
-
-    def _check_size(self, nfa: Nfa) -> None:
-        limit = self.limits.max_dfa_states
-        if len(nfa.eps) > 4 * limit:
-            raise LimitExceeded(
-                "max_dfa_states", limit, f"the repetitions of rule {self._context!r}"
-            )
 
     # -- bags ----------------------------------------------------------------------------------
 
@@ -684,10 +709,7 @@ class RuleBuilder:
             words = [item.data for item in expr.items if isinstance(item, Literal)]
             if len(words) == len(expr.items):  # minimal at once; its size is that of the list
                 return self._restricted(of_words(words))
-        nfa = Nfa()
-        s, t = nfa.state(), nfa.state()
-        self._fragment(nfa, expr, s, t)
-        return self._restricted(determinize(nfa, s, t, self.limits.max_dfa_states))
+        return self._restricted(self._dfa(expr, regular=False))
 
     # -- counters ------------------------------------------------------------------------------
 
@@ -726,11 +748,8 @@ class RuleBuilder:
 
     def _counting_loop(self, expr: Repeat, regular: bool = False) -> Dfa:
         """The automaton of a counted repetition: one loop, an edge counts when an item ends."""
-        inner = Nfa()
-        a, z = inner.state(), inner.state()
-        self._fragment(inner, expr.item, a, z, regular)
         limit = self.limits.max_dfa_states
-        item = determinize(inner, a, z, limit)
+        item = self._dfa(expr.item, regular)
         low = 0 if item.accept[item.start] else expr.min
         item = _fresh_start(item, accepting=False)
         nfa = Nfa()
@@ -760,11 +779,17 @@ class RuleBuilder:
         limit = self.limits.max_dfa_states
         match expr:
             case And(items):
-                parts = sorted((self.regular_dfa(x) for x in items), key=len)
-                out = parts[0]
+                without = [x.item for x in items if isinstance(x, Not)]
+                parts = sorted(
+                    (self.regular_dfa(x) for x in items if not isinstance(x, Not)), key=len
+                )
+                out = parts[0] if parts else complement(EMPTY)
                 spent = 0  # the limit holds for all steps together: each of them takes its time
                 for part in parts[1:]:
                     out = intersect(out, part, limit, spent)
+                    spent += len(out)
+                for less in without:
+                    out = subtract(out, expand(self.regular_dfa(less), limit), limit, spent)
                     spent += len(out)
                 return out
             case Not(item):
@@ -775,52 +800,50 @@ class RuleBuilder:
                 return self._counting_loop(expr, regular=True)
             case Seq(items) if sum(self._is_long(x) for x in items) == 1:
                 return self._counted_sequence(items)
-        nfa = Nfa()
-        s, t = nfa.state(), nfa.state()
-        self._fragment(nfa, expr, s, t, regular=True)
-        return determinize(nfa, s, t, limit)
+        return self._dfa(expr, regular=True)
 
     def _counted_sequence(self, items: tuple[Expr, ...]) -> Dfa:
         """A sequence with exactly one counted item: the count is checked at its end."""
         limit = self.limits.max_dfa_states
-        nfa = Nfa()
-        start = at = nfa.state()
-        low, high = 0, None
-        for item in items:
-            nxt = nfa.state()
-            if self._is_long(item):
-                loop = self.regular_dfa(item)
-                low, high = loop.count_min, loop.count_max
-                if not loop.counted:
-                    return self._make_plain(items)
-                nfa.embed(loop, at, nxt)
-                for q, row in enumerate(loop.edges):
-                    base = len(nfa.edges) - len(loop)
-                    nfa.edges[base + q] = [(lab, base + t, inc) for lab, t, inc in row]
-            else:
-                self._fragment(nfa, item, at, nxt, regular=True)
-            at = nxt
-        dfa = determinize(nfa, start, at, limit)
+        counted = next(self.regular_dfa(x) for x in items if self._is_long(x))
+        if not counted.counted:
+            return self._dfa(Seq(items), regular=True)
+        made = self._assembler()
+        with _Memo(self):
+            then = FINISH
+            for item in reversed(items):
+                if self._is_long(item):
+                    then = made.embed(counted, then)
+                else:
+                    then = self._before(made, item, then, regular=True)
+            dfa = made.dfa(then)
+        low, high = counted.count_min, counted.count_max
         return settle(Dfa(dfa.start, dfa.accept, dfa.edges, True, low, high), limit)
 
-    def _make_plain(self, items: tuple[Expr, ...]) -> Dfa:
-        nfa = Nfa()
-        s, t = nfa.state(), nfa.state()
-        self._fragment(nfa, Seq(items), s, t, regular=True)
-        return determinize(nfa, s, t, self.limits.max_dfa_states)
+
+class _Memo:
+    """Keeps what is known of the nodes of one automaton apart from that of others."""
+
+    def __init__(self, builder: RuleBuilder) -> None:
+        self._builder = builder
+
+    def __enter__(self) -> None:
+        b = self._builder
+        self._before = (b._inlined, b._loops)
+        b._inlined, b._loops = {}, {}
+
+    def __exit__(self, *_: object) -> None:
+        self._builder._inlined, self._builder._loops = self._before
 
 
-def _utf8(nfa: Nfa, root: Utf8Node, s: int, t: int) -> None:
-    states: dict[Utf8Node, int] = {END: t}
-    todo = [(root, s)]
-    while todo:
-        node, at = todo.pop()
-        for mask, nxt in node:
-            target = states.get(nxt)
-            if target is None:
-                target = states[nxt] = nfa.state()
-                todo.append((nxt, target))
-            nfa.add(at, mask, target)
+def _machine_dfa(machine: Machine) -> Dfa:
+    edges: list[list[Edge]] = []
+    for row in machine.edges:
+        masks: dict[int, ByteMask] = {}
+        for low, high, target in row:
+            masks[target] = masks.get(target, 0) | ranges_mask(((low, high),))
+        edges.append([(mask, target, 0) for target, mask in masks.items()])
+    return trim(Dfa(0, list(machine.accept), edges))
 
 
 def _fresh_start(dfa: Dfa, *, accepting: bool) -> Dfa:
@@ -1048,95 +1071,82 @@ class _Flattener:
             self.base[r] = at
             at += len(rules[r].dfa)
         self.total = at
-        masks = {lab for r in used for row in rules[r].dfa.edges for lab, _, _ in row if lab > 0}
-        # a block of marks only that no edge reads needs no class
-        read = ALL_BYTES
-        for mask in masks:
-            read |= mask
-        self.marks = tuple(m for m in range(256, ir.SYMBOLS) if read >> m & 1)
-        self.blocks = [block for block in refine(sorted(masks)) if block & read]
-        if len(self.blocks) > 256:
-            raise GrammarError("the grammar tells all bytes and marks apart, which is too many")
-        self._classes: dict[ByteMask, list[int]] = {}
-
-    def classes(self, mask: ByteMask) -> list[int]:
-        """Class numbers of a union of blocks."""
-        known = self._classes.get(mask)
-        if known is None:
-            known = self._classes[mask] = [c for c, block in enumerate(self.blocks) if block & mask]
-        return known
 
     def program(self) -> Program:
         dfas = {r: self.rules[r].dfa for r in self.used}
-        q_count, c_count = self.total, len(self.blocks)
-        byte_class = np.zeros(ir.SYMBOLS, np.uint8)
-        for c, block in enumerate(self.blocks):
-            for b in range(ir.SYMBOLS):
-                if block >> b & 1:
-                    byte_class[b] = c
+        q_count = self.total
         accept_from = np.full(q_count, UNBOUNDED, np.int32)
         count_limit = np.full(q_count, UNBOUNDED, np.int32)
         count_floor = np.zeros(q_count, np.int32)
         count_cap = np.full(q_count, UNBOUNDED, np.int32)
         rule_of = np.zeros(q_count, np.int32)
         accept_from[0] = 0
-        edges: list[list[tuple[int, int]]] = [[] for _ in range(q_count)]
-        calls: list[list[tuple[int, int]]] = [[] for _ in range(q_count)]
+        calls: dict[int, list[tuple[int, int]]] = {}
         names = ["end"]
         start_of = {r: self.base[r] + dfa.start for r, dfa in dfas.items()}
+        sources: list[int] = []
+        targets: list[int] = []
+        numbers: list[int] = []
+        masks: dict[ByteMask, int] = {}
         for r, dfa in dfas.items():
             base = self.base[r]
             rule_of[base : base + len(dfa)] = len(names)
             names.append(self.rules[r].name)
             self._counts(dfa, base, count_limit, count_floor, count_cap)
-            for q, row in enumerate(dfa.edges):
-                if dfa.accept[q]:
-                    accept_from[base + q] = dfa.count_min if dfa.counted else 0
+            accepting = np.array(dfa.accept, np.bool_)
+            accept_from[base : base + len(dfa)][accepting] = dfa.count_min if dfa.counted else 0
+            for q, row in enumerate(dfa.edges, base):
                 for label, t, inc in row:
-                    target = (base + t) << 1 | inc
                     if label < 0:
-                        calls[base + q].append((-1 - label, target))
+                        calls.setdefault(q, []).append((-1 - label, (base + t) << 1 | inc))
                     else:
-                        edges[base + q].extend((c, target) for c in self.classes(label))
+                        sources.append(q)
+                        targets.append((base + t) << 1 | inc)
+                        numbers.append(masks.setdefault(label, len(masks)))
+        alphabet = _Alphabet(list(masks))
+        edges = alphabet.edges(q_count, sources, numbers, targets)
         bags = [self.rules[r].bag for r in self.used]
         parts = [(r, bag) for r, bag in zip(self.used, bags, strict=True) if bag is not None]
         bag_of = np.full(q_count, -1, np.int32)
-        taken: list[list[int]] = [[] for _ in range(q_count)]
+        taken: dict[int, list[int]] = {}
         for b, (r, part) in enumerate(parts):
             members = [member for member, _ in part.members]
             for q in part.takes:
                 bag_of[self.base[r] + q] = b
                 taken[self.base[r] + q] = members
-        tail = [
-            accept_from[q] == 0 and not (edges[q] or calls[q] or taken[q]) for q in range(q_count)
-        ]
+        # ends of rules with nothing left to do
+        done = (accept_from == 0) & (np.diff(edges.offset) == 0)
+        done[[*calls, *(q for q, members in taken.items() if members)]] = False
+        tail: list[bool] = done.tolist()
         rank = self._ranks(calls, taken, start_of)
         chains = _Chains(edges, calls, taken, start_of, tail, rank)
-        table = np.full((q_count, c_count), NO_EDGE, np.int32)
-        first = np.zeros((q_count, 4), np.uint64)
-        for q in range(q_count):
-            row_first = 0
+        table = edges.table(alphabet.size)
+        for q in sorted({*calls, *taken}):
+            table[q] = NO_EDGE
             for c, entry in chains.row(q).items():
                 table[q, c] = entry
-                row_first |= 1 << c
-            for w in range(4):
-                first[q, w] = row_first >> (64 * w) & 0xFFFF_FFFF_FFFF_FFFF
+        reads = np.packbits(table != NO_EDGE, axis=1, bitorder="little")
+        first = np.zeros((q_count, 32), np.uint8)
+        first[:, : reads.shape[1]] = reads
         start_rank = np.full(q_count, -1, np.int32)
         for r, place in rank.items():
             start_rank[start_of[r]] = place
+        called = [(start_of[r], target) for row in calls.values() for r, target in row]
+        call_counts = np.zeros(q_count + 1, np.int32)
+        call_counts[[q + 1 for q in calls]] = [len(row) for row in calls.values()]
         empty = self.rules[self.start].dfa.is_empty()
         return Program(
             start=-1 if empty else start_of[self.start],
-            byte_class=byte_class,
-            classes=c_count,
+            byte_class=alphabet.class_of,
+            classes=alphabet.size,
             table=table,
-            edge_offset=_offsets(edges),
-            edge_class=_column([c for row in edges for c, _ in row]),
-            edge_target=_column([t for row in edges for _, t in row]),
-            call_offset=_offsets(calls),
-            call_start=_column([start_of[r] for row in calls for r, _ in row]),
-            call_return=_column([t for row in calls for _, t in row]),
-            call_tail=np.array([tail[t >> 1] for row in calls for _, t in row], np.uint8),
+            edge_offset=edges.offset,
+            edge_class=edges.classes,
+            edge_target=edges.targets,
+            call_offset=np.cumsum(call_counts, dtype=np.int32),
+            call_start=_column([start for start, _ in called]),
+            call_return=_column([target for _, target in called]),
+            call_tail=np.array([tail[target >> 1] for _, target in called], np.uint8),
             push_offset=_offsets(chains.links),
             push_links=_column([t for row in chains.links for t in row]),
             push_target=_column(chains.targets),
@@ -1145,11 +1155,11 @@ class _Flattener:
             count_limit=count_limit,
             count_floor=count_floor,
             count_cap=count_cap,
-            first=first,
+            first=first.view(np.uint64),
             start_rank=start_rank,
             rule_of=rule_of,
             rule_names=tuple(names),
-            marks=self.marks,
+            marks=alphabet.marks,
             bags=tuple(part.spec for _, part in parts if part.spec is not None),
             bag_of=bag_of,
             bag_offset=_offsets([[m for m, _ in part.members] for _, part in parts]),
@@ -1173,19 +1183,97 @@ class _Flattener:
 
     def _ranks(
         self,
-        calls: list[list[tuple[int, int]]],
-        taken: list[list[int]],
+        calls: dict[int, list[tuple[int, int]]],
+        taken: dict[int, list[int]],
         start_of: dict[int, int],
     ) -> dict[int, int]:
         """An order of the rules in which left callers come before their callees."""
         used = self.used
         number = {r: i for i, r in enumerate(used)}
         left = [
-            [number[c] for c, _ in calls[start_of[r]]] + [number[c] for c in taken[start_of[r]]]
+            [number[c] for c, _ in calls.get(start_of[r], ())]
+            + [number[c] for c in taken.get(start_of[r], ())]
             for r in used
         ]
         callees_first = [i for component in components(left) for i in component]
         return {used[i]: place for place, i in enumerate(reversed(callees_first))}
+
+
+class _Alphabet:
+    """Classes of symbols that no edge of a program tells apart.
+
+    Attributes:
+        size: how many there are.
+        class_of: uint8[258], the class of each byte and mark.
+        marks: the marks that some edge reads.
+    """
+
+    def __init__(self, masks: list[ByteMask]) -> None:
+        width = (ir.SYMBOLS + 7) // 8
+        packed = b"".join(mask.to_bytes(width, "little") for mask in masks)
+        rows = np.frombuffer(packed, np.uint8).reshape(len(masks), width)
+        member = np.unpackbits(rows, axis=1, bitorder="little")[:, : ir.SYMBOLS]
+        read = member.any(axis=0)
+        self.marks = tuple(m for m in range(256, ir.SYMBOLS) if read[m])
+        # a mark that no edge reads needs no class of its own
+        columns = np.packbits(member.T, axis=1)
+        keys = [column.tobytes() for column in columns]
+        known: dict[bytes, int] = {}
+        numbers = [known.setdefault(key, len(known)) for key in keys[:256]]
+        for m in range(256, ir.SYMBOLS):
+            numbers.append(known.setdefault(keys[m], len(known)) if read[m] else 0)
+        self.size = len(known)
+        if self.size > 256:
+            raise GrammarError("the grammar tells all bytes and marks apart, which is too many")
+        self.class_of = np.array(numbers, np.uint8)
+        first = {c: symbol for symbol, c in reversed(list(enumerate(numbers)))}
+        for m in range(256, ir.SYMBOLS):
+            if not read[m]:
+                continue
+            first[numbers[m]] = m
+        self._member = member[:, [first[c] for c in range(self.size)]]
+
+    def edges(
+        self, states: int, sources: list[int], masks: list[int], targets: list[int]
+    ) -> _Edges:
+        """The edges (by source, ascending) on masks of these numbers as edges on classes."""
+        of_mask, classes = np.nonzero(self._member)
+        begin = np.searchsorted(of_mask, np.arange(len(self._member) + 1))
+        number = np.array(masks, np.int64)
+        counts = np.diff(begin)[number]
+        ends = np.cumsum(counts)
+        total = int(ends[-1]) if len(ends) else 0
+        at = np.arange(total) - np.repeat(ends - counts, counts) + np.repeat(begin[number], counts)
+        source = np.repeat(np.array(sources, np.int32), counts)
+        return _Edges(
+            states,
+            source,
+            classes[at].astype(np.int32),
+            np.repeat(np.array(targets, np.int32), counts),
+        )
+
+
+class _Edges:
+    """Edges on byte classes, by source."""
+
+    def __init__(self, states: int, source: IntArray, classes: IntArray, targets: IntArray) -> None:
+        self.source, self.classes, self.targets = source, classes, targets
+        self.states = states
+        self.offset = np.zeros(states + 1, np.int32)
+        np.cumsum(np.bincount(source, minlength=states), out=self.offset[1:])
+
+    def of(self, q: int) -> list[tuple[int, int]]:
+        """(class, target) of one state."""
+        part = slice(int(self.offset[q]), int(self.offset[q + 1]))
+        return list(zip(self.classes[part].tolist(), self.targets[part].tolist(), strict=True))
+
+    def table(self, classes: int) -> IntArray:
+        """int32[Q, C]: the only target by state and class; ``MANY`` where there are several."""
+        table = np.full(self.states * classes, NO_EDGE, np.int32)
+        key = self.source.astype(np.int64) * classes + self.classes
+        table[key] = self.targets
+        table[key[table[key] != self.targets]] = MANY
+        return table.reshape(self.states, classes)
 
 
 class _Chains:
@@ -1193,9 +1281,9 @@ class _Chains:
 
     def __init__(
         self,
-        edges: list[list[tuple[int, int]]],
-        calls: list[list[tuple[int, int]]],
-        taken: list[list[int]],
+        edges: _Edges,
+        calls: dict[int, list[tuple[int, int]]],
+        taken: dict[int, list[int]],
         start_of: dict[int, int],
         tail: list[bool],
         rank: dict[int, int],
@@ -1213,9 +1301,9 @@ class _Chains:
 
     def _ways(self, q: int) -> dict[int, list[tuple[tuple[int, ...], int] | None]]:
         ways: dict[int, list[tuple[tuple[int, ...], int] | None]] = {}
-        for c, target in self.edges[q]:
+        for c, target in self.edges.of(q):
             ways.setdefault(c, []).append(((), target))
-        for r, ret in self.calls[q]:
+        for r, ret in self.calls.get(q, ()):
             for c, entry in self._entry[r].items():
                 if entry is None:
                     ways.setdefault(c, []).append(None)
@@ -1224,29 +1312,27 @@ class _Chains:
                 # a return to a state with nothing left to do is skipped: the call is a jump
                 own = () if self.tail[ret >> 1] else (ret,)
                 ways.setdefault(c, []).append((own + links, target))
-        for r in self.taken[q]:  # which items are available only the residual says
+        for r in self.taken.get(q, ()):  # which items are available only the residual says
             for c in self._entry[r]:
                 ways.setdefault(c, []).append(None)
         return ways
 
     def row(self, q: int) -> dict[int, int]:
-        """Table entries of one state."""
-        if not self.calls[q] and not self.taken[q]:
-            row: dict[int, int] = {}
-            for c, target in self.edges[q]:
-                row[c] = MANY if c in row else target
-            return row
-        direct = {c for c, _ in self.edges[q]}
+        """Table entries of one state with calls."""
         out: dict[int, int] = {}
-        for c, ways in self._ways(q).items():
-            only = _only(ways)
-            if only is None:
-                out[c] = MANY
-            elif c in direct:
-                out[c] = only[1]
-            else:
-                owner = next(ret for r, ret in self.calls[q] if c in self._entry[r])
-                out[c] = self._chain(not self.tail[owner >> 1], *only)
+        for c, target in self.edges.of(q):
+            out[c] = MANY if c in out else target
+        for r, ret in self.calls.get(q, ()):
+            # a return to a state with nothing left to do is skipped: the call is a jump
+            own = () if self.tail[ret >> 1] else (ret,)
+            for c, entry in self._entry[r].items():
+                if entry is None or c in out:
+                    out[c] = MANY
+                else:
+                    links, target = entry
+                    out[c] = self._chain(bool(own), own + links, target)
+        for r in self.taken.get(q, ()):  # which items are available only the residual says
+            out.update(dict.fromkeys(self._entry[r], MANY))
         return out
 
     def _chain(self, outer: bool, links: tuple[int, ...], target: int) -> int:

@@ -103,11 +103,9 @@ class ArrayWriter:
             return self._by_situation(arrays)
         comma, close = self._separators(arrays.unique)
         gap = self._rules.gap
-        content = seq(gap, self._items(arrays, comma), gap, close)
-        empty = seq(gap, _CLOSE) if arrays.low == 0 else NOTHING
-        if arrays.high == 0:
-            content = NOTHING
-        return seq(Literal(b"["), alt(empty, content))
+        content = NOTHING if arrays.high == 0 else seq(self._items(arrays, comma), gap, close)
+        empty = _CLOSE if arrays.low == 0 else NOTHING
+        return seq(Literal(b"["), gap, alt(empty, content))
 
     def _separators(self, unique: bool | None) -> tuple[Expr, Expr]:
         """Comma (with blanks) and closing bracket behind an item."""

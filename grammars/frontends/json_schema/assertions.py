@@ -148,6 +148,8 @@ class Numbers:
     spelling: Expr | None = None
 
     def __and__(self, other: Numbers) -> Numbers:
+        if other is _FREE_NUMBERS:
+            return self
         return Numbers(
             _tighter(self.low, other.low, 1),
             _tighter(self.high, other.high, -1),
@@ -232,6 +234,8 @@ class Strings:
     shapes: tuple[Shape, ...] = ()
 
     def __and__(self, other: Strings) -> Strings:
+        if other is _FREE_STRINGS:
+            return self
         return Strings(
             max(self.low, other.low),
             _least(self.high, other.high),
@@ -285,6 +289,8 @@ class Arrays:
     clash: bool = False
 
     def __and__(self, other: Arrays) -> Arrays:
+        if other is _FREE_ARRAYS:
+            return self
         length = max(len(self.prefix), len(other.prefix))
         opposite = None not in (self.unique, other.unique) and self.unique != other.unique
         return Arrays(
@@ -369,7 +375,7 @@ class Objects:
     placed: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
 
     def __and__(self, other: Objects) -> Objects:
-        if other == _FREE_OBJECTS:
+        if other is _FREE_OBJECTS or other == _FREE_OBJECTS:
             return self
         merged = dict(self.properties)
         for name, demands in other.properties:
@@ -393,6 +399,10 @@ class Objects:
         return any(forbids(named.get(name, ())) for name in self.required)
 
 
+# what most assertions leave free: told by identity
+_FREE_NUMBERS: Final = Numbers()
+_FREE_STRINGS: Final = Strings()
+_FREE_ARRAYS: Final = Arrays()
 _FREE_OBJECTS: Final = Objects()
 
 
@@ -470,9 +480,9 @@ class Branch:
     """
 
     types: frozenset[str] = ALL_TYPES
-    numbers: Numbers = Numbers()
-    strings: Strings = Strings()
-    arrays: Arrays = Arrays()
+    numbers: Numbers = _FREE_NUMBERS
+    strings: Strings = _FREE_STRINGS
+    arrays: Arrays = _FREE_ARRAYS
     objects: Objects = _FREE_OBJECTS
     values: tuple[Value, ...] | None = None
     excluded: frozenset[Value] = frozenset()

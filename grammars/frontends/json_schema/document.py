@@ -83,6 +83,7 @@ class Documents:
         self._first: dict[tuple[str, str], str] = {}
         self._positions: dict[str, tuple[int, dict[str, int]]] = {}
         self._any_dynamic = False
+        self._discovered: set[str] = set()
         self._loaded_all = False
         self._default = _Dialect(LATEST, declared=False)
         self._default = replace(self._dialect(self.root, "", self._default), asserts=True)
@@ -313,6 +314,9 @@ class Documents:
 
     def _discover(self, place: str, found: Schema) -> None:
         """Identifiers below a place that is no schema by its position alone."""
+        if place in self._discovered:
+            return
+        self._discovered.add(place)
         for where, schema in _schemas(found, place):
             if where not in self._uri_at:
                 home = self._resources[self._home(where)]

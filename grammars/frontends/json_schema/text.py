@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Final
 
 from grammars.ir import (
@@ -59,6 +60,7 @@ def string_of_length(low: int, high: int | None) -> Expr:
     return seq(_QUOTE, repeat(CHARACTER, low, high), _QUOTE)
 
 
+@lru_cache(1_024)
 def quoted(content: Expr) -> Expr:
     """Strings whose value an expression over code points describes, in their usual spelling."""
     return seq(_QUOTE, spelled(content), _QUOTE)

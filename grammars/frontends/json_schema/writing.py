@@ -337,16 +337,16 @@ class Writer:
         if plan.classes and (plan.high is None or plan.high > 1):
             self._distinct = True
         content = NOTHING if plan.high == 0 else self._content(plan)
-        inside = seq(self.gap, content, self.gap)
-        return seq(
-            Literal(b"{"), alt(self.gap, inside) if plan.may_be_empty else inside, Literal(b"}")
-        )
+        inside = seq(content, self.gap)
+        if plan.may_be_empty:
+            inside = optional(inside)
+        return seq(Literal(b"{"), self.gap, inside, Literal(b"}"))
 
     def _content(self, plan: Plan) -> Expr:
         """At least one pair."""
         counted = plan.low > 1 or plan.high is not None
         several = len(plan.slots) + len(plan.classes) > 1
-        if (self._any_order and several) or counted:
+        if (self._any_order and several) or counted or _has_many_rests(plan.slots):
             return self._bag(plan)
         pairs = [(self._pair(s.name, s.demands), s.required) for s in plan.slots if s.placed]
         loose = self._loose_members(plan)
@@ -517,6 +517,23 @@ class Writer:
 
 def _has_object(body: Expr) -> bool:
     return any(isinstance(x, Literal) and x.data.startswith(b"{") for x in walk(body))
+
+
+_MOST_RESTS: Final = 4_000
+"""Characters of keys, over all sets of keys that can be left, above which a register counts them."""
+
+
+def _has_many_rests(slots: Iterable[Slot]) -> bool:
+    """Whether an automaton of keys in order would be much larger than the keys.
+
+    Behind each key it tells apart which of those behind it can follow: all optional ones up to the
+    next required one.  So its size grows with the square of their number.
+    """
+    total = waiting = 0
+    for slot in reversed([slot for slot in slots if slot.placed]):
+        waiting = len(slot.name) + (0 if slot.required else waiting)
+        total += waiting
+    return total > _MOST_RESTS
 
 
 def _any_number(item: Expr) -> list[Member]:
