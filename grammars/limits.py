@@ -21,9 +21,10 @@ class Limits:
         max_cached_masks: masks kept by one ``TokenAutomaton`` (default 2,048; V/8 bytes each, 16 KB
             for a 128k vocabulary).  The oldest goes first; nothing fails.
         max_items: simultaneous readings of one ambiguous prefix (default 20,000; 12 bytes each).
-        max_mask_work: work for one mask, in units of some 10 ns (default 500,000, about 5 ms): 3 for
+        max_mask_work: work for one mask, in units of some 10 ns (default 600,000, about 6 ms): 2 for
             a node of the vocabulary's trie visited, 8 for a configuration stepped from where a state
-            has several.  Where it is reached the mask leaves out long tokens that are allowed, see
+            has several.  So one walk over the whole trie of 128k tokens fits.  Where it is reached, and a
+            quarter of it more was spent on short tokens, the mask leaves out long tokens that are allowed, see
             ``TokenAutomaton.approximations``; nothing wrong is let in.
         max_search_states: states examined by one search for the shortest completion (default
             200,000).  Where it is reached ``min_tokens_to_accept`` is an upper bound.
@@ -37,7 +38,7 @@ class Limits:
     max_states: int = 4_000_000
     max_cached_masks: int = 2_048
     max_items: int = 20_000
-    max_mask_work: int = 500_000
+    max_mask_work: int = 600_000
     max_search_states: int = 200_000
     max_schema_branches: int = 4_096
 

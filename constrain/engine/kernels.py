@@ -60,7 +60,7 @@ UNKNOWN: Final = -5
 
 OUT_OF_WORK: Final = -6
 """The work that the context allows is used up."""
-NODE_WORK: Final = 3
+NODE_WORK: Final = 2
 """Units of work for a trie node visited; a unit is some 10 ns."""
 STEP_WORK: Final = 8
 """Units of work for a configuration stepped from where there are several."""

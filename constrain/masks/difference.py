@@ -62,5 +62,6 @@ def compared(
     if gone < 0:
         return None
     if gone == 0:
-        return Wide(row, lexeme.free(positions, follow).groups)
-    return Wide(row, lexeme.groups(positions, follow, exits))
+        free = lexeme.free(positions, follow)
+        return Wide(row, lambda: free.groups)
+    return Wide(row, lambda: lexeme.groups(positions, follow, exits))

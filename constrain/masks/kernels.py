@@ -521,19 +521,38 @@ def _meets(ascii_below, below, i, low, high, beyond):  # type: ignore[no-untyped
     return beyond and below[i] & HIGH_BELOW != 0
 
 
+@njit(f"void({_INTS}, {_INTS}, int32[::1])", cache=True, nogil=True)
+def count_lacking(mask, t_tokens, out):  # type: ignore[no-untyped-def]
+    """How many tokens, in the order of the trie, a mask lacks up to each.
+
+    Args:
+        mask: int32[W].
+        t_tokens: int32[T].
+        out: int32[T + 1], receives the numbers, 0 first.
+    """
+    out[0] = 0
+    for k in range(len(t_tokens)):
+        token = t_tokens[k]
+        out[k + 1] = out[k] + 1 - ((mask[token >> 5] >> int32(token & 31)) & int32(1))
+
+
 @njit(
-    f"int64({_BYTES}, {_INTS}, {_LONGS}, {_SHORTS}, int32[::1], Array(boolean, 1, 'C'), int32[::1], "
-    "int32[::1])",
+    f"int64({_BYTES}, {_INTS}, {_LONGS}, {_SHORTS}, int32[::1], Array(boolean, 1, 'C'), "
+    f"{_INTS}, int32[::1], int32[::1], int32[::1])",
     cache=True,
     nogil=True,
 )
-def list_entries(t_byte, t_skip, ascii_below, below, nodes, follow, children, owner):  # type: ignore[no-untyped-def]
+def list_entries(  # type: ignore[no-untyped-def]
+    t_byte, t_skip, ascii_below, below, nodes, follow, t_start, lacking, children, owner
+):  # fmt: skip
     """Children of trie nodes by some bytes.
 
     Args:
         t_byte, t_skip, ascii_below, below: of the trie and :func:`summarize`.
         nodes: int32[M].
         follow: bool[256].
+        t_start, lacking: of the trie and :func:`count_lacking`: children are left out below which nothing is
+            lacking; none if ``lacking`` is empty.
         children, owner: int32[R], receive each child and the place of its parent in ``nodes``.
 
     Returns:
@@ -556,7 +575,9 @@ def list_entries(t_byte, t_skip, ascii_below, below, nodes, follow, children, ow
         i = node + 1
         end = int64(t_skip[node])
         while i < end:
-            if follow[t_byte[i]]:
+            if follow[t_byte[i]] and (
+                len(lacking) == 0 or lacking[t_start[t_skip[i]]] > lacking[t_start[i]]
+            ):
                 if found < len(children):
                     children[found] = i
                     owner[found] = place

@@ -34,8 +34,8 @@ _UNLIMITED: Final = 1 << 62
 _DEEPEST: Final = 1 << 30
 _MOST_STEPS: Final = 8
 """How often the way that most bytes go is followed, in search of a state to compare with."""
-_SHORT_SHARE: Final = 3
-"""One part in so many of the work allowed is kept for short tokens."""
+_SHORT_SHARE: Final = 4
+"""Short tokens get one part in so many of the work allowed, beyond it."""
 _KEPT: Final = 2_048
 """Answers kept for counts of wide states of rules with calls (V/8 bytes each)."""
 
@@ -101,7 +101,7 @@ class RuleMasks:
         Raises:
             LimitExceeded: if the work allowed does not suffice for a single token.
         """
-        self._pool.allow_work(self._work - self._work // _SHORT_SHARE)
+        self._pool.allow_work(self._work)
         try:
             self._fill(state, row)
             return True
@@ -210,4 +210,4 @@ class RuleMasks:
         exits = self._pool.wide_walk(self._vocabulary.trie, state, follow, row)
         if exits is None:
             raise OutOfWorkError
-        return Wide(row, self._positions.group(exits, follow))
+        return Wide(row, lambda: self._positions.group(exits, follow))

@@ -32,6 +32,8 @@ within a larger one.
 BOUNDARY: Final[Kind] = 0
 """The position between two tokens."""
 
+_NOTHING: Final = np.zeros(0, np.int32)
+
 
 class Positions:
     """Kinds of positions inside the tokens of one vocabulary, shared by all its automata."""
@@ -53,12 +55,15 @@ class Positions:
         """The follow set that a kind belongs to."""
         return np.frombuffer(self._follow[kind], np.bool_)
 
-    def entries(self, nodes: Int32, follow: Flags) -> tuple[Int32, Int32]:
+    def entries(
+        self, nodes: Int32, follow: Flags, lacking: Int32 = _NOTHING
+    ) -> tuple[Int32, Int32]:
         """Children of the nodes whose byte is in the follow set, and their parents' positions.
 
         Args:
             nodes: int32[M], distinct trie nodes.
             follow: bool[256].
+            lacking: only children below which something is lacking, see ``mask_kernels.count_lacking``.
         """
         trie = self.trie
         nodes = np.ascontiguousarray(nodes, np.int32)
@@ -67,7 +72,7 @@ class Positions:
             children, owner = np.empty(room, np.int32), np.empty(room, np.int32)
             found = m.list_entries(
                 trie.byte, trie.skip, self._below.ascii_bytes, self._below.flags, nodes, follow,
-                children, owner,
+                trie.token_start, lacking, children, owner,
             )  # fmt: skip
             if found <= room:
                 return children[:found], owner[:found]
@@ -101,12 +106,12 @@ class Positions:
                     self._follow.append(key[0])
         return known
 
-    def group(self, nodes: Int32, follow: Flags) -> Int32:
+    def group(self, nodes: Int32, follow: Flags, lacking: Int32 = _NOTHING) -> Int32:
         """Entries below the nodes in groups, as ``kernels.fill_after`` reads them.
 
         int32: number of groups; then per group the number of members and the members.
         """
-        children, owner = self.entries(nodes, follow)
+        children, owner = self.entries(nodes, follow, lacking)
         keys = self.entry_keys(children)
         order = np.argsort(keys, kind="stable")
         out = np.empty(2 * len(children) + 1, np.int32)

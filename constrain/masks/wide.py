@@ -14,6 +14,7 @@ comparing numbers.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -53,18 +54,31 @@ def tokens_at(trie: Trie, nodes: Int32) -> tuple[Int32, npt.NDArray[np.int64]]:
     return trie.tokens[np.repeat(begin, count) + within], owner
 
 
-@dataclass(eq=False)
 class Wide:
     """What a state of a rule allows, without and with regard to what follows the rule.
 
-    Attributes:
+    Args:
         mask: int32[W], tokens that stay inside the rule (or end with it).
-        groups: how tokens go on after the rule, see :meth:`Positions.group`.
+        groups: makes :attr:`groups`.
+        groups_beyond: makes those of them below which some token is not in the mask, if that takes less;
+            they are taken from :attr:`groups` else.
     """
 
-    mask: Int32
-    groups: Int32
-    _beyond: Int32 | None = None
+    def __init__(
+        self,
+        mask: Int32,
+        groups: Callable[[], Int32],
+        groups_beyond: Callable[[], Int32] | None = None,
+    ) -> None:
+        self.mask: Final = mask
+        self._make_groups = groups
+        self._make_beyond = groups_beyond
+        self._beyond: Int32 | None = None
+
+    @cached_property
+    def groups(self) -> Int32:
+        """How tokens go on after the rule, see :meth:`Positions.group`."""
+        return self._make_groups()
 
     def groups_beyond(self, trie: Trie) -> Int32:
         """Those of :attr:`groups` below which some token is not in the mask.
@@ -72,12 +86,17 @@ class Wide:
         A mask is a union: what goes on after the rule matters only for other tokens.
         """
         if self._beyond is None:
-            out = np.empty_like(self.groups)
-            written = m.list_groups_beyond(
-                self.groups, self.mask, trie.skip, trie.token_start, trie.tokens, out
+            self._beyond = (
+                self._filtered(trie) if self._make_beyond is None else self._make_beyond()
             )
-            self._beyond = out[:written].copy()
         return self._beyond
+
+    def _filtered(self, trie: Trie) -> Int32:
+        out = np.empty_like(self.groups)
+        written = m.list_groups_beyond(
+            self.groups, self.mask, trie.skip, trie.token_start, trie.tokens, out
+        )
+        return out[:written].copy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,9 +195,18 @@ class Lexeme:
         known = self._free.get(key)
         if known is None:
             everywhere = np.ones(len(self.exit_nodes), np.uint8)
-            known = self._free[key] = Wide(self.mask, self.groups(positions, follow, everywhere))
-            self.nbytes += known.groups.nbytes
+            known = self._free[key] = Wide(
+                self.mask,
+                lambda: self.groups(positions, follow, everywhere),
+                lambda: self._groups_beyond(positions, follow),
+            )
         return known
+
+    def _groups_beyond(self, positions: Positions, follow: Flags) -> Int32:
+        """Entries below the exits with a token that the mask lacks, in groups."""
+        lacking = np.empty(len(self.trie.tokens) + 1, np.int32)
+        m.count_lacking(self.mask, self.trie.tokens, lacking)
+        return positions.group(self.exit_nodes, follow, lacking)
 
     def groups(self, positions: Positions, follow: Flags, exits: npt.NDArray[np.uint8]) -> Int32:
         """Entries below some exits in groups, see :attr:`Wide.groups`.
@@ -414,7 +442,7 @@ def bounded(
         row = np.empty(len(lexeme.mask), np.int32)
         m.select_groups(lexeme.mask, ends.by_group, ends.starts, fits.view(np.uint8), row)
         groups = lexeme.groups(positions, follow, out.view(np.uint8))
-        known = lexeme.near_bounds[key] = Wide(row, groups)
+        known = lexeme.near_bounds[key] = Wide(row, lambda: groups)
         lexeme.nbytes += row.nbytes + groups.nbytes
     return known
 
