@@ -1220,7 +1220,7 @@ class _Alphabet:
         packed = b"".join(mask.to_bytes(width, "little") for mask in masks)
         rows = np.frombuffer(packed, np.uint8).reshape(len(masks), width)
         member = np.unpackbits(rows, axis=1, bitorder="little")[:, : ir.SYMBOLS]
-        read = member.any(axis=0)
+        read: list[bool] = np.any(member, axis=0).tolist()
         self.marks = tuple(m for m in range(256, ir.SYMBOLS) if read[m])
         # a mark that no edge reads needs no class of its own
         columns = np.packbits(member.T, axis=1)
