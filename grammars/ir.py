@@ -480,8 +480,14 @@ def _flatten(items: Iterable[Expr], kind: type[Seq] | type[Alt] | type[And]) -> 
             yield item
 
 
+_LEAVES: Final = frozenset({Nothing, Literal, Chars, ByteSet, Ref, Machine, Mark})
+
+
 def children(expr: Expr) -> tuple[Expr, ...]:
     """Direct sub-expressions."""
+    kind = type(expr)
+    if kind in _LEAVES:
+        return ()
     if isinstance(expr, Seq | Alt | And):
         return expr.items
     if isinstance(expr, Repeat | Not):

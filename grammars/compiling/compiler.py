@@ -372,12 +372,14 @@ class _BuiltRule:
 
     Attributes:
         source: the rule of the grammar that it is, or is a part of.
+        called: which rules an automaton calls, and of which automaton that was found.
     """
 
     source: Rule
     dfa: Dfa
     nullable: bool = False
     bag: _BagPart | None = None
+    called: tuple[Dfa, list[int]] = (EMPTY, [])
 
     @property
     def name(self) -> str:
@@ -861,7 +863,12 @@ def _fresh_start(dfa: Dfa, *, accepting: bool) -> Dfa:
 
 
 def _calls(rule: _BuiltRule) -> list[int]:
-    calls = [-1 - lab for row in rule.dfa.edges for lab, _, _ in row if lab < 0]
+    dfa, called = rule.called
+    if dfa is not rule.dfa:
+        found = [-1 - lab for row in rule.dfa.edges for lab, _, _ in row if lab < 0]
+        called = list(dict.fromkeys(found))
+        rule.called = (rule.dfa, called)
+    calls = list(called)
     if rule.bag is not None:
         calls += [member for member, _ in rule.bag.members]
     return list(dict.fromkeys(calls))
@@ -1213,7 +1220,7 @@ class _Alphabet:
         packed = b"".join(mask.to_bytes(width, "little") for mask in masks)
         rows = np.frombuffer(packed, np.uint8).reshape(len(masks), width)
         member = np.unpackbits(rows, axis=1, bitorder="little")[:, : ir.SYMBOLS]
-        read = member.any(axis=0)
+        read: list[bool] = np.any(member, axis=0).tolist()
         self.marks = tuple(m for m in range(256, ir.SYMBOLS) if read[m])
         # a mark that no edge reads needs no class of its own
         columns = np.packbits(member.T, axis=1)

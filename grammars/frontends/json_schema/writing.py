@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from grammars.errors import GrammarError
@@ -97,6 +98,7 @@ class Writer:
         self._apart = False
         self._beside: set[str] = set()
         self._keys: dict[Expr, str] = {}
+        self._texts: dict[Expr, Expr] = {}
         self._names: dict[Demands, str] = {}
         self._todo: list[Demands] = []
         self._place: str | None = None
@@ -285,7 +287,7 @@ class Writer:
         body = t.quoted(content(strings, excluded))
         said = [f"#{s.place}" if s.place[:1] in ("", "/") else s.place for s in strings.shapes]
         if len(said) < 2 and not strings.low and strings.high is None:
-            return body
+            return self._text(body)
         said += ["minLength"] if strings.low else []
         said += ["maxLength"] if strings.high is not None else []
         name = " together with ".join(said)
@@ -295,6 +297,15 @@ class Writer:
         name = self._free(name or "other strings")
         self._rules[name] = Rule(name, body)
         return Ref(name)
+
+    def _text(self, body: Expr) -> Expr:
+        """A string's spelling; a large one is a rule of its own, which all its places share."""
+        if not _is_large(body, _LARGE_TEXT):
+            return body
+        known = self._texts.get(body)
+        if known is None:
+            known = self._texts[body] = self.own_rule("text", body, shared=True)
+        return known
 
     def _note(self, places: Iterable[str], clash: str) -> None:
         named = [str(At(place)) for place in places]
@@ -544,5 +555,9 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, bool | str) and value is not None
 
 
-def _is_large(expr: Expr) -> bool:
-    return sum(1 for _ in walk(expr)) > 8
+_LARGE_TEXT: Final = 400
+"""Nodes of a pattern or format above which it is compiled once for all its places."""
+
+
+def _is_large(expr: Expr, nodes: int = 8) -> bool:
+    return next(islice(walk(expr), nodes, None), None) is not None
