@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain.arrays import Int64
+from constrain.completion.bytes import ShortestTexts
 from constrain.completion.tokens import Distances, RulesView
 from constrain.engine.jit import kernels as k
 from constrain.engine.pool import DEAD, END, FINISHED, NO_STATE, StatePool
@@ -263,6 +264,7 @@ class RuleAutomaton:
                 spells_bytes=self.spells_bytes,
                 eos_row=self.eos_row,
                 masks=self.rule_masks,
+                texts=ShortestTexts(self.pool, self.vocabulary),
                 mask_of=self.mask,
             )
         )

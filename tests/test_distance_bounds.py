@@ -1,6 +1,6 @@
 """Distances where the search is cut short: upper bounds that some token always lowers.
 
-``max_search_states`` is set so low that nearly every search ends byte by byte.
+``max_search_states`` or ``max_distance_work`` is set so low that nearly every search is cut short.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from laws import law_settings
 from strategies import BYTES, bag_grammars, grammars, regular
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain.completion.bytes import NEVER, ByteWays
-from grammars.compiling.bags import Residuals
+from constrain.completion.bytes import NEVER, ShortestTexts
+from constrain.rules import RuleAutomaton
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
 from grammars.ir import GrammarIR, Literal, Ref, Repeat, Rule, alt, chars, repeat, seq, single_rule
@@ -59,10 +59,14 @@ class Walk:
         return out
 
 
-def begin(ir: GrammarIR, limit: int, seed: int) -> Walk | None:
+ALL_IT_TAKES = 10**12
+
+
+def begin(ir: GrammarIR, limit: int, seed: int, work: int = ALL_IT_TAKES) -> Walk | None:
     vocabulary = Vocabulary.from_tokens(list(TOKENS), [EOS])
+    limits = Limits(max_search_states=limit, max_distance_work=work)
     try:
-        automaton = TokenAutomaton(Grammar(ir), vocabulary, Limits(max_search_states=limit))
+        automaton = TokenAutomaton(Grammar(ir), vocabulary, limits)
     except GrammarError:
         return None
     return Walk(ir, automaton, random.Random(seed))
@@ -101,16 +105,18 @@ def check_way_out(walk: Walk, state: int, prefix: bytes, left: int, trims: bool)
 @law_settings
 @given(
     ir=st.one_of(grammars(), bag_grammars(), regular().map(single_rule)),
-    limit=st.integers(1, 40),
+    limit=st.one_of(st.integers(1, 40), st.just(200_000)),
+    work=st.sampled_from([0, 20_000, 60_000, 200_000, ALL_IT_TAKES]),
     seed=st.integers(0, 1 << 16),
 )
-def test_bounds_lead_to_the_end(ir: GrammarIR, limit: int, seed: int) -> None:
-    walk = begin(ir, limit, seed)
+def test_bounds_lead_to_the_end(ir: GrammarIR, limit: int, work: int, seed: int) -> None:
+    walk = begin(ir, limit, seed, work)
     if walk is None:
         return
     for state, prefix in walk.steps(4):
-        bound = walk.automaton.min_tokens_to_accept(state)
-        assert bound >= walk.least(prefix), prefix
+        bound, exact = walk.automaton.min_tokens(state)
+        least = walk.least(prefix)
+        assert bound == least if exact else bound >= least, prefix
         check_descends(walk, state)
         for spare in (0, 0, 2):
             least = walk.automaton.min_tokens_to_accept(state)
@@ -119,9 +125,13 @@ def test_bounds_lead_to_the_end(ir: GrammarIR, limit: int, seed: int) -> None:
 
 
 @law_settings
-@given(ir=st.one_of(grammars(), bag_grammars()), seed=st.integers(0, 1 << 16))
-def test_bounds_outlive_trimming(ir: GrammarIR, seed: int) -> None:
-    walk = begin(ir, 3, seed)
+@given(
+    ir=st.one_of(grammars(), bag_grammars()),
+    work=st.sampled_from([0, 60_000, 200_000, ALL_IT_TAKES]),
+    seed=st.integers(0, 1 << 16),
+)
+def test_bounds_outlive_trimming(ir: GrammarIR, work: int, seed: int) -> None:
+    walk = begin(ir, 200_000 if work < ALL_IT_TAKES else 3, seed, work)
     if walk is None:
         return
     for _ in range(3):
@@ -131,15 +141,25 @@ def test_bounds_outlive_trimming(ir: GrammarIR, seed: int) -> None:
 
 
 @law_settings
-@given(ir=st.one_of(grammars(), regular().map(single_rule)))
-def test_ways_byte_by_byte_are_shortest_where_nothing_was_asked(ir: GrammarIR) -> None:
-    """The first answer is the least number of bytes."""
-    program = Grammar(ir).program
-    if program.is_empty:
+@given(ir=st.one_of(grammars(), regular().map(single_rule)), seed=st.integers(0, 1 << 16))
+def test_shortest_texts_have_the_fewest_bytes(ir: GrammarIR, seed: int) -> None:
+    vocabulary = Vocabulary.from_tokens(list(TOKENS), [EOS])
+    try:
+        rules = RuleAutomaton(Grammar(ir), vocabulary, Limits())
+    except GrammarError:
         return
-    ways = ByteWays(program, Residuals(program.bags, Limits()), lambda q, n: (q, n))
-    least = oracle.min_tokens(ir, b"", tuple(bytes([value]) for value in range(256)))
-    assert ways.cost((program.start, 0)) == (NEVER if least is None else least)
+    texts = ShortestTexts(rules.pool, vocabulary)
+    rng = random.Random(seed)
+    place, prefix = rules.start, b""
+    for _ in range(4):
+        least = oracle.min_tokens(ir, prefix, BYTES)
+        assert texts.bytes(place) == (NEVER if least is None else least), prefix
+        tokens, places = rules.edges(place)
+        if not len(tokens):
+            break
+        chosen = rng.randrange(len(tokens))
+        place = int(places[chosen])
+        prefix += TOKENS[tokens[chosen]] or b""
 
 
 A, B = Literal(b"a"), Literal(b"b")
@@ -167,12 +187,18 @@ def test_bounds_of_known_grammars(name: str, limit: int) -> None:
         check_way_out(walk, state, prefix, bound + 1, trims=False)
 
 
-def test_without_single_bytes_the_limit_is_an_error() -> None:
-    """There no way byte by byte need exist."""
+def test_without_single_bytes_a_shortest_text_may_be_spelled_all_the_same() -> None:
     vocabulary = Vocabulary.from_tokens([b"ab", b"ba", b"abb", None], [3])
-    automaton = TokenAutomaton(
-        Grammar(single_rule(Repeat(alt(Literal(b"ab"), Literal(b"ba")), 20, 30))), vocabulary
-    )
-    assert automaton.min_tokens_to_accept(automaton.start) == 20
+    grammar = Grammar(single_rule(Repeat(alt(Literal(b"ab"), Literal(b"ba")), 20, 30)))
+    automaton = TokenAutomaton(grammar, vocabulary, Limits(max_search_states=2))
+    assert automaton.min_tokens(automaton.start) == (20, False)
+
+
+def test_without_single_bytes_the_limit_is_an_error() -> None:
+    """No token writes a shortest text, so that only a search can tell whether any text is written."""
+    vocabulary = Vocabulary.from_tokens([b"ab", b"bab", None], [2])
+    grammar = Grammar(single_rule(Repeat(alt(Literal(b"aa"), Literal(b"bab")), 20, 30)))
+    automaton = TokenAutomaton(grammar, vocabulary)
+    assert automaton.min_tokens(automaton.start) == (20, True)
     with pytest.raises(LimitExceeded, match="max_search_states"):
-        TokenAutomaton(automaton.grammar, vocabulary, Limits(max_search_states=2))
+        TokenAutomaton(grammar, vocabulary, Limits(max_search_states=2))

@@ -305,12 +305,43 @@ class Pairs:
         return self._known(pair)[1]
 
     def _known(self, pair: Pair) -> tuple[int, int]:
-        if pair in self._fewest or self._shortest(pair, 1, SEARCH_FUEL):
+        if (
+            pair in self._fewest
+            or self._follow_text(pair)
+            or self._shortest(pair, 1, SEARCH_FUEL)
+        ):
             return self._fewest[pair]
         limit = self.inner.limits.max_search_states
         if not self._shortest(pair, _HASTE, limit):
             raise LimitExceeded("max_search_states", limit, "finding the shortest completion")
         return self._fewest[pair]
+
+    def _follow_text(self, start: Pair) -> bool:
+        """Notes the costs on the way that the rules would go, if nothing repeats on it."""
+        automaton, state = self._rules(start)
+        tokens = automaton.distances.spelling(state)
+        if tokens is None:
+            return False
+        way = [start]
+        for token in tokens:
+            after = self.by_token(way[-1], token)
+            if after is None:
+                return False
+            way.append(after)
+            if after in self._fewest:
+                break
+        end = way[-1]
+        if end not in self._fewest:
+            if not self.inner.pool.accepting(end[0]):
+                return False
+            self._fewest[end] = (0, -1)
+        elif self._fewest[end][0] + len(way) - 1 > self.bound(start):
+            return False
+        cost = self._fewest[end][0]
+        for before, token in zip(reversed(way[:-1]), reversed(tokens[: len(way) - 1]), strict=True):
+            cost += 1
+            self._fewest[before] = (cost, token)
+        return True
 
     def _shortest(self, start: Pair, haste: int, fuel: int) -> bool:
         """A* with the rules' own distance as the bound, which memory can only make longer.
