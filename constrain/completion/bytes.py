@@ -34,8 +34,10 @@ NEVER: Final[int] = c.NEVER
 _LONG_TOKENS: Final = 2
 """Longest tokens for which a counted repetition must have room before its end counts as far."""
 _FIRST_PLACES: Final = 1 << 8
+_SHARE: Final = 15
+"""Places looked at, and bytes spelled, for one answer, by the unit of ``Limits.max_distance_work``."""
 _WORK: Final = 3_000_000
-"""Places looked at and bytes spelled for one answer; far more than any text in use has."""
+"""The least that is allowed of them: far more than any text in use has."""
 
 
 class ShortestTexts:
@@ -54,7 +56,7 @@ class ShortestTexts:
         self._context: npt.NDArray[np.int64] = np.zeros(c.FIELD_COUNT, np.int64)
         self._address = self._context.ctypes.data
         self._set_program(pool.program, vocabulary)
-        self._context[c.N_WORK_LIMIT] = _WORK
+        self._context[c.N_WORK_LIMIT] = max(_WORK, _SHARE * pool.limits.max_distance_work)
         self._room_places(_FIRST_PLACES)
         self._room_states()
 
@@ -115,6 +117,23 @@ class ShortestTexts:
         pairs = ends[1 : 1 + 2 * int(ends[0])].reshape(-1, 2)
         return pairs[:, 0].copy(), pairs[:, 1].copy(), exits[1 : 1 + int(exits[0])].copy()
 
+    def walk_beside(
+        self, pool: StatePool, state: int, narrow: int, fuel: int
+    ) -> tuple[Int32, Int32] | None:
+        """Trie nodes at which tokens end that some configurations of a state allow, and the state there.
+
+        Args:
+            narrow: the state of those configurations alone.
+            fuel: trie nodes that may be visited; ``None`` is returned if they do not suffice.
+        """
+        if len(self._scratch) < 2 * fuel + 3:
+            self._scratch = np.empty(2 * fuel + 3, np.int32)
+        ends = self._scratch
+        if pool.call(c.ends_beside, state, narrow, ends.ctypes.data, fuel) < 0:
+            return None
+        pairs = ends[1 : 1 + 2 * int(ends[0])].reshape(-1, 2)
+        return pairs[:, 0].copy(), pairs[:, 1].copy()
+
     def dearest_token(self, state: int, fuel: int) -> int | None:
         """The most tokens of :meth:`tokens` after any token that a state allows.
 
@@ -126,6 +145,27 @@ class ShortestTexts:
     def dearest_token_after(self, state: int, groups: Int32) -> int:
         """The same for tokens that go on in a state below the nodes of groups, see ``Positions.group``."""
         return self._call(c.dearest_token_after, state, groups.ctypes.data)
+
+    def dearest_of(self, qs: Int32, ns: Int32, frame: int) -> int:
+        """The most tokens of :meth:`tokens` from program states with counts on one frame."""
+        return self._call(c.dearest_of, qs.ctypes.data, ns.ctypes.data, len(qs), frame)
+
+    def reachable(self, q: int) -> Int32:
+        """The states that bytes lead to from one of a call-free, deterministic rule, itself among them."""
+        known = self._reachable.get(q)
+        if known is None:
+            rule_of = self._pool.program.rule_of
+            known = np.empty(int(np.count_nonzero(rule_of == rule_of[q])), np.int32)
+            known = known[: c.list_reachable(self._pool.address, q, known.ctypes.data)].copy()
+            self._reachable[q] = known
+        return known
+
+    def is_far(self, q: int, n: int, longest: int) -> bool:
+        """Whether no count matters to how a rule ends from a state, nor will it within a token."""
+        if n == 0 and not self._counts[q]:
+            return True
+        far = self._limits[q] - n - longest >= self._context[c.N_ROOM_FAR]
+        return bool(far and n >= self._arrays[c.F_ENOUGH][q])
 
     def forget_states(self) -> None:
         """To be called when integers of the pool's states are about to be used again."""
@@ -217,7 +257,15 @@ class ShortestTexts:
             (c.F_LEAST, least),
         ):
             self._put(field, array)
+        self._reachable: dict[int, Int32] = {}
+        self._limits = p.count_limit
+        self._counts = counts_something(p)
         self._context[c.N_ROOM_FAR] = room_for_tokens(vocabulary.trie)
+
+
+def is_token_below(pool: StatePool, mask: Int32, groups: Int32) -> bool:
+    """Whether a mask has a token below the nodes of groups (see ``Positions.group``)."""
+    return bool(c.any_token_below(pool.address, mask.ctypes.data, groups.ctypes.data))
 
 
 def room_for_tokens(trie: Trie) -> int:
@@ -235,6 +283,13 @@ def enough_counts(program: Program) -> npt.NDArray[np.int64]:
     ends = bounded & (program.accept_from < UNBOUNDED)
     np.minimum.at(out, program.rule_of[ends], program.accept_from[ends])
     return out
+
+
+def counts_something(program: Program) -> npt.NDArray[np.bool_]:
+    """By state, whether some edge of its rule counts."""
+    counting = np.zeros(len(program.rule_names), np.bool_)
+    counting[program.rule_of[program.edge_target[program.edge_target & 1 > 0] >> 1]] = True
+    return counting[program.rule_of]
 
 
 def _counts(p: Program) -> tuple[Int32, Int32]:

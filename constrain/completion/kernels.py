@@ -69,7 +69,9 @@ _INTS: Final = "Array(int32, 1, 'C', readonly=True)"
     cache=True,
     nogil=True,
 )
-def list_distinct_edges(offset, edge_class, target, is_byte, rank, out_offset, out_target, out_class):  # type: ignore[no-untyped-def]
+def list_distinct_edges(  # type: ignore[no-untyped-def]
+    offset, edge_class, target, is_byte, rank, out_offset, out_target, out_class
+):
     """The distinct targets of each state's byte edges, each with the class of the best rank.
 
     Returns how many there are.
@@ -221,7 +223,11 @@ def _find_way(ctx, own, start):  # type: ignore[no-untyped-def]
     r_place, r_wait = np.empty(16, np.int32), np.empty(16, np.int32)
     runs = 0
     # who waits for a run: its entry, the place after the call, the next one who waits
-    w_entry, w_after, w_next = np.empty(16, np.int32), np.empty(16, np.int32), np.empty(16, np.int32)
+    w_entry, w_after, w_next = (
+        np.empty(16, np.int32),
+        np.empty(16, np.int32),
+        np.empty(16, np.int32),
+    )
     waits = 0
     visited = np.zeros(256, np.int64)
     seen = 0
@@ -773,3 +779,126 @@ def dearest_token_after(address, own_address, state, groups):  # type: ignore[no
             return found
         most = max(most, found)
     return most
+
+
+@njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def dearest_of(address, own_address, qs_address, ns_address, count, frame):  # type: ignore[no-untyped-def]
+    """The most tokens that chosen spellings need from configurations (q, n) on one frame."""
+    ctx, own = _context(address), _context(own_address)
+    qs = carray(_pointer(qs_address), (1 << 40,), np.int32)
+    ns = carray(_pointer(ns_address), (1 << 40,), np.int32)
+    most = int64(0)
+    for i in range(count):
+        state = k.intern_one(ctx, int64(qs[i]), int64(ns[i]), frame)
+        if state < 0:
+            return int64(state)
+        needed = _spell(ctx, own, int64(state))
+        if needed < 0:
+            return needed
+        most = max(most, needed)
+    return most
+
+
+@njit("int64(int64, int64, int64)", cache=True, nogil=True)
+def any_token_below(address, mask_address, groups):  # type: ignore[no-untyped-def]
+    """Whether a mask has a token below the nodes of groups (``Positions.group``): 1 or 0."""
+    ctx = _context(address)
+    row = carray(_pointer(mask_address), (1 << 40,), np.int32)
+    data = carray(_pointer(groups), (1 << 40,), np.int32)
+    t_start, t_tokens, t_skip = (
+        _i32(ctx, k.T_TOKEN_START),
+        _i32(ctx, k.T_TOKENS),
+        _i32(ctx, k.T_SKIP),
+    )
+    cursor = 1
+    for _ in range(data[0]):
+        members = int64(data[cursor])
+        for j in range(cursor + 1, cursor + 1 + members):
+            node = int64(data[j])
+            for i in range(t_start[node], t_start[t_skip[node]]):
+                token = t_tokens[i]
+                if (row[token >> 5] >> (token & 31)) & 1:
+                    return int64(1)
+        cursor += 1 + members
+    return int64(0)
+
+
+@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def ends_beside(address, state, narrow, ends, fuel):  # type: ignore[no-untyped-def]
+    """Where tokens of a state lead that some of its configurations allow, if these allow few.
+
+    ``narrow``: the state of those configurations alone; the trie is walked as far as it lives.
+    ``ends``: int32 pairs (trie node at which a token ends, state there, of all configurations), behind
+    their number.  Returns the number of nodes visited, ``OUT_OF_FUEL`` or what a step answers.
+    """
+    ctx = _context(address)
+    byte_class = _u8(ctx, k.P_BYTE_CLASS)
+    t_byte, t_depth, t_skip = _u8(ctx, k.T_BYTE), _u16(ctx, k.T_DEPTH), _i32(ctx, k.T_SKIP)
+    t_start = _i32(ctx, k.T_TOKEN_START)
+    out = carray(_pointer(ends), (1 << 40,), np.int32)
+    path = _i64(ctx, k.S_PATH)
+    beside = np.empty(3 * 70, np.int64)
+    q, n, f = k.unpack(ctx, state)
+    path[0], path[1], path[2] = q, n, f
+    q, n, f = k.unpack(ctx, narrow)
+    beside[0], beside[1], beside[2] = q, n, f
+    ended, visited = 0, 0
+    i, end = int64(1), int64(t_skip[0])
+    while i < end:
+        visited += 1
+        if visited > fuel:
+            return int64(k.OUT_OF_FUEL)
+        at = 3 * (int64(t_depth[i]) - 1)
+        if at + 6 > len(beside):
+            beside = _grown(beside)
+        c = int64(byte_class[t_byte[i]])
+        q, n, f = k.step_configuration(ctx, beside[at], beside[at + 1], beside[at + 2], c)
+        if q == k.SET and f <= k.DEAD:
+            if f < k.DEAD:
+                return f
+            i = int64(t_skip[i])
+            continue
+        beside[at + 3], beside[at + 4], beside[at + 5] = q, n, f
+        q, n, f = k.step_configuration(ctx, path[at], path[at + 1], path[at + 2], c)
+        if q == k.SET and f < k.DEAD:
+            return f
+        path[at + 3], path[at + 4], path[at + 5] = q, n, f
+        if t_start[i] < t_start[i + 1]:
+            after = _close(ctx, q, n, f)
+            if after < 0:
+                return after
+            out[1 + 2 * ended], out[2 + 2 * ended] = i, after
+            ended += 1
+        i += 1
+    out[0] = ended
+    return int64(visited)
+
+
+@njit("int64(int64, int64, int64)", cache=True, nogil=True)
+def list_reachable(address, q, out_address):  # type: ignore[no-untyped-def]
+    """The states of a call-free, deterministic rule that bytes lead to from one of them, itself first.
+
+    ``out``: int32 with room for the rule's states.  Returns how many there are.
+    """
+    ctx = _context(address)
+    table, classes = _i32(ctx, k.P_TABLE), ctx[k.N_CLASSES]
+    out = carray(_pointer(out_address), (1 << 40,), np.int32)
+    seen = np.zeros(64, np.int64)
+    _see(seen, q)
+    out[0] = q
+    found, i = 1, 0
+    while i < found:
+        row = int64(out[i]) * classes
+        for c in range(classes):
+            t = int64(table[row + c])
+            if t < 0:
+                continue
+            if 2 * found >= len(seen):
+                seen = np.zeros(2 * len(seen), np.int64)
+                for j in range(found):
+                    _see(seen, int64(out[j]))
+            if not _see(seen, t >> 1):
+                out[found] = t >> 1
+                found += 1
+        i += 1
+    return int64(found)

@@ -23,17 +23,24 @@ with the lesser of the two.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import heappop, heappush
 from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from constrain.arrays import Flags, Int32
 from constrain.completion.bytes import NEVER as NEVER
-from constrain.completion.bytes import ShortestTexts, enough_counts, room_for_tokens
+from constrain.completion.bytes import (
+    ShortestTexts,
+    enough_counts,
+    is_token_below,
+    room_for_tokens,
+)
+from constrain.engine.jit import kernels as k
 from constrain.engine.pool import DEAD, END, StatePool
 from constrain.masks.rule_masks import RuleMasks
 from constrain.masks.trie_positions import BOUNDARY, Kind, Positions, Returns, as_flags
@@ -41,6 +48,7 @@ from constrain.masks.wide import (
     MAX_SHAPE,
     Lexeme,
     LexemeShape,
+    Wide,
     counted,
     lexeme_of,
     pack_bits,
@@ -72,13 +80,11 @@ _PREPARED: Final = 150
 """The same for a program state, before a search begins."""
 _ENDLESS: Final = 1 << 62
 _DIRECT: Final = 3_000
-"""Trie nodes that a walk for one variable may visit before the lexeme's own walk is asked for."""
+"""Trie nodes that a walk may visit before the lexeme's own walk is asked for."""
 _WIDE_BYTES: Final = 1
 """Bytes after a rule up to which all places inside tokens at which it may end are told apart."""
 _WIDE_WAYS: Final = 1_000
 """Beyond that, ways in which tokens may go on after the rule up to which they are."""
-_SMALL: Final = 3_000
-"""Trie nodes a walk may visit before the state is treated as wide."""
 
 
 _ANY_ORDER: Final = (
@@ -139,6 +145,8 @@ class _Base:
 class _Part:
     """Some tokens of a state: token ids and each one's group; costs per group.
 
+    No token is in two parts, unless the later one says what holds.
+
     A group that is not allowed at all costs ``NEVER``.
     """
 
@@ -150,6 +158,67 @@ class _Part:
     def worst(self) -> int:
         """The largest cost of an allowed token."""
         return int(self.cost[self.cost < NEVER].max(initial=0))
+
+
+@dataclass(eq=False)
+class _Profile:
+    """What each allowed token of a state costs, in parts: what later ones say of a token holds."""
+
+    parts: list[_Part]
+    _masks: dict[int, Int32] = field(default_factory=dict)
+
+    @cached_property
+    def worst(self) -> int:
+        """No less than the largest cost of an allowed token."""
+        return max((part.worst for part in self.parts), default=0)
+
+    @cached_property
+    def _levels(self) -> npt.NDArray[np.int64]:
+        """The different costs, ascending."""
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *(p.cost for p in self.parts)]))
+
+    def mask(self, allowed: int, size: int) -> Int32:
+        """The tokens that cost no more than is allowed: int32[W], not to be changed."""
+        level = int(np.searchsorted(self._levels, allowed, side="right"))
+        known = self._masks.get(level)
+        if known is None:
+            flags = np.zeros(size, np.bool_)
+            for part in self.parts:
+                flags[part.tokens] = (part.cost <= allowed)[part.group]
+            known = self._masks[level] = pack_bits(np.flatnonzero(flags), size)
+            known.setflags(write=False)
+        return known
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """A state in parts: one configuration of a lexeme, and others that allow few tokens.
+
+    Attributes:
+        item: the configuration of the lexeme: program state, count, frame.
+        groups: how tokens go on after the lexeme, see ``Positions.group``.
+        near: if there are others: trie nodes at which tokens end that they allow, and the state there,
+            which is that of all configurations and goes before what the lexeme alone says.
+    """
+
+    item: tuple[int, int, int]
+    groups: Int32
+    near: tuple[Int32, Int32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Inside:
+    """Where tokens lead that stay in a lexeme.
+
+    Attributes:
+        lexeme: its walk.
+        fits: bool[G], which of the groups ``lexeme.ends.groups`` stay within the bounds of counts.
+        after: of those, program states and counts.
+    """
+
+    lexeme: Lexeme
+    fits: Flags
+    after: tuple[Int32, Int32]
 
 
 class _Search:
@@ -589,8 +658,10 @@ class Distances:
         self._trie = rules.vocabulary.trie
         self._fewest: dict[int, int] = {}
         self._inexact: set[int] = set()
-        self._profiles: dict[int, list[_Part]] = {}
+        self._profiles: dict[int, _Profile] = {}
         self._worst: dict[int, int] = {}
+        self._times = 0  # how often searches were begun again
+        self._overlapping: WeakKeyDictionary[Wide, bool] = WeakKeyDictionary()
         self._images: dict[int, int] = {DEAD: DEAD, END: END}
         self._texts = rules.texts
 
@@ -611,15 +682,15 @@ class Distances:
         return known
 
     def _find(self, state: int, work: int) -> int:
-        found, exact = self._texts.tokens(state), False
+        found, complete = self._texts.tokens(state), False
         if found <= 1:  # nothing is shorter than one token, unless the text may end here
-            exact = True
-        elif not (self._is_hopeless or self._search.is_idle):
+            complete = True
+        elif not self._is_idle:
             least, complete = self._searched(state, work)
             found = min(found, least)
-            exact = complete and not self._search.is_upper_bound and not self._is_canonical
-            if found == NEVER and not complete:
-                found = self._exhaustive(state)
+        if found == NEVER and not complete and not self._rules.spells_bytes:
+            found, complete = self._exhaustive(state), True
+        exact = complete and (found <= 1 or not (self._is_canonical or self._search.is_upper_bound))
         self._fewest[state] = found
         if exact:
             self._inexact.discard(state)
@@ -633,8 +704,7 @@ class Distances:
 
     def _exhaustive(self, state: int) -> int:
         """The same where tokens do not write a shortest text: only a search tells whether any does."""
-        search = self._search
-        search.go_on()
+        self._go_on()
         found, complete = self._searched(state, _ENDLESS)
         if not complete:
             limit = self._rules.limits.max_search_states
@@ -643,19 +713,25 @@ class Distances:
 
     def spelling(self, state: int) -> list[int] | None:
         """So many tokens that end the text, if those of the shortest text are (one of) the fewest found."""
-        return self._texts.spelling(state) if self._texts.tokens(state) == self.fewest(state) else None
+        return (
+            self._texts.spelling(state) if self._texts.tokens(state) == self.fewest(state) else None
+        )
 
     def refine(self, state: int, work: int) -> int:
         """Searches further where a number is an upper bound; all numbers may become smaller."""
         if self.is_exact(state):
             return self.fewest(state)
+        self._go_on()
+        return self._find(state, work)
+
+    def _go_on(self) -> None:
+        """Lets searches begin again; all numbers may become smaller."""
+        self._times += 1
         self._is_hopeless = False
         self._search.go_on()
-        before = self._fewest[state]
         for table in (self._fewest, self._profiles, self._worst):
             table.clear()
         self._inexact.clear()
-        return min(before, self._find(state, work))
 
     def is_exact(self, state: int) -> bool:
         """Whether ``fewest`` is known to be the least number, not an upper bound."""
@@ -738,10 +814,10 @@ class Distances:
                 continue
             stack.pop()
             if at not in images:
-                images[at] = own.intern((*self._ended(q, n), images[f]) for q, n, f in items)
+                images[at] = own.intern((*self._as_canonical(q, n), images[f]) for q, n, f in items)
         return images[state]
 
-    def _ended(self, q: int, n: int) -> tuple[int, int]:
+    def _as_canonical(self, q: int, n: int) -> tuple[int, int]:
         """Where a bag may end and go on, its canonical completion ends; else needs matter."""
         at = self._last_states.get(q)
         if at is not None:
@@ -762,70 +838,159 @@ class Distances:
         rules = self._rules
         if tokens_left <= 0:
             return np.zeros_like(rules.eos_row)
-        profile = self._profile(state)
         allowed = tokens_left - 2  # this token and EOS taken off
-        if all(part.worst <= allowed for part in profile):
+        if self._dearest(state) <= allowed:
             return rules.mask_of(state)
-        chosen = [part.tokens[(part.cost <= allowed)[part.group]] for part in profile]
-        row = pack_bits(np.concatenate([np.zeros(0, np.int64), *chosen]), rules.vocabulary.size)
+        profile = self._profile(state)
+        if profile.worst <= allowed:
+            return rules.mask_of(state)
+        row = profile.mask(allowed, rules.vocabulary.size)
         return row | rules.eos_row if self._pool.accepting(state) else row
 
-    def _profile(self, state: int) -> list[_Part]:
+    def _profile(self, state: int) -> _Profile:
         known = self._profiles.get(state)
         if known is None:
             if len(self._profiles) >= self._rules.limits.max_cached_masks:
                 self._profiles.pop(next(iter(self._profiles)))
-            known = self._profiles[state] = self._make_profile(state)
+            times = -1
+            while known is None or times != self._times:  # all costs as they are in the end
+                times = self._times
+                known = _Profile(self._make_profile(state))
+            self._profiles[state] = known
+        return known
+
+    def _dearest(self, state: int) -> int:
+        """No fewer tokens than are needed after any allowed one."""
+        known = self._worst.get(state)
+        if known is None:
+            known = self._worst[state] = self._find_dearest(state)
+        return known
+
+    def _find_dearest(self, state: int) -> int:
+        texts = self._texts
+        found = texts.dearest_token(state, _DIRECT)
+        if found is not None:
+            return found
+        parts = self._split(state)
+        if parts is None:
+            return NEVER  # a profile tells
+        q, n, frame = parts.item
+        most = 0
+        if parts.near is not None:
+            most = int(texts.tokens_of(parts.near[1]).max(initial=0))
+        if texts.is_far(q, n, self._trie.max_depth):
+            states = texts.reachable(q)
+            left = np.full(len(states), n, np.int32)
+        elif self._rules.masks.shape(q) is None:
+            return NEVER
+        else:
+            states, left = self._inside(parts).after
+        most = max(most, texts.dearest_of(states, left, frame))
+        if frame == END:
+            return most
+        return max(most, texts.dearest_token_after(frame, parts.groups))
+
+    def _split(self, state: int) -> _Split | None:
+        """A state whose configurations are one of a lexeme that allows much, and others that allow little.
+
+        ``None`` if it is not so, or if some token both stays in the lexeme and leaves it: then where a
+        token leads is not told by parts.
+        """
+        items = self._pool.items(state)
+        wide, narrow = items, []
+        if len(items) > 1:
+            wide = [item for item in items if self._pool.wide[item[0]] == k.WIDE]
+            if len(wide) != 1:
+                wide = [item for item in items if self._allows_much(item)]
+            narrow = [item for item in items if item not in wide]
+        if len(wide) != 1:
+            return None
+        q, n, frame = wide[0]
+        if not self._rules.masks.is_plain(q) or (frame != END and self._overlaps(q, n)):
+            return None
+        near = None
+        if narrow:
+            near = self._texts.walk_beside(self._pool, state, self._pool.intern(narrow), _DIRECT)
+            if near is None:
+                return None
+        groups = self._rules.masks.wide(q, n).groups
+        return _Split(wide[0], groups, near)
+
+    def _allows_much(self, item: tuple[int, int, int]) -> bool:
+        alone = self._pool.intern([item])
+        return self._texts.walk_within(self._pool, alone, 0, _DIRECT) is None
+
+    def _inside(self, split: _Split) -> _Inside:
+        """Where tokens lead that stay in the lexeme."""
+        q, n, _ = split.item
+        shape = self._rules.masks.shape(q)
+        assert shape is not None, "asked for before"
+        lexeme = lexeme_of(self._rules.vocabulary, shape)
+        states, pairs = np.array(shape.states, np.int32), lexeme.ends.groups
+        left, fits = counted(self._pool.program, states[pairs[:, 0]], n + pairs[:, 1])
+        return _Inside(lexeme, fits, (states[pairs[fits, 0]], left[fits].astype(np.int32)))
+
+    def _overlaps(self, q: int, n: int) -> bool:
+        wide = self._rules.masks.wide(q, n)
+        known = self._overlapping.get(wide)
+        if known is None:
+            known = is_token_below(self._pool, wide.mask, wide.groups)
+            self._overlapping[wide] = known
         return known
 
     def _make_profile(self, state: int) -> list[_Part]:
-        """Each allowed token's cost afterwards; a token may appear in several parts."""
-        parts: list[_Part] = []
-        rules = self._rules
-        if rules.masks.walk(state, np.zeros_like(rules.eos_row), _SMALL):
-            return [self._walked(state, 0)]
-        for q, n, frame in self._pool.items(state):
-            shape = self._rules.masks.shape(q)
-            if shape is None:
-                parts.append(self._walked(self._pool.intern([(q, n, frame)]), 0))
-                continue
-            lexeme = lexeme_of(self._rules.vocabulary, shape)
-            parts.append(self._inside(shape, lexeme, n, frame))
-            if frame != END:
-                groups = rules.masks.wide(q, n).groups
-                parts.extend(self._outside(groups, frame))
+        """Each allowed token's cost afterwards."""
+        near = self._texts.walk_within(self._pool, state, 0, _DIRECT)
+        split = self._split(state) if near is None else None
+        if split is None or self._rules.masks.shape(split.item[0]) is None:
+            return [self._walked(state, near)]
+        parts = [self._stays(split)]
+        if split.item[2] != END:
+            parts.extend(self._outside(split.groups, split.item[2]))
+        if split.near is not None:
+            parts.append(self._ended(*split.near))
         return parts
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing but the tokens of shortest texts will be told."""
+        return self._is_hopeless or self._search.is_idle
 
     @cached_property
     def _is_hopeless(self) -> bool:
         """Whether a search would take more work than is allowed before it begins."""
         states = self._pool.program.states
-        return self._rules.spells_bytes and _PREPARED * states > self._rules.limits.max_distance_work
+        return (
+            self._rules.spells_bytes and _PREPARED * states > self._rules.limits.max_distance_work
+        )
 
     def _costs(self, states: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
         """``fewest`` of many states."""
-        if self._is_hopeless or self._search.is_idle:
+        if self._is_idle and self._rules.spells_bytes:
             return self._texts.tokens_of(states)
         return np.array([self.fewest(s) for s in states.tolist()], np.int64)
 
-    def _walked(self, state: int, node: int) -> _Part:
-        ends, states, _ = self._pool.walk_from(self._trie, state, node)
+    def _walked(self, state: int, near: tuple[Int32, Int32, Int32] | None) -> _Part:
+        ends, states, _ = near or self._pool.walk_from(self._trie, state, 0)
+        return self._ended(ends, states)
+
+    def _ended(self, ends: Int32, states: Int32) -> _Part:
+        """Tokens that end at trie nodes, and lead to states."""
         tokens, owner = tokens_at(self._trie, ends)
         distinct, inverse = np.unique(states, return_inverse=True)
         return _Part(tokens, inverse[owner], self._costs(distinct))
 
-    def _inside(self, shape: LexemeShape, lexeme: Lexeme, n: int, frame: int) -> _Part:
-        program = self._pool.program
-        states = np.array(shape.states)
-        pairs = lexeme.ends.groups
-        left, fits = counted(program, states[pairs[:, 0]], n + pairs[:, 1])
-        cost = np.full(len(pairs), NEVER, np.int64)
+    def _stays(self, split: _Split) -> _Part:
+        inside = self._inside(split)
+        frame = split.item[2]
         after = [
             self._pool.intern([(q, n, frame)])
-            for q, n in zip(states[pairs[fits, 0]].tolist(), left[fits].tolist(), strict=True)
+            for q, n in zip(*(array.tolist() for array in inside.after), strict=True)
         ]
-        cost[fits] = self._costs(np.array(after, np.int32))
-        return _Part(lexeme.ends.tokens, lexeme.ends.group, cost)
+        ends = inside.lexeme.ends
+        cost = np.full(len(ends.groups), NEVER, np.int64)
+        cost[inside.fits] = self._costs(np.array(after, np.int32))
+        return _Part(ends.tokens, ends.group, cost)
 
     def _outside(self, groups: Int32, frame: int) -> Iterator[_Part]:
         cursor = 1
