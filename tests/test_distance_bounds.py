@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+import numpy as np
 import oracle
 import pytest
 from hypothesis import given
@@ -17,7 +18,9 @@ from strategies import BYTES, bag_grammars, grammars, regular
 
 from constrain import TokenAutomaton, Vocabulary
 from constrain.completion.bytes import NEVER, ShortestTexts
+from constrain.masks.trie_positions import BOUNDARY, Positions
 from constrain.rules import RuleAutomaton
+from constrain.vocabulary.trie import Trie
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
 from grammars.ir import GrammarIR, Literal, Ref, Repeat, Rule, alt, chars, repeat, seq, single_rule
@@ -202,3 +205,83 @@ def test_without_single_bytes_the_limit_is_an_error() -> None:
     assert automaton.min_tokens(automaton.start) == (20, True)
     with pytest.raises(LimitExceeded, match="max_search_states"):
         TokenAutomaton(grammar, vocabulary, Limits(max_search_states=2))
+
+
+def two_ways(work: int) -> TokenAutomaton:
+    """A text of two bytes and tokens, and one of four bytes and one token."""
+    vocabulary = Vocabulary.from_tokens([b"a", b"b", b"c", b"abab", None], [4])
+    grammar = Grammar(single_rule(alt(Literal(b"ac"), Literal(b"abab"))))
+    return TokenAutomaton(grammar, vocabulary, Limits(max_distance_work=work))
+
+
+def test_a_longer_text_may_take_fewer_tokens() -> None:
+    automaton = two_ways(ALL_IT_TAKES)
+    assert automaton.min_tokens(automaton.start) == (1, True)
+    assert not automaton.approximations
+
+
+def test_search_further_makes_bounds_better() -> None:
+    automaton = two_ways(1_000)
+    assert automaton.min_tokens(automaton.start) == (2, False)
+    assert any("max_distance_work" in sentence for sentence in automaton.approximations)
+    assert automaton.allowed_tokens(automaton.start, 2).tolist() == [3]
+    assert automaton.search_further(automaton.start) == (1, True)
+    assert automaton.min_tokens(automaton.start) == (1, True)
+    assert automaton.allowed_tokens(automaton.start, 2).tolist() == [3]
+    with pytest.raises(ValueError, match="DEAD"):
+        automaton.search_further(automaton.DEAD)
+    assert automaton.search_further(automaton.FINISHED) == (0, True)
+
+
+@pytest.mark.parametrize("count", [2, 30, 200])
+def test_long_counts_take_the_longest_tokens(count: int) -> None:
+    """Of the bytes that a shortest text may repeat, that with the longest token is taken."""
+    vocabulary = Vocabulary.from_tokens([b"a", b"b", b"c", b"bb", b"bbbbbbb", b"cc", None], [6])
+    grammar = Grammar(single_rule(Repeat(chars([(97, 99)]), count, None)))
+    automaton = TokenAutomaton(grammar, vocabulary, Limits(max_distance_work=0))
+    sevens, rest = divmod(count, 7)
+    assert automaton.min_tokens(automaton.start)[0] == sevens + (rest + 1) // 2
+
+
+@pytest.mark.parametrize("bound", [10**9, 2 * 10**9])
+def test_texts_of_billions_of_bytes_are_refused_at_once(bound: int) -> None:
+    vocabulary = Vocabulary.from_tokens([b"a", b"b", None], [2])
+    grammar = Grammar(single_rule(Repeat(chars([(97, 98)]), bound, None)))
+    automaton = TokenAutomaton(grammar, vocabulary)
+    with pytest.raises(LimitExceeded, match="max_distance_work"):
+        automaton.min_tokens(automaton.start)
+
+
+@law_settings
+@given(
+    words=st.lists(st.binary(min_size=1, max_size=4), min_size=1, max_size=40),
+    follow=st.sets(st.integers(0, 255), max_size=40),
+    seed=st.integers(0, 1 << 16),
+)
+def test_kinds_are_the_classes_of_nodes_that_go_on_alike(
+    words: list[bytes], follow: set[int], seed: int
+) -> None:
+    trie = Trie.build(words)
+    flags = np.isin(np.arange(256), sorted(follow | set(words[0])))
+    positions = Positions(trie)
+    nodes = np.arange(trie.node_count, dtype=np.int32)
+    random.Random(seed).shuffle(nodes)
+
+    def goes_on(node: int) -> tuple[object, ...]:
+        found, at = [], node + 1
+        while at < trie.skip[node]:
+            if flags[trie.byte[at]]:
+                found.append((int(trie.byte[at]), int(trie.suffix_class[at])))
+            at = int(trie.skip[at])
+        return bool(trie.token_start[node] < trie.token_start[node + 1]), tuple(found)
+
+    first = positions.kinds(nodes[: len(nodes) // 2], flags)
+    kinds = positions.kinds(nodes, flags)
+    assert (kinds[: len(first)] == first).all()
+    by_kind: dict[int, tuple[object, ...]] = {}
+    for node, kind in zip(nodes.tolist(), kinds.tolist(), strict=True):
+        if node == 0:
+            assert kind == BOUNDARY
+            continue
+        assert by_kind.setdefault(kind, goes_on(node)) == goes_on(node)
+    assert len(set(by_kind.values())) == len(by_kind)
