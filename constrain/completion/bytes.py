@@ -21,7 +21,7 @@ import numpy.typing as npt
 from constrain.arrays import Int32
 from constrain.engine.jit import kernels as k
 from constrain.engine.jit import load
-from constrain.engine.pool import StatePool
+from constrain.engine.pool import DEAD, StatePool
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
 from grammars.errors import LimitExceeded
@@ -33,6 +33,7 @@ NEVER: Final[int] = c.NEVER
 """No bytes, or no tokens, end the text."""
 _LONG_TOKENS: Final = 2
 """Longest tokens for which a counted repetition must have room before its end counts as far."""
+_ENDLESS: Final = 1 << 40
 _FIRST_PLACES: Final = 1 << 8
 _SHARE: Final = 15
 """Places looked at, and bytes spelled, for one answer, by the unit of ``Limits.max_distance_work``."""
@@ -66,7 +67,10 @@ class ShortestTexts:
         Raises:
             LimitExceeded: if the shortest text has millions of bytes.
         """
-        return self._call(c.tokens_from, state)
+        known = (
+            int(self._arrays[c.F_TOKENS][state]) if state < self._context[c.N_STATE_ROOM] else -1
+        )
+        return known if known >= 0 else int(self.tokens_of(np.array([state], np.int32))[0])
 
     def spelling(self, state: int) -> list[int] | None:
         """The tokens that :meth:`tokens` counts; ``None`` if the text cannot be written."""
@@ -99,52 +103,38 @@ class ShortestTexts:
         """The fewest bytes that end the text from a state (``NEVER`` if none do)."""
         return self._call(c.bytes_from, state)
 
-    def bytes_of_rule(self, q: int, n: int) -> int:
-        """The fewest bytes that end the rule of a program state with a count (``NEVER`` if none do)."""
-        return self._call(c.bytes_of_place, q, n)
-
     def walk_within(
-        self, pool: StatePool, state: int, node: int, fuel: int
+        self, pool: StatePool, state: int, node: int, fuel: int, narrow: int = DEAD
     ) -> tuple[Int32, Int32, Int32] | None:
-        """What ``StatePool.walk_from`` answers, if at most ``fuel`` trie nodes have to be visited."""
+        """What ``StatePool.walk_from`` answers, if at most ``fuel`` trie nodes have to be visited.
+
+        Args:
+            narrow: if not ``DEAD``, the state of some of the configurations alone; then only nodes that
+                these lead to.
+        """
         room = 2 * fuel + 3
         if len(self._scratch) < 2 * room:
             self._scratch = np.empty(2 * room, np.int32)
         ends, exits = self._scratch[:room], self._scratch[room:]
-        out = pool.call(c.ends_within, state, node, ends.ctypes.data, exits.ctypes.data, fuel)
+        out = pool.call(
+            c.ends_within, state, narrow, node, ends.ctypes.data, exits.ctypes.data, fuel
+        )
         if out < 0:
             return None
         pairs = ends[1 : 1 + 2 * int(ends[0])].reshape(-1, 2)
         return pairs[:, 0].copy(), pairs[:, 1].copy(), exits[1 : 1 + int(exits[0])].copy()
-
-    def walk_beside(
-        self, pool: StatePool, state: int, narrow: int, fuel: int
-    ) -> tuple[Int32, Int32] | None:
-        """Trie nodes at which tokens end that some configurations of a state allow, and the state there.
-
-        Args:
-            narrow: the state of those configurations alone.
-            fuel: trie nodes that may be visited; ``None`` is returned if they do not suffice.
-        """
-        if len(self._scratch) < 2 * fuel + 3:
-            self._scratch = np.empty(2 * fuel + 3, np.int32)
-        ends = self._scratch
-        if pool.call(c.ends_beside, state, narrow, ends.ctypes.data, fuel) < 0:
-            return None
-        pairs = ends[1 : 1 + 2 * int(ends[0])].reshape(-1, 2)
-        return pairs[:, 0].copy(), pairs[:, 1].copy()
 
     def dearest_token(self, state: int, fuel: int) -> int | None:
         """The most tokens of :meth:`tokens` after any token that a state allows.
 
         ``None`` if more than ``fuel`` trie nodes have to be visited.
         """
-        out = self._call(c.dearest_token, state, fuel)
+        out = self._call(c.dearest_token, state, 0, fuel)
         return None if out < 0 else out
 
     def dearest_token_after(self, state: int, groups: Int32) -> int:
         """The same for tokens that go on in a state below the nodes of groups, see ``Positions.group``."""
-        return self._call(c.dearest_token_after, state, groups.ctypes.data)
+        return self._call(c.dearest_token, state, groups.ctypes.data, _ENDLESS)
 
     def dearest_of(self, qs: Int32, ns: Int32, frame: int) -> int:
         """The most tokens of :meth:`tokens` from program states with counts on one frame."""

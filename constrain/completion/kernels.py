@@ -601,21 +601,12 @@ def bytes_from(address, own_address, state):  # type: ignore[no-untyped-def]
     return _bytes_to_end(_context(address), _context(own_address), state)
 
 
-@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
-def bytes_of_place(address, own_address, q, n):  # type: ignore[no-untyped-def]
-    """Bytes that end the rule from a program state with a count; or a negative code."""
-    return _cost(_context(address), _context(own_address), q, n)
-
-
-@njit("int64(int64, int64, int64)", cache=True, nogil=True)
-def tokens_from(address, own_address, state):  # type: ignore[no-untyped-def]
-    """The fewest tokens that write the way from a state to the end; or a negative code."""
-    return _spell(_context(address), _context(own_address), state)
-
-
 @njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
 def tokens_from_each(address, own_address, states_address, count, out_address):  # type: ignore[no-untyped-def]
-    """The same for many states, int32 to int32; returns 0 or a negative code."""
+    """The fewest tokens that write the way from each of some states to the end, int32 to int32.
+
+    Returns 0 or a negative code.
+    """
     ctx, own = _context(address), _context(own_address)
     states = carray(_pointer(states_address), (1 << 40,), np.int32)
     out = carray(_pointer(out_address), (1 << 40,), np.int32)
@@ -654,14 +645,18 @@ def _ends_text(ctx, q, n, f):  # type: ignore[no-untyped-def]
     return q == 0 or (n >= _i32(ctx, k.P_ACCEPT_FROM)[q] and _u8(ctx, k.S_ACCEPT)[f] != 0)
 
 
-@njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
-def ends_within(address, state, node, ends, exits, fuel):  # type: ignore[no-untyped-def]
+@njit("int64(int64, int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def ends_within(address, state, narrow, node, ends, exits, fuel):  # type: ignore[no-untyped-def]
     """Where tokens lead that go on below a trie node, if few nodes have to be visited.
 
-    ``ends``: int32 pairs (trie node at which a token ends, state there), ``exits``: int32 nodes at
-    which the text may end, the given node included.  Both start with their number of entries; the
-    caller provides room for ``fuel`` of them and one more.  Returns the number of nodes visited,
-    ``OUT_OF_FUEL`` or what a step answers.
+    Args:
+        narrow: if not ``DEAD``, the state of some of the configurations alone: the trie is walked only as
+            far as it lives.
+        ends: int32 pairs (trie node at which a token ends, state there), behind their number; room for
+            ``fuel`` of them.
+        exits: int32 nodes at which the text may end, the given node included, behind their number.
+
+    Returns the number of nodes visited, ``OUT_OF_FUEL`` or what a step answers.
     """
     ctx = _context(address)
     byte_class = _u8(ctx, k.P_BYTE_CLASS)
@@ -670,7 +665,10 @@ def ends_within(address, state, node, ends, exits, fuel):  # type: ignore[no-unt
     out = carray(_pointer(ends), (1 << 40,), np.int32)
     left = carray(_pointer(exits), (1 << 40,), np.int32)
     path = _i64(ctx, k.S_PATH)
+    beside = np.empty(3 * 70, np.int64)
     base = int64(t_depth[node])
+    q, n, f = k.unpack(ctx, narrow)
+    beside[0], beside[1], beside[2] = q, n, f
     q, n, f = k.unpack(ctx, state)
     path[0], path[1], path[2] = q, n, f
     ended, exited, visited = 0, 0, 0
@@ -683,9 +681,14 @@ def ends_within(address, state, node, ends, exits, fuel):  # type: ignore[no-unt
         if visited > fuel:
             return int64(k.OUT_OF_FUEL)
         at = 3 * (int64(t_depth[i]) - base - 1)
-        q, n, f = k.step_configuration(
-            ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]])
-        )
+        c = int64(byte_class[t_byte[i]])
+        if narrow != k.DEAD:
+            if at + 6 > len(beside):
+                beside = _grown(beside)
+            q, n, f = k.step_configuration(ctx, beside[at], beside[at + 1], beside[at + 2], c)
+            beside[at + 3], beside[at + 4], beside[at + 5] = q, n, f
+        if narrow == k.DEAD or q != k.SET or f > k.DEAD:
+            q, n, f = k.step_configuration(ctx, path[at], path[at + 1], path[at + 2], c)
         if q == k.SET and f <= k.DEAD:
             if f < k.DEAD:
                 return f
@@ -752,29 +755,27 @@ def _dearest(ctx, own, state, node, enter, fuel):  # type: ignore[no-untyped-def
     return most
 
 
-@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
-def dearest_token(address, own_address, state, fuel):  # type: ignore[no-untyped-def]
+@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def dearest_token(address, own_address, state, groups, fuel):  # type: ignore[no-untyped-def]
     """The most tokens that chosen spellings need after any allowed token of a state.
 
-    Returns it, or OUT_OF_FUEL if more than ``fuel`` trie nodes have to be visited, or another code.
+    Unless ``groups`` is 0, after tokens that go on in the state below the nodes of groups
+    (``Positions.group``).  Returns OUT_OF_FUEL if more than ``fuel`` trie nodes below one node have to
+    be visited, or another code.
     """
-    return _dearest(_context(address), _context(own_address), state, int64(0), int64(0), fuel)
-
-
-@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
-def dearest_token_after(address, own_address, state, groups):  # type: ignore[no-untyped-def]
-    """The same for tokens that go on in ``state`` below the nodes of groups (``Positions.group``)."""
     ctx, own = _context(address), _context(own_address)
     data = carray(_pointer(groups), (1 << 40,), np.int32)
     can, byte_class, t_byte = _u64(ctx, k.S_CAN), _u8(ctx, k.P_BYTE_CLASS), _u8(ctx, k.T_BYTE)
     most = int64(0)
     cursor = 1
-    for _ in range(data[0]):
-        node = int64(data[cursor + 1])
-        cursor += 1 + int64(data[cursor])
-        if not k.can_take(can, state, int64(byte_class[t_byte[node]])):
-            continue
-        found = _dearest(ctx, own, state, node, int64(1), int64(1) << 40)
+    for _ in range(int64(data[0]) if groups else int64(1)):
+        node, enter = int64(0), int64(0)
+        if groups:
+            node, enter = int64(data[cursor + 1]), int64(1)
+            cursor += 1 + int64(data[cursor])
+            if not k.can_take(can, state, int64(byte_class[t_byte[node]])):
+                continue
+        found = _dearest(ctx, own, state, node, enter, fuel)
         if found < 0:
             return found
         most = max(most, found)
@@ -821,57 +822,6 @@ def any_token_below(address, mask_address, groups):  # type: ignore[no-untyped-d
                     return int64(1)
         cursor += 1 + members
     return int64(0)
-
-
-@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
-def ends_beside(address, state, narrow, ends, fuel):  # type: ignore[no-untyped-def]
-    """Where tokens of a state lead that some of its configurations allow, if these allow few.
-
-    ``narrow``: the state of those configurations alone; the trie is walked as far as it lives.
-    ``ends``: int32 pairs (trie node at which a token ends, state there, of all configurations), behind
-    their number.  Returns the number of nodes visited, ``OUT_OF_FUEL`` or what a step answers.
-    """
-    ctx = _context(address)
-    byte_class = _u8(ctx, k.P_BYTE_CLASS)
-    t_byte, t_depth, t_skip = _u8(ctx, k.T_BYTE), _u16(ctx, k.T_DEPTH), _i32(ctx, k.T_SKIP)
-    t_start = _i32(ctx, k.T_TOKEN_START)
-    out = carray(_pointer(ends), (1 << 40,), np.int32)
-    path = _i64(ctx, k.S_PATH)
-    beside = np.empty(3 * 70, np.int64)
-    q, n, f = k.unpack(ctx, state)
-    path[0], path[1], path[2] = q, n, f
-    q, n, f = k.unpack(ctx, narrow)
-    beside[0], beside[1], beside[2] = q, n, f
-    ended, visited = 0, 0
-    i, end = int64(1), int64(t_skip[0])
-    while i < end:
-        visited += 1
-        if visited > fuel:
-            return int64(k.OUT_OF_FUEL)
-        at = 3 * (int64(t_depth[i]) - 1)
-        if at + 6 > len(beside):
-            beside = _grown(beside)
-        c = int64(byte_class[t_byte[i]])
-        q, n, f = k.step_configuration(ctx, beside[at], beside[at + 1], beside[at + 2], c)
-        if q == k.SET and f <= k.DEAD:
-            if f < k.DEAD:
-                return f
-            i = int64(t_skip[i])
-            continue
-        beside[at + 3], beside[at + 4], beside[at + 5] = q, n, f
-        q, n, f = k.step_configuration(ctx, path[at], path[at + 1], path[at + 2], c)
-        if q == k.SET and f < k.DEAD:
-            return f
-        path[at + 3], path[at + 4], path[at + 5] = q, n, f
-        if t_start[i] < t_start[i + 1]:
-            after = _close(ctx, q, n, f)
-            if after < 0:
-                return after
-            out[1 + 2 * ended], out[2 + 2 * ended] = i, after
-            ended += 1
-        i += 1
-    out[0] = ended
-    return int64(visited)
 
 
 @njit("int64(int64, int64, int64)", cache=True, nogil=True)

@@ -910,9 +910,12 @@ class Distances:
             return None
         near = None
         if narrow:
-            near = self._texts.walk_beside(self._pool, state, self._pool.intern(narrow), _DIRECT)
-            if near is None:
+            beside = self._texts.walk_within(
+                self._pool, state, 0, _DIRECT, self._pool.intern(narrow)
+            )
+            if beside is None:
                 return None
+            near = beside[:2]
         groups = self._rules.masks.wide(q, n).groups
         return _Split(wide[0], groups, near)
 
