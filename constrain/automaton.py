@@ -360,11 +360,26 @@ class TokenAutomaton:
         with self._lock:
             return self._core.fewest(place)
 
+    def search_further(self, state: int) -> tuple[int, bool]:
+        """The same as :meth:`min_tokens` after a search that may take a hundred times the work.
+
+        Numbers that were upper bounds may be smaller afterwards, those of other states too.  To be
+        asked for before a budget is refused.
+
+        Raises:
+            ValueError: for ``DEAD``, from which there is none, and for integers that are no state.
+        """
+        found = self.min_tokens(state)
+        if found[1]:
+            return found
+        with self._lock:
+            return self._core.search_further(self._place(state))
+
     @property
     def approximations(self) -> tuple[str, ...]:
         """In which cases masks and budgets are not exact, a sentence each; empty if there are none.
 
-        A search that was cut short by ``Limits.max_search_states`` adds its sentence when it was.
+        A search that was cut short by ``Limits.max_distance_work`` adds its sentence when it was.
         """
         with self._lock:
             return self._core.approximations()

@@ -85,6 +85,10 @@ class Core(Protocol):
         """Fewest tokens to an accepting place, and whether that is exact, not an upper bound."""
         ...
 
+    def search_further(self, place: int) -> tuple[int, bool]:
+        """The same after a search that may take a hundred times the work."""
+        ...
+
     def forced_bytes(self, place: int) -> bytes:
         """Bytes that every completion begins with."""
         ...

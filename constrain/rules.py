@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain.arrays import Int64
+from constrain.completion.bytes import ShortestTexts
 from constrain.completion.tokens import Distances, RulesView
 from constrain.engine.jit import kernels as k
 from constrain.engine.pool import DEAD, END, FINISHED, NO_STATE, StatePool
@@ -29,6 +30,8 @@ from grammars.limits import Limits
 from grammars.program import Program
 
 _NO_LIMIT: Final = 1 << 62
+_FURTHER: Final = 100
+"""How much more work a search may take where a budget is about to be refused."""
 
 
 class RuleAutomaton:
@@ -263,6 +266,7 @@ class RuleAutomaton:
                 spells_bytes=self.spells_bytes,
                 eos_row=self.eos_row,
                 masks=self.rule_masks,
+                texts=ShortestTexts(self.pool, self.vocabulary),
                 mask_of=self.mask,
             )
         )
@@ -270,6 +274,11 @@ class RuleAutomaton:
     def fewest(self, place: int) -> tuple[int, bool]:
         """Fewest tokens to an accepting place, and whether that is exact, not an upper bound."""
         return self.distances.fewest(place), self.distances.is_exact(place)
+
+    def search_further(self, place: int) -> tuple[int, bool]:
+        """The same after a search that may take a hundred times the work."""
+        self.distances.refine(place, _FURTHER * self.limits.max_distance_work)
+        return self.fewest(place)
 
     def approximations(self) -> tuple[str, ...]:
         """In which cases masks and budgets are not exact, a sentence each."""

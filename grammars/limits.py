@@ -26,6 +26,9 @@ class Limits:
             has several.  So one walk over the whole trie of 128k tokens fits.  Where it is reached, and a
             quarter of it more was spent on short tokens, the mask leaves out long tokens that are allowed, see
             ``TokenAutomaton.approximations``; nothing wrong is let in.
+        max_distance_work: work of one search for the fewest tokens to the end, in units of some 10 ns
+            (default 200,000, about 2 ms).  Where it does not suffice ``min_tokens_to_accept`` is an
+            upper bound: the fewest tokens that write a shortest text.
         max_search_states: states examined by one search for the shortest completion (default
             200,000).  Where it is reached ``min_tokens_to_accept`` is an upper bound.
         max_schema_branches: alternatives that one place of a JSON schema may fall apart into when
@@ -39,6 +42,7 @@ class Limits:
     max_cached_masks: int = 2_048
     max_items: int = 20_000
     max_mask_work: int = 600_000
+    max_distance_work: int = 200_000
     max_search_states: int = 200_000
     max_schema_branches: int = 4_096
 

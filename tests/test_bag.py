@@ -46,7 +46,7 @@ from grammars.ir import (
     single_rule,
     text,
 )
-from grammars.limits import DEFAULT_LIMITS
+from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.recognizer import DEAD
 from grammars.storage import dumps, loads
 
@@ -272,7 +272,7 @@ def test_masks_and_budgets(expr: Expr, vocabulary: Vocabulary, seed: int, wide: 
         with pytest.raises(GrammarError):
             TokenAutomaton(grammar, vocabulary)
         return
-    automaton = TokenAutomaton(grammar, vocabulary)
+    automaton = TokenAutomaton(grammar, vocabulary, Limits(max_distance_work=10**12))
     if wide:  # as if walks were too long to try
         automaton._core.rules.pool.wide[:] = k.WIDE
     rng = random.Random(seed)

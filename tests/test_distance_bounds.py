@@ -1,6 +1,6 @@
 """Distances where the search is cut short: upper bounds that some token always lowers.
 
-``max_search_states`` is set so low that nearly every search ends byte by byte.
+``max_search_states`` or ``max_distance_work`` is set so low that nearly every search is cut short.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+import numpy as np
 import oracle
 import pytest
 from hypothesis import given
@@ -16,8 +17,10 @@ from laws import law_settings
 from strategies import BYTES, bag_grammars, grammars, regular
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain.completion.bytes import NEVER, ByteWays
-from grammars.compiling.bags import Residuals
+from constrain.completion.bytes import NEVER, ShortestTexts
+from constrain.masks.trie_positions import BOUNDARY, Positions
+from constrain.rules import RuleAutomaton
+from constrain.vocabulary.trie import Trie
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
 from grammars.ir import GrammarIR, Literal, Ref, Repeat, Rule, alt, chars, repeat, seq, single_rule
@@ -59,10 +62,14 @@ class Walk:
         return out
 
 
-def begin(ir: GrammarIR, limit: int, seed: int) -> Walk | None:
+ALL_IT_TAKES = 10**12
+
+
+def begin(ir: GrammarIR, limit: int, seed: int, work: int = ALL_IT_TAKES) -> Walk | None:
     vocabulary = Vocabulary.from_tokens(list(TOKENS), [EOS])
+    limits = Limits(max_search_states=limit, max_distance_work=work)
     try:
-        automaton = TokenAutomaton(Grammar(ir), vocabulary, Limits(max_search_states=limit))
+        automaton = TokenAutomaton(Grammar(ir), vocabulary, limits)
     except GrammarError:
         return None
     return Walk(ir, automaton, random.Random(seed))
@@ -101,16 +108,18 @@ def check_way_out(walk: Walk, state: int, prefix: bytes, left: int, trims: bool)
 @law_settings
 @given(
     ir=st.one_of(grammars(), bag_grammars(), regular().map(single_rule)),
-    limit=st.integers(1, 40),
+    limit=st.one_of(st.integers(1, 40), st.just(200_000)),
+    work=st.sampled_from([0, 20_000, 60_000, 200_000, ALL_IT_TAKES]),
     seed=st.integers(0, 1 << 16),
 )
-def test_bounds_lead_to_the_end(ir: GrammarIR, limit: int, seed: int) -> None:
-    walk = begin(ir, limit, seed)
+def test_bounds_lead_to_the_end(ir: GrammarIR, limit: int, work: int, seed: int) -> None:
+    walk = begin(ir, limit, seed, work)
     if walk is None:
         return
     for state, prefix in walk.steps(4):
-        bound = walk.automaton.min_tokens_to_accept(state)
-        assert bound >= walk.least(prefix), prefix
+        bound, exact = walk.automaton.min_tokens(state)
+        least = walk.least(prefix)
+        assert bound == least if exact else bound >= least, prefix
         check_descends(walk, state)
         for spare in (0, 0, 2):
             least = walk.automaton.min_tokens_to_accept(state)
@@ -119,9 +128,13 @@ def test_bounds_lead_to_the_end(ir: GrammarIR, limit: int, seed: int) -> None:
 
 
 @law_settings
-@given(ir=st.one_of(grammars(), bag_grammars()), seed=st.integers(0, 1 << 16))
-def test_bounds_outlive_trimming(ir: GrammarIR, seed: int) -> None:
-    walk = begin(ir, 3, seed)
+@given(
+    ir=st.one_of(grammars(), bag_grammars()),
+    work=st.sampled_from([0, 60_000, 200_000, ALL_IT_TAKES]),
+    seed=st.integers(0, 1 << 16),
+)
+def test_bounds_outlive_trimming(ir: GrammarIR, work: int, seed: int) -> None:
+    walk = begin(ir, 200_000 if work < ALL_IT_TAKES else 3, seed, work)
     if walk is None:
         return
     for _ in range(3):
@@ -131,15 +144,25 @@ def test_bounds_outlive_trimming(ir: GrammarIR, seed: int) -> None:
 
 
 @law_settings
-@given(ir=st.one_of(grammars(), regular().map(single_rule)))
-def test_ways_byte_by_byte_are_shortest_where_nothing_was_asked(ir: GrammarIR) -> None:
-    """The first answer is the least number of bytes."""
-    program = Grammar(ir).program
-    if program.is_empty:
+@given(ir=st.one_of(grammars(), regular().map(single_rule)), seed=st.integers(0, 1 << 16))
+def test_shortest_texts_have_the_fewest_bytes(ir: GrammarIR, seed: int) -> None:
+    vocabulary = Vocabulary.from_tokens(list(TOKENS), [EOS])
+    try:
+        rules = RuleAutomaton(Grammar(ir), vocabulary, Limits())
+    except GrammarError:
         return
-    ways = ByteWays(program, Residuals(program.bags, Limits()), lambda q, n: (q, n))
-    least = oracle.min_tokens(ir, b"", tuple(bytes([value]) for value in range(256)))
-    assert ways.cost((program.start, 0)) == (NEVER if least is None else least)
+    texts = ShortestTexts(rules.pool, vocabulary)
+    rng = random.Random(seed)
+    place, prefix = rules.start, b""
+    for _ in range(4):
+        least = oracle.min_tokens(ir, prefix, BYTES)
+        assert texts.bytes(place) == (NEVER if least is None else least), prefix
+        tokens, places = rules.edges(place)
+        if not len(tokens):
+            break
+        chosen = rng.randrange(len(tokens))
+        place = int(places[chosen])
+        prefix += TOKENS[tokens[chosen]] or b""
 
 
 A, B = Literal(b"a"), Literal(b"b")
@@ -167,12 +190,98 @@ def test_bounds_of_known_grammars(name: str, limit: int) -> None:
         check_way_out(walk, state, prefix, bound + 1, trims=False)
 
 
-def test_without_single_bytes_the_limit_is_an_error() -> None:
-    """There no way byte by byte need exist."""
+def test_without_single_bytes_a_shortest_text_may_be_spelled_all_the_same() -> None:
     vocabulary = Vocabulary.from_tokens([b"ab", b"ba", b"abb", None], [3])
-    automaton = TokenAutomaton(
-        Grammar(single_rule(Repeat(alt(Literal(b"ab"), Literal(b"ba")), 20, 30))), vocabulary
-    )
-    assert automaton.min_tokens_to_accept(automaton.start) == 20
+    grammar = Grammar(single_rule(Repeat(alt(Literal(b"ab"), Literal(b"ba")), 20, 30)))
+    automaton = TokenAutomaton(grammar, vocabulary, Limits(max_search_states=2))
+    assert automaton.min_tokens(automaton.start) == (20, False)
+
+
+def test_without_single_bytes_the_limit_is_an_error() -> None:
+    """No token writes a shortest text, so that only a search can tell whether any text is written."""
+    vocabulary = Vocabulary.from_tokens([b"ab", b"bab", None], [2])
+    grammar = Grammar(single_rule(Repeat(alt(Literal(b"aa"), Literal(b"bab")), 20, 30)))
+    automaton = TokenAutomaton(grammar, vocabulary, Limits(max_distance_work=ALL_IT_TAKES))
+    assert automaton.min_tokens(automaton.start) == (20, True)
     with pytest.raises(LimitExceeded, match="max_search_states"):
-        TokenAutomaton(automaton.grammar, vocabulary, Limits(max_search_states=2))
+        TokenAutomaton(grammar, vocabulary, Limits(max_search_states=2))
+
+
+def two_ways(work: int) -> TokenAutomaton:
+    """A text of two bytes and tokens, and one of four bytes and one token."""
+    vocabulary = Vocabulary.from_tokens([b"a", b"b", b"c", b"abab", None], [4])
+    grammar = Grammar(single_rule(alt(Literal(b"ac"), Literal(b"abab"))))
+    return TokenAutomaton(grammar, vocabulary, Limits(max_distance_work=work))
+
+
+def test_a_longer_text_may_take_fewer_tokens() -> None:
+    automaton = two_ways(ALL_IT_TAKES)
+    assert automaton.min_tokens(automaton.start) == (1, True)
+    assert not automaton.approximations
+
+
+def test_search_further_makes_bounds_better() -> None:
+    automaton = two_ways(1_000)
+    assert automaton.min_tokens(automaton.start) == (2, False)
+    assert any("max_distance_work" in sentence for sentence in automaton.approximations)
+    assert automaton.allowed_tokens(automaton.start, 2).tolist() == [3]
+    assert automaton.search_further(automaton.start) == (1, True)
+    assert automaton.min_tokens(automaton.start) == (1, True)
+    assert automaton.allowed_tokens(automaton.start, 2).tolist() == [3]
+    with pytest.raises(ValueError, match="DEAD"):
+        automaton.search_further(automaton.DEAD)
+    assert automaton.search_further(automaton.FINISHED) == (0, True)
+
+
+@pytest.mark.parametrize("count", [2, 30, 200])
+def test_long_counts_take_the_longest_tokens(count: int) -> None:
+    """Of the bytes that a shortest text may repeat, that with the longest token is taken."""
+    vocabulary = Vocabulary.from_tokens([b"a", b"b", b"c", b"bb", b"bbbbbbb", b"cc", None], [6])
+    grammar = Grammar(single_rule(Repeat(chars([(97, 99)]), count, None)))
+    automaton = TokenAutomaton(grammar, vocabulary, Limits(max_distance_work=0))
+    sevens, rest = divmod(count, 7)
+    assert automaton.min_tokens(automaton.start)[0] == sevens + (rest + 1) // 2
+
+
+@pytest.mark.parametrize("bound", [10**9, 2 * 10**9])
+def test_texts_of_billions_of_bytes_are_refused_at_once(bound: int) -> None:
+    vocabulary = Vocabulary.from_tokens([b"a", b"b", None], [2])
+    grammar = Grammar(single_rule(Repeat(chars([(97, 98)]), bound, None)))
+    automaton = TokenAutomaton(grammar, vocabulary)
+    with pytest.raises(LimitExceeded, match="max_distance_work"):
+        automaton.min_tokens(automaton.start)
+
+
+@law_settings
+@given(
+    words=st.lists(st.binary(min_size=1, max_size=4), min_size=1, max_size=40),
+    follow=st.sets(st.integers(0, 255), max_size=40),
+    seed=st.integers(0, 1 << 16),
+)
+def test_kinds_are_the_classes_of_nodes_that_go_on_alike(
+    words: list[bytes], follow: set[int], seed: int
+) -> None:
+    trie = Trie.build(words)
+    flags = np.isin(np.arange(256), sorted(follow | set(words[0])))
+    positions = Positions(trie)
+    nodes = np.arange(trie.node_count, dtype=np.int32)
+    random.Random(seed).shuffle(nodes)
+
+    def goes_on(node: int) -> tuple[object, ...]:
+        found, at = [], node + 1
+        while at < trie.skip[node]:
+            if flags[trie.byte[at]]:
+                found.append((int(trie.byte[at]), int(trie.suffix_class[at])))
+            at = int(trie.skip[at])
+        return bool(trie.token_start[node] < trie.token_start[node + 1]), tuple(found)
+
+    first = positions.kinds(nodes[: len(nodes) // 2], flags)
+    kinds = positions.kinds(nodes, flags)
+    assert (kinds[: len(first)] == first).all()
+    by_kind: dict[int, tuple[object, ...]] = {}
+    for node, kind in zip(nodes.tolist(), kinds.tolist(), strict=True):
+        if node == 0:
+            assert kind == BOUNDARY
+            continue
+        assert by_kind.setdefault(kind, goes_on(node)) == goes_on(node)
+    assert len(set(by_kind.values())) == len(by_kind)

@@ -37,7 +37,11 @@ from grammars.ir import (
     repeat,
     seq,
 )
+from grammars.limits import Limits
 from grammars.uniqueness.memory import Memory, decode, decode_prefix
+
+PATIENT = Limits(max_distance_work=10**12)
+"""Distances take the work they need."""
 
 
 def lit(text: str) -> Expr:
@@ -528,9 +532,8 @@ def test_enumerated_language(finite: Finite) -> None:
 def test_masks(finite: Finite, seed: int) -> None:
     tokens = tokens_of(seed)
     truth = Truth(finite.texts, tokens)
-    automaton = TokenAutomaton(
-        Grammar(finite.ir), Vocabulary.from_tokens(tokens, [len(tokens) - 1])
-    )
+    vocabulary = Vocabulary.from_tokens(tokens, [len(tokens) - 1])
+    automaton = TokenAutomaton(Grammar(finite.ir), vocabulary, PATIENT)
     rng = random.Random(seed)
     for _ in range(12):
         for ids in walks(truth, rng):
@@ -720,7 +723,7 @@ def test_sparse_vocabularies(name: str) -> None:
         vocabulary = Vocabulary.from_tokens(tokens, [len(tokens) - 1])
         if truth.fewest_from[b""] >= 10**6:
             continue
-        automaton = TokenAutomaton(Grammar(finite.ir), vocabulary)
+        automaton = TokenAutomaton(Grammar(finite.ir), vocabulary, PATIENT)
         for ids in walks(truth, rng):
             prefix = b"".join(tokens[i] or b"" for i in ids)
             state = automaton.start

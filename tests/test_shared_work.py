@@ -12,6 +12,7 @@ import pytest
 from constrain import TokenAutomaton, Vocabulary
 from grammars.grammar import Grammar
 from grammars.ir import GrammarIR, Literal, Ref, Rule, alt, chars, repeat, seq
+from grammars.limits import Limits
 
 LETTERS = chars([(ord("a"), ord("b"))])
 TOKENS = [b"a", b"b", b"y", b"z", b"ay", b"azz", b"by", None]
@@ -32,7 +33,7 @@ def test_distances_do_not_depend_on_grammars_before(order: tuple[Grammar, ...]) 
     """The node ``a`` may stand for ``b`` where only y follows, but not where z does."""
     vocabulary = Vocabulary.from_tokens(TOKENS, [7])
     for grammar in order:
-        automaton = TokenAutomaton(grammar, vocabulary)
+        automaton = TokenAutomaton(grammar, vocabulary, Limits(max_distance_work=10**12))
         state = automaton.advance_bytes(automaton.start, b"b")
         expected = oracle.min_tokens(grammar.ir, b"b", tuple(TOKENS))
         assert automaton.min_tokens_to_accept(state) == expected
@@ -61,7 +62,7 @@ def test_many_grammars_over_one_vocabulary(seed: int) -> None:
     rng.shuffle(pairs)
     for lexeme, follow in pairs[:12]:
         grammar = shared(regex_to_expr(lexeme), seq(regex_to_expr(follow)))
-        automaton = TokenAutomaton(grammar, vocabulary)
+        automaton = TokenAutomaton(grammar, vocabulary, Limits(max_distance_work=10**12))
         for prefix in (b"", b"b", b"ab", b"bb"):
             state = automaton.advance_bytes(automaton.start, prefix)
             expected = oracle.min_tokens(grammar.ir, prefix, (*tokens, None))

@@ -1,178 +1,331 @@
-"""How to end a rule byte by byte: the bound that stands in where the fewest tokens cost too much.
+"""Shortest texts and their spelling: an upper bound for the fewest tokens that is there at once.
 
-Where every byte is a token, a text that is completed byte by byte is completed.  A *place* is a
-program state with its count; for each place that is asked for, one way to the end of its rule is
-found and kept, together with the places on it.  So from a place that costs b > 0 some byte leads to
-one that costs b - 1: whoever follows these numbers arrives, which is what a budget needs.
+From every state one text of the fewest bytes to the end is chosen, always the same; its fewest tokens
+are found by dynamic programming from its end.  Each token of that spelling leads to a state whose own
+shortest text is what is left.  So whoever follows these numbers arrives, which is what a budget needs.
 
-The search runs from above (Knuth's generalization of Dijkstra's algorithm, but only over what is
-asked for): each rule that is called on the way has a search of its own, all in one queue ordered by
-the distance from where each began.  A search ends at the first place that is known already, so a
-cost is that of some way, usually the shortest.
+Nothing is looked at but what lies on the way (:mod:`constrain.completion.kernels`), and what is found
+for one state serves all others.  Numbers follow from the program alone: forgotten ones come out the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
-from typing import Final, TypeAlias
+from threading import Lock
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 
-from grammars.compiling.bags import CANONICAL, COMPLETE, Residuals
-from grammars.program import Program
+from constrain.arrays import Int32
+from constrain.engine.jit import kernels as k
+from constrain.engine.jit import load
+from constrain.engine.pool import DEAD, StatePool
+from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
+from grammars.errors import LimitExceeded
+from grammars.program import UNBOUNDED, Program
 
-Place: TypeAlias = tuple[int, int]
-"""A program state and its count (in a bag's rule: its residual)."""
+c = load("constrain.completion.kernels")
 
-NEVER: Final = 1 << 30
-"""No bytes end the rule."""
-
-
-class _Run:
-    """The search from one place, up to the end of its rule."""
-
-    def __init__(self) -> None:
-        self.reached: dict[Place, tuple[int, Place | None]] = {}
-        self.waiting: list[tuple[Place, Place, int, Place]] = []
-        """Who called: where its search began, where it goes on, its distance, where it called."""
+NEVER: Final[int] = c.NEVER
+"""No bytes, or no tokens, end the text."""
+_LONG_TOKENS: Final = 2
+"""Longest tokens for which a counted repetition must have room before its end counts as far."""
+_ENDLESS: Final = 1 << 40
+_FIRST_PLACES: Final = 1 << 8
+_SHARE: Final = 15
+"""Places looked at, and bytes spelled, for one answer, by the unit of ``Limits.max_distance_work``."""
+_WORK: Final = 3_000_000
+"""The least that is allowed of them: far more than any text in use has."""
 
 
-class ByteWays:
-    """Costs of places of one program, in bytes; ``settle`` names the place that stands for one."""
+class ShortestTexts:
+    """Bytes, and tokens that write them, to the end of the text from the states of one pool.
 
-    def __init__(
-        self, program: Program, residuals: Residuals, settle: Callable[[int, int], Place]
-    ) -> None:
-        self._program = program
-        self._residuals = residuals
-        self._settle = settle
-        self._known: dict[Place, int] = {}
-        self._fresh: list[Place] = []
-        self._steps: dict[int, list[int]] = {}
-        self._is_byte = np.zeros(program.classes, np.bool_)
-        self._is_byte[program.byte_class[:256]] = True
-        self._heap: list[tuple[int, Place, Place, Place | None]] = []
-        self._runs: dict[Place, _Run] = {}
+    Args:
+        pool: the states; the caller holds its lock.
+        vocabulary: the tokens.
+    """
 
-    def cost(self, place: Place) -> int:
-        """Bytes that end the rule (``NEVER`` if none do)."""
-        known = self._known.get(place)
-        if known is not None:
-            return known
-        self._open(place)
-        while self._heap and place not in self._known:
-            self._visit(*heappop(self._heap))
-        self._heap.clear()
-        self._runs.clear()
-        if place not in self._known:
-            self._known[place] = NEVER
-        return self._known[place]
+    def __init__(self, pool: StatePool, vocabulary: Vocabulary) -> None:
+        self._pool = pool
+        self._vocabulary = vocabulary
+        self._scratch: Int32 = np.empty(0, np.int32)
+        self._arrays: dict[int, npt.NDArray[Any]] = {}
+        self._context: npt.NDArray[np.int64] = np.zeros(c.FIELD_COUNT, np.int64)
+        self._address = self._context.ctypes.data
+        self._set_program(pool.program, vocabulary)
+        self._context[c.N_WORK_LIMIT] = max(_WORK, _SHARE * pool.limits.max_distance_work)
+        self._room_places(_FIRST_PLACES)
+        self._room_states()
 
-    def known(self, place: Place) -> int | None:
-        """The cost of a place if it was found."""
-        return self._known.get(place)
+    def tokens(self, state: int) -> int:
+        """Tokens that write the chosen text from a state (``NEVER`` if none do).
 
-    def take_over(self, other: ByteWays) -> None:
-        """Keeps to what others were told."""
-        self._known = other._known
+        Raises:
+            LimitExceeded: if the shortest text has millions of bytes.
+        """
+        known = (
+            int(self._arrays[c.F_TOKENS][state]) if state < self._context[c.N_STATE_ROOM] else -1
+        )
+        return known if known >= 0 else int(self.tokens_of(np.array([state], np.int32))[0])
 
-    def take_fresh(self) -> list[tuple[Place, int]]:
-        """Places whose cost was found since the last call."""
-        fresh = [(place, self._known[place]) for place in self._fresh]
-        self._fresh.clear()
-        return fresh
+    def spelling(self, state: int) -> list[int] | None:
+        """The tokens that :meth:`tokens` counts; ``None`` if the text cannot be written."""
+        if self.tokens(state) >= NEVER:
+            return None
+        trie = self._vocabulary.trie
+        following, letter = self._arrays[c.F_NEXT], self._arrays[c.F_STEP]
+        tokens = self._arrays[c.F_TOKENS]
+        out: list[int] = []
+        while tokens[state]:
+            left = int(tokens[state]) - 1
+            node = 0
+            while True:
+                node = trie.child(node, int(letter[state]))
+                state = int(following[state])
+                at = int(trie.token_start[node])
+                if at < trie.token_start[node + 1] and tokens[state] == left:
+                    out.append(int(trie.tokens[at]))
+                    break
+        return out
 
-    # -- the search ----------------------------------------------------------------------------
+    def tokens_of(self, states: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+        """The same for many states, int64."""
+        given = np.ascontiguousarray(states, np.int32)
+        out = np.empty(len(given), np.int32)
+        self._call(c.tokens_from_each, given.ctypes.data, len(given), out.ctypes.data)
+        return out.astype(np.int64)
 
-    def _open(self, start: Place) -> _Run:
-        self._runs[start] = run = _Run()
-        heappush(self._heap, (0, start, start, None))
-        return run
+    def bytes(self, state: int) -> int:
+        """The fewest bytes that end the text from a state (``NEVER`` if none do)."""
+        return self._call(c.bytes_from, state)
 
-    def _visit(self, done: int, start: Place, place: Place, before: Place | None) -> None:
-        run = self._runs[start]
-        if start in self._known or place in run.reached:
-            return
-        run.reached[place] = (done, before)
-        q, n = place
-        rest = 0 if q == 0 or n >= self._program.accept_from[q] else self._known.get(place)
-        if rest is not None:
-            if rest < NEVER:
-                self._arrive(start, run, place, rest)
-            return
-        for target in self._bytes(q):
-            after = self._moved(n, target)
-            if after is not None:
-                heappush(self._heap, (done + 1, start, after, place))
-        for callee, after in self._calls(q, n):
-            cost = self._known.get(callee)
-            if cost is not None:
-                heappush(self._heap, (done + cost, start, after, place))
-                continue
-            called = self._runs.get(callee) or self._open(callee)
-            called.waiting.append((start, after, done, place))
+    def walk_within(
+        self, pool: StatePool, state: int, node: int, fuel: int, narrow: int = DEAD
+    ) -> tuple[Int32, Int32, Int32] | None:
+        """What ``StatePool.walk_from`` answers, if at most ``fuel`` trie nodes have to be visited.
 
-    def _arrive(self, start: Place, run: _Run, end: Place, rest: int) -> None:
-        """Notes what the places on the way cost, and goes on where the rule was called."""
-        at = end
-        while True:
-            # a place that became known meanwhile keeps its number: what is before it goes by that
-            rest = self._known.get(at, rest)
-            if at not in self._known:
-                self._known[at] = rest
-                self._fresh.append(at)
-            done, before = run.reached[at]
-            if before is None:
-                break
-            rest += done - run.reached[before][0]
-            at = before
-        for caller, after, done, place in run.waiting:
-            heappush(self._heap, (done + rest, caller, after, place))
+        Args:
+            narrow: if not ``DEAD``, the state of some of the configurations alone; then only nodes that
+                these lead to.
+        """
+        room = 2 * fuel + 3
+        if len(self._scratch) < 2 * room:
+            self._scratch = np.empty(2 * room, np.int32)
+        ends, exits = self._scratch[:room], self._scratch[room:]
+        out = pool.call(
+            c.ends_within, state, narrow, node, ends.ctypes.data, exits.ctypes.data, fuel
+        )
+        if out < 0:
+            return None
+        pairs = ends[1 : 1 + 2 * int(ends[0])].reshape(-1, 2)
+        return pairs[:, 0].copy(), pairs[:, 1].copy(), exits[1 : 1 + int(exits[0])].copy()
 
-    # -- the program ---------------------------------------------------------------------------
+    def dearest_token(self, state: int, fuel: int) -> int | None:
+        """The most tokens of :meth:`tokens` after any token that a state allows.
 
-    def _bytes(self, q: int) -> list[int]:
-        """Distinct targets of the edges of a state that read bytes (not marks)."""
-        known = self._steps.get(q)
+        ``None`` if more than ``fuel`` trie nodes have to be visited.
+        """
+        out = self._call(c.dearest_token, state, 0, fuel)
+        return None if out < 0 else out
+
+    def dearest_token_after(self, state: int, groups: Int32) -> int:
+        """The same for tokens that go on in a state below the nodes of groups, see ``Positions.group``."""
+        return self._call(c.dearest_token, state, groups.ctypes.data, _ENDLESS)
+
+    def dearest_of(self, qs: Int32, ns: Int32, frame: int) -> int:
+        """The most tokens of :meth:`tokens` from program states with counts on one frame."""
+        return self._call(c.dearest_of, qs.ctypes.data, ns.ctypes.data, len(qs), frame)
+
+    def reachable(self, q: int) -> Int32:
+        """The states that bytes lead to from one of a call-free, deterministic rule, itself among them."""
+        known = self._reachable.get(q)
         if known is None:
-            p = self._program
-            part = slice(int(p.edge_offset[q]), int(p.edge_offset[q + 1]))
-            targets = p.edge_target[part][self._is_byte[p.edge_class[part]]]
-            known = self._steps[q] = sorted(set(targets.tolist()))
+            rule_of = self._pool.program.rule_of
+            known = np.empty(int(np.count_nonzero(rule_of == rule_of[q])), np.int32)
+            known = known[: c.list_reachable(self._pool.address, q, known.ctypes.data)].copy()
+            self._reachable[q] = known
         return known
 
-    def _moved(self, n: int, target: int) -> Place | None:
-        """Where an edge leads; ``None`` where no end would be within bounds."""
-        p = self._program
-        q = target >> 1
-        m = min(n + (target & 1), int(p.count_cap[q]))
-        if not p.count_floor[q] <= m <= p.count_limit[q]:
-            return None
-        return self._settle(q, m)
+    def is_far(self, q: int, n: int, longest: int) -> bool:
+        """Whether no count matters to how a rule ends from a state, nor will it within a token."""
+        if n == 0 and not self._counts[q]:
+            return True
+        far = self._limits[q] - n - longest >= self._context[c.N_ROOM_FAR]
+        return bool(far and n >= self._arrays[c.F_ENOUGH][q])
 
-    def _calls(self, q: int, n: int) -> list[tuple[Place, Place]]:
-        """Rules that may be called: where each begins and where it goes on afterwards."""
-        p = self._program
-        bag = int(p.bag_of[q])
-        if bag >= 0:
-            return self._items(bag, n)
-        out: list[tuple[Place, Place]] = []
-        for e in range(int(p.call_offset[q]), int(p.call_offset[q + 1])):
-            after = self._moved(n, int(p.call_return[e]))
-            if after is not None:
-                out.append((self._settle(int(p.call_start[e]), 0), after))
-        return out
+    def forget_states(self) -> None:
+        """To be called when integers of the pool's states are about to be used again."""
+        for field in (c.F_BYTES, c.F_NEXT, c.F_STEP, c.F_TOKENS):
+            self._arrays.pop(field)
+        self._context[c.N_STATE_ROOM] = 0
+        self._room_states()
 
-    def _items(self, bag: int, n: int) -> list[tuple[Place, Place]]:
-        """Canonical items of a bag; a bag that may end does so."""
-        p = self._program
-        begin = int(p.bag_offset[bag])
-        out: list[tuple[Place, Place]] = []
-        for i, step in enumerate(self._residuals.row(bag, n)):
-            if step < 0 or not step & CANONICAL:
-                continue
-            flags, left = (COMPLETE, 0) if step & COMPLETE else (step & 3, step >> 3)
-            after = self._settle(int(p.bag_return[4 * bag + flags]), left)
-            out.append((self._settle(int(p.bag_start[begin + i]), 0), after))
-        return out
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays, in bytes."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    # -- kernels -------------------------------------------------------------------------------
+
+    def _call(self, kernel: Callable[..., int], *args: int) -> int:
+        pool = self._pool
+        pool.refresh()
+        self._context[c.N_WORK] = 0
+        while True:
+            out: int = kernel(pool.address, self._address, *args)
+            if out >= 0 or out == k.OUT_OF_FUEL:
+                return out
+            if out == c.PLACES_FULL:
+                self._room_places(2 * int(self._context[c.N_PLACE_ROOM]))
+            elif out == c.STATES_FULL:
+                self._room_states()
+            elif out == c.TOO_FAR:
+                raise LimitExceeded(
+                    "max_distance_work", pool.limits.max_distance_work, "finding the shortest text"
+                )
+            else:
+                pool.make_room(out)
+
+    def _put(self, field: int, array: npt.NDArray[Any]) -> None:
+        array = np.ascontiguousarray(array)
+        if array.size == 0:  # kernels may form, never follow, its address
+            array = np.zeros(1, array.dtype)
+        self._arrays[field] = array
+        self._context[field] = array.ctypes.data
+
+    def _resize(self, field: int, size: int, fill: int) -> None:
+        fresh = np.full(size, fill, np.int32)
+        old = self._arrays.get(field)
+        if old is not None:
+            fresh[: len(old)] = old
+        self._put(field, fresh)
+
+    def _room_states(self) -> None:
+        size = self._pool.state_room
+        for field, fill in ((c.F_BYTES, -1), (c.F_NEXT, 0), (c.F_STEP, 0), (c.F_TOKENS, -1)):
+            self._resize(field, size, fill)
+        self._context[c.N_STATE_ROOM] = size
+
+    def _room_places(self, size: int) -> None:
+        for field in (c.F_Q, c.F_N, c.F_COST, c.F_MOVE, c.F_TO, c.F_RUN):
+            self._resize(field, size, -1)
+        self._context[c.N_PLACE_ROOM] = size
+        self._put(c.F_HASH, np.zeros(4 * size, np.int32))
+        self._context[c.N_HASH_SIZE] = 4 * size
+        c.rebuild_places(self._address)
+
+    # -- set-up --------------------------------------------------------------------------------
+
+    def _set_program(self, p: Program, vocabulary: Vocabulary) -> None:
+        runs, first_child = _letters_of(vocabulary)
+        rank = np.zeros(p.classes, np.int32)
+        letter = np.zeros(p.classes, np.int32)
+        is_byte = np.zeros(p.classes, np.uint8)
+        for byte, cls in enumerate(p.byte_class[:256].tolist()):
+            if not is_byte[cls] or runs[byte] > rank[cls]:
+                rank[cls], letter[cls] = runs[byte], byte
+            is_byte[cls] = 1
+        offset = np.empty(p.states + 1, np.int32)
+        target = np.empty(max(1, len(p.edge_target)), np.int32)
+        edge_class = np.empty(len(target), np.int32)
+        count = c.list_distinct_edges(
+            p.edge_offset, p.edge_class, p.edge_target, is_byte, rank, offset, target, edge_class
+        )
+        enough, least = _counts(p)
+        for field, array in (
+            (c.F_EDGE_OFFSET, offset),
+            (c.F_EDGE_TARGET, target[:count].copy()),
+            (c.F_EDGE_CLASS, edge_class[:count].copy()),
+            (c.F_RANK, rank),
+            (c.F_LETTER, letter),
+            (c.F_FIRST_CHILD, first_child),
+            (c.F_ENOUGH, enough),
+            (c.F_LEAST, least),
+        ):
+            self._put(field, array)
+        self._reachable: dict[int, Int32] = {}
+        self._limits = p.count_limit
+        self._counts = counts_something(p)
+        self._context[c.N_ROOM_FAR] = room_for_tokens(vocabulary.trie)
+
+
+def is_token_below(pool: StatePool, mask: Int32, groups: Int32) -> bool:
+    """Whether a mask has a token below the nodes of groups (see ``Positions.group``)."""
+    return bool(c.any_token_below(pool.address, mask.ctypes.data, groups.ctypes.data))
+
+
+def room_for_tokens(trie: Trie) -> int:
+    """From a bound, so many counts away, finishing a counted repetition does not depend on it."""
+    return _LONG_TOKENS * (trie.max_depth + 1)
+
+
+def enough_counts(program: Program) -> npt.NDArray[np.int64]:
+    """By rule, the count from which it may end; ``NEVER`` where nothing with an end is counted.
+
+    A rule without an upper bound has its counts capped there already.
+    """
+    out = np.full(len(program.rule_names), NEVER, np.int64)
+    bounded = program.count_limit < UNBOUNDED
+    ends = bounded & (program.accept_from < UNBOUNDED)
+    np.minimum.at(out, program.rule_of[ends], program.accept_from[ends])
+    return out
+
+
+def counts_something(program: Program) -> npt.NDArray[np.bool_]:
+    """By state, whether some edge of its rule counts."""
+    counting = np.zeros(len(program.rule_names), np.bool_)
+    counting[program.rule_of[program.edge_target[program.edge_target & 1 > 0] >> 1]] = True
+    return counting[program.rule_of]
+
+
+def _counts(p: Program) -> tuple[Int32, Int32]:
+    """By state, the count from which its rule may end, and the least with which it ends at all.
+
+    Both say nothing where the count is a bag's residual.
+    """
+    rules = len(p.rule_names)
+    least = np.full(rules, UNBOUNDED, np.int64)
+    np.minimum.at(least, p.rule_of, p.accept_from)
+    is_bag = np.zeros(rules, np.bool_)
+    is_bag[p.rule_of[p.bag_return]] = True
+    least[is_bag | (least == UNBOUNDED)] = 0
+    enough = enough_counts(p)
+    enough[is_bag] = NEVER
+    return (
+        np.minimum(enough, NEVER - 1)[p.rule_of].astype(np.int32),
+        np.minimum(least, NEVER - 1)[p.rule_of].astype(np.int32),
+    )
+
+
+_stored: WeakKeyDictionary[Vocabulary, tuple[list[int], Int32]] = WeakKeyDictionary()
+_stored_lock = Lock()
+
+
+def _letters_of(vocabulary: Vocabulary) -> tuple[list[int], Int32]:
+    """By byte, the longest token that repeats it, and the trie's node for it (-1 for none)."""
+    with _stored_lock:
+        known = _stored.get(vocabulary)
+        if known is None:
+            known = _stored[vocabulary] = _find_letters(vocabulary.trie)
+        return known
+
+
+def _find_letters(trie: Trie) -> tuple[list[int], Int32]:
+    first = np.full(256, -1, np.int32)
+    runs = [0] * 256
+    at = 1
+    while at < trie.node_count:
+        byte = int(trie.byte[at])
+        first[byte] = node = at
+        length = 1
+        while node >= 0:
+            if trie.token_start[node] < trie.token_start[node + 1]:
+                runs[byte] = length
+            node = trie.child(node, byte)
+            length += 1
+        at = int(trie.skip[at])
+    return runs, first

@@ -13,26 +13,34 @@ by chaining G along their frames.  That is the shortest-derivation problem on a 
 (Knuth 1977); its least solution is found by relaxation over the variables that are asked for, and
 shared by all states of the automaton, for every rule, stack and request.
 
-Where every byte is a token there is always a bound: the text can be completed byte by byte
-(:mod:`constrain.completion.bytes`).  A search that reaches ``max_search_states`` takes it for all variables
-it has no room for.  Then the numbers are those of completions that exist, and from each state some
-token leads to one that needs at least one token less.
+An exact search may take more work than is allowed (``Limits.max_distance_work``).  What it has found
+by then is dropped, but for what is complete in itself, and the fewest tokens that write a shortest
+text take its place (:mod:`constrain.completion.bytes`).  Both kinds of numbers are those of completions
+that exist, and from each state some token leads to one that needs at least one token less; so it is
+with the lesser of the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import heappop, heappush
 from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from constrain.arrays import Flags, Int32
 from constrain.completion.bytes import NEVER as NEVER
-from constrain.completion.bytes import ByteWays, Place
+from constrain.completion.bytes import (
+    ShortestTexts,
+    enough_counts,
+    is_token_below,
+    room_for_tokens,
+)
+from constrain.engine.jit import kernels as k
 from constrain.engine.pool import DEAD, END, StatePool
 from constrain.masks.rule_masks import RuleMasks
 from constrain.masks.trie_positions import BOUNDARY, Kind, Positions, Returns, as_flags
@@ -40,6 +48,7 @@ from constrain.masks.wide import (
     MAX_SHAPE,
     Lexeme,
     LexemeShape,
+    Wide,
     counted,
     lexeme_of,
     pack_bits,
@@ -49,7 +58,7 @@ from constrain.vocabulary import Vocabulary
 from grammars.compiling.bags import CANONICAL, COMPLETE, MORE
 from grammars.errors import LimitExceeded
 from grammars.limits import Limits
-from grammars.program import UNBOUNDED, Program
+from grammars.program import Program
 
 Variable: TypeAlias = tuple[int, int, Kind]
 Costs: TypeAlias = dict[Kind, int]
@@ -58,14 +67,24 @@ _STATE: Final = -1
 """In place of a program state in a variable: the next number is an automaton state instead."""
 _NEEDED_TOGETHER: Final = 6
 """Needed items of a bag up to which tokens may go from one to the next (see ``_Search``)."""
-_LONG_TOKENS: Final = 2
-"""Longest tokens for which a counted repetition must have room before its end counts as far."""
+_RELAXED: Final = 1_000
+"""Units of work (see ``Limits.max_distance_work``) for one variable looked at."""
+_STEPPED: Final = 10_000
+"""The same for what one token does from a position."""
+_READ: Final = 100
+"""The same for one value read, and for each of the costs that it holds."""
+_COST: Final = 20
+_WALKED: Final = 8
+"""Units of work for a trie node visited."""
+_PREPARED: Final = 150
+"""The same for a program state, before a search begins."""
+_ENDLESS: Final = 1 << 62
+_DIRECT: Final = 3_000
+"""Trie nodes that a walk may visit before the lexeme's own walk is asked for."""
 _WIDE_BYTES: Final = 1
 """Bytes after a rule up to which all places inside tokens at which it may end are told apart."""
 _WIDE_WAYS: Final = 1_000
 """Beyond that, ways in which tokens may go on after the rule up to which they are."""
-_SMALL: Final = 3_000
-"""Trie nodes a walk may visit before the state is treated as wide."""
 
 
 _ANY_ORDER: Final = (
@@ -77,10 +96,14 @@ _WIDE_ENDS: Final = (
     "min_tokens_to_accept and masks with tokens_left may ask for some tokens more than needed."
 )
 _CUT_SHORT: Final = (
-    "Budgets: a search for the shortest completion reached max_search_states; what it left out is "
-    "finished byte by byte, so that min_tokens_to_accept and masks with tokens_left may ask for more "
-    "tokens than needed."
+    "Budgets: a search for the shortest completion took more work than Limits.max_distance_work allows; "
+    "min_tokens_to_accept and masks with tokens_left count the tokens of shortest texts instead, and may "
+    "ask for more than needed."
 )
+
+
+class _OutOfWorkError(Exception):
+    """A search takes more work, or room, than is allowed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +117,7 @@ class RulesView:
         spells_bytes: whether every byte of the program is a token.
         eos_row: int32[ceil(V/32)], the mask of the EOS ids alone.
         masks: what the states do with the vocabulary.
+        texts: shortest texts from the states, and their spelling.
         mask_of: the whole mask of a state, EOS included.
     """
 
@@ -104,6 +128,7 @@ class RulesView:
     spells_bytes: bool
     eos_row: Int32
     masks: RuleMasks
+    texts: ShortestTexts
     mask_of: Callable[[int], Int32]
 
 
@@ -120,6 +145,8 @@ class _Base:
 class _Part:
     """Some tokens of a state: token ids and each one's group; costs per group.
 
+    No token is in two parts, unless the later one says what holds.
+
     A group that is not allowed at all costs ``NEVER``.
     """
 
@@ -131,6 +158,67 @@ class _Part:
     def worst(self) -> int:
         """The largest cost of an allowed token."""
         return int(self.cost[self.cost < NEVER].max(initial=0))
+
+
+@dataclass(eq=False)
+class _Profile:
+    """What each allowed token of a state costs, in parts: what later ones say of a token holds."""
+
+    parts: list[_Part]
+    _masks: dict[int, Int32] = field(default_factory=dict)
+
+    @cached_property
+    def worst(self) -> int:
+        """No less than the largest cost of an allowed token."""
+        return max((part.worst for part in self.parts), default=0)
+
+    @cached_property
+    def _levels(self) -> npt.NDArray[np.int64]:
+        """The different costs, ascending."""
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *(p.cost for p in self.parts)]))
+
+    def mask(self, allowed: int, size: int) -> Int32:
+        """The tokens that cost no more than is allowed: int32[W], not to be changed."""
+        level = int(np.searchsorted(self._levels, allowed, side="right"))
+        known = self._masks.get(level)
+        if known is None:
+            flags = np.zeros(size, np.bool_)
+            for part in self.parts:
+                flags[part.tokens] = (part.cost <= allowed)[part.group]
+            known = self._masks[level] = pack_bits(np.flatnonzero(flags), size)
+            known.setflags(write=False)
+        return known
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """A state in parts: one configuration of a lexeme, and others that allow few tokens.
+
+    Attributes:
+        item: the configuration of the lexeme: program state, count, frame.
+        groups: how tokens go on after the lexeme, see ``Positions.group``.
+        near: if there are others: trie nodes at which tokens end that they allow, and the state there,
+            which is that of all configurations and goes before what the lexeme alone says.
+    """
+
+    item: tuple[int, int, int]
+    groups: Int32
+    near: tuple[Int32, Int32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Inside:
+    """Where tokens lead that stay in a lexeme.
+
+    Attributes:
+        lexeme: its walk.
+        fits: bool[G], which of the groups ``lexeme.ends.groups`` stay within the bounds of counts.
+        after: of those, program states and counts.
+    """
+
+    lexeme: Lexeme
+    fits: Flags
+    after: tuple[Int32, Int32]
 
 
 class _Search:
@@ -152,51 +240,64 @@ class _Search:
         self._bases: dict[Variable, _Base] = {}
         self._readers: dict[Variable, set[Variable]] = {}
         self._order: dict[Variable, int] = {}
+        self._added = 0
         self._queue: list[tuple[int, Variable]] = []
         self._queued: set[Variable] = set()
-        self._finish: dict[tuple[int, Kind], int] = {}
+        self._finish: dict[tuple[int, Kind], tuple[int, bool]] = {}
         self._universe: dict[int, set[Kind]] = {}
         self._exits: dict[int, set[Kind]] = {}
         self._returns = Returns(pool.program)
         self._follow: dict[int, Flags] = {}
         self._goes_on: dict[tuple[int, Kind], bool] = {}
-        self._bytes: ByteWays | None = None
-        self._floors: dict[Variable, int] = {}
-        self._in_bytes: dict[int, int] = {END: 0}
+        self._work_left = rules.limits.max_distance_work
+        self.is_cut = False
+        """Whether a search was cut short; then no other is begun."""
         self.has_wide_ends = False
         """Whether some rule's ends inside tokens were left out, being too many."""
-        self.lowered = 0
-        """How often numbers that may have been asked for became smaller."""
         self.bag_of: dict[int, int] = {}
         self._single: set[int] = set()
         self._count_limit, self._rule_of = pool.program.count_limit, pool.program.rule_of
-        self._enough = _enough(pool.program)
-        self._room = _LONG_TOKENS * (self._trie.max_depth + 1)
+        self._enough = enough_counts(pool.program)
+        self._room = room_for_tokens(self._trie)
         if pool.canonical:
             self.bag_of = _bag_states(pool.program)
 
-    def fewest(self, state: int) -> int:
-        """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way)."""
-        full = 2 * len(self._values) > self._rules.limits.max_search_states
-        if full and not self._rules.spells_bytes:
+    def fewest(self, state: int, work: int) -> tuple[int, bool]:
+        """Fewest tokens from a state to an accepting one, and whether there can be no fewer.
+
+        ``NEVER`` if there is no way, or if none was found.
+
+        Args:
+            work: what one search may take, unless one was cut short already.
+        """
+        if not self.is_cut and len(self._values) > self._rules.limits.max_search_states // 2:
             self._forget()
-        while True:
-            before = self.lowered
-            found = self._from(state, BOUNDARY)
-            if before == self.lowered:
-                return found
-            self._finish.clear()
+        self._work_left = work
+        return self._from(state, BOUNDARY)
+
+    def go_on(self) -> None:
+        """Lets searches begin again."""
+        self.is_cut = False
+        self._finish.clear()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is known and nothing will be searched for."""
+        return self.is_cut and not self._values
 
     def _forget(self) -> None:
         """Drops what earlier searches worked out, so that the limit bounds each of them alone."""
+        if self._rules.spells_bytes:
+            return
         for table in (self._values, self._bases, self._readers, self._order):
             table.clear()
+        self._finish.clear()
         self._queue.clear()
         self._queued.clear()
 
     # -- costs behind a state ------------------------------------------------------------------
 
-    def _from(self, state: int, kind: Kind) -> int:
+    def _from(self, state: int, kind: Kind) -> tuple[int, bool]:
         """Fewest tokens to the end of the text from a state, beginning inside a token.
 
         Frames are finished before the states above them, with a stack of our own: texts nest
@@ -208,7 +309,7 @@ class _Search:
             if (at, x) in self._finish:
                 stack.pop()
                 continue
-            best = NEVER
+            best, complete = NEVER, True
             waiting: list[tuple[int, Kind]] = []
             for q, n, frame in self.pool.items(at):
                 if q == 0:
@@ -216,7 +317,11 @@ class _Search:
                     continue
                 if not self._continues(q, x):
                     continue
-                for y, cost in self._solve((q, n, x)).items():
+                costs = self._solve((q, n, x))
+                if costs is None:
+                    complete = False
+                    continue
+                for y, cost in costs.items():
                     if frame == END:
                         rest = 0 if y == BOUNDARY else NEVER
                     else:
@@ -224,12 +329,13 @@ class _Search:
                         if known is None:
                             waiting.append((frame, y))
                             continue
-                        rest = known
+                        rest = known[0]
+                        complete &= known[1]
                     best = min(best, cost + rest)
             if waiting:
                 stack.extend(waiting)
                 continue
-            self._finish[at, x] = min(best, NEVER)
+            self._finish[at, x] = min(best, NEVER), complete
             stack.pop()
         return self._finish[state, kind]
 
@@ -252,52 +358,53 @@ class _Search:
             return variable
         return q, enough, kind
 
-    def _solve(self, variable: Variable) -> Costs:
-        """The least solution for a variable and everything it depends on.
+    def _solve(self, variable: Variable) -> Costs | None:
+        """The least solution for a variable and everything it depends on; ``None`` if not known.
 
         What was found last is relaxed first: then a variable is mostly relaxed after all that it
         reads, and only true cycles (loops, recursion) are gone round more than once.
         """
         variable = self._settled(variable)
-        if variable not in self._values and self._has_room(variable):
-            self._add(variable)
-            self._work_off()
-        if variable in self._values:
-            return self._values[variable]
-        costs = self._by_bytes(variable)
-        self._work_off()
-        return costs
+        if variable not in self._values:
+            if self.is_cut:
+                return None
+            first = self._added
+            try:
+                self._add(variable)
+                while self._queue:
+                    self._spend(_RELAXED)
+                    _, v = heappop(self._queue)
+                    self._queued.discard(v)
+                    self._relax(v)
+            except _OutOfWorkError:
+                self.is_cut = True
+                self._take_back(first)
+                return None
+        return self._values[variable]
 
-    def _work_off(self) -> None:
-        while self._queue:
-            _, v = heappop(self._queue)
-            self._queued.discard(v)
-            self._relax(v)
+    def _spend(self, work: int) -> None:
+        self._work_left -= work
+        if self._work_left < 0:
+            raise _OutOfWorkError
 
-    def _has_room(self, variable: Variable) -> bool:
-        """Whether one more variable fits; once one does not, none is added any more.
-
-        Except those of bags: they are sums of others, and a bag's states in different places of its
-        rule have the same sums, which bytes would not follow.
-        """
-        if self._bytes is not None:
-            return self._is_bag(variable)
-        limit = self._rules.limits.max_search_states
-        if len(self._values) < limit:
-            return True
-        if not self._rules.spells_bytes:
-            raise LimitExceeded("max_search_states", limit, "finding the shortest completion")
-        self._freeze()
-        return self._is_bag(variable)
+    def _take_back(self, first: int) -> None:
+        """Drops the variables of a search that was cut short; others do not depend on them."""
+        dropped = {v for v, order in self._order.items() if -order >= first}
+        for v in dropped:
+            del self._values[v], self._readers[v], self._order[v]
+        for readers in self._readers.values():
+            readers -= dropped
+        self._queue.clear()
+        self._queued.clear()
 
     def _add(self, variable: Variable) -> None:
-        self._order[variable] = -len(self._order)
+        if len(self._values) >= self._rules.limits.max_search_states:
+            self._work_left = -1
+            raise _OutOfWorkError
+        self._order[variable] = -self._added
+        self._added += 1
         self._values[variable] = {}
         self._readers[variable] = set()
-        if self._bytes is not None and variable[2] == BOUNDARY:
-            floor = self._bytes.known(variable[:2])
-            if floor is not None:
-                self._floors[variable] = floor
         self._enqueue(variable)
 
     def _enqueue(self, variable: Variable) -> None:
@@ -308,20 +415,15 @@ class _Search:
     def _read(self, variable: Variable, reader: Variable) -> Costs:
         variable = self._settled(variable)
         if variable not in self._values:
-            if not self._has_room(variable):
-                return self._by_bytes(variable)
             self._add(variable)
         self._readers[variable].add(reader)
-        return self._values[variable]
+        found = self._values[variable]
+        self._spend(_READ + _COST * len(found))
+        return found
 
     def _relax(self, v: Variable) -> None:
         new = self._resume(v) if v[0] == _STATE else self._finish_rule(v)
-        floor = self._floors.get(v)
-        if floor is not None:
-            _lower(new, {BOUNDARY: floor}, 0)
         if new != self._values[v]:
-            if self._bytes is not None and self._values[v]:
-                self.lowered += 1
             self._values[v] = new
             for reader in self._readers[v]:
                 self._enqueue(reader)
@@ -399,84 +501,24 @@ class _Search:
                 _lower(new, self._read((_STATE, frame, y), v), cost)
         return new
 
-    # -- byte by byte --------------------------------------------------------------------------
-
-    def _freeze(self) -> None:
-        """Adds no more variables: the others are completed byte by byte from now on.
-
-        What is added later could make numbers smaller that others, given out before, should exceed
-        by one.  So the choice is made once, and variables not yet looked at are left out too.
-        """
-        self._bytes = ByteWays(self.pool.program, self.pool.residuals, self._place)
-        for v in self._values:
-            if v[0] != _STATE and v not in self._bases and not self._is_bag(v):
-                self._bases[v] = _Base(self._by_bytes(v), (), False)
-                self._enqueue(v)
-
-    @property
-    def is_frozen(self) -> bool:
-        """Whether the search was cut short."""
-        return self._bytes is not None
+    # -- what outlives the states ---------------------------------------------------------------
 
     @property
     def is_upper_bound(self) -> bool:
         """Whether numbers found so far may be larger than the least."""
-        return self.is_frozen or self.has_wide_ends
+        return self.has_wide_ends
 
     def take_over(self, other: _Search) -> None:
-        """Goes on with the numbers of a search that was cut short, in a pool with other states."""
-        self._single, self._floors = other._single, other._floors
-        self.has_wide_ends = other.has_wide_ends
-        self._bytes = ByteWays(self.pool.program, self.pool.residuals, self._place)
-        if other._bytes is not None:
-            self._bytes.take_over(other._bytes)
+        """Goes on with the numbers of another search, in a pool with other states."""
+        self._single = other._single
+        self.has_wide_ends, self.is_cut = other.has_wide_ends, other.is_cut
         for v, costs in other._values.items():
             if v[0] != _STATE:
-                self._order[v] = -len(self._order)
+                self._order[v] = -self._added
+                self._added += 1
                 self._values[v] = costs
                 self._readers[v] = set()
                 self._bases[v] = _Base(costs, (), False)
-
-    def _place(self, q: int, n: int) -> Place:
-        q, n, _ = self._settled((q, n, BOUNDARY))
-        return q, n
-
-    def _by_bytes(self, v: Variable) -> Costs:
-        """Costs of a variable that is not kept."""
-        q, n, kind = v
-        if kind != BOUNDARY:
-            return {}
-        cost = self._state_in_bytes(n) if q == _STATE else self._place_in_bytes(q, n)
-        return {BOUNDARY: cost} if cost < NEVER else {}
-
-    def _place_in_bytes(self, q: int, n: int) -> int:
-        assert self._bytes is not None, "there is room for the variable"
-        if q == 0:
-            return 0
-        cost = self._bytes.cost(self._place(q, n))
-        # the bytes may lead to variables that are kept: these must not cost more
-        for (at, count), fewest in self._bytes.take_fresh():
-            kept = (at, count, BOUNDARY)
-            if kept in self._values:
-                self._floors[kept] = fewest
-                self._enqueue(kept)
-        return cost
-
-    def _state_in_bytes(self, state: int) -> int:
-        """The same for a state: all its frames are ended, those below first."""
-        known = self._in_bytes
-        stack = [state]
-        while stack:
-            at = stack[-1]
-            items = self.pool.items(at)
-            waiting = [frame for _, _, frame in items if frame not in known]
-            if waiting:
-                stack.extend(waiting)
-                continue
-            stack.pop()
-            ways = (self._place_in_bytes(q, n) + known[frame] for q, n, frame in items)
-            known[at] = min(NEVER, min(ways, default=NEVER))
-        return known[state]
 
     # -- ends inside tokens --------------------------------------------------------------------
 
@@ -509,6 +551,7 @@ class _Search:
             shape = self._rules.masks.shape(q)
             if shape is None:
                 return False
+            self._spend(_WALKED * self._trie.node_count)
             exits = lexeme_of(self._rules.vocabulary, shape).exit_nodes
             children, _ = self._positions.entries(exits, following)
             if len(np.unique(self._positions.entry_keys(children))) > _WIDE_WAYS:
@@ -530,14 +573,20 @@ class _Search:
 
     def _base(self, v: Variable) -> _Base:
         q, n, kind = v
-        if kind == BOUNDARY:
-            wide = self._plain(q, n)
-            if wide is not None:
-                return wide
         node = self._positions.node(kind)
         closes = kind != BOUNDARY and bool(self._positions.ends_token[node])
         state = self.pool.intern([(q, n, END)])
-        _, states, exits = self.pool.walk_from(self._trie, state, node)
+        near = self._rules.texts.walk_within(self.pool, state, node, _DIRECT)
+        if near is None:
+            self._spend(_WALKED * _DIRECT)
+            wide = self._plain(q, n) if kind == BOUNDARY else None
+            if wide is not None:
+                return wide
+            self._spend(_WALKED * (int(self._trie.skip[node]) - node))
+            near = self.pool.walk_from(self._trie, state, node)
+        else:
+            self._spend(_STEPPED + _WALKED * len(near[0]))
+        _, states, exits = near
         kinds = self._positions.kinds(exits, self._after(q))
         at_once = len(exits) > 0 and exits[0] == node
         if at_once:  # the rule ends where it begins: at this very position
@@ -549,6 +598,7 @@ class _Search:
         shape = self._rules.masks.shape(q)
         if shape is None:
             return None
+        self._spend(_WALKED * self._trie.node_count)
         lexeme = lexeme_of(self._rules.vocabulary, shape)
         program = self.pool.program
         states = np.array(shape.states)
@@ -589,14 +639,15 @@ class _Search:
 class Distances:
     """Fewest tokens to acceptance for the states of one automaton, and masks under a budget.
 
+    Numbers are exact where a search for the fewest tokens takes no more work than is allowed; else they
+    are upper bounds, each lowered by some token, so that a budget can always be met: the tokens that
+    write a shortest text.
+
     Items that come in any order (bags) can be completed in so many orders that the least number of
-    tokens would take forever to find.  Where every byte is a token, an upper bound will do if some
-    token always lowers it: then a budget can always be met.  The same goes for a search that was cut
-    short, and for free text with nearly anything behind it (``_Search._after``).  With bags the
-    numbers are those of *canonical* completions (:class:`grammars.compiling.bags.Residuals`), found in
-    a pool of their own, to which states of the automaton are translated item by item.  Otherwise they are
-    exact; so they are where bytes occur inside longer tokens only, since canonical completions might
-    not be spelled where others can.
+    tokens would take forever to find.  There, where every byte is a token, numbers are those of
+    *canonical* completions (:class:`grammars.compiling.bags.Residuals`), found in a pool of their own,
+    to which states of the automaton are translated item by item.  Bytes that occur inside longer tokens
+    only are another matter, since canonical completions might not be spelled where others can.
 
     The automaton's lock is held by the caller.
     """
@@ -607,30 +658,80 @@ class Distances:
         self._trie = rules.vocabulary.trie
         self._fewest: dict[int, int] = {}
         self._inexact: set[int] = set()
-        self._profiles: dict[int, list[_Part]] = {}
+        self._profiles: dict[int, _Profile] = {}
+        self._worst: dict[int, int] = {}
+        self._times = 0  # how often searches were begun again
+        self._overlapping: WeakKeyDictionary[Wide, bool] = WeakKeyDictionary()
         self._images: dict[int, int] = {DEAD: DEAD, END: END}
-        self._lowered = 0
+        self._texts = rules.texts
 
     # -- queries -------------------------------------------------------------------------------
 
     def fewest(self, state: int) -> int:
         """Fewest tokens from a state to an accepting one (``NEVER`` if there is no way).
 
-        With bags: tokens with which it can be done (see above).
+        Or tokens with which it can be done, see :meth:`is_exact`.
+
+        Raises:
+            LimitExceeded: if the shortest text has millions of bytes, or if a vocabulary without single
+                bytes does not write a shortest text and the search for another reaches its limit.
         """
         known = self._fewest.get(state)
         if known is None:
-            search = self._search
-            known = search.fewest(self._translated(state) if search.bag_of else state)
-            if self._lowered != search.lowered:
-                self._lowered = search.lowered
-                self._fewest.clear()
-                self._profiles.clear()
-            self._fewest[state] = known
-            # nothing is shorter than one token, unless the text may end here
-            if known > 1 and (search.is_upper_bound or self._is_canonical):
-                self._inexact.add(state)
+            known = self._find(state, self._rules.limits.max_distance_work)
         return known
+
+    def _find(self, state: int, work: int) -> int:
+        found, complete = self._texts.tokens(state), False
+        if found <= 1:  # nothing is shorter than one token, unless the text may end here
+            complete = True
+        elif not self._is_idle:
+            least, complete = self._searched(state, work)
+            found = min(found, least)
+        if found == NEVER and not complete and not self._rules.spells_bytes:
+            found, complete = self._exhaustive(state), True
+        exact = complete and (found <= 1 or not (self._is_canonical or self._search.is_upper_bound))
+        self._fewest[state] = found
+        if exact:
+            self._inexact.discard(state)
+        else:
+            self._inexact.add(state)
+        return found
+
+    def _searched(self, state: int, work: int) -> tuple[int, bool]:
+        search = self._search
+        return search.fewest(self._translated(state) if search.bag_of else state, work)
+
+    def _exhaustive(self, state: int) -> int:
+        """The same where tokens do not write a shortest text: only a search tells whether any does."""
+        self._go_on()
+        found, complete = self._searched(state, _ENDLESS)
+        if not complete:
+            limit = self._rules.limits.max_search_states
+            raise LimitExceeded("max_search_states", limit, "finding the shortest completion")
+        return found
+
+    def spelling(self, state: int) -> list[int] | None:
+        """So many tokens that end the text, if those of the shortest text are (one of) the fewest found."""
+        return (
+            self._texts.spelling(state) if self._texts.tokens(state) == self.fewest(state) else None
+        )
+
+    def refine(self, state: int, work: int) -> int:
+        """Searches further where a number is an upper bound; all numbers may become smaller."""
+        if self.is_exact(state):
+            return self.fewest(state)
+        self._go_on()
+        return self._find(state, work)
+
+    def _go_on(self) -> None:
+        """Lets searches begin again; all numbers may become smaller."""
+        self._times += 1
+        self._is_hopeless = False
+        self._search.go_on()
+        for table in (self._fewest, self._profiles, self._worst):
+            table.clear()
+        self._inexact.clear()
 
     def is_exact(self, state: int) -> bool:
         """Whether ``fewest`` is known to be the least number, not an upper bound."""
@@ -642,7 +743,7 @@ class Distances:
         out = [_ANY_ORDER] if self._is_canonical else []
         if search is not None and search.has_wide_ends:
             out.append(_WIDE_ENDS)
-        if search is not None and search.is_frozen:
+        if self.__dict__.get("_is_hopeless") or (search is not None and search.is_cut):
             out.append(_CUT_SHORT)
         return tuple(out)
 
@@ -654,19 +755,18 @@ class Distances:
     def trim(self) -> None:
         """Forgets the states of the automaton, whose numbers are about to be used again.
 
-        Numbers of a search that was cut short hold on: a budget may count on them.
+        Numbers of a search hold on: a budget may count on them.
         """
-        cut_short = "_search" in self.__dict__ and self._search.is_frozen
-        old = self._search if cut_short else None
+        old = self.__dict__.get("_search")
         for name in ("_search", "_exact", "_canonical"):
             self.__dict__.pop(name, None)
-        self._fewest.clear()
+        for table in (self._fewest, self._profiles, self._worst):
+            table.clear()
         self._inexact.clear()
-        self._profiles.clear()
         self._images = {DEAD: DEAD, END: END}
+        self._texts.forget_states()
         if old is not None:
             self._search.take_over(old)
-            self._lowered = self._search.lowered
 
     @cached_property
     def _search(self) -> _Search:
@@ -674,8 +774,12 @@ class Distances:
 
     def reaches_end(self, state: int) -> bool:
         """Whether tokens can complete a text from here."""
-        if self._pool.program.bags and self._canonical.fewest(self._translated(state)) < NEVER:
-            return True  # much sooner found than the fewest
+        if self._texts.tokens(state) < NEVER:
+            return True
+        if self._pool.program.bags:  # much sooner found than the fewest
+            found, _ = self._canonical.fewest(self._translated(state), _ENDLESS)
+            if found < NEVER:
+                return True
         return self.fewest(state) < NEVER
 
     @cached_property
@@ -710,10 +814,10 @@ class Distances:
                 continue
             stack.pop()
             if at not in images:
-                images[at] = own.intern((*self._ended(q, n), images[f]) for q, n, f in items)
+                images[at] = own.intern((*self._as_canonical(q, n), images[f]) for q, n, f in items)
         return images[state]
 
-    def _ended(self, q: int, n: int) -> tuple[int, int]:
+    def _as_canonical(self, q: int, n: int) -> tuple[int, int]:
         """Where a bag may end and go on, its canonical completion ends; else needs matter."""
         at = self._last_states.get(q)
         if at is not None:
@@ -734,62 +838,162 @@ class Distances:
         rules = self._rules
         if tokens_left <= 0:
             return np.zeros_like(rules.eos_row)
-        profile = self._profile(state)
         allowed = tokens_left - 2  # this token and EOS taken off
-        if all(part.worst <= allowed for part in profile):
+        if self._dearest(state) <= allowed:
             return rules.mask_of(state)
-        chosen = [part.tokens[(part.cost <= allowed)[part.group]] for part in profile]
-        row = pack_bits(np.concatenate([np.zeros(0, np.int64), *chosen]), rules.vocabulary.size)
+        profile = self._profile(state)
+        if profile.worst <= allowed:
+            return rules.mask_of(state)
+        row = profile.mask(allowed, rules.vocabulary.size)
         return row | rules.eos_row if self._pool.accepting(state) else row
 
-    def _profile(self, state: int) -> list[_Part]:
+    def _profile(self, state: int) -> _Profile:
         known = self._profiles.get(state)
         if known is None:
             if len(self._profiles) >= self._rules.limits.max_cached_masks:
                 self._profiles.pop(next(iter(self._profiles)))
-            lowered = -1
-            while lowered != self._lowered:  # all costs as they are in the end
-                lowered = self._lowered
-                known = self._make_profile(state)
-            assert known is not None
+            times = -1
+            while known is None or times != self._times:  # all costs as they are in the end
+                times = self._times
+                known = _Profile(self._make_profile(state))
             self._profiles[state] = known
         return known
 
+    def _dearest(self, state: int) -> int:
+        """No fewer tokens than are needed after any allowed one."""
+        known = self._worst.get(state)
+        if known is None:
+            known = self._worst[state] = self._find_dearest(state)
+        return known
+
+    def _find_dearest(self, state: int) -> int:
+        texts = self._texts
+        found = texts.dearest_token(state, _DIRECT)
+        if found is not None:
+            return found
+        parts = self._split(state)
+        if parts is None:
+            return NEVER  # a profile tells
+        q, n, frame = parts.item
+        most = 0
+        if parts.near is not None:
+            most = int(texts.tokens_of(parts.near[1]).max(initial=0))
+        if texts.is_far(q, n, self._trie.max_depth):
+            states = texts.reachable(q)
+            left = np.full(len(states), n, np.int32)
+        elif self._rules.masks.shape(q) is None:
+            return NEVER
+        else:
+            states, left = self._inside(parts).after
+        most = max(most, texts.dearest_of(states, left, frame))
+        if frame == END:
+            return most
+        return max(most, texts.dearest_token_after(frame, parts.groups))
+
+    def _split(self, state: int) -> _Split | None:
+        """A state whose configurations are one of a lexeme that allows much, and others that allow little.
+
+        ``None`` if it is not so, or if some token both stays in the lexeme and leaves it: then where a
+        token leads is not told by parts.
+        """
+        items = self._pool.items(state)
+        wide, narrow = items, []
+        if len(items) > 1:
+            wide = [item for item in items if self._pool.wide[item[0]] == k.WIDE]
+            if len(wide) != 1:
+                wide = [item for item in items if self._allows_much(item)]
+            narrow = [item for item in items if item not in wide]
+        if len(wide) != 1:
+            return None
+        q, n, frame = wide[0]
+        if not self._rules.masks.is_plain(q) or (frame != END and self._overlaps(q, n)):
+            return None
+        near = None
+        if narrow:
+            beside = self._texts.walk_within(
+                self._pool, state, 0, _DIRECT, self._pool.intern(narrow)
+            )
+            if beside is None:
+                return None
+            near = beside[:2]
+        groups = self._rules.masks.wide(q, n).groups
+        return _Split(wide[0], groups, near)
+
+    def _allows_much(self, item: tuple[int, int, int]) -> bool:
+        alone = self._pool.intern([item])
+        return self._texts.walk_within(self._pool, alone, 0, _DIRECT) is None
+
+    def _inside(self, split: _Split) -> _Inside:
+        """Where tokens lead that stay in the lexeme."""
+        q, n, _ = split.item
+        shape = self._rules.masks.shape(q)
+        assert shape is not None, "asked for before"
+        lexeme = lexeme_of(self._rules.vocabulary, shape)
+        states, pairs = np.array(shape.states, np.int32), lexeme.ends.groups
+        left, fits = counted(self._pool.program, states[pairs[:, 0]], n + pairs[:, 1])
+        return _Inside(lexeme, fits, (states[pairs[fits, 0]], left[fits].astype(np.int32)))
+
+    def _overlaps(self, q: int, n: int) -> bool:
+        wide = self._rules.masks.wide(q, n)
+        known = self._overlapping.get(wide)
+        if known is None:
+            known = is_token_below(self._pool, wide.mask, wide.groups)
+            self._overlapping[wide] = known
+        return known
+
     def _make_profile(self, state: int) -> list[_Part]:
-        """Each allowed token's cost afterwards; a token may appear in several parts."""
-        parts: list[_Part] = []
-        rules = self._rules
-        if rules.masks.walk(state, np.zeros_like(rules.eos_row), _SMALL):
-            return [self._walked(state, 0)]
-        for q, n, frame in self._pool.items(state):
-            shape = self._rules.masks.shape(q)
-            if shape is None:
-                parts.append(self._walked(self._pool.intern([(q, n, frame)]), 0))
-                continue
-            lexeme = lexeme_of(self._rules.vocabulary, shape)
-            parts.append(self._inside(shape, lexeme, n, frame))
-            if frame != END:
-                groups = rules.masks.wide(q, n).groups
-                parts.extend(self._outside(groups, frame))
+        """Each allowed token's cost afterwards."""
+        near = self._texts.walk_within(self._pool, state, 0, _DIRECT)
+        split = self._split(state) if near is None else None
+        if split is None or self._rules.masks.shape(split.item[0]) is None:
+            return [self._walked(state, near)]
+        parts = [self._stays(split)]
+        if split.item[2] != END:
+            parts.extend(self._outside(split.groups, split.item[2]))
+        if split.near is not None:
+            parts.append(self._ended(*split.near))
         return parts
 
-    def _walked(self, state: int, node: int) -> _Part:
-        ends, states, _ = self._pool.walk_from(self._trie, state, node)
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing but the tokens of shortest texts will be told."""
+        return self._is_hopeless or self._search.is_idle
+
+    @cached_property
+    def _is_hopeless(self) -> bool:
+        """Whether a search would take more work than is allowed before it begins."""
+        states = self._pool.program.states
+        return (
+            self._rules.spells_bytes and _PREPARED * states > self._rules.limits.max_distance_work
+        )
+
+    def _costs(self, states: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+        """``fewest`` of many states."""
+        if self._is_idle and self._rules.spells_bytes:
+            return self._texts.tokens_of(states)
+        return np.array([self.fewest(s) for s in states.tolist()], np.int64)
+
+    def _walked(self, state: int, near: tuple[Int32, Int32, Int32] | None) -> _Part:
+        ends, states, _ = near or self._pool.walk_from(self._trie, state, 0)
+        return self._ended(ends, states)
+
+    def _ended(self, ends: Int32, states: Int32) -> _Part:
+        """Tokens that end at trie nodes, and lead to states."""
         tokens, owner = tokens_at(self._trie, ends)
         distinct, inverse = np.unique(states, return_inverse=True)
-        cost = np.array([self.fewest(int(s)) for s in distinct], np.int64)
-        return _Part(tokens, inverse[owner], cost)
+        return _Part(tokens, inverse[owner], self._costs(distinct))
 
-    def _inside(self, shape: LexemeShape, lexeme: Lexeme, n: int, frame: int) -> _Part:
-        program = self._pool.program
-        states = np.array(shape.states)
-        pairs = lexeme.ends.groups
-        left, fits = counted(program, states[pairs[:, 0]], n + pairs[:, 1])
-        cost = np.full(len(pairs), NEVER, np.int64)
-        for i in np.flatnonzero(fits):
-            after = self._pool.intern([(int(states[pairs[i, 0]]), int(left[i]), frame)])
-            cost[i] = self.fewest(after)
-        return _Part(lexeme.ends.tokens, lexeme.ends.group, cost)
+    def _stays(self, split: _Split) -> _Part:
+        inside = self._inside(split)
+        frame = split.item[2]
+        after = [
+            self._pool.intern([(q, n, frame)])
+            for q, n in zip(*(array.tolist() for array in inside.after), strict=True)
+        ]
+        ends = inside.lexeme.ends
+        cost = np.full(len(ends.groups), NEVER, np.int64)
+        cost[inside.fits] = self._costs(np.array(after, np.int32))
+        return _Part(ends.tokens, ends.group, cost)
 
     def _outside(self, groups: Int32, frame: int) -> Iterator[_Part]:
         cursor = 1
@@ -801,7 +1005,7 @@ class Distances:
             if not len(ends):
                 continue
             distinct, inverse = np.unique(states, return_inverse=True)
-            cost = np.array([self.fewest(int(s)) for s in distinct], np.int64)
+            cost = self._costs(distinct)
             nodes = (ends - members[0])[None, :] + members[:, None]
             tokens, owner = tokens_at(self._trie, nodes.ravel().astype(np.int32))
             yield _Part(tokens, np.tile(inverse, count)[owner], cost)
@@ -817,18 +1021,6 @@ def _bag_states(program: Program) -> dict[int, int]:
         for q, rule in enumerate(program.rule_of.tolist())
         if rule in bag_of_rule and q not in done
     }
-
-
-def _enough(program: Program) -> npt.NDArray[np.int64]:
-    """By rule, the count from which it may end; ``NEVER`` where nothing with an end is counted.
-
-    A rule without an upper bound has its counts capped there already.
-    """
-    out = np.full(len(program.rule_names), NEVER, np.int64)
-    bounded = program.count_limit < UNBOUNDED
-    ends = bounded & (program.accept_from < UNBOUNDED)
-    np.minimum.at(out, program.rule_of[ends], program.accept_from[ends])
-    return out
 
 
 def _lower(costs: Costs, others: Costs, more: int) -> None:

@@ -444,6 +444,11 @@ class StatePool:
         return int(self.context[k.N_STATES] - self.context[k.N_FREE])
 
     @property
+    def state_room(self) -> int:
+        """States that there is room for: their integers are below."""
+        return int(self.context[k.N_STATE_ROOM])
+
+    @property
     def nbytes(self) -> int:
         """Memory held by all arrays."""
         return sum(a.nbytes for a in self._arrays.values())

@@ -387,15 +387,25 @@ _AMBIGUOUS: Final = (
 
 
 def check_budget(automaton: TokenAutomaton, max_new_tokens: int) -> None:
-    """Raises ``BudgetError`` if the shortest text and its EOS need more tokens."""
-    needed = automaton.min_tokens_to_accept(automaton.start) + 1
-    if needed > max_new_tokens:
-        raise BudgetError(
-            f"the shortest text of this grammar needs {needed} tokens, EOS included, but "
-            f"max_new_tokens is {max_new_tokens}; raise it to at least {needed}",
-            needed=needed,
-            available=max_new_tokens,
+    """Raises ``BudgetError`` if no text and its EOS are known to fit so many tokens."""
+    fewest, exact = automaton.min_tokens(automaton.start)
+    if fewest + 1 > max_new_tokens and not exact:
+        fewest, exact = automaton.search_further(automaton.start)
+    needed = fewest + 1
+    if needed <= max_new_tokens:
+        return
+    if exact:
+        says = f"the shortest text of this grammar needs {needed} tokens, EOS included"
+    else:
+        says = (
+            f"the shortest text of this grammar needs at most {needed} tokens, EOS included; one of "
+            "fewer was not found with the work that Limits.max_distance_work allows"
         )
+    raise BudgetError(
+        f"{says}, but max_new_tokens is {max_new_tokens}; raise it to at least {needed}",
+        needed=needed,
+        available=max_new_tokens,
+    )
 
 
 def _made(

@@ -87,6 +87,10 @@ class RuleMasks:
         """The automaton of a program state's rule from there on, if small and without calls."""
         return self._shapes.of(q)
 
+    def is_plain(self, q: int) -> bool:
+        """Whether a program state's rule is a deterministic automaton without calls."""
+        return bool(self._shapes.is_plain[q])
+
     # -- whole masks ---------------------------------------------------------------------------
 
     def fill(self, state: int, row: Int32) -> bool:

@@ -35,6 +35,17 @@ BOUNDARY: Final[Kind] = 0
 _NOTHING: Final = np.zeros(0, np.int32)
 
 
+_ODD: Final = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
+
+
+def _mixed(values: npt.NDArray[np.int64], odd: int) -> npt.NDArray[np.uint64]:
+    """64 bits for each number that tell it from others in sums as well."""
+    out = values.view(np.uint64) * np.uint64(odd)
+    out ^= out >> np.uint64(29)
+    out *= np.uint64(_ODD[0])
+    return out ^ out >> np.uint64(32)
+
+
 class Positions:
     """Kinds of positions inside the tokens of one vocabulary, shared by all its automata."""
 
@@ -84,17 +95,37 @@ class Positions:
         ``BOUNDARY`` for node 0; -1 where nothing in the follow set goes on and no token ends; -2
         where nothing goes on but a token ends (a boundary, one token later).
         """
+        nodes = np.ascontiguousarray(nodes, np.int32)
         out = np.where(self.ends_token[nodes], -2, -1).astype(np.int32)
         children, owner = self.entries(nodes, follow)
-        pairs = (self.trie.suffix_class[children].astype(np.int64) << 8) | self.trie.byte[children]
-        cuts = np.flatnonzero(np.diff(owner)) + 1
-        for part, at in zip(np.split(pairs, cuts), np.split(owner, cuts), strict=True):
-            if len(at):
-                node = int(nodes[at[0]])
-                key = (int(self.ends_token[node]), *part.tolist())
-                out[at[0]] = self._number((follow.tobytes(), key), node)
+        if len(children):
+            pairs = self.entry_keys(children)
+            starts = np.flatnonzero(np.diff(owner, prepend=-1))
+            which, first = self._alike(pairs, starts, nodes[owner[starts]])
+            ends = np.append(starts[1:], len(pairs))
+            set_of = follow.tobytes()
+            numbers = np.empty(len(first), np.int32)
+            for i, at in enumerate(first.tolist()):
+                node = int(nodes[owner[starts[at]]])
+                key = (int(self.ends_token[node]), *pairs[starts[at] : ends[at]].tolist())
+                numbers[i] = self._number((set_of, key), node)
+            out[owner[starts]] = numbers[which]
         out[nodes == 0] = BOUNDARY
         return out
+
+    def _alike(
+        self, pairs: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], nodes: Int32
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Groups of nodes with the same entries: the group of each, and the first node of each group.
+
+        Two sums of 64 bits each, with whether a token ends, stand for the entries of a node.
+        """
+        sums = [np.add.reduceat(_mixed(pairs, odd), starts) for odd in _ODD]
+        code = sums[0] ^ _mixed(sums[1].view(np.int64) + self.ends_token[nodes], _ODD[1])
+        _, first, which = np.unique(code, return_index=True, return_inverse=True)
+        if (sums[1][first][which] != sums[1]).any():  # never seen: two sums are one code
+            return np.arange(len(starts)), np.arange(len(starts))
+        return which, first
 
     def _number(self, key: tuple[bytes, tuple[int, ...]], node: int) -> Kind:
         known = self._numbers.get(key)

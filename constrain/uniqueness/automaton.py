@@ -339,6 +339,11 @@ class UniquenessAutomaton:
         pair = self._pair_at[place]
         return self.pairs.fewest(pair), self.pairs.is_exact(pair)
 
+    def search_further(self, place: int) -> tuple[int, bool]:
+        """The same after a search that may take a hundred times the work."""
+        self.pairs.search_further(self._pair_at[place])
+        return self.fewest(place)
+
     def approximations(self) -> tuple[str, ...]:
         """In which cases masks and budgets are not exact, a sentence each."""
         return (*self.pairs.approximations(), *self.rules.approximations())

@@ -292,6 +292,13 @@ class Pairs:
         """Fewest tokens to a complete text, or an upper bound where the search was cut short."""
         return self._known(pair)[0]
 
+    def search_further(self, pair: Pair) -> None:
+        """Makes what is known of a pair better, if more work does."""
+        if not self.is_exact(pair):
+            automaton, state = self._rules(pair)
+            automaton.search_further(state)
+            self._shortest(pair, 1, SEARCH_FUEL)
+
     def is_exact(self, pair: Pair) -> bool:
         """Whether ``fewest`` is known to be the least: memory can only make the rules' longer."""
         found = self.fewest(pair)
@@ -305,12 +312,44 @@ class Pairs:
         return self._known(pair)[1]
 
     def _known(self, pair: Pair) -> tuple[int, int]:
-        if pair in self._fewest or self._shortest(pair, 1, SEARCH_FUEL):
+        if pair in self._fewest or self._follow_text(pair) or self._shortest(pair, 1, SEARCH_FUEL):
             return self._fewest[pair]
         limit = self.inner.limits.max_search_states
         if not self._shortest(pair, _HASTE, limit):
             raise LimitExceeded("max_search_states", limit, "finding the shortest completion")
         return self._fewest[pair]
+
+    def _follow_text(self, start: Pair) -> bool:
+        """Notes the costs on the way that the rules would go, if nothing repeats on it."""
+        automaton, state = self._rules(start)
+        tokens = automaton.distances.spelling(state)
+        if tokens is None:
+            return False
+        way = [start]
+        for token in tokens:
+            after = self.by_token(way[-1], token)
+            if after is None:
+                return False
+            way.append(after)
+            if after in self._fewest:
+                break
+        end = way[-1]
+        if end not in self._fewest:
+            if not self.inner.pool.accepting(end[0]):
+                return False
+            self._fewest[end] = (0, -1)
+        elif self._fewest[end][0] + len(way) - 1 > self.bound(start):
+            return False
+        self._keep_line(way, tokens[: len(way) - 1])
+        return True
+
+    def _keep_line(self, way: list[Pair], tokens: list[int]) -> None:
+        """Notes the cost of every pair on a way to one of known cost."""
+        cost = self._fewest[way[-1]][0]
+        for pair, token in zip(reversed(way[:-1]), reversed(tokens), strict=True):
+            cost += 1
+            if pair not in self._fewest or self._fewest[pair][0] > cost:
+                self._fewest[pair] = (cost, token)
 
     def _shortest(self, start: Pair, haste: int, fuel: int) -> bool:
         """A* with the rules' own distance as the bound, which memory can only make longer.
