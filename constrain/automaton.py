@@ -240,11 +240,22 @@ class TokenAutomaton:
         if place in _RESERVED:
             return self._eos_row if place == FINISHED else self._no_row
         with self._lock:
-            if tokens_left is None:
-                return self._core.mask(place)
-            row = self._core.mask_within(place, tokens_left)
-            row.setflags(write=False)
+            masks = self._core.rules.rule_masks
+            before = masks.cut_short
+            row = self._make_mask(place, tokens_left)
+            if masks.cut_short != before and not row.any():
+                # none of the tokens that the work allowed was enough for is any good: a live state
+                # has others
+                with masks.unbounded():
+                    row = self._make_mask(place, tokens_left)
             return row
+
+    def _make_mask(self, place: int, tokens_left: int | None) -> Row:
+        if tokens_left is None:
+            return self._core.mask(place)
+        row = self._core.mask_within(place, tokens_left)
+        row.setflags(write=False)
+        return row
 
     # -- the rules -----------------------------------------------------------------------------
 

@@ -222,6 +222,20 @@ def test_masks_that_are_cut_short(vocabulary: Vocabulary, work: int) -> None:
     assert found == truth or not complete
 
 
+@pytest.mark.parametrize("work", [20, 40, 60, 100, 200, 400])
+def test_masks_that_are_cut_short_leave_a_way_to_the_end(work: int) -> None:
+    """Where the work allowed does not get to the only token from which tokens go on."""
+    tokens: list[bytes | None] = [b"a", b"ca", b"ab" * 8, b"ab" * 9, b"b" * 7]
+    vocabulary = Vocabulary.from_tokens([*tokens, None], [len(tokens)])
+    grammar = Grammar.from_gbnf('root ::= x | "ca" x\nx ::= "ab" x? | "ab" x "ab" | x x')
+    automaton = TokenAutomaton(grammar, vocabulary, Limits(max_mask_work=work))
+    try:
+        assert set(automaton.allowed_tokens(automaton.start).tolist()) <= {1, 2, 3}
+        assert automaton.mask(automaton.start).any()
+    except LimitExceeded:  # not even one token can be judged
+        return
+
+
 def test_work_goes_on_where_it_was_cut_short() -> None:
     """Steps once made are remembered: in the end the mask is whole."""
     texts: list[bytes | None] = [bytes([b]) for b in range(256)]

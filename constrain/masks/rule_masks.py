@@ -14,6 +14,8 @@ further, since steps once made are remembered.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -92,6 +94,15 @@ class RuleMasks:
         return bool(self._shapes.is_plain[q])
 
     # -- whole masks ---------------------------------------------------------------------------
+
+    @contextmanager
+    def unbounded(self) -> Iterator[None]:
+        """Masks made meanwhile are complete, whatever work they take."""
+        bound, self._work = self._work, _UNLIMITED
+        try:
+            yield
+        finally:
+            self._work = bound
 
     def fill(self, state: int, row: Int32) -> bool:
         """Sets the bits of all tokens whose bytes a state allows (EOS and spelling aside).
