@@ -23,9 +23,10 @@ class Limits:
         max_items: simultaneous readings of one ambiguous prefix (default 20,000; 12 bytes each).
         max_mask_work: work for one mask, in units of some 10 ns (default 600,000, about 6 ms): 2 for
             a node of the vocabulary's trie visited, 8 for a configuration stepped from where a state
-            has several.  So one walk over the whole trie of 128k tokens fits.  Where it is reached,
-            and a quarter of it more was spent on short tokens, the mask leaves out long tokens that
-            are allowed, see ``TokenAutomaton.approximations``; nothing wrong is let in.
+            has several.  Vocabularies of more than 128k tokens are allowed more, in proportion, so
+            that one walk over the whole trie fits.  Where it is reached, and a quarter of it more was
+            spent on short tokens, the mask leaves out long tokens that are allowed, see
+            ``TokenAutomaton.approximations``; nothing wrong is let in.
         max_distance_work: work of one search for the fewest tokens to the end, in units of some 10 ns
             (default 200,000, about 2 ms).  Where it does not suffice ``min_tokens_to_accept`` is an
             upper bound: the fewest tokens that write a shortest text.

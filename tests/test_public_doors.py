@@ -102,6 +102,7 @@ BY_STATE: Final[dict[str, Callable[[TokenAutomaton, Any], Any]]] = {
     "mask": lambda a, s: a.mask(s),
     "allowed_tokens": lambda a, s: a.allowed_tokens(s),
     "min_tokens_to_accept": lambda a, s: a.min_tokens_to_accept(s),
+    "search_further": lambda a, s: a.search_further(s),
     "min_tokens": lambda a, s: a.min_tokens(s),
     "forced_bytes": lambda a, s: a.forced_bytes(s),
     "forced_tokens": lambda a, s: a.forced_tokens(s),
@@ -141,7 +142,7 @@ def test_every_name_answers(automaton: TokenAutomaton) -> None:
     for name, call in BY_STATE.items():
         for state in (automaton.start, automaton.FINISHED):
             call(automaton, state)
-        if not name.startswith("min_tokens"):
+        if not name.startswith(("min_tokens", "search_further")):
             call(automaton, automaton.DEAD)
 
 
@@ -266,7 +267,7 @@ def path(automaton: TokenAutomaton, ids: list[int]) -> int:
 @given(seed=st.integers(0, 2**32))
 def test_forgotten_states_are_refused_and_never_come_back(kind: str, seed: int) -> None:
     rng = random.Random(seed)
-    automaton, fresh = KINDS[kind](), made(kind)
+    automaton, fresh = KINDS[kind](), KINDS[kind]()
     known: dict[int, list[int]] = {automaton.start: []}
     forgotten: set[int] = set()
     for _ in range(3):
@@ -510,13 +511,13 @@ def test_approximations() -> None:
         found = made(kind).approximations
         assert any(s.startswith("Masks:") for s in found) == (kind in HAVE_MEMORY)
         assert any("any order" in s for s in found) == (kind == "any order")
-    few = Limits(max_search_states=3)
+    few = Limits(max_distance_work=1)
     grammar = Grammar.from_gbnf('root ::= "a" root "b" | "c" ("d" | "e" root) "f"', limits=few)
     automaton = TokenAutomaton(grammar, FULL)
     assert automaton.approximations == ()
     number, exact = automaton.min_tokens(automaton.start)
     assert (number, exact) == (3, False)
-    assert "max_search_states" in automaton.approximations[0]
+    assert "max_distance_work" in automaton.approximations[0]
 
 
 def test_exactness_with_memory() -> None:

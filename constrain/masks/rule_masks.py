@@ -36,6 +36,8 @@ _UNLIMITED: Final = 1 << 62
 _DEEPEST: Final = 1 << 30
 _MOST_STEPS: Final = 8
 """How often the way that most bytes go is followed, in search of a state to compare with."""
+_USUAL_NODES: Final = 250_000
+"""Trie nodes (128k tokens have about as many) beyond which more work is allowed, in proportion."""
 _SHORT_SHARE: Final = 4
 """Short tokens get one part in so many of the work allowed, beyond it."""
 _KEPT: Final = 2_048
@@ -66,7 +68,8 @@ class RuleMasks:
         self.cut_short = 0
         self._pool = pool
         self._vocabulary = vocabulary
-        self._work = pool.limits.max_mask_work
+        share = max(1.0, vocabulary.trie.node_count / _USUAL_NODES)
+        self._work = int(share * pool.limits.max_mask_work)
         self._positions = positions_of(vocabulary)
         self._follow = follow_sets(pool.program)
         self._shapes = Shapes(pool.program)

@@ -108,6 +108,7 @@ class UsedTexts:
         for field, mark in ((u.N_MARK_COMMA, REPEATED_COMMA), (u.N_MARK_CLOSE, REPEATED_CLOSE)):
             context[field] = byte_class[mark] if mark in marks else -1
         self._out = np.zeros(2 * _OUT + 1, np.int32)
+        self._out_address = self._out.ctypes.data
         self.clear()
 
     def clear(self) -> None:
@@ -164,12 +165,15 @@ class UsedTexts:
             state,
             *place,
             row.ctypes.data,
-            self._out.ctypes.data,
+            self._out_address,
             2 * _OUT + 1,
         )
         if out == k.OUT_OF_FUEL:
             return None
-        entries = self._out[1 : 1 + 2 * int(self._out[0])].reshape(-1, 2).tolist()
+        found = int(self._out[0])
+        if not found:
+            return []
+        entries = self._out[1 : 1 + 2 * found].reshape(-1, 2).tolist()
         return [token for node, what in entries for token in self._tokens(node, what, row)]
 
     def is_live(self, state: int, tracker: Tracker) -> bool | None:
