@@ -25,7 +25,7 @@ from constrain.engine.context import pointer as _pointer
 from constrain.engine.context import u8 as _u8
 from constrain.engine.context import u16 as _u16
 from constrain.engine.context import u64 as _u64
-from constrain.masks.kernels import HIGH_BELOW, NO_LOOP, find_loop, stays
+from constrain.masks.kernels import NO_LOOP, find_loop, meets, stays
 from grammars.program import FIRST_PUSH as _FIRST_PUSH
 from grammars.program import UNBOUNDED
 
@@ -647,10 +647,7 @@ def _loops_below(ctx, q, n, i):  # type: ignore[no-untyped-def]
 @njit
 def _avoids(ctx, i, low, high, beyond):  # type: ignore[no-untyped-def]
     """Whether none of some bytes occurs below a trie node."""
-    ascii_below = _u64(ctx, T_ASCII_BELOW)
-    if ascii_below[2 * i] & low or ascii_below[2 * i + 1] & high:
-        return False
-    return not (beyond and _u16(ctx, T_BELOW)[i] & HIGH_BELOW)
+    return not meets(_u64(ctx, T_ASCII_BELOW), _u16(ctx, T_BELOW), i, low, high, beyond)
 
 
 @njit

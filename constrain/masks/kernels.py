@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 from numba import int16, int32, int64, njit, uint8, uint64
 
+from grammars.program import UNBOUNDED
+
 _BYTES: Final = "Array(uint8, 1, 'C', readonly=True)"
 _SHORTS: Final = "Array(uint16, 1, 'C', readonly=True)"
 _INTS: Final = "Array(int32, 1, 'C', readonly=True)"
@@ -249,7 +251,7 @@ def read_shape(table, classes, byte_class, accept_from, q, numbers, states, out,
     i = 0
     while i < found:
         row = int64(states[i]) * classes
-        accepts[i] = accept_from[states[i]] != 2**31 - 1
+        accepts[i] = accept_from[states[i]] != UNBOUNDED
         for byte in range(256):
             target = int64(table[row + byte_class[byte]])
             if target < 0:
@@ -514,7 +516,7 @@ def select_groups(mask, tokens, starts, fits, row):  # type: ignore[no-untyped-d
 
 
 @njit
-def _meets(ascii_below, below, i, low, high, beyond):  # type: ignore[no-untyped-def]
+def meets(ascii_below, below, i, low, high, beyond):  # type: ignore[no-untyped-def]
     """Whether some of the bytes occur below a trie node."""
     if ascii_below[2 * i] & low or ascii_below[2 * i + 1] & high:
         return True
@@ -570,7 +572,7 @@ def list_entries(  # type: ignore[no-untyped-def]
     found = 0
     for place in range(len(nodes)):
         node = int64(nodes[place])
-        if not _meets(ascii_below, below, node, low, high, beyond):
+        if not meets(ascii_below, below, node, low, high, beyond):
             continue
         i = node + 1
         end = int64(t_skip[node])
@@ -644,12 +646,8 @@ def list_groups_beyond(groups, mask, t_skip, t_start, t_tokens, out):  # type: i
     """
     many = len(groups) > _FEW_NODES
     lacking = np.empty(len(t_tokens) + 1 if many else 1, np.int32)
-    lacking[0] = 0
     if many:
-        for k in range(len(t_tokens)):
-            token = t_tokens[k]
-            has = (mask[token >> 5] >> int32(token & 31)) & int32(1)
-            lacking[k + 1] = lacking[k] + (1 - has)
+        count_lacking(mask, t_tokens, lacking)
     kept_groups = 0
     written = 1
     at = 1
