@@ -60,9 +60,9 @@ from grammars.frontends.lark.lexing import (
     automaton_expr,
     describe,
     eliminate,
-    language,
     parse_pattern,
 )
+from grammars.frontends.lark.minimization import language
 from grammars.frontends.nesting import deepest_bracket
 from grammars.frontends.regex.lookaround import locate
 from grammars.frontends.regex.python import regex_to_expr

@@ -21,6 +21,12 @@ from grammars import ir
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends import _re_api
 from grammars.frontends._re_api import constants as _constants
+from grammars.frontends.lark.minimization import (
+    equivalence_classes,
+    language,
+    minimal_automaton,
+    trimmed,
+)
 from grammars.ir import EPSILON, MAX_CODE_POINT, NOTHING, Expr, Ranges, alt, repeat, seq
 
 Mask: TypeAlias = int
@@ -590,7 +596,7 @@ class Machine:
                 row[c] = -1
             rows.append(row)
         block = [0 if x.following & self.alphabet.end else 1 for x in order]
-        return _minimal(rows, [bool(b) for b in block])
+        return minimal_automaton(rows, [bool(b) for b in block])
 
 
 def _order(thread: Thread) -> tuple[int, int, list[tuple[int, int]]]:
@@ -604,53 +610,6 @@ class UnsupportedTerminalError(Exception):
         super().__init__(reason)
         self.terminal = terminal
         self.reason = reason
-
-
-def _blocks(rows: Sequence[Mapping[int, int]], colours: Sequence[object]) -> list[int]:
-    """Numbers of the classes of equivalent states; a negative target stands for itself."""
-    block = _numbered(colours)
-    count = len(set(block))
-    while True:
-        keys: list[object] = []
-        for q, row in enumerate(rows):
-            moves = frozenset((c, block[t] if t >= 0 else t) for c, t in row.items())
-            keys.append((block[q], moves))
-        block = _numbered(keys)
-        if len(set(block)) == count:
-            return block
-        count = len(set(block))
-
-
-def _numbered(keys: Sequence[object]) -> list[int]:
-    seen: dict[object, int] = {}
-    return [seen.setdefault(key, len(seen)) for key in keys]
-
-
-def _minimal(rows: Sequence[Mapping[int, int]], colours: Sequence[object]) -> object:
-    """The minimal automaton from state 0, numbered breadth first: equal for equal languages.
-
-    States that forbid nothing (no row, no colour) are as good as absent.
-    """
-    block = _blocks(rows, list(colours))
-    first: dict[int, int] = {}
-    for q, b in enumerate(block):
-        first.setdefault(b, q)
-    number = {block[0]: 0}
-    order = [block[0]]
-    out = []
-    for b in order:  # grows while we iterate
-        q = first[b]
-        row = []
-        for c in sorted(rows[q]):
-            t = rows[q][c]
-            if t >= 0:
-                if block[t] not in number:
-                    number[block[t]] = len(order)
-                    order.append(block[t])
-                t = number[block[t]]
-            row.append((c, t))
-        out.append((colours[q], tuple(row)))
-    return tuple(out)
 
 
 # -- lexemes -----------------------------------------------------------------------------------
@@ -807,7 +766,7 @@ class Lexer:
     def _lexeme(
         self, terminal: int, rows: list[dict[int, int]], ends: list[tuple[Obligation, ...]]
     ) -> Lexeme:
-        rows, ends = _trimmed(rows, ends)
+        rows, ends = trimmed(rows, ends)
         shape = (terminal, tuple(tuple(sorted(r.items())) for r in rows), tuple(ends))
         known = self._by_shape.get(shape)
         if known is None:
@@ -849,7 +808,7 @@ class Lexer:
             rows.append(row)
             both = (machine.together(pending, o) for o in lexeme.ends[q])
             ends.append(frozenset(o for o in both if o is not None))
-        return Ways(*_trimmed(rows, ends))
+        return Ways(*trimmed(rows, ends))
 
     def effect(self, lexeme: Lexeme, obligation: Obligation) -> object:
         """A value that is equal for obligations under which a lexeme is read in the same ways."""
@@ -859,7 +818,7 @@ class Lexer:
         key = (lexeme.number, obligation)
         if key not in self._effects:
             ways = self.ways(lexeme, obligation)
-            self._effects[key] = _minimal(ways.rows, ways.ends)
+            self._effects[key] = minimal_automaton(ways.rows, ways.ends)
         return self._effects[key]
 
     def survivors(self, thread: Thread, lexeme: Lexeme) -> set[Thread]:
@@ -953,36 +912,6 @@ def _union(threads: Iterable[Thread]) -> Mask:
     return out
 
 
-def _trimmed(rows: list[dict[int, int]], ends: list[Any]) -> tuple[list[dict[int, int]], list[Any]]:
-    """Drops states from which no end can be reached (state 0 stays)."""
-    into: list[list[int]] = [[] for _ in rows]
-    for q, row in enumerate(rows):
-        for t in row.values():
-            into[t].append(q)
-    live = {q for q, e in enumerate(ends) if e}
-    stack = list(live)
-    while stack:
-        for p in into[stack.pop()]:
-            if p not in live:
-                live.add(p)
-                stack.append(p)
-    number = {0: 0}
-    order = [0]
-    for q in order:  # grows while we iterate
-        for t in rows[q].values():
-            if t in live and t not in number:
-                number[t] = len(order)
-                order.append(t)
-    kept = [{c: number[t] for c, t in rows[q].items() if t in live} for q in order]
-    return kept, [ends[q] for q in order]
-
-
-def language(rows: list[dict[int, int]], accepting: Sequence[bool]) -> object:
-    """A value that is equal for automata of equal languages."""
-    rows, accepting = _trimmed(rows, list(accepting))
-    return _minimal(rows, accepting)
-
-
 # -- automata as expressions -------------------------------------------------------------------
 
 
@@ -990,8 +919,8 @@ def automaton_expr(
     rows: list[dict[int, int]], accepting: Sequence[bool], alphabet: Alphabet, most: int
 ) -> Expr | None:
     """An expression for an automaton; ``None`` where it would exceed ``most`` nodes."""
-    rows, kept = _trimmed(rows, list(accepting))
-    block = _blocks(rows, kept)
+    rows, kept = trimmed(rows, list(accepting))
+    block = equivalence_classes(rows, kept)
     first: dict[int, int] = {}
     for q, b in enumerate(block):
         first.setdefault(b, q)
