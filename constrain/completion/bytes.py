@@ -175,6 +175,7 @@ class ShortestTexts:
         pool = self._pool
         pool.refresh()
         self._context[c.N_WORK] = 0
+        ahead = 1  # a text through many items would ask for them one by one, each time anew
         while True:
             out: int = kernel(pool.address, self._address, *args)
             if out >= 0 or out == k.OUT_OF_FUEL:
@@ -188,7 +189,8 @@ class ShortestTexts:
                     "max_distance_work", pool.limits.max_distance_work, "finding the shortest text"
                 )
             else:
-                pool.make_room(out)
+                pool.make_room(out, ahead)
+                ahead *= 2
 
     def _put(self, field: int, array: npt.NDArray[Any]) -> None:
         array = np.ascontiguousarray(array)

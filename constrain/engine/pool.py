@@ -21,7 +21,7 @@ from constrain.engine.jit import kernels as k
 from constrain.masks.subtrees import subtrees_of
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
-from grammars.compiling.bags import Residuals
+from grammars.compiling.bags import CANONICAL, MORE, Residuals, Row
 from grammars.errors import LimitExceeded
 from grammars.limits import Limits
 from grammars.program import IntArray, Program
@@ -226,11 +226,26 @@ class StatePool:
             self._room_states(2 * int(c[k.N_STATE_ROOM]))
             self._rehash()
 
-    def _add_row(self) -> None:
-        """The row of steps over items that a kernel has found to be lacking."""
+    def _add_rows(self, ahead: int) -> None:
+        """The row of steps over items that a kernel has found to be lacking, and some after it.
+
+        Args:
+            ahead: how many rows further on along a canonical completion.
+        """
         bag, residual = int(self.context[k.N_LACKING_BAG]), int(self.context[k.N_LACKING])
+        row = self._add_row(bag, residual)
+        for _ in range(ahead):
+            onward = (step >> 3 for step in row if step >= 0 and step & CANONICAL and step & MORE)
+            residual = next(onward, 0)
+            if not residual:
+                break
+            row = self._add_row(bag, residual)
+
+    def _add_row(self, bag: int, residual: int) -> Row:
         row = self.residuals.row(bag, residual)
         place = residual or bag
+        if place < self.context[k.N_PLACES] and self._arrays[k.B_PLACE][place]:
+            return row
         if place >= self.context[k.N_PLACES]:
             size = max(2 * int(self.context[k.N_PLACES]), place + 1, 64)
             self._resize(k.B_PLACE, size, np.int32)
@@ -241,6 +256,7 @@ class StatePool:
         self._arrays[k.B_ROWS][self._rows_used : end] = row
         self._arrays[k.B_PLACE][place] = self._rows_used + 1
         self._rows_used = end
+        return row
 
     def call(self, kernel: Callable[..., int], *args: int) -> int:
         """Runs a kernel, making room as often as it asks; returns its (non-negative) answer.
@@ -263,8 +279,13 @@ class StatePool:
             self._arrays[k.S_MARK][:] = 0
             self.context[k.N_EPOCH] = 0
 
-    def make_room(self, answer: int) -> None:
+    def make_room(self, answer: int, ahead: int = 0) -> None:
         """What a kernel asks for by a negative answer, before it is called again.
+
+        Args:
+            answer: of the kernel.
+            ahead: rows of bags to make beside one that is lacking: for kernels that look far ahead
+                and begin anew whenever they are called.
 
         Raises:
             LimitExceeded: for ``max_states`` or ``max_items``.
@@ -275,7 +296,7 @@ class StatePool:
         if answer == k.TOO_MANY_ITEMS:
             raise LimitExceeded("max_items", self.limits.max_items, "this ambiguous text")
         if answer == k.LACKING:
-            self._add_row()
+            self._add_rows(ahead)
         else:
             self._grow()
 

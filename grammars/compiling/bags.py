@@ -10,8 +10,10 @@ A member is available only if the bag can still be completed after it, so no res
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from grammars.errors import LimitExceeded
@@ -232,6 +234,14 @@ class _Bag:
             self._later_groups[i] = later
             group = spec.groups[i]
             later |= 0 if group is None else 1 << group
+        # what members further on need, and have room for beside those of groups, if none has come
+        self._later_need = _sums_behind(spec.mins)
+        self._later_room = _sums_behind(
+            [
+                0 if group is not None else _ENDLESS if top is None else top
+                for top, group in zip(spec.maxs, spec.groups, strict=True)
+            ]
+        )
 
     def steps(self, residual: _Residual) -> list[_Step | None]:
         """By member: the residual after it and flags, or ``None`` where it is not available."""
@@ -292,32 +302,27 @@ class _Bag:
     def _ordered(self, residual: _Residual) -> list[_Step | None]:
         """Members before the last one are over; what is skipped must not be needed."""
         spec = self.spec
-        members = len(spec.mins)
-        out: list[_Step | None] = [None] * members
+        out: list[_Step | None] = [None] * len(spec.mins)
         total = residual.total + 1
         kept = min(total, self._total_cap)
         last = residual.last
         count = self._count(residual, last)
-        most = self._last_reachable(residual, count)
         used = residual.taken & self._group_bits
-        need = room = 0  # of the members further on
-        for i in reversed(range(last, members)):
+        for i in range(last, self._last_reachable(residual, count) + 1):
             n = count if i == last else 0
-            group = spec.groups[i]
-            full = self._is_full(residual, i, n)
+            if self._is_full(residual, i, n):
+                continue
+            group, top = spec.groups[i], spec.maxs[i]
             mine = max(0, spec.mins[i] - n)
-            top = spec.maxs[i]
             own = 0 if group is not None else _ENDLESS if top is None else top - n
-            if i <= most and not full:
-                now = used if group is None else used | 1 << group
-                after = room + own - (group is None) + (self._later_groups[i] & ~now).bit_count()
-                flags = self._flags(need + mine - (mine > 0), after, total)
-                taken = now & (self._later_groups[i] | (0 if group is None else 1 << group))
-                if group is None:
-                    taken |= min(n + 1, self._caps[i]) << self._shift[i]
-                out[i] = (_Residual(taken, kept, i), flags) if flags else None
-            need += mine
-            room += own
+            now = used if group is None else used | 1 << group
+            later = (self._later_groups[i] & ~now).bit_count()
+            after = self._later_room[i] + own - (group is None) + later
+            flags = self._flags(self._later_need[i] + mine - (mine > 0), after, total)
+            taken = now & (self._later_groups[i] | (0 if group is None else 1 << group))
+            if group is None:
+                taken |= min(n + 1, self._caps[i]) << self._shift[i]
+            out[i] = (_Residual(taken, kept, i), flags) if flags else None
         return out
 
     def _last_reachable(self, residual: _Residual, count: int) -> int:
@@ -341,8 +346,10 @@ class _Bag:
         return complete | more
 
     def _with_canonical(self, residual: _Residual, steps: list[_Step | None]) -> list[_Step | None]:
-        for i, low in self._required:
-            count = 0 if self.spec.ordered and i > residual.last else self._count(residual, i)
+        ordered = self.spec.ordered
+        begin = bisect_left(self._required, (residual.last, 0)) if ordered else 0
+        for i, low in islice(self._required, begin, None):
+            count = 0 if ordered and i > residual.last else self._count(residual, i)
             if steps[i] is not None and count < low:
                 chosen = [i]
                 break
@@ -354,3 +361,11 @@ class _Bag:
             assert step is not None
             steps[i] = (step[0], step[1] | CANONICAL)
         return steps
+
+
+def _sums_behind(values: Sequence[int]) -> list[int]:
+    """By place: the sum of all values behind it."""
+    sums = [0] * len(values)
+    for i in reversed(range(len(values) - 1)):
+        sums[i] = sums[i + 1] + values[i + 1]
+    return sums
