@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from grammars.storage import dumps, is_saved, loads
 from grammars.uniqueness.memory import Memory
 from grammars.uniqueness.recognize import accepts, explain_with_memory
 from grammars.uniqueness.sections import memory_of
+from grammars.work import counted_work
 
 Whitespace = Literal["flexible", "compact"]
 PropertyOrder = Literal["schema", "any"]
@@ -33,6 +35,11 @@ Formats = Literal["assert", "annotate"]
 Numbers = Literal["shortest", "any"]
 ExtraKeys = Literal["forbid", "ignore"]
 Validators = Literal["refuse", "warn", "ignore"]
+
+
+_COMPILING: Final = "compiling this grammar"
+_WORK_A_BYTE: Final = 100
+"""Units of work for each byte of a text beside those of ``max_work``."""
 
 
 class Grammar:
@@ -48,11 +55,10 @@ class Grammar:
 
     def __init__(self, ir: GrammarIR, *, limits: Limits = DEFAULT_LIMITS) -> None:
         """From the intermediate form; see :mod:`grammars.ir` for writing one by hand."""
-        if not isinstance(limits, Limits):
-            raise TypeError(f"limits must be Limits(...), not {limits!r:.80}")
         self._ir: Final = ir
         self._limits: Final = limits
-        self._program: Final = compile_ir(ir, limits)
+        with counted_work(limits, _COMPILING):
+            self._program: Final = compile_ir(ir, limits)
 
     # -- construction --------------------------------------------------------------------------
 
@@ -61,7 +67,7 @@ class Grammar:
         """Texts that ``re.fullmatch(pattern, text)`` matches (Python's syntax)."""
         from grammars.frontends.regex.python import regex_to_ir
 
-        return cls(regex_to_ir(pattern, limits), limits=limits)
+        return cls._read(limits, lambda: regex_to_ir(pattern, limits))
 
     @classmethod
     def from_choices(
@@ -70,7 +76,7 @@ class Grammar:
         """Exactly the given texts."""
         from grammars.frontends.choices import choices_to_ir
 
-        return cls(choices_to_ir(choices), limits=limits)
+        return cls._read(limits, lambda: choices_to_ir(choices))
 
     @classmethod
     def from_gbnf(
@@ -79,7 +85,7 @@ class Grammar:
         """A grammar in llama.cpp's GBNF."""
         from grammars.frontends.gbnf import gbnf_to_ir
 
-        return cls(gbnf_to_ir(text, start), limits=limits)
+        return cls._read(limits, lambda: gbnf_to_ir(text, start))
 
     @classmethod
     def from_lark(
@@ -118,8 +124,8 @@ class Grammar:
 
         if isinstance(import_paths, str | Path):
             raise TypeError(f"import_paths needs a list of folders, not {import_paths!r}")
-        ir = lark_to_ir(text, start, limits, tuple(import_paths), path)
-        return cls(ir, limits=limits)
+        paths = tuple(import_paths)
+        return cls._read(limits, lambda: lark_to_ir(text, start, limits, paths, path))
 
     @classmethod
     def from_json_schema(
@@ -152,16 +158,18 @@ class Grammar:
         """
         from grammars.frontends.json_schema import json_schema_to_ir
 
-        ir = json_schema_to_ir(
-            schema,
-            whitespace=whitespace,
-            property_order=property_order,
-            formats=formats,
-            numbers=numbers,
-            registry=registry,
-            limits=limits,
+        return cls._read(
+            limits,
+            lambda: json_schema_to_ir(
+                schema,
+                whitespace=whitespace,
+                property_order=property_order,
+                formats=formats,
+                numbers=numbers,
+                registry=registry,
+                limits=limits,
+            ),
         )
-        return cls(ir, limits=limits)
 
     @classmethod
     def from_type(
@@ -194,7 +202,7 @@ class Grammar:
         """
         from grammars.frontends.types import type_to_ir
 
-        return cls(type_to_ir(tp, limits, extra=extra, validators=validators), limits=limits)
+        return cls._read(limits, lambda: type_to_ir(tp, limits, extra=extra, validators=validators))
 
     @classmethod
     def from_file(cls, path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
@@ -261,7 +269,13 @@ class Grammar:
 
         shape = Shape(required, repeat, max_length, trigger_in_answer, blanks)
         entries = then.items() if isinstance(then, Mapping) else then
-        return cls(free_text_to_ir(answers_of(entries, Grammar), shape), limits=limits)
+        return cls._read(limits, lambda: free_text_to_ir(answers_of(entries, Grammar), shape))
+
+    @classmethod
+    def _read(cls, limits: Limits, read: Callable[[], GrammarIR]) -> Grammar:
+        """What a front end reads, compiled: both within one ``max_work``."""
+        with counted_work(limits, _COMPILING):
+            return cls(read(), limits=limits)
 
     # -- what it says --------------------------------------------------------------------------
 
@@ -290,26 +304,32 @@ class Grammar:
         raw = _as_bytes(data)
         if raw is None:
             return False
-        recognizer = self._recognizer
-        memory = self.memory()
-        if memory is not None:
-            return accepts(recognizer, memory, raw)
-        state, used = recognizer.run(raw)
-        return used == len(raw) and recognizer.accepting[state]
+        with self._reading(raw):
+            recognizer = self._recognizer
+            memory = self.memory()
+            if memory is not None:
+                return accepts(recognizer, memory, raw)
+            state, used = recognizer.run(raw)
+            return used == len(raw) and recognizer.accepting[state]
+
+    def _reading(self, data: bytes) -> AbstractContextManager[None]:
+        """Bounds the work of reading a text, which has more of it the longer the text is."""
+        return counted_work(self._limits, "reading this text", more=_WORK_A_BYTE * len(data))
 
     def explain(self, data: str | bytes) -> Explanation:
         """Where ``data`` leaves the language and what was expected there."""
-        if self.is_empty:
-            return empty_explanation(self._ir.notes or self._sampler.causes())
         raw = _as_bytes(data)
-        names = frozenset(r.name for r in self._ir.rules if not r.name.startswith("_"))
-        if raw is None:
-            assert isinstance(data, str)
-            return explain_surrogate(self._explainer, data, names)
-        memory = self.memory()
-        if memory is not None:
-            return explain_with_memory(self._explainer, memory, raw, names)
-        return explain(self._explainer, raw, names)
+        with self._reading(raw or b""):
+            if self.is_empty:
+                return empty_explanation(self._ir.notes or self._sampler.causes())
+            names = frozenset(r.name for r in self._ir.rules if not r.name.startswith("_"))
+            if raw is None:
+                assert isinstance(data, str)
+                return explain_surrogate(self._explainer, data, names)
+            memory = self.memory()
+            if memory is not None:
+                return explain_with_memory(self._explainer, memory, raw, names)
+            return explain(self._explainer, raw, names)
 
     def sample(self, seed: int | None = None, max_bytes: int | None = None) -> bytes:
         """A random text of the language, the same for the same seed.
@@ -322,9 +342,10 @@ class Grammar:
             isinstance(max_bytes, bool) or not isinstance(max_bytes, int)
         ):
             raise TypeError(f"max_bytes must be a whole number or None, not {max_bytes!r:.80}")
-        if self.is_empty:
-            raise no_text(self._ir.notes or self._sampler.causes())
-        return self._sampler.sample(random.Random(seed), max_bytes)
+        with counted_work(self._limits, "sampling a text", more=_WORK_A_BYTE * (max_bytes or 0)):
+            if self.is_empty:
+                raise no_text(self._ir.notes or self._sampler.causes())
+            return self._sampler.sample(random.Random(seed), max_bytes)
 
     def memory(self) -> Memory | None:
         """A fresh automaton for keys and items that must not repeat; ``None`` if there are none.

@@ -32,6 +32,9 @@ class Limits:
             upper bound: the fewest tokens that write a shortest text.
         max_search_states: states examined by one search for the shortest completion (default
             200,000).  Where it is reached ``min_tokens_to_accept`` is an upper bound.
+        max_work: work of one call that compiles, samples, explains or reads a text, in units of about
+            a microsecond of what this takes in Python (default 4,000,000, some 2 to 5 s); reading a text
+            has as much again for each of its bytes as ordinary ones need.  See :mod:`grammars.work`.
         max_schema_branches: alternatives that one place of a JSON schema may fall apart into when
             its combinators are multiplied out (default 4,096; about 1 KB each).
     """
@@ -45,6 +48,7 @@ class Limits:
     max_mask_work: int = 600_000
     max_distance_work: int = 200_000
     max_search_states: int = 200_000
+    max_work: int = 4_000_000
     max_schema_branches: int = 4_096
 
     def __post_init__(self) -> None:

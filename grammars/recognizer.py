@@ -22,6 +22,7 @@ from grammars.errors import LimitExceeded
 from grammars.ir import SYMBOLS
 from grammars.limits import Limits
 from grammars.program import Program
+from grammars.work import spend
 
 Item: TypeAlias = tuple[int, int, int]
 
@@ -103,6 +104,7 @@ class Recognizer:
     def _follow(self, item: Item, c: int, reached: set[Item], calls: dict[int, set[Item]]) -> None:
         p = self.program
         q, n, frame = item
+        spend(2)
         for e in range(p.edge_offset[q], p.edge_offset[q + 1]):
             if p.edge_class[e] == c:
                 moved = self._count(n, int(p.edge_target[e]))
@@ -126,10 +128,10 @@ class Recognizer:
         """Calls of the rules of the items that a bag takes now."""
         p = self.program
         _, residual, frame = item
-        row = self._residuals.row(bag, residual)
-        starts = p.bag_start[p.bag_offset[bag] : p.bag_offset[bag + 1]].tolist()
-        for rule, step in zip(starts, row, strict=True):
-            if step >= 0 and self._first[rule] >> c & 1:
+        begin = int(p.bag_offset[bag])
+        for member, step in self._residuals.row(bag, residual).steps():
+            rule = int(p.bag_start[begin + member])
+            if self._first[rule] >> c & 1:
                 after = int(p.bag_return[4 * bag + (step & 3)])
                 calls.setdefault(rule, set()).add((after, step >> 3, frame))
 

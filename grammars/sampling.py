@@ -55,6 +55,7 @@ from grammars.ir import (
 from grammars.limits import Limits
 from grammars.uniqueness.sections import first_clash_of_sections
 from grammars.uniqueness.values import Clash, first_clash
+from grammars.work import spend
 
 _SLACK: Final = 64
 """Bytes beyond the shortest text when the caller sets no bound."""
@@ -239,6 +240,7 @@ class Sampler:
             node, draft.stack = draft.stack
             draft.steps += 1
             draft.work += 1
+            spend()
             match node:
                 case Literal(data):
                     out += data
@@ -277,6 +279,7 @@ class Sampler:
             case Repeat(item, low, _):
                 count = self._count(node, rng, slack, mood.eager)
                 used = (count - low) * self._cost(item)[0] if count > low else 0
+                spend(count)
                 for _ in range(count):
                     draft.stack = (item, draft.stack)
             case Bag():
@@ -308,6 +311,7 @@ class Sampler:
         """The copies needed, or whether there is one more: a choice that can end repetition."""
         if node.min:
             draft.stack = (self._rest(node, node.min), draft.stack)
+            spend(node.min)
             for _ in range(node.min):
                 draft.stack = (node.item, draft.stack)
             return 0
@@ -348,6 +352,7 @@ class Sampler:
         most = _sum(_fewest(node, own), node, own) + slack
         order = [i for i in range(len(counts)) if _possible(own[i])]
         while sum(counts) < node.low:
+            spend(10 + 2 * len(counts))
             rng.shuffle(order)
             counts = next(
                 more
@@ -413,6 +418,7 @@ class Sampler:
             if missing:
                 stack.extend(missing)
             else:
+                spend()
                 self._costs[id(stack.pop())] = self._own_cost(node)
         return self._costs[id(expr)]
 

@@ -101,3 +101,18 @@ def lexemes_in_rules() -> st.SearchStrategy[GrammarIR]:
 )
 def test_masks_for_a_budget_are_those_of_the_distances(ir: GrammarIR, work: int, seed: int) -> None:
     check(ir, work, seed)
+
+
+def test_a_completion_far_from_where_the_rules_would_end() -> None:
+    """Items must repeat, but by the rules alone the list could end at once."""
+    item = '"0123456789abcdef"'
+    schema = {"type": "array", "items": {"const": item[1:-1]}, "not": {"uniqueItems": True}}
+    grammar = Grammar.from_json_schema(schema, whitespace="compact")
+    vocabulary = Vocabulary((*(bytes([b]) for b in range(256)), None), (256,))
+    automaton = TokenAutomaton(grammar, vocabulary)
+    shortest = f"[{item},{item}]".encode()
+    state = automaton.start
+    for done, byte in enumerate(shortest):
+        assert automaton.min_tokens_to_accept(state) == len(shortest) - done
+        state = automaton.advance(state, byte)
+    assert automaton.is_accepting(state)

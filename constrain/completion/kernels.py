@@ -309,17 +309,19 @@ def _find_way(ctx, own, start):  # type: ignore[no-untyped-def]
             elif bag_of[q] >= 0:
                 bag = int64(bag_of[q])
                 begin = int64(_i32(ctx, k.P_BAG_OFFSET)[bag])
-                if member < _i32(ctx, k.P_BAG_OFFSET)[bag + 1] - begin:
-                    place = n if n > 0 else bag
-                    row = int64(-1)
-                    if place < ctx[k.N_PLACES]:
-                        row = int64(_i32(ctx, k.B_PLACE)[place]) - 1
-                    if row < 0:
-                        ctx[k.N_LACKING_BAG] = bag
-                        ctx[k.N_LACKING] = n
-                        code = int64(k.LACKING)
-                        break
-                    step = int64(_i32(ctx, k.B_ROWS)[row + member])
+                place = n if n > 0 else bag
+                rows = _i32(ctx, k.B_PLACE)
+                if place >= ctx[k.N_PLACES] or rows[4 * place] == 0:
+                    ctx[k.N_LACKING_BAG] = bag
+                    ctx[k.N_LACKING] = n
+                    code = int64(k.LACKING)
+                    break
+                head = int64(rows[4 * place]) - 1
+                member = max(member, head)
+                if member < rows[4 * place + 1]:
+                    step = int64(rows[4 * place + 2])
+                    if member > head:
+                        step = int64(_i32(ctx, k.B_STEPS)[int64(rows[4 * place + 3]) + member])
                     start_q = int64(_i32(ctx, k.P_BAG_START)[begin + member])
                     member += 1
                     if step >= 0 and step & 4:

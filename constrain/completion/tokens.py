@@ -463,8 +463,8 @@ class _Search:
             rest = self._read((onward, left, BOUNDARY), v)
             _lower(new, rest, sum(sums))
             return new
-        for member, step in enumerate(residuals.row(bag, n)):
-            if step < 0 or not step & CANONICAL:
+        for member, step in residuals.row(bag, n).steps():
+            if not step & CANONICAL:
                 continue
             costs = self._read((q, self._only(bag, member), kind), v)
             if step & COMPLETE:

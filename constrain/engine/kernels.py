@@ -41,7 +41,7 @@ from grammars.program import UNBOUNDED
     N_ITEMS, N_ITEM_ROOM, N_HASH_SIZE, N_MEMO, N_MEMO_SIZE, N_FREE,
     N_EPOCH, N_BUFFER_ROOM, T_BYTE, T_DEPTH, T_SKIP, T_TOKEN_START,
     T_TOKENS, T_TOKEN_OFFSET, T_TOKEN_BYTES, T_NODES,
-    P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_ROWS, N_PLACES, N_CANONICAL,
+    P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_STEPS, N_PLACES, N_CANONICAL,
     N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION, N_WORK, N_WORK_LIMIT, P_LOOP_KIND, P_LOOP,
     T_ASCII_BELOW, T_BELOW, W_MASK, W_GROUPS, W_LOW, W_HIGH, N_WORDS,
 ) = range(77)  # fmt: skip
@@ -247,14 +247,14 @@ def _take(ctx, bag, n, f, c, links):  # type: ignore[no-untyped-def]
     Only canonical items if the context says so; then nothing is left to do in a complete bag.
     """
     place = n if n > 0 else bag  # numbers below that of bags are no residuals
-    at = int64(-1)
-    if place < ctx[N_PLACES]:
-        at = int64(_i32(ctx, B_PLACE)[place]) - 1
-    if at < 0:
+    rows = _i32(ctx, B_PLACE)
+    if place >= ctx[N_PLACES] or rows[4 * place] == 0:
         ctx[N_LACKING_BAG] = bag
         ctx[N_LACKING] = n
         return int64(LACKING)
-    row = _i32(ctx, B_ROWS)
+    head = int64(rows[4 * place]) - 1
+    own, at = rows[4 * place + 2], int64(rows[4 * place + 3])
+    steps = _i32(ctx, B_STEPS)
     offset, start = _i32(ctx, P_BAG_OFFSET), _i32(ctx, P_BAG_START)
     after = _i32(ctx, P_BAG_RETURN)
     first = _u64(ctx, P_FIRST)
@@ -263,8 +263,8 @@ def _take(ctx, bag, n, f, c, links):  # type: ignore[no-untyped-def]
     half = room // 2
     buffer = _i32(ctx, S_BUFFER)
     begin = int64(offset[bag])
-    for i in range(offset[bag + 1] - begin):
-        step = row[at + i]
+    for i in range(head, int64(rows[4 * place + 1])):
+        step = own if i == head else steps[at + i]
         rule = int64(start[begin + i])
         if step < 0 or not can_take(first, rule, c) or (canonical and step & 4 == 0):
             continue

@@ -21,7 +21,7 @@ from constrain.engine.jit import kernels as k
 from constrain.masks.subtrees import subtrees_of
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
-from grammars.compiling.bags import CANONICAL, MORE, Residuals, Row
+from grammars.compiling.bags import CANONICAL, MORE, Residuals, Row, Steps
 from grammars.errors import LimitExceeded
 from grammars.limits import Limits
 from grammars.program import IntArray, Program
@@ -83,7 +83,8 @@ class StatePool:
         self.tags[[DEAD, FINISHED]] = 1
         self.context[k.N_CANONICAL] = canonical
         self.context[k.N_WORK_LIMIT] = _UNLIMITED
-        self._rows_used = 0
+        self._steps_at: dict[Steps, int] = {}
+        self._steps_used = 0
 
     # -- set-up --------------------------------------------------------------------------------
 
@@ -122,7 +123,7 @@ class StatePool:
             (k.P_BAG_START, p.bag_start),
             (k.P_BAG_RETURN, p.bag_return),
             (k.B_PLACE, np.zeros(0, np.int32)),
-            (k.B_ROWS, np.zeros(0, np.int32)),
+            (k.B_STEPS, np.zeros(0, np.int32)),
         ):
             self._put(field, array)
         self.wide = self._put(k.P_WIDE, np.zeros(p.states, np.uint8))
@@ -235,7 +236,7 @@ class StatePool:
         bag, residual = int(self.context[k.N_LACKING_BAG]), int(self.context[k.N_LACKING])
         row = self._add_row(bag, residual)
         for _ in range(ahead):
-            onward = (step >> 3 for step in row if step >= 0 and step & CANONICAL and step & MORE)
+            onward = (step >> 3 for _, step in row.steps() if step & CANONICAL and step & MORE)
             residual = next(onward, 0)
             if not residual:
                 break
@@ -244,19 +245,24 @@ class StatePool:
     def _add_row(self, bag: int, residual: int) -> Row:
         row = self.residuals.row(bag, residual)
         place = residual or bag
-        if place < self.context[k.N_PLACES] and self._arrays[k.B_PLACE][place]:
-            return row
         if place >= self.context[k.N_PLACES]:
             size = max(2 * int(self.context[k.N_PLACES]), place + 1, 64)
-            self._resize(k.B_PLACE, size, np.int32)
+            self._resize(k.B_PLACE, 4 * size, np.int32)
             self.context[k.N_PLACES] = size
-        end = self._rows_used + len(row)
-        if end > len(self._arrays[k.B_ROWS]):
-            self._resize(k.B_ROWS, max(2 * len(self._arrays[k.B_ROWS]), end, 256), np.int32)
-        self._arrays[k.B_ROWS][self._rows_used : end] = row
-        self._arrays[k.B_PLACE][place] = self._rows_used + 1
-        self._rows_used = end
+        begin = self._place_steps(row.behind) - row.behind.first
+        self._arrays[k.B_PLACE][4 * place : 4 * place + 4] = row.first + 1, row.end, row.own, begin
         return row
+
+    def _place_steps(self, steps: Steps) -> int:
+        """Where the steps over members lie, which several rows may share."""
+        known = self._steps_at.get(steps)
+        if known is None:
+            known = self._steps_at[steps] = self._steps_used
+            self._steps_used = end = known + len(steps.numbers)
+            if end > len(self._arrays[k.B_STEPS]):
+                self._resize(k.B_STEPS, max(2 * len(self._arrays[k.B_STEPS]), end, 256), np.int32)
+            self._arrays[k.B_STEPS][known:end] = steps.numbers
+        return known
 
     def call(self, kernel: Callable[..., int], *args: int) -> int:
         """Runs a kernel, making room as often as it asks; returns its (non-negative) answer.

@@ -370,7 +370,7 @@ class Pairs:
             if ends or (known is not None and known[0] <= bound + worse):
                 self._keep_way(origin, pair, 0 if known is None else known[0])
                 return True
-            if worse <= bound + 8:
+            if not self.is_ample(pair, bound + 1 + worse):  # some token leads further away
                 count += 1
                 again = done + haste * (bound + worse + 1)
                 heappush(queue, (again, minus, count, pair, worse + 1))

@@ -10,10 +10,9 @@ A member is available only if the bag can still be completed after it, so no res
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from grammars.errors import LimitExceeded
@@ -25,9 +24,6 @@ MORE: Final = 2
 """Some member can still come."""
 CANONICAL: Final = 4
 """The step is one of those that a canonical completion takes (see :class:`Residuals`)."""
-
-Row: TypeAlias = tuple[int, ...]
-"""By member: ``next residual << 3 | flags``, or -1 where the member is not available."""
 
 _ENDLESS: Final = 1 << 40
 
@@ -108,6 +104,54 @@ class _Residual(NamedTuple):
     last: int
 
 
+class Steps:
+    """Steps over neighbouring members: ``next residual << 3 | flags``, -1 where one is not available.
+
+    Compared by identity: rows of many residuals of an ordered bag share them.
+
+    Attributes:
+        first: the member of the first one.
+        numbers: by member from there.
+    """
+
+    __slots__ = ("first", "numbers")
+
+    def __init__(self, first: int, numbers: Sequence[int]) -> None:
+        self.first = first
+        self.numbers = numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What each member leads to from a residual: members from ``first`` to before ``end`` come.
+
+    In an ordered bag, what a member further on leads to does not depend on the last one; only whether it
+    can come does.  So rows of a bag of m members take m numbers, not m squared.
+
+    Attributes:
+        first, end: members that may come.
+        own: the step over the first of them, as in :class:`Steps`.
+        behind: the steps over the others.
+    """
+
+    first: int
+    end: int
+    own: int
+    behind: Steps
+
+    def steps(self) -> Iterator[tuple[int, int]]:
+        """The members that are available, with their steps."""
+        if self.own >= 0:
+            yield self.first, self.own
+        for member in range(self.first + 1, self.end):
+            step = self.behind.numbers[member - self.behind.first]
+            if step >= 0:
+                yield member, step
+
+
+_NO_STEPS: Final = Steps(0, ())
+
+
 class Residuals:
     """Numbers residuals and says what each member leads to.
 
@@ -126,6 +170,7 @@ class Residuals:
         # numbers below the number of bags stand for nothing: kernels find the first rows there
         self._residuals: list[_Residual] = [bag.first for bag in self._bags] or [_Residual(0, 0, 0)]
         self._rows: dict[tuple[int, int], Row] = {}
+        self._behind: dict[tuple[int, int, int, int, bool], Steps] = {}
         self._only: dict[tuple[int, int], int] = {}
         self._plain: dict[tuple[int, int], int] = {}
         self._needed: dict[tuple[int, int], tuple[int, ...]] = {}
@@ -146,9 +191,7 @@ class Residuals:
         known = self._only.get((bag, member))
         if known is None:
             known = self._only[bag, member] = self._new(self._bags[bag].first)
-            row = [-1] * len(self._bags[bag].spec.mins)
-            row[member] = COMPLETE | CANONICAL
-            self._rows[bag, known] = tuple(row)
+            self._rows[bag, known] = Row(member, member + 1, COMPLETE | CANONICAL, _NO_STEPS)
         return known
 
     def needed(self, bag: int, number: int) -> tuple[int, ...]:
@@ -181,9 +224,49 @@ class Residuals:
     def _make_row(self, bag: int, number: int) -> Row:
         shape = self._bags[bag]
         residual = shape.first if number == 0 else self._residuals[number]
-        return tuple(
-            -1 if step is None else self._number(bag, *step) for step in shape.steps(residual)
-        )
+        if shape.spec.ordered:
+            return self._ordered_row(bag, residual)
+        steps = [self._numbered(bag, step) for step in shape.steps(residual)]
+        return Row(0, len(steps), steps[0], Steps(0, steps))
+
+    def _ordered_row(self, bag: int, residual: _Residual) -> Row:
+        """Members before the last one are over; what is skipped must not be needed."""
+        shape = self._bags[bag]
+        first, end = residual.last, shape.end(residual)
+        needed = shape.next_needed(residual)
+        own = self._numbered(bag, shape.again(residual))
+        if own >= 0 and needed in (first, None):
+            own |= CANONICAL
+        if end == first + 1:
+            return Row(first, end, own, _NO_STEPS)
+        if needed is not None or shape.is_enough(residual):
+            return Row(first, end, own, self._steps_behind(bag, residual, canonical=True))
+        behind = self._steps_behind(bag, residual, canonical=False)
+        if own < 0:
+            behind = _with_first_canonical(behind, first + 1, end)
+        return Row(first, end, own, behind)
+
+    def _steps_behind(self, bag: int, residual: _Residual, canonical: bool) -> Steps:
+        """Steps over members behind the last one, up to the first that is needed.
+
+        With ``canonical``, that one is, or if none is needed all that complete the bag.
+        """
+        shape = self._bags[bag]
+        begin, end = shape.stretch(residual.last)
+        key = (bag, shape.used_groups(residual), residual.total, begin, canonical)
+        known = self._behind.get(key)
+        if known is None:
+            needed = shape.next_needed(residual)
+            numbers = []
+            for i in range(begin, end):
+                step = self._numbered(bag, shape.step(residual, i))
+                chosen = i == needed if needed is not None else bool(step & COMPLETE)
+                numbers.append(step | CANONICAL if canonical and step >= 0 and chosen else step)
+            known = self._behind[key] = Steps(begin, numbers)
+        return known
+
+    def _numbered(self, bag: int, step: _Step | None) -> int:
+        return -1 if step is None else self._number(bag, *step)
 
     def _number(self, bag: int, residual: _Residual, flags: int) -> int:
         if not flags & MORE:
@@ -214,6 +297,7 @@ class _Bag:
             low if top is None else top for low, top in zip(spec.mins, spec.maxs, strict=True)
         ]
         self._required = [(i, low) for i, low in enumerate(spec.mins) if low]
+        self._needed = [i for i, _ in self._required]
         alone = [top for top, g in zip(spec.maxs, spec.groups, strict=True) if g is None]
         self._most = None if None in alone else sum(top for top in alone if top is not None)
         self._total_cap = spec.low if spec.high is None else spec.high
@@ -245,8 +329,7 @@ class _Bag:
 
     def steps(self, residual: _Residual) -> list[_Step | None]:
         """By member: the residual after it and flags, or ``None`` where it is not available."""
-        out = self._ordered(residual) if self.spec.ordered else self._unordered(residual)
-        return self._with_canonical(residual, out)
+        return self._with_canonical(residual, self._unordered(residual))
 
     def needed(self, residual: _Residual) -> tuple[int, ...]:
         """Members that must still come, each as often as it must (nothing if ordered)."""
@@ -299,41 +382,61 @@ class _Bag:
             out.append((_Residual(taken, kept, 0), step) if step and free else None)
         return out
 
-    def _ordered(self, residual: _Residual) -> list[_Step | None]:
-        """Members before the last one are over; what is skipped must not be needed."""
-        spec = self.spec
-        out: list[_Step | None] = [None] * len(spec.mins)
-        total = residual.total + 1
-        kept = min(total, self._total_cap)
-        last = residual.last
-        count = self._count(residual, last)
-        used = residual.taken & self._group_bits
-        for i in range(last, self._last_reachable(residual, count) + 1):
-            n = count if i == last else 0
-            if self._is_full(residual, i, n):
-                continue
-            group, top = spec.groups[i], spec.maxs[i]
-            mine = max(0, spec.mins[i] - n)
-            own = 0 if group is not None else _ENDLESS if top is None else top - n
-            now = used if group is None else used | 1 << group
-            later = (self._later_groups[i] & ~now).bit_count()
-            after = self._later_room[i] + own - (group is None) + later
-            flags = self._flags(self._later_need[i] + mine - (mine > 0), after, total)
-            taken = now & (self._later_groups[i] | (0 if group is None else 1 << group))
-            if group is None:
-                taken |= min(n + 1, self._caps[i]) << self._shift[i]
-            out[i] = (_Residual(taken, kept, i), flags) if flags else None
-        return out
+    # -- ordered bags --------------------------------------------------------------------------
 
-    def _last_reachable(self, residual: _Residual, count: int) -> int:
-        """The furthest member that can come next without skipping one that is needed."""
-        mins = self.spec.mins
-        if count < mins[residual.last]:
-            return residual.last
-        for i in range(residual.last + 1, len(mins)):
-            if mins[i]:
-                return i
-        return len(mins) - 1
+    def again(self, residual: _Residual) -> _Step | None:
+        """What the last member leads to if it comes once more."""
+        return self.step(residual, residual.last, self._count(residual, residual.last))
+
+    def step(self, residual: _Residual, i: int, n: int = 0) -> _Step | None:
+        """What a member leads to that has come ``n`` times, if it may come once more."""
+        spec = self.spec
+        if self._is_full(residual, i, n):
+            return None
+        total = residual.total + 1
+        group, top = spec.groups[i], spec.maxs[i]
+        used = self.used_groups(residual)
+        now = used if group is None else used | 1 << group
+        mine = max(0, spec.mins[i] - n)
+        own = 0 if group is not None else _ENDLESS if top is None else top - n
+        later = (self._later_groups[i] & ~now).bit_count()
+        room = self._later_room[i] + own - (group is None) + later
+        flags = self._flags(self._later_need[i] + mine - (mine > 0), room, total)
+        if not flags:
+            return None
+        taken = now & (self._later_groups[i] | (0 if group is None else 1 << group))
+        if group is None:
+            taken |= min(n + 1, self._caps[i]) << self._shift[i]
+        return _Residual(taken, min(total, self._total_cap), i), flags
+
+    def used_groups(self, residual: _Residual) -> int:
+        """The groups a member of which has come and that still matter, as bits."""
+        return residual.taken & self._group_bits
+
+    def is_enough(self, residual: _Residual) -> bool:
+        """Whether there are enough items after one more."""
+        return residual.total + 1 >= self.spec.low
+
+    def next_needed(self, residual: _Residual) -> int | None:
+        """The first member that must still come."""
+        last = residual.last
+        if self._count(residual, last) < self.spec.mins[last]:
+            return last
+        at = bisect_right(self._needed, last)
+        return self._needed[at] if at < len(self._needed) else None
+
+    def end(self, residual: _Residual) -> int:
+        """One more than the furthest member that can come without skipping one that is needed."""
+        needed = self.next_needed(residual)
+        return len(self.spec.mins) if needed is None else needed + 1
+
+    def stretch(self, last: int) -> tuple[int, int]:
+        """The members from behind one that is needed up to the next one, those behind ``last`` included."""
+        at = bisect_right(self._needed, last)
+        begin = self._needed[at - 1] + 1 if at else 0
+        return begin, self._needed[at] + 1 if at < len(self._needed) else len(self.spec.mins)
+
+    # -- both ----------------------------------------------------------------------------------
 
     def _flags(self, need: int, room: int, total: int) -> int:
         """How things stand after a step; 0 if the bag cannot be completed any more."""
@@ -346,11 +449,8 @@ class _Bag:
         return complete | more
 
     def _with_canonical(self, residual: _Residual, steps: list[_Step | None]) -> list[_Step | None]:
-        ordered = self.spec.ordered
-        begin = bisect_left(self._required, (residual.last, 0)) if ordered else 0
-        for i, low in islice(self._required, begin, None):
-            count = 0 if ordered and i > residual.last else self._count(residual, i)
-            if steps[i] is not None and count < low:
+        for i, low in self._required:
+            if steps[i] is not None and self._count(residual, i) < low:
                 chosen = [i]
                 break
         else:
@@ -361,6 +461,16 @@ class _Bag:
             assert step is not None
             steps[i] = (step[0], step[1] | CANONICAL)
         return steps
+
+
+def _with_first_canonical(steps: Steps, begin: int, end: int) -> Steps:
+    """The same steps, the first one available between two members marked as canonical."""
+    numbers = list(steps.numbers)
+    for i in range(begin - steps.first, end - steps.first):
+        if numbers[i] >= 0:
+            numbers[i] |= CANONICAL
+            break
+    return Steps(steps.first, numbers)
 
 
 def _sums_behind(values: Sequence[int]) -> list[int]:

@@ -28,6 +28,7 @@ from grammars.frontends.lark.minimization import (
     trimmed,
 )
 from grammars.ir import EPSILON, MAX_CODE_POINT, NOTHING, Expr, Ranges, alt, repeat, seq
+from grammars.work import spend
 
 Mask: TypeAlias = int
 """A set of character classes; the bit behind the last class stands for the end of the text."""
@@ -418,6 +419,7 @@ class Machine:
             if place in seen:
                 continue
             seen.add(place)
+            spend(2)
             node, fresh, cond, antis = place
             step = self._steps[node]
             match step.kind:

@@ -47,6 +47,7 @@ from grammars.ir import (
     seq,
     walk,
 )
+from grammars.work import spend
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -492,7 +493,9 @@ class _Solver:
                     known = self._join(*self._split(node), p, n)
                 case Rep():
                     known = self._repeat(node, p, n)
-            if sum(1 for _ in walk(known)) > _MAX_NODES:
+            nodes = sum(1 for _ in walk(known))
+            spend(1 + nodes // 2)
+            if nodes > _MAX_NODES:
                 raise UnsolvableError(
                     "the anchors and word boundaries of this pattern multiply beyond "
                     f"{_MAX_NODES:,} nodes; write fewer of them inside repetitions"
