@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import oracle
 import pytest
@@ -19,10 +20,23 @@ from strategies import BYTES, grammars, regular
 from constrain import TokenAutomaton, Vocabulary
 from constrain.completion import tokens as completion
 from constrain.masks import rule_masks
+from grammars import ir
 from grammars.errors import GrammarError
 from grammars.frontends.regex.python import regex_to_expr
 from grammars.grammar import Grammar
-from grammars.ir import GrammarIR, Ref, Rule, alt, seq, single_rule
+from grammars.ir import (
+    REPEATED_CLOSE,
+    REPEATED_COMMA,
+    GrammarIR,
+    Mark,
+    Member,
+    Ref,
+    Rule,
+    alt,
+    bag,
+    seq,
+    single_rule,
+)
 from grammars.limits import Limits
 
 WORDS = tuple(
@@ -104,15 +118,21 @@ def test_masks_for_a_budget_are_those_of_the_distances(ir: GrammarIR, work: int,
 
 
 def test_a_completion_far_from_where_the_rules_would_end() -> None:
-    """Items must repeat, but by the rules alone the list could end at once."""
-    item = '"0123456789abcdef"'
-    schema = {"type": "array", "items": {"const": item[1:-1]}, "not": {"uniqueItems": True}}
-    grammar = Grammar.from_json_schema(schema, whitespace="compact")
-    vocabulary = Vocabulary((*(bytes([b]) for b in range(256)), None), (256,))
-    automaton = TokenAutomaton(grammar, vocabulary)
-    shortest = f"[{item},{item}]".encode()
-    state = automaton.start
-    for done, byte in enumerate(shortest):
-        assert automaton.min_tokens_to_accept(state) == len(shortest) - done
-        state = automaton.advance(state, byte)
-    assert automaton.is_accepting(state)
+    """Items must repeat, which takes a second one, but by the rules alone the list could end at once."""
+    keys = [Member(ir.text(f'"{key}":"a"'), 0, 1) for key in "ab"]
+    item = seq(ir.text("{"), bag(keys, ir.text(","), 2, None), ir.text("}"))
+    more = seq(alt(ir.text(","), Mark(REPEATED_COMMA)), item)
+    root = seq(ir.text("["), item, ir.repeat(more), Mark(REPEATED_CLOSE))
+    grammar = Grammar(replace(single_rule(root), distinct_keys=True, compare_items=True))
+    tokens = [b"b", b'"', b"{", b"}", b"[", b"]", b":", b",", b'"a"', None]
+    automaton = TokenAutomaton(grammar, Vocabulary(tuple(tokens), (9,)))
+    level, fewest = {automaton.start}, 0
+    while not any(map(automaton.is_accepting, level)):
+        level = {
+            after
+            for state in level
+            for token in range(9)
+            if (after := automaton.advance(state, token)) != automaton.DEAD
+        }
+        fewest += 1
+    assert automaton.min_tokens_to_accept(automaton.start) == fewest
