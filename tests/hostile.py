@@ -33,6 +33,7 @@ SMALL = Limits(
     max_cached_masks=64,
     max_items=500,
     max_search_states=2_000,
+    max_work=300_000,
     max_schema_branches=128,
 )
 
