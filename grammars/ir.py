@@ -380,19 +380,27 @@ def text(value: str) -> Expr:
 def seq(*items: Expr) -> Expr:
     """Concatenation; flattens, merges neighbouring literals, drops empty text."""
     out: list[Expr] = []
+    run: list[Literal] = []  # joined at once: many short ones would be copied again and again
     for item in _flatten(items, Seq):
         if isinstance(item, Nothing):
             return NOTHING
         if isinstance(item, Literal):
-            if not item.data:
-                continue
-            if out and isinstance(out[-1], Literal):
-                out[-1] = Literal(out[-1].data + item.data)
-                continue
+            if item.data:
+                run.append(item)
+            continue
+        if run:
+            out.append(_joined(run))
+            run = []
         out.append(item)
+    if run:
+        out.append(_joined(run))
     if not out:
         return EPSILON
     return out[0] if len(out) == 1 else Seq(tuple(out))
+
+
+def _joined(run: list[Literal]) -> Literal:
+    return run[0] if len(run) == 1 else Literal(b"".join(x.data for x in run))
 
 
 def alt(*items: Expr) -> Expr:

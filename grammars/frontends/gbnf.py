@@ -35,6 +35,7 @@ _BLANK: Final = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _BLANK_LINES: Final = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _INTEGER: Final = re.compile(r"[0-9]+")
+_PLAIN_CHARACTERS: Final = re.compile(r'[^"\\\r\n\ud800-\udfff]*')
 _HEX: Final = re.compile(r"[0-9A-Fa-f]*")
 _HEX_DIGITS: Final = {"x": 2, "u": 4, "U": 8}
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", **{c: c for c in '\\"[]-'}}
@@ -295,7 +296,10 @@ class _Parser:
         self.at += 1
         out: list[str] = []
         while self._peek() != '"':
+            out.append(self._skip(_PLAIN_CHARACTERS))
             offset = self.at
+            if self._peek() == '"':
+                break
             if not self._peek():
                 if self._long_string == opened:
                     self._long_string = None
@@ -311,7 +315,8 @@ class _Parser:
                 )
             out.append(chr(point))
         self.at += 1
-        return text("".join(out)) if out else EPSILON
+        written = "".join(out)
+        return text(written) if written else EPSILON
 
     def _class(self) -> Expr:
         opened = self.at
