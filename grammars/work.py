@@ -3,7 +3,8 @@
 States and nodes have limits of their own, but a search may visit the same few for ever.  So loops
 that can grow say what they do, in units of about a microsecond, to a counter that belongs to the
 public call they run under; where it has none left the call ends in ``LimitExceeded`` with the place
-that was being worked on.  The counter is a context variable, so that calls in other threads and
+that was being worked on.  Work that is linear in the input is allowed beside the limit, which is for what
+grows faster.  The counter is a context variable, so that calls in other threads and
 tasks have their own, and so that functions between need not hand it on.
 """
 
@@ -66,3 +67,10 @@ def spend(units: int = 1) -> None:
         counter.left -= units
         if counter.left < 0:
             raise LimitExceeded("max_work", counter.limit, counter.doing)
+
+
+def allow(units: int) -> None:
+    """Gives the call that counts more work: what a larger input needs to be read at all."""
+    counter = _current.get()
+    if counter is not None:
+        counter.left += units
