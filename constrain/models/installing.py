@@ -1,0 +1,64 @@
+"""Folders that appear whole: made under a temporary name by one process, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from constrain.cache import ENVIRONMENT_VARIABLE
+from constrain.models.progress import step
+
+
+def install(
+    target: Path, build: Callable[[Path], None], is_there: Callable[[Path], bool], force: bool
+) -> Path:
+    """Builds a folder under a temporary name and renames it to ``target`` when it is finished."""
+    if not force and is_there(target):
+        return target
+    with _only_one(target):
+        if not force and is_there(target):  # another process made it while this one waited
+            return target
+        _sweep(target)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
+            made = Path(work, "made")
+            made.mkdir()
+            build(made)
+            if target.exists():  # no folder can be renamed over a filled one
+                target.rename(Path(work, "old"))
+            made.rename(target)
+    return target
+
+
+@contextlib.contextmanager
+def _only_one(target: Path) -> Iterator[None]:
+    """Holds the lock for a folder, so that one process builds it and the others wait."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.parent / f".{target.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            with step(f"Waiting for another process that prepares {target.name}"):
+                lock.acquire()
+    except OSError as error:
+        raise OSError(
+            error.errno or errno.EIO,
+            f"the cache folder {target.parent} cannot be written ({error.strerror or error}); set "
+            f"{ENVIRONMENT_VARIABLE} to a folder that can be",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sweep(target: Path) -> None:
+    # The lock is held, so whatever lies here was left by a run that was killed.
+    for left in target.parent.glob(f".{target.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)

