@@ -240,15 +240,19 @@ class UniquenessAutomaton:
 
     def _make_mask(self, place: int) -> Row:
         pair = self._pair_at[place]
-        row = self.rules.mask(pair[0]).copy()
+        row = self.rules.mask(pair[0])
+        if self.used is not None:
+            found = self.used.restrict(*pair, row)
+            if found is not None:
+                restricted, unsure = found
+                if unsure:
+                    restricted = row.copy() if restricted is row else restricted
+                    self._try(pair, restricted, unsure)
+                return restricted
+        row = row.copy()
         if not self._all_live:
             self._try_all(pair, row)
             return row
-        if self.used is not None:
-            unsure = self.used.restrict(*pair, row)
-            if unsure is not None:
-                self._try(pair, row, unsure)
-                return row
         if self._memory.threatened(pair[1]):
             self._walk_danger(pair, row)
         self._try(pair, row, bits(row & self._suspects(pair[1])))

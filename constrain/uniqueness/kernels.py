@@ -41,7 +41,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import carray, int32, int64, njit, uint8, uint64
+from numba import carray, int32, int64, njit, uint64
 
 from constrain.engine.context import context_at as _context
 from constrain.engine.context import i32 as _i32
@@ -52,14 +52,23 @@ from constrain.engine.context import u8 as _u8
 from constrain.engine.context import u16 as _u16
 from constrain.engine.context import u64 as _u64
 from constrain.engine.kernels import (
+    N_CLASSES,
+    N_WORDS,
     OUT_OF_FUEL,
     P_ACCEPT_FROM,
     P_BYTE_CLASS,
     P_FIRST,
+    P_FLOOR,
     P_LOOP,
+    P_TABLE,
     S_CAN,
+    S_COUNT,
+    S_N,
+    S_OFFSET,
+    S_Q,
+    T_ASCII_BELOW,
+    T_BELOW,
     T_BYTE,
-    T_DEPTH,
     T_SKIP,
     T_TOKEN_BYTES,
     T_TOKEN_OFFSET,
@@ -70,7 +79,7 @@ from constrain.engine.kernels import (
 from constrain.engine.kernels import SET as _SET
 from constrain.engine.kernels import step_configuration as _move
 from constrain.engine.kernels import unpack as _open
-from constrain.masks.kernels import NO_LOOP
+from constrain.masks.kernels import ASCII_LOOP, NO_LOOP, stays
 from grammars.ir import REPEATED_CLOSE, REPEATED_COMMA
 from grammars.uniqueness.memory import (
     COLON,
@@ -89,11 +98,13 @@ from grammars.uniqueness.memory import (
     K_HASH_KEY, K_HASH_VALUE, K_NODE_KEY, F_PARENT, F_KIND, F_BITS, F_OFFSET, F_WORDS,
     F_RIVAL_OFFSET, F_RIVAL_WORDS, F_VALUE, F_SAFE, F_STEP_KEY, F_STEP_VALUE,
     N_STEPS, N_MISS, N_MISS_EVENT, N_FULL, N_SIGNS, N_WORK, N_GIVEN_UP,
-    W_PATH, W_STACK, W_ORDER, W_SIGNS, W_ZEROS, W_TEMP_PARENT, W_TEMP_KIND, W_BYTES, W_RAW, T_FLAGS, N_HASH,
-    N_STACK_ROOM, N_RAW, N_COMPARES, N_MARK_COMMA, N_MARK_CLOSE,
-    T_INSIDE, N_INSIDE, T_OUTSIDE, N_OUTSIDE, W_MEMO, T_ROOTS,
-) = range(43)  # fmt: skip
-KEY_FIELDS: Final = 43
+    W_PATH, W_STACK, W_ORDER, W_SIGNS, W_ZEROS, W_TEMP_PARENT, W_TEMP_KIND, W_BYTES, W_RAW, W_ROW, N_HASH,
+    N_STACK_ROOM, N_RAW, N_COMPARES, N_MARK_COMMA, N_MARK_CLOSE, N_CHANGED,
+    T_OUTSIDE, N_OUTSIDE, T_INSIDE, N_INSIDE, T_ESCAPED, N_ESCAPED, T_INSIDE_QUOTE, T_INSIDE_ENDING,
+    N_ENDINGS, W_MEMO, W_ENDINGS, T_CHILD_OFFSET, T_CHILDREN, T_CHILD_BYTE,
+    K_NODE_FIRST, K_NODE_NEXT, K_NODE_BYTE,
+) = range(55)  # fmt: skip
+KEY_FIELDS: Final = 55
 
 NO_NODE: Final = -1
 NO_FRAME: Final = -1
@@ -119,33 +130,44 @@ OPEN_OBJECT: Final = 0
 OPEN_ARRAY: Final = 1
 TEXTS: Final = 2
 """Events of steps from container to container: number of a text and this."""
-SIGN_BELOW: Final = 1
-"""Flag of a trie node: some byte below it is a comma or closes an array."""
-QUOTE_BELOW: Final = 2
-"""Flag of a trie node: below it stands a quote and, behind that, one of these."""
+OUTSIDE: Final = 0
+INSIDE_STRING: Final = 1
+BEHIND_BACKSLASH: Final = 2
+"""Where a token begins, for ``list_signs``."""
 
-_FINE: Final = 0
-_REPEATED: Final = 1
-_UNSURE: Final = 2
-_MISSING: Final = 3
-"""Verdict: a step that the caller has to add."""
-_BUT_ONE: Final = 4
-"""Verdict: fine, unless it is the text that ended since the walk began."""
+FINE: Final = 0
+"""Verdict on a place: nothing repeats, or it can be completed."""
+REPEATED: Final = 1
+"""A key or an item repeats, or can only do so."""
+UNKNOWN: Final = 2
+"""The kernel cannot tell."""
+MISSING: Final = 3
+"""A step from container to container is to be added by the caller first."""
+BUT_ONE: Final = 4
+"""Fine, unless it is the text that ended since the walk began."""
+GIVEN_UP: Final = 5
+"""Looking ahead has cost ``MOST_WORK``."""
 _TOO_LONG: Final = -9
 
-DEAD_END: Final = 0
-LIVE: Final = 1
-UNKNOWN: Final = 2
-MISSING: Final = 3
-GIVEN_UP: Final = 4
+CHANGED: Final = 1
+"""Of the answer of ``restrict_mask``: the mask is not the rules' own."""
+LEFT: Final = 2
+"""Of the same: there are tokens that the caller has to try."""
+GAVE_UP: Final = 4
+"""Of the same: some tokens stay as looking ahead had cost ``MOST_WORK``."""
+STEP_MISSING: Final = 8
+"""Of the same, and nothing else counts then: a step is to be added first."""
+READ_RAW: Final = -2
+"""Instead of the node of a key or string: its bytes so far are to be read."""
 MOST_WORK: Final = 2_000
 """Places that all looks ahead of one question may visit: a few milliseconds; what is in doubt then stays."""
 MOST_ZEROS: Final = 64
 _EXPANSIONS: Final = 250
 """Places one look ahead may visit before it is left to the caller."""
 _TWO: Final = -2
-_COLUMNS: Final = 8
-_MEMO_COLUMNS: Final = 9
+WALK_COLUMNS: Final = 11
+"""Numbers by place on the path of a walk."""
+MEMO_COLUMNS: Final = 9
 MEMO_SIZE: Final = 16
 """Looks ahead that one mask remembers."""
 WHOLE: Final = 1
@@ -290,13 +312,13 @@ def _stepped(u, frame, event):  # type: ignore[no-untyped-def]
     while keys[slot] != 0:
         if keys[slot] == wanted:
             after = int64(values[slot])
-            return max(after, int64(0)), int64(_FINE if after >= 0 else _UNSURE)
+            return max(after, int64(0)), int64(FINE if after >= 0 else UNKNOWN)
         slot = (slot + 1) & (size - 1)
     if u[N_FULL]:
-        return frame, int64(_UNSURE)
+        return frame, int64(UNKNOWN)
     u[N_MISS] = frame
     u[N_MISS_EVENT] = event
-    return frame, int64(_MISSING)
+    return frame, int64(MISSING)
 
 
 @njit
@@ -483,19 +505,19 @@ def _end_value(u, mode, node, escape, frame, closed, depth):  # type: ignore[no-
     if mode == SCALAR:
         node = _scalar_at(u, frame, escape, depth)
     elif mode != DONE:
-        return False, frame, closed, int64(_FINE)  # none: an empty container
+        return False, frame, closed, int64(FINE)  # none: an empty container
     kind = _kind(u, frame)
     if node == _TOO_LONG:
-        return False, frame, closed | ENDED, int64(_UNSURE)
+        return False, frame, closed | ENDED, int64(UNKNOWN)
     if kind & KEEPS and closed & _ENDED_HERE:
-        return _has(u, frame, node), frame, closed, int64(_BUT_ONE)
+        return _has(u, frame, node), frame, closed, int64(BUT_ONE)
     repeats = kind & KEEPS != 0 and _has(u, frame, node)
     if kind & DEEP and _is_rival(u, frame, node):
         after, verdict = _stepped(u, frame, TEXTS + node)
         return repeats, after, closed, verdict
     if kind & KEEPS:
         closed |= ENDED
-    return repeats, _safe_twin(u, frame), closed, int64(_FINE)
+    return repeats, _safe_twin(u, frame), closed, int64(FINE)
 
 
 @njit
@@ -505,9 +527,9 @@ def _opened(u, frame, closed, byte, depth):  # type: ignore[no-untyped-def]
     inside = closed & INSIDE
     if outer & KEEPS and closed & _ENDED_HERE:
         inside = int64(INSIDE)
-    verdict = int64(_FINE)
+    verdict = int64(FINE)
     if closed >= _DEEPEST:
-        verdict = int64(_UNSURE)
+        verdict = int64(UNKNOWN)
     closed = closed << 3 | inside
     if frame >= 0 and outer & HAS_BOXES and outer & (KEEPS | DEEP):
         event = OPEN_OBJECT if byte == 0x7B else OPEN_ARRAY
@@ -530,13 +552,13 @@ def _left(u, frame, closed):  # type: ignore[no-untyped-def]
 @njit
 def _outside(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore[no-untyped-def]
     """The place after a byte outside strings; see ``_track``."""
-    verdict, symbol = int64(_FINE), byte
+    verdict, symbol = int64(FINE), byte
     kind = _kind(u, frame)
     if byte == 0x20 or byte == 0x09 or byte == 0x0A or byte == 0x0D:
         if mode == SCALAR:
             node = _scalar_at(u, frame, escape, depth) if kind & (KEEPS | DEEP) else int64(NO_NODE)
             if node == _TOO_LONG:
-                verdict = int64(_UNSURE)
+                verdict = int64(UNKNOWN)
             mode = int64(DONE)
         return mode, node, int64(0), frame, closed, verdict, symbol
     if byte == 0x22:
@@ -561,7 +583,7 @@ def _outside(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore
         mode = int64(KEY) if kind & IS_OBJECT else int64(VALUE)
         return mode, int64(NO_NODE), int64(0), frame, closed, verdict, symbol
     if byte == 0x7D or byte == 0x5D:
-        if verdict != _MISSING:
+        if verdict != MISSING:
             frame, node, closed = _left(u, frame, closed)
         return int64(DONE), node, int64(0), frame, closed, verdict, symbol
     if byte == 0x3A:
@@ -575,12 +597,12 @@ def _outside(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore
 def _track(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore[no-untyped-def]
     """A place after a byte: (mode, node, escape, frame, closed, verdict, symbol).
 
-    The verdict is ``_FINE``, ``_REPEATED`` for a key that its object has, ``_UNSURE``, ``_BUT_ONE`` or
-    ``_MISSING`` (nothing else counts then); the symbol is what the rules read: the byte, or a mark
+    The verdict is ``FINE``, ``REPEATED`` for a key that its object has, ``UNKNOWN``, ``BUT_ONE`` or
+    ``MISSING`` (nothing else counts then); the symbol is what the rules read: the byte, or a mark
     behind a repeated item.  ``depth`` is that of the byte on the path; it numbers a container that the
     byte opens.
     """
-    fine = int64(_FINE)
+    fine = int64(FINE)
     if mode < STRING or mode > KEY_ESCAPE:
         return _outside(u, mode, node, escape, frame, closed, byte, depth)
     if mode & 1:
@@ -604,29 +626,28 @@ def _track(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore[n
     if mode == STRING:
         return int64(DONE), text, escape, frame, closed, fine, byte
     if _has(u, frame, text):
-        return int64(COLON), int64(NO_NODE), escape, frame, closed, int64(_REPEATED), byte
+        return int64(COLON), int64(NO_NODE), escape, frame, closed, int64(REPEATED), byte
     if _kind(u, frame) & DEEP and _is_rival(u, frame, text):
         frame, verdict = _stepped(u, frame, TEXTS + text)
         return int64(COLON), int64(NO_NODE), escape, frame, closed, verdict, byte
-    verdict = int64(_BUT_ONE) if closed & _ENDED_HERE else fine
+    verdict = int64(BUT_ONE) if closed & _ENDED_HERE else fine
     closed = (closed & ~NEXT) | ENDED
     return int64(COLON), int64(NO_NODE), escape, _safe_twin(u, frame), closed, verdict, byte
 
 
-@njit("int64(int64, int64, int64)", cache=True, nogil=True)
-def read_key(keys, data, length):  # type: ignore[no-untyped-def]
-    """Where the bytes of a string so far lead: ``node << 36 | escape``; -1 if to no known one."""
-    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
-    text = carray(_pointer(data), (1 << 40,), np.uint8)
+@njit
+def _read_raw(u):  # type: ignore[no-untyped-def]
+    """(node, escape) to which the bytes of a string so far, ``W_RAW``, lead."""
+    text = _u8(u, W_RAW)
     mode, node, escape = int64(KEY_STRING), int64(0), int64(0)
     frame, closed = int64(NO_FRAME), int64(0)
-    for i in range(length):
+    for i in range(u[N_RAW]):
         mode, node, escape, frame, closed, _, _ = _track(
             u, mode, node, escape, frame, closed, int64(text[i]), int64(0)
         )
         if node < 0:
-            return int64(-1)
-    return (node << 36) | escape
+            return int64(NO_NODE), int64(0)
+    return node, escape
 
 
 @njit("void(int64, int64, int64)", cache=True, nogil=True)
@@ -680,6 +701,10 @@ def add_key(keys, data, length, nodes):  # type: ignore[no-untyped-def]
             table[slot] = wanted
             values[slot] = nodes
             _i32(u, K_NODE_KEY)[nodes] = -1
+            _u8(u, K_NODE_BYTE)[nodes] = text[i]
+            _i32(u, K_NODE_FIRST)[nodes] = 0
+            _i32(u, K_NODE_NEXT)[nodes] = _i32(u, K_NODE_FIRST)[node]
+            _i32(u, K_NODE_FIRST)[node] = nodes
             after = int64(nodes)
             nodes += 1
         node = after
@@ -823,23 +848,85 @@ def _avoids_two(u, mode, frame, closed):  # type: ignore[no-untyped-def]
 _LETTERS: Final = uint64(0xFFFF_FFFF_FFFF_FFFF ^ (1 << (0x5C - 64)))
 """ASCII bytes from 0x40 on but the backslash, as bits."""
 _DIGITS_ASCII: Final = uint64(0x3FF << 0x30)
+_QUOTE: Final = uint64(1 << 0x22)
+
+
+_SAMPLES: Final = np.frombuffer(b"zqX_a0", np.uint8).copy()
+"""Bytes by one of which most rules of strings lead to where anything can follow."""
 
 
 @njit
-def _can_grow(ctx, u, q, n, mode, escape, frame, depth):  # type: ignore[no-untyped-def]
+def _loops_on(ctx, q, in_string):  # type: ignore[no-untyped-def]
+    """Whether letters, or digits outside strings, lead from a program state back to it."""
+    if loop_of(ctx, q) == NO_LOOP:
+        return False
+    loops = _u64(ctx, P_LOOP)
+    if in_string:
+        return loops[2 * q + 1] & _LETTERS != uint64(0)
+    return loops[2 * q] & _DIGITS_ASCII != uint64(0)
+
+
+@njit
+def _item_grows(ctx, q, n, in_string):  # type: ignore[no-untyped-def]
+    """Whether a configuration goes on without end, at once or behind one letter."""
+    if n != 0:
+        return False
+    if _loops_on(ctx, q, in_string):
+        return True
+    if in_string:
+        table, byte_class, floor = _i32(ctx, P_TABLE), _u8(ctx, P_BYTE_CLASS), _i32(ctx, P_FLOOR)
+        for byte in _SAMPLES:
+            target = int64(table[q * ctx[N_CLASSES] + byte_class[byte]])
+            same_count = target >= 0 and target & 1 == 0 and floor[target >> 1] <= 0
+            if same_count and _loops_on(ctx, target >> 1, in_string):
+                return True
+    return False
+
+
+@njit
+def _can_grow(ctx, u, q, n, f, mode, escape, depth):  # type: ignore[no-untyped-def]
     """Whether the rules let a key, string or number go on without end, so that some differ from all known.
 
     Says no where it is not plain to see.
     """
-    if q == _SET or n != 0 or _kind(u, frame) & DEEP or loop_of(ctx, q) == NO_LOOP:
+    if mode == SCALAR:
+        if _is_nothing_yet(u, escape, depth):
+            return False
+    elif mode not in (STRING, KEY_STRING) or escape & _PHASE:
+        return False
+    if q != _SET:
+        return _item_grows(ctx, q, n, mode != SCALAR)
+    begin = int64(_i32(ctx, S_OFFSET)[f])
+    for item in range(begin, begin + _i32(ctx, S_COUNT)[f]):
+        if _item_grows(
+            ctx, int64(_i32(ctx, S_Q)[item]), int64(_i32(ctx, S_N)[item]), mode != SCALAR
+        ):
+            return True
+    return False
+
+
+@njit
+def _grows_below(ctx, u, q, n, mode, escape, closed, depth, i):  # type: ignore[no-untyped-def]
+    """Whether all tokens at and below a trie node end where a key, string or number goes on without end.
+
+    Says no where it is not plain to see.
+    """
+    if q == _SET or n != 0 or closed & INSIDE or loop_of(ctx, q) == NO_LOOP:
         return False
     loops = _u64(ctx, P_LOOP)
     if mode in (STRING, KEY_STRING):
-        return escape & _PHASE == 0 and loops[2 * q + 1] & _LETTERS != uint64(0)
-    if mode == SCALAR:
-        digits = loops[2 * q] & _DIGITS_ASCII != uint64(0)
-        return digits and not _is_nothing_yet(u, escape, depth)
-    return False
+        low, high = loops[2 * q] & ~_QUOTE, loops[2 * q + 1] & _LETTERS
+        if escape & _PHASE or high == uint64(0):
+            return False
+        kind = loop_of(ctx, q)
+    elif mode == SCALAR:
+        low, high = loops[2 * q] & _DIGITS_ASCII, uint64(0)
+        if low == uint64(0) or _is_nothing_yet(u, escape, depth):
+            return False
+        kind = int64(ASCII_LOOP)
+    else:
+        return False
+    return stays(kind, low, high, i, _u64(ctx, T_ASCII_BELOW), _u16(ctx, T_BELOW))
 
 
 @njit
@@ -862,13 +949,13 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
     inside = closed & INSIDE != 0
     if mode == DONE and no_marks and _kind(u, frame) & KEEPS:
         if _has(u, frame, node):
-            return int64(DEAD_END)
+            return int64(REPEATED)
         if wanted == 2 and not inside:
             return int64(UNKNOWN)
     if inside and _avoids_two(u, mode, frame, closed):
         return int64(UNKNOWN)
-    if not inside and _can_grow(ctx, u, q, n, mode, escape, frame, base):
-        return int64(LIVE)
+    if not inside and _can_grow(ctx, u, q, n, f, mode, escape, base):
+        return int64(FINE)
     order, signs = _u8(u, W_ORDER), _u8(u, W_SIGNS)
     stack = _i64(u, W_STACK)
     bytes_on_path = _u8(u, W_BYTES)
@@ -919,13 +1006,13 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
         mode, node, escape, frame, after, verdict, symbol = _track(
             u, before, stack[at + 4], stack[at + 5], outer, closed, byte, here
         )
-        if verdict == _MISSING:
+        if verdict == MISSING:
             if follows:
                 return int64(MISSING)
             u[N_MISS] = -1
             _note_way(stack, at, turn)
             continue
-        if verdict == _REPEATED:
+        if verdict == REPEATED:
             continue
         c = _class_of(ctx, u, symbol)
         if before == SCALAR and mode != SCALAR:
@@ -947,18 +1034,18 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
             _note_way(stack, at, turn)
             safe = not _in_danger(u, mode, node, escape, frame, int64(0), here)
             if wanted == 1:
-                if verdict == _FINE and (safe or after & ENDED):
-                    return int64(LIVE)
+                if verdict == FINE and (safe or after & ENDED):
+                    return int64(FINE)
                 continue
-            but_one = verdict == _BUT_ONE and symbol == byte and not inside
-            if but_one or (verdict == _FINE and safe):
+            but_one = verdict == BUT_ONE and symbol == byte and not inside
+            if but_one or (verdict == FINE and safe):
                 spot = _note_find(u, stack, depth, base, inside)
                 if spot == _TWO:
-                    return int64(LIVE)
+                    return int64(FINE)
                 if before == SCALAR and spot >= 0:
                     depth = spot  # all that begins with this number is one branch
             continue
-        if verdict != _FINE or (inside and _avoids_two(u, mode, frame, after)):
+        if verdict != FINE or (inside and _avoids_two(u, mode, frame, after)):
             unsure = True
             continue
         if mode == DONE and no_marks and _kind(u, frame) & KEEPS and _has(u, frame, node):
@@ -984,30 +1071,48 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
             return int64(UNKNOWN)
         _put(stack, depth, q, n, f, mode, node, escape, frame, after if wanted > 1 else int64(0))
     unsure |= skipped and repeats
-    return int64(UNKNOWN) if unsure else int64(DEAD_END)
+    return int64(UNKNOWN) if unsure else int64(REPEATED)
 
 
 @njit("int64(int64, int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
 def is_live(address, keys, state, mode, node, escape, frame):  # type: ignore[no-untyped-def]
-    """``LIVE``, ``DEAD_END``, ``UNKNOWN`` or ``MISSING`` for a state and a place; or what a step answers.
+    """``FINE``, ``REPEATED``, ``UNKNOWN``, ``GIVEN_UP`` or ``MISSING`` for a state and a place.
 
     ``MISSING``: ``N_MISS`` and ``N_MISS_EVENT`` say which step from container to container is lacking.
+    Negative: what a step answers.
     """
     ctx = _context(address)
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+    u[N_MISS], u[N_WORK] = -1, 0
+    if node == READ_RAW:
+        node, escape = _read_raw(u)
     if not _in_danger(u, mode, node, escape, frame, int64(0), int64(0)):
-        return int64(LIVE)
+        return int64(FINE)
     q, n, f = _open(ctx, state)
     return _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, int64(0), int64(0))
 
 
 @njit
-def _clear_tokens(ctx, row, begin, end):  # type: ignore[no-untyped-def]
+def _own_row(ctx, u, row):  # type: ignore[no-untyped-def]
+    """The mask to be changed: a copy of the rules' own, made when first asked for."""
+    out = _i32(u, W_ROW)
+    if u[N_CHANGED] == 0:
+        u[N_CHANGED] = 1
+        for word in range(ctx[N_WORDS]):
+            out[word] = row[word]
+    return out
+
+
+@njit
+def _clear_tokens(ctx, u, row, begin, end):  # type: ignore[no-untyped-def]
     """Clears the bits of the tokens that end at nodes from ``begin`` up to ``end``."""
     t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
+    if t_start[begin] == t_start[end]:
+        return
+    out = _own_row(ctx, u, row)
     for k in range(t_start[begin], t_start[end]):
         token = t_tokens[k]
-        row[token >> 5] &= ~(int32(1) << int32(token & 31))
+        out[token >> 5] &= ~(int32(1) << int32(token & 31))
 
 
 @njit
@@ -1022,97 +1127,164 @@ def _note(left, room, entry, what):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True)
-def _walk_threatened(ctx, u, state, mode, node, escape, frame, row, left, room, texts_only):  # type: ignore[no-untyped-def]
-    """Judges tokens along the trie, where a known text may be written; see ``restrict_mask``.
+@njit
+def _vocabulary_child(u, node, byte):  # type: ignore[no-untyped-def]
+    """The node of the vocabulary's trie behind a byte, ``NO_NODE`` if there is none."""
+    offset, child_byte = _i32(u, T_CHILD_OFFSET), _u8(u, T_CHILD_BYTE)
+    low, end = int64(offset[node]), int64(offset[node + 1])
+    high = end
+    while low < high:
+        middle = (low + high) >> 1
+        if child_byte[middle] < byte:
+            low = middle + 1
+        else:
+            high = middle
+    if low < end and child_byte[low] == byte:
+        return int64(_i32(u, T_CHILDREN)[low])
+    return int64(NO_NODE)
 
-    With ``texts_only`` tokens are left out that go on behind the text that is being written.
+
+_QUOTE_NEXT: Final = -1
+_BACKSLASH_NEXT: Final = -2
+
+
+@njit
+def _enter(u, path, depth, i, q, n, f, mode, node, escape, frame, closed):  # type: ignore[no-untyped-def]
+    """A place on the path of ``_walk_known``: at trie node i, whose children are to be looked at.
+
+    Column 9: the next child.  Column 10: whether only bytes that known texts go on with, quotes and
+    backslashes matter, as with all others the text differs from what is known and nothing can repeat; then
+    the next child is a node of the known texts' trie (0: no more), ``_QUOTE_NEXT`` or ``_BACKSLASH_NEXT``.
     """
-    t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
-    t_start = _i32(ctx, T_TOKEN_START)
+    at = WALK_COLUMNS * depth
+    path[at], path[at + 1], path[at + 2] = q, n, f
+    path[at + 3], path[at + 4], path[at + 5] = mode, node, escape
+    path[at + 6], path[at + 7], path[at + 8] = frame, closed, i
+    narrow = mode in (STRING, KEY_STRING) and node >= 0 and escape == 0
+    narrow = narrow and not _in_danger(
+        u, mode, int64(NO_NODE), int64(0), frame, closed, int64(depth)
+    )
+    path[at + 9] = _QUOTE_NEXT if narrow else _i32(u, T_CHILD_OFFSET)[i]
+    path[at + 10] = narrow
+
+
+@njit
+def _next_known(u, path, at):  # type: ignore[no-untyped-def]
+    """The next child of a place on the path that known texts may lead to, ``NO_NODE`` at the end."""
+    i, turn = path[at + 8], path[at + 9]
+    while turn != 0:
+        if turn == _QUOTE_NEXT:
+            byte = int64(0x22)
+            turn = int64(_BACKSLASH_NEXT)
+        elif turn == _BACKSLASH_NEXT:
+            byte = int64(0x5C)
+            turn = int64(_i32(u, K_NODE_FIRST)[path[at + 4]])
+        else:
+            byte = int64(_u8(u, K_NODE_BYTE)[turn])
+            turn = int64(_i32(u, K_NODE_NEXT)[turn])
+        child = _vocabulary_child(u, i, byte)
+        if child >= 0:
+            path[at + 9] = turn
+            return child
+    path[at + 9] = 0
+    return int64(NO_NODE)
+
+
+@njit
+def _next_taken(ctx, u, path, at):  # type: ignore[no-untyped-def]
+    """The next child of a place on the path whose byte the rules may take; ``NO_NODE`` at the end."""
+    byte_class, child_byte = _u8(ctx, P_BYTE_CLASS), _u8(u, T_CHILD_BYTE)
+    can, first = _u64(ctx, S_CAN), _u64(ctx, P_FIRST)
+    q, n, f = path[at], path[at + 1], path[at + 2]
+    ends = q != _SET and n >= _i32(ctx, P_ACCEPT_FROM)[q]
+    turn, end = path[at + 9], int64(_i32(u, T_CHILD_OFFSET)[path[at + 8] + 1])
+    while turn < end:
+        byte = int64(child_byte[turn])
+        c = int64(byte_class[byte])
+        word, bit = c >> 6, uint64(1) << uint64(c & 63)
+        if q == _SET:
+            takes = can[4 * f + word] & bit
+        else:
+            takes = first[4 * q + word] & bit
+            if ends:
+                takes |= can[4 * f + word] & bit
+        turn += 1
+        # a mark may stand for a separator that the rules refuse
+        if takes or byte == 0x2C or byte == 0x5D:
+            path[at + 9] = turn
+            return int64(_i32(u, T_CHILDREN)[turn - 1])
+    path[at + 9] = turn
+    return int64(NO_NODE)
+
+
+@njit(cache=True)
+def _walk_known(ctx, u, state, mode, node, escape, frame, row, left, room):  # type: ignore[no-untyped-def]
+    """Judges tokens along the trie as long as a known text may be written; see ``restrict_mask``.
+
+    Tokens are left out that differ from all that is known, or go on behind the text that is being written.
+    """
+    t_byte, t_skip, t_start = _u8(ctx, T_BYTE), _i32(ctx, T_SKIP), _i32(ctx, T_TOKEN_START)
     bytes_on_path = _u8(u, W_BYTES)
-    flags = _u8(u, T_FLAGS)
     path = _i64(u, W_PATH)
     q, n, f = _open(ctx, state)
-    path[0], path[1], path[2] = q, n, f
-    path[3], path[4], path[5], path[6], path[7] = mode, node, escape, frame, 0
-    mode0, node0, escape0, frame0 = mode, node, escape, frame
-    roots = _i32(u, T_ROOTS)
-    for first in range(256):
-        if roots[first] < 0:
+    _enter(u, path, int64(0), int64(0), q, n, f, mode, node, escape, frame, int64(0))
+    depth = int64(0)
+    while depth >= 0:
+        at = WALK_COLUMNS * depth
+        i = _next_known(u, path, at) if path[at + 10] else _next_taken(ctx, u, path, at)
+        if i < 0:
+            depth -= 1
             continue
-        if texts_only:  # most nodes below the root need not even be fetched from memory
-            m, d, _, inner, closed, verdict, _ = _track(
-                u, mode0, node0, escape0, frame0, int64(0), int64(first), int64(1)
-            )
-            if verdict == _FINE and not _in_danger(u, m, d, int64(0), inner, closed, int64(1)):
-                continue
-        i = int64(roots[first])
-        end = int64(t_skip[i])
-        while i < end:
-            depth = int64(t_depth[i])
-            at = _COLUMNS * (depth - 1)
-            byte = int64(t_byte[i])
-            bytes_on_path[depth] = byte
-            mode, node, escape, frame, closed, verdict, symbol = _track(
-                u, path[at + 3], path[at + 4], path[at + 5], path[at + 6], path[at + 7], byte, depth
-            )
-            if verdict == _MISSING:
+        here = depth + 1
+        byte = int64(t_byte[i])
+        bytes_on_path[here] = byte
+        mode, node, escape, frame, closed, verdict, symbol = _track(
+            u, path[at + 3], path[at + 4], path[at + 5], path[at + 6], path[at + 7], byte, here
+        )
+        if verdict == MISSING:
+            return int64(0)
+        if verdict == BUT_ONE:
+            verdict = int64(UNKNOWN)
+        threatened = verdict == FINE and _in_danger(u, mode, node, escape, frame, closed, here)
+        if verdict == FINE and symbol == byte and not threatened:
+            continue
+        c = _class_of(ctx, u, symbol)
+        if c < 0:
+            verdict = int64(REPEATED)
+        else:
+            q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], c)
+            if q == _SET and f <= 0:
+                if f < 0:
+                    return f
+                if symbol == byte:
+                    continue
+                verdict = int64(REPEATED)
+        if verdict == REPEATED:
+            _clear_tokens(ctx, u, row, i, int64(t_skip[i]))
+            continue
+        if threatened and _grows_below(ctx, u, q, n, mode, escape, closed, here, i):
+            continue
+        whole = WHOLE
+        if threatened and t_start[i] < t_start[i + 1]:
+            live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, here)
+            if live < 0:
+                return live
+            if live == MISSING:
                 return int64(0)
-            if verdict == _BUT_ONE:
-                verdict = int64(_UNSURE)
-            threatened = verdict == _FINE and _in_danger(
-                u, mode, node, escape, frame, closed, depth
-            )
-            if verdict == _FINE and symbol == byte and not threatened:
-                if mode >= STRING and mode <= KEY_ESCAPE:
-                    ahead = flags[i] & QUOTE_BELOW
-                else:
-                    ahead = flags[i] & SIGN_BELOW
-                if ahead == 0 or texts_only:
-                    i = int64(t_skip[i])
-                    continue
-            c = _class_of(ctx, u, symbol)
-            if c < 0:
-                verdict = int64(_REPEATED)
-            else:
-                q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], c)
-                if q == _SET and f <= 0:
-                    if f < 0:
-                        return f
-                    if symbol == byte:
-                        i = int64(t_skip[i])
-                        continue
-                    verdict = int64(_REPEATED)
-            if verdict == _REPEATED:
-                _clear_tokens(ctx, row, i, int64(t_skip[i]))
-                i = int64(t_skip[i])
+            if live == REPEATED:
+                _clear_tokens(ctx, u, row, i, i + 1)
+            elif live == GIVEN_UP:
+                u[N_GIVEN_UP] += 1
+            elif live == UNKNOWN:
+                verdict = int64(UNKNOWN)
+                whole = 0
+        if verdict == UNKNOWN:
+            if not _note(left, room, i, whole):
+                return int64(OUT_OF_FUEL)
+            if whole:
                 continue
-            whole = WHOLE
-            if threatened and t_start[i] < t_start[i + 1]:
-                live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, depth)
-                if live < 0:
-                    return live
-                if live == MISSING:
-                    return int64(0)
-                if live == DEAD_END:
-                    _clear_tokens(ctx, row, i, i + 1)
-                elif live == GIVEN_UP:
-                    u[N_GIVEN_UP] += 1
-                elif live == UNKNOWN:
-                    verdict = int64(_UNSURE)
-                    whole = 0
-            if verdict == _UNSURE:
-                if not _note(left, room, i, whole):
-                    return int64(OUT_OF_FUEL)
-                if whole:
-                    i = int64(t_skip[i])
-                    continue
-            at += _COLUMNS
-            path[at], path[at + 1], path[at + 2] = q, n, f
-            path[at + 3], path[at + 4], path[at + 5] = mode, node, escape
-            path[at + 6], path[at + 7] = frame, closed
-            i += 1
+        depth = here
+        _enter(u, path, depth, i, q, n, f, mode, node, escape, frame, closed)
     return int64(0)
 
 
@@ -1121,7 +1293,7 @@ def _remembered(u, known, q, n, f, mode, node, escape, frame, closed):  # type: 
     """The answer of an equal look ahead before, -1 if there was none."""
     memo = _i64(u, W_MEMO)
     for i in range(known):
-        at = _MEMO_COLUMNS * i
+        at = MEMO_COLUMNS * i
         if (
             memo[at] == q and memo[at + 1] == n and memo[at + 2] == f and memo[at + 3] == mode
             and memo[at + 4] == node and memo[at + 5] == escape and memo[at + 6] == frame
@@ -1134,15 +1306,65 @@ def _remembered(u, known, q, n, f, mode, node, escape, frame, closed):  # type: 
 @njit
 def _remember(u, known, q, n, f, mode, node, escape, frame, closed, live):  # type: ignore[no-untyped-def]
     memo = _i64(u, W_MEMO)
-    at = _MEMO_COLUMNS * known
+    at = MEMO_COLUMNS * known
     memo[at], memo[at + 1], memo[at + 2], memo[at + 3] = q, n, f, mode
     memo[at + 4], memo[at + 5], memo[at + 6], memo[at + 7] = node, escape, frame, closed
     memo[at + 8] = live
 
 
+ENDING_COLUMNS: Final = 6
+"""Numbers that one mask remembers of an ending of tokens."""
+_UNUSED: Final = -3
+
+
+@njit
+def _known_ending(u, ending, q, n, f, node, escape):  # type: ignore[no-untyped-def]
+    """The verdict on an ending behind an equal place, -1 if there was none; notes the place."""
+    memo = _i64(u, W_ENDINGS)
+    at = ENDING_COLUMNS * ending
+    if (
+        memo[at] == q and memo[at + 1] == n and memo[at + 2] == f and memo[at + 3] == node
+        and memo[at + 4] == escape
+    ):  # fmt: skip
+        return memo[at + 5]
+    memo[at], memo[at + 1], memo[at + 2], memo[at + 3], memo[at + 4] = q, n, f, node, escape
+    return int64(-1)
+
+
+@njit
+def _judge_end(ctx, u, known, q, n, f, mode, node, escape, frame, closed, depth):  # type: ignore[no-untyped-def]
+    """(verdict on a place at the end of a token, places remembered), or (what a step answers, ...)."""
+    if not _in_danger(u, mode, node, escape, frame, closed, depth):
+        return int64(FINE), known
+    lasting = frame >= NO_FRAME and mode != SCALAR  # else what was read matters, too
+    if lasting:
+        live = _remembered(u, known, q, n, f, mode, node, escape, frame, closed)
+        if live >= 0:
+            return live, known
+    live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, depth)
+    if lasting and known < MEMO_SIZE and live >= 0 and live != MISSING:
+        _remember(u, known, q, n, f, mode, node, escape, frame, closed, live)
+        known += 1
+    return live, known
+
+
 @njit(cache=True)
-def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room, signs, count):  # type: ignore[no-untyped-def]
-    """Judges, one by one, the allowed tokens of a list: those with a comma or an array's end."""
+def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room):  # type: ignore[no-untyped-def]
+    """Judges, one by one, the allowed tokens with a comma or an array's end outside strings.
+
+    From a string many end it alike: what their endings from the quote on lead to is found once.
+    """
+    if mode in (ESCAPE, KEY_ESCAPE):
+        signs, count = _i32(u, T_ESCAPED), u[N_ESCAPED]
+    elif mode in (STRING, KEY_STRING):
+        signs, count = _i32(u, T_INSIDE), u[N_INSIDE]
+    else:
+        signs, count = _i32(u, T_OUTSIDE), u[N_OUTSIDE]
+    inside = mode in (STRING, KEY_STRING)
+    quotes, endings = _i32(u, T_INSIDE_QUOTE), _i32(u, T_INSIDE_ENDING)
+    memo = _i64(u, W_ENDINGS)
+    for ending in range(u[N_ENDINGS] if inside else 0):
+        memo[ENDING_COLUMNS * ending] = _UNUSED
     offset = _i32(ctx, T_TOKEN_OFFSET)
     text = carray(_pointer(ctx[T_TOKEN_BYTES]), (1 << 40,), np.uint8)
     bytes_on_path = _u8(u, W_BYTES)
@@ -1154,50 +1376,48 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room, signs,
             continue
         q, n, f = q0, n0, f0
         m, d, e, inner, closed = mode, node, escape, frame, int64(0)
-        verdict = int64(_FINE)
         begin, size = int64(offset[token]), int64(offset[token + 1] - offset[token])
+        quote = int64(quotes[k]) if inside else int64(-1)
+        ending = int64(-1)
+        verdict = int64(-1)
         for i in range(size):
+            if i == quote:
+                ending = int64(endings[k])
+                verdict = _known_ending(u, ending, q, n, f, d, e)
+                if verdict >= 0:
+                    break
             byte = int64(text[begin + i])
             bytes_on_path[i + 1] = byte
             m, d, e, inner, closed, verdict, symbol = _track(
                 u, m, d, e, inner, closed, byte, int64(i + 1)
             )
-            if verdict == _MISSING:
+            if verdict == MISSING:
                 return int64(0)
             c = _class_of(ctx, u, symbol)
             if c < 0:
-                verdict = int64(_REPEATED)
+                verdict = int64(REPEATED)
             else:
                 q, n, f = _move(ctx, q, n, f, c)
                 if q == _SET and f <= 0:
                     if f < 0:
                         return f
-                    verdict = int64(_REPEATED)
-            if verdict != _FINE:
+                    verdict = int64(REPEATED)
+            if verdict != FINE:
                 break
-        if verdict == _FINE and _in_danger(u, m, d, e, inner, closed, size):
-            lasting = inner >= NO_FRAME and m != SCALAR  # else what was read matters, too
-            live = int64(-1)
-            if lasting:
-                live = _remembered(u, known, q, n, f, m, d, e, inner, closed)
-            if live < 0:
-                live = _look_ahead(ctx, u, q, n, f, m, d, e, inner, closed, size)
-                if live < 0:
-                    return live
-                if live == MISSING:
-                    return int64(0)
-                if lasting and known < MEMO_SIZE:
-                    _remember(u, known, q, n, f, m, d, e, inner, closed, live)
-                    known += 1
-            if live == GIVEN_UP:
-                u[N_GIVEN_UP] += 1
-            elif live == DEAD_END:
-                verdict = int64(_REPEATED)
-            elif live == UNKNOWN:
-                verdict = int64(_UNSURE)
-        if verdict == _REPEATED:
-            row[token >> 5] &= ~(int32(1) << int32(token & 31))
-        elif verdict in (_UNSURE, _BUT_ONE) and not _note(left, room, token, TOKEN):
+            verdict = int64(-1)
+        if verdict < 0:
+            verdict, known = _judge_end(ctx, u, known, q, n, f, m, d, e, inner, closed, size)
+            if verdict < 0:
+                return verdict
+            if verdict == MISSING:
+                return int64(0)
+        if ending >= 0:
+            memo[ENDING_COLUMNS * ending + 5] = verdict
+        if verdict == REPEATED:
+            _own_row(ctx, u, row)[token >> 5] &= ~(int32(1) << int32(token & 31))
+        elif verdict == GIVEN_UP:
+            u[N_GIVEN_UP] += 1
+        elif verdict != FINE and not _note(left, room, token, TOKEN):
             return int64(OUT_OF_FUEL)
     return int64(0)
 
@@ -1208,53 +1428,62 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room, signs,
     nogil=True,
 )
 def restrict_mask(address, keys, state, mode, node, escape, frame, row_address, out, out_room):  # type: ignore[no-untyped-def]
-    """Clears the bits of tokens that repeat a key or an item, or can only lead there.
+    """Takes from the rules' mask the tokens that repeat a key or an item, or can only lead there.
 
-    The rules' mask is given in the row.  Two kinds of tokens matter: those that go along a known
-    text, which the trie is walked for, and those with a comma or bracket behind which something is
-    repeated or is to begin.  Of the latter the rules allow some dozens at most, which are tried one by
-    one.  Where items are compared both kinds are looked for along the trie.
+    Two kinds of tokens matter: those that go along a known text, for which known texts and the
+    vocabulary's trie are walked together, and those with a comma or an array's end, behind which
+    something is repeated or is to begin.  Of the latter the rules allow some dozens at most, which are
+    tried one by one.
+
+    The row given is not changed: ``W_ROW`` receives the mask if it is another.
 
     ``out`` receives int32 pairs of what the caller has to try, behind their number: a trie node and 0
     for the tokens that end there, ``WHOLE`` for all below; or a token and ``TOKEN``.
 
-    Returns 0, ``OUT_OF_FUEL`` if ``out`` is too small, or what a step answers (call again, as where
-    ``N_MISS`` is set: a step from container to container is lacking).
+    Returns a sum of ``CHANGED``, ``LEFT`` and ``GAVE_UP``; ``STEP_MISSING`` if a step from container to
+    container is lacking (``N_MISS``; call again once it is there); ``OUT_OF_FUEL`` if ``out`` is too
+    small; or what a step answers.
     """
     ctx = _context(address)
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
     row = carray(_pointer(row_address), (1 << 40,), np.int32)
     left = carray(_pointer(out), (1 << 40,), np.int32)
     left[0] = 0
-    kind = _kind(u, frame)
-    if kind & (KEEPS | DEEP) or mode in (ESCAPE, KEY_ESCAPE):
-        return _walk_threatened(
-            ctx, u, state, mode, node, escape, frame, row, left, out_room, False
-        )
+    u[N_MISS], u[N_WORK], u[N_GIVEN_UP], u[N_CHANGED] = -1, 0, 0, 0
+    if node == READ_RAW:
+        node, escape = _read_raw(u)
     if _in_danger(u, mode, node, escape, frame, int64(0), int64(0)):
-        answer = _walk_threatened(
-            ctx, u, state, mode, node, escape, frame, row, left, out_room, True
-        )
+        answer = _walk_known(ctx, u, state, mode, node, escape, frame, row, left, out_room)
         if answer != 0:
             return answer
-    inside = STRING <= mode <= KEY_ESCAPE
-    signs = _i32(u, T_INSIDE if inside else T_OUTSIDE)
-    count = u[N_INSIDE if inside else N_OUTSIDE]
-    return _try_signs(ctx, u, state, mode, node, escape, frame, row, left, out_room, signs, count)
+        if u[N_MISS] >= 0:
+            return int64(STEP_MISSING)
+    answer = _try_signs(ctx, u, state, mode, node, escape, frame, row, left, out_room)
+    if answer != 0:
+        return answer
+    if u[N_MISS] >= 0:
+        return int64(STEP_MISSING)
+    if u[N_CHANGED]:
+        answer |= CHANGED
+    if left[0]:
+        answer |= LEFT
+    if u[N_GIVEN_UP]:
+        answer |= GAVE_UP
+    return int64(answer)
 
 
 @njit(
-    "int64(Array(int32, 1, 'C', readonly=True), Array(uint8, 1, 'C', readonly=True), boolean, "
+    "int64(Array(int32, 1, 'C', readonly=True), Array(uint8, 1, 'C', readonly=True), int64, "
     "int32[::1])",
     cache=True,
     nogil=True,
 )
-def list_signs(offset, text, inside, out):  # type: ignore[no-untyped-def]
+def list_signs(offset, text, where, out):  # type: ignore[no-untyped-def]
     """Lists the tokens with a comma, or the end of an array, outside strings.
 
     Args:
         offset, text: the tokens' bytes, see ``Vocabulary.flat``.
-        inside: whether they begin within a string.
+        where: ``OUTSIDE``, ``INSIDE_STRING`` or ``BEHIND_BACKSLASH``: where they begin.
         out: int32[V], receives the tokens, ascending.
 
     Returns:
@@ -1262,7 +1491,7 @@ def list_signs(offset, text, inside, out):  # type: ignore[no-untyped-def]
     """
     found = 0
     for token in range(len(offset) - 1):
-        within, escaped = inside, False
+        within, escaped = where != OUTSIDE, where == BEHIND_BACKSLASH
         for i in range(offset[token], offset[token + 1]):
             byte = text[i]
             if escaped:
@@ -1279,20 +1508,26 @@ def list_signs(offset, text, inside, out):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    "void(Array(uint8, 1, 'C', readonly=True), Array(int32, 1, 'C', readonly=True), uint8[::1])",
+    "void(Array(uint8, 1, 'C', readonly=True), Array(int32, 1, 'C', readonly=True), int32[::1], "
+    "int32[::1], uint8[::1])",
     cache=True,
     nogil=True,
 )
-def find_signs(t_byte, t_skip, flags):  # type: ignore[no-untyped-def]
-    """Sets ``SIGN_BELOW`` and ``QUOTE_BELOW`` for every node of a trie."""
-    for i in range(len(t_byte) - 1, -1, -1):
-        found = uint8(0)
+def list_children(t_byte, t_skip, offset, children, child_byte):  # type: ignore[no-untyped-def]
+    """The children of each node of a trie side by side, ascending by byte.
+
+    Args:
+        t_byte, t_skip: of the trie, N nodes.
+        offset: int32[N + 1], receives where the children of each node begin.
+        children, child_byte: int32[N], uint8[N], receive the nodes and their bytes.
+    """
+    at = 0
+    for i in range(len(t_byte)):
+        offset[i] = at
         child = i + 1
         while child < t_skip[i]:
-            found |= flags[child]
-            if t_byte[child] == 0x2C or t_byte[child] == 0x5D:
-                found |= uint8(SIGN_BELOW)
-            if t_byte[child] == 0x22 and flags[child] & SIGN_BELOW:
-                found |= uint8(QUOTE_BELOW)
+            children[at] = child
+            child_byte[at] = t_byte[child]
+            at += 1
             child = int64(t_skip[child])
-        flags[i] = found
+    offset[len(t_byte)] = at

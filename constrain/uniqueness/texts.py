@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -48,6 +50,9 @@ _STACK_ROOM: Final = 4_096
 _IN_KEYS: Final = frozenset((KEY, KEY_STRING, KEY_ESCAPE))
 _MOST_STEPS: Final = 400
 """Steps between containers that one question may add before the rest is left to the caller."""
+_NO_TOKENS: Final[list[int]] = []
+_TO_QUOTE: Final = re.compile(rb'(?:[^"\\]|\\.)*(?=")', re.DOTALL)
+"""What stands before the quote that ends a string."""
 _MOST_POWER: Final = 10**15
 """Exponents from which on kernels do not compare numbers."""
 _ORDER: Final = np.frombuffer(
@@ -84,7 +89,7 @@ class UsedTexts:
         self._address = self._context.ctypes.data
         depth = self._trie.max_depth + 2
         deepest = depth + _STACK_ROOM + 2
-        self._put(u.W_PATH, np.zeros(8 * depth, np.int64))
+        self._put(u.W_PATH, np.zeros(u.WALK_COLUMNS * depth, np.int64))
         self._put(u.W_STACK, np.zeros(u.STACK_COLUMNS * (_STACK_ROOM + 1), np.int64))
         self._put(u.W_ORDER, _ORDER)
         self._put(u.W_SIGNS, _SIGNS)
@@ -92,15 +97,11 @@ class UsedTexts:
         self._put(u.W_TEMP_PARENT, np.zeros(deepest, np.int32))
         self._put(u.W_TEMP_KIND, np.zeros(deepest, np.uint8))
         self._put(u.W_BYTES, np.zeros(deepest, np.uint8))
-        self._put(u.W_RAW, np.zeros(64, np.uint8))
-        flags, inside, outside, roots = _signs_of(vocabulary)
-        self._put(u.T_ROOTS, roots)
-        self._put(u.T_FLAGS, flags)
-        self._put(u.T_INSIDE, inside)
-        self._put(u.T_OUTSIDE, outside)
-        self._put(u.W_MEMO, np.zeros(9 * u.MEMO_SIZE, np.int64))
+        self._room_raw(64)
+        self._put(u.W_ROW, np.zeros((vocabulary.size + 31) // 32, np.int32))
+        self._put(u.W_MEMO, np.zeros(u.MEMO_COLUMNS * u.MEMO_SIZE, np.int64))
         context = self._context
-        context[u.N_INSIDE], context[u.N_OUTSIDE] = len(inside), len(outside)
+        self._set_tables(_tables_of(vocabulary))
         context[u.N_STACK_ROOM] = _STACK_ROOM
         context[u.N_SIGNS] = len(_JSON_SIGNS) if memory.is_json else 256
         context[u.N_COMPARES] = memory.compare_items
@@ -108,8 +109,22 @@ class UsedTexts:
         for field, mark in ((u.N_MARK_COMMA, REPEATED_COMMA), (u.N_MARK_CLOSE, REPEATED_CLOSE)):
             context[field] = byte_class[mark] if mark in marks else -1
         self._out = np.zeros(2 * _OUT + 1, np.int32)
-        self._out_address = self._out.ctypes.data
+        self._restrict_rest = (self._out.ctypes.data, 2 * _OUT + 1)
         self.clear()
+
+    def _set_tables(self, tables: _Tables) -> None:
+        signs = (u.T_OUTSIDE, u.N_OUTSIDE), (u.T_INSIDE, u.N_INSIDE), (u.T_ESCAPED, u.N_ESCAPED)
+        for (field, count), tokens in zip(signs, tables.signs, strict=True):
+            self._put(field, tokens)
+            self._context[count] = len(tokens)
+        self._put(u.T_INSIDE_QUOTE, tables.quotes)
+        self._put(u.T_INSIDE_ENDING, tables.endings)
+        endings = int(tables.endings.max(initial=-1)) + 1
+        self._put(u.W_ENDINGS, np.zeros(u.ENDING_COLUMNS * max(1, endings), np.int64))
+        self._context[u.N_ENDINGS] = endings
+        self._put(u.T_CHILD_OFFSET, tables.child_offset)
+        self._put(u.T_CHILDREN, tables.children)
+        self._put(u.T_CHILD_BYTE, tables.child_byte)
 
     def clear(self) -> None:
         """Forgets all texts and containers."""
@@ -117,6 +132,7 @@ class UsedTexts:
         self._values: list[str | Value] = []
         self._frames: dict[tuple[Frame, bool], int] = {}
         self._by_number: list[tuple[Frame, bool]] = []
+        self._number_of: dict[Frame | None, int] = {None: int(u.NO_FRAME)}
         self._steps = 0
         self._latest: tuple[SharedSet, int, int] = (frozenset(), 0, 0)
         self._nodes = 1
@@ -125,6 +141,9 @@ class UsedTexts:
         self._put(u.K_HASH_VALUE, np.zeros(1 << 8, np.int32))
         self._context[u.N_HASH] = 1 << 8
         self._put(u.K_NODE_KEY, np.full(1 << 7, -1, np.int32))
+        self._put(u.K_NODE_FIRST, np.zeros(1 << 7, np.int32))
+        self._put(u.K_NODE_NEXT, np.zeros(1 << 7, np.int32))
+        self._put(u.K_NODE_BYTE, np.zeros(1 << 7, np.uint8))
         for field, dtype in (
             (u.F_PARENT, np.int32),
             (u.F_KIND, np.uint8),
@@ -146,35 +165,34 @@ class UsedTexts:
 
     # -- questions -----------------------------------------------------------------------------
 
-    def restrict(self, state: int, tracker: Tracker, row: _Row) -> list[int] | None:
-        """Clears the bits of tokens that repeat a key or an item, or can only lead there.
+    def restrict(self, state: int, tracker: Tracker, row: _Row) -> tuple[_Row, list[int]] | None:
+        """The rules' mask without the tokens that repeat a key or an item, or can only lead there.
 
         Args:
             state: of the rules.
             tracker: what goes with it.
-            row: the rules' mask, changed in place.
+            row: the rules' mask; it is not changed.
 
         Returns:
-            Tokens whose bits the caller has to judge; ``None``: it has to judge all of them.
+            The mask, which is ``row`` itself where nothing is taken from it, else an array of its own,
+            and the tokens whose bits the caller has to judge; ``None``: it has to judge all of them.
         """
         place = self._place(tracker)
         if place is None:
             return None
-        out = self._ask(
-            u.restrict_mask,
-            state,
-            *place,
-            row.ctypes.data,
-            self._out_address,
-            2 * _OUT + 1,
-        )
+        out = self._ask(u.restrict_mask, state, *place, row.ctypes.data, *self._restrict_rest)
+        if out == 0:
+            return row, _NO_TOKENS
         if out == k.OUT_OF_FUEL:
             return None
-        found = int(self._out[0])
-        if not found:
-            return []
-        entries = self._out[1 : 1 + 2 * found].reshape(-1, 2).tolist()
-        return [token for node, what in entries for token in self._tokens(node, what, row)]
+        if out & u.GAVE_UP:
+            self.given_up += int(self._context[u.N_GIVEN_UP])
+        if out & u.CHANGED:
+            row = self._arrays[u.W_ROW].copy()
+        if not out & u.LEFT:
+            return row, _NO_TOKENS
+        entries = self._out[1 : 1 + 2 * int(self._out[0])].reshape(-1, 2).tolist()
+        return row, [token for node, what in entries for token in self._tokens(node, what, row)]
 
     def is_live(self, state: int, tracker: Tracker) -> bool | None:
         """Whether a pair can be completed as far as texts go; ``None``: the kernel cannot tell."""
@@ -185,21 +203,21 @@ class UsedTexts:
         if place is None:
             return None
         found = self._ask(u.is_live, state, *place)
-        return None if found in (u.UNKNOWN, u.GIVEN_UP) else bool(found == u.LIVE)
+        return None if found in (u.UNKNOWN, u.GIVEN_UP) else bool(found == u.FINE)
 
     def _ask(self, kernel: Callable[..., int], *args: int) -> int:
         """A kernel's answer, with the steps between containers that it asks for."""
+        out = self._pool.call(kernel, self._address, *args)
+        if self._context[u.N_MISS] < 0:
+            return out
         context = self._context
-        context[u.N_FULL] = context[u.N_GIVEN_UP] = context[u.N_WORK] = 0
         for added in range(_MOST_STEPS):
-            context[u.N_MISS] = -1
+            self._add_step(int(context[u.N_MISS]), int(context[u.N_MISS_EVENT]))
+            context[u.N_FULL] = added == _MOST_STEPS - 1
             out = self._pool.call(kernel, self._address, *args)
             if context[u.N_MISS] < 0:
-                self.given_up += int(context[u.N_GIVEN_UP])
-                return out
-            self._add_step(int(context[u.N_MISS]), int(context[u.N_MISS_EVENT]))
-            if added == _MOST_STEPS - 2:
-                context[u.N_FULL] = 1
+                break
+        context[u.N_FULL] = 0
         return out
 
     def _tokens(self, node: int, what: int, row: _Row) -> list[int]:
@@ -215,28 +233,34 @@ class UsedTexts:
 
     def _place(self, tracker: Tracker) -> tuple[int, int, int, int] | None:
         """(mode, node, escape, frame) as the kernels take them; ``None`` within compared items."""
-        frame, mode, node, escape = tracker.frame, tracker.mode, u.NO_NODE, 0
+        frame, mode, node = tracker.frame, tracker.mode, u.NO_NODE
         keeps = frame is not None and frame.keep
         if keeps and not self._memory.keys_differ:
             return None
-        number = self._number(frame)
+        number = self._number_of.get(frame)
+        if number is None:
+            number = self._number(frame)
         if mode in (KEY_STRING, KEY_ESCAPE) or (keeps and mode in (STRING, ESCAPE)):
-            raw = np.frombuffer(tracker.raw or b"\0", np.uint8)
-            found = int(u.read_key(self._address, raw.ctypes.data, len(tracker.raw)))
-            if found >= 0:
-                node, escape = found >> 36, found & ((1 << 36) - 1)
+            node = u.READ_RAW
+            self._set_raw(tracker.raw)
         elif keeps and mode == SCALAR:
             self._set_raw(tracker.raw)
         elif keeps and mode == DONE and tracker.value is not None:
             node = self._texts.get(_content(tracker.value), u.NO_NODE)
-        return mode, node, escape, number
+        return mode, node, 0, number
 
     def _set_raw(self, raw: bytes) -> None:
-        """The bytes of the number or literal so far."""
-        if len(raw) > len(self._arrays[u.W_RAW]):
-            self._put(u.W_RAW, np.zeros(2 * len(raw), np.uint8))
-        self._arrays[u.W_RAW][: len(raw)] = np.frombuffer(raw, np.uint8)
-        self._context[u.N_RAW] = len(raw)
+        """The bytes of the key, string, number or literal so far."""
+        size = len(raw)
+        if size > len(self._raw):
+            self._room_raw(2 * size)
+        self._raw[:size] = raw
+        self._context[u.N_RAW] = size
+
+    def _room_raw(self, size: int) -> None:
+        array = np.zeros(size, np.uint8)
+        self._put(u.W_RAW, array)
+        self._raw = memoryview(array)
 
     def _number(self, frame: Frame | None) -> int:
         """The number of the innermost container of a text; those around it get theirs first."""
@@ -244,7 +268,8 @@ class UsedTexts:
             return int(u.NO_FRAME)
         if self.nbytes > MAX_BYTES:
             self.clear()
-        return self._add(frame, not self._is_deep(frame))
+        number = self._number_of[frame] = self._add(frame, not self._is_deep(frame))
+        return number
 
     def _is_deep(self, frame: Frame) -> bool:
         """Whether a container may become equal to, or a part of, an item that is there."""
@@ -387,7 +412,10 @@ class UsedTexts:
                 self._values.append(value)
             if isinstance(text, bytes):
                 data = np.frombuffer(text or b"\0", np.uint8)
-                self._room((u.K_NODE_KEY,), self._nodes + len(text))
+                self._room(
+                    (u.K_NODE_KEY, u.K_NODE_FIRST, u.K_NODE_NEXT, u.K_NODE_BYTE),
+                    self._nodes + len(text),
+                )
                 while 2 * (self._nodes + len(text)) > self._context[u.N_HASH]:
                     self._grow_hash()
                 node = int(u.add_key(self._address, data.ctypes.data, len(text), self._nodes))
@@ -439,35 +467,64 @@ def _content(value: str | Value) -> bytes | Value:
     return value
 
 
-_stored: WeakKeyDictionary[Vocabulary, tuple[npt.NDArray[np.uint8], _Row, _Row, _Row]] = (
-    WeakKeyDictionary()
-)
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """What kernels of keys and items know of a vocabulary's tokens.
+
+    Attributes:
+        signs: int32 arrays of the tokens with a comma or an array's end outside strings, if they begin
+            outside strings, within one, and within one behind a backslash.
+        quotes, endings: int32, of those that begin within a string: where the quote is that ends it,
+            and the number of their bytes from there on, equal for equal bytes.
+        child_offset, children, child_byte: int32[N + 1], int32[N], uint8[N], the trie's children.
+    """
+
+    signs: tuple[_Row, _Row, _Row]
+    quotes: _Row
+    endings: _Row
+    child_offset: _Row
+    children: _Row
+    child_byte: npt.NDArray[np.uint8]
+
+    @staticmethod
+    def of(vocabulary: Vocabulary) -> _Tables:
+        """The tables of a vocabulary (a millisecond or two for 128k tokens)."""
+        offset, text = vocabulary.flat
+        out = np.empty(vocabulary.size, np.int32)
+        outside, inside, escaped = (
+            out[: u.list_signs(offset, text, where, out)].copy()
+            for where in (u.OUTSIDE, u.INSIDE_STRING, u.BEHIND_BACKSLASH)
+        )
+        quotes, endings, numbers = [], [], dict[bytes, int]()
+        for token in inside.tolist():
+            data = bytes(text[offset[token] : offset[token + 1]])
+            found = _TO_QUOTE.match(data)
+            assert found is not None, "a sign outside strings stands behind a quote"
+            quotes.append(found.end())
+            endings.append(numbers.setdefault(data[found.end() :], len(numbers)))
+        trie = vocabulary.trie
+        children = np.zeros(trie.node_count, np.int32)
+        child_offset = np.zeros(trie.node_count + 1, np.int32)
+        child_byte = np.zeros(trie.node_count, np.uint8)
+        u.list_children(trie.byte, trie.skip, child_offset, children, child_byte)
+        return _Tables(
+            (outside, inside, escaped),
+            np.array(quotes, np.int32),
+            np.array(endings, np.int32),
+            child_offset,
+            children,
+            child_byte,
+        )
+
+
+_stored: WeakKeyDictionary[Vocabulary, _Tables] = WeakKeyDictionary()
 _stored_lock = Lock()
 
 
-def _signs_of(vocabulary: Vocabulary) -> tuple[npt.NDArray[np.uint8], _Row, _Row, _Row]:
-    """Where a vocabulary has commas and ends of arrays, found once.
-
-    Returns:
-        uint8[N], ``SIGN_BELOW`` and ``QUOTE_BELOW`` of every trie node; int32: the tokens that have
-        some outside strings if they begin within one, and if they do not; int32[256], the child of
-        the root by byte, -1 if there is none.
-    """
+def _tables_of(vocabulary: Vocabulary) -> _Tables:
+    """The tables of a vocabulary, made once."""
     with _stored_lock:
         known = _stored.get(vocabulary)
         if known is None:
-            trie = vocabulary.trie
-            flags = np.zeros(trie.node_count, np.uint8)
-            u.find_signs(trie.byte, trie.skip, flags)
-            offset, text = vocabulary.flat
-            out = np.empty(vocabulary.size, np.int32)
-            lists = [
-                out[: u.list_signs(offset, text, inside, out)].copy() for inside in (True, False)
-            ]
-            roots = np.full(256, -1, np.int32)
-            at = 1
-            while at < trie.node_count:
-                roots[trie.byte[at]] = at
-                at = int(trie.skip[at])
-            known = _stored[vocabulary] = (flags, lists[0], lists[1], roots)
+            known = _stored[vocabulary] = _Tables.of(vocabulary)
         return known
