@@ -17,7 +17,7 @@ from constrain.arguments import described
 from constrain.arrays import Flags, Int64
 from constrain.core import Core, build_core, build_relaxation
 from constrain.engine.pool import DEAD, FINISHED
-from constrain.masks.cache import Row
+from constrain.masks.cache import MaskCache, Row
 from constrain.masks.trie_positions import Positions
 from constrain.masks.wide import LexemeShape
 from constrain.vocabulary import Vocabulary
@@ -27,6 +27,9 @@ from grammars.program import Program
 
 _GENERATIONS: Final = 1 << 30
 _RESERVED: Final = frozenset((DEAD, FINISHED))
+_INT32: Final = np.dtype(np.int32)
+_MOST_STEPS: Final = 1 << 14
+"""Steps between states that are kept to be answered at once (some 200 bytes each); then all are dropped."""
 
 
 @final
@@ -97,9 +100,15 @@ class TokenAutomaton:
         self._forced: dict[int, bytes] = {}
         self._relaxed: TokenAutomaton | None = None
         self._is_relaxed = False
-        # bound once, since these are what every step of a model asks
+        # What every step of a model asks is answered by these without a lock or a further check, where
+        # it was asked before.  Both hold integers that are states now, so trim() empties them.
+        self._shape = self._eos_row.shape
+        self._rows = MaskCache(limits.max_cached_masks)
+        self._known_row = self._rows.get
+        self._steps: dict[tuple[int, int], int] = {}
+        self._known_step = self._steps.get
         self._place_of, self._state_at = core.place_of, core.state_at
-        self._core_advance, self._known_mask = core.advance, core.masks.get
+        self._core_advance = core.advance
         self.start = core.state_at(core.start)
 
     @property
@@ -148,13 +157,21 @@ class TokenAutomaton:
             token_id = checks.integer(token_id, "a token id")
         if type(state) is not int:
             state = checks.integer(state, "a state")
+        known = self._known_step((state, token_id))
+        if known is not None:
+            return known
         if token_id in self._eos_ids:
             return FINISHED if self._accepts(self._place_of(state)) else DEAD
         if not 0 <= token_id < self._size:
             self._place_of(state)
             return DEAD
         with self._lock:
-            return self._core_advance(state, token_id)
+            after = self._core_advance(state, token_id)
+            if after != DEAD:
+                if len(self._steps) >= _MOST_STEPS:
+                    self._steps.clear()
+                self._steps[state, token_id] = after
+            return after
 
     def advance_bytes(self, state: int, data: bytes) -> int:
         """The state after some bytes; ``DEAD`` if no text of the language goes on so.
@@ -208,6 +225,14 @@ class TokenAutomaton:
                 is read-only.
             TypeError: for arguments of other kinds.
         """
+        if tokens_left is None and type(state) is int and type(row) is np.ndarray:
+            known = self._known_row(state)
+            if known is not None and row.dtype is _INT32 and row.shape == self._shape:
+                try:
+                    row[:] = known
+                    return
+                except ValueError:  # read-only: refused below, with the words of every refusal
+                    pass
         words = checks.mask_row(row, len(self._no_row))
         words[:] = self.mask(state, tokens_left)
 
@@ -222,32 +247,38 @@ class TokenAutomaton:
 
     def mask(self, state: int, tokens_left: int | None = None) -> Row:
         """The mask as a read-only array, int32[ceil(V/32)] (see :meth:`fill_mask`)."""
+        if type(state) is not int:
+            state = checks.integer(state, "a state")
         left = None if tokens_left is None else checks.budget(tokens_left)
-        return self._mask(self._place(state), left)
+        return self._mask(state, left)
 
     def allowed_tokens(self, state: int, tokens_left: int | None = None) -> npt.NDArray[np.int64]:
         """Int64 of the allowed tokens, ascending, EOS included."""
         flags = np.unpackbits(self.mask(state, tokens_left).view(np.uint8), bitorder="little")
         return np.flatnonzero(flags)
 
-    def _mask(self, place: int, tokens_left: int | None) -> Row:
+    def _mask(self, state: int, tokens_left: int | None) -> Row:
         if tokens_left is None:
-            known = self._known_mask(place)
+            known = self._known_row(state)
             if known is not None:
                 return known
-        elif tokens_left <= 0:
-            return self._no_row
-        if place in _RESERVED:
-            return self._eos_row if place == FINISHED else self._no_row
+        place = self._place_of(state)
+        if place in _RESERVED or (tokens_left is not None and tokens_left <= 0):
+            ends = place == FINISHED and (tokens_left is None or tokens_left > 0)
+            return self._eos_row if ends else self._no_row
         with self._lock:
+            place = self._place_of(state)  # another thread may have forgotten it
             masks = self._core.rules.rule_masks
             before = masks.cut_short
             row = self._make_mask(place, tokens_left)
-            if masks.cut_short != before and not row.any():
-                # none of the tokens that the work allowed was enough for is any good: a live state
-                # has others
-                with masks.unbounded():
-                    row = self._make_mask(place, tokens_left)
+            if masks.cut_short != before:
+                if not row.any():
+                    # none of the tokens that the work allowed was enough for is any good: a live state
+                    # has others
+                    with masks.unbounded():
+                        row = self._make_mask(place, tokens_left)
+            elif tokens_left is None:
+                self._rows.keep(state, row)
             return row
 
     def _make_mask(self, place: int, tokens_left: int | None) -> Row:
@@ -461,6 +492,8 @@ class TokenAutomaton:
         with self._lock:
             places = {self._place(state) for state in keep}
             self._forced.clear()
+            self._rows.clear()
+            self._steps.clear()
             self._core.trim(places | {self._core.start})
 
     # -- copies --------------------------------------------------------------------------------
@@ -537,14 +570,16 @@ def fill_masks(
     for i, (automaton, _) in enumerate(pairs):
         checks.mask_row(table[i], len(automaton._no_row))
     lefts = checks.budgets(tokens_left, len(pairs))
-    places = [automaton._place(state) for automaton, state in pairs]
+    pairs = [(automaton, checks.integer(state, "a state")) for automaton, state in pairs]
+    for automaton, state in pairs:
+        automaton._place_of(state)
     groups: dict[int, list[int]] = {}
     for i, (automaton, _) in enumerate(pairs):
         groups.setdefault(id(automaton), []).append(i)
 
     def fill(members: list[int]) -> None:
         for i in members:
-            table[i] = pairs[i][0]._mask(places[i], lefts[i])
+            table[i] = pairs[i][0]._mask(pairs[i][1], lefts[i])
 
     if len(groups) == 1:
         fill(list(range(len(pairs))))

@@ -160,12 +160,23 @@ class UniquenessAutomaton:
         Raises:
             ValueError: if the state is none of this automaton's.
         """
-        place = self.place_of(state)
-        return DEAD if place < _FIRST else self.after_token(place, token_id)
+        if state in self._pair_at:
+            return self.after_token(state, token_id)
+        self.place_of(state)
+        return DEAD
 
     def after_token(self, place: int, token_id: int) -> int:
         """The place after a token; ``DEAD`` if it is not allowed."""
-        return self._live_number(self.pairs.by_token(self._pair_at[place], token_id))
+        after = self.pairs.by_token(self._pair_at[place], token_id)
+        mask = self.masks.get(place)
+        if (
+            after is not None
+            and mask is not None
+            and mask.item(token_id >> 5) >> (token_id & 31) & 1
+        ):
+            known = self._numbers.get(after)  # that it is live was judged for the mask
+            return self._number(after) if known is None else known
+        return self._live_number(after)
 
     def after_bytes(self, place: int, data: bytes) -> int:
         """The place after some bytes, which end a token; ``DEAD`` if no text goes on so."""
