@@ -70,8 +70,6 @@ from constrain.engine.kernels import (
     T_BELOW,
     T_BYTE,
     T_SKIP,
-    T_TOKEN_BYTES,
-    T_TOKEN_OFFSET,
     T_TOKEN_START,
     T_TOKENS,
     loop_of,
@@ -100,7 +98,7 @@ from grammars.uniqueness.memory import (
     N_STEPS, N_MISS, N_MISS_EVENT, N_FULL, N_SIGNS, N_WORK, N_GIVEN_UP,
     W_PATH, W_STACK, W_ORDER, W_SIGNS, W_ZEROS, W_TEMP_PARENT, W_TEMP_KIND, W_BYTES, W_RAW, W_ROW, N_HASH,
     N_STACK_ROOM, N_RAW, N_COMPARES, N_MARK_COMMA, N_MARK_CLOSE, N_CHANGED,
-    T_OUTSIDE, N_OUTSIDE, T_INSIDE, N_INSIDE, T_ESCAPED, N_ESCAPED, T_INSIDE_QUOTE, T_INSIDE_ENDING,
+    T_SIGNS, T_SIGN_OFFSET, T_SIGN_TEXT, T_SIGN_QUOTE, T_SIGN_ENDING, N_OUTSIDE, N_INSIDE, N_ESCAPED,
     N_ENDINGS, W_MEMO, W_ENDINGS, T_CHILD_OFFSET, T_CHILDREN, T_CHILD_BYTE,
     K_NODE_FIRST, K_NODE_NEXT, K_NODE_BYTE,
 ) = range(55)  # fmt: skip
@@ -1032,6 +1030,8 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
             stack[at + 11] -= 1
         else:
             _note_way(stack, at, turn)
+            if verdict == FINE and not inside and _can_grow(ctx, u, q, n, f, mode, escape, here):
+                return int64(FINE)
             safe = not _in_danger(u, mode, node, escape, frame, int64(0), here)
             if wanted == 1:
                 if verdict == FINE and (safe or after & ENDED):
@@ -1354,29 +1354,27 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room):  # ty
 
     From a string many end it alike: what their endings from the quote on lead to is found once.
     """
-    if mode in (ESCAPE, KEY_ESCAPE):
-        signs, count = _i32(u, T_ESCAPED), u[N_ESCAPED]
-    elif mode in (STRING, KEY_STRING):
-        signs, count = _i32(u, T_INSIDE), u[N_INSIDE]
-    else:
-        signs, count = _i32(u, T_OUTSIDE), u[N_OUTSIDE]
+    first, last = int64(0), u[N_OUTSIDE]
+    if mode >= STRING and mode <= KEY_ESCAPE:
+        first, last = last, last + u[N_INSIDE]
+        if mode in (ESCAPE, KEY_ESCAPE):
+            first, last = last, last + u[N_ESCAPED]
     inside = mode in (STRING, KEY_STRING)
-    quotes, endings = _i32(u, T_INSIDE_QUOTE), _i32(u, T_INSIDE_ENDING)
+    signs, offset, text = _i32(u, T_SIGNS), _i32(u, T_SIGN_OFFSET), _u8(u, T_SIGN_TEXT)
+    quotes, endings = _i32(u, T_SIGN_QUOTE), _i32(u, T_SIGN_ENDING)
     memo = _i64(u, W_ENDINGS)
     for ending in range(u[N_ENDINGS] if inside else 0):
         memo[ENDING_COLUMNS * ending] = _UNUSED
-    offset = _i32(ctx, T_TOKEN_OFFSET)
-    text = carray(_pointer(ctx[T_TOKEN_BYTES]), (1 << 40,), np.uint8)
     bytes_on_path = _u8(u, W_BYTES)
     q0, n0, f0 = _open(ctx, state)
     known = 0
-    for k in range(count):
+    for k in range(first, last):
         token = int64(signs[k])
         if (row[token >> 5] >> int32(token & 31)) & int32(1) == 0:
             continue
         q, n, f = q0, n0, f0
         m, d, e, inner, closed = mode, node, escape, frame, int64(0)
-        begin, size = int64(offset[token]), int64(offset[token + 1] - offset[token])
+        begin, size = int64(offset[k]), int64(offset[k + 1] - offset[k])
         quote = int64(quotes[k]) if inside else int64(-1)
         ending = int64(-1)
         verdict = int64(-1)
@@ -1423,11 +1421,12 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room):  # ty
 
 
 @njit(
-    "int64(int64, int64, int64, int64, int64, int64, int64, int64, int64, int64)",
+    "int64(int64, int64, int64, int64, int64, int64, int64, Array(int32, 1, 'C', readonly=True), int64, "
+    "int64)",
     cache=True,
     nogil=True,
 )
-def restrict_mask(address, keys, state, mode, node, escape, frame, row_address, out, out_room):  # type: ignore[no-untyped-def]
+def restrict_mask(address, keys, state, mode, node, escape, frame, row, out, out_room):  # type: ignore[no-untyped-def]
     """Takes from the rules' mask the tokens that repeat a key or an item, or can only lead there.
 
     Two kinds of tokens matter: those that go along a known text, for which known texts and the
@@ -1446,7 +1445,6 @@ def restrict_mask(address, keys, state, mode, node, escape, frame, row_address, 
     """
     ctx = _context(address)
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
-    row = carray(_pointer(row_address), (1 << 40,), np.int32)
     left = carray(_pointer(out), (1 << 40,), np.int32)
     left[0] = 0
     u[N_MISS], u[N_WORK], u[N_GIVEN_UP], u[N_CHANGED] = -1, 0, 0, 0

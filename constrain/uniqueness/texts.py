@@ -85,6 +85,7 @@ class UsedTexts:
         """Tokens that stayed allowed as looking ahead had cost ``MOST_WORK``."""
         self._trie: Trie = vocabulary.trie
         self._arrays: dict[int, npt.NDArray[Any]] = {}
+        self._nbytes = 0
         self._context = np.zeros(u.KEY_FIELDS, np.int64)
         self._address = self._context.ctypes.data
         depth = self._trie.max_depth + 2
@@ -113,13 +114,19 @@ class UsedTexts:
         self.clear()
 
     def _set_tables(self, tables: _Tables) -> None:
-        signs = (u.T_OUTSIDE, u.N_OUTSIDE), (u.T_INSIDE, u.N_INSIDE), (u.T_ESCAPED, u.N_ESCAPED)
-        for (field, count), tokens in zip(signs, tables.signs, strict=True):
-            self._put(field, tokens)
-            self._context[count] = len(tokens)
-        self._put(u.T_INSIDE_QUOTE, tables.quotes)
-        self._put(u.T_INSIDE_ENDING, tables.endings)
-        endings = int(tables.endings.max(initial=-1)) + 1
+        for field, array in (
+            (u.T_SIGNS, tables.signs),
+            (u.T_SIGN_OFFSET, tables.sign_offset),
+            (u.T_SIGN_TEXT, tables.sign_text),
+            (u.T_SIGN_QUOTE, tables.sign_quote),
+            (u.T_SIGN_ENDING, tables.sign_ending),
+        ):
+            self._put(field, array)
+        for field, count in zip(
+            (u.N_OUTSIDE, u.N_INSIDE, u.N_ESCAPED), tables.sign_counts, strict=True
+        ):
+            self._context[field] = count
+        endings = int(tables.sign_ending.max(initial=-1)) + 1
         self._put(u.W_ENDINGS, np.zeros(u.ENDING_COLUMNS * max(1, endings), np.int64))
         self._context[u.N_ENDINGS] = endings
         self._put(u.T_CHILD_OFFSET, tables.child_offset)
@@ -129,6 +136,7 @@ class UsedTexts:
     def clear(self) -> None:
         """Forgets all texts and containers."""
         self._texts: dict[bytes | Value, int] = {}
+        self._numbers: dict[str | Value, int] = {}
         self._values: list[str | Value] = []
         self._frames: dict[tuple[Frame, bool], int] = {}
         self._by_number: list[tuple[Frame, bool]] = []
@@ -161,7 +169,7 @@ class UsedTexts:
     @property
     def nbytes(self) -> int:
         """Memory held by all arrays."""
-        return sum(array.nbytes for array in self._arrays.values())
+        return self._nbytes
 
     # -- questions -----------------------------------------------------------------------------
 
@@ -180,7 +188,7 @@ class UsedTexts:
         place = self._place(tracker)
         if place is None:
             return None
-        out = self._ask(u.restrict_mask, state, *place, row.ctypes.data, *self._restrict_rest)
+        out = self._ask(u.restrict_mask, state, *place, row, *self._restrict_rest)
         if out == 0:
             return row, _NO_TOKENS
         if out == k.OUT_OF_FUEL:
@@ -205,7 +213,7 @@ class UsedTexts:
         found = self._ask(u.is_live, state, *place)
         return None if found in (u.UNKNOWN, u.GIVEN_UP) else bool(found == u.FINE)
 
-    def _ask(self, kernel: Callable[..., int], *args: int) -> int:
+    def _ask(self, kernel: Callable[..., int], *args: Any) -> int:
         """A kernel's answer, with the steps between containers that it asks for."""
         out = self._pool.call(kernel, self._address, *args)
         if self._context[u.N_MISS] < 0:
@@ -266,7 +274,7 @@ class UsedTexts:
         """The number of the innermost container of a text; those around it get theirs first."""
         if frame is None:
             return int(u.NO_FRAME)
-        if self.nbytes > MAX_BYTES:
+        if self._nbytes > MAX_BYTES:
             self.clear()
         number = self._number_of[frame] = self._add(frame, not self._is_deep(frame))
         return number
@@ -402,30 +410,39 @@ class UsedTexts:
 
     def _text(self, value: str | Value) -> int:
         """The number of a text, which is put into the trie; arrays and objects have numbers only."""
-        text = _content(value)
-        known = self._texts.get(text)
+        known = self._numbers.get(value)
         if known is None:
-            known = self._texts[text] = len(self._texts)
-            if isinstance(value, Value) and value.kind == TEXT:
-                self._values.append(str(value.content))
-            else:
-                self._values.append(value)
-            if isinstance(text, bytes):
-                data = np.frombuffer(text or b"\0", np.uint8)
-                self._room(
-                    (u.K_NODE_KEY, u.K_NODE_FIRST, u.K_NODE_NEXT, u.K_NODE_BYTE),
-                    self._nodes + len(text),
-                )
-                while 2 * (self._nodes + len(text)) > self._context[u.N_HASH]:
-                    self._grow_hash()
-                node = int(u.add_key(self._address, data.ctypes.data, len(text), self._nodes))
-                self._nodes = max(self._nodes, node + 1)
-                self._arrays[u.K_NODE_KEY][node] = known
+            text = _content(value)
+            known = self._texts.get(text)
+            if known is None:
+                known = self._add_text(text, value)
+            self._numbers[value] = known
         return known
+
+    def _add_text(self, text: bytes | Value, value: str | Value) -> int:
+        number = self._texts[text] = len(self._texts)
+        if isinstance(value, Value) and value.kind == TEXT:
+            self._values.append(str(value.content))
+        else:
+            self._values.append(value)
+        if isinstance(text, bytes):
+            data = np.frombuffer(text or b"\0", np.uint8)
+            self._room(
+                (u.K_NODE_KEY, u.K_NODE_FIRST, u.K_NODE_NEXT, u.K_NODE_BYTE),
+                self._nodes + len(text),
+            )
+            while 2 * (self._nodes + len(text)) > self._context[u.N_HASH]:
+                self._grow_hash()
+            node = int(u.add_key(self._address, data.ctypes.data, len(text), self._nodes))
+            self._nodes = max(self._nodes, node + 1)
+            self._arrays[u.K_NODE_KEY][node] = number
+        return number
 
     # -- room ------------------------------------------------------------------------------------
 
     def _put(self, field: int, array: npt.NDArray[Any]) -> None:
+        before = self._arrays.get(field)
+        self._nbytes += array.nbytes - (0 if before is None else before.nbytes)
         self._arrays[field] = array
         self._context[field] = array.ctypes.data
 
@@ -472,45 +489,55 @@ class _Tables:
     """What kernels of keys and items know of a vocabulary's tokens.
 
     Attributes:
-        signs: int32 arrays of the tokens with a comma or an array's end outside strings, if they begin
-            outside strings, within one, and within one behind a backslash.
-        quotes, endings: int32, of those that begin within a string: where the quote is that ends it,
-            and the number of their bytes from there on, equal for equal bytes.
+        signs: int32[S], the tokens with a comma or an array's end outside strings: first those that have
+            some if they begin outside strings, then if within one, then if behind a backslash.
+        sign_counts: how many of each there are.
+        sign_offset, sign_text: int32[S + 1], uint8, their bytes.
+        sign_quote, sign_ending: int32[S], of those that begin within a string: where the quote is
+            that ends it, and the number of their bytes from there on, equal for equal bytes; else -1.
         child_offset, children, child_byte: int32[N + 1], int32[N], uint8[N], the trie's children.
     """
 
-    signs: tuple[_Row, _Row, _Row]
-    quotes: _Row
-    endings: _Row
+    signs: _Row
+    sign_counts: tuple[int, ...]
+    sign_offset: _Row
+    sign_text: npt.NDArray[np.uint8]
+    sign_quote: _Row
+    sign_ending: _Row
     child_offset: _Row
     children: _Row
     child_byte: npt.NDArray[np.uint8]
 
     @staticmethod
     def of(vocabulary: Vocabulary) -> _Tables:
-        """The tables of a vocabulary (a millisecond or two for 128k tokens)."""
+        """The tables of a vocabulary (some milliseconds for 128k tokens)."""
         offset, text = vocabulary.flat
         out = np.empty(vocabulary.size, np.int32)
-        outside, inside, escaped = (
+        lists = [
             out[: u.list_signs(offset, text, where, out)].copy()
             for where in (u.OUTSIDE, u.INSIDE_STRING, u.BEHIND_BACKSLASH)
-        )
-        quotes, endings, numbers = [], [], dict[bytes, int]()
-        for token in inside.tolist():
-            data = bytes(text[offset[token] : offset[token + 1]])
-            found = _TO_QUOTE.match(data)
+        ]
+        signs = np.concatenate(lists)
+        texts = [bytes(text[offset[t] : offset[t + 1]]) for t in signs.tolist()]
+        quotes, endings = np.full(len(signs), -1, np.int32), np.full(len(signs), -1, np.int32)
+        numbers: dict[bytes, int] = {}
+        for i in range(len(lists[0]), len(lists[0]) + len(lists[1])):
+            found = _TO_QUOTE.match(texts[i])
             assert found is not None, "a sign outside strings stands behind a quote"
-            quotes.append(found.end())
-            endings.append(numbers.setdefault(data[found.end() :], len(numbers)))
+            quotes[i] = found.end()
+            endings[i] = numbers.setdefault(texts[i][found.end() :], len(numbers))
         trie = vocabulary.trie
         children = np.zeros(trie.node_count, np.int32)
         child_offset = np.zeros(trie.node_count + 1, np.int32)
         child_byte = np.zeros(trie.node_count, np.uint8)
         u.list_children(trie.byte, trie.skip, child_offset, children, child_byte)
         return _Tables(
-            (outside, inside, escaped),
-            np.array(quotes, np.int32),
-            np.array(endings, np.int32),
+            signs,
+            tuple(len(part) for part in lists),
+            np.cumsum([0, *map(len, texts)]).astype(np.int32),
+            np.frombuffer(b"".join(texts) + b"\0", np.uint8),
+            quotes,
+            endings,
             child_offset,
             children,
             child_byte,
