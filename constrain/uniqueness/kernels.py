@@ -100,9 +100,9 @@ from grammars.uniqueness.memory import (
     N_STACK_ROOM, N_RAW, N_COMPARES, N_MARK_COMMA, N_MARK_CLOSE, N_CHANGED,
     T_SIGNS, T_SIGN_OFFSET, T_SIGN_TEXT, T_SIGN_QUOTE, T_SIGN_ENDING, N_OUTSIDE, N_INSIDE, N_ESCAPED,
     N_ENDINGS, W_MEMO, W_ENDINGS, T_CHILD_OFFSET, T_CHILDREN, T_CHILD_BYTE,
-    K_NODE_FIRST, K_NODE_NEXT, K_NODE_BYTE,
-) = range(55)  # fmt: skip
-KEY_FIELDS: Final = 55
+    K_NODE_FIRST, K_NODE_NEXT, K_NODE_BYTE, N_ENDED, N_ENDED_FROM, N_ENDED_TO,
+) = range(58)  # fmt: skip
+KEY_FIELDS: Final = 58
 
 NO_NODE: Final = -1
 NO_FRAME: Final = -1
@@ -143,7 +143,9 @@ MISSING: Final = 3
 """A step from container to container is to be added by the caller first."""
 BUT_ONE: Final = 4
 """Fine, unless it is the text that ended since the walk began."""
-GIVEN_UP: Final = 5
+APART: Final = 5
+"""A key that is neither known nor the one that ended since the walk began (a third is not compared)."""
+GIVEN_UP: Final = 6
 """Looking ahead has cost ``MOST_WORK``."""
 _TOO_LONG: Final = -9
 
@@ -592,13 +594,62 @@ def _outside(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore
 
 
 @njit
+def _key_begin(u, end):  # type: ignore[no-untyped-def]
+    """The depth at which a key begins that ends at a depth; 0: before the walk; -1: it has escapes."""
+    bytes_on_path, raw = _u8(u, W_BYTES), _u8(u, W_RAW)
+    at = end - 1
+    while at > 0 and bytes_on_path[at] != 0x22:
+        if bytes_on_path[at] == 0x5C:
+            return int64(-1)
+        at -= 1
+    if at > 1:
+        return int64(-1) if bytes_on_path[at - 1] == 0x5C else int64(at + 1)
+    if at == 1:
+        return int64(-1) if u[N_RAW] > 0 and raw[u[N_RAW] - 1] == 0x5C else int64(2)
+    for i in range(u[N_RAW]):
+        if raw[i] == 0x5C:
+            return int64(-1)
+    return int64(0)
+
+
+@njit
+def _note_ended(u, frame, end):  # type: ignore[no-untyped-def]
+    """Notes the key, not known, that has ended in a container that was there before the walk began."""
+    if frame >= 0 and _kind(u, frame) & DEEP == 0:
+        u[N_ENDED], u[N_ENDED_FROM], u[N_ENDED_TO] = frame, _key_begin(u, end), end
+
+
+@njit
+def _beside_ended(u, frame, end):  # type: ignore[no-untyped-def]
+    """The verdict on a key, not known, that ends behind another in a container: ``APART`` or ``REPEATED``.
+
+    ``BUT_ONE`` where that other one was not noted, or one of them has escapes.
+    """
+    if frame < 0 or u[N_ENDED] != frame or u[N_ENDED_FROM] < 0:
+        return int64(BUT_ONE)
+    begin = _key_begin(u, end)
+    if begin <= 0:
+        return int64(BUT_ONE)
+    bytes_on_path, raw = _u8(u, W_BYTES), _u8(u, W_RAW)
+    first = u[N_RAW] if u[N_ENDED_FROM] == 0 else int64(0)
+    start = max(u[N_ENDED_FROM], int64(1))
+    if first + u[N_ENDED_TO] - start != end - begin:
+        return int64(APART)
+    for i in range(end - begin):
+        byte = raw[i] if i < first else bytes_on_path[start + i - first]
+        if byte != bytes_on_path[begin + i]:
+            return int64(APART)
+    return int64(REPEATED)
+
+
+@njit
 def _track(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore[no-untyped-def]
     """A place after a byte: (mode, node, escape, frame, closed, verdict, symbol).
 
-    The verdict is ``FINE``, ``REPEATED`` for a key that its object has, ``UNKNOWN``, ``BUT_ONE`` or
-    ``MISSING`` (nothing else counts then); the symbol is what the rules read: the byte, or a mark
-    behind a repeated item.  ``depth`` is that of the byte on the path; it numbers a container that the
-    byte opens.
+    The verdict is ``FINE``, ``REPEATED`` for a key that its object has, ``UNKNOWN``, ``BUT_ONE``,
+    ``APART`` or ``MISSING`` (nothing else counts then); the symbol is what the rules read: the byte,
+    or a mark behind a repeated item.  ``depth`` is that of the byte on the path; it numbers a container
+    that the byte opens.
     """
     fine = int64(FINE)
     if mode < STRING or mode > KEY_ESCAPE:
@@ -628,7 +679,11 @@ def _track(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore[n
     if _kind(u, frame) & DEEP and _is_rival(u, frame, text):
         frame, verdict = _stepped(u, frame, TEXTS + text)
         return int64(COLON), int64(NO_NODE), escape, frame, closed, verdict, byte
-    verdict = int64(BUT_ONE) if closed & _ENDED_HERE else fine
+    verdict = fine
+    if closed & _ENDED_HERE:
+        verdict = _beside_ended(u, frame, depth)
+    else:
+        _note_ended(u, frame, depth)
     closed = (closed & ~NEXT) | ENDED
     return int64(COLON), int64(NO_NODE), escape, _safe_twin(u, frame), closed, verdict, byte
 
@@ -646,6 +701,16 @@ def _read_raw(u):  # type: ignore[no-untyped-def]
         if node < 0:
             return int64(NO_NODE), int64(0)
     return node, escape
+
+
+@njit
+def _begun(u, mode, node):  # type: ignore[no-untyped-def]
+    """(node, escape) where a walk begins; no bytes so far count where none are given."""
+    if node == READ_RAW:
+        return _read_raw(u)
+    if mode != SCALAR:
+        u[N_RAW] = 0
+    return int64(node), int64(0)
 
 
 @njit("void(int64, int64, int64)", cache=True, nogil=True)
@@ -1032,12 +1097,14 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
             _note_way(stack, at, turn)
             if verdict == FINE and not inside and _can_grow(ctx, u, q, n, f, mode, escape, here):
                 return int64(FINE)
+            if verdict == APART and not inside and closed & INSIDE == 0:
+                return int64(FINE)
             safe = not _in_danger(u, mode, node, escape, frame, int64(0), here)
             if wanted == 1:
                 if verdict == FINE and (safe or after & ENDED):
                     return int64(FINE)
                 continue
-            but_one = verdict == BUT_ONE and symbol == byte and not inside
+            but_one = verdict in (BUT_ONE, APART) and symbol == byte and not inside
             if but_one or (verdict == FINE and safe):
                 spot = _note_find(u, stack, depth, base, inside)
                 if spot == _TWO:
@@ -1074,8 +1141,8 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
     return int64(UNKNOWN) if unsure else int64(REPEATED)
 
 
-@njit("int64(int64, int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
-def is_live(address, keys, state, mode, node, escape, frame):  # type: ignore[no-untyped-def]
+@njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def is_live(address, keys, state, mode, node, frame):  # type: ignore[no-untyped-def]
     """``FINE``, ``REPEATED``, ``UNKNOWN``, ``GIVEN_UP`` or ``MISSING`` for a state and a place.
 
     ``MISSING``: ``N_MISS`` and ``N_MISS_EVENT`` say which step from container to container is lacking.
@@ -1083,9 +1150,8 @@ def is_live(address, keys, state, mode, node, escape, frame):  # type: ignore[no
     """
     ctx = _context(address)
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
-    u[N_MISS], u[N_WORK] = -1, 0
-    if node == READ_RAW:
-        node, escape = _read_raw(u)
+    u[N_MISS], u[N_WORK], u[N_ENDED] = -1, 0, NO_FRAME
+    node, escape = _begun(u, mode, node)
     if not _in_danger(u, mode, node, escape, frame, int64(0), int64(0)):
         return int64(FINE)
     q, n, f = _open(ctx, state)
@@ -1243,7 +1309,7 @@ def _walk_known(ctx, u, state, mode, node, escape, frame, row, left, room):  # t
         )
         if verdict == MISSING:
             return int64(0)
-        if verdict == BUT_ONE:
+        if verdict in (BUT_ONE, APART):
             verdict = int64(UNKNOWN)
         threatened = verdict == FINE and _in_danger(u, mode, node, escape, frame, closed, here)
         if verdict == FINE and symbol == byte and not threatened:
@@ -1336,7 +1402,8 @@ def _judge_end(ctx, u, known, q, n, f, mode, node, escape, frame, closed, depth)
     """(verdict on a place at the end of a token, places remembered), or (what a step answers, ...)."""
     if not _in_danger(u, mode, node, escape, frame, closed, depth):
         return int64(FINE), known
-    lasting = frame >= NO_FRAME and mode != SCALAR  # else what was read matters, too
+    # else what was read matters, too
+    lasting = frame >= NO_FRAME and mode != SCALAR and u[N_ENDED] == NO_FRAME
     if lasting:
         live = _remembered(u, known, q, n, f, mode, node, escape, frame, closed)
         if live >= 0:
@@ -1372,6 +1439,7 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room):  # ty
         token = int64(signs[k])
         if (row[token >> 5] >> int32(token & 31)) & int32(1) == 0:
             continue
+        u[N_ENDED] = NO_FRAME
         q, n, f = q0, n0, f0
         m, d, e, inner, closed = mode, node, escape, frame, int64(0)
         begin, size = int64(offset[k]), int64(offset[k + 1] - offset[k])
@@ -1379,7 +1447,7 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room):  # ty
         ending = int64(-1)
         verdict = int64(-1)
         for i in range(size):
-            if i == quote:
+            if i == quote and (i == 0 or mode == STRING):
                 ending = int64(endings[k])
                 verdict = _known_ending(u, ending, q, n, f, d, e)
                 if verdict >= 0:
@@ -1421,12 +1489,12 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room):  # ty
 
 
 @njit(
-    "int64(int64, int64, int64, int64, int64, int64, int64, Array(int32, 1, 'C', readonly=True), int64, "
+    "int64(int64, int64, int64, int64, int64, int64, Array(int32, 1, 'C', readonly=True), int64, "
     "int64)",
     cache=True,
     nogil=True,
 )
-def restrict_mask(address, keys, state, mode, node, escape, frame, row, out, out_room):  # type: ignore[no-untyped-def]
+def restrict_mask(address, keys, state, mode, node, frame, row, out, out_room):  # type: ignore[no-untyped-def]
     """Takes from the rules' mask the tokens that repeat a key or an item, or can only lead there.
 
     Two kinds of tokens matter: those that go along a known text, for which known texts and the
@@ -1447,9 +1515,8 @@ def restrict_mask(address, keys, state, mode, node, escape, frame, row, out, out
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
     left = carray(_pointer(out), (1 << 40,), np.int32)
     left[0] = 0
-    u[N_MISS], u[N_WORK], u[N_GIVEN_UP], u[N_CHANGED] = -1, 0, 0, 0
-    if node == READ_RAW:
-        node, escape = _read_raw(u)
+    u[N_MISS], u[N_WORK], u[N_GIVEN_UP], u[N_CHANGED], u[N_ENDED] = -1, 0, 0, 0, NO_FRAME
+    node, escape = _begun(u, mode, node)
     if _in_danger(u, mode, node, escape, frame, int64(0), int64(0)):
         answer = _walk_known(ctx, u, state, mode, node, escape, frame, row, left, out_room)
         if answer != 0:

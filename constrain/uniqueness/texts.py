@@ -239,8 +239,8 @@ class UsedTexts:
 
     # -- trackers as places ----------------------------------------------------------------------
 
-    def _place(self, tracker: Tracker) -> tuple[int, int, int, int] | None:
-        """(mode, node, escape, frame) as the kernels take them; ``None`` within compared items."""
+    def _place(self, tracker: Tracker) -> tuple[int, int, int] | None:
+        """(mode, node, frame) as the kernels take them; ``None`` within compared items."""
         frame, mode, node = tracker.frame, tracker.mode, u.NO_NODE
         keeps = frame is not None and frame.keep
         if keeps and not self._memory.keys_differ:
@@ -255,7 +255,7 @@ class UsedTexts:
             self._set_raw(tracker.raw)
         elif keeps and mode == DONE and tracker.value is not None:
             node = self._texts.get(_content(tracker.value), u.NO_NODE)
-        return mode, node, 0, number
+        return mode, node, number
 
     def _set_raw(self, raw: bytes) -> None:
         """The bytes of the key, string, number or literal so far."""
