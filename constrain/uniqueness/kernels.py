@@ -100,9 +100,10 @@ from grammars.uniqueness.memory import (
     N_STACK_ROOM, N_RAW, N_COMPARES, N_MARK_COMMA, N_MARK_CLOSE, N_CHANGED,
     T_SIGNS, T_SIGN_OFFSET, T_SIGN_TEXT, T_SIGN_QUOTE, T_SIGN_ENDING, N_OUTSIDE, N_INSIDE, N_ESCAPED,
     N_ENDINGS, W_MEMO, W_ENDINGS, T_CHILD_OFFSET, T_CHILDREN, T_CHILD_BYTE,
-    K_NODE_FIRST, K_NODE_NEXT, K_NODE_BYTE, N_ENDED, N_ENDED_FROM, N_ENDED_TO,
-) = range(58)  # fmt: skip
-KEY_FIELDS: Final = 58
+    K_NODE_FIRST, K_NODE_NEXT, K_NODE_BYTE, N_ENDED, N_ENDED_FROM, N_ENDED_TO, N_COMPARED,
+    N_SEVERAL,
+) = range(60)  # fmt: skip
+KEY_FIELDS: Final = 60
 
 NO_NODE: Final = -1
 NO_FRAME: Final = -1
@@ -144,7 +145,7 @@ MISSING: Final = 3
 BUT_ONE: Final = 4
 """Fine, unless it is the text that ended since the walk began."""
 APART: Final = 5
-"""A key that is neither known nor the one that ended since the walk began (a third is not compared)."""
+"""Of a key or item: it is neither known nor the one that ended since the walk began."""
 GIVEN_UP: Final = 6
 """Looking ahead has cost ``MOST_WORK``."""
 _TOO_LONG: Final = -9
@@ -500,6 +501,72 @@ def _in_danger(u, mode, node, escape, frame, closed, depth):  # type: ignore[no-
 
 
 @njit
+def _text_begin(u, end):  # type: ignore[no-untyped-def]
+    """Where a string begins whose quote is at depth ``end``; 0: before the walk; -1: it has escapes."""
+    bytes_on_path, raw = _u8(u, W_BYTES), _u8(u, W_RAW)
+    at = end - 1
+    while at > 0 and bytes_on_path[at] != 0x22:
+        if bytes_on_path[at] == 0x5C:
+            return int64(-1)
+        at -= 1
+    if at > 1:
+        return int64(-1) if bytes_on_path[at - 1] == 0x5C else int64(at + 1)
+    if at == 1:
+        return int64(-1) if u[N_RAW] > 0 and raw[u[N_RAW] - 1] == 0x5C else int64(2)
+    for i in range(u[N_RAW]):
+        if raw[i] == 0x5C:
+            return int64(-1)
+    return int64(0)
+
+
+@njit
+def _string_end(u, depth):  # type: ignore[no-untyped-def]
+    """The depth of the quote that ends the item before a separator; 0 if it is no string of this walk."""
+    bytes_on_path = _u8(u, W_BYTES)
+    at = depth - 1
+    while at > 0 and (
+        bytes_on_path[at] == 0x20 or bytes_on_path[at] == 0x0A or bytes_on_path[at] == 0x0D
+        or bytes_on_path[at] == 0x09
+    ):  # fmt: skip
+        at -= 1
+    return int64(at) if at > 0 and bytes_on_path[at] == 0x22 else int64(0)
+
+
+@njit
+def _note_ended(u, frame, end):  # type: ignore[no-untyped-def]
+    """Notes the key or item, not known, that has ended in a container; ``end``: its quote's depth or 0.
+
+    One is noted at a time: that of another container is forgotten, and then not compared.
+    """
+    u[N_ENDED], u[N_ENDED_TO] = frame, end
+    u[N_ENDED_FROM] = _text_begin(u, end) if end > 0 else int64(-1)
+
+
+@njit
+def _beside_ended(u, frame, end):  # type: ignore[no-untyped-def]
+    """The verdict on a key or item that ends behind another in a container: ``APART`` or ``REPEATED``.
+
+    ``BUT_ONE`` where one of them is no string without escapes, or the other one is not noted.
+    """
+    if end <= 0 or u[N_ENDED] != frame or u[N_ENDED_FROM] < 0:
+        return int64(BUT_ONE)
+    begin = _text_begin(u, end)
+    if begin <= 0:
+        return int64(BUT_ONE)
+    u[N_COMPARED] = 1
+    bytes_on_path, raw = _u8(u, W_BYTES), _u8(u, W_RAW)
+    first = u[N_RAW] if u[N_ENDED_FROM] == 0 else int64(0)
+    start = max(u[N_ENDED_FROM], int64(1))
+    if first + u[N_ENDED_TO] - start != end - begin:
+        return int64(APART)
+    for i in range(end - begin):
+        byte = raw[i] if i < first else bytes_on_path[start + i - first]
+        if byte != bytes_on_path[begin + i]:
+            return int64(APART)
+    return int64(REPEATED)
+
+
+@njit
 def _end_value(u, mode, node, escape, frame, closed, depth):  # type: ignore[no-untyped-def]
     """Behind a value that matters: (whether it repeats an item, frame, closed, verdict)."""
     if mode == SCALAR:
@@ -510,14 +577,19 @@ def _end_value(u, mode, node, escape, frame, closed, depth):  # type: ignore[no-
     if node == _TOO_LONG:
         return False, frame, closed | ENDED, int64(UNKNOWN)
     if kind & KEEPS and closed & _ENDED_HERE:
-        return _has(u, frame, node), frame, closed, int64(BUT_ONE)
+        verdict = _beside_ended(u, frame, _string_end(u, depth) if mode == DONE else int64(0))
+        if verdict == REPEATED:
+            return True, frame, closed, int64(FINE)
+        return _has(u, frame, node), frame, closed, verdict
     repeats = kind & KEEPS != 0 and _has(u, frame, node)
     if kind & DEEP and _is_rival(u, frame, node):
         after, verdict = _stepped(u, frame, TEXTS + node)
         return repeats, after, closed, verdict
+    after = _safe_twin(u, frame)
     if kind & KEEPS:
         closed |= ENDED
-    return repeats, _safe_twin(u, frame), closed, int64(FINE)
+        _note_ended(u, after, _string_end(u, depth) if mode == DONE else int64(0))
+    return repeats, after, closed, int64(FINE)
 
 
 @njit
@@ -594,55 +666,6 @@ def _outside(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore
 
 
 @njit
-def _key_begin(u, end):  # type: ignore[no-untyped-def]
-    """The depth at which a key begins that ends at a depth; 0: before the walk; -1: it has escapes."""
-    bytes_on_path, raw = _u8(u, W_BYTES), _u8(u, W_RAW)
-    at = end - 1
-    while at > 0 and bytes_on_path[at] != 0x22:
-        if bytes_on_path[at] == 0x5C:
-            return int64(-1)
-        at -= 1
-    if at > 1:
-        return int64(-1) if bytes_on_path[at - 1] == 0x5C else int64(at + 1)
-    if at == 1:
-        return int64(-1) if u[N_RAW] > 0 and raw[u[N_RAW] - 1] == 0x5C else int64(2)
-    for i in range(u[N_RAW]):
-        if raw[i] == 0x5C:
-            return int64(-1)
-    return int64(0)
-
-
-@njit
-def _note_ended(u, frame, end):  # type: ignore[no-untyped-def]
-    """Notes the key, not known, that has ended in a container that was there before the walk began."""
-    if frame >= 0 and _kind(u, frame) & DEEP == 0:
-        u[N_ENDED], u[N_ENDED_FROM], u[N_ENDED_TO] = frame, _key_begin(u, end), end
-
-
-@njit
-def _beside_ended(u, frame, end):  # type: ignore[no-untyped-def]
-    """The verdict on a key, not known, that ends behind another in a container: ``APART`` or ``REPEATED``.
-
-    ``BUT_ONE`` where that other one was not noted, or one of them has escapes.
-    """
-    if frame < 0 or u[N_ENDED] != frame or u[N_ENDED_FROM] < 0:
-        return int64(BUT_ONE)
-    begin = _key_begin(u, end)
-    if begin <= 0:
-        return int64(BUT_ONE)
-    bytes_on_path, raw = _u8(u, W_BYTES), _u8(u, W_RAW)
-    first = u[N_RAW] if u[N_ENDED_FROM] == 0 else int64(0)
-    start = max(u[N_ENDED_FROM], int64(1))
-    if first + u[N_ENDED_TO] - start != end - begin:
-        return int64(APART)
-    for i in range(end - begin):
-        byte = raw[i] if i < first else bytes_on_path[start + i - first]
-        if byte != bytes_on_path[begin + i]:
-            return int64(APART)
-    return int64(REPEATED)
-
-
-@njit
 def _track(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore[no-untyped-def]
     """A place after a byte: (mode, node, escape, frame, closed, verdict, symbol).
 
@@ -682,10 +705,11 @@ def _track(u, mode, node, escape, frame, closed, byte, depth):  # type: ignore[n
     verdict = fine
     if closed & _ENDED_HERE:
         verdict = _beside_ended(u, frame, depth)
-    else:
+    frame = _safe_twin(u, frame)
+    if verdict == fine:
         _note_ended(u, frame, depth)
     closed = (closed & ~NEXT) | ENDED
-    return int64(COLON), int64(NO_NODE), escape, _safe_twin(u, frame), closed, verdict, byte
+    return int64(COLON), int64(NO_NODE), escape, frame, closed, verdict, byte
 
 
 @njit
@@ -1002,7 +1026,8 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
     powers, which matters where a number that is not zero was found to repeat: then the answer is
     ``UNKNOWN``, as it is where a verdict is, where there is no room, or after ``_EXPANSIONS`` places.
 
-    If one more text that is not known must be avoided (``closed``), two finds are needed that tell
+    If several texts that are not known must be avoided (``N_SEVERAL``), only a text that goes on without end
+    is an answer.  If one must be (``closed``), two finds are needed that tell
     values apart (``_tells_apart``): whatever it is, there is a way around it.  ``base``: depth of the
     place on the path.
     """
@@ -1097,6 +1122,9 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
             _note_way(stack, at, turn)
             if verdict == FINE and not inside and _can_grow(ctx, u, q, n, f, mode, escape, here):
                 return int64(FINE)
+            if u[N_SEVERAL]:
+                unsure = True
+                continue
             if verdict == APART and not inside and closed & INSIDE == 0:
                 return int64(FINE)
             safe = not _in_danger(u, mode, node, escape, frame, int64(0), here)
@@ -1150,7 +1178,7 @@ def is_live(address, keys, state, mode, node, frame):  # type: ignore[no-untyped
     """
     ctx = _context(address)
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
-    u[N_MISS], u[N_WORK], u[N_ENDED] = -1, 0, NO_FRAME
+    u[N_MISS], u[N_WORK], u[N_ENDED], u[N_SEVERAL] = -1, 0, NO_FRAME, 0
     node, escape = _begun(u, mode, node)
     if not _in_danger(u, mode, node, escape, frame, int64(0), int64(0)):
         return int64(FINE)
@@ -1403,12 +1431,13 @@ def _judge_end(ctx, u, known, q, n, f, mode, node, escape, frame, closed, depth)
     if not _in_danger(u, mode, node, escape, frame, closed, depth):
         return int64(FINE), known
     # else what was read matters, too
-    lasting = frame >= NO_FRAME and mode != SCALAR and u[N_ENDED] == NO_FRAME
+    lasting = frame >= NO_FRAME and mode != SCALAR and u[N_SEVERAL] == 0
     if lasting:
         live = _remembered(u, known, q, n, f, mode, node, escape, frame, closed)
         if live >= 0:
             return live, known
     live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, depth)
+    lasting = lasting and u[N_COMPARED] == 0
     if lasting and known < MEMO_SIZE and live >= 0 and live != MISSING:
         _remember(u, known, q, n, f, mode, node, escape, frame, closed, live)
         known += 1
@@ -1439,7 +1468,7 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room):  # ty
         token = int64(signs[k])
         if (row[token >> 5] >> int32(token & 31)) & int32(1) == 0:
             continue
-        u[N_ENDED] = NO_FRAME
+        u[N_ENDED], u[N_COMPARED], u[N_SEVERAL] = NO_FRAME, 0, 0
         q, n, f = q0, n0, f0
         m, d, e, inner, closed = mode, node, escape, frame, int64(0)
         begin, size = int64(offset[k]), int64(offset[k + 1] - offset[k])
@@ -1447,7 +1476,7 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room):  # ty
         ending = int64(-1)
         verdict = int64(-1)
         for i in range(size):
-            if i == quote and (i == 0 or mode == STRING):
+            if i == quote:
                 ending = int64(endings[k])
                 verdict = _known_ending(u, ending, q, n, f, d, e)
                 if verdict >= 0:
@@ -1468,7 +1497,9 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room):  # ty
                     if f < 0:
                         return f
                     verdict = int64(REPEATED)
-            if verdict != FINE:
+            if verdict == APART:  # the next one must avoid both: there has to be no end of others
+                u[N_SEVERAL], u[N_ENDED_FROM] = 1, -1
+            elif verdict != FINE:
                 break
             verdict = int64(-1)
         if verdict < 0:
@@ -1479,6 +1510,8 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room):  # ty
                 return int64(0)
         if ending >= 0:
             memo[ENDING_COLUMNS * ending + 5] = verdict
+            if u[N_COMPARED]:  # with what stood before the quote
+                memo[ENDING_COLUMNS * ending] = _UNUSED
         if verdict == REPEATED:
             _own_row(ctx, u, row)[token >> 5] &= ~(int32(1) << int32(token & 31))
         elif verdict == GIVEN_UP:
@@ -1515,7 +1548,8 @@ def restrict_mask(address, keys, state, mode, node, frame, row, out, out_room): 
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
     left = carray(_pointer(out), (1 << 40,), np.int32)
     left[0] = 0
-    u[N_MISS], u[N_WORK], u[N_GIVEN_UP], u[N_CHANGED], u[N_ENDED] = -1, 0, 0, 0, NO_FRAME
+    u[N_MISS], u[N_WORK], u[N_GIVEN_UP], u[N_CHANGED] = -1, 0, 0, 0
+    u[N_ENDED], u[N_SEVERAL] = NO_FRAME, 0
     node, escape = _begun(u, mode, node)
     if _in_danger(u, mode, node, escape, frame, int64(0), int64(0)):
         answer = _walk_known(ctx, u, state, mode, node, escape, frame, row, left, out_room)
