@@ -38,10 +38,11 @@ Nothing here allocates or raises; whatever cannot be decided is handed back to t
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from numba import carray, int32, int64, njit, uint64
+from numba import carray, int32, int64, njit, types, uint64
+from numba.extending import intrinsic
 
 from constrain.engine.context import context_at as _context
 from constrain.engine.context import i32 as _i32
@@ -95,15 +96,15 @@ from grammars.uniqueness.memory import (
 (
     K_HASH_KEY, K_HASH_VALUE, K_NODE_KEY, F_PARENT, F_KIND, F_BITS, F_OFFSET, F_WORDS,
     F_RIVAL_OFFSET, F_RIVAL_WORDS, F_VALUE, F_SAFE, F_STEP_KEY, F_STEP_VALUE,
-    N_STEPS, N_MISS, N_MISS_EVENT, N_FULL, N_SIGNS, N_WORK, N_GIVEN_UP,
+    N_STEPS, N_MISS, N_MISS_EVENT, N_FULL, W_TURNS, W_SIGN_TURNS, N_WORK, N_GIVEN_UP,
     W_PATH, W_STACK, W_ORDER, W_SIGNS, W_ZEROS, W_TEMP_PARENT, W_TEMP_KIND, W_BYTES, W_RAW, W_ROW, N_HASH,
     N_STACK_ROOM, N_RAW, N_COMPARES, N_MARK_COMMA, N_MARK_CLOSE, N_CHANGED,
     T_SIGNS, T_SIGN_OFFSET, T_SIGN_TEXT, T_SIGN_QUOTE, T_SIGN_ENDING, N_OUTSIDE, N_INSIDE, N_ESCAPED,
     N_ENDINGS, W_MEMO, W_ENDINGS, T_CHILD_OFFSET, T_CHILDREN, T_CHILD_BYTE,
     K_NODE_FIRST, K_NODE_NEXT, K_NODE_BYTE, N_ENDED, N_ENDED_FROM, N_ENDED_TO, N_COMPARED,
     N_SEVERAL,
-) = range(60)  # fmt: skip
-KEY_FIELDS: Final = 60
+) = range(61)  # fmt: skip
+KEY_FIELDS: Final = 61
 
 NO_NODE: Final = -1
 NO_FRAME: Final = -1
@@ -767,18 +768,21 @@ def add_step(keys, key, frame):  # type: ignore[no-untyped-def]
     _i32(u, F_STEP_VALUE)[slot] = frame
 
 
-@njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
-def add_key(keys, data, length, nodes):  # type: ignore[no-untyped-def]
-    """The node of a key, made where it is missing: number ``nodes`` and up; see ``UsedTexts``.
+@njit(
+    "int64(int64, Array(uint8, 1, 'C', readonly=True), int64, int64)",
+    cache=True,
+    nogil=True,
+)
+def add_key(keys, text, nodes, number):  # type: ignore[no-untyped-def]
+    """Adds a text; its nodes are made where they are missing: number ``nodes`` and up; see ``UsedTexts``.
 
-    The caller provides room for ``length`` more nodes.
+    The caller provides room for as many more nodes as there are bytes.  Returns how many nodes there are.
     """
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
-    text = carray(_pointer(data), (1 << 40,), np.uint8)
     table, values = _i64(u, K_HASH_KEY), _i32(u, K_HASH_VALUE)
     size = u[N_HASH]
     node = int64(0)
-    for i in range(length):
+    for i in range(len(text)):
         after = _child(u, node, int64(text[i]))
         if after < 0:
             wanted = node * 256 + int64(text[i]) + 1
@@ -795,7 +799,8 @@ def add_key(keys, data, length, nodes):  # type: ignore[no-untyped-def]
             after = int64(nodes)
             nodes += 1
         node = after
-    return node
+    _i32(u, K_NODE_KEY)[node] = number
+    return int64(nodes)
 
 
 @njit
@@ -895,25 +900,49 @@ def _put(stack, depth, q, n, f, mode, node, escape, frame, closed):  # type: ign
     stack[at + 10], stack[at + 11] = 0, 0
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _lowest_bit(typingctx: Any, word: Any) -> Any:
+    """The number of the lowest bit that is set (some is)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], context.get_constant(types.boolean, True))
+
+    return types.uint64(types.uint64), codegen
+
+
 @njit
-def _next_way(ctx, q, n, f, order, turn, count):  # type: ignore[no-untyped-def]
-    """The next of the bytes in an order that the rules may take, or behind which a mark may stand; -1."""
-    byte_class = _u8(ctx, P_BYTE_CLASS)
+def _takes(ctx, q, n, f, word):  # type: ignore[no-untyped-def]
+    """One word of the classes of bytes that the rules may take (a superset: counts are left out)."""
     can, first = _u64(ctx, S_CAN), _u64(ctx, P_FIRST)
-    ends = q != _SET and n >= _i32(ctx, P_ACCEPT_FROM)[q]
-    while turn < count:
-        byte = int64(order[turn])
-        c = int64(byte_class[byte])
-        word, bit = c >> 6, uint64(1) << uint64(c & 63)
-        if q == _SET:
-            takes = can[4 * f + word] & bit
-        else:
-            takes = first[4 * q + word] & bit
-            if ends:
-                takes |= can[4 * f + word] & bit
-        if takes or byte == 0x2C or byte == 0x5D:
-            return int64(turn)
-        turn += 1
+    if q == _SET:
+        return can[4 * f + word]
+    takes = first[4 * q + word]
+    if n >= _i32(ctx, P_ACCEPT_FROM)[q]:
+        takes |= can[4 * f + word]
+    return takes
+
+
+@njit
+def _next_way(ctx, u, q, n, f, turns, turn):  # type: ignore[no-untyped-def]
+    """The next turn whose byte the rules may take, or behind whose byte a mark may stand; -1.
+
+    ``turns``: as four words each, the turns of the bytes of every class, and behind them of separators.
+    """
+    classes = ctx[N_CLASSES]
+    part = turn >> 6
+    mask = uint64(0xFFFF_FFFF_FFFF_FFFF) << uint64(turn & 63)
+    while part < 4:
+        found = turns[4 * classes + part]
+        for word in range(4):
+            taken = _takes(ctx, q, n, f, word)
+            while taken != uint64(0):
+                found |= turns[4 * (64 * word + int64(_lowest_bit(taken))) + part]
+                taken &= taken - uint64(1)
+        found &= mask
+        if found != uint64(0):
+            return 64 * part + int64(_lowest_bit(found))
+        mask = uint64(0xFFFF_FFFF_FFFF_FFFF)
+        part += 1
     return int64(-1)
 
 
@@ -1045,6 +1074,7 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
     if not inside and _can_grow(ctx, u, q, n, f, mode, escape, base):
         return int64(FINE)
     order, signs = _u8(u, W_ORDER), _u8(u, W_SIGNS)
+    turns, sign_turns = _u64(u, W_TURNS), _u64(u, W_SIGN_TURNS)
     stack = _i64(u, W_STACK)
     bytes_on_path = _u8(u, W_BYTES)
     room = u[N_STACK_ROOM]
@@ -1070,9 +1100,14 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
         in_string = STRING <= before <= KEY_ESCAPE
         follows = turn >= 256
         skipped_to = _next_way(
-            ctx, stack[at], stack[at + 1], stack[at + 2], order if in_string else signs, turn & 255,
-            int64(256) if in_string else u[N_SIGNS],
-        )  # fmt: skip
+            ctx,
+            u,
+            stack[at],
+            stack[at + 1],
+            stack[at + 2],
+            turns if in_string else sign_turns,
+            turn & 255,
+        )
         if skipped_to < 0:
             stack[at + 6] = (turn | 255) + 1
             continue
@@ -1288,20 +1323,12 @@ def _next_known(u, path, at):  # type: ignore[no-untyped-def]
 def _next_taken(ctx, u, path, at):  # type: ignore[no-untyped-def]
     """The next child of a place on the path whose byte the rules may take; ``NO_NODE`` at the end."""
     byte_class, child_byte = _u8(ctx, P_BYTE_CLASS), _u8(u, T_CHILD_BYTE)
-    can, first = _u64(ctx, S_CAN), _u64(ctx, P_FIRST)
     q, n, f = path[at], path[at + 1], path[at + 2]
-    ends = q != _SET and n >= _i32(ctx, P_ACCEPT_FROM)[q]
     turn, end = path[at + 9], int64(_i32(u, T_CHILD_OFFSET)[path[at + 8] + 1])
     while turn < end:
         byte = int64(child_byte[turn])
         c = int64(byte_class[byte])
-        word, bit = c >> 6, uint64(1) << uint64(c & 63)
-        if q == _SET:
-            takes = can[4 * f + word] & bit
-        else:
-            takes = first[4 * q + word] & bit
-            if ends:
-                takes |= can[4 * f + word] & bit
+        takes = _takes(ctx, q, n, f, c >> 6) & uint64(1) << uint64(c & 63)
         turn += 1
         # a mark may stand for a separator that the rules refuse
         if takes or byte == 0x2C or byte == 0x5D:

@@ -104,9 +104,12 @@ class UsedTexts:
         context = self._context
         self._set_tables(_tables_of(vocabulary))
         context[u.N_STACK_ROOM] = _STACK_ROOM
-        context[u.N_SIGNS] = len(_JSON_SIGNS) if memory.is_json else 256
         context[u.N_COMPARES] = memory.compare_items
-        marks, byte_class = pool.program.marks, pool.program.byte_class
+        program = pool.program
+        marks, byte_class = program.marks, program.byte_class
+        signs = _SIGNS[: len(_JSON_SIGNS)] if memory.is_json else _SIGNS
+        self._put(u.W_TURNS, _turns(_ORDER, byte_class, program.classes))
+        self._put(u.W_SIGN_TURNS, _turns(signs, byte_class, program.classes))
         for field, mark in ((u.N_MARK_COMMA, REPEATED_COMMA), (u.N_MARK_CLOSE, REPEATED_CLOSE)):
             context[field] = byte_class[mark] if mark in marks else -1
         self._out = np.zeros(2 * _OUT + 1, np.int32)
@@ -426,16 +429,14 @@ class UsedTexts:
         else:
             self._values.append(value)
         if isinstance(text, bytes):
-            data = np.frombuffer(text or b"\0", np.uint8)
             self._room(
                 (u.K_NODE_KEY, u.K_NODE_FIRST, u.K_NODE_NEXT, u.K_NODE_BYTE),
                 self._nodes + len(text),
             )
             while 2 * (self._nodes + len(text)) > self._context[u.N_HASH]:
                 self._grow_hash()
-            node = int(u.add_key(self._address, data.ctypes.data, len(text), self._nodes))
-            self._nodes = max(self._nodes, node + 1)
-            self._arrays[u.K_NODE_KEY][node] = number
+            data = np.frombuffer(text, np.uint8)
+            self._nodes = int(u.add_key(self._address, data, self._nodes, number))
         return number
 
     # -- room ------------------------------------------------------------------------------------
@@ -482,6 +483,24 @@ def _content(value: str | Value) -> bytes | Value:
         if abs(power) < _MOST_POWER:
             return b"\xff%c%be%d" % (b"-" if negative else b"+", digits, power)
     return value
+
+
+def _turns(
+    order: npt.NDArray[np.uint8], byte_class: npt.NDArray[np.integer[Any]], classes: int
+) -> npt.NDArray[np.uint64]:
+    """The turns of the bytes of every class, and behind them of comma and array's end, as sets of bits.
+
+    Args:
+        order: the bytes by turn, at most 256.
+
+    Returns:
+        uint64[4 * (classes + 1)], four words each.
+    """
+    out = np.zeros((classes + 1, 256), np.uint8)
+    turn = np.arange(len(order))
+    out[byte_class[order], turn] = 1
+    out[classes, turn[(order == ord(",")) | (order == ord("]"))]] = 1
+    return np.packbits(out, axis=1, bitorder="little").view(np.uint64).reshape(-1)
 
 
 @dataclass(frozen=True, eq=False)
