@@ -262,12 +262,11 @@ class TokenAutomaton:
             known = self._known_row(state)
             if known is not None:
                 return known
-        place = self._place_of(state)
-        if place in _RESERVED or (tokens_left is not None and tokens_left <= 0):
-            ends = place == FINISHED and (tokens_left is None or tokens_left > 0)
-            return self._eos_row if ends else self._no_row
         with self._lock:
-            place = self._place_of(state)  # another thread may have forgotten it
+            place = self._place_of(state)
+            if place in _RESERVED or (tokens_left is not None and tokens_left <= 0):
+                ends = place == FINISHED and (tokens_left is None or tokens_left > 0)
+                return self._eos_row if ends else self._no_row
             masks = self._core.rules.rule_masks
             before = masks.cut_short
             row = self._make_mask(place, tokens_left)

@@ -41,3 +41,8 @@ class MaskCache:
     def nbytes(self) -> int:
         """Memory of the rows."""
         return sum(row.nbytes for row in self._rows.values())
+
+    def nbytes_beside(self, other: MaskCache) -> int:
+        """Memory of the rows that another cache does not hold."""
+        shared = set(map(id, other._rows.values()))
+        return sum(row.nbytes for row in self._rows.values() if id(row) not in shared)

@@ -454,7 +454,8 @@ class UniquenessAutomaton:
     @property
     def nbytes(self) -> int:
         """Memory of places and cached masks, in bytes (about)."""
-        return self.rules.nbytes + self.masks.nbytes + _TRACKER_BYTES * len(self._pair_at)
+        masks = self.masks.nbytes_beside(self.rules.masks)
+        return self.rules.nbytes + masks + _TRACKER_BYTES * len(self._pair_at)
 
     def trim(self, places: set[int]) -> None:
         """Forgets all places but those given, the start among them."""

@@ -1008,8 +1008,19 @@ def _can_grow(ctx, u, q, n, f, mode, escape, depth):  # type: ignore[no-untyped-
     if mode == SCALAR:
         if _is_nothing_yet(u, escape, depth):
             return False
-    elif mode not in (STRING, KEY_STRING) or escape & _PHASE:
+    elif mode < STRING or mode > KEY_ESCAPE:
         return False
+    else:  # an escape that has begun is finished first, in one way
+        digits = int64(0)
+        if mode & 1:
+            q, n, f = _move(ctx, q, n, f, int64(_u8(ctx, P_BYTE_CLASS)[0x6E]))
+        elif escape & _PHASE:
+            digits = (escape & _PHASE) - 1
+        for _ in range(digits):
+            if q != _SET or f > 0:
+                q, n, f = _move(ctx, q, n, f, int64(_u8(ctx, P_BYTE_CLASS)[0x30]))
+        if q == _SET and f <= 0:  # refused, or no room: the search will tell
+            return False
     if q != _SET:
         return _item_grows(ctx, q, n, mode != SCALAR)
     begin = int64(_i32(ctx, S_OFFSET)[f])

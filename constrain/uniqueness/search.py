@@ -145,7 +145,9 @@ class Pairs:
         if base == DEAD:
             return None
         after = (base, tracker)
-        if self._easier is not None and pair in self._easier_states:
+        if self._easier is None:
+            return after
+        if pair in self._easier_states:
             easier = self._easier.move(self._easier_states[pair], data)
             self._easier_states.setdefault(after, easier)
         return after
