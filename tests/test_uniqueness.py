@@ -370,3 +370,82 @@ def test_kernels_agree_with_the_search_on_random_schemas(schema: Any, seed: int)
     ours, theirs = automata(schema, tokens)
     for _ in range(2):
         agree(ours, theirs, rng, 22)
+
+
+# -- what is known of one text serves others -------------------------------------------------------
+
+SHORT_KEYS = {
+    "type": "object",
+    "propertyNames": {"pattern": "^[abc]{1,5}$"},
+    "additionalProperties": STRING,
+}
+A_THEN_B = {"type": "object", "properties": {"a": STRING, "b": STRING}, "required": ["a", "b"]}
+BRANCHING: dict[str, Any] = {
+    "any object": {"type": "object"},
+    "objects of short keys": {"type": "array", "items": SHORT_KEYS},
+    "objects of two keys and others": A_THEN_B,
+    "unique strings": UNIQUE | {"items": STRING},
+    "unique short strings": UNIQUE | {"items": {"type": "string", "maxLength": 2}},
+    "unique integers": UNIQUE | {"items": {"type": "integer"}},
+    "unique pairs": UNIQUE | {"items": {"type": "array", "items": STRING}},
+    "unique objects of short keys": UNIQUE | {"items": SHORT_KEYS},
+}
+TWICE = [
+    b'":"","', b'":"","a', b'":"","a":"","', b'a":"","', b'","","', b'","a",', b'a","a","', b'",""]',
+    b'"a","b","', b'","a","b"', b'\\","a', b'":"\\"","', b'"],["', b'"],["a","', b'","b":"', b'\\u00',
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("hasty_search")
+@pytest.mark.parametrize("name", BRANCHING)
+def test_masks_do_not_depend_on_what_was_asked_before(name: str) -> None:
+    """Texts that branch, in any order, with states forgotten between: as if each were the first."""
+    rng = random.Random(name)
+    pieces = list(dict.fromkeys(PIECES + TWICE))
+    tokens = [*(bytes([b]) for b in range(256)), *pieces]
+    ours, _ = automata(BRANCHING[name], tokens)
+    likely = {tokens.index(t) for t in (*SIGNS, *pieces)}
+    known: dict[int, bytes] = {ours.start: b""}
+    for step in range(150):
+        state = rng.choice(list(known)) if step % 3 else list(known)[-1]
+        ours.mask(state)
+        onward = [t for t in ours.allowed_tokens(state).tolist() if t in likely]
+        if onward:
+            token = rng.choice(onward)
+            known[ours.advance(state, token)] = known[state] + tokens[token]
+        if step % 60 == 59:
+            kept = rng.sample(sorted(known), len(known) // 2)
+            ours.trim(kept)
+            known = {state: known[state] for state in (ours.start, *kept)}
+    for state, text in rng.sample(sorted(known.items()), min(25, len(known))):
+        fresh, bare = automata(BRANCHING[name], tokens)
+        other = fresh.advance_bytes(fresh.start, text)
+        mask, expected = ours.mask(state), fresh.mask(other)
+        if not given_up_by(ours) and not given_up_by(fresh):
+            assert (mask == expected).all(), text
+        exact = bare.mask(bare.advance_bytes(bare.start, text))
+        assert len(_tokens(expected & ~exact, tokens)) <= given_up_by(fresh), text
+        for more in _tokens(exact & ~expected, tokens):
+            assert given_up_by(bare) or ABOUT_ZERO.search(text + more), (text, more)
+
+
+@pytest.mark.parametrize("texts", [4, 400])
+def test_restricting_leaves_the_mask_of_the_rules_as_it_is(texts: int) -> None:
+    """Masks that lose no token are the very row of the rules; the others are rows of their own."""
+    ours, _ = automata(UNIQUE | {"items": STRING}, [bytes([b]) for b in range(256)])
+    core = core_of(ours)
+    names = "".join(f'"{i}",' for i in range(texts))
+    inside = ours.advance_bytes(ours.start, f'[{names}"'.encode())
+    rules = core.rules.mask(core._pair_at[inside][0])
+    before = rules.copy()
+    assert ours.mask(inside) is rules
+    repeated = ours.advance_bytes(inside, b"3")
+    assert ours.mask(repeated) is not rules
+    assert not _has_token(ours.mask(repeated), ord('"'))
+    assert _has_token(ours.mask(inside), ord('"'))
+    assert (rules == before).all()
+    assert not ours.mask(repeated).flags.writeable
+
+
+def _has_token(mask: Any, token: int) -> bool:
+    return bool(mask[token >> 5] >> (token & 31) & 1)
