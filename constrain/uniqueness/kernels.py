@@ -923,7 +923,7 @@ def _takes(ctx, q, n, f, word):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _next_way(ctx, u, q, n, f, turns, turn):  # type: ignore[no-untyped-def]
+def _next_way(ctx, q, n, f, turns, turn):  # type: ignore[no-untyped-def]
     """The next turn whose byte the rules may take, or behind whose byte a mark may stand; -1.
 
     ``turns``: as four words each, the turns of the bytes of every class, and behind them of separators.
@@ -1112,7 +1112,6 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
         follows = turn >= 256
         skipped_to = _next_way(
             ctx,
-            u,
             stack[at],
             stack[at + 1],
             stack[at + 2],
@@ -1284,6 +1283,69 @@ def _vocabulary_child(u, node, byte):  # type: ignore[no-untyped-def]
     return int64(NO_NODE)
 
 
+@njit
+def _remembered(u, known, q, n, f, mode, node, escape, frame, closed):  # type: ignore[no-untyped-def]
+    """The answer of an equal look ahead before, -1 if there was none."""
+    memo = _i64(u, W_MEMO)
+    for i in range(known):
+        at = MEMO_COLUMNS * i
+        if (
+            memo[at] == q and memo[at + 1] == n and memo[at + 2] == f and memo[at + 3] == mode
+            and memo[at + 4] == node and memo[at + 5] == escape and memo[at + 6] == frame
+            and memo[at + 7] == closed
+        ):  # fmt: skip
+            return int64(memo[at + 8])
+    return int64(-1)
+
+
+@njit
+def _remember(u, known, q, n, f, mode, node, escape, frame, closed, live):  # type: ignore[no-untyped-def]
+    memo = _i64(u, W_MEMO)
+    at = MEMO_COLUMNS * known
+    memo[at], memo[at + 1], memo[at + 2], memo[at + 3] = q, n, f, mode
+    memo[at + 4], memo[at + 5], memo[at + 6], memo[at + 7] = node, escape, frame, closed
+    memo[at + 8] = live
+
+
+@njit
+def _judge_place(ctx, u, known, q, n, f, mode, node, escape, frame, closed, depth):  # type: ignore[no-untyped-def]
+    """(whether a place in danger can be completed, places remembered); or (what a step answers, ...)."""
+    # else what was read matters, too
+    lasting = frame >= NO_FRAME and mode != SCALAR and u[N_SEVERAL] == 0
+    if lasting:
+        live = _remembered(u, known, q, n, f, mode, node, escape, frame, closed)
+        if live >= 0:
+            return live, known
+    live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, depth)
+    lasting = lasting and u[N_COMPARED] == 0
+    if lasting and known < MEMO_SIZE and live >= 0 and live != MISSING:
+        _remember(u, known, q, n, f, mode, node, escape, frame, closed, live)
+        known += 1
+    return live, known
+
+
+@njit
+def _judge_end(ctx, u, known, q, n, f, mode, node, escape, frame, closed, depth):  # type: ignore[no-untyped-def]
+    """(verdict on a place at the end of a token, places remembered); or (what a step answers, ...)."""
+    if not _in_danger(u, mode, node, escape, frame, closed, depth):
+        return int64(FINE), known
+    if mode == KEY:  # many blanks may come first: behind the quote they are mostly one place
+        a, b, c = _move(ctx, q, n, f, int64(_u8(ctx, P_BYTE_CLASS)[0x22]))
+        if a != _SET or c > 0:
+            _u8(u, W_BYTES)[depth + 1] = 0x22
+            begun = closed ^ (ENDED | NEXT) if closed & ENDED else closed
+            live, known = _judge_place(
+                ctx, u, known, a, b, c, int64(KEY_STRING), int64(0 if frame >= 0 else NO_NODE), int64(0),
+                frame, begun, depth + 1,
+            )  # fmt: skip
+            if live == FINE or live < 0:
+                return live, known
+            u[N_MISS] = -1
+        elif c < 0:
+            return c, known
+    return _judge_place(ctx, u, known, q, n, f, mode, node, escape, frame, closed, depth)
+
+
 _QUOTE_NEXT: Final = -1
 _BACKSLASH_NEXT: Final = -2
 
@@ -1292,9 +1354,9 @@ _BACKSLASH_NEXT: Final = -2
 def _enter(u, path, depth, i, q, n, f, mode, node, escape, frame, closed):  # type: ignore[no-untyped-def]
     """A place on the path of ``_walk_known``: at trie node i, whose children are to be looked at.
 
-    Column 9: the next child.  Column 10: whether only bytes that known texts go on with, quotes and
-    backslashes matter, as with all others the text differs from what is known and nothing can repeat; then
-    the next child is a node of the known texts' trie (0: no more), ``_QUOTE_NEXT`` or ``_BACKSLASH_NEXT``.
+    Column 9: the turn of the next byte.  Column 10: whether only bytes that known texts go on with, quotes
+    and backslashes matter, as with all others the text differs from what is known and nothing can repeat;
+    then column 9 is a node of the known texts' trie (0: no more), ``_QUOTE_NEXT`` or ``_BACKSLASH_NEXT``.
     """
     at = WALK_COLUMNS * depth
     path[at], path[at + 1], path[at + 2] = q, n, f
@@ -1304,7 +1366,7 @@ def _enter(u, path, depth, i, q, n, f, mode, node, escape, frame, closed):  # ty
     narrow = narrow and not _in_danger(
         u, mode, int64(NO_NODE), int64(0), frame, closed, int64(depth)
     )
-    path[at + 9] = _QUOTE_NEXT if narrow else _i32(u, T_CHILD_OFFSET)[i]
+    path[at + 9] = _QUOTE_NEXT if narrow else 0
     path[at + 10] = narrow
 
 
@@ -1333,20 +1395,20 @@ def _next_known(u, path, at):  # type: ignore[no-untyped-def]
 @njit
 def _next_taken(ctx, u, path, at):  # type: ignore[no-untyped-def]
     """The next child of a place on the path whose byte the rules may take; ``NO_NODE`` at the end."""
-    byte_class, child_byte = _u8(ctx, P_BYTE_CLASS), _u8(u, T_CHILD_BYTE)
-    q, n, f = path[at], path[at + 1], path[at + 2]
-    turn, end = path[at + 9], int64(_i32(u, T_CHILD_OFFSET)[path[at + 8] + 1])
-    while turn < end:
-        byte = int64(child_byte[turn])
-        c = int64(byte_class[byte])
-        takes = _takes(ctx, q, n, f, c >> 6) & uint64(1) << uint64(c & 63)
+    in_string = path[at + 3] >= STRING and path[at + 3] <= KEY_ESCAPE
+    order = _u8(u, W_ORDER if in_string else W_SIGNS)
+    turns = _u64(u, W_TURNS if in_string else W_SIGN_TURNS)
+    turn = path[at + 9]
+    while True:
+        turn = _next_way(ctx, path[at], path[at + 1], path[at + 2], turns, turn)
+        if turn < 0:
+            path[at + 9] = 256
+            return int64(NO_NODE)
+        child = _vocabulary_child(u, path[at + 8], int64(order[turn]))
         turn += 1
-        # a mark may stand for a separator that the rules refuse
-        if takes or byte == 0x2C or byte == 0x5D:
+        if child >= 0:
             path[at + 9] = turn
-            return int64(_i32(u, T_CHILDREN)[turn - 1])
-    path[at + 9] = turn
-    return int64(NO_NODE)
+            return child
 
 
 @njit(cache=True)
@@ -1361,6 +1423,7 @@ def _walk_known(ctx, u, state, mode, node, escape, frame, row, left, room):  # t
     q, n, f = _open(ctx, state)
     _enter(u, path, int64(0), int64(0), q, n, f, mode, node, escape, frame, int64(0))
     depth = int64(0)
+    known = 0
     while depth >= 0:
         at = WALK_COLUMNS * depth
         i = _next_known(u, path, at) if path[at + 10] else _next_taken(ctx, u, path, at)
@@ -1398,7 +1461,12 @@ def _walk_known(ctx, u, state, mode, node, escape, frame, row, left, room):  # t
             continue
         whole = WHOLE
         if threatened and t_start[i] < t_start[i + 1]:
-            live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, here)
+            if mode == KEY:
+                live, known = _judge_end(
+                    ctx, u, known, q, n, f, mode, node, escape, frame, closed, here
+                )
+            else:
+                live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, here)
             if live < 0:
                 return live
             if live == MISSING:
@@ -1420,30 +1488,6 @@ def _walk_known(ctx, u, state, mode, node, escape, frame, row, left, room):  # t
     return int64(0)
 
 
-@njit
-def _remembered(u, known, q, n, f, mode, node, escape, frame, closed):  # type: ignore[no-untyped-def]
-    """The answer of an equal look ahead before, -1 if there was none."""
-    memo = _i64(u, W_MEMO)
-    for i in range(known):
-        at = MEMO_COLUMNS * i
-        if (
-            memo[at] == q and memo[at + 1] == n and memo[at + 2] == f and memo[at + 3] == mode
-            and memo[at + 4] == node and memo[at + 5] == escape and memo[at + 6] == frame
-            and memo[at + 7] == closed
-        ):  # fmt: skip
-            return int64(memo[at + 8])
-    return int64(-1)
-
-
-@njit
-def _remember(u, known, q, n, f, mode, node, escape, frame, closed, live):  # type: ignore[no-untyped-def]
-    memo = _i64(u, W_MEMO)
-    at = MEMO_COLUMNS * known
-    memo[at], memo[at + 1], memo[at + 2], memo[at + 3] = q, n, f, mode
-    memo[at + 4], memo[at + 5], memo[at + 6], memo[at + 7] = node, escape, frame, closed
-    memo[at + 8] = live
-
-
 ENDING_COLUMNS: Final = 6
 """Numbers that one mask remembers of an ending of tokens."""
 _UNUSED: Final = -3
@@ -1461,25 +1505,6 @@ def _known_ending(u, ending, q, n, f, node, escape):  # type: ignore[no-untyped-
         return memo[at + 5]
     memo[at], memo[at + 1], memo[at + 2], memo[at + 3], memo[at + 4] = q, n, f, node, escape
     return int64(-1)
-
-
-@njit
-def _judge_end(ctx, u, known, q, n, f, mode, node, escape, frame, closed, depth):  # type: ignore[no-untyped-def]
-    """(verdict on a place at the end of a token, places remembered), or (what a step answers, ...)."""
-    if not _in_danger(u, mode, node, escape, frame, closed, depth):
-        return int64(FINE), known
-    # else what was read matters, too
-    lasting = frame >= NO_FRAME and mode != SCALAR and u[N_SEVERAL] == 0
-    if lasting:
-        live = _remembered(u, known, q, n, f, mode, node, escape, frame, closed)
-        if live >= 0:
-            return live, known
-    live = _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, depth)
-    lasting = lasting and u[N_COMPARED] == 0
-    if lasting and known < MEMO_SIZE and live >= 0 and live != MISSING:
-        _remember(u, known, q, n, f, mode, node, escape, frame, closed, live)
-        known += 1
-    return live, known
 
 
 @njit(cache=True)
