@@ -5,8 +5,8 @@ pool, and one of their own, which holds
 
 * a byte trie of the texts that occurred: keys and strings as UTF-8 without escapes; behind the byte
   0xFF, which UTF-8 has not, other scalars: literals as they stand, numbers as sign, digits, ``e``,
-  exponent, without zeros at either end.  It is a hash table from (node, byte) to node, and for each
-  node the number of the text that ends there;
+  exponent, without zeros at either end.  It is a hash table from (node, byte) to node, lists of children,
+  and for each node the number of the text that ends there;
 * the containers: parent, kind, a bitset over the numbers of an object's keys or an array's items so far,
   and one of its *rivals*: texts that what is read next there must not be, lest something may repeat;
 * steps from container to container (a hash table) where what has been read may still be part of an item
@@ -24,8 +24,9 @@ A *place* in a text is (mode, node, escape, frame, closed):
   live on its path: number ``-2 - depth``;
 * closed: three bits for every container around the place, the innermost lowest: ``ENDED`` once a key or
   item that is not known has ended there since the walk began, ``NEXT`` while another key is read, and
-  ``INSIDE`` in what may become equal to such an item.  What ends during a walk is not noted, so from then
-  on one more text must be avoided, whatever it is.
+  ``INSIDE`` in what may become equal to such an item.  From then on one more text must be avoided.  The
+  latest of them is noted (``N_ENDED``): a key or string that ends behind it in the same container is
+  compared with it; else whatever it is must be avoided.
 
 **Items that are arrays or objects.**  Where one is read a container is *deep* as long as it may become equal
 to an item that is there.  It stops being so with the first key or value that no such item has in this
