@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from constrain import TokenAutomaton, Vocabulary
 from constrain.uniqueness import search
+from constrain.uniqueness import texts as used_texts
 from constrain.uniqueness.automaton import UniquenessAutomaton
 from constrain.uniqueness.search import wants_marks
 from grammars import Grammar
@@ -397,27 +398,37 @@ TWICE = [
 
 
 @pytest.mark.usefixtures("hasty_search")
+@pytest.mark.parametrize("room", [None, 200, 20_000])
 @pytest.mark.parametrize("name", BRANCHING)
-def test_masks_do_not_depend_on_what_was_asked_before(name: str) -> None:
-    """Texts that branch, in any order, with states forgotten between: as if each were the first."""
+def test_masks_do_not_depend_on_what_was_asked_before(
+    name: str, room: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts that branch, in any order, with states forgotten between: as if each were the first.
+
+    With little room, containers or all texts are begun anew again and again.
+    """
+    if room is not None:
+        monkeypatch.setattr(
+            used_texts, "MAX_CONTAINER_BYTES" if room < 1_000 else "MAX_BYTES", room
+        )
     rng = random.Random(name)
     pieces = list(dict.fromkeys(PIECES + TWICE))
     tokens = [*(bytes([b]) for b in range(256)), *pieces]
     ours, _ = automata(BRANCHING[name], tokens)
     likely = {tokens.index(t) for t in (*SIGNS, *pieces)}
     known: dict[int, bytes] = {ours.start: b""}
-    for step in range(150):
+    for step in range(100):
         state = rng.choice(list(known)) if step % 3 else list(known)[-1]
         ours.mask(state)
         onward = [t for t in ours.allowed_tokens(state).tolist() if t in likely]
         if onward:
             token = rng.choice(onward)
             known[ours.advance(state, token)] = known[state] + tokens[token]
-        if step % 60 == 59:
+        if step % 40 == 39:
             kept = rng.sample(sorted(known), len(known) // 2)
             ours.trim(kept)
             known = {state: known[state] for state in (ours.start, *kept)}
-    for state, text in rng.sample(sorted(known.items()), min(25, len(known))):
+    for state, text in rng.sample(sorted(known.items()), min(15, len(known))):
         fresh, bare = automata(BRANCHING[name], tokens)
         other = fresh.advance_bytes(fresh.start, text)
         mask, expected = ours.mask(state), fresh.mask(other)

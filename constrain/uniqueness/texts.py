@@ -43,7 +43,11 @@ u = load("constrain.uniqueness.kernels")
 _Row = npt.NDArray[np.int32]
 
 MAX_BYTES: Final = 64 << 20
-"""Bytes that tries and sets of keys may take before they are begun anew."""
+"""Bytes that all arrays may take before everything is begun anew."""
+MAX_CONTAINER_BYTES = 8 << 20
+"""Bytes that containers and their sets may take before they are begun anew (those in use return at once)."""
+_CONTAINER_BYTES: Final = 64
+"""About what a container takes without its sets."""
 _OUT: Final = 1 << 14
 """Entries of the list of tokens that kernels leave to the caller."""
 _STACK_ROOM: Final = 4_096
@@ -141,13 +145,8 @@ class UsedTexts:
         self._texts: dict[bytes | Value, int] = {}
         self._numbers: dict[str | Value, int] = {}
         self._values: list[str | Value] = []
-        self._frames: dict[tuple[Frame, bool], int] = {}
-        self._by_number: list[tuple[Frame, bool]] = []
-        self._number_of: dict[Frame | None, int] = {None: int(u.NO_FRAME)}
-        self._steps = 0
         self._latest: tuple[SharedSet, int, int] = (frozenset(), 0, 0)
         self._nodes = 1
-        self._words = 0
         self._put(u.K_HASH_KEY, np.zeros(1 << 8, np.int64))
         self._put(u.K_HASH_VALUE, np.zeros(1 << 8, np.int32))
         self._context[u.N_HASH] = 1 << 8
@@ -167,6 +166,15 @@ class UsedTexts:
         ):
             self._put(field, np.zeros(16, dtype))
         self._put(u.F_BITS, np.zeros(64, np.uint64))
+        self._forget_containers()
+
+    def _forget_containers(self) -> None:
+        """Forgets all containers; the texts stay, so that those still in use are soon there again."""
+        self._frames: dict[tuple[Frame, bool], int] = {}
+        self._by_number: list[tuple[Frame, bool]] = []
+        self._number_of: dict[Frame | None, int] = {None: int(u.NO_FRAME)}
+        self._words = 0
+        self._steps = 0
         self._put_steps({}, 1 << 6)
 
     @property
@@ -271,7 +279,7 @@ class UsedTexts:
     def _room_raw(self, size: int) -> None:
         array = np.zeros(size, np.uint8)
         self._put(u.W_RAW, array)
-        self._raw = memoryview(array)
+        self._raw = memoryview(array.data)  # a slice of it is written faster than one of an array
 
     def _number(self, frame: Frame | None) -> int:
         """The number of the innermost container of a text; those around it get theirs first."""
@@ -279,6 +287,8 @@ class UsedTexts:
             return int(u.NO_FRAME)
         if self._nbytes > MAX_BYTES:
             self.clear()
+        elif 8 * self._words + _CONTAINER_BYTES * len(self._by_number) > MAX_CONTAINER_BYTES:
+            self._forget_containers()
         number = self._number_of[frame] = self._add(frame, not self._is_deep(frame))
         return number
 
