@@ -1067,9 +1067,9 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
     powers, which matters where a number that is not zero was found to repeat: then the answer is
     ``UNKNOWN``, as it is where a verdict is, where there is no room, or after ``_EXPANSIONS`` places.
 
-    If several texts that are not known must be avoided (``N_SEVERAL``), only a text that goes on without end
-    is an answer.  If one must be (``closed``), two finds are needed that tell
-    values apart (``_tells_apart``): whatever it is, there is a way around it.  ``base``: depth of the
+    If one more text that is not known must be avoided (``closed``), two finds are needed that tell values
+    apart (``_tells_apart``), whatever it is: or one that was compared with it, or a text that goes on
+    without end.  If several must be (``N_SEVERAL``), only the latter is an answer.  ``base``: depth of the
     place on the path.
     """
     # behind a repeated item only a mark can come, if blanks before it are left out of account
