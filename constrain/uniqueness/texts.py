@@ -322,12 +322,13 @@ class UsedTexts:
         twin = self._add(frame, True) if deep else 0
         compared = frame.keep and not frame.is_object
         bits, boxes = self._bits(frame.seen if compared else frame.keys)
-        rivals = self._rivals(frame) if deep else bits
+        missing = list(self._memory.missing(frame)) if deep else []
+        rivals = self._rivals(frame, missing) if deep else bits
         kind = u.IS_OBJECT if frame.is_object else u.KEEPS if compared else 0
         kind |= u.DEEP if deep else 0
         if bits:
             kind |= u.HAS_TEXTS
-        if boxes or (deep and any(v.kind in (ARRAY, OBJECT) for v in self._memory.missing(frame))):
+        if boxes or any(v.kind in (ARRAY, OBJECT) for v in missing):
             kind |= u.HAS_BOXES
         number = len(self._by_number)
         self._room(
@@ -361,9 +362,9 @@ class UsedTexts:
         self._words += words
         return offset, words
 
-    def _rivals(self, frame: Frame) -> int:
+    def _rivals(self, frame: Frame, missing: list[Value]) -> int:
         """Numbers, as bits, of what must not be read next in a deep container, lest something repeats."""
-        texts: set[str | Value] = {*frame.seen, *self._memory.missing(frame)}
+        texts: set[str | Value] = {*frame.seen, *missing}
         if frame.is_object and frame.key is None:
             texts.update(self._memory.names(frame))
         bits = 0
