@@ -28,7 +28,7 @@ from grammars.program import Program
 _GENERATIONS: Final = 1 << 30
 _RESERVED: Final = frozenset((DEAD, FINISHED))
 _INT32: Final = np.dtype(np.int32)
-_MOST_STEPS: Final = 1 << 14
+_MOST_STEPS: Final = 1 << 12
 """Steps between states that are kept to be answered at once (some 200 bytes each); then all are dropped."""
 
 
