@@ -290,6 +290,34 @@ def test_forgotten_states_are_refused_and_never_come_back(kind: str, seed: int) 
                     BY_STATE[name](automaton, state)
 
 
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_what_was_answered_once_is_answered_alike(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps and masks that are known, of which few are kept here, and then are checked no less."""
+    monkeypatch.setattr("constrain.automaton._MOST_STEPS", 3)
+    rng = random.Random(kind)
+    automaton, fresh = KINDS[kind](), KINDS[kind]()
+    row = np.zeros(words(automaton), np.int32)
+    for ids in texts_of(fresh, rng, 6) * 2:
+        state = automaton.start
+        for token in ids:
+            automaton.fill_mask(state, row)
+            assert np.array_equal(row, automaton.mask(state))
+            again = automaton.advance(state, token)
+            assert automaton.advance(state, token) == again
+            with pytest.raises(TypeError, match="a token id must be an integer"):
+                automaton.advance(state, float(token))  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="a state must be an integer"):
+                automaton.advance(float(state), token)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="a state must be an integer"):
+                automaton.fill_mask(float(state), row)  # type: ignore[arg-type]
+            state = again
+        assert np.array_equal(automaton.mask(state), fresh.mask(path(fresh, ids)))
+        eos = next(iter(automaton.vocabulary.eos_token_ids))
+        assert automaton.advance(state, eos) in (automaton.DEAD, automaton.FINISHED)
+
+
 # --- other arguments -----------------------------------------------------------------------------
 
 
