@@ -310,7 +310,7 @@ def test_conditions_are_checked() -> None:
 
 def test_conditions_that_share_members_are_searched_within_a_limit() -> None:
     """Pigeons and holes, which no search for a choice finds impossible soon."""
-    count = 8
+    count = 10
     kinds = [
         Member(Literal(f"{pigeon}{hole}".encode()), 0, 1, hole)
         for pigeon in range(count + 1)

@@ -368,10 +368,9 @@ class _ConditionalBag:
     def steps(self, state: Chosen) -> list[tuple[Chosen, int] | None]:
         """By member: the state after it and flags, or ``None`` where it is not available."""
         choices = self._choices
-        out: list[tuple[Chosen, int] | None] = []
         if self.spec.high is not None:
-            out = [None if s is None else (s, COMPLETE | CANONICAL) for s in self._ends(state)]
-            return out
+            return [None if s is None else (s, COMPLETE | CANONICAL) for s in self._ends(state)]
+        out: list[tuple[Chosen, int] | None] = []
         complete = False
         for later in choices.steps(state):
             if later is None:
