@@ -80,6 +80,23 @@ class Either(Formula):
 
 
 @dataclass(frozen=True, slots=True)
+class One(Formula):
+    """Exactly one of the statements holds.
+
+    Attributes:
+        split: the same in other words: alternatives, where what tells statements apart is used.
+        overlaps: which two may hold together.
+    """
+
+    items: Demands
+    split: Formula = field(compare=False)
+    overlaps: tuple[tuple[int, int], ...] = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"(one of {', '.join(map(str, self.items))})"
+
+
+@dataclass(frozen=True, slots=True)
 class Leaf(Formula):
     """Assertions as they stand; ``label`` names them for people."""
 
@@ -353,6 +370,38 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Lacks:
+    """That an object has no key of a name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """That an object has some key of a region whose value meets demands.
+
+    Attributes:
+        keys: a name or a region.
+    """
+
+    keys: str | Region
+    demands: Demands = ()
+
+
+Trait: TypeAlias = Lacks | Has
+Clause: TypeAlias = tuple[Trait, ...]
+"""Traits of which one is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Of some clauses exactly ``unmet`` do not hold; which ones is left open."""
+
+    clauses: tuple[Clause, ...]
+    unmet: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Objects:
     """Constraints on objects.
 
@@ -364,6 +413,7 @@ class Objects:
         low, high: how many keys.
         placed: where the schema has subschemas for named keys, which gives them their order: places
             as the schema object itself knows them, later positions in the order of reading.
+        needs: alternatives that are decided key by key rather than multiplied out.
     """
 
     properties: tuple[tuple[str, Demands], ...] = ()
@@ -373,6 +423,7 @@ class Objects:
     low: int = 0
     high: int | None = None
     placed: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
+    needs: tuple[Need, ...] = ()
 
     def __and__(self, other: Objects) -> Objects:
         if other is _FREE_OBJECTS or other == _FREE_OBJECTS:
@@ -388,6 +439,7 @@ class Objects:
             max(self.low, other.low),
             _least(self.high, other.high),
             self.placed + other.placed,
+            tuple(dict.fromkeys(self.needs + other.needs)),
         )
 
     @property
@@ -517,7 +569,25 @@ class Branch:
         ):
             if empty:
                 types.discard(kind)
-        return self if len(types) == len(self.types) else replace(self, types=frozenset(types))
+        if len(types) == len(self.types) and self._says_nothing_idle(types):
+            return self
+        return replace(
+            self,
+            types=frozenset(types),
+            numbers=self.numbers if "number" in types else _FREE_NUMBERS,
+            strings=self.strings if "string" in types else _FREE_STRINGS,
+            arrays=self.arrays if "array" in types else _FREE_ARRAYS,
+            objects=self.objects if "object" in types else _FREE_OBJECTS,
+        )
+
+    def _says_nothing_idle(self, types: set[str]) -> bool:
+        """Whether nothing is said about values of other types, which cannot be."""
+        return not (
+            ("number" not in types and self.numbers is not _FREE_NUMBERS)
+            or ("string" not in types and self.strings is not _FREE_STRINGS)
+            or ("array" not in types and self.arrays is not _FREE_ARRAYS)
+            or ("object" not in types and self.objects is not _FREE_OBJECTS)
+        )
 
 
 def _common(a: tuple[Value, ...] | None, b: tuple[Value, ...] | None) -> tuple[Value, ...] | None:

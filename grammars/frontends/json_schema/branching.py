@@ -11,20 +11,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from grammars.errors import LimitExceeded
 from grammars.frontends.json_schema.assertions import (
+    ALL_TYPES,
     NOTHING,
     All,
     At,
     Branch,
+    Clause,
     Demands,
     Either,
     Formula,
     Leaf,
     Not,
+    Need,
     Objects,
+    One,
     Region,
     Shape,
     Strings,
@@ -34,6 +38,7 @@ from grammars.frontends.json_schema.assertions import (
     join,
     negation,
 )
+from grammars.frontends.json_schema.clauses import Chain, Clauses
 from grammars.frontends.json_schema.document import below
 from grammars.frontends.json_schema.negation import opposite
 from grammars.frontends.json_schema.reading import Reader
@@ -55,8 +60,8 @@ _EFFORT: Final = 500
 _STEPS_PER_BRANCH: Final = 3
 """Partial alternatives looked at for each one that ``max_schema_branches`` allows."""
 
-_Chain = tuple[At, ...]
-"""The places a formula was reached from without entering the value."""
+MOST_MULTIPLIED = 16
+"""Alternatives that are multiplied out where clauses would do as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +78,9 @@ class _Partial:
     """
 
     branch: Branch
-    todo: tuple[tuple[Formula, _Chain], ...]
-    choices: tuple[tuple[Demands, _Chain], ...] = ()
-    negated: tuple[tuple[At, _Chain], ...] = ()
+    todo: tuple[tuple[Formula, Chain], ...]
+    choices: tuple[tuple[Either | One, Chain], ...] = ()
+    negated: tuple[tuple[At, Chain], ...] = ()
     seen: frozenset[Formula] = frozenset()
     leaves: tuple[Branch, ...] = ()
     screened: bool = False
@@ -94,6 +99,8 @@ class Brancher:
         self._steps = 0
         self._clashes: dict[Demands, tuple[tuple[str, ...], ...]] = {}
         self._dead: list[tuple[Branch, ...]] = []
+        self._clauses = Clauses(reader.meaning, self._positioned)
+        self._puts_off = True
 
     def branches(self, demands: Demands) -> list[Branch]:
         """The alternatives that all demands together leave, impossible ones dropped where plain.
@@ -104,13 +111,22 @@ class Brancher:
         """
         known = self._known.get(demands)
         if known is None:
-            self._steps = 0
-            self._dead.clear()
-            found = self._expand(Branch(), demands, _DEPTH, self._limited)
-            known = self._known[demands] = list(dict.fromkeys(found))
+            known = self._multiplied(demands)
+            if any(_counts_needs(branch.objects) for branch in known):
+                self._puts_off = False
+                try:
+                    known = self._multiplied(demands)
+                finally:
+                    self._puts_off = True
+            self._known[demands] = known
             if not known:
                 self._clashes[demands] = tuple(dict.fromkeys(map(self._smallest, self._dead[:4])))
         return known
+
+    def _multiplied(self, demands: Demands) -> list[Branch]:
+        self._steps = 0
+        self._dead.clear()
+        return list(dict.fromkeys(self._expand(Branch(), demands, _DEPTH, self._limited)))
 
     def clashes(self, demands: Demands) -> tuple[tuple[str, ...], ...]:
         """Where demands without any alternative are impossible: sets of places that clash."""
@@ -220,7 +236,7 @@ class Brancher:
             formula, chain = todo.pop()
             if negation(formula) in seen:
                 return None
-            if formula in seen and not isinstance(formula, At):
+            if formula in seen and not isinstance(formula, At | One):
                 continue
             match formula:
                 case Leaf(leaf):
@@ -238,7 +254,9 @@ class Brancher:
                 case Either(items):
                     if not items:
                         return None
-                    choices.append((items, chain))
+                    choices.append((formula, chain))
+                case One():
+                    choices.append((formula, chain))
                 case At():
                     if formula in seen:
                         continue
@@ -259,7 +277,7 @@ class Brancher:
             leaves=tuple(leaves),
         )
 
-    def _positioned(self, leaf: Branch, chain: _Chain) -> Branch:
+    def _positioned(self, leaf: Branch, chain: Chain) -> Branch:
         """The same with positions of named keys in the order of reading, references followed.
 
         A position has a number for each schema on the way, which says where in it the way goes on.
@@ -276,10 +294,92 @@ class Brancher:
 
     def _choose(self, part: _Partial) -> list[_Partial]:
         """One alternative each for the first choice that is not made already."""
-        (items, chain), rest = part.choices[0], part.choices[1:]
+        if put_off := self._with_clauses(part):
+            return put_off
+        (choice, chain), rest = part.choices[0], part.choices[1:]
+        if isinstance(choice, One):
+            return self._one(replace(part, choices=rest), choice, chain)
+        items = choice.items
         if any(item in part.seen or _is_implied(part.branch, item) for item in items):
             return [replace(part, choices=rest)]
         return [replace(part, todo=((item, chain),), choices=rest) for item in items]
+
+    # -- putting off ---------------------------------------------------------------------------
+
+    def _with_clauses(self, part: _Partial) -> list[_Partial]:
+        """Choices among traits of an object put off, where there are many combinations of them."""
+        if not self._puts_off or "object" not in part.branch.types or len(part.choices) < 2:
+            return []
+        many = 1
+        for choice, _ in part.choices:
+            many *= len(choice.items)
+        if many <= MOST_MULTIPLIED:
+            return []
+        kept: list[tuple[Either | One, Chain]] = []
+        clauses: list[Clause] = []
+        placed: list[tuple[str, Any]] = []
+        for choice, chain in part.choices:
+            found = self._clauses.of(choice, chain) if isinstance(choice, Either) else None
+            if found is None:
+                kept.append((choice, chain))
+            else:
+                clauses += found[0]
+                placed += found[1]
+        if not clauses:
+            return []
+        branch = _needing(_of_objects(part.branch), clauses, 0, placed)
+        inside = replace(part, branch=branch, choices=tuple(kept))
+        return [inside, *_of_others(part)]
+
+    def _one(self, part: _Partial, choice: One, chain: Chain) -> list[_Partial]:
+        """Alternatives for exactly one of several statements.
+
+        Those that can hold together with another one are not multiplied out if they are made of
+        traits of an object: their number is counted when the text is there.
+        """
+        split = replace(part, todo=((choice.split, chain),))
+        if not self._puts_off or "object" not in part.branch.types or len(choice.items) < 3:
+            return [split]
+        clauses = [self._clauses.violation(item) for item in choice.items]
+        inside = replace(part, branch=_of_objects(part.branch))
+        rivals = self._rivals(inside.branch, choice, clauses)
+        if rivals is None:
+            return [split]
+        together = [i for i, mine in rivals.items() if mine]
+        ways = [
+            replace(inside, todo=((choice.items[i], chain),))
+            for i, mine in rivals.items()
+            if not mine
+        ]
+        placed = [x for i in together for x in self._clauses.places(choice.items[i], chain)]
+        kept = [clause for i in together if (clause := clauses[i]) is not None]
+        branch = _needing(inside.branch, kept, 1, placed)
+        return [*ways, replace(inside, branch=branch), *_of_others(split)]
+
+    def _rivals(
+        self, branch: Branch, choice: One, clauses: list[Clause | None]
+    ) -> dict[int, list[int]] | None:
+        """By statement that can hold, those that can hold together with it.
+
+        ``None`` if they should be multiplied out: there are few combinations, or no clauses.
+        """
+        if None in clauses:
+            return None
+        rivals: dict[int, list[int]] = {
+            i: [] for i, item in enumerate(choice.items) if self._some(branch, (item,), 1)
+        }
+        for i, j in choice.overlaps:
+            if i in rivals and j in rivals:
+                if self._some(branch, (choice.items[i], choice.items[j]), 1):
+                    rivals[i].append(j)
+                    rivals[j].append(i)
+        many = 0
+        for mine in rivals.values():
+            product = 1
+            for j in mine:
+                product *= len(clauses[j] or ())
+            many += product
+        return rivals if many > MOST_MULTIPLIED + len(rivals) else None
 
     def _negate(self, part: _Partial, depth: int) -> list[_Partial]:
         """Takes in a negated schema, if what is demanded already does not exclude it.
@@ -293,13 +393,30 @@ class Brancher:
             part = replace(part, negated=left, screened=True)
             cases = self._cases(part, [at for at, _ in left]) if len(left) > 1 else []
             waiting = replace(part, screened=False)
-            return [replace(waiting, todo=((case, left[0][1]),)) for case in cases] or [part]
+            if cases:
+                return [replace(waiting, todo=((case, left[0][1]),)) for case in cases]
+            return self._denying(part)
         (at, chain), rest = part.negated[0], part.negated[1:]
         part = replace(part, negated=rest)
         if not self._some(part.branch, (at,), near):
             return [part]
         pushed = _pushed(self._reader.meaning(at))
         return [replace(part, todo=((pushed, (*chain, at)),))]
+
+    def _denying(self, part: _Partial) -> list[_Partial]:
+        """Negated schemas put off as clauses, where there are many combinations of them."""
+        if not self._puts_off or "object" not in part.branch.types or len(part.negated) < 2:
+            return [part]
+        found = [self._clauses.violation(at) for at, _ in part.negated]
+        many = 1
+        for clause in found:
+            many *= 1 if clause is None else len(clause)
+        if many <= MOST_MULTIPLIED:
+            return [part]
+        clauses = [clause for clause in found if clause is not None]
+        kept = tuple(n for n, c in zip(part.negated, found, strict=True) if c is None)
+        branch = _needing(_of_objects(part.branch), clauses, 0, [])
+        return [replace(part, branch=branch, negated=kept), *_of_others(part)]
 
     def _cases(self, part: _Partial, negated: list[At]) -> list[Formula]:
         """A case for each value of a property that tells negated schemas apart, and the rest."""
@@ -395,6 +512,28 @@ class _Split(Formula):
     name: str
 
 
+def _of_objects(branch: Branch) -> Branch:
+    return branch & Branch(types=frozenset(["object"]))
+
+
+def _of_others(part: _Partial) -> list[_Partial]:
+    """The same for values that are no objects, if there may be any."""
+    branch = part.branch & Branch(types=ALL_TYPES - {"object"})
+    return [replace(part, branch=branch, screened=False)] if branch.types else []
+
+
+def _needing(
+    branch: Branch, clauses: list[Clause], unmet: int, placed: list[tuple[str, Any]]
+) -> Branch:
+    need = Need(tuple(clauses), unmet)
+    return branch & Branch(objects=Objects(needs=(need,), placed=tuple(placed)))
+
+
+def _counts_needs(objects: Objects) -> bool:
+    """Whether keys are counted beside needs, which bags with conditions do not do."""
+    return bool(objects.needs) and (objects.low > 1 or objects.high is not None)
+
+
 def _value_is(name: str, branch: Branch, split: Leaf) -> Formula:
     """That a property is there, with a value of a branch."""
     value = (Leaf(branch, split.label),)
@@ -406,7 +545,7 @@ def _is_implied(branch: Branch, formula: Formula) -> bool:
     """Whether assertions add nothing to a branch."""
     if not isinstance(formula, Leaf) or not branch.types <= formula.branch.types:
         return False
-    return branch & formula.branch == branch
+    return (branch & formula.branch).reduced() == branch
 
 
 def value_demands(objects: Objects, name: str) -> Demands:
@@ -434,6 +573,9 @@ def _pushed(formula: Formula) -> Formula:
             return All(tuple(map(negation, items)))
         case Not(item):
             return item
+        case One(items, _, overlaps):
+            none = All(tuple(map(negation, items)))
+            return Either((none, *(All((items[i], items[j])) for i, j in overlaps)))
     return negation(formula)
 
 

@@ -24,6 +24,7 @@ from grammars.frontends.json_schema.assertions import (
     Either,
     Formula,
     Not,
+    One,
 )
 
 _None: frozenset[At] = frozenset()
@@ -194,6 +195,12 @@ def _references(formula: Formula, positive: bool) -> Iterator[tuple[At, bool]]:
         case All(items) | Either(items):
             for item in items:
                 yield from _references(item, positive)
+        case One(items, _, overlaps):
+            rivals = {i for pair in overlaps for i in pair}
+            for i, item in enumerate(items):
+                yield from _references(item, positive)
+                if i in rivals:
+                    yield from _references(item, not positive)
 
 
 def _derivable(formula: Formula, open_: dict[At, None]) -> bool:
@@ -203,7 +210,7 @@ def _derivable(formula: Formula, open_: dict[At, None]) -> bool:
             return formula not in open_
         case All(items):
             return all(_derivable(item, open_) for item in items)
-        case Either(items):
+        case Either(items) | One(items):
             return any(_derivable(item, open_) for item in items)
     return True
 
@@ -221,4 +228,7 @@ def _without(formula: Formula, circle: frozenset[At], barred: frozenset[At]) -> 
         case Either(items):
             ways = (_without(item, circle, barred) for item in items)
             return Either(tuple(way for way in ways if way != NOTHING))
+        case One(items, split, overlaps):
+            one_by_one = tuple(_without(item, circle, barred) for item in items)
+            return One(one_by_one, _without(split, circle, barred), overlaps)
     return formula

@@ -132,6 +132,7 @@ def _arrays(arrays: Arrays) -> Iterator[Arrays]:
 
 
 def _objects(objects: Objects) -> Iterator[Objects]:
+    assert not objects.needs, "needs are made of formulas, not negated"
     for name, demands in objects.properties:
         if demands:
             yield Objects(properties=((name, _not_all(demands)),), required=(name,))

@@ -15,12 +15,17 @@ from grammars.errors import LimitExceeded
 from grammars.frontends.json_schema.assertions import (
     Branch,
     Demands,
+    Has,
+    Lacks,
+    Need,
     Objects,
     Region,
     Shape,
+    Trait,
     join,
 )
 from grammars.frontends.json_schema.branching import Brancher
+from grammars.frontends.json_schema.clauses import opposite
 from grammars.frontends.json_schema.satisfies import Judge
 from grammars.frontends.json_schema.strings import (
     ANY_TEXT,
@@ -29,7 +34,7 @@ from grammars.frontends.json_schema.strings import (
     is_empty,
     shape_expr,
 )
-from grammars.ir import Expr, Not, alt, both, minus, text
+from grammars.ir import Condition, Expr, Not, alt, both, minus, text
 from grammars.limits import Limits
 
 
@@ -39,12 +44,14 @@ class Slot:
 
     Attributes:
         placed: whether the schema gives it a place of its own (``properties``).
+        group: slots of the same key, of which one at most is taken.
     """
 
     name: str
     demands: Demands
     required: bool
     placed: bool = True
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,17 +80,23 @@ class Plan:
     Attributes:
         slots: in the order in which the schema names them.
         low, high: how many keys; ``low`` is 0 where the required ones suffice.
+        conditions: on which slots and classes, numbered in this order, there are keys.
     """
 
     slots: tuple[Slot, ...]
     classes: tuple[KeyClass, ...]
     low: int
     high: int | None
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def may_be_empty(self) -> bool:
         owed = any(s.required for s in self.slots) or any(c.needed for c in self.classes)
-        return not owed and self.low == 0
+        holds = all(
+            sum(all(x >= 0 for x in clause) for clause in c.clauses) == c.unmet
+            for c in self.conditions
+        )
+        return not owed and self.low == 0 and holds
 
 
 class Planner:
@@ -101,6 +114,8 @@ class Planner:
 
     def plans(self, objects: Objects) -> list[Plan]:
         """All alternatives; none if the assertions are plainly impossible."""
+        if objects.needs:
+            return self._conditional(objects)
         named, placed = self._ordered(objects)
         named += self._few(objects, named)
         required = set(objects.required)
@@ -123,6 +138,96 @@ class Planner:
             label = _Cell(everything, frozenset(), tuple(named)).label
             classes = (replace(classes[0], key=everything, label=label),)
         return [_settled(replace(p, classes=p.classes + classes)) for p in plans]
+
+    def _conditional(self, objects: Objects) -> list[Plan]:
+        """One plan for all alternatives that were put off: each key by what its value has to say.
+
+        A key that several clauses speak of has a slot for every combination of what they ask that
+        a value may answer.
+        """
+        some = tuple(Need(((Has(region, demands),),)) for region, demands in objects.some)
+        needs = objects.needs + some
+        traits = [t for need in needs for clause in need.clauses for t in clause]
+        asked = [t for t in traits if isinstance(t, Has) and t.demands]
+        regions = [t.keys for t in traits if isinstance(t, Has) and isinstance(t.keys, Region)]
+        mentioned = [t.name if isinstance(t, Lacks) else t.keys for t in traits]
+        listed = [name for name in mentioned if isinstance(name, str)]
+        told = replace(
+            objects,
+            required=tuple(dict.fromkeys((*objects.required, *listed))),
+            some=tuple((region, ()) for region in dict.fromkeys(regions)),
+        )
+        named, placed = self._ordered(told)
+        named += self._few(told, named)
+        slots: list[Slot] = []
+        shown: list[set[Trait]] = []
+        groups: dict[str, int] = {}
+        clauses: list[tuple[int, ...]] = []
+        for place, name in enumerate(named):
+            about = [t for t in asked if self._is_about(t, name)]
+            always = {t for t in traits if self._is_about(t, name) and t not in asked}
+            variants = self._variants(self._value(objects, name), about)
+            required = name in objects.required
+            if not variants and required:
+                return []
+            if variants:
+                groups[name] = len(groups)
+            if required and len(variants) > 1:
+                clauses.append(tuple(range(len(slots), len(slots) + len(variants))))
+            for demands, met in variants:
+                needed = required and len(variants) == 1
+                slots.append(Slot(name, demands, needed, place < placed, groups[name]))
+                shown.append(met | always)
+            self._check_count(len(slots))
+        classes: list[KeyClass] = []
+        everything = minus(ANY_TEXT, alt(*map(text, named)))
+        for cell in self._cells(told, everything, tuple(named))[0]:
+            covers = [t for t in traits if isinstance(t, Has) and _is_of(t, cell)]
+            about = [t for t in covers if t.demands]
+            for demands, met in self._variants(cell.demands, about):
+                classes.append(KeyClass(cell.key, cell.label, demands, holds=cell.holds))
+                shown.append(met | {t for t in covers if not t.demands})
+        # several slots of one key are told apart by value, so members keep the order of keys
+        members: dict[Trait, list[int]] = {}
+        for i, found in enumerate(shown):
+            for trait in found:
+                members.setdefault(trait, []).append(i)
+        conditions = [Condition(tuple(clauses))] if clauses else []
+        for need in needs:
+            condition = _condition(need, members, groups)
+            if condition is None:
+                return []
+            conditions.append(condition)
+        return [
+            _settled(
+                Plan(tuple(slots), tuple(classes), objects.low, objects.high, tuple(conditions))
+            )
+        ]
+
+    def _is_about(self, trait: Trait, name: str) -> bool:
+        if isinstance(trait, Lacks):
+            return False
+        if isinstance(trait.keys, str):
+            return trait.keys == name
+        return self._judge.inside(trait.keys, name)
+
+    def _variants(
+        self, demands: Demands, about: list[Has]
+    ) -> list[tuple[Demands, set[Trait]]]:
+        """The combinations of what is asked of a value that some value may answer."""
+        if not self._brancher.possible(demands):
+            return []
+        out: list[tuple[Demands, set[Trait]]] = [(demands, set())]
+        for asked in dict.fromkeys(t.demands for t in about):
+            same: set[Trait] = {t for t in about if t.demands == asked}
+            split = []
+            for known, met in out:
+                with_it, without = join(known, asked), join(known, opposite(asked))
+                split += [(with_it, met | same)] if self._brancher.possible(with_it) else []
+                split += [(without, met)] if self._brancher.possible(without) else []
+            out = split
+            self._check_count(len(out))
+        return out
 
     # -- names ---------------------------------------------------------------------------------
 
@@ -283,6 +388,26 @@ def _covers(region: Region, holds: frozenset[object]) -> bool:
     if region.key and region.key not in holds:
         return False
     return holds.issuperset(region.inside) and holds.isdisjoint(region.outside)
+
+
+def _is_of(trait: Has, cell: _Cell) -> bool:
+    return isinstance(trait.keys, Region) and _covers(trait.keys, cell.holds)
+
+
+def _condition(
+    need: Need, members: dict[Trait, list[int]], groups: dict[str, int]
+) -> Condition | None:
+    """A need in terms of members and groups; ``None`` if it cannot be met."""
+    clauses: list[tuple[int, ...]] = []
+    for clause in need.clauses:
+        if any(isinstance(t, Lacks) and t.name not in groups for t in clause):
+            continue  # such a key is never there
+        literals = [x for t in clause for x in members.get(t, ())]
+        literals += [~groups[t.name] for t in clause if isinstance(t, Lacks)]
+        clauses.append(tuple(dict.fromkeys(literals)))
+    if len(clauses) < need.unmet or (not need.unmet and () in clauses):
+        return None
+    return Condition(tuple(clauses), need.unmet)
 
 
 def _merged(cells: Iterable[_Cell]) -> Iterator[KeyClass]:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.json_schema.assertions import (
+    ALL_TYPES,
     ANYTHING,
     NOTHING,
     TYPES,
@@ -33,12 +34,14 @@ from grammars.frontends.json_schema.assertions import (
     Strings,
     Value,
     negation,
+    type_of,
 )
 from grammars.frontends.json_schema.circles import Circles
 from grammars.frontends.json_schema.document import Documents, below, shown
 from grammars.frontends.json_schema.evaluated import unevaluated
 from grammars.frontends.json_schema.formats import KNOWN as KNOWN_FORMATS
-from grammars.frontends.json_schema.keywords import VALIDATION, applies
+from grammars.frontends.json_schema.keywords import ANNOTATIONS, VALIDATION, applies
+from grammars.frontends.json_schema.rivals import Profile, exactly_one
 from grammars.frontends.json_schema.spelling import NO_SPELLINGS, Spellings
 from grammars.ir import Expr
 from grammars.limits import DEFAULT_LIMITS, Limits
@@ -269,34 +272,43 @@ class _Schema:
         return Either(self.list(keyword))
 
     def one_of(self, keyword: str) -> Formula:
-        """Each alternative without the others, those left out that a tag tells apart from it."""
+        """Exactly one of several schemas."""
         ways = self.list(keyword)
-        tags = [self._tags(way) for way in ways]
-        out: list[Formula] = []
-        for i, way in enumerate(ways):
-            rivals = [o for j, o in enumerate(ways) if j != i and not _told_apart(tags[i], tags[j])]
-            out.append(All((way, *map(negation, rivals))))
-        return Either(tuple(out))
+        if len(ways) == 1:
+            return ways[0]
+        return exactly_one(ways, [self._profile(way) for way in ways], str(self.at))
 
-    def _tags(self, at: At) -> dict[str, frozenset[Value]]:
-        """Required properties of an object for which a schema lists the values."""
+    def _profile(self, at: At) -> Profile:
+        """What tells a schema apart from others at a glance."""
         documents = self.reader.documents
         for _ in range(_MOST_REFERENCES):
             schema = documents.at(at.place)
             if isinstance(schema, bool) or not isinstance(schema.get("$ref"), str):
                 break
+            if documents.draft(at.place) > 7 and not schema.keys() <= _REFERENCE:
+                break
             at = self.reader.target(at, "$ref")
-        if isinstance(schema, bool) or schema.get("type") != "object":
-            return {}
+        if isinstance(schema, bool) or not documents.asserts(at.place):
+            return Profile()
+        draft = documents.draft(at.place)
+        if "$ref" in schema and draft <= 7:
+            return Profile()
+        listed = schema.get("type")
+        names = listed if isinstance(listed, list) else [listed]
+        types = ALL_TYPES
+        if names and all(isinstance(t, str) and t in _TYPE_NAMES - {"any"} for t in names):
+            types = frozenset("number" if t == "integer" else t for t in names)
+        values = _listed(schema, draft)
+        if values is not None:
+            types &= {type_of(v.data) for v in values}
         required, named = schema.get("required"), schema.get("properties")
-        if not isinstance(required, list) or not isinstance(named, dict):
-            return {}
-        out: dict[str, frozenset[Value]] = {}
-        for name in required:
-            values = _listed(named.get(name) if isinstance(name, str) else None, self.draft)
-            if values is not None:
-                out[name] = values
-        return out if documents.asserts(at.place) else {}
+        tags: dict[str, frozenset[Value]] = {}
+        for name, one in named.items() if isinstance(named, dict) else ():
+            found = _listed(one, draft)
+            if found is not None:
+                tags[name] = found
+        needed = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
+        return Profile(types, values, tags, frozenset(needed), schema.keys() <= _OF_OBJECTS)
 
     def not_(self, keyword: str) -> Formula:
         return negation(self.sub(keyword))
@@ -527,6 +539,17 @@ class _Schema:
 
 
 _MOST_REFERENCES: Final = 8
+_REFERENCE: Final = ANNOTATIONS | {"$ref"}
+_OF_OBJECTS: Final = ANNOTATIONS | {
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "propertyNames",
+    "required",
+    "minProperties",
+    "maxProperties",
+}
+"""Keywords that say nothing about values of other types."""
 _FORMATS_OF_DRAFT_3: Final = {"ip-address": "ipv4", "host-name": "hostname"}
 _TYPE_NAMES: Final = frozenset({*TYPES, "integer", "any"})
 
@@ -539,11 +562,6 @@ def _listed(schema: Any, draft: int) -> frozenset[Value] | None:
     if values is None and "const" in schema and applies("const", draft):
         values = [schema["const"]]
     return frozenset(map(Value, values)) if isinstance(values, list) else None
-
-
-def _told_apart(a: dict[str, frozenset[Value]], b: dict[str, frozenset[Value]]) -> bool:
-    """Whether a property that both require has no value in common."""
-    return any(name in b and values.isdisjoint(b[name]) for name, values in a.items())
 
 
 _KEYWORDS: Final[dict[str, _Keyword]] = {

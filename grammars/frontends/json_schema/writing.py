@@ -357,6 +357,8 @@ class Writer:
         """At least one pair."""
         counted = plan.low > 1 or plan.high is not None
         several = len(plan.slots) + len(plan.classes) > 1
+        if plan.conditions:
+            return self._conditional_bag(plan)
         if (self._any_order and several) or counted or _has_many_rests(plan.slots):
             return self._bag(plan)
         pairs = [(self._pair(s.name, s.demands), s.required) for s in plan.slots if s.placed]
@@ -375,6 +377,21 @@ class Writer:
         members += [Member(self._class_pair(c), 1, None) for c in plan.classes if c.needed]
         free = [c for c in plan.classes if not c.needed]
         return members + _any_number(alt(*map(self._class_pair, free)))
+
+    def _conditional_bag(self, plan: Plan) -> Expr:
+        """Slots and classes as members of one bag, in their order."""
+        members = [
+            Member(self._pair(s.name, s.demands), int(s.required), 1, s.group) for s in plan.slots
+        ]
+        members += [Member(self._class_pair(c), 0, None) for c in plan.classes]
+        loose = len(plan.classes) + sum(not s.placed for s in plan.slots)
+        return bag(
+            members,
+            self._comma,
+            ordered=not self._any_order,
+            conditions=plan.conditions,
+            loose=0 if self._any_order else loose,
+        )
 
     def _bag(self, plan: Plan) -> Expr:
         low, high = max(plan.low, 1), plan.high
