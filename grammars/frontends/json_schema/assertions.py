@@ -86,11 +86,13 @@ class One(Formula):
     Attributes:
         split: the same in other words: alternatives, where what tells statements apart is used.
         overlaps: which two may hold together.
+        tagged: whether ``split`` goes by the value of a property.
     """
 
     items: Demands
     split: Formula = field(compare=False)
     overlaps: tuple[tuple[int, int], ...] = field(compare=False)
+    tagged: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"(one of {', '.join(map(str, self.items))})"

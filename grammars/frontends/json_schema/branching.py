@@ -338,7 +338,7 @@ class Brancher:
         traits of an object: their number is counted when the text is there.
         """
         split = replace(part, todo=((choice.split, chain),))
-        if not self._puts_off or "object" not in part.branch.types or len(choice.items) < 3:
+        if not self._puts_off or choice.tagged or "object" not in part.branch.types:
             return [split]
         clauses = [self._clauses.violation(item) for item in choice.items]
         inside = replace(part, branch=_of_objects(part.branch))
@@ -573,7 +573,7 @@ def _pushed(formula: Formula) -> Formula:
             return All(tuple(map(negation, items)))
         case Not(item):
             return item
-        case One(items, _, overlaps):
+        case One(items, _, overlaps, _):
             none = All(tuple(map(negation, items)))
             return Either((none, *(All((items[i], items[j])) for i, j in overlaps)))
     return negation(formula)

@@ -195,7 +195,7 @@ def _references(formula: Formula, positive: bool) -> Iterator[tuple[At, bool]]:
         case All(items) | Either(items):
             for item in items:
                 yield from _references(item, positive)
-        case One(items, _, overlaps):
+        case One(items, _, overlaps, _):
             rivals = {i for pair in overlaps for i in pair}
             for i, item in enumerate(items):
                 yield from _references(item, positive)
@@ -228,7 +228,7 @@ def _without(formula: Formula, circle: frozenset[At], barred: frozenset[At]) -> 
         case Either(items):
             ways = (_without(item, circle, barred) for item in items)
             return Either(tuple(way for way in ways if way != NOTHING))
-        case One(items, split, overlaps):
+        case One(items, split, overlaps, tagged):
             one_by_one = tuple(_without(item, circle, barred) for item in items)
-            return One(one_by_one, _without(split, circle, barred), overlaps)
+            return One(one_by_one, _without(split, circle, barred), overlaps, tagged)
     return formula

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from grammars.errors import LimitExceeded
 from grammars.frontends.json_schema.assertions import (
@@ -36,6 +36,10 @@ from grammars.frontends.json_schema.strings import (
 )
 from grammars.ir import Condition, Expr, Not, alt, both, minus, text
 from grammars.limits import Limits
+
+
+_VARIANTS_PER_BRANCH: Final = 16
+"""How many of ``max_schema_branches`` one combination of what is asked of a value counts for."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,7 @@ class Planner:
                 split += [(with_it, met | same)] if self._brancher.possible(with_it) else []
                 split += [(without, met)] if self._brancher.possible(without) else []
             out = split
-            self._check_count(len(out))
+            self._check_count(len(out) * _VARIANTS_PER_BRANCH)
         return out
 
     # -- names ---------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from grammars.frontends.json_schema.assertions import (
     negation,
 )
 
-_MOST_TAGS: Final = 4
+_MOST_TAGS: Final = 2
 """Tags that may be left out, one after the other."""
 _OBJECT: Final = frozenset(["object"])
 
@@ -88,21 +88,10 @@ def _one(
     label: str,
     used: frozenset[str],
 ) -> Formula:
-    split = _split(ways, profiles, overlaps, label, used)
-    return One(ways, split, overlaps)
-
-
-def _split(
-    ways: Demands,
-    profiles: Sequence[Profile],
-    overlaps: tuple[tuple[int, int], ...],
-    label: str,
-    used: frozenset[str],
-) -> Formula:
     """Alternatives by the value of a tag if there is one, or each without its rivals."""
     tag = _best_tag(profiles, overlaps, used) if len(used) < _MOST_TAGS else None
     if tag is None:
-        return Either(tuple(_without_rivals(ways, overlaps)))
+        return One(ways, Either(tuple(_without_rivals(ways, overlaps))), overlaps)
     there = Leaf(Branch(types=_OBJECT, objects=Objects(required=(tag,))), f"{label} with {tag!r}")
     absent = Objects(properties=((tag, (NOTHING,)),))
     missing = Leaf(Branch(types=_OBJECT, objects=absent), f"{label} without {tag!r}")
@@ -115,7 +104,7 @@ def _split(
     free = [i for i, p in enumerate(profiles) if p.types != _OBJECT]
     if sum(profiles[i].has_all_others for i in free) < 2:
         out += _among(free, others, ways, profiles, overlaps, label, all_tags)
-    return Either(tuple(out))
+    return One(ways, Either(tuple(out)), overlaps, tagged=True)
 
 
 def _among(
