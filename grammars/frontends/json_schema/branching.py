@@ -60,8 +60,10 @@ _EFFORT: Final = 500
 _STEPS_PER_BRANCH: Final = 3
 """Partial alternatives looked at for each one that ``max_schema_branches`` allows."""
 
-MOST_MULTIPLIED = 16
-"""Alternatives that are multiplied out where clauses would do as well."""
+MOST_MULTIPLIED = 100
+"""Alternatives that are multiplied out in any case, before clauses are tried."""
+_MOST_COMBINED: Final = 16
+"""Combinations that are multiplied out where clauses would do as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ class Brancher:
         self._clashes: dict[Demands, tuple[tuple[str, ...], ...]] = {}
         self._dead: list[tuple[Branch, ...]] = []
         self._clauses = Clauses(reader.meaning, self._positioned)
-        self._puts_off = True
+        self._puts_off = False
+        self._most = 0
+        self._gave_up = False
 
     def branches(self, demands: Demands) -> list[Branch]:
         """The alternatives that all demands together leave, impossible ones dropped where plain.
@@ -111,22 +115,45 @@ class Brancher:
         """
         known = self._known.get(demands)
         if known is None:
-            known = self._multiplied(demands)
-            if any(_counts_needs(branch.objects) for branch in known):
-                self._puts_off = False
-                try:
-                    known = self._multiplied(demands)
-                finally:
-                    self._puts_off = True
-            self._known[demands] = known
+            known = self._known[demands] = self._multiplied(demands)
             if not known:
                 self._clashes[demands] = tuple(dict.fromkeys(map(self._smallest, self._dead[:4])))
         return known
 
+    def multiplied_out(self, demands: Demands) -> list[Branch]:
+        """The same without needs, whatever it takes (up to the limit)."""
+        self._start(self._limits.max_schema_branches)
+        self._puts_off = False
+        found = self._expand(Branch(), demands, _DEPTH, self._limited)
+        known = self._known[demands] = list(dict.fromkeys(found))
+        return known
+
     def _multiplied(self, demands: Demands) -> list[Branch]:
-        self._steps = 0
+        """Alternatives multiplied out where that is soon done; else some of them put off."""
+        self._start(min(MOST_MULTIPLIED, self._limits.max_schema_branches))
+        self._puts_off = False
+        found = list(self._expand(Branch(), demands, _DEPTH, self._is_little))
+        if not self._gave_up:
+            return list(dict.fromkeys(found))
+        self._start(self._limits.max_schema_branches)
+        self._puts_off = True
+        try:
+            found = list(self._expand(Branch(), demands, _DEPTH, self._limited))
+        except LimitExceeded:
+            return self.multiplied_out(demands)
+        if any(_counts_needs(branch.objects) for branch in found):
+            return self.multiplied_out(demands)
+        return list(dict.fromkeys(found))
+
+    def _start(self, most: int) -> None:
+        self._steps, self._most, self._gave_up = 0, most, False
         self._dead.clear()
-        return list(dict.fromkeys(self._expand(Branch(), demands, _DEPTH, self._limited)))
+
+    def _is_little(self, waiting: int, _part: _Partial) -> bool:
+        """Counts what is looked at; gives up where it is more than a little."""
+        self._steps += 1
+        self._gave_up = waiting > self._most or self._steps > self._most * _STEPS_PER_BRANCH
+        return not self._gave_up
 
     def clashes(self, demands: Demands) -> tuple[tuple[str, ...], ...]:
         """Where demands without any alternative are impossible: sets of places that clash."""
@@ -313,7 +340,7 @@ class Brancher:
         many = 1
         for choice, _ in part.choices:
             many *= len(choice.items)
-        if many <= MOST_MULTIPLIED:
+        if many <= _MOST_COMBINED:
             return []
         kept: list[tuple[Either | One, Chain]] = []
         clauses: list[Clause] = []
@@ -379,7 +406,7 @@ class Brancher:
             for j in mine:
                 product *= len(clauses[j] or ())
             many += product
-        return rivals if many > MOST_MULTIPLIED + len(rivals) else None
+        return rivals if many > _MOST_COMBINED + len(rivals) else None
 
     def _negate(self, part: _Partial, depth: int) -> list[_Partial]:
         """Takes in a negated schema, if what is demanded already does not exclude it.
@@ -411,7 +438,7 @@ class Brancher:
         many = 1
         for clause in found:
             many *= 1 if clause is None else len(clause)
-        if many <= MOST_MULTIPLIED:
+        if many <= _MOST_COMBINED:
             return [part]
         clauses = [clause for clause in found if clause is not None]
         kept = tuple(n for n, c in zip(part.negated, found, strict=True) if c is None)

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from grammars.errors import GrammarError
+from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.json_schema import text as t
 from grammars.frontends.json_schema.arrays import ArrayWriter
 from grammars.frontends.json_schema.assertions import (
@@ -230,6 +230,14 @@ class Writer:
         branches = self._brancher.branches(demands)
         for places in self._brancher.clashes(demands):
             self._note(places, "no value meets all of this" if len(places) > 1 else "is impossible")
+        try:
+            return self._ways(branches)
+        except LimitExceeded:
+            if not any(branch.objects.needs for branch in branches):
+                raise
+            return self._ways(self._brancher.multiplied_out(demands))
+
+    def _ways(self, branches: list[Branch]) -> Expr:
         self._apart = len(branches) > 1
         return alt(*(self._branch(branch) for branch in branches))
 
