@@ -198,10 +198,16 @@ class Condition:
         clauses: each holds if one of its literals does: ``i >= 0``: member i has an item; ``~g``
             (below 0): no member of group g has one.
         unmet: of the clauses exactly so many do not hold.
+        more: rather so many or more.
     """
 
     clauses: tuple[tuple[int, ...], ...]
     unmet: int = 0
+    more: bool = False
+
+    def allows(self, unmet: int) -> bool:
+        """Whether so many clauses may not hold."""
+        return unmet == self.unmet or (self.more and unmet > self.unmet)
 
 
 @dataclass(frozen=True, slots=True)

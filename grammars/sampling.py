@@ -18,7 +18,7 @@ import random
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
@@ -729,9 +729,11 @@ def _choices(node: Bag, own: list[_Cost]) -> Choices:
     possible = [_is_open(node, own, i) for i in range(len(node.members))]
     conditions = [
         *(
-            Condition(
-                tuple(tuple(x for x in c if x < 0 or possible[x]) for c in condition.clauses),
-                condition.unmet,
+            replace(
+                condition,
+                clauses=tuple(
+                    tuple(x for x in c if x < 0 or possible[x]) for c in condition.clauses
+                ),
             )
             for condition in node.conditions
         ),

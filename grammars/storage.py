@@ -290,7 +290,7 @@ class _Table:
                 plain = ["bag", kinds, self._seen[id(separator)], low, high, ordered]
                 if not conditions and not loose:
                     return plain
-                return [*plain, [[list(map(list, c.clauses)), c.unmet] for c in conditions], loose]
+                return [*plain, [_condition_entry(c) for c in conditions], loose]
 
 
 def _ranges(value: list[list[int]], most: int) -> Ranges:
@@ -360,12 +360,19 @@ def _bag(
         low,
         high,
         ordered=_flag(ordered),
-        conditions=[Condition(tuple(map(_clause, c)), _whole(unmet)) for c, unmet in conditions],
+        conditions=[
+            Condition(tuple(map(_clause, c)), _whole(unmet), _flag(more))
+            for c, unmet, more in conditions
+        ],
         loose=_whole(loose),
     )
     if not isinstance(made, Bag):
         raise ValueError("a bag has no item")
     return made
+
+
+def _condition_entry(condition: Condition) -> list[Any]:
+    return [list(map(list, condition.clauses)), condition.unmet, condition.more]
 
 
 def _clause(literals: Any) -> tuple[int, ...]:

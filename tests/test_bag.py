@@ -169,14 +169,14 @@ def fits(expr: Bag, members: tuple[int, ...]) -> bool:
 def holds(expr: Bag, members: tuple[int, ...]) -> bool:
     """Whether the conditions hold for a choice of members."""
     used = {expr.members[i].group for i in members}
-    return all(
-        sum(
+    for condition in expr.conditions:
+        unmet = sum(
             not any(x in members if x >= 0 else ~x not in used for x in clause)
             for clause in condition.clauses
         )
-        == condition.unmet
-        for condition in expr.conditions
-    )
+        if unmet < condition.unmet or (unmet > condition.unmet and not condition.more):
+            return False
+    return True
 
 
 def words(alphabet: bytes, longest: int) -> Iterator[bytes]:
@@ -237,7 +237,7 @@ def conditional_bags(draw: st.DrawFn, *, bounded: bool = False, most: int = 5) -
         tuple
     )
     clauses = st.lists(literals, max_size=3).map(tuple)
-    conditions = draw(st.lists(st.builds(Condition, clauses, st.integers(0, 2)), max_size=2))
+    conditions = draw(st.lists(st.builds(Condition, clauses, st.integers(0, 2), st.booleans()), max_size=2))
     ordered = draw(st.booleans())
     loose = draw(st.integers(0, count)) if ordered else 0
     separator = draw(st.sampled_from(SEPARATORS))

@@ -115,7 +115,7 @@ def _settle_conditions(spec: BagSpec, limits: Limits) -> tuple[BagSpec, tuple[in
         if len(clauses) < condition.unmet:
             return None
         if clauses:
-            conditions.append(Condition(tuple(clauses), condition.unmet))
+            conditions.append(replace(condition, clauses=tuple(clauses)))
     members = len(spec.mins)
     loose = sum(i >= members - spec.loose for i in kept)
     if not conditions and not loose:

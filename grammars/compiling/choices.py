@@ -79,13 +79,13 @@ class Choices:
         self._over = [_bits(g for g, r in enumerate(top) if r < rank) for rank in range(last + 1)]
         self._positive: list[int] = []
         self._negative: list[int] = []
-        self._parts: list[tuple[int, int]] = []
+        self._parts: list[tuple[int, Condition]] = []
         for condition in conditions:
             first = len(self._positive)
             for clause in condition.clauses:
                 self._positive.append(_bits(x for x in clause if x >= 0))
                 self._negative.append(_bits(number[True, ~x] for x in clause if x < 0))
-            self._parts.append(((1 << len(self._positive)) - (1 << first), condition.unmet))
+            self._parts.append(((1 << len(self._positive)) - (1 << first), condition))
         clauses = range(len(self._positive))
         self._hits = [
             _bits(c for c in clauses if self._positive[c] >> i & 1) for i in range(len(ranks))
@@ -138,7 +138,7 @@ class Choices:
         open_ = state.open
         for g in _each(self._telling & ~state.used & ~self._over[state.rank]):
             open_ &= ~self._lacks[g]
-        return all((open_ & part).bit_count() == unmet for part, unmet in self._parts)
+        return all(c.allows((open_ & part).bit_count()) for part, c in self._parts)
 
     def is_feasible(self, state: Chosen) -> bool:
         """Whether all conditions can hold in the end."""
@@ -228,9 +228,9 @@ class _Search:
         if number == len(bag._parts):
             self._solve(self._without_private(must, available), available)
             return
-        part, unmet = bag._parts[number]
+        part, condition = bag._parts[number]
         open_ = list(_each(self._state.open & part))
-        for left in combinations(open_, unmet):
+        for left in combinations(open_, condition.unmet):
             self._tick()
             barred, needed = 0, list(must)
             for c in left:
@@ -238,7 +238,8 @@ class _Search:
             for c in left:
                 groups = bag._negative[c] & self._live
                 needed += [(bag._mates[g] & ~barred, 0, -1) for g in _each(groups)]
-            needed += [(bag._positive[c], bag._negative[c], c) for c in open_ if c not in left]
+            if not condition.more:
+                needed += [(bag._positive[c], bag._negative[c], c) for c in open_ if c not in left]
             self._parts(number + 1, needed, available & ~barred)
             if self._done():
                 return

@@ -202,11 +202,11 @@ def _after_conditional(bag: Bag, first: int) -> Expr:
             for clause in condition.clauses
             if first not in clause
         ]
-        conditions.append(Condition(tuple(clauses), condition.unmet))
+        conditions.append(replace(condition, clauses=tuple(clauses)))
     more = ir.bag(left, bag.separator, ordered=bag.ordered, conditions=conditions, loose=bag.loose)
     # the same where nothing more comes: every absent literal that is left holds
     ends = not any(m.min for m in left) and all(
-        sum(all(x >= 0 for x in clause) for clause in c.clauses) == c.unmet for c in conditions
+        c.allows(sum(all(x >= 0 for x in clause) for clause in c.clauses)) for c in conditions
     )
     return alt(EPSILON if ends else NOTHING, seq(bag.separator, more))
 

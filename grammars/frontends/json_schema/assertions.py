@@ -99,6 +99,21 @@ class One(Formula):
 
 
 @dataclass(frozen=True, slots=True)
+class Two(Formula):
+    """At least two of the statements hold.
+
+    Attributes:
+        overlaps: which two may hold together.
+    """
+
+    items: Demands
+    overlaps: tuple[tuple[int, int], ...] = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"(two of {', '.join(map(str, self.items))})"
+
+
+@dataclass(frozen=True, slots=True)
 class Leaf(Formula):
     """Assertions as they stand; ``label`` names them for people."""
 
@@ -397,10 +412,15 @@ Clause: TypeAlias = tuple[Trait, ...]
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Of some clauses exactly ``unmet`` do not hold; which ones is left open."""
+    """Of some clauses exactly ``unmet`` (or ``more``) do not hold; which ones is left open."""
 
     clauses: tuple[Clause, ...]
     unmet: int = 0
+    more: bool = False
+
+    def allows(self, unmet: int) -> bool:
+        """Whether so many clauses may not hold."""
+        return unmet == self.unmet or (self.more and unmet > self.unmet)
 
 
 @dataclass(frozen=True, slots=True)

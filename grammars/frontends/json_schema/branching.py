@@ -32,6 +32,7 @@ from grammars.frontends.json_schema.assertions import (
     Region,
     Shape,
     Strings,
+    Two,
     Value,
     conjunction,
     forbids,
@@ -81,7 +82,7 @@ class _Partial:
 
     branch: Branch
     todo: tuple[tuple[Formula, Chain], ...]
-    choices: tuple[tuple[Either | One, Chain], ...] = ()
+    choices: tuple[tuple[Either | One | Two, Chain], ...] = ()
     negated: tuple[tuple[At, Chain], ...] = ()
     seen: frozenset[Formula] = frozenset()
     leaves: tuple[Branch, ...] = ()
@@ -263,7 +264,7 @@ class Brancher:
             formula, chain = todo.pop()
             if negation(formula) in seen:
                 return None
-            if formula in seen and not isinstance(formula, At | One):
+            if formula in seen and not isinstance(formula, At | One | Two):
                 continue
             match formula:
                 case Leaf(leaf):
@@ -282,7 +283,7 @@ class Brancher:
                     if not items:
                         return None
                     choices.append((formula, chain))
-                case One():
+                case One() | Two():
                     choices.append((formula, chain))
                 case At():
                     if formula in seen:
@@ -326,6 +327,8 @@ class Brancher:
         (choice, chain), rest = part.choices[0], part.choices[1:]
         if isinstance(choice, One):
             return self._one(replace(part, choices=rest), choice, chain)
+        if isinstance(choice, Two):
+            return self._two(replace(part, choices=rest), choice, chain)
         items = choice.items
         if any(item in part.seen or _is_implied(part.branch, item) for item in items):
             return [replace(part, choices=rest)]
@@ -342,7 +345,7 @@ class Brancher:
             many *= len(choice.items)
         if many <= _MOST_COMBINED:
             return []
-        kept: list[tuple[Either | One, Chain]] = []
+        kept: list[tuple[Either | One | Two, Chain]] = []
         clauses: list[Clause] = []
         placed: list[tuple[str, Any]] = []
         for choice, chain in part.choices:
@@ -382,6 +385,20 @@ class Brancher:
         kept = [clause for i in together if (clause := clauses[i]) is not None]
         branch = _needing(inside.branch, kept, 1, placed)
         return [*ways, replace(inside, branch=branch), *_of_others(split)]
+
+    def _two(self, part: _Partial, choice: Two, chain: Chain) -> list[_Partial]:
+        """Alternatives for at least two of several statements: each pair, or all at once."""
+        pairs = [All((choice.items[i], choice.items[j])) for i, j in choice.overlaps]
+        split = replace(part, todo=((Either(tuple(pairs)), chain),))
+        if not self._puts_off or "object" not in part.branch.types or len(pairs) < 3:
+            return [split]
+        clauses = [self._clauses.violation(item) for item in choice.items]
+        kept = [clause for clause in clauses if clause is not None]
+        if len(kept) < len(clauses):
+            return [split]
+        placed = [x for item in choice.items for x in self._clauses.places(item, chain)]
+        branch = _needing(_of_objects(part.branch), kept, 2, placed, more=True)
+        return [replace(part, branch=branch), *_of_others(split)]
 
     def _rivals(
         self, branch: Branch, choice: One, clauses: list[Clause | None]
@@ -550,9 +567,14 @@ def _of_others(part: _Partial) -> list[_Partial]:
 
 
 def _needing(
-    branch: Branch, clauses: list[Clause], unmet: int, placed: list[tuple[str, Any]]
+    branch: Branch,
+    clauses: list[Clause],
+    unmet: int,
+    placed: list[tuple[str, Any]],
+    *,
+    more: bool = False,
 ) -> Branch:
-    need = Need(tuple(clauses), unmet)
+    need = Need(tuple(clauses), unmet, more)
     return branch & Branch(objects=Objects(needs=(need,), placed=tuple(placed)))
 
 
@@ -602,7 +624,10 @@ def _pushed(formula: Formula) -> Formula:
             return item
         case One(items, _, overlaps, _):
             none = All(tuple(map(negation, items)))
-            return Either((none, *(All((items[i], items[j])) for i, j in overlaps)))
+            return Either((none, Two(items, overlaps))) if overlaps else none
+        case Two(items, overlaps):
+            ways = tuple(Either(tuple(map(negation, (items[i], items[j])))) for i, j in overlaps)
+            return All(ways)
     return negation(formula)
 
 

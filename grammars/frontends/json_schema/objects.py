@@ -97,7 +97,7 @@ class Plan:
     def may_be_empty(self) -> bool:
         owed = any(s.required for s in self.slots) or any(c.needed for c in self.classes)
         holds = all(
-            sum(all(x >= 0 for x in clause) for clause in c.clauses) == c.unmet
+            c.allows(sum(all(x >= 0 for x in clause) for clause in c.clauses))
             for c in self.conditions
         )
         return not owed and self.low == 0 and holds
@@ -409,9 +409,9 @@ def _condition(
         literals = [x for t in clause for x in members.get(t, ())]
         literals += [~groups[t.name] for t in clause if isinstance(t, Lacks)]
         clauses.append(tuple(dict.fromkeys(literals)))
-    if len(clauses) < need.unmet or (not need.unmet and () in clauses):
+    if len(clauses) < need.unmet or (not need.unmet and not need.more and () in clauses):
         return None
-    return Condition(tuple(clauses), need.unmet)
+    return Condition(tuple(clauses), need.unmet, need.more)
 
 
 def _merged(cells: Iterable[_Cell]) -> Iterator[KeyClass]:

@@ -101,8 +101,9 @@ class Judge:
             any(self.inside(region, name) and self.meets(d, item) for name, item in value.items())
             for region, d in objects.some
         ) and all(
-            sum(not any(self._shows(trait, value) for trait in c) for c in need.clauses)
-            == need.unmet
+            need.allows(
+                sum(not any(self._shows(trait, value) for trait in c) for c in need.clauses)
+            )
             for need in objects.needs
         )
 
