@@ -303,6 +303,7 @@ class Brancher:
             negated=tuple(negated),
             seen=frozenset(seen),
             leaves=tuple(leaves),
+            screened=part.screened and len(negated) == len(part.negated),
         )
 
     def _positioned(self, leaf: Branch, chain: Chain) -> Branch:
