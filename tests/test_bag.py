@@ -237,7 +237,9 @@ def conditional_bags(draw: st.DrawFn, *, bounded: bool = False, most: int = 5) -
         tuple
     )
     clauses = st.lists(literals, max_size=3).map(tuple)
-    conditions = draw(st.lists(st.builds(Condition, clauses, st.integers(0, 2), st.booleans()), max_size=2))
+    conditions = draw(
+        st.lists(st.builds(Condition, clauses, st.integers(0, 2), st.booleans()), max_size=2)
+    )
     ordered = draw(st.booleans())
     loose = draw(st.integers(0, count)) if ordered else 0
     separator = draw(st.sampled_from(SEPARATORS))

@@ -22,7 +22,6 @@ from grammars.ir import (
     Bag,
     ByteSet,
     Chars,
-    Condition,
     Expr,
     GrammarIR,
     Literal,

@@ -25,8 +25,8 @@ from grammars.frontends.json_schema.assertions import (
     Either,
     Formula,
     Leaf,
-    Not,
     Need,
+    Not,
     Objects,
     One,
     Region,
@@ -414,10 +414,10 @@ class Brancher:
             i: [] for i, item in enumerate(choice.items) if self._some(branch, (item,), 1)
         }
         for i, j in choice.overlaps:
-            if i in rivals and j in rivals:
-                if self._some(branch, (choice.items[i], choice.items[j]), 1):
-                    rivals[i].append(j)
-                    rivals[j].append(i)
+            both = (choice.items[i], choice.items[j])
+            if i in rivals and j in rivals and self._some(branch, both, 1):
+                rivals[i].append(j)
+                rivals[j].append(i)
         many = 0
         for mine in rivals.values():
             product = 1

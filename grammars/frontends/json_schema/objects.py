@@ -37,7 +37,6 @@ from grammars.frontends.json_schema.strings import (
 from grammars.ir import Condition, Expr, Not, alt, both, minus, text
 from grammars.limits import Limits
 
-
 _VARIANTS_PER_BRANCH: Final = 16
 """How many of ``max_schema_branches`` one combination of what is asked of a value counts for."""
 
@@ -215,9 +214,7 @@ class Planner:
             return trait.keys == name
         return self._judge.inside(trait.keys, name)
 
-    def _variants(
-        self, demands: Demands, about: list[Has]
-    ) -> list[tuple[Demands, set[Trait]]]:
+    def _variants(self, demands: Demands, about: list[Has]) -> list[tuple[Demands, set[Trait]]]:
         """The combinations of what is asked of a value that some value may answer."""
         if not self._brancher.possible(demands):
             return []

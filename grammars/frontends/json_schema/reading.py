@@ -6,6 +6,8 @@ What the places below say is left to whoever needs it.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -40,7 +42,7 @@ from grammars.frontends.json_schema.circles import Circles
 from grammars.frontends.json_schema.document import Documents, below, shown
 from grammars.frontends.json_schema.evaluated import unevaluated
 from grammars.frontends.json_schema.formats import KNOWN as KNOWN_FORMATS
-from grammars.frontends.json_schema.keywords import ANNOTATIONS, VALIDATION, applies
+from grammars.frontends.json_schema.keywords import NAMING, VALIDATION, applies
 from grammars.frontends.json_schema.rivals import Profile, exactly_one
 from grammars.frontends.json_schema.spelling import NO_SPELLINGS, Spellings
 from grammars.ir import Expr
@@ -269,13 +271,46 @@ class _Schema:
         return All(self.list(keyword))
 
     def any_of(self, keyword: str) -> Formula:
-        return Either(self.list(keyword))
+        """At least one of several schemas; those that list values are one list."""
+        ways = self.list(keyword)
+        listed = [self._values(way) for way in ways]
+        if sum(values is not None for values in listed) < 2:
+            return Either(ways)
+        values = [v for found in listed if found is not None for v in found]
+        merged = self.leaf(Branch(values=tuple(dict.fromkeys(values))), keyword)
+        others = (way for way, found in zip(ways, listed, strict=True) if found is None)
+        return Either((merged, *others))
+
+    def _values(self, at: At) -> tuple[Value, ...] | None:
+        """All values of a schema that does nothing but list them."""
+        schema = self.reader.documents.at(at.place)
+        if isinstance(schema, bool) or ("enum" not in schema) == ("const" not in schema):
+            return None
+        if not schema.keys() & _SAYING <= {"enum", "const", "type"}:
+            return None
+        documents = self.reader.documents
+        keyword = "enum" if "enum" in schema else "const"
+        if not documents.knows(at.place, keyword) or not documents.asserts(at.place):
+            return None
+        values = schema["enum"] if keyword == "enum" else [schema["const"]]
+        kind = schema.get("type", "string")
+        if not isinstance(values, list) or kind != "string":
+            return None
+        if not all(isinstance(v, str) or ("type" not in schema and v is None) for v in values):
+            return None
+        return tuple(map(Value, values))
 
     def one_of(self, keyword: str) -> Formula:
         """Exactly one of several schemas."""
         ways = self.list(keyword)
         if len(ways) == 1:
             return ways[0]
+        listed = [self._values(way) for way in ways]
+        if None not in listed:
+            values = [v for found in listed for v in dict.fromkeys(found or ())]
+            counts = Counter(values)
+            once = tuple(v for v in dict.fromkeys(values) if counts[v] == 1)
+            return self.leaf(Branch(values=once), keyword)
         return exactly_one(ways, [self._profile(way) for way in ways], str(self.at))
 
     def _profile(self, at: At) -> Profile:
@@ -285,7 +320,7 @@ class _Schema:
             schema = documents.at(at.place)
             if isinstance(schema, bool) or not isinstance(schema.get("$ref"), str):
                 break
-            if documents.draft(at.place) > 7 and not schema.keys() <= _REFERENCE:
+            if documents.draft(at.place) > 7 and not schema.keys() & _SAYING <= {"$ref"}:
                 break
             at = self.reader.target(at, "$ref")
         if isinstance(schema, bool) or not documents.asserts(at.place):
@@ -308,7 +343,9 @@ class _Schema:
             if found is not None:
                 tags[name] = found
         needed = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
-        return Profile(types, values, tags, frozenset(needed), schema.keys() <= _OF_OBJECTS)
+        return Profile(
+            types, values, tags, frozenset(needed), schema.keys() & _SAYING <= _OF_OBJECTS
+        )
 
     def not_(self, keyword: str) -> Formula:
         return negation(self.sub(keyword))
@@ -539,28 +576,37 @@ class _Schema:
 
 
 _MOST_REFERENCES: Final = 8
-_REFERENCE: Final = ANNOTATIONS | {"$ref"}
-_OF_OBJECTS: Final = ANNOTATIONS | {
-    "properties",
-    "patternProperties",
-    "additionalProperties",
-    "propertyNames",
-    "required",
-    "minProperties",
-    "maxProperties",
-}
+_OF_OBJECTS: Final = frozenset(
+    [
+        "properties",
+        "patternProperties",
+        "additionalProperties",
+        "propertyNames",
+        "required",
+        "minProperties",
+        "maxProperties",
+    ]
+)
 """Keywords that say nothing about values of other types."""
 _FORMATS_OF_DRAFT_3: Final = {"ip-address": "ipv4", "host-name": "hostname"}
 _TYPE_NAMES: Final = frozenset({*TYPES, "integer", "any"})
 
 
+_WORDS: Final = re.compile(r"\^([A-Za-z0-9_-]+|\([A-Za-z0-9_|-]+\))\$")
+"""Patterns that list words."""
+
+
 def _listed(schema: Any, draft: int) -> frozenset[Value] | None:
-    """The values that a schema lists by ``enum`` or ``const``; it may allow fewer of them."""
+    """The values that a schema lists (also by a pattern); it may allow fewer of them."""
     if not isinstance(schema, dict) or ("$ref" in schema and draft <= 7):
         return None
     values = schema.get("enum")
     if values is None and "const" in schema and applies("const", draft):
         values = [schema["const"]]
+    pattern = schema.get("pattern")
+    if values is None and isinstance(pattern, str) and schema.get("type") == "string":
+        words = _WORDS.fullmatch(pattern)
+        values = words[1].strip("()").split("|") if words else None
     return frozenset(map(Value, values)) if isinstance(values, list) else None
 
 
@@ -608,3 +654,6 @@ _KEYWORDS: Final[dict[str, _Keyword]] = {
     "unevaluatedItems": _Schema.unevaluated,
 }
 """Those with assertions first: they narrow what the combinators then have to tell apart."""
+
+_SAYING: Final = NAMING | _KEYWORDS.keys()
+"""Keywords that a schema does not have for people alone."""
