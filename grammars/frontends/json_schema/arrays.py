@@ -236,6 +236,8 @@ def _without_idle(arrays: Arrays) -> Arrays:
     contains = tuple(c for c in arrays.contains if c.low > 0 or c.high is not None)
     single = arrays.high is not None and arrays.high <= 1
     unique = None if arrays.unique and single else arrays.unique
+    if len(contains) == len(arrays.contains) and unique == arrays.unique:
+        return arrays
     return replace(arrays, contains=contains, unique=unique)
 
 

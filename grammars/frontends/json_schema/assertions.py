@@ -7,10 +7,12 @@ Subschemas are :class:`Formula` objects; a tuple of them (:data:`Demands`) means
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil, gcd, lcm
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from grammars.ir import Expr, both
@@ -22,9 +24,28 @@ Env: TypeAlias = tuple[tuple[str, str], ...]
 """Dynamic anchors in force: (name, place of the outermost schema that has it)."""
 
 
-class Formula:
+class _Hashed:
+    """Keeps its hash: formulas are deep, share parts, and are looked up again and again."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            value = hash((type(self), _COMPARED[type(self)](self)))
+            object.__setattr__(self, "_hash", value)
+            return value
+
+
+_COMPARED: Final[dict[type, Callable[[Any], Any]]] = {}
+"""By class: the fields that its hash is made of."""
+
+
+class Formula(_Hashed):
     """A statement about a value: :class:`At`, :class:`Leaf`, :class:`Not`, :class:`All`,
-    :class:`Either`.
+    :class:`Either`, :class:`One`, :class:`Two`.
     """
 
     __slots__ = ()
@@ -48,6 +69,8 @@ class At(Formula):
     env: Env = ()
     barred: frozenset[At] = frozenset()
 
+    __hash__ = _Hashed.__hash__
+
     def __str__(self) -> str:
         named = self.place if self.place[:1] not in ("", "/") else f"#{self.place}"
         return named + "".join(f" [{name}: {place}]" for name, place in self.env)
@@ -57,6 +80,8 @@ class At(Formula):
 class Not(Formula):
     item: Formula
 
+    __hash__ = _Hashed.__hash__
+
     def __str__(self) -> str:
         return f"not {self.item}"
 
@@ -64,6 +89,8 @@ class Not(Formula):
 @dataclass(frozen=True, slots=True)
 class All(Formula):
     items: Demands
+
+    __hash__ = _Hashed.__hash__
 
     def __str__(self) -> str:
         return f"({' & '.join(map(str, self.items))})" if self.items else "any value"
@@ -74,6 +101,8 @@ class Either(Formula):
     """At least one of the statements holds."""
 
     items: Demands
+
+    __hash__ = _Hashed.__hash__
 
     def __str__(self) -> str:
         return f"({' or '.join(map(str, self.items))})" if self.items else "nothing"
@@ -94,6 +123,8 @@ class One(Formula):
     overlaps: tuple[tuple[int, int], ...] = field(compare=False)
     tagged: bool = field(default=False, compare=False)
 
+    __hash__ = _Hashed.__hash__
+
     def __str__(self) -> str:
         return f"(one of {', '.join(map(str, self.items))})"
 
@@ -109,6 +140,8 @@ class Two(Formula):
     items: Demands
     overlaps: tuple[tuple[int, int], ...] = field(compare=False)
 
+    __hash__ = _Hashed.__hash__
+
     def __str__(self) -> str:
         return f"(two of {', '.join(map(str, self.items))})"
 
@@ -119,6 +152,8 @@ class Leaf(Formula):
 
     branch: Branch
     label: str = field(compare=False)
+
+    __hash__ = _Hashed.__hash__
 
     def __str__(self) -> str:
         return self.label
@@ -144,7 +179,10 @@ def conjunction(demands: Demands) -> Formula:
 
 def join(*groups: Demands) -> Demands:
     """All demands of all groups, each once; ``(NOTHING,)`` where two are opposites."""
-    out = dict.fromkeys(f for group in groups for f in group if f != ANYTHING)
+    said = [group for group in groups if group]
+    if len(said) == 1 and len(said[0]) == 1:
+        return () if said[0][0] == ANYTHING else said[0]
+    out = dict.fromkeys(f for group in said for f in group if f != ANYTHING)
     if NOTHING in out or any(isinstance(f, Not) and f.item in out for f in out):
         return (NOTHING,)
     return tuple(out)
@@ -184,6 +222,8 @@ class Numbers:
     def __and__(self, other: Numbers) -> Numbers:
         if other is _FREE_NUMBERS:
             return self
+        if self is _FREE_NUMBERS:
+            return other
         return Numbers(
             _tighter(self.low, other.low, 1),
             _tighter(self.high, other.high, -1),
@@ -260,16 +300,20 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Strings:
+class Strings(_Hashed):
     """Constraints on strings: length in code points, patterns and formats."""
 
     low: int = 0
     high: int | None = None
     shapes: tuple[Shape, ...] = ()
 
+    __hash__ = _Hashed.__hash__
+
     def __and__(self, other: Strings) -> Strings:
         if other is _FREE_STRINGS:
             return self
+        if self is _FREE_STRINGS:
+            return other
         return Strings(
             max(self.low, other.low),
             _least(self.high, other.high),
@@ -325,6 +369,8 @@ class Arrays:
     def __and__(self, other: Arrays) -> Arrays:
         if other is _FREE_ARRAYS:
             return self
+        if self is _FREE_ARRAYS:
+            return other
         length = max(len(self.prefix), len(other.prefix))
         opposite = None not in (self.unique, other.unique) and self.unique != other.unique
         return Arrays(
@@ -371,7 +417,7 @@ class Arrays:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class Region(_Hashed):
     """A set of keys.
 
     Attributes:
@@ -384,6 +430,8 @@ class Region:
     names: frozenset[str] = frozenset()
     outside: tuple[str, ...] = ()
     key: Demands = ()
+
+    __hash__ = _Hashed.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,7 +472,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Objects:
+class Objects(_Hashed):
     """Constraints on objects.
 
     Attributes:
@@ -447,9 +495,13 @@ class Objects:
     placed: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
     needs: tuple[Need, ...] = ()
 
+    __hash__ = _Hashed.__hash__
+
     def __and__(self, other: Objects) -> Objects:
         if other is _FREE_OBJECTS or other == _FREE_OBJECTS:
             return self
+        if self is _FREE_OBJECTS:
+            return other
         merged = dict(self.properties)
         for name, demands in other.properties:
             merged[name] = join(merged.get(name, ()), demands)
@@ -543,7 +595,7 @@ def type_of(value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(_Hashed):
     """One alternative of what a schema allows.
 
     Attributes:
@@ -562,7 +614,11 @@ class Branch:
     excluded: frozenset[Value] = frozenset()
     sources: tuple[str, ...] = field(default=(), compare=False)
 
+    __hash__ = _Hashed.__hash__
+
     def __and__(self, other: Branch) -> Branch:
+        if self is FREE:
+            return other
         excluded = self.excluded | other.excluded
         values = _common(self.values, other.values)
         if values is not None:
@@ -612,8 +668,16 @@ class Branch:
         )
 
 
+FREE: Final = Branch()
+"""What allows anything."""
+
+
 def _common(a: tuple[Value, ...] | None, b: tuple[Value, ...] | None) -> tuple[Value, ...] | None:
     if a is None or b is None:
         return b if a is None else a
     known = set(b)
     return tuple(value for value in a if value in known)
+
+
+for _kind in (At, Not, All, Either, One, Two, Leaf, Strings, Region, Objects, Branch):
+    _COMPARED[_kind] = attrgetter(*(f.name for f in fields(_kind) if f.compare))

@@ -16,6 +16,7 @@ from typing import Any, Final
 from grammars.errors import LimitExceeded
 from grammars.frontends.json_schema.assertions import (
     ALL_TYPES,
+    FREE,
     NOTHING,
     All,
     At,
@@ -125,7 +126,7 @@ class Brancher:
         """The same without needs, whatever it takes (up to the limit)."""
         self._start(self._limits.max_schema_branches)
         self._puts_off = False
-        found = self._expand(Branch(), demands, _DEPTH, self._limited)
+        found = self._expand(FREE, demands, _DEPTH, self._limited)
         known = self._known[demands] = list(dict.fromkeys(found))
         return known
 
@@ -133,13 +134,13 @@ class Brancher:
         """Alternatives multiplied out where that is soon done; else some of them put off."""
         self._start(min(MOST_MULTIPLIED, self._limits.max_schema_branches))
         self._puts_off = False
-        found = list(self._expand(Branch(), demands, _DEPTH, self._is_little))
+        found = list(self._expand(FREE, demands, _DEPTH, self._is_little))
         if not self._gave_up:
             return list(dict.fromkeys(found))
         self._start(self._limits.max_schema_branches)
         self._puts_off = True
         try:
-            found = list(self._expand(Branch(), demands, _DEPTH, self._limited))
+            found = list(self._expand(FREE, demands, _DEPTH, self._limited))
         except LimitExceeded:
             return self.multiplied_out(demands)
         if any(_counts_needs(branch.objects) for branch in found):
@@ -179,14 +180,47 @@ class Brancher:
         if not demands or depth <= 0:
             return True
         known = self._possible.get(demands)
+        if known is None and len(demands) == 1 and self._is_plain(demands[0]):
+            known = self._possible[demands] = True
         if known is None:
             self._possible[demands] = True  # what goes in a circle is not looked into
-            known = self._some(Branch(), demands, depth - 1)
+            known = self._some(FREE, demands, depth - 1)
             if known and depth < _DEPTH:
                 del self._possible[demands]  # not looked at closely enough to be kept
             else:
                 self._possible[demands] = known
         return known
+
+    def _is_plain(self, demand: Formula) -> bool:
+        """Whether a schema has a value at a glance: nothing that it says can clash."""
+        if not isinstance(demand, At):
+            return False
+        meaning = self._reader.meaning(demand)
+        parts = meaning.items if isinstance(meaning, All) else (meaning,)
+        numbers = strings = 0
+        for part in parts:
+            if not isinstance(part, Leaf):
+                return False
+            branch = part.branch
+            numbers += not branch.numbers.is_free
+            strings += bool(branch.strings.shapes or branch.strings.low) or (
+                branch.strings.high is not None
+            )
+            if branch.values is not None or branch.excluded or branch.numbers.is_empty:
+                return False
+            if not branch.types or strings > 1 or numbers > 1:
+                return False
+            if branch.strings.shapes and (branch.strings.low or branch.strings.high is not None):
+                return False
+            o, a = branch.objects, branch.arrays
+            if o.required or o.some or o.low or o.needs:
+                return False
+            if a.low or a.contains or a.unique is False or a.clash:
+                return False
+        types = ALL_TYPES.intersection(
+            *(part.branch.types for part in parts if isinstance(part, Leaf))
+        )
+        return bool(types)
 
     # -- multiplying out -----------------------------------------------------------------------
 
@@ -210,7 +244,8 @@ class Brancher:
             if branch is None:
                 self._dead.append(gathered.leaves)
                 continue
-            gathered = replace(gathered, branch=branch)
+            if branch is not gathered.branch:
+                gathered = replace(gathered, branch=branch)
             if gathered.choices:
                 stack.extend(reversed(self._choose(gathered)))
             elif gathered.negated:
@@ -252,7 +287,7 @@ class Brancher:
             steps += 1
             return steps <= _EFFORT
 
-        found = list(self._expand(Branch(), demands, depth, count))
+        found = list(self._expand(FREE, demands, depth, count))
         return found if steps <= _EFFORT else []
 
     def _gather(self, part: _Partial) -> _Partial | None:
@@ -260,9 +295,10 @@ class Brancher:
         branch, seen, leaves = part.branch, set(part.seen), list(part.leaves)
         todo = list(reversed(part.todo))
         choices, negated = list(part.choices), list(part.negated)
+        denied = {formula.item for formula in seen if isinstance(formula, Not)}
         while todo:
             formula, chain = todo.pop()
-            if negation(formula) in seen:
+            if (formula.item in seen) if isinstance(formula, Not) else (formula in denied):
                 return None
             if formula in seen and not isinstance(formula, At | One | Two):
                 continue
@@ -290,20 +326,15 @@ class Brancher:
                         continue
                     todo.append((self._reader.meaning(formula), (*chain, formula)))
                 case Not(item):
+                    denied.add(item)
                     if isinstance(item, At):
                         negated.append((item, chain))
                     else:
                         todo.append((_pushed(item), chain))
             seen.add(formula)
-        return replace(
-            part,
-            branch=branch,
-            todo=(),
-            choices=tuple(choices),
-            negated=tuple(negated),
-            seen=frozenset(seen),
-            leaves=tuple(leaves),
-            screened=part.screened and len(negated) == len(part.negated),
+        screened = part.screened and len(negated) == len(part.negated)
+        return _Partial(
+            branch, (), tuple(choices), tuple(negated), frozenset(seen), tuple(leaves), screened
         )
 
     def _positioned(self, leaf: Branch, chain: Chain) -> Branch:
@@ -319,7 +350,18 @@ class Brancher:
             inside = following.place.startswith(at.place + "/")
             way.append(position(following.place if inside else below(at.place, "$ref")))
         placed = tuple((name, (*way, position(place))) for name, place in leaf.objects.placed)
-        return replace(leaf, objects=replace(leaf.objects, placed=placed))
+        o = leaf.objects
+        objects = Objects(o.properties, o.every, o.some, o.required, o.low, o.high, placed, o.needs)
+        return Branch(
+            leaf.types,
+            leaf.numbers,
+            leaf.strings,
+            leaf.arrays,
+            objects,
+            leaf.values,
+            leaf.excluded,
+            leaf.sources,
+        )
 
     def _choose(self, part: _Partial) -> list[_Partial]:
         """One alternative each for the first choice that is not made already."""

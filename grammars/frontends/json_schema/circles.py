@@ -56,9 +56,14 @@ class Circles:
 
     def component(self, at: At) -> frozenset[At]:
         """The places that a place and each other refer to at the same value; none if not itself."""
-        if at not in self._component:
-            self._explore(at)
-        return self._component[at]
+        known = self._component.get(at)
+        if known is None:
+            if next(self._references(at), None) is None:
+                known = self._component[at] = _None
+            else:
+                self._explore(at)
+                known = self._component[at]
+        return known
 
     def _explore(self, root: At) -> None:
         """Tarjan's algorithm from one place, without recursion."""

@@ -31,6 +31,7 @@ from grammars.frontends.json_schema.keywords import (
 
 Schema: TypeAlias = dict[str, Any] | bool
 
+_UNKNOWN: Final = object()
 _RECURSIVE: Final = ""
 """The name under which ``$recursiveAnchor`` is kept among dynamic anchors."""
 
@@ -76,6 +77,7 @@ class Documents:
         self.root: Final = _parse(schema) if isinstance(schema, str) else _plain(schema, "")
         self._registry = {uri.rstrip("#"): found for uri, found in registry.items()}
         self._texts: dict[str, Any] = {"": self.root}
+        self._found: dict[str, Any] = {}
         self._resources: dict[str, _Resource] = {}
         self._uri_at: dict[str, str] = {}
         self._homes: dict[str, str] = {}
@@ -106,6 +108,12 @@ class Documents:
         return schema
 
     def _lookup(self, place: str) -> Any:
+        known = self._found.get(place, _UNKNOWN)
+        if known is _UNKNOWN:
+            known = self._found[place] = self._look(place)
+        return known
+
+    def _look(self, place: str) -> Any:
         uri, pointer = _split(place)
         found: Any = self._texts[uri]
         for part in pointer.split("/")[1:]:
@@ -126,6 +134,11 @@ class Documents:
         """Whether a keyword means anything at a place."""
         home = self._resources[self._home(place)]
         return applies(keyword, home.draft, declared=home.declared)
+
+    def dialect(self, place: str) -> tuple[int, bool, bool]:
+        """The draft at a place, whether it is declared, and whether validation applies."""
+        home = self._resources[self._home(place)]
+        return home.draft, home.declared, home.asserts
 
     def asserts(self, place: str) -> bool:
         """Whether the validation vocabulary applies at a place."""
@@ -367,6 +380,11 @@ class Documents:
         number, table = self._positions[uri]
         return number, table.get(pointer, 0)
 
+    @property
+    def loaded(self) -> int:
+        """How many documents there are by now."""
+        return len(self._texts)
+
     def mentions(self, keyword: str, value: Any) -> bool:
         """Whether a keyword has a value anywhere in what has been loaded (perhaps as something else)."""
         return any(_mentions(text, keyword, value) for text in self._texts.values())
@@ -502,7 +520,10 @@ def _published(uri: str) -> Any:
 def below(pointer: str, *keys: str | int) -> str:
     """The pointer to something inside."""
     for key in keys:
-        pointer += "/" + str(key).replace("~", "~0").replace("/", "~1")
+        text = str(key)
+        if "~" in text or "/" in text:
+            text = text.replace("~", "~0").replace("/", "~1")
+        pointer = f"{pointer}/{text}"
     return pointer
 
 

@@ -252,7 +252,8 @@ class Planner:
         if not key:
             return
         for branch in self._brancher.branches(key):
-            for value in (*branch.excluded, *(branch.values or ())):
+            excluded = sorted(branch.excluded, key=repr)  # sets have no order of their own
+            for value in (*excluded, *(branch.values or ())):
                 if isinstance(value.data, str):
                     yield value.data
 

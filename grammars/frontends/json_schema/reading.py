@@ -72,6 +72,15 @@ class Reader:
         self._read: dict[At, Formula] = {}
         self._meanings: dict[At, Formula] = {}
         self._circles = Circles(self._plain_meaning)
+        self._required_in = (0, False)
+
+    @property
+    def requires_in_place(self) -> bool:
+        """Whether ``"required": true`` may stand in some schema, as in draft 3."""
+        loaded = self.documents.loaded
+        if self._required_in[0] != loaded:
+            self._required_in = loaded, self.documents.mentions("required", True)
+        return self._required_in[1]
 
     def root(self) -> At:
         """The main schema."""
@@ -131,12 +140,13 @@ class _Schema:
         if "$ref" in self.schema and self.draft <= 7:
             yield self.reader.target(self.at, "$ref")
             return
-        asserts = self.reader.documents.asserts(self.at.place)
-        for keyword, read in _KEYWORDS.items():
-            if keyword in self.schema and self.reader.documents.knows(self.at.place, keyword):
+        draft, declared, asserts = self.reader.documents.dialect(self.at.place)
+        said = [keyword for keyword in self.schema if keyword in _KEYWORDS]
+        for keyword in sorted(said, key=_ORDER.__getitem__):
+            if applies(keyword, draft, declared=declared):
                 if keyword in VALIDATION and not asserts:
                     continue
-                yield read(self, keyword)
+                yield _KEYWORDS[keyword](self, keyword)
 
     # -- help ----------------------------------------------------------------------------------
 
@@ -461,7 +471,7 @@ class _Schema:
         named = tuple((name, self.simple(keyword, name)) for name in self.mapping(keyword))
         placed = tuple((name, below(self.at.place, keyword, name)) for name, _ in named)
         required: tuple[str, ...] = ()
-        if self.reader.documents.asserts(self.at.place):
+        if self.reader.requires_in_place and self.reader.documents.asserts(self.at.place):
             required = tuple(n for n, _ in named if self._must_exist(self.sub(keyword, n), ()))
         objects = Objects(properties=named, placed=placed, required=required)
         return self.leaf(Branch(objects=objects), keyword)
@@ -654,6 +664,7 @@ _KEYWORDS: Final[dict[str, _Keyword]] = {
     "unevaluatedItems": _Schema.unevaluated,
 }
 """Those with assertions first: they narrow what the combinators then have to tell apart."""
+_ORDER: Final = {keyword: place for place, keyword in enumerate(_KEYWORDS)}
 
 _SAYING: Final = NAMING | _KEYWORDS.keys()
 """Keywords that a schema does not have for people alone."""

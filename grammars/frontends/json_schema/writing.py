@@ -190,7 +190,7 @@ class Writer:
             while isinstance(demand, At) and demand not in seen:
                 seen.append(demand)
                 meaning = self._reader.meaning(demand)
-                if meaning in (ANYTHING, All(())):
+                if meaning == ANYTHING:
                     demand = ANYTHING
                 elif isinstance(meaning, All) and len(meaning.items) == 1:
                     if not isinstance(meaning.items[0], At):
