@@ -62,6 +62,9 @@ _EFFORT: Final = 500
 _STEPS_PER_BRANCH: Final = 3
 """Partial alternatives looked at for each one that ``max_schema_branches`` allows."""
 
+_WORK_PER_BRANCH: Final = 12
+"""Partial alternatives looked at in a whole schema for each one that ``max_schema_branches`` allows."""
+
 MOST_MULTIPLIED = 100
 """Alternatives that are multiplied out in any case, before clauses are tried."""
 _MOST_COMBINED: Final = 16
@@ -106,6 +109,7 @@ class Brancher:
         self._clauses = Clauses(reader.meaning, self._positioned)
         self._puts_off = False
         self._most = 0
+        self._work = 0
         self._gave_up = False
 
     def branches(self, demands: Demands) -> list[Branch]:
@@ -258,14 +262,17 @@ class Brancher:
         limit = self._limits.max_schema_branches
         self._steps += 1
         if waiting > limit or self._steps > limit * _STEPS_PER_BRANCH:
-            chain = part.todo[0][1] if part.todo else ()
-            raise LimitExceeded(
-                "max_schema_branches",
-                limit,
-                "multiplying out the combinations of this schema",
-                pointer=chain[-1].place if chain else (part.branch.sources or ("",))[-1],
-            )
+            raise self._too_many(part)
         return True
+
+    def _too_many(self, part: _Partial) -> LimitExceeded:
+        chain = part.todo[0][1] if part.todo else ()
+        return LimitExceeded(
+            "max_schema_branches",
+            self._limits.max_schema_branches,
+            "multiplying out the combinations of this schema",
+            pointer=chain[-1].place if chain else (part.branch.sources or (None,))[-1],
+        )
 
     def _some(self, start: Branch, demands: Demands, depth: int) -> bool:
         """Whether there is an alternative, or that could not be found out with little effort."""
@@ -292,6 +299,9 @@ class Brancher:
 
     def _gather(self, part: _Partial) -> _Partial | None:
         """Takes in everything that leaves no choice; ``None`` if it is contradictory."""
+        self._work += 1
+        if self._work > self._limits.max_schema_branches * _WORK_PER_BRANCH:
+            raise self._too_many(part)
         branch, seen, leaves = part.branch, set(part.seen), list(part.leaves)
         todo = list(reversed(part.todo))
         choices, negated = list(part.choices), list(part.negated)
