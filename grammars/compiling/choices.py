@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from grammars.errors import LimitExceeded
 from grammars.ir import Condition
 from grammars.limits import Limits
+from grammars.work import spend
 
 _PRICE: Final = 10
 """What a partial choice counts among the states of a search."""
@@ -249,6 +250,7 @@ class _Search:
 
     def _tick(self) -> None:
         self._work += _PRICE
+        spend(_PRICE)
         if self._work > self._bag._limit:
             raise LimitExceeded(
                 "max_search_states", self._bag._limit, "telling whether items can be completed"

@@ -50,6 +50,7 @@ from grammars.frontends.json_schema.strings import (
     plainly_possible,
 )
 from grammars.limits import Limits
+from grammars.work import spend
 
 _DEPTH: Final = 3
 """How deep below a value it is looked whether anything can stand there."""
@@ -62,6 +63,8 @@ _EFFORT: Final = 500
 _STEPS_PER_BRANCH: Final = 3
 """Partial alternatives looked at for each one that ``max_schema_branches`` allows."""
 
+_UNITS: Final = 50
+"""Work of one partial alternative, see :mod:`grammars.work`."""
 _WORK_PER_BRANCH: Final = 12
 """Partial alternatives looked at in a whole schema for each one that ``max_schema_branches`` allows."""
 
@@ -300,6 +303,7 @@ class Brancher:
     def _gather(self, part: _Partial) -> _Partial | None:
         """Takes in everything that leaves no choice; ``None`` if it is contradictory."""
         self._work += 1
+        spend(_UNITS)
         if self._work > self._limits.max_schema_branches * _WORK_PER_BRANCH:
             raise self._too_many(part)
         branch, seen, leaves = part.branch, set(part.seen), list(part.leaves)
@@ -412,7 +416,11 @@ class Brancher:
             return []
         branch = _needing(_of_objects(part.branch), clauses, 0, placed)
         inside = replace(part, branch=branch, choices=tuple(kept))
-        return [inside, *_of_others(part)]
+        outside = [(choice, self._clauses.outside(choice)) for choice, _ in part.choices]
+        if any(holds is False for _, holds in outside):
+            return [inside]
+        left = (c for c, (_, holds) in zip(part.choices, outside, strict=True) if not holds)
+        return [inside, *_of_others(replace(part, choices=tuple(left)))]
 
     def _one(self, part: _Partial, choice: One, chain: Chain) -> list[_Partial]:
         """Alternatives for exactly one of several statements.

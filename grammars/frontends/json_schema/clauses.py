@@ -9,6 +9,7 @@ kind are kept as they are (:class:`assertions.Need`) and decided key by key whil
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from grammars.frontends.json_schema.assertions import (
@@ -37,6 +38,7 @@ Placed: TypeAlias = list[tuple[str, Any]]
 _MOST: Final = 64
 """Clauses of one statement."""
 _FREE: Final = Branch()
+_OBJECT: Final = frozenset(["object"])
 
 
 class _UnfitError(Exception):
@@ -68,7 +70,7 @@ class Clauses:
             found = self._clauses(formula, chain, True, placed)
         except _UnfitError:
             return None
-        return tuple(dict.fromkeys(found)), placed
+        return tuple(dict.fromkeys(c for c in found if not _is_tautology(c))), placed
 
     def violation(self, formula: Formula) -> Clause | None:
         """A clause that holds exactly where a formula does not, for objects; ``None`` if there is none."""
@@ -80,6 +82,27 @@ class Clauses:
             found = []
         known = self._violations[formula] = found[0] if len(found) == 1 else None
         return known
+
+    def outside(self, formula: Formula) -> bool | None:
+        """Whether all values that are no objects meet a formula, or none; ``None`` if it depends."""
+        match formula:
+            case Leaf(branch):
+                if branch.types == _OBJECT:
+                    return False
+                plain = replace(branch, objects=_FREE.objects)
+                return True if plain == _FREE else None
+            case At():
+                return self.outside(self._meaning(formula))
+            case Not(item):
+                found = self.outside(item)
+                return None if found is None else not found
+            case All(items) | Either(items):
+                parts = [self.outside(item) for item in items]
+                decided = isinstance(formula, Either)
+                if decided in parts:
+                    return decided
+                return None if None in parts else not decided
+        return None
 
     def places(self, formula: Formula, chain: Chain) -> Placed:
         """The keys that a formula gives a place."""
@@ -128,6 +151,19 @@ def _either(parts: list[list[Clause]]) -> list[Clause]:
             raise _UnfitError
         out = [tuple(dict.fromkeys((*a, *b))) for a in out for b in part]
     return out
+
+
+def _is_tautology(clause: Clause) -> bool:
+    """Whether a clause says of a key that it is there or not, or has a value or its opposite."""
+    for trait in clause:
+        if isinstance(trait, Lacks):
+            name = trait.name
+            if Has(name) in clause:
+                return True
+            values = [t.demands for t in clause if isinstance(t, Has) and t.keys == name]
+            if any(opposite(demands) in values for demands in values):
+                return True
+    return False
 
 
 def _check_plain(branch: Branch) -> None:

@@ -51,7 +51,9 @@ def opposite(leaf: Leaf) -> Formula:
     if branch.values is not None:
         ways.append(All(tuple(differs(v, leaf.label) for v in branch.values)))
     if branch.excluded:
-        ways.append(Leaf(Branch(values=tuple(sorted(branch.excluded, key=repr))), f"not {leaf.label}"))
+        ways.append(
+            Leaf(Branch(values=tuple(sorted(branch.excluded, key=repr))), f"not {leaf.label}")
+        )
     return Either(tuple(ways))
 
 

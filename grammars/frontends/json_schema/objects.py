@@ -34,9 +34,12 @@ from grammars.frontends.json_schema.strings import (
     is_empty,
     shape_expr,
 )
-from grammars.ir import Condition, Expr, Not, alt, both, minus, text
+from grammars.ir import And, Condition, Expr, Not, alt, both, minus, text
 from grammars.limits import Limits
+from grammars.work import spend
 
+_UNITS: Final = 500
+"""Work of telling whether keys have a pattern beside one other, see :mod:`grammars.work`."""
 _VARIANTS_PER_BRANCH: Final = 16
 """How many of ``max_schema_branches`` one combination of what is asked of a value counts for."""
 
@@ -114,6 +117,7 @@ class Planner:
         self._brancher = brancher
         self._judge = judge
         self._limits = limits
+        self._work = 0
 
     def plans(self, objects: Objects) -> list[Plan]:
         """All alternatives; none if the assertions are plainly impossible."""
@@ -303,6 +307,11 @@ class Planner:
         return out
 
     def _split(self, cell: _Cell, test: object, holds: Expr, fails: Expr) -> Iterator[_Cell]:
+        parts = cell.key.items if isinstance(cell.key, And) else ()
+        self._work += len(parts) + 1
+        spend(_UNITS * (len(parts) + 1))
+        if self._work > self._limits.max_schema_branches:
+            self._check_count(self._work)
         within = both(cell.key, holds)
         if not is_empty(within, self._limits):
             yield replace(cell, key=within, holds=cell.holds | {test})
