@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from grammars.compiling.choices import Choices, Chosen
 from grammars.errors import LimitExceeded
@@ -134,6 +134,9 @@ def _settle_conditions(spec: BagSpec, limits: Limits) -> tuple[BagSpec, tuple[in
     return (out, tuple(kept)) if bag.has_text() else None
 
 
+_StateT = TypeVar("_StateT")
+
+
 class _Residual(NamedTuple):
     """What matters of the items so far.
 
@@ -200,6 +203,24 @@ _NO_STEPS: Final = Steps(0, ())
 _State: TypeAlias = _Residual | Chosen
 
 
+class _Shape(Protocol[_StateT]):
+    """The arithmetic of one bag."""
+
+    @property
+    def spec(self) -> BagSpec: ...
+
+    @property
+    def first(self) -> _StateT: ...
+
+    def steps(self, residual: _StateT, /) -> Sequence[tuple[_StateT, int] | None]: ...
+
+    def needed(self, residual: _StateT, /) -> tuple[int, ...]: ...
+
+    def plain(self, residual: _StateT, /) -> _StateT: ...
+
+    def after(self, residual: _StateT, members: Sequence[int], /) -> _StateT: ...
+
+
 class Residuals:
     """Numbers residuals and says what each member leads to.
 
@@ -213,7 +234,8 @@ class Residuals:
 
     def __init__(self, bags: Sequence[BagSpec], limits: Limits) -> None:
         self._limit = limits.max_states
-        self._bags: list[_Bag | _ConditionalBag] = [
+        # residuals of a bag are of its own kind
+        self._bags: list[_Shape[Any]] = [
             _ConditionalBag(spec, limits) if spec.conditions or spec.loose else _Bag(spec)
             for spec in bags
         ]

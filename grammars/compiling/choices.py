@@ -192,7 +192,7 @@ class Choices:
             return None
         if found[1]:
             return found[1]
-        ways = []
+        ways: list[tuple[float, tuple[int, ...]]] = []
         for i in sorted(range(len(costs)), key=costs.__getitem__):
             if costs[i] == float("inf") or (ways and costs[i] >= ways[0][0]):
                 break

@@ -7,10 +7,12 @@ es: sets of strings (told apart by patterns and ``propertyNames``) whose values 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from grammars.compiling.automata import Dfa, intersect, subtract
 from grammars.errors import LimitExceeded
 from grammars.frontends.json_schema.assertions import (
     Branch,
@@ -29,17 +31,19 @@ from grammars.frontends.json_schema.clauses import opposite
 from grammars.frontends.json_schema.satisfies import Judge
 from grammars.frontends.json_schema.strings import (
     ANY_TEXT,
+    automaton,
     content,
     few_words,
-    is_empty,
     shape_expr,
 )
-from grammars.ir import And, Condition, Expr, Not, alt, both, minus, text
+from grammars.ir import Condition, Expr, Not, alt, both, minus, text
 from grammars.limits import Limits
 from grammars.work import spend
 
-_UNITS: Final = 500
-"""Work of telling whether keys have a pattern beside one other, see :mod:`grammars.work`."""
+_UNITS: Final = 20
+"""Work of one state of an automaton that tells keys apart, see :mod:`grammars.work`."""
+_STATES_PER_BRANCH: Final = 48
+"""States of such automata for each alternative that ``max_schema_branches`` allows."""
 _VARIANTS_PER_BRANCH: Final = 16
 """How many of ``max_schema_branches`` one combination of what is asked of a value counts for."""
 
@@ -282,13 +286,16 @@ class Planner:
         tests: list[tuple[object, Expr, Expr]] = []
         for pattern in patterns:
             shape = Shape("pattern", pattern, "")
-            opposite = shape_expr(replace(shape, negated=True))
-            tests.append((pattern, shape_expr(shape), opposite))
+            opposite_ = shape_expr(replace(shape, negated=True))
+            tests.append((pattern, shape_expr(shape), opposite_))
         for key in keys:
             tests.append((key, self._key_expr(key), Not(self._key_expr(key))))
-        for test, *exprs in tests:
-            cells = [part for cell in cells for part in self._split(cell, test, *exprs)]
-            self._check_count(len(cells))
+        if tests:
+            sets = [(cells[0], automaton(everything, self._limits))]
+            for test in tests:
+                sets = [part for cell, keys_ in sets for part in self._split(cell, keys_, *test)]
+                self._check_count(len(sets))
+            cells = [cell for cell, _ in sets]
         out = []
         for cell in cells:
             demands = join(*(d for region, d in objects.every if _covers(region, cell.holds)))
@@ -306,18 +313,35 @@ class Planner:
             out += few_words(cell.key, self._limits) or ()
         return out
 
-    def _split(self, cell: _Cell, test: object, holds: Expr, fails: Expr) -> Iterator[_Cell]:
-        parts = cell.key.items if isinstance(cell.key, And) else ()
-        self._work += len(parts) + 1
-        spend(_UNITS * (len(parts) + 1))
-        if self._work > self._limits.max_schema_branches:
-            self._check_count(self._work)
-        within = both(cell.key, holds)
-        if not is_empty(within, self._limits):
-            yield replace(cell, key=within, holds=cell.holds | {test})
-        outside = both(cell.key, fails)
-        if not is_empty(outside, self._limits):
-            yield replace(cell, key=outside)
+    def _split(
+        self, cell: _Cell, keys: Dfa, test: object, holds: Expr, fails: Expr
+    ) -> Iterator[tuple[_Cell, Dfa]]:
+        """The keys of a cell that pass a test, and those that do not; each if there are any."""
+        if any(_exclude_each_other(test, other) for other in cell.holds):
+            yield cell, keys
+            return
+        asked = automaton(holds, self._limits)
+        within = intersect(keys, asked, self._limits.max_dfa_states)
+        self._count(keys, within)
+        if within.is_empty():
+            yield replace(cell, key=both(cell.key, fails)), keys
+            return
+        yield (
+            replace(cell, key=both(cell.key, holds), holds=cell.holds | {test}),
+            within,
+        )
+        outside = subtract(keys, asked, self._limits.max_dfa_states)
+        self._count(keys, outside)
+        if not outside.is_empty():
+            yield replace(cell, key=both(cell.key, fails)), outside
+
+    def _count(self, *automata: Dfa) -> None:
+        """Counts the states of automata that were made to tell keys apart."""
+        states = sum(map(len, automata))
+        self._work += states
+        spend(_UNITS * states)
+        if self._work > self._limits.max_schema_branches * _STATES_PER_BRANCH:
+            self._check_count(self._limits.max_schema_branches + 1)
 
     def _key_expr(self, key: Demands) -> Expr:
         """The strings that meet demands."""
@@ -392,6 +416,23 @@ class _Cell:
         found = sorted(repr(h) for h in self.holds if isinstance(h, str))
         said = [f"key other than {listed}"] if self.names else ["key"]
         return " with ".join([*said, *found])
+
+
+def _exclude_each_other(a: object, b: object) -> bool:
+    """Whether it is plain that no key has both patterns: they begin with different words."""
+    if not isinstance(a, str) or not isinstance(b, str):
+        return False
+    one, other = _beginning(a), _beginning(b)
+    return not one.startswith(other) and not other.startswith(one)
+
+
+def _beginning(pattern: str) -> str:
+    """The word that a key with a pattern begins with."""
+    found = _PLAIN_BEGINNING.match(pattern)
+    return "" if found is None or "|" in pattern else found[1]
+
+
+_PLAIN_BEGINNING: Final = re.compile(r"\^([A-Za-z0-9_/:@-]*)(?![A-Za-z0-9_/:@?*{-])")
 
 
 def _covers(region: Region, holds: frozenset[object]) -> bool:

@@ -341,8 +341,9 @@ class _Schema:
         listed = schema.get("type")
         names = listed if isinstance(listed, list) else [listed]
         types = ALL_TYPES
-        if names and all(isinstance(t, str) and t in _TYPE_NAMES - {"any"} for t in names):
-            types = frozenset("number" if t == "integer" else t for t in names)
+        words = [t for t in names if isinstance(t, str) and t in _TYPE_NAMES - {"any"}]
+        if words and len(words) == len(names):
+            types = frozenset("number" if t == "integer" else t for t in words)
         values = _listed(schema, draft)
         if values is not None:
             types &= {type_of(v.data) for v in values}

@@ -272,8 +272,20 @@ class Writer:
             case "string":
                 return self._string(branch.strings, [v for v in excluded if isinstance(v, str)])
             case "array":
+                self._check_size(branch, "minItems", "items", 2 * branch.arrays.low)
                 return self._array(branch.arrays)
+        self._check_size(branch, "minProperties", "properties", 5 * branch.objects.low)
         return self._object(branch.objects)
+
+    def _check_size(self, branch: Branch, keyword: str, what: str, size: int) -> None:
+        """Refuses what no text of a sensible length has."""
+        if size > self._limits.max_expression_nodes:
+            raise LimitExceeded(
+                "max_expression_nodes",
+                self._limits.max_expression_nodes,
+                f"a shortest text of {size:,} bytes for so many {what}",
+                pointer=next((s for s in branch.sources if s.endswith(f"/{keyword}")), None),
+            )
 
     def _number(self, branch: Branch, excluded: list[Any]) -> Expr:
         numbers = branch.numbers
