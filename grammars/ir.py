@@ -527,7 +527,7 @@ def minus(a: Expr, b: Expr) -> Expr:
 
 def _flatten(items: Iterable[Expr], kind: type[Seq] | type[Alt] | type[And]) -> Iterator[Expr]:
     for item in items:
-        if isinstance(item, kind):
+        if type(item) is kind:
             yield from item.items
         else:
             yield item

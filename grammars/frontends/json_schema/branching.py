@@ -600,7 +600,12 @@ class Brancher:
 
     def _object_possible(self, branch: Branch, depth: int) -> bool:
         objects = branch.objects
-        return all(self.possible(value_demands(objects, n), depth) for n in objects.required)
+        if not objects.required:
+            return True
+        named = dict(objects.properties)
+        return all(
+            self.possible(value_demands(objects, named, n), depth) for n in objects.required
+        )
 
     def _array_possible(self, branch: Branch, depth: int) -> bool:
         arrays = branch.arrays.tightened()
@@ -658,10 +663,9 @@ def _is_implied(branch: Branch, formula: Formula) -> bool:
     return (branch & formula.branch).reduced() == branch
 
 
-def value_demands(objects: Objects, name: str) -> Demands:
+def value_demands(objects: Objects, named: dict[str, Demands], name: str) -> Demands:
     """What the value of a key has to meet, ``propertyNames`` and its kin aside."""
-    named = dict(objects.properties).get(name, ())
-    return join(named, *(d for region, d in objects.every if _is_inside(region, name)))
+    return join(named.get(name, ()), *(d for region, d in objects.every if _is_inside(region, name)))
 
 
 def _is_inside(region: Region, name: str) -> bool:

@@ -131,8 +131,9 @@ class Planner:
         named += self._few(objects, named)
         required = set(objects.required)
         slots = []
+        known = dict(objects.properties)
         for i, name in enumerate(named):
-            demands = self._value(objects, name)
+            demands = self._value(objects, known, name)
             if self._brancher.possible(demands):
                 slots.append(Slot(name, demands, name in required, i < placed))
             elif name in required:
@@ -173,11 +174,12 @@ class Planner:
         slots: list[Slot] = []
         shown: list[set[Trait]] = []
         groups: dict[str, int] = {}
+        known = dict(objects.properties)
         clauses: list[tuple[int, ...]] = []
         for place, name in enumerate(named):
             about = [t for t in asked if self._is_about(t, name)]
             always = {t for t in traits if self._is_about(t, name) and t not in asked}
-            variants = self._variants(self._value(objects, name), about)
+            variants = self._variants(self._value(objects, known, name), about)
             required = name in objects.required
             if not variants and required:
                 return []
@@ -265,10 +267,10 @@ class Planner:
                 if isinstance(value.data, str):
                     yield value.data
 
-    def _value(self, objects: Objects, name: str) -> Demands:
-        out = [dict(objects.properties).get(name, ())]
-        out += [d for region, d in objects.every if self._judge.inside(region, name)]
-        return join(*out)
+    def _value(self, objects: Objects, known: dict[str, Demands], name: str) -> Demands:
+        """What the value of a key has to meet; ``known`` are the properties."""
+        out = [d for region, d in objects.every if self._judge.inside(region, name)]
+        return join(known.get(name, ()), *out)
 
     # -- other keys ----------------------------------------------------------------------------
 
