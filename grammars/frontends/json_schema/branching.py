@@ -603,9 +603,7 @@ class Brancher:
         if not objects.required:
             return True
         named = dict(objects.properties)
-        return all(
-            self.possible(value_demands(objects, named, n), depth) for n in objects.required
-        )
+        return all(self.possible(value_demands(objects, named, n), depth) for n in objects.required)
 
     def _array_possible(self, branch: Branch, depth: int) -> bool:
         arrays = branch.arrays.tightened()
@@ -665,7 +663,9 @@ def _is_implied(branch: Branch, formula: Formula) -> bool:
 
 def value_demands(objects: Objects, named: dict[str, Demands], name: str) -> Demands:
     """What the value of a key has to meet, ``propertyNames`` and its kin aside."""
-    return join(named.get(name, ()), *(d for region, d in objects.every if _is_inside(region, name)))
+    return join(
+        named.get(name, ()), *(d for region, d in objects.every if _is_inside(region, name))
+    )
 
 
 def _is_inside(region: Region, name: str) -> bool:

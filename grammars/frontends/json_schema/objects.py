@@ -148,8 +148,8 @@ class Planner:
         classes = tuple(_merged(cells))
         if whole and len(classes) == 1:  # nothing tells them apart after all
             label = _Cell(everything, frozenset(), tuple(named)).label
-            classes = (replace(classes[0], key=everything, label=label),)
-        return [_settled(replace(p, classes=p.classes + classes)) for p in plans]
+            classes = (KeyClass(everything, label, classes[0].demands),)
+        return [_settled(p.slots, p.classes + classes, p.low, p.high) for p in plans]
 
     def _conditional(self, objects: Objects) -> list[Plan]:
         """One plan for all alternatives that were put off: each key by what its value has to say.
@@ -212,9 +212,7 @@ class Planner:
                 return []
             conditions.append(condition)
         return [
-            _settled(
-                Plan(tuple(slots), tuple(classes), objects.low, objects.high, tuple(conditions))
-            )
+            _settled(tuple(slots), tuple(classes), objects.low, objects.high, tuple(conditions))
         ]
 
     def _is_about(self, trait: Trait, name: str) -> bool:
@@ -302,7 +300,7 @@ class Planner:
         for cell in cells:
             demands = join(*(d for region, d in objects.every if _covers(region, cell.holds)))
             if self._brancher.possible(demands):
-                out.append(replace(cell, demands=demands))
+                out.append(_Cell(cell.key, cell.holds, cell.names, demands))
         return out, len(out) == len(cells)
 
     def _few(self, objects: Objects, named: list[str]) -> list[str]:
@@ -474,10 +472,17 @@ def _merged(cells: Iterable[_Cell]) -> Iterator[KeyClass]:
         yield KeyClass(alt(*(cell.key for cell in members)), label, demands)
 
 
-def _settled(plan: Plan) -> Plan:
-    """The same with bounds only where they say something."""
-    owed = sum(s.required for s in plan.slots) + (1 if any(c.needed for c in plan.classes) else 0)
-    high = plan.high
-    if high is not None and not plan.classes and high >= len(plan.slots):
+def _settled(
+    slots: tuple[Slot, ...],
+    classes: tuple[KeyClass, ...],
+    low: int,
+    high: int | None,
+    conditions: tuple[Condition, ...] = (),
+) -> Plan:
+    """A plan with bounds only where they say something."""
+    if low:
+        owed = sum(s.required for s in slots) + (1 if any(c.needed for c in classes) else 0)
+        low = 0 if low <= owed else low
+    if high is not None and not classes and high >= len(slots):
         high = None
-    return replace(plan, low=0 if plan.low <= owed else plan.low, high=high)
+    return Plan(slots, classes, low, high, conditions)
