@@ -252,6 +252,10 @@ class Residuals:
         """One more than the largest number given so far."""
         return len(self._residuals)
 
+    def is_conditional(self, bag: int) -> bool:
+        """Whether a bag has conditions, so that no member is needed by itself."""
+        return isinstance(self._bags[bag], _ConditionalBag)
+
     def row(self, bag: int, number: int) -> Row:
         """What each member leads to from a residual of a bag."""
         known = self._rows.get((bag, number))
