@@ -44,8 +44,8 @@ NO_STATE: Final = (
 )
 
 
-_ROWS_AHEAD = 16
-"""Rows of a bag with conditions made ahead, for each of one without."""
+_ROWS_AHEAD = 256
+"""Rows of a bag with conditions made ahead at most: there are many."""
 
 
 class StatePool:
@@ -243,7 +243,11 @@ class StatePool:
             todo, seen = [row], {residual}
             for row in todo:  # grows while we iterate
                 for _, step in row.steps():
-                    if step & MORE and step >> 3 not in seen and len(todo) <= _ROWS_AHEAD * ahead:
+                    if (
+                        step & MORE
+                        and step >> 3 not in seen
+                        and len(todo) <= min(ahead, _ROWS_AHEAD)
+                    ):
                         seen.add(step >> 3)
                         todo.append(self._add_row(bag, step >> 3))
             return
