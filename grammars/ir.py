@@ -191,6 +191,26 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that holds for the set of members of a :class:`Bag` that have items.
+
+    Attributes:
+        clauses: each holds if one of its literals does: ``i >= 0``: member i has an item; ``~g``
+            (below 0): no member of group g has one.
+        unmet: of the clauses exactly so many do not hold.
+        more: rather so many or more.
+    """
+
+    clauses: tuple[tuple[int, ...], ...]
+    unmet: int = 0
+    more: bool = False
+
+    def allows(self, unmet: int) -> bool:
+        """Whether so many clauses may not hold."""
+        return unmet == self.unmet or (self.more and unmet > self.unmet)
+
+
+@dataclass(frozen=True, slots=True)
 class Bag(_Hashed):
     """At least one item, in any order, with a separator between neighbours.
 
@@ -200,6 +220,10 @@ class Bag(_Hashed):
     Attributes:
         low: at least 1.
         ordered: the assigned members' positions never go down from one item to the next.
+        conditions: all of them hold.  Then ``low`` is 1 and ``high`` is ``None``, no member needs
+            more than one item, and members take one at most or any number.
+        loose: of the members of an ordered bag with conditions, so many at the end count as one
+            position: their items come last, in any order.
     """
 
     members: tuple[Member, ...]
@@ -207,6 +231,8 @@ class Bag(_Hashed):
     low: int = 1
     high: int | None = None
     ordered: bool = False
+    conditions: tuple[Condition, ...] = ()
+    loose: int = 0
 
     __hash__ = _Hashed.__hash__
 
@@ -458,12 +484,18 @@ def bag(
     high: int | None = None,
     *,
     ordered: bool = False,
+    conditions: Sequence[Condition] = (),
+    loose: int = 0,
 ) -> Expr:
     """A bag; members without any text are dropped, or make it empty if they are needed.
 
     Raises:
-        ValueError: if ``low`` is below 1.
+        ValueError: if ``low`` is below 1, or bounds and ``conditions`` do not go together.
     """
+    if conditions or loose:
+        return _conditional(
+            Bag(tuple(members), separator, low, high, ordered, tuple(conditions), loose)
+        )
     if low < 1:
         raise ValueError("a bag has at least one item; add the empty text as an alternative")
     kept = tuple(m for m in members if not isinstance(m.item, Nothing) and m.max != 0)
@@ -475,6 +507,19 @@ def bag(
     return Bag(kept, separator, low, high, ordered)
 
 
+def _conditional(bag: Bag) -> Expr:
+    """A bag with conditions, checked; members without any text stay, since numbers refer to them."""
+    groups = {m.group for m in bag.members}
+    literals = [x for c in bag.conditions for clause in c.clauses for x in clause]
+    if any(x >= len(bag.members) or (x < 0 and ~x not in groups) for x in literals):
+        raise ValueError("a literal of a bag's condition names no member and no group")
+    if bag.low != 1 or bag.high is not None or not 0 <= bag.loose <= len(bag.members):
+        raise ValueError("a bag with conditions has no bounds on the number of all items")
+    if any(m.min > 1 or (m.max or 0) > 1 for m in bag.members):
+        raise ValueError("members of a bag with conditions take one item at most, or any number")
+    return bag if any(not isinstance(m.item, Nothing) for m in bag.members) else NOTHING
+
+
 def minus(a: Expr, b: Expr) -> Expr:
     """Strings of ``a`` that are not in ``b`` (both regular)."""
     return a if isinstance(b, Nothing) else both(a, Not(b))
@@ -482,7 +527,7 @@ def minus(a: Expr, b: Expr) -> Expr:
 
 def _flatten(items: Iterable[Expr], kind: type[Seq] | type[Alt] | type[And]) -> Iterator[Expr]:
     for item in items:
-        if isinstance(item, kind):
+        if type(item) is kind:
             yield from item.items
         else:
             yield item

@@ -18,7 +18,7 @@ import random
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from grammars.causes import barren_causes
 from grammars.compiling.automata import ALL_BYTES, Dfa, expand
+from grammars.compiling.choices import Choices
 from grammars.compiling.compiler import Analysis, RuleBuilder
 from grammars.compiling.utf8 import ByteMask, range_mask
 from grammars.errors import BudgetError, GrammarError
@@ -37,6 +38,7 @@ from grammars.ir import (
     Bag,
     ByteSet,
     Chars,
+    Condition,
     Expr,
     GrammarIR,
     Literal,
@@ -52,7 +54,7 @@ from grammars.ir import (
     intersect_ranges,
     refs,
 )
-from grammars.limits import Limits
+from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.uniqueness.sections import first_clash_of_sections
 from grammars.uniqueness.values import Clash, first_clash
 from grammars.work import spend
@@ -346,6 +348,8 @@ class Sampler:
     def _items(self, node: Bag, rng: random.Random, slack: float, eager: float) -> list[int]:
         """How many items each member gets: what is needed, then more while the slack lasts."""
         own = self._own(node)
+        if node.conditions or node.loose:
+            return self._conditional_items(node, own, rng, slack, eager)
         if not eager:
             return _fewest(node, own)
         counts = [member.min for member in node.members]
@@ -369,6 +373,33 @@ class Sampler:
             counts[chosen] += 1
             left -= own[chosen][0] + own[-1][0]
         return counts
+
+    def _conditional_items(
+        self, node: Bag, own: list[_Cost], rng: random.Random, slack: float, eager: float
+    ) -> list[int]:
+        """The same under conditions: members one after the other, as long as they can be met."""
+        least = _fewest(node, own)
+        if not eager:
+            return least
+        choices = _choices(node, own)
+        state, counts = choices.first, [0] * len(node.members)
+        while not choices.is_complete(state) or rng.random() < eager:
+            ways = [
+                i
+                for i, later in enumerate(choices.steps(state))
+                if later is not None and _is_open(node, own, i)
+            ]
+            if not ways:
+                break
+            if node.ordered:  # not past most of them at once
+                ways = ways[: max(3, len(ways) // 4)]
+            chosen = rng.choice(ways)
+            later = choices.after(state, chosen)
+            assert later is not None
+            state = later
+            counts[chosen] += 1
+        within = _sum(counts, node, own) <= _sum(least, node, own) + slack
+        return counts if within else least
 
     def _own(self, node: Bag) -> list[_Cost]:
         """Costs of the members and, last, of the separator."""
@@ -676,6 +707,14 @@ def _fewest(node: Bag, own: list[_Cost], counts: list[int] | None = None) -> lis
     The bounds are nested (members, groups, everything), so taking the cheapest item that still
     fits again and again is best: the independent sets of a laminar matroid.
     """
+    if node.conditions or node.loose:
+        free = range(len(node.members))
+        costs = [own[i][0] if _is_open(node, own, i) else float("inf") for i in free]
+        chosen = _choices(node, own).cheapest(costs)
+        taken = [0] * len(node.members)
+        for i in chosen or ():
+            taken[i] += 1
+        return taken if chosen else []
     counts = [member.min for member in node.members] if counts is None else list(counts)
     if not _within_bounds(node, counts):
         return []
@@ -683,6 +722,35 @@ def _fewest(node: Bag, own: list[_Cost], counts: list[int] | None = None) -> lis
     for i in order:
         counts[i] += min(_room(node, counts, i), max(0, node.low - sum(counts)))
     return counts if sum(counts) >= node.low else []
+
+
+def _choices(node: Bag, own: list[_Cost]) -> Choices:
+    """The arithmetic of a bag with conditions, where only members that have texts are chosen."""
+    possible = [_is_open(node, own, i) for i in range(len(node.members))]
+    conditions = [
+        *(
+            replace(
+                condition,
+                clauses=tuple(
+                    tuple(x for x in c if x < 0 or possible[x]) for c in condition.clauses
+                ),
+            )
+            for condition in node.conditions
+        ),
+        Condition(tuple((i,) for i, m in enumerate(node.members) if m.min)),
+    ]
+    free = len(node.members) - node.loose
+    return Choices(
+        [m.group for m in node.members],
+        [m.max is None for m in node.members],
+        [min(i, free) if node.ordered else 0 for i in range(len(node.members))],
+        conditions,
+        DEFAULT_LIMITS,
+    )
+
+
+def _is_open(node: Bag, own: list[_Cost], i: int) -> bool:
+    return node.members[i].max != 0 and _possible(own[i])
 
 
 def _within_bounds(node: Bag, counts: list[int]) -> bool:

@@ -24,6 +24,7 @@ from grammars.ir import (
     Bag,
     ByteSet,
     Chars,
+    Condition,
     Expr,
     GrammarIR,
     Literal,
@@ -39,6 +40,7 @@ from grammars.ir import (
     Section,
     Seq,
     Span,
+    bag,
     children,
     intersect_ranges,
     normalize_ranges,
@@ -46,11 +48,11 @@ from grammars.ir import (
 from grammars.limits import Limits
 
 FORMAT: Final = "gramma-grammar"
-VERSION: Final = 3
-_EARLIER: Final = (1, 2)
-"""Versions that are read as well: 1 has no bags, marks or memory, 2 no sections.
+VERSION: Final = 4
+_EARLIER: Final = (1, 2, 3)
+"""Versions that are read as well: 1 has no bags, marks or memory, 2 no sections, 3 no conditions.
 
-Only grammars with sections are written as version 3.  A checksum may be there in all of them:
+A grammar is written as the earliest version that has what it has.  A checksum may be there in all of them:
 what reads older files takes no notice of it.
 """
 _CHECKSUM: Final = "checksum"
@@ -88,7 +90,9 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
     data |= {flag: True for flag in _FLAGS if getattr(grammar, flag)}
     if grammar.sections:
         data["sections"] = [_section_entry(section) for section in grammar.sections]
-    version = VERSION if grammar.sections else 2
+    version = 3 if grammar.sections else 2
+    if any(node[0] == "bag" and len(node) > 6 for node in table.nodes):
+        version = VERSION
     head = {"format": FORMAT, "version": version, _CHECKSUM: _checksum(data)}
     return _json(head | data)
 
@@ -281,9 +285,12 @@ class _Table:
                 return ["and", [self._seen[id(x)] for x in items]]
             case Mark(symbol):
                 return ["mark", symbol]
-            case Bag(members, separator, low, high, ordered):
+            case Bag(members, separator, low, high, ordered, conditions, loose):
                 kinds = [[self._seen[id(m.item)], m.min, m.max, m.group] for m in members]
-                return ["bag", kinds, self._seen[id(separator)], low, high, ordered]
+                plain = ["bag", kinds, self._seen[id(separator)], low, high, ordered]
+                if not conditions and not loose:
+                    return plain
+                return [*plain, [_condition_entry(c) for c in conditions], loose]
 
 
 def _ranges(value: list[list[int]], most: int) -> Ranges:
@@ -327,7 +334,14 @@ def _mark(symbol: Any) -> Mark:
 
 
 def _bag(
-    nodes: list[Expr], members: list[list[Any]], separator: int, low: Any, high: Any, ordered: Any
+    nodes: list[Expr],
+    members: list[list[Any]],
+    separator: int,
+    low: Any,
+    high: Any,
+    ordered: Any,
+    conditions: Any = (),
+    loose: Any = 0,
 ) -> Bag:
     if not members or _whole(low) < 1 or (high is not None and _whole(high) < low):
         raise ValueError("a bag needs members, one item at least, and bounds in order")
@@ -338,7 +352,33 @@ def _bag(
         if group is not None and (isinstance(group, bool) or not isinstance(group, int)):
             raise ValueError(f"{group!r} is not the number of a group")
         kept.append(Member(_at(nodes, item), _whole(least), most, group))
-    return Bag(tuple(kept), _at(nodes, separator), low, high, _flag(ordered))
+    if not conditions and not loose:
+        return Bag(tuple(kept), _at(nodes, separator), low, high, _flag(ordered))
+    made = bag(
+        kept,
+        _at(nodes, separator),
+        low,
+        high,
+        ordered=_flag(ordered),
+        conditions=[
+            Condition(tuple(map(_clause, c)), _whole(unmet), _flag(more))
+            for c, unmet, more in conditions
+        ],
+        loose=_whole(loose),
+    )
+    if not isinstance(made, Bag):
+        raise ValueError("a bag has no item")
+    return made
+
+
+def _condition_entry(condition: Condition) -> list[Any]:
+    return [list(map(list, condition.clauses)), condition.unmet, condition.more]
+
+
+def _clause(literals: Any) -> tuple[int, ...]:
+    if any(isinstance(x, bool) or not isinstance(x, int) for x in literals):
+        raise ValueError(f"{literals!r} are no literals of a condition")
+    return tuple(literals)
 
 
 def _repeat(item: Expr, low: Any, high: Any) -> Repeat:

@@ -17,6 +17,7 @@ from constrain import TokenAutomaton, Vocabulary
 from constrain.engine.jit import kernels as k
 from constrain.rules import RuleAutomaton
 from grammars import Grammar, GrammarError
+from grammars.errors import LimitExceeded
 from grammars.ir import (
     EPSILON,
     NOTHING,
@@ -24,6 +25,7 @@ from grammars.ir import (
     REPEATED_COMMA,
     Alt,
     Bag,
+    Condition,
     Expr,
     GrammarIR,
     Literal,
@@ -139,12 +141,17 @@ class Enumeration:
         return frozenset(out)
 
 
+def ranks(expr: Bag, members: tuple[int, ...]) -> list[int]:
+    """Positions of an ordered bag's items."""
+    return [min(i, len(expr.members) - expr.loose) for i in members]
+
+
 def hopeful(expr: Bag, members: tuple[int, ...]) -> bool:
     """Whether no bound that only ever gets worse is broken."""
     groups = [g for i in members if (g := expr.members[i].group) is not None]
     return (
         len(set(groups)) == len(groups)
-        and (not expr.ordered or list(members) == sorted(members))
+        and (not expr.ordered or ranks(expr, members) == sorted(ranks(expr, members)))
         and all(m.max is None or members.count(i) <= m.max for i, m in enumerate(expr.members))
     )
 
@@ -155,7 +162,21 @@ def fits(expr: Bag, members: tuple[int, ...]) -> bool:
         and expr.low <= len(members)
         and (expr.high is None or len(members) <= expr.high)
         and all(members.count(i) >= m.min for i, m in enumerate(expr.members))
+        and holds(expr, members)
     )
+
+
+def holds(expr: Bag, members: tuple[int, ...]) -> bool:
+    """Whether the conditions hold for a choice of members."""
+    used = {expr.members[i].group for i in members}
+    for condition in expr.conditions:
+        unmet = sum(
+            not any(x in members if x >= 0 else ~x not in used for x in clause)
+            for clause in condition.clauses
+        )
+        if unmet < condition.unmet or (unmet > condition.unmet and not condition.more):
+            return False
+    return True
 
 
 def words(alphabet: bytes, longest: int) -> Iterator[bytes]:
@@ -202,12 +223,41 @@ def bags(
     return bag(kinds, separator, min(low, high or low), high, ordered=draw(st.booleans()))
 
 
+@st.composite
+def conditional_bags(draw: st.DrawFn, *, bounded: bool = False, most: int = 5) -> Expr:
+    """Bags with conditions, ordered or not."""
+    count = draw(st.integers(1, most))
+    kinds = []
+    for _ in range(count):
+        group = draw(st.sampled_from([None, 0, 0, 1, 1, 2]))
+        top = draw(st.sampled_from([1, 1, None] if group is None and not bounded else [1]))
+        kinds.append(Member(draw(ITEMS), draw(st.sampled_from([0, 0, 0, 1])), top, group))
+    groups = sorted({~m.group for m in kinds if m.group is not None})
+    literals = st.lists(st.sampled_from([*groups, *range(count)]), max_size=3, unique=True).map(
+        tuple
+    )
+    clauses = st.lists(literals, max_size=3).map(tuple)
+    conditions = draw(
+        st.lists(st.builds(Condition, clauses, st.integers(0, 2), st.booleans()), max_size=2)
+    )
+    ordered = draw(st.booleans())
+    loose = draw(st.integers(0, count)) if ordered else 0
+    separator = draw(st.sampled_from(SEPARATORS))
+    return bag(kinds, separator, ordered=ordered, conditions=conditions, loose=loose)
+
+
 def bracketed(expr: Expr) -> Expr:
     return seq(Literal(b"["), expr, Literal(b"]"))
 
 
-NESTED = st.one_of(bags(), bags(st.one_of(ITEMS, bags(bounded=True, most=2).map(bracketed))))
+NESTED = st.one_of(
+    bags(),
+    conditional_bags(),
+    conditional_bags(most=3).map(bracketed),
+    bags(st.one_of(ITEMS, bags(bounded=True, most=2).map(bracketed))),
+)
 FINITE = st.one_of(
+    conditional_bags(bounded=True, most=4),
     bags(bounded=True),
     bags(st.one_of(ITEMS, bags(bounded=True, most=2).map(bracketed)), bounded=True),
 )
@@ -227,6 +277,51 @@ def test_accepts(expr: Expr) -> None:
         assert grammar.accepts(word) == (word in expected), word
     for word in expected:
         assert grammar.accepts(word), word
+
+
+@given(conditional_bags(bounded=True), st.integers(0, 2**32))
+@settings(max_examples=150, deadline=None)
+def test_conditions(expr: Expr, seed: int) -> None:
+    """Everything that an enumeration of all choices of members says, and nothing else."""
+    try:
+        expected = Enumeration(single_rule(expr), 40).all
+    except TooManyError:
+        reject()
+    grammar = Grammar(single_rule(expr))
+    assert grammar.is_empty == (not expected)
+    for word in (*words(b"abc,;", 4), *expected):
+        assert grammar.accepts(word) == (word in expected), word
+    if expected:
+        assert grammar.sample(seed) in expected
+        least = min(map(len, expected))
+        assert len(grammar.sample(seed, max_bytes=least)) == least
+
+
+def test_conditions_are_checked() -> None:
+    item = Literal(b"a")
+    for kinds, condition in (
+        ([Member(item)], Condition(((1,),))),
+        ([Member(item)], Condition(((~0,),))),
+        ([Member(item, 0, 2)], Condition(((0,),))),
+    ):
+        with pytest.raises(ValueError, match="condition"):
+            bag(kinds, Literal(b","), conditions=[condition])
+    with pytest.raises(ValueError, match="number of all items"):
+        bag([Member(item)], Literal(b","), 2, conditions=[Condition(((0,),))])
+
+
+def test_conditions_that_share_members_are_searched_within_a_limit() -> None:
+    """Pigeons and holes, which no search for a choice finds impossible soon."""
+    count = 10
+    kinds = [
+        Member(Literal(f"{pigeon}{hole}".encode()), 0, 1, hole)
+        for pigeon in range(count + 1)
+        for hole in range(count)
+    ]
+    places = [tuple(range(p * count, (p + 1) * count)) for p in range(count + 1)]
+    expr = bag(kinds, Literal(b","), conditions=[Condition(tuple(places))])
+    with pytest.raises(LimitExceeded, match="max_search_states"):
+        Grammar(single_rule(expr))
 
 
 def finite(expr: Expr) -> tuple[Grammar, frozenset[bytes]]:

@@ -44,6 +44,10 @@ NO_STATE: Final = (
 )
 
 
+_ROWS_AHEAD = 256
+"""Rows of a bag with conditions made ahead at most: there are many."""
+
+
 class StatePool:
     """Hash-consed states of one program, addressed by integers.
 
@@ -235,6 +239,18 @@ class StatePool:
         """
         bag, residual = int(self.context[k.N_LACKING_BAG]), int(self.context[k.N_LACKING])
         row = self._add_row(bag, residual)
+        if self.residuals.is_conditional(bag):  # shortest ways are looked for in all directions
+            todo, seen = [row], {residual}
+            for row in todo:  # grows while we iterate
+                for _, step in row.steps():
+                    if (
+                        step & MORE
+                        and step >> 3 not in seen
+                        and len(todo) <= min(ahead, _ROWS_AHEAD)
+                    ):
+                        seen.add(step >> 3)
+                        todo.append(self._add_row(bag, step >> 3))
+            return
         for _ in range(ahead):
             onward = (step >> 3 for _, step in row.steps() if step & CANONICAL and step & MORE)
             residual = next(onward, 0)

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from grammars.compiling.choices import Choices, Chosen
 from grammars.errors import LimitExceeded
-from grammars.limits import Limits
+from grammars.ir import Condition
+from grammars.limits import DEFAULT_LIMITS, Limits
 
 COMPLETE: Final = 1
 """The bag may end here."""
@@ -34,7 +36,7 @@ class BagSpec:
 
     Attributes:
         mins, maxs, groups: by member, see :class:`grammars.ir.Member`.
-        low, high, ordered: see :class:`grammars.ir.Bag`.
+        low, high, ordered, conditions, loose: see :class:`grammars.ir.Bag`.
     """
 
     mins: tuple[int, ...]
@@ -43,14 +45,20 @@ class BagSpec:
     low: int
     high: int | None
     ordered: bool
+    conditions: tuple[Condition, ...] = ()
+    loose: int = 0
 
 
-def settle_bag(spec: BagSpec) -> tuple[BagSpec, tuple[int, ...]] | None:
+def settle_bag(
+    spec: BagSpec, limits: Limits = DEFAULT_LIMITS
+) -> tuple[BagSpec, tuple[int, ...]] | None:
     """An equal bag with fewer distinctions, and which members are left; ``None`` if it is empty.
 
     Afterwards a group has several members, none of which is needed; bounds that others imply are
     gone.  Fewer distinctions make fewer residuals.
     """
+    if spec.conditions or spec.loose:
+        return _settle_conditions(spec, limits)
     needed = [g for g, low in zip(spec.groups, spec.mins, strict=True) if g is not None and low]
     if len(set(needed)) < len(needed):
         return None  # two members of one group, both needed
@@ -87,6 +95,46 @@ def settle_bag(spec: BagSpec) -> tuple[BagSpec, tuple[int, ...]] | None:
     renamed = tuple(None if g is None else numbers[g] for g in groups)
     out = BagSpec(tuple(mins), tuple(maxs), renamed, low, high, spec.ordered)
     return out, tuple(kept)
+
+
+def _settle_conditions(spec: BagSpec, limits: Limits) -> tuple[BagSpec, tuple[int, ...]] | None:
+    """The same for a bag with conditions: needs become conditions, literals of lost members go."""
+    kept = [i for i, top in enumerate(spec.maxs) if top != 0]
+    place = {i: n for n, i in enumerate(kept)}
+    groups = {spec.groups[i] for i in kept}
+    conditions = []
+    for condition in (
+        *spec.conditions,
+        Condition(tuple((i,) for i, m in enumerate(spec.mins) if m)),
+    ):
+        clauses = [
+            tuple(place.get(x, -1) if x >= 0 else x for x in clause if x < 0 or x in place)
+            for clause in condition.clauses
+            if all(x >= 0 or ~x in groups for x in clause)  # a group without members has no item
+        ]
+        if len(clauses) < condition.unmet:
+            return None
+        if clauses:
+            conditions.append(replace(condition, clauses=tuple(clauses)))
+    members = len(spec.mins)
+    loose = sum(i >= members - spec.loose for i in kept)
+    if not conditions and not loose:
+        return settle_bag(replace(spec, conditions=(), loose=0))
+    out = BagSpec(
+        (0,) * len(kept),
+        tuple(spec.maxs[i] for i in kept),
+        tuple(spec.groups[i] for i in kept),
+        1,
+        spec.high,
+        spec.ordered,
+        tuple(conditions),
+        loose,
+    )
+    bag = _ConditionalBag(out, limits)
+    return (out, tuple(kept)) if bag.has_text() else None
+
+
+_StateT = TypeVar("_StateT")
 
 
 class _Residual(NamedTuple):
@@ -152,6 +200,27 @@ class Row:
 _NO_STEPS: Final = Steps(0, ())
 
 
+_State: TypeAlias = _Residual | Chosen
+
+
+class _Shape(Protocol[_StateT]):
+    """The arithmetic of one bag."""
+
+    @property
+    def spec(self) -> BagSpec: ...
+
+    @property
+    def first(self) -> _StateT: ...
+
+    def steps(self, residual: _StateT, /) -> Sequence[tuple[_StateT, int] | None]: ...
+
+    def needed(self, residual: _StateT, /) -> tuple[int, ...]: ...
+
+    def plain(self, residual: _StateT, /) -> _StateT: ...
+
+    def after(self, residual: _StateT, members: Sequence[int], /) -> _StateT: ...
+
+
 class Residuals:
     """Numbers residuals and says what each member leads to.
 
@@ -165,10 +234,14 @@ class Residuals:
 
     def __init__(self, bags: Sequence[BagSpec], limits: Limits) -> None:
         self._limit = limits.max_states
-        self._bags = [_Bag(spec) for spec in bags]
-        self._index: list[dict[_Residual, int]] = [{bag.first: 0} for bag in self._bags]
+        # residuals of a bag are of its own kind
+        self._bags: list[_Shape[Any]] = [
+            _ConditionalBag(spec, limits) if spec.conditions or spec.loose else _Bag(spec)
+            for spec in bags
+        ]
+        self._index: list[dict[_State, int]] = [{bag.first: 0} for bag in self._bags]
         # numbers below the number of bags stand for nothing: kernels find the first rows there
-        self._residuals: list[_Residual] = [bag.first for bag in self._bags] or [_Residual(0, 0, 0)]
+        self._residuals: list[_State] = [bag.first for bag in self._bags] or [_Residual(0, 0, 0)]
         self._rows: dict[tuple[int, int], Row] = {}
         self._behind: dict[tuple[int, int, int, int, bool], Steps] = {}
         self._only: dict[tuple[int, int], int] = {}
@@ -178,6 +251,10 @@ class Residuals:
     def __len__(self) -> int:
         """One more than the largest number given so far."""
         return len(self._residuals)
+
+    def is_conditional(self, bag: int) -> bool:
+        """Whether a bag has conditions, so that no member is needed by itself."""
+        return isinstance(self._bags[bag], _ConditionalBag)
 
     def row(self, bag: int, number: int) -> Row:
         """What each member leads to from a residual of a bag."""
@@ -224,14 +301,13 @@ class Residuals:
     def _make_row(self, bag: int, number: int) -> Row:
         shape = self._bags[bag]
         residual = shape.first if number == 0 else self._residuals[number]
-        if shape.spec.ordered:
-            return self._ordered_row(bag, residual)
+        if shape.spec.ordered and isinstance(shape, _Bag) and isinstance(residual, _Residual):
+            return self._ordered_row(bag, shape, residual)
         steps = [self._numbered(bag, step) for step in shape.steps(residual)]
         return Row(0, len(steps), steps[0], Steps(0, steps))
 
-    def _ordered_row(self, bag: int, residual: _Residual) -> Row:
+    def _ordered_row(self, bag: int, shape: _Bag, residual: _Residual) -> Row:
         """Members before the last one are over; what is skipped must not be needed."""
-        shape = self._bags[bag]
         first, end = residual.last, shape.end(residual)
         needed = shape.next_needed(residual)
         own = self._numbered(bag, shape.again(residual))
@@ -240,18 +316,19 @@ class Residuals:
         if end == first + 1:
             return Row(first, end, own, _NO_STEPS)
         if needed is not None or shape.is_enough(residual):
-            return Row(first, end, own, self._steps_behind(bag, residual, canonical=True))
-        behind = self._steps_behind(bag, residual, canonical=False)
+            return Row(first, end, own, self._steps_behind(bag, shape, residual, canonical=True))
+        behind = self._steps_behind(bag, shape, residual, canonical=False)
         if own < 0:
             behind = _with_first_canonical(behind, first + 1, end)
         return Row(first, end, own, behind)
 
-    def _steps_behind(self, bag: int, residual: _Residual, canonical: bool) -> Steps:
+    def _steps_behind(
+        self, bag: int, shape: _Bag, residual: _Residual, *, canonical: bool
+    ) -> Steps:
         """Steps over members behind the last one, up to the first that is needed.
 
         With ``canonical``, that one is, or if none is needed all that complete the bag.
         """
-        shape = self._bags[bag]
         begin, end = shape.stretch(residual.last)
         key = (bag, shape.used_groups(residual), residual.total, begin, canonical)
         known = self._behind.get(key)
@@ -265,10 +342,10 @@ class Residuals:
             known = self._behind[key] = Steps(begin, numbers)
         return known
 
-    def _numbered(self, bag: int, step: _Step | None) -> int:
+    def _numbered(self, bag: int, step: tuple[_State, int] | None) -> int:
         return -1 if step is None else self._number(bag, *step)
 
-    def _number(self, bag: int, residual: _Residual, flags: int) -> int:
+    def _number(self, bag: int, residual: _State, flags: int) -> int:
         if not flags & MORE:
             return flags  # nothing left to tell apart
         index = self._index[bag]
@@ -277,7 +354,7 @@ class Residuals:
             number = index[residual] = self._new(residual)
         return number << 3 | flags
 
-    def _new(self, residual: _Residual) -> int:
+    def _new(self, residual: _State) -> int:
         if len(self._residuals) >= self._limit:
             raise LimitExceeded("max_states", self._limit, "items that come in any order")
         self._residuals.append(residual)
@@ -285,6 +362,81 @@ class Residuals:
 
 
 _Step: TypeAlias = tuple[_Residual, int]
+
+
+class _ConditionalBag:
+    """The arithmetic of a bag with conditions.
+
+    Completions are found by a search that takes members in their order, so none counts as needed.
+    """
+
+    def __init__(self, spec: BagSpec, limits: Limits) -> None:
+        self.spec = spec
+        members = len(spec.mins)
+        place = [min(i, members - spec.loose) if spec.ordered else 0 for i in range(members)]
+        self._choices = Choices(
+            spec.groups, [top is None for top in spec.maxs], place, spec.conditions, limits
+        )
+        self.first: Final = self._choices.first
+
+    def has_text(self) -> bool:
+        """Whether some choice of members meets the conditions (``high`` may allow only one)."""
+        choices = self._choices
+        if self.spec.high is None:
+            return choices.has_more(self.first)
+        return any(step is not None for step in self._ends(self.first))
+
+    def _ends(self, state: Chosen) -> list[Chosen | None]:
+        """Steps after which nothing may come."""
+        steps = self._choices.steps(state) if not state.started else []
+        return [s if s is not None and self._choices.is_complete(s) else None for s in steps]
+
+    def steps(self, state: Chosen) -> list[tuple[Chosen, int] | None]:
+        """By member: the state after it and flags, or ``None`` where it is not available."""
+        choices = self._choices
+        if self.spec.high is not None:
+            return [None if s is None else (s, COMPLETE | CANONICAL) for s in self._ends(state)]
+        out: list[tuple[Chosen, int] | None] = []
+        complete = False
+        for later in choices.steps(state):
+            if later is None:
+                out.append(None)
+                continue
+            flags = COMPLETE if choices.is_complete(later) else 0
+            complete = complete or bool(flags)
+            out.append((later, flags | (MORE if not flags or choices.has_more(later) else 0)))
+        return self._with_canonical(state, out, complete)
+
+    def _with_canonical(
+        self, state: Chosen, steps: list[tuple[Chosen, int] | None], complete: bool
+    ) -> list[tuple[Chosen, int] | None]:
+        if complete:
+            return [
+                (s[0], s[1] | CANONICAL) if s is not None and s[1] & COMPLETE else s for s in steps
+            ]
+        way = self._choices.witness(state) or ()
+        for i in (*way[:1], *(i for i, step in enumerate(steps) if step is not None)):
+            step = steps[i]
+            if step is not None:
+                steps[i] = (step[0], step[1] | CANONICAL)
+                break
+        return steps
+
+    def needed(self, state: Chosen) -> tuple[int, ...]:
+        """No member by itself."""
+        return ()
+
+    def plain(self, state: Chosen) -> Chosen:
+        """The state itself."""
+        return state
+
+    def after(self, state: Chosen, members: Sequence[int]) -> Chosen:
+        """The state after members."""
+        for i in members:
+            later = self._choices.after(state, i)
+            assert later is not None
+            state = later
+        return state
 
 
 class _Bag:

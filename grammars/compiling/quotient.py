@@ -158,6 +158,8 @@ class _Derivative:
 
 def _after(bag: Bag, first: int) -> Expr:
     """What may follow in a bag when its first item was one of a member's."""
+    if bag.conditions or bag.loose:
+        return _after_conditional(bag, first)
     taken = bag.members[first]
     left: list[Member] = []
     for i, member in enumerate(bag.members):
@@ -175,6 +177,36 @@ def _after(bag: Bag, first: int) -> Expr:
     more: Expr = NOTHING
     if high != 0:
         more = ir.bag(left, bag.separator, max(bag.low - 1, 1), high, ordered=bag.ordered)
+    return alt(EPSILON if ends else NOTHING, seq(bag.separator, more))
+
+
+def _after_conditional(bag: Bag, first: int) -> Expr:
+    """The same for a bag with conditions; clauses that hold now are left out."""
+    taken = bag.members[first]
+    single = taken.group is not None or taken.max is not None
+    free = len(bag.members) - bag.loose
+    left = [
+        replace(m, min=0, max=0)
+        if (bag.ordered and min(i, free) < min(first, free))
+        or (single and (i == first or (m.group == taken.group and m.group is not None)))
+        else m
+        for i, m in enumerate(bag.members)
+    ]
+    if any(m.min and left[i].max == 0 and i != first for i, m in enumerate(bag.members)):
+        return NOTHING
+    conditions = []
+    for condition in bag.conditions:
+        clauses = [
+            tuple(x for x in clause if x >= 0 or taken.group is None or ~x != taken.group)
+            for clause in condition.clauses
+            if first not in clause
+        ]
+        conditions.append(replace(condition, clauses=tuple(clauses)))
+    more = ir.bag(left, bag.separator, ordered=bag.ordered, conditions=conditions, loose=bag.loose)
+    # the same where nothing more comes: every absent literal that is left holds
+    ends = not any(m.min for m in left) and all(
+        c.allows(sum(all(x >= 0 for x in clause) for clause in c.clauses)) for c in conditions
+    )
     return alt(EPSILON if ends else NOTHING, seq(bag.separator, more))
 
 

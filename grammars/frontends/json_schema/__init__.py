@@ -7,6 +7,8 @@
 ``circles``     references that go in a circle at one value
 ``assertions``  what a formula can say about each type, and how two such statements combine
 ``negation``    the opposite of assertions
+``rivals``      what tells the alternatives of ``oneOf`` apart
+``clauses``     statements about objects that need not be multiplied out
 ``branching``   formulas to alternatives (disjunctive normal form), impossible ones dropped
 ``satisfies``   whether a given value (of ``enum`` or ``const``) meets demands
 ``spelling``    texts that a front end on top of this one says itself

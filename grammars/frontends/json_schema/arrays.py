@@ -35,9 +35,12 @@ from grammars.ir import (
     seq,
 )
 from grammars.limits import Limits
+from grammars.work import spend
 
 _COMMA: Final = Literal(b",")
 _CLOSE: Final = Literal(b"]")
+_UNITS: Final = 10
+"""Work of telling what one item may be, see :mod:`grammars.work`."""
 _STEPS: Final = 24
 """Optional items nested before a rule of its own begins (keeps expressions shallow)."""
 
@@ -170,11 +173,7 @@ class ArrayWriter:
         def after(s: _Situation) -> Expr:
             if s not in known:
                 if len(known) >= self._limits.max_schema_branches:
-                    raise LimitExceeded(
-                        "max_schema_branches",
-                        self._limits.max_schema_branches,
-                        "counting the items of this array",
-                    )
+                    raise self._too_many()
                 known[s] = self._rules.later(f"after {s.index} items", lambda: rest(s))
             return known[s]
 
@@ -214,9 +213,15 @@ class ArrayWriter:
     def _has_room(arrays: Arrays, s: _Situation) -> bool:
         return arrays.high is None or s.index < arrays.high
 
-    @staticmethod
+    def _too_many(self) -> LimitExceeded:
+        return LimitExceeded(
+            "max_schema_branches",
+            self._limits.max_schema_branches,
+            "counting the items of this array",
+        )
+
     def _ways(
-        arrays: Arrays, s: _Situation, limit: int
+        self, arrays: Arrays, s: _Situation, limit: int
     ) -> list[tuple[Demands, int, tuple[int, ...]]]:
         """What the next item may be, and the index and counts after it."""
         ways: list[tuple[Demands, tuple[int, ...]]] = [(arrays.item(s.index), ())]
@@ -227,6 +232,9 @@ class ArrayWriter:
                 for demands, counts in ways
                 for more, m in options
             ]
+            spend(len(ways) * _UNITS)
+            if len(ways) > self._limits.max_schema_branches:
+                raise self._too_many()
         index = min(s.index + 1, limit)
         return [(demands, index, counts) for demands, counts in ways if not forbids(demands)]
 
@@ -236,6 +244,8 @@ def _without_idle(arrays: Arrays) -> Arrays:
     contains = tuple(c for c in arrays.contains if c.low > 0 or c.high is not None)
     single = arrays.high is not None and arrays.high <= 1
     unique = None if arrays.unique and single else arrays.unique
+    if len(contains) == len(arrays.contains) and unique == arrays.unique:
+        return arrays
     return replace(arrays, contains=contains, unique=unique)
 
 

@@ -7,10 +7,12 @@ Subschemas are :class:`Formula` objects; a tuple of them (:data:`Demands`) means
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil, gcd, lcm
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from grammars.ir import Expr, both
@@ -22,9 +24,28 @@ Env: TypeAlias = tuple[tuple[str, str], ...]
 """Dynamic anchors in force: (name, place of the outermost schema that has it)."""
 
 
-class Formula:
+class _Hashed:
+    """Keeps its hash: formulas are deep, share parts, and are looked up again and again."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            value = hash((type(self), _COMPARED[type(self)](self)))
+            object.__setattr__(self, "_hash", value)
+            return value
+
+
+_COMPARED: Final[dict[type, Callable[[Any], Any]]] = {}
+"""By class: the fields that its hash is made of."""
+
+
+class Formula(_Hashed):
     """A statement about a value: :class:`At`, :class:`Leaf`, :class:`Not`, :class:`All`,
-    :class:`Either`.
+    :class:`Either`, :class:`One`, :class:`Two`.
     """
 
     __slots__ = ()
@@ -48,6 +69,8 @@ class At(Formula):
     env: Env = ()
     barred: frozenset[At] = frozenset()
 
+    __hash__ = _Hashed.__hash__
+
     def __str__(self) -> str:
         named = self.place if self.place[:1] not in ("", "/") else f"#{self.place}"
         return named + "".join(f" [{name}: {place}]" for name, place in self.env)
@@ -57,6 +80,8 @@ class At(Formula):
 class Not(Formula):
     item: Formula
 
+    __hash__ = _Hashed.__hash__
+
     def __str__(self) -> str:
         return f"not {self.item}"
 
@@ -64,6 +89,8 @@ class Not(Formula):
 @dataclass(frozen=True, slots=True)
 class All(Formula):
     items: Demands
+
+    __hash__ = _Hashed.__hash__
 
     def __str__(self) -> str:
         return f"({' & '.join(map(str, self.items))})" if self.items else "any value"
@@ -75,8 +102,48 @@ class Either(Formula):
 
     items: Demands
 
+    __hash__ = _Hashed.__hash__
+
     def __str__(self) -> str:
         return f"({' or '.join(map(str, self.items))})" if self.items else "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class One(Formula):
+    """Exactly one of the statements holds.
+
+    Attributes:
+        split: the same in other words: alternatives, where what tells statements apart is used.
+        overlaps: which two may hold together.
+        tagged: whether ``split`` goes by the value of a property.
+    """
+
+    items: Demands
+    split: Formula = field(compare=False)
+    overlaps: tuple[tuple[int, int], ...] = field(compare=False)
+    tagged: bool = field(default=False, compare=False)
+
+    __hash__ = _Hashed.__hash__
+
+    def __str__(self) -> str:
+        return f"(one of {', '.join(map(str, self.items))})"
+
+
+@dataclass(frozen=True, slots=True)
+class Two(Formula):
+    """At least two of the statements hold.
+
+    Attributes:
+        overlaps: which two may hold together.
+    """
+
+    items: Demands
+    overlaps: tuple[tuple[int, int], ...] = field(compare=False)
+
+    __hash__ = _Hashed.__hash__
+
+    def __str__(self) -> str:
+        return f"(two of {', '.join(map(str, self.items))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +152,8 @@ class Leaf(Formula):
 
     branch: Branch
     label: str = field(compare=False)
+
+    __hash__ = _Hashed.__hash__
 
     def __str__(self) -> str:
         return self.label
@@ -110,7 +179,10 @@ def conjunction(demands: Demands) -> Formula:
 
 def join(*groups: Demands) -> Demands:
     """All demands of all groups, each once; ``(NOTHING,)`` where two are opposites."""
-    out = dict.fromkeys(f for group in groups for f in group if f != ANYTHING)
+    said = [group for group in groups if group]
+    if len(said) == 1 and len(said[0]) == 1:
+        return () if said[0][0] == ANYTHING else said[0]
+    out = dict.fromkeys(f for group in said for f in group if f != ANYTHING)
     if NOTHING in out or any(isinstance(f, Not) and f.item in out for f in out):
         return (NOTHING,)
     return tuple(out)
@@ -150,6 +222,8 @@ class Numbers:
     def __and__(self, other: Numbers) -> Numbers:
         if other is _FREE_NUMBERS:
             return self
+        if self is _FREE_NUMBERS:
+            return other
         return Numbers(
             _tighter(self.low, other.low, 1),
             _tighter(self.high, other.high, -1),
@@ -226,16 +300,20 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Strings:
+class Strings(_Hashed):
     """Constraints on strings: length in code points, patterns and formats."""
 
     low: int = 0
     high: int | None = None
     shapes: tuple[Shape, ...] = ()
 
+    __hash__ = _Hashed.__hash__
+
     def __and__(self, other: Strings) -> Strings:
         if other is _FREE_STRINGS:
             return self
+        if self is _FREE_STRINGS:
+            return other
         return Strings(
             max(self.low, other.low),
             _least(self.high, other.high),
@@ -291,6 +369,8 @@ class Arrays:
     def __and__(self, other: Arrays) -> Arrays:
         if other is _FREE_ARRAYS:
             return self
+        if self is _FREE_ARRAYS:
+            return other
         length = max(len(self.prefix), len(other.prefix))
         opposite = None not in (self.unique, other.unique) and self.unique != other.unique
         return Arrays(
@@ -337,7 +417,7 @@ class Arrays:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class Region(_Hashed):
     """A set of keys.
 
     Attributes:
@@ -351,9 +431,48 @@ class Region:
     outside: tuple[str, ...] = ()
     key: Demands = ()
 
+    __hash__ = _Hashed.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Objects:
+class Lacks:
+    """That an object has no key of a name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """That an object has some key of a region whose value meets demands.
+
+    Attributes:
+        keys: a name or a region.
+    """
+
+    keys: str | Region
+    demands: Demands = ()
+
+
+Trait: TypeAlias = Lacks | Has
+Clause: TypeAlias = tuple[Trait, ...]
+"""Traits of which one is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Of some clauses exactly ``unmet`` (or ``more``) do not hold; which ones is left open."""
+
+    clauses: tuple[Clause, ...]
+    unmet: int = 0
+    more: bool = False
+
+    def allows(self, unmet: int) -> bool:
+        """Whether so many clauses may not hold."""
+        return unmet == self.unmet or (self.more and unmet > self.unmet)
+
+
+@dataclass(frozen=True, slots=True)
+class Objects(_Hashed):
     """Constraints on objects.
 
     Attributes:
@@ -364,6 +483,7 @@ class Objects:
         low, high: how many keys.
         placed: where the schema has subschemas for named keys, which gives them their order: places
             as the schema object itself knows them, later positions in the order of reading.
+        needs: alternatives that are decided key by key rather than multiplied out.
     """
 
     properties: tuple[tuple[str, Demands], ...] = ()
@@ -373,10 +493,15 @@ class Objects:
     low: int = 0
     high: int | None = None
     placed: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
+    needs: tuple[Need, ...] = ()
+
+    __hash__ = _Hashed.__hash__
 
     def __and__(self, other: Objects) -> Objects:
         if other is _FREE_OBJECTS or other == _FREE_OBJECTS:
             return self
+        if self is _FREE_OBJECTS:
+            return other
         merged = dict(self.properties)
         for name, demands in other.properties:
             merged[name] = join(merged.get(name, ()), demands)
@@ -388,6 +513,7 @@ class Objects:
             max(self.low, other.low),
             _least(self.high, other.high),
             self.placed + other.placed,
+            tuple(dict.fromkeys(self.needs + other.needs)),
         )
 
     @property
@@ -469,7 +595,7 @@ def type_of(value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(_Hashed):
     """One alternative of what a schema allows.
 
     Attributes:
@@ -488,7 +614,11 @@ class Branch:
     excluded: frozenset[Value] = frozenset()
     sources: tuple[str, ...] = field(default=(), compare=False)
 
+    __hash__ = _Hashed.__hash__
+
     def __and__(self, other: Branch) -> Branch:
+        if self is FREE:
+            return other
         excluded = self.excluded | other.excluded
         values = _common(self.values, other.values)
         if values is not None:
@@ -517,7 +647,29 @@ class Branch:
         ):
             if empty:
                 types.discard(kind)
-        return self if len(types) == len(self.types) else replace(self, types=frozenset(types))
+        if len(types) == len(self.types) and self._says_nothing_idle(types):
+            return self
+        return replace(
+            self,
+            types=frozenset(types),
+            numbers=self.numbers if "number" in types else _FREE_NUMBERS,
+            strings=self.strings if "string" in types else _FREE_STRINGS,
+            arrays=self.arrays if "array" in types else _FREE_ARRAYS,
+            objects=self.objects if "object" in types else _FREE_OBJECTS,
+        )
+
+    def _says_nothing_idle(self, types: set[str]) -> bool:
+        """Whether nothing is said about values of other types, which cannot be."""
+        return not (
+            ("number" not in types and self.numbers is not _FREE_NUMBERS)
+            or ("string" not in types and self.strings is not _FREE_STRINGS)
+            or ("array" not in types and self.arrays is not _FREE_ARRAYS)
+            or ("object" not in types and self.objects is not _FREE_OBJECTS)
+        )
+
+
+FREE: Final = Branch()
+"""What allows anything."""
 
 
 def _common(a: tuple[Value, ...] | None, b: tuple[Value, ...] | None) -> tuple[Value, ...] | None:
@@ -525,3 +677,7 @@ def _common(a: tuple[Value, ...] | None, b: tuple[Value, ...] | None) -> tuple[V
         return b if a is None else a
     known = set(b)
     return tuple(value for value in a if value in known)
+
+
+for _kind in (At, Not, All, Either, One, Two, Leaf, Strings, Region, Objects, Branch):
+    _COMPARED[_kind] = attrgetter(*(f.name for f in fields(_kind) if f.compare))

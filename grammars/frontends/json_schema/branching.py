@@ -11,29 +11,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from grammars.errors import LimitExceeded
 from grammars.frontends.json_schema.assertions import (
+    ALL_TYPES,
+    FREE,
     NOTHING,
     All,
     At,
     Branch,
+    Clause,
     Demands,
     Either,
     Formula,
     Leaf,
+    Need,
     Not,
     Objects,
+    One,
     Region,
     Shape,
     Strings,
+    Two,
     Value,
     conjunction,
     forbids,
     join,
     negation,
 )
+from grammars.frontends.json_schema.clauses import Chain, Clauses
 from grammars.frontends.json_schema.document import below
 from grammars.frontends.json_schema.negation import opposite
 from grammars.frontends.json_schema.reading import Reader
@@ -43,6 +50,7 @@ from grammars.frontends.json_schema.strings import (
     plainly_possible,
 )
 from grammars.limits import Limits
+from grammars.work import spend
 
 _DEPTH: Final = 3
 """How deep below a value it is looked whether anything can stand there."""
@@ -55,8 +63,15 @@ _EFFORT: Final = 500
 _STEPS_PER_BRANCH: Final = 3
 """Partial alternatives looked at for each one that ``max_schema_branches`` allows."""
 
-_Chain = tuple[At, ...]
-"""The places a formula was reached from without entering the value."""
+_UNITS: Final = 50
+"""Work of one partial alternative, see :mod:`grammars.work`."""
+_WORK_PER_BRANCH: Final = 12
+"""Partial alternatives looked at in a whole schema for each one that ``max_schema_branches`` allows."""
+
+MOST_MULTIPLIED = 100
+"""Alternatives that are multiplied out in any case, before clauses are tried."""
+_MOST_COMBINED: Final = 16
+"""Combinations that are multiplied out where clauses would do as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +88,9 @@ class _Partial:
     """
 
     branch: Branch
-    todo: tuple[tuple[Formula, _Chain], ...]
-    choices: tuple[tuple[Demands, _Chain], ...] = ()
-    negated: tuple[tuple[At, _Chain], ...] = ()
+    todo: tuple[tuple[Formula, Chain], ...]
+    choices: tuple[tuple[Either | One | Two, Chain], ...] = ()
+    negated: tuple[tuple[At, Chain], ...] = ()
     seen: frozenset[Formula] = frozenset()
     leaves: tuple[Branch, ...] = ()
     screened: bool = False
@@ -94,6 +109,11 @@ class Brancher:
         self._steps = 0
         self._clashes: dict[Demands, tuple[tuple[str, ...], ...]] = {}
         self._dead: list[tuple[Branch, ...]] = []
+        self._clauses = Clauses(reader.meaning, self._positioned)
+        self._puts_off = False
+        self._most = 0
+        self._work = 0
+        self._gave_up = False
 
     def branches(self, demands: Demands) -> list[Branch]:
         """The alternatives that all demands together leave, impossible ones dropped where plain.
@@ -104,13 +124,45 @@ class Brancher:
         """
         known = self._known.get(demands)
         if known is None:
-            self._steps = 0
-            self._dead.clear()
-            found = self._expand(Branch(), demands, _DEPTH, self._limited)
-            known = self._known[demands] = list(dict.fromkeys(found))
+            known = self._known[demands] = self._multiplied(demands)
             if not known:
                 self._clashes[demands] = tuple(dict.fromkeys(map(self._smallest, self._dead[:4])))
         return known
+
+    def multiplied_out(self, demands: Demands) -> list[Branch]:
+        """The same without needs, whatever it takes (up to the limit)."""
+        self._start(self._limits.max_schema_branches)
+        self._puts_off = False
+        found = self._expand(FREE, demands, _DEPTH, self._limited)
+        known = self._known[demands] = list(dict.fromkeys(found))
+        return known
+
+    def _multiplied(self, demands: Demands) -> list[Branch]:
+        """Alternatives multiplied out where that is soon done; else some of them put off."""
+        self._start(min(MOST_MULTIPLIED, self._limits.max_schema_branches))
+        self._puts_off = False
+        found = list(self._expand(FREE, demands, _DEPTH, self._is_little))
+        if not self._gave_up:
+            return list(dict.fromkeys(found))
+        self._start(self._limits.max_schema_branches)
+        self._puts_off = True
+        try:
+            found = list(self._expand(FREE, demands, _DEPTH, self._limited))
+        except LimitExceeded:
+            return self.multiplied_out(demands)
+        if any(_counts_needs(branch.objects) for branch in found):
+            return self.multiplied_out(demands)
+        return list(dict.fromkeys(found))
+
+    def _start(self, most: int) -> None:
+        self._steps, self._most, self._gave_up = 0, most, False
+        self._dead.clear()
+
+    def _is_little(self, waiting: int, _part: _Partial) -> bool:
+        """Counts what is looked at; gives up where it is more than a little."""
+        self._steps += 1
+        self._gave_up = waiting > self._most or self._steps > self._most * _STEPS_PER_BRANCH
+        return not self._gave_up
 
     def clashes(self, demands: Demands) -> tuple[tuple[str, ...], ...]:
         """Where demands without any alternative are impossible: sets of places that clash."""
@@ -135,14 +187,47 @@ class Brancher:
         if not demands or depth <= 0:
             return True
         known = self._possible.get(demands)
+        if known is None and len(demands) == 1 and self._is_plain(demands[0]):
+            known = self._possible[demands] = True
         if known is None:
             self._possible[demands] = True  # what goes in a circle is not looked into
-            known = self._some(Branch(), demands, depth - 1)
+            known = self._some(FREE, demands, depth - 1)
             if known and depth < _DEPTH:
                 del self._possible[demands]  # not looked at closely enough to be kept
             else:
                 self._possible[demands] = known
         return known
+
+    def _is_plain(self, demand: Formula) -> bool:
+        """Whether a schema has a value at a glance: nothing that it says can clash."""
+        if not isinstance(demand, At):
+            return False
+        meaning = self._reader.meaning(demand)
+        parts = meaning.items if isinstance(meaning, All) else (meaning,)
+        numbers = strings = 0
+        for part in parts:
+            if not isinstance(part, Leaf):
+                return False
+            branch = part.branch
+            numbers += not branch.numbers.is_free
+            strings += bool(branch.strings.shapes or branch.strings.low) or (
+                branch.strings.high is not None
+            )
+            if branch.values is not None or branch.excluded or branch.numbers.is_empty:
+                return False
+            if not branch.types or strings > 1 or numbers > 1:
+                return False
+            if branch.strings.shapes and (branch.strings.low or branch.strings.high is not None):
+                return False
+            o, a = branch.objects, branch.arrays
+            if o.required or o.some or o.low or o.needs:
+                return False
+            if a.low or a.contains or a.unique is False or a.clash:
+                return False
+        types = ALL_TYPES.intersection(
+            *(part.branch.types for part in parts if isinstance(part, Leaf))
+        )
+        return bool(types)
 
     # -- multiplying out -----------------------------------------------------------------------
 
@@ -166,7 +251,8 @@ class Brancher:
             if branch is None:
                 self._dead.append(gathered.leaves)
                 continue
-            gathered = replace(gathered, branch=branch)
+            if branch is not gathered.branch:
+                gathered = replace(gathered, branch=branch)
             if gathered.choices:
                 stack.extend(reversed(self._choose(gathered)))
             elif gathered.negated:
@@ -179,14 +265,17 @@ class Brancher:
         limit = self._limits.max_schema_branches
         self._steps += 1
         if waiting > limit or self._steps > limit * _STEPS_PER_BRANCH:
-            chain = part.todo[0][1] if part.todo else ()
-            raise LimitExceeded(
-                "max_schema_branches",
-                limit,
-                "multiplying out the combinations of this schema",
-                pointer=chain[-1].place if chain else (part.branch.sources or ("",))[-1],
-            )
+            raise self._too_many(part)
         return True
+
+    def _too_many(self, part: _Partial) -> LimitExceeded:
+        chain = part.todo[0][1] if part.todo else ()
+        return LimitExceeded(
+            "max_schema_branches",
+            self._limits.max_schema_branches,
+            "multiplying out the combinations of this schema",
+            pointer=chain[-1].place if chain else (part.branch.sources or (None,))[-1],
+        )
 
     def _some(self, start: Branch, demands: Demands, depth: int) -> bool:
         """Whether there is an alternative, or that could not be found out with little effort."""
@@ -208,19 +297,24 @@ class Brancher:
             steps += 1
             return steps <= _EFFORT
 
-        found = list(self._expand(Branch(), demands, depth, count))
+        found = list(self._expand(FREE, demands, depth, count))
         return found if steps <= _EFFORT else []
 
     def _gather(self, part: _Partial) -> _Partial | None:
         """Takes in everything that leaves no choice; ``None`` if it is contradictory."""
+        self._work += 1
+        spend(_UNITS)
+        if self._work > self._limits.max_schema_branches * _WORK_PER_BRANCH:
+            raise self._too_many(part)
         branch, seen, leaves = part.branch, set(part.seen), list(part.leaves)
         todo = list(reversed(part.todo))
         choices, negated = list(part.choices), list(part.negated)
+        denied = {formula.item for formula in seen if isinstance(formula, Not)}
         while todo:
             formula, chain = todo.pop()
-            if negation(formula) in seen:
+            if (formula.item in seen) if isinstance(formula, Not) else (formula in denied):
                 return None
-            if formula in seen and not isinstance(formula, At):
+            if formula in seen and not isinstance(formula, At | One | Two):
                 continue
             match formula:
                 case Leaf(leaf):
@@ -238,28 +332,26 @@ class Brancher:
                 case Either(items):
                     if not items:
                         return None
-                    choices.append((items, chain))
+                    choices.append((formula, chain))
+                case One() | Two():
+                    choices.append((formula, chain))
                 case At():
                     if formula in seen:
                         continue
                     todo.append((self._reader.meaning(formula), (*chain, formula)))
                 case Not(item):
+                    denied.add(item)
                     if isinstance(item, At):
                         negated.append((item, chain))
                     else:
                         todo.append((_pushed(item), chain))
             seen.add(formula)
-        return replace(
-            part,
-            branch=branch,
-            todo=(),
-            choices=tuple(choices),
-            negated=tuple(negated),
-            seen=frozenset(seen),
-            leaves=tuple(leaves),
+        screened = part.screened and len(negated) == len(part.negated)
+        return _Partial(
+            branch, (), tuple(choices), tuple(negated), frozenset(seen), tuple(leaves), screened
         )
 
-    def _positioned(self, leaf: Branch, chain: _Chain) -> Branch:
+    def _positioned(self, leaf: Branch, chain: Chain) -> Branch:
         """The same with positions of named keys in the order of reading, references followed.
 
         A position has a number for each schema on the way, which says where in it the way goes on.
@@ -272,14 +364,127 @@ class Brancher:
             inside = following.place.startswith(at.place + "/")
             way.append(position(following.place if inside else below(at.place, "$ref")))
         placed = tuple((name, (*way, position(place))) for name, place in leaf.objects.placed)
-        return replace(leaf, objects=replace(leaf.objects, placed=placed))
+        o = leaf.objects
+        objects = Objects(o.properties, o.every, o.some, o.required, o.low, o.high, placed, o.needs)
+        return Branch(
+            leaf.types,
+            leaf.numbers,
+            leaf.strings,
+            leaf.arrays,
+            objects,
+            leaf.values,
+            leaf.excluded,
+            leaf.sources,
+        )
 
     def _choose(self, part: _Partial) -> list[_Partial]:
         """One alternative each for the first choice that is not made already."""
-        (items, chain), rest = part.choices[0], part.choices[1:]
+        if put_off := self._with_clauses(part):
+            return put_off
+        (choice, chain), rest = part.choices[0], part.choices[1:]
+        if isinstance(choice, One):
+            return self._one(replace(part, choices=rest), choice, chain)
+        if isinstance(choice, Two):
+            return self._two(replace(part, choices=rest), choice, chain)
+        items = choice.items
         if any(item in part.seen or _is_implied(part.branch, item) for item in items):
             return [replace(part, choices=rest)]
         return [replace(part, todo=((item, chain),), choices=rest) for item in items]
+
+    # -- putting off ---------------------------------------------------------------------------
+
+    def _with_clauses(self, part: _Partial) -> list[_Partial]:
+        """Choices among traits of an object put off, where there are many combinations of them."""
+        if not self._puts_off or "object" not in part.branch.types or len(part.choices) < 2:
+            return []
+        many = 1
+        for choice, _ in part.choices:
+            many *= len(choice.items)
+        if many <= _MOST_COMBINED:
+            return []
+        kept: list[tuple[Either | One | Two, Chain]] = []
+        clauses: list[Clause] = []
+        placed: list[tuple[str, Any]] = []
+        for choice, chain in part.choices:
+            found = self._clauses.of(choice, chain) if isinstance(choice, Either) else None
+            if found is None:
+                kept.append((choice, chain))
+            else:
+                clauses += found[0]
+                placed += found[1]
+        if not clauses:
+            return []
+        branch = _needing(_of_objects(part.branch), clauses, 0, placed)
+        inside = replace(part, branch=branch, choices=tuple(kept))
+        outside = [(choice, self._clauses.outside(choice)) for choice, _ in part.choices]
+        if any(holds is False for _, holds in outside):
+            return [inside]
+        left = (c for c, (_, holds) in zip(part.choices, outside, strict=True) if not holds)
+        return [inside, *_of_others(replace(part, choices=tuple(left)))]
+
+    def _one(self, part: _Partial, choice: One, chain: Chain) -> list[_Partial]:
+        """Alternatives for exactly one of several statements.
+
+        Those that can hold together with another one are not multiplied out if they are made of
+        traits of an object: their number is counted when the text is there.
+        """
+        split = replace(part, todo=((choice.split, chain),))
+        if not self._puts_off or choice.tagged or "object" not in part.branch.types:
+            return [split]
+        clauses = [self._clauses.violation(item) for item in choice.items]
+        inside = replace(part, branch=_of_objects(part.branch))
+        rivals = self._rivals(inside.branch, choice, clauses)
+        if rivals is None:
+            return [split]
+        together = [i for i, mine in rivals.items() if mine]
+        ways = [
+            replace(inside, todo=((choice.items[i], chain),))
+            for i, mine in rivals.items()
+            if not mine
+        ]
+        placed = [x for i in together for x in self._clauses.places(choice.items[i], chain)]
+        kept = [clause for i in together if (clause := clauses[i]) is not None]
+        branch = _needing(inside.branch, kept, 1, placed)
+        return [*ways, replace(inside, branch=branch), *_of_others(split)]
+
+    def _two(self, part: _Partial, choice: Two, chain: Chain) -> list[_Partial]:
+        """Alternatives for at least two of several statements: each pair, or all at once."""
+        pairs = [All((choice.items[i], choice.items[j])) for i, j in choice.overlaps]
+        split = replace(part, todo=((Either(tuple(pairs)), chain),))
+        if not self._puts_off or "object" not in part.branch.types or len(pairs) < 3:
+            return [split]
+        clauses = [self._clauses.violation(item) for item in choice.items]
+        kept = [clause for clause in clauses if clause is not None]
+        if len(kept) < len(clauses):
+            return [split]
+        placed = [x for item in choice.items for x in self._clauses.places(item, chain)]
+        branch = _needing(_of_objects(part.branch), kept, 2, placed, more=True)
+        return [replace(part, branch=branch), *_of_others(split)]
+
+    def _rivals(
+        self, branch: Branch, choice: One, clauses: list[Clause | None]
+    ) -> dict[int, list[int]] | None:
+        """By statement that can hold, those that can hold together with it.
+
+        ``None`` if they should be multiplied out: there are few combinations, or no clauses.
+        """
+        if None in clauses:
+            return None
+        rivals: dict[int, list[int]] = {
+            i: [] for i, item in enumerate(choice.items) if self._some(branch, (item,), 1)
+        }
+        for i, j in choice.overlaps:
+            both = (choice.items[i], choice.items[j])
+            if i in rivals and j in rivals and self._some(branch, both, 1):
+                rivals[i].append(j)
+                rivals[j].append(i)
+        many = 0
+        for mine in rivals.values():
+            product = 1
+            for j in mine:
+                product *= len(clauses[j] or ())
+            many += product
+        return rivals if many > _MOST_COMBINED + len(rivals) else None
 
     def _negate(self, part: _Partial, depth: int) -> list[_Partial]:
         """Takes in a negated schema, if what is demanded already does not exclude it.
@@ -293,13 +498,30 @@ class Brancher:
             part = replace(part, negated=left, screened=True)
             cases = self._cases(part, [at for at, _ in left]) if len(left) > 1 else []
             waiting = replace(part, screened=False)
-            return [replace(waiting, todo=((case, left[0][1]),)) for case in cases] or [part]
+            if cases:
+                return [replace(waiting, todo=((case, left[0][1]),)) for case in cases]
+            return self._denying(part)
         (at, chain), rest = part.negated[0], part.negated[1:]
         part = replace(part, negated=rest)
         if not self._some(part.branch, (at,), near):
             return [part]
         pushed = _pushed(self._reader.meaning(at))
         return [replace(part, todo=((pushed, (*chain, at)),))]
+
+    def _denying(self, part: _Partial) -> list[_Partial]:
+        """Negated schemas put off as clauses, where there are many combinations of them."""
+        if not self._puts_off or "object" not in part.branch.types or len(part.negated) < 2:
+            return [part]
+        found = [self._clauses.violation(at) for at, _ in part.negated]
+        many = 1
+        for clause in found:
+            many *= 1 if clause is None else len(clause)
+        if many <= _MOST_COMBINED:
+            return [part]
+        clauses = [clause for clause in found if clause is not None]
+        kept = tuple(n for n, c in zip(part.negated, found, strict=True) if c is None)
+        branch = _needing(_of_objects(part.branch), clauses, 0, [])
+        return [replace(part, branch=branch, negated=kept), *_of_others(part)]
 
     def _cases(self, part: _Partial, negated: list[At]) -> list[Formula]:
         """A case for each value of a property that tells negated schemas apart, and the rest."""
@@ -378,7 +600,10 @@ class Brancher:
 
     def _object_possible(self, branch: Branch, depth: int) -> bool:
         objects = branch.objects
-        return all(self.possible(value_demands(objects, n), depth) for n in objects.required)
+        if not objects.required:
+            return True
+        named = dict(objects.properties)
+        return all(self.possible(value_demands(objects, named, n), depth) for n in objects.required)
 
     def _array_possible(self, branch: Branch, depth: int) -> bool:
         arrays = branch.arrays.tightened()
@@ -395,6 +620,33 @@ class _Split(Formula):
     name: str
 
 
+def _of_objects(branch: Branch) -> Branch:
+    return branch & Branch(types=frozenset(["object"]))
+
+
+def _of_others(part: _Partial) -> list[_Partial]:
+    """The same for values that are no objects, if there may be any."""
+    branch = part.branch & Branch(types=ALL_TYPES - {"object"})
+    return [replace(part, branch=branch, screened=False)] if branch.types else []
+
+
+def _needing(
+    branch: Branch,
+    clauses: list[Clause],
+    unmet: int,
+    placed: list[tuple[str, Any]],
+    *,
+    more: bool = False,
+) -> Branch:
+    need = Need(tuple(clauses), unmet, more)
+    return branch & Branch(objects=Objects(needs=(need,), placed=tuple(placed)))
+
+
+def _counts_needs(objects: Objects) -> bool:
+    """Whether keys are counted beside needs, which bags with conditions do not do."""
+    return bool(objects.needs) and (objects.low > 1 or objects.high is not None)
+
+
 def _value_is(name: str, branch: Branch, split: Leaf) -> Formula:
     """That a property is there, with a value of a branch."""
     value = (Leaf(branch, split.label),)
@@ -406,13 +658,14 @@ def _is_implied(branch: Branch, formula: Formula) -> bool:
     """Whether assertions add nothing to a branch."""
     if not isinstance(formula, Leaf) or not branch.types <= formula.branch.types:
         return False
-    return branch & formula.branch == branch
+    return (branch & formula.branch).reduced() == branch
 
 
-def value_demands(objects: Objects, name: str) -> Demands:
+def value_demands(objects: Objects, named: dict[str, Demands], name: str) -> Demands:
     """What the value of a key has to meet, ``propertyNames`` and its kin aside."""
-    named = dict(objects.properties).get(name, ())
-    return join(named, *(d for region, d in objects.every if _is_inside(region, name)))
+    return join(
+        named.get(name, ()), *(d for region, d in objects.every if _is_inside(region, name))
+    )
 
 
 def _is_inside(region: Region, name: str) -> bool:
@@ -434,6 +687,12 @@ def _pushed(formula: Formula) -> Formula:
             return All(tuple(map(negation, items)))
         case Not(item):
             return item
+        case One(items, _, overlaps, _):
+            none = All(tuple(map(negation, items)))
+            return Either((none, Two(items, overlaps))) if overlaps else none
+        case Two(items, overlaps):
+            ways = tuple(Either(tuple(map(negation, (items[i], items[j])))) for i, j in overlaps)
+            return All(ways)
     return negation(formula)
 
 

@@ -24,6 +24,7 @@ from grammars.frontends.json_schema.assertions import (
     Either,
     Formula,
     Not,
+    One,
 )
 
 _None: frozenset[At] = frozenset()
@@ -55,9 +56,14 @@ class Circles:
 
     def component(self, at: At) -> frozenset[At]:
         """The places that a place and each other refer to at the same value; none if not itself."""
-        if at not in self._component:
-            self._explore(at)
-        return self._component[at]
+        known = self._component.get(at)
+        if known is None:
+            if next(self._references(at), None) is None:
+                known = self._component[at] = _None
+            else:
+                self._explore(at)
+                known = self._component[at]
+        return known
 
     def _explore(self, root: At) -> None:
         """Tarjan's algorithm from one place, without recursion."""
@@ -194,6 +200,12 @@ def _references(formula: Formula, positive: bool) -> Iterator[tuple[At, bool]]:
         case All(items) | Either(items):
             for item in items:
                 yield from _references(item, positive)
+        case One(items, _, overlaps, _):
+            rivals = {i for pair in overlaps for i in pair}
+            for i, item in enumerate(items):
+                yield from _references(item, positive)
+                if i in rivals:
+                    yield from _references(item, not positive)
 
 
 def _derivable(formula: Formula, open_: dict[At, None]) -> bool:
@@ -203,7 +215,7 @@ def _derivable(formula: Formula, open_: dict[At, None]) -> bool:
             return formula not in open_
         case All(items):
             return all(_derivable(item, open_) for item in items)
-        case Either(items):
+        case Either(items) | One(items):
             return any(_derivable(item, open_) for item in items)
     return True
 
@@ -221,4 +233,7 @@ def _without(formula: Formula, circle: frozenset[At], barred: frozenset[At]) -> 
         case Either(items):
             ways = (_without(item, circle, barred) for item in items)
             return Either(tuple(way for way in ways if way != NOTHING))
+        case One(items, split, overlaps, tagged):
+            one_by_one = tuple(_without(item, circle, barred) for item in items)
+            return One(one_by_one, _without(split, circle, barred), overlaps, tagged)
     return formula

@@ -8,6 +8,7 @@ own; references are relative to the resource they stand in.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,8 @@ from grammars.frontends.json_schema.keywords import (
 
 Schema: TypeAlias = dict[str, Any] | bool
 
+_UNKNOWN: Final = object()
+_IDENTIFYING: Final = frozenset(["$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor"])
 _RECURSIVE: Final = ""
 """The name under which ``$recursiveAnchor`` is kept among dynamic anchors."""
 
@@ -76,12 +79,16 @@ class Documents:
         self.root: Final = _parse(schema) if isinstance(schema, str) else _plain(schema, "")
         self._registry = {uri.rstrip("#"): found for uri, found in registry.items()}
         self._texts: dict[str, Any] = {"": self.root}
+        self._found: dict[str, Any] = {}
         self._resources: dict[str, _Resource] = {}
         self._uri_at: dict[str, str] = {}
         self._homes: dict[str, str] = {}
         self._canonical: dict[str, str] = {}
         self._first: dict[tuple[str, str], str] = {}
-        self._positions: dict[str, tuple[int, dict[str, int]]] = {}
+        self._positions: dict[str, tuple[int, ...]] = {}
+        self._numbers: dict[str, int] = {}
+        self._keys_of: dict[int, frozenset[str]] = {}  # of texts that are kept
+        self._parts: dict[str, dict[str, int]] = {}
         self._any_dynamic = False
         self._discovered: set[str] = set()
         self._loaded_all = False
@@ -106,6 +113,12 @@ class Documents:
         return schema
 
     def _lookup(self, place: str) -> Any:
+        known = self._found.get(place, _UNKNOWN)
+        if known is _UNKNOWN:
+            known = self._found[place] = self._look(place)
+        return known
+
+    def _look(self, place: str) -> Any:
         uri, pointer = _split(place)
         found: Any = self._texts[uri]
         for part in pointer.split("/")[1:]:
@@ -126,6 +139,11 @@ class Documents:
         """Whether a keyword means anything at a place."""
         home = self._resources[self._home(place)]
         return applies(keyword, home.draft, declared=home.declared)
+
+    def dialect(self, place: str) -> tuple[int, bool, bool]:
+        """The draft at a place, whether it is declared, and whether validation applies."""
+        home = self._resources[self._home(place)]
+        return home.draft, home.declared, home.asserts
 
     def asserts(self, place: str) -> bool:
         """Whether the validation vocabulary applies at a place."""
@@ -163,6 +181,8 @@ class Documents:
         dialect = self._dialect(text, place, self._default)
         self._uri_at[place] = uri
         self._resources[uri] = _Resource(place, dialect.draft, dialect.declared, dialect.asserts)
+        if not self._keys(text) & _IDENTIFYING:
+            return
         for where, schema in _schemas(text, place):
             home = self._resources[self._home(where)]
             named = self._identifier(schema, home.draft)
@@ -317,6 +337,8 @@ class Documents:
         if place in self._discovered:
             return
         self._discovered.add(place)
+        if not self._keys(self._texts[_split(place)[0]]) & _IDENTIFYING:
+            return
         for where, schema in _schemas(found, place):
             if where not in self._uri_at:
                 home = self._resources[self._home(where)]
@@ -358,18 +380,53 @@ class Documents:
 
     # -- order ---------------------------------------------------------------------------------
 
-    def position(self, place: str) -> tuple[int, int]:
-        """Where a place stands: documents in the order of their loading, then order of text."""
-        uri, pointer = _split(place)
-        if uri not in self._positions:
-            table = {p: i for i, p in enumerate(_pointers(self._texts[uri]))}
-            self._positions[uri] = (len(self._positions), table)
-        number, table = self._positions[uri]
-        return number, table.get(pointer, 0)
+    def position(self, place: str) -> tuple[int, ...]:
+        """Where a place stands: documents in the order of their loading, then order of text.
+
+        Numbers of the parts on the way to it; what has no place of its own stands at the beginning.
+        """
+        known = self._positions.get(place)
+        if known is None:
+            uri, pointer = _split(place)
+            if not pointer:
+                known = (self._numbers.setdefault(uri, len(self._numbers)),)
+            else:
+                part = pointer.rpartition("/")[2]
+                outer = place[: -len(part) - 1]
+                known = (*self.position(outer), self._part(outer, part))
+            self._positions[place] = known
+        return known
+
+    def _part(self, outer: str, part: str) -> int:
+        """The number of a part among those beside it."""
+        table = self._parts.get(outer)
+        if table is None:
+            try:
+                found = self._lookup(outer)
+            except KeyError:
+                found = ()
+            names = found if isinstance(found, dict) else map(str, range(len(found)))
+            table = self._parts[outer] = {name: i for i, name in enumerate(names)}
+        return table.get(part.replace("~1", "/").replace("~0", "~"), -1)
+
+    @property
+    def loaded(self) -> int:
+        """How many documents there are by now."""
+        return len(self._texts)
 
     def mentions(self, keyword: str, value: Any) -> bool:
         """Whether a keyword has a value anywhere in what has been loaded (perhaps as something else)."""
-        return any(_mentions(text, keyword, value) for text in self._texts.values())
+        return any(
+            keyword in self._keys(text) and _mentions(text, keyword, value)
+            for text in self._texts.values()
+        )
+
+    def _keys(self, text: Any) -> frozenset[str]:
+        """All keys in a document."""
+        known = self._keys_of.get(id(text))
+        if known is None:
+            known = self._keys_of[id(text)] = _keys(text)
+        return known
 
 
 def _split(place: str) -> tuple[str, str]:
@@ -460,18 +517,17 @@ def _inner_essence(keyword: str, value: Any) -> Any:
     return value
 
 
-def _pointers(text: Any) -> Iterator[str]:
-    """The pointers of all values, in the order of the text."""
-    stack = [("", text)]
+def _keys(text: Any) -> frozenset[str]:
+    keys: set[str] = set()
+    stack = [text]
     while stack:
-        where, value = stack.pop()
-        yield where
-        inner: list[tuple[str, Any]] = []
-        if isinstance(value, dict):
-            inner = [(below(where, key), item) for key, item in value.items()]
-        elif isinstance(value, list):
-            inner = [(below(where, i), item) for i, item in enumerate(value)]
-        stack.extend(reversed(inner))
+        part = stack.pop()
+        if type(part) is dict:
+            keys.update(part)
+            stack.extend(part.values())
+        elif type(part) is list:
+            stack.extend(part)
+    return frozenset(keys)
 
 
 def _mentions(text: Any, keyword: str, value: Any) -> bool:
@@ -502,7 +558,10 @@ def _published(uri: str) -> Any:
 def below(pointer: str, *keys: str | int) -> str:
     """The pointer to something inside."""
     for key in keys:
-        pointer += "/" + str(key).replace("~", "~0").replace("/", "~1")
+        text = str(key)
+        if "~" in text or "/" in text:
+            text = text.replace("~", "~0").replace("/", "~1")
+        pointer = f"{pointer}/{text}"
     return pointer
 
 
@@ -586,6 +645,35 @@ def _parse(text: str) -> Any:
 
 def _plain(value: Any, pointer: str) -> Any:
     """A deep copy with plain containers and exact decimals."""
+    try:
+        return _copied(value)
+    except _OddError:
+        return _checked(value, pointer)
+
+
+class _OddError(Exception):
+    """Something that is not what ``json`` makes."""
+
+
+def _copied(value: Any) -> Any:
+    """The copy of what consists of Python's own containers."""
+    kind = type(value)
+    if kind is dict:
+        for key in value:
+            if type(key) is not str:
+                raise _OddError
+        return {key: _copied(item) for key, item in value.items()}
+    if kind is str or kind is bool or kind is int or value is None or kind is Spelled:
+        return value
+    if kind is list:
+        return [_copied(item) for item in value]
+    if kind is float and math.isfinite(value):
+        return Spelled(repr(value))
+    raise _OddError
+
+
+def _checked(value: Any, pointer: str) -> Any:
+    """The same of any containers, with the place of what is no JSON."""
     if value is None or isinstance(value, bool | str | int):
         return value
     if isinstance(value, float | Decimal):
@@ -599,9 +687,9 @@ def _plain(value: Any, pointer: str) -> Any:
         for key in value:
             if not isinstance(key, str):
                 raise GrammarError(f"the key {key!r} is not a string", pointer=pointer)
-        return {key: _plain(item, below(pointer, key)) for key, item in value.items()}
+        return {key: _checked(item, below(pointer, key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, below(pointer, i)) for i, item in enumerate(value)]
+        return [_checked(item, below(pointer, i)) for i, item in enumerate(value)]
     raise GrammarError(
         f"{type(value).__name__} is not a JSON value; a schema consists of dicts, lists, strings, "
         "numbers, booleans and None",

@@ -51,7 +51,9 @@ def opposite(leaf: Leaf) -> Formula:
     if branch.values is not None:
         ways.append(All(tuple(differs(v, leaf.label) for v in branch.values)))
     if branch.excluded:
-        ways.append(Leaf(Branch(values=tuple(branch.excluded)), f"not {leaf.label}"))
+        ways.append(
+            Leaf(Branch(values=tuple(sorted(branch.excluded, key=repr))), f"not {leaf.label}")
+        )
     return Either(tuple(ways))
 
 
@@ -132,6 +134,7 @@ def _arrays(arrays: Arrays) -> Iterator[Arrays]:
 
 
 def _objects(objects: Objects) -> Iterator[Objects]:
+    assert not objects.needs, "needs are made of formulas, not negated"
     for name, demands in objects.properties:
         if demands:
             yield Objects(properties=((name, _not_all(demands)),), required=(name,))

@@ -7,30 +7,45 @@ es: sets of strings (told apart by patterns and ``propertyNames``) whose values 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
+from grammars.compiling.automata import Dfa, intersect, subtract
 from grammars.errors import LimitExceeded
 from grammars.frontends.json_schema.assertions import (
     Branch,
     Demands,
+    Has,
+    Lacks,
+    Need,
     Objects,
     Region,
     Shape,
+    Trait,
     join,
 )
 from grammars.frontends.json_schema.branching import Brancher
+from grammars.frontends.json_schema.clauses import opposite
 from grammars.frontends.json_schema.satisfies import Judge
 from grammars.frontends.json_schema.strings import (
     ANY_TEXT,
+    automaton,
     content,
     few_words,
-    is_empty,
     shape_expr,
 )
-from grammars.ir import Expr, Not, alt, both, minus, text
+from grammars.ir import Condition, Expr, Not, alt, both, minus, text
 from grammars.limits import Limits
+from grammars.work import spend
+
+_UNITS: Final = 20
+"""Work of one state of an automaton that tells keys apart, see :mod:`grammars.work`."""
+_STATES_PER_BRANCH: Final = 48
+"""States of such automata for each alternative that ``max_schema_branches`` allows."""
+_VARIANTS_PER_BRANCH: Final = 16
+"""How many of ``max_schema_branches`` one combination of what is asked of a value counts for."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +54,14 @@ class Slot:
 
     Attributes:
         placed: whether the schema gives it a place of its own (``properties``).
+        group: slots of the same key, of which one at most is taken.
     """
 
     name: str
     demands: Demands
     required: bool
     placed: bool = True
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,17 +90,23 @@ class Plan:
     Attributes:
         slots: in the order in which the schema names them.
         low, high: how many keys; ``low`` is 0 where the required ones suffice.
+        conditions: on which slots and classes, numbered in this order, there are keys.
     """
 
     slots: tuple[Slot, ...]
     classes: tuple[KeyClass, ...]
     low: int
     high: int | None
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def may_be_empty(self) -> bool:
         owed = any(s.required for s in self.slots) or any(c.needed for c in self.classes)
-        return not owed and self.low == 0
+        holds = all(
+            c.allows(sum(all(x >= 0 for x in clause) for clause in c.clauses))
+            for c in self.conditions
+        )
+        return not owed and self.low == 0 and holds
 
 
 class Planner:
@@ -98,15 +121,19 @@ class Planner:
         self._brancher = brancher
         self._judge = judge
         self._limits = limits
+        self._work = 0
 
     def plans(self, objects: Objects) -> list[Plan]:
         """All alternatives; none if the assertions are plainly impossible."""
+        if objects.needs:
+            return self._conditional(objects)
         named, placed = self._ordered(objects)
         named += self._few(objects, named)
         required = set(objects.required)
         slots = []
+        known = dict(objects.properties)
         for i, name in enumerate(named):
-            demands = self._value(objects, name)
+            demands = self._value(objects, known, name)
             if self._brancher.possible(demands):
                 slots.append(Slot(name, demands, name in required, i < placed))
             elif name in required:
@@ -121,8 +148,95 @@ class Planner:
         classes = tuple(_merged(cells))
         if whole and len(classes) == 1:  # nothing tells them apart after all
             label = _Cell(everything, frozenset(), tuple(named)).label
-            classes = (replace(classes[0], key=everything, label=label),)
-        return [_settled(replace(p, classes=p.classes + classes)) for p in plans]
+            classes = (KeyClass(everything, label, classes[0].demands),)
+        return [_settled(p.slots, p.classes + classes, p.low, p.high) for p in plans]
+
+    def _conditional(self, objects: Objects) -> list[Plan]:
+        """One plan for all alternatives that were put off: each key by what its value has to say.
+
+        A key that several clauses speak of has a slot for every combination of what they ask that
+        a value may answer.
+        """
+        some = tuple(Need(((Has(region, demands),),)) for region, demands in objects.some)
+        needs = objects.needs + some
+        traits = [t for need in needs for clause in need.clauses for t in clause]
+        asked = [t for t in traits if isinstance(t, Has) and t.demands]
+        regions = [t.keys for t in traits if isinstance(t, Has) and isinstance(t.keys, Region)]
+        mentioned = [t.name if isinstance(t, Lacks) else t.keys for t in traits]
+        listed = [name for name in mentioned if isinstance(name, str)]
+        told = replace(
+            objects,
+            required=tuple(dict.fromkeys((*objects.required, *listed))),
+            some=tuple((region, ()) for region in dict.fromkeys(regions)),
+        )
+        named, placed = self._ordered(told)
+        named += self._few(told, named)
+        slots: list[Slot] = []
+        shown: list[set[Trait]] = []
+        groups: dict[str, int] = {}
+        known = dict(objects.properties)
+        clauses: list[tuple[int, ...]] = []
+        for place, name in enumerate(named):
+            about = [t for t in asked if self._is_about(t, name)]
+            always = {t for t in traits if self._is_about(t, name) and t not in asked}
+            variants = self._variants(self._value(objects, known, name), about)
+            required = name in objects.required
+            if not variants and required:
+                return []
+            if variants:
+                groups[name] = len(groups)
+            if required and len(variants) > 1:
+                clauses.append(tuple(range(len(slots), len(slots) + len(variants))))
+            for demands, met in variants:
+                needed = required and len(variants) == 1
+                slots.append(Slot(name, demands, needed, place < placed, groups[name]))
+                shown.append(met | always)
+            self._check_count(len(slots))
+        classes: list[KeyClass] = []
+        everything = minus(ANY_TEXT, alt(*map(text, named)))
+        for cell in self._cells(told, everything, tuple(named))[0]:
+            covers = [t for t in traits if isinstance(t, Has) and _is_of(t, cell)]
+            about = [t for t in covers if t.demands]
+            for demands, met in self._variants(cell.demands, about):
+                classes.append(KeyClass(cell.key, cell.label, demands, holds=cell.holds))
+                shown.append(met | {t for t in covers if not t.demands})
+        # several slots of one key are told apart by value, so members keep the order of keys
+        members: dict[Trait, list[int]] = {}
+        for i, found in enumerate(shown):
+            for trait in found:
+                members.setdefault(trait, []).append(i)
+        conditions = [Condition(tuple(clauses))] if clauses else []
+        for need in needs:
+            condition = _condition(need, members, groups)
+            if condition is None:
+                return []
+            conditions.append(condition)
+        return [
+            _settled(tuple(slots), tuple(classes), objects.low, objects.high, tuple(conditions))
+        ]
+
+    def _is_about(self, trait: Trait, name: str) -> bool:
+        if isinstance(trait, Lacks):
+            return False
+        if isinstance(trait.keys, str):
+            return trait.keys == name
+        return self._judge.inside(trait.keys, name)
+
+    def _variants(self, demands: Demands, about: list[Has]) -> list[tuple[Demands, set[Trait]]]:
+        """The combinations of what is asked of a value that some value may answer."""
+        if not self._brancher.possible(demands):
+            return []
+        out: list[tuple[Demands, set[Trait]]] = [(demands, set())]
+        for asked in dict.fromkeys(t.demands for t in about):
+            same: set[Trait] = {t for t in about if t.demands == asked}
+            split = []
+            for known, met in out:
+                with_it, without = join(known, asked), join(known, opposite(asked))
+                split += [(with_it, met | same)] if self._brancher.possible(with_it) else []
+                split += [(without, met)] if self._brancher.possible(without) else []
+            out = split
+            self._check_count(len(out) * _VARIANTS_PER_BRANCH)
+        return out
 
     # -- names ---------------------------------------------------------------------------------
 
@@ -146,14 +260,15 @@ class Planner:
         if not key:
             return
         for branch in self._brancher.branches(key):
-            for value in (*branch.excluded, *(branch.values or ())):
+            excluded = sorted(branch.excluded, key=repr)  # sets have no order of their own
+            for value in (*excluded, *(branch.values or ())):
                 if isinstance(value.data, str):
                     yield value.data
 
-    def _value(self, objects: Objects, name: str) -> Demands:
-        out = [dict(objects.properties).get(name, ())]
-        out += [d for region, d in objects.every if self._judge.inside(region, name)]
-        return join(*out)
+    def _value(self, objects: Objects, known: dict[str, Demands], name: str) -> Demands:
+        """What the value of a key has to meet; ``known`` are the properties."""
+        out = [d for region, d in objects.every if self._judge.inside(region, name)]
+        return join(known.get(name, ()), *out)
 
     # -- other keys ----------------------------------------------------------------------------
 
@@ -171,18 +286,21 @@ class Planner:
         tests: list[tuple[object, Expr, Expr]] = []
         for pattern in patterns:
             shape = Shape("pattern", pattern, "")
-            opposite = shape_expr(replace(shape, negated=True))
-            tests.append((pattern, shape_expr(shape), opposite))
+            opposite_ = shape_expr(replace(shape, negated=True))
+            tests.append((pattern, shape_expr(shape), opposite_))
         for key in keys:
             tests.append((key, self._key_expr(key), Not(self._key_expr(key))))
-        for test, *exprs in tests:
-            cells = [part for cell in cells for part in self._split(cell, test, *exprs)]
-            self._check_count(len(cells))
+        if tests:
+            sets = [(cells[0], automaton(everything, self._limits))]
+            for test in tests:
+                sets = [part for cell, keys_ in sets for part in self._split(cell, keys_, *test)]
+                self._check_count(len(sets))
+            cells = [cell for cell, _ in sets]
         out = []
         for cell in cells:
             demands = join(*(d for region, d in objects.every if _covers(region, cell.holds)))
             if self._brancher.possible(demands):
-                out.append(replace(cell, demands=demands))
+                out.append(_Cell(cell.key, cell.holds, cell.names, demands))
         return out, len(out) == len(cells)
 
     def _few(self, objects: Objects, named: list[str]) -> list[str]:
@@ -195,13 +313,35 @@ class Planner:
             out += few_words(cell.key, self._limits) or ()
         return out
 
-    def _split(self, cell: _Cell, test: object, holds: Expr, fails: Expr) -> Iterator[_Cell]:
-        within = both(cell.key, holds)
-        if not is_empty(within, self._limits):
-            yield replace(cell, key=within, holds=cell.holds | {test})
-        outside = both(cell.key, fails)
-        if not is_empty(outside, self._limits):
-            yield replace(cell, key=outside)
+    def _split(
+        self, cell: _Cell, keys: Dfa, test: object, holds: Expr, fails: Expr
+    ) -> Iterator[tuple[_Cell, Dfa]]:
+        """The keys of a cell that pass a test, and those that do not; each if there are any."""
+        if any(_exclude_each_other(test, other) for other in cell.holds):
+            yield cell, keys
+            return
+        asked = automaton(holds, self._limits)
+        within = intersect(keys, asked, self._limits.max_dfa_states)
+        self._count(keys, within)
+        if within.is_empty():
+            yield replace(cell, key=both(cell.key, fails)), keys
+            return
+        yield (
+            replace(cell, key=both(cell.key, holds), holds=cell.holds | {test}),
+            within,
+        )
+        outside = subtract(keys, asked, self._limits.max_dfa_states)
+        self._count(keys, outside)
+        if not outside.is_empty():
+            yield replace(cell, key=both(cell.key, fails)), outside
+
+    def _count(self, *automata: Dfa) -> None:
+        """Counts the states of automata that were made to tell keys apart."""
+        states = sum(map(len, automata))
+        self._work += states
+        spend(_UNITS * states)
+        if self._work > self._limits.max_schema_branches * _STATES_PER_BRANCH:
+            self._check_count(self._limits.max_schema_branches + 1)
 
     def _key_expr(self, key: Demands) -> Expr:
         """The strings that meet demands."""
@@ -278,11 +418,48 @@ class _Cell:
         return " with ".join([*said, *found])
 
 
+def _exclude_each_other(a: object, b: object) -> bool:
+    """Whether it is plain that no key has both patterns: they begin with different words."""
+    if not isinstance(a, str) or not isinstance(b, str):
+        return False
+    one, other = _beginning(a), _beginning(b)
+    return not one.startswith(other) and not other.startswith(one)
+
+
+def _beginning(pattern: str) -> str:
+    """The word that a key with a pattern begins with."""
+    found = _PLAIN_BEGINNING.match(pattern)
+    return "" if found is None or "|" in pattern else found[1]
+
+
+_PLAIN_BEGINNING: Final = re.compile(r"\^([A-Za-z0-9_/:@-]*)(?![A-Za-z0-9_/:@?*{-])")
+
+
 def _covers(region: Region, holds: frozenset[object]) -> bool:
     """Whether unnamed keys, for which these patterns and demands hold, are in a region."""
     if region.key and region.key not in holds:
         return False
     return holds.issuperset(region.inside) and holds.isdisjoint(region.outside)
+
+
+def _is_of(trait: Has, cell: _Cell) -> bool:
+    return isinstance(trait.keys, Region) and _covers(trait.keys, cell.holds)
+
+
+def _condition(
+    need: Need, members: dict[Trait, list[int]], groups: dict[str, int]
+) -> Condition | None:
+    """A need in terms of members and groups; ``None`` if it cannot be met."""
+    clauses: list[tuple[int, ...]] = []
+    for clause in need.clauses:
+        if any(isinstance(t, Lacks) and t.name not in groups for t in clause):
+            continue  # such a key is never there
+        literals = [x for t in clause for x in members.get(t, ())]
+        literals += [~groups[t.name] for t in clause if isinstance(t, Lacks)]
+        clauses.append(tuple(dict.fromkeys(literals)))
+    if len(clauses) < need.unmet or (not need.unmet and not need.more and () in clauses):
+        return None
+    return Condition(tuple(clauses), need.unmet, need.more)
 
 
 def _merged(cells: Iterable[_Cell]) -> Iterator[KeyClass]:
@@ -295,10 +472,17 @@ def _merged(cells: Iterable[_Cell]) -> Iterator[KeyClass]:
         yield KeyClass(alt(*(cell.key for cell in members)), label, demands)
 
 
-def _settled(plan: Plan) -> Plan:
-    """The same with bounds only where they say something."""
-    owed = sum(s.required for s in plan.slots) + (1 if any(c.needed for c in plan.classes) else 0)
-    high = plan.high
-    if high is not None and not plan.classes and high >= len(plan.slots):
+def _settled(
+    slots: tuple[Slot, ...],
+    classes: tuple[KeyClass, ...],
+    low: int,
+    high: int | None,
+    conditions: tuple[Condition, ...] = (),
+) -> Plan:
+    """A plan with bounds only where they say something."""
+    if low:
+        owed = sum(s.required for s in slots) + (1 if any(c.needed for c in classes) else 0)
+        low = 0 if low <= owed else low
+    if high is not None and not classes and high >= len(slots):
         high = None
-    return replace(plan, low=0 if plan.low <= owed else plan.low, high=high)
+    return Plan(slots, classes, low, high, conditions)

@@ -6,6 +6,8 @@ What the places below say is left to whoever needs it.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -13,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.json_schema.assertions import (
+    ALL_TYPES,
     ANYTHING,
     NOTHING,
     TYPES,
@@ -33,12 +36,14 @@ from grammars.frontends.json_schema.assertions import (
     Strings,
     Value,
     negation,
+    type_of,
 )
 from grammars.frontends.json_schema.circles import Circles
 from grammars.frontends.json_schema.document import Documents, below, shown
 from grammars.frontends.json_schema.evaluated import unevaluated
 from grammars.frontends.json_schema.formats import KNOWN as KNOWN_FORMATS
-from grammars.frontends.json_schema.keywords import VALIDATION, applies
+from grammars.frontends.json_schema.keywords import NAMING, VALIDATION, applies
+from grammars.frontends.json_schema.rivals import Profile, exactly_one
 from grammars.frontends.json_schema.spelling import NO_SPELLINGS, Spellings
 from grammars.ir import Expr
 from grammars.limits import DEFAULT_LIMITS, Limits
@@ -67,6 +72,15 @@ class Reader:
         self._read: dict[At, Formula] = {}
         self._meanings: dict[At, Formula] = {}
         self._circles = Circles(self._plain_meaning)
+        self._required_in = (0, False)
+
+    @property
+    def requires_in_place(self) -> bool:
+        """Whether ``"required": true`` may stand in some schema, as in draft 3."""
+        loaded = self.documents.loaded
+        if self._required_in[0] != loaded:
+            self._required_in = loaded, self.documents.mentions("required", True)
+        return self._required_in[1]
 
     def root(self) -> At:
         """The main schema."""
@@ -126,12 +140,13 @@ class _Schema:
         if "$ref" in self.schema and self.draft <= 7:
             yield self.reader.target(self.at, "$ref")
             return
-        asserts = self.reader.documents.asserts(self.at.place)
-        for keyword, read in _KEYWORDS.items():
-            if keyword in self.schema and self.reader.documents.knows(self.at.place, keyword):
+        draft, declared, asserts = self.reader.documents.dialect(self.at.place)
+        said = [keyword for keyword in self.schema if keyword in _KEYWORDS]
+        for keyword in sorted(said, key=_ORDER.__getitem__):
+            if applies(keyword, draft, declared=declared):
                 if keyword in VALIDATION and not asserts:
                     continue
-                yield read(self, keyword)
+                yield _KEYWORDS[keyword](self, keyword)
 
     # -- help ----------------------------------------------------------------------------------
 
@@ -266,37 +281,82 @@ class _Schema:
         return All(self.list(keyword))
 
     def any_of(self, keyword: str) -> Formula:
-        return Either(self.list(keyword))
+        """At least one of several schemas; those that list values are one list."""
+        ways = self.list(keyword)
+        listed = [self._values(way) for way in ways]
+        if sum(values is not None for values in listed) < 2:
+            return Either(ways)
+        values = [v for found in listed if found is not None for v in found]
+        merged = self.leaf(Branch(values=tuple(dict.fromkeys(values))), keyword)
+        others = (way for way, found in zip(ways, listed, strict=True) if found is None)
+        return Either((merged, *others))
+
+    def _values(self, at: At) -> tuple[Value, ...] | None:
+        """All values of a schema that does nothing but list them."""
+        schema = self.reader.documents.at(at.place)
+        if isinstance(schema, bool) or ("enum" not in schema) == ("const" not in schema):
+            return None
+        if not schema.keys() & _SAYING <= {"enum", "const", "type"}:
+            return None
+        documents = self.reader.documents
+        keyword = "enum" if "enum" in schema else "const"
+        if not documents.knows(at.place, keyword) or not documents.asserts(at.place):
+            return None
+        values = schema["enum"] if keyword == "enum" else [schema["const"]]
+        kind = schema.get("type", "string")
+        if not isinstance(values, list) or kind != "string":
+            return None
+        if not all(isinstance(v, str) or ("type" not in schema and v is None) for v in values):
+            return None
+        return tuple(map(Value, values))
 
     def one_of(self, keyword: str) -> Formula:
-        """Each alternative without the others, those left out that a tag tells apart from it."""
+        """Exactly one of several schemas."""
         ways = self.list(keyword)
-        tags = [self._tags(way) for way in ways]
-        out: list[Formula] = []
-        for i, way in enumerate(ways):
-            rivals = [o for j, o in enumerate(ways) if j != i and not _told_apart(tags[i], tags[j])]
-            out.append(All((way, *map(negation, rivals))))
-        return Either(tuple(out))
+        if len(ways) == 1:
+            return ways[0]
+        listed = [self._values(way) for way in ways]
+        if None not in listed:
+            values = [v for found in listed for v in dict.fromkeys(found or ())]
+            counts = Counter(values)
+            once = tuple(v for v in dict.fromkeys(values) if counts[v] == 1)
+            return self.leaf(Branch(values=once), keyword)
+        return exactly_one(ways, [self._profile(way) for way in ways], str(self.at))
 
-    def _tags(self, at: At) -> dict[str, frozenset[Value]]:
-        """Required properties of an object for which a schema lists the values."""
+    def _profile(self, at: At) -> Profile:
+        """What tells a schema apart from others at a glance."""
         documents = self.reader.documents
         for _ in range(_MOST_REFERENCES):
             schema = documents.at(at.place)
             if isinstance(schema, bool) or not isinstance(schema.get("$ref"), str):
                 break
+            if documents.draft(at.place) > 7 and not schema.keys() & _SAYING <= {"$ref"}:
+                break
             at = self.reader.target(at, "$ref")
-        if isinstance(schema, bool) or schema.get("type") != "object":
-            return {}
+        if isinstance(schema, bool) or not documents.asserts(at.place):
+            return Profile()
+        draft = documents.draft(at.place)
+        if "$ref" in schema and draft <= 7:
+            return Profile()
+        listed = schema.get("type")
+        names = listed if isinstance(listed, list) else [listed]
+        types = ALL_TYPES
+        words = [t for t in names if isinstance(t, str) and t in _TYPE_NAMES - {"any"}]
+        if words and len(words) == len(names):
+            types = frozenset("number" if t == "integer" else t for t in words)
+        values = _listed(schema, draft)
+        if values is not None:
+            types &= {type_of(v.data) for v in values}
         required, named = schema.get("required"), schema.get("properties")
-        if not isinstance(required, list) or not isinstance(named, dict):
-            return {}
-        out: dict[str, frozenset[Value]] = {}
-        for name in required:
-            values = _listed(named.get(name) if isinstance(name, str) else None, self.draft)
-            if values is not None:
-                out[name] = values
-        return out if documents.asserts(at.place) else {}
+        tags: dict[str, frozenset[Value]] = {}
+        for name, one in named.items() if isinstance(named, dict) else ():
+            found = _listed(one, draft)
+            if found is not None:
+                tags[name] = found
+        needed = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
+        return Profile(
+            types, values, tags, frozenset(needed), schema.keys() & _SAYING <= _OF_OBJECTS
+        )
 
     def not_(self, keyword: str) -> Formula:
         return negation(self.sub(keyword))
@@ -412,7 +472,7 @@ class _Schema:
         named = tuple((name, self.simple(keyword, name)) for name in self.mapping(keyword))
         placed = tuple((name, below(self.at.place, keyword, name)) for name, _ in named)
         required: tuple[str, ...] = ()
-        if self.reader.documents.asserts(self.at.place):
+        if self.reader.requires_in_place and self.reader.documents.asserts(self.at.place):
             required = tuple(n for n, _ in named if self._must_exist(self.sub(keyword, n), ()))
         objects = Objects(properties=named, placed=placed, required=required)
         return self.leaf(Branch(objects=objects), keyword)
@@ -527,23 +587,38 @@ class _Schema:
 
 
 _MOST_REFERENCES: Final = 8
+_OF_OBJECTS: Final = frozenset(
+    [
+        "properties",
+        "patternProperties",
+        "additionalProperties",
+        "propertyNames",
+        "required",
+        "minProperties",
+        "maxProperties",
+    ]
+)
+"""Keywords that say nothing about values of other types."""
 _FORMATS_OF_DRAFT_3: Final = {"ip-address": "ipv4", "host-name": "hostname"}
 _TYPE_NAMES: Final = frozenset({*TYPES, "integer", "any"})
 
 
+_WORDS: Final = re.compile(r"\^([A-Za-z0-9_-]+|\([A-Za-z0-9_|-]+\))\$")
+"""Patterns that list words."""
+
+
 def _listed(schema: Any, draft: int) -> frozenset[Value] | None:
-    """The values that a schema lists by ``enum`` or ``const``; it may allow fewer of them."""
+    """The values that a schema lists (also by a pattern); it may allow fewer of them."""
     if not isinstance(schema, dict) or ("$ref" in schema and draft <= 7):
         return None
     values = schema.get("enum")
     if values is None and "const" in schema and applies("const", draft):
         values = [schema["const"]]
+    pattern = schema.get("pattern")
+    if values is None and isinstance(pattern, str) and schema.get("type") == "string":
+        words = _WORDS.fullmatch(pattern)
+        values = words[1].strip("()").split("|") if words else None
     return frozenset(map(Value, values)) if isinstance(values, list) else None
-
-
-def _told_apart(a: dict[str, frozenset[Value]], b: dict[str, frozenset[Value]]) -> bool:
-    """Whether a property that both require has no value in common."""
-    return any(name in b and values.isdisjoint(b[name]) for name, values in a.items())
 
 
 _KEYWORDS: Final[dict[str, _Keyword]] = {
@@ -590,3 +665,7 @@ _KEYWORDS: Final[dict[str, _Keyword]] = {
     "unevaluatedItems": _Schema.unevaluated,
 }
 """Those with assertions first: they narrow what the combinators then have to tell apart."""
+_ORDER: Final = {keyword: place for place, keyword in enumerate(_KEYWORDS)}
+
+_SAYING: Final = NAMING | _KEYWORDS.keys()
+"""Keywords that a schema does not have for people alone."""

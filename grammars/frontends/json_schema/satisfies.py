@@ -11,11 +11,13 @@ from grammars.frontends.json_schema.assertions import (
     Arrays,
     Branch,
     Demands,
+    Lacks,
     Numbers,
     Objects,
     Region,
     Shape,
     Strings,
+    Trait,
     Value,
     identity,
     type_of,
@@ -98,7 +100,21 @@ class Judge:
         return all(
             any(self.inside(region, name) and self.meets(d, item) for name, item in value.items())
             for region, d in objects.some
+        ) and all(
+            need.allows(
+                sum(not any(self._shows(trait, value) for trait in c) for c in need.clauses)
+            )
+            for need in objects.needs
         )
+
+    def _shows(self, trait: Trait, value: dict[str, Any]) -> bool:
+        if isinstance(trait, Lacks):
+            return trait.name not in value
+        keys = trait.keys
+        if isinstance(keys, str):
+            return keys in value and self.meets(trait.demands, value[keys])
+        found = (item for name, item in value.items() if self.inside(keys, name))
+        return any(self.meets(trait.demands, item) for item in found)
 
     def inside(self, region: Region, name: str) -> bool:
         """Whether a key is in a region."""

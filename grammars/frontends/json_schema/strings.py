@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
-from grammars.compiling.automata import Dfa
+from grammars.compiling.automata import Dfa, expand
 from grammars.compiling.compiler import compile_ir, regular_dfa
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.json_schema.assertions import Shape, Strings
@@ -190,6 +190,12 @@ def _bytes_from(dfa: Dfa, state: int) -> Iterator[tuple[int, int]]:
         for byte in range(256):
             if mask >> byte & 1:
                 yield byte, target
+
+
+@lru_cache(1_024)
+def automaton(expr: Expr, limits: Limits) -> Dfa:
+    """The automaton of a regular expression, without counters."""
+    return expand(regular_dfa(single_rule(expr), expr, limits), limits.max_dfa_states)
 
 
 @lru_cache(4_096)

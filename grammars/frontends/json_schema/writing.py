@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from grammars.errors import GrammarError
+from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.json_schema import text as t
 from grammars.frontends.json_schema.arrays import ArrayWriter
 from grammars.frontends.json_schema.assertions import (
@@ -190,7 +190,7 @@ class Writer:
             while isinstance(demand, At) and demand not in seen:
                 seen.append(demand)
                 meaning = self._reader.meaning(demand)
-                if meaning in (ANYTHING, All(())):
+                if meaning == ANYTHING:
                     demand = ANYTHING
                 elif isinstance(meaning, All) and len(meaning.items) == 1:
                     if not isinstance(meaning.items[0], At):
@@ -230,6 +230,14 @@ class Writer:
         branches = self._brancher.branches(demands)
         for places in self._brancher.clashes(demands):
             self._note(places, "no value meets all of this" if len(places) > 1 else "is impossible")
+        try:
+            return self._ways(branches)
+        except LimitExceeded:
+            if not any(branch.objects.needs for branch in branches):
+                raise
+            return self._ways(self._brancher.multiplied_out(demands))
+
+    def _ways(self, branches: list[Branch]) -> Expr:
         self._apart = len(branches) > 1
         return alt(*(self._branch(branch) for branch in branches))
 
@@ -264,8 +272,20 @@ class Writer:
             case "string":
                 return self._string(branch.strings, [v for v in excluded if isinstance(v, str)])
             case "array":
+                self._check_size(branch, "minItems", "items", 2 * branch.arrays.low)
                 return self._array(branch.arrays)
+        self._check_size(branch, "minProperties", "properties", 5 * branch.objects.low)
         return self._object(branch.objects)
+
+    def _check_size(self, branch: Branch, keyword: str, what: str, size: int) -> None:
+        """Refuses what no text of a sensible length has."""
+        if size > self._limits.max_expression_nodes:
+            raise LimitExceeded(
+                "max_expression_nodes",
+                self._limits.max_expression_nodes,
+                f"a shortest text of {size:,} bytes for so many {what}",
+                pointer=next((s for s in branch.sources if s.endswith(f"/{keyword}")), None),
+            )
 
     def _number(self, branch: Branch, excluded: list[Any]) -> Expr:
         numbers = branch.numbers
@@ -357,6 +377,8 @@ class Writer:
         """At least one pair."""
         counted = plan.low > 1 or plan.high is not None
         several = len(plan.slots) + len(plan.classes) > 1
+        if plan.conditions:
+            return self._conditional_bag(plan)
         if (self._any_order and several) or counted or _has_many_rests(plan.slots):
             return self._bag(plan)
         pairs = [(self._pair(s.name, s.demands), s.required) for s in plan.slots if s.placed]
@@ -375,6 +397,21 @@ class Writer:
         members += [Member(self._class_pair(c), 1, None) for c in plan.classes if c.needed]
         free = [c for c in plan.classes if not c.needed]
         return members + _any_number(alt(*map(self._class_pair, free)))
+
+    def _conditional_bag(self, plan: Plan) -> Expr:
+        """Slots and classes as members of one bag, in their order."""
+        members = [
+            Member(self._pair(s.name, s.demands), int(s.required), 1, s.group) for s in plan.slots
+        ]
+        members += [Member(self._class_pair(c), 0, None) for c in plan.classes]
+        loose = len(plan.classes) + sum(not s.placed for s in plan.slots)
+        return bag(
+            members,
+            self._comma,
+            ordered=not self._any_order,
+            conditions=plan.conditions,
+            loose=0 if self._any_order else loose,
+        )
 
     def _bag(self, plan: Plan) -> Expr:
         low, high = max(plan.low, 1), plan.high
