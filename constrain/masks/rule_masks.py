@@ -130,7 +130,7 @@ class RuleMasks:
             self._pool.allow_work(None)
 
     def _fill(self, state: int, row: Int32) -> None:
-        call, address = self._pool.call, row.ctypes.data
+        call, address, context = self._pool.call, row.ctypes.data, self._pool.context
         item = 0
         while True:
             out = call(k.fill_state, state, item, address, _FUEL)
@@ -138,9 +138,8 @@ class RuleMasks:
                 return
             if out == k.OUT_OF_WORK:
                 raise OutOfWorkError
-            item = int(self._pool.context[k.N_LACKING])
-            q, n, _ = self._pool.items(state)[item]
-            self._use(q, n)
+            item = int(context[k.N_LACKING])
+            self._use(int(context[k.N_WIDE_STATE]), int(context[k.N_WIDE_COUNT]))
 
     def _fill_short(self, state: int, row: Int32) -> None:
         """Sets the bits of tokens up to some length, as long as the work allowed lasts."""
