@@ -203,7 +203,7 @@ class RuleMasks:
         least, most = unbounded_counts(program, shape, lexeme)
         if least <= n <= most:
             return lexeme.free(self._positions, follow), (least, most)
-        return bounded(program, shape, lexeme, n, self._positions, follow), (n, n)
+        return bounded(self._vocabulary, program, shape, lexeme, n, self._positions, follow), (n, n)
 
     def _compare(self, q: int) -> Wide | None:
         """The answer by comparison with the state that most bytes lead to, if that is cheap."""
