@@ -29,7 +29,7 @@ from constrain.engine.context import u16 as _u16
 from constrain.engine.context import u64 as _u64
 from constrain.masks.kernels import NO_LOOP, find_loop, meets, stays
 from grammars.program import FIRST_PUSH as _FIRST_PUSH
-from grammars.program import UNBOUNDED
+from grammars.program import MANY, NO_EDGE, UNBOUNDED
 
 # Fields of the context.  P_: program, S_: pool of states, T_: trie, B_: rows of residuals,
 # W_: what is known of wide states, N_: numbers.
@@ -524,6 +524,19 @@ def step_configuration(ctx, q, n, f, c):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _move(ctx, q, n, f, c):  # type: ignore[no-untyped-def]
+    """``step_configuration``, short where one edge is all there is."""
+    if q != SET:
+        t = int64(_i32(ctx, P_TABLE)[q * ctx[N_CLASSES] + c])
+        if t >= 0 and n < _i32(ctx, P_ACCEPT_FROM)[q]:
+            m = _moved(ctx, n, t)
+            if m < 0:
+                return int64(SET), int64(0), int64(DEAD)
+            return t >> 1, m, f
+    return step_configuration(ctx, q, n, f, c)
+
+
+@njit
 def unpack(ctx, state):  # type: ignore[no-untyped-def]
     """A state as a configuration: its item if it has just one."""
     if state > DEAD and _i32(ctx, S_COUNT)[state] == 1:
@@ -604,10 +617,13 @@ _MANY_BYTES: Final = 128
 _MOST_CALLS: Final = 16
 """Rules that call rules at once, one in another, up to which masks are made at the innermost start."""
 _NONE: Final = uint64(0)
-_UNTRIED, _NARROW, WIDE = 0, 1, 2
+_UNTRIED, _NARROW, WIDE, _WHOLE = 0, 1, 2, 3
+"""What is known of a program state; the last: wide, and not to be split into what it calls."""
+_EDGES_FUEL: Final = 10_000
+"""Trie nodes that may be visited for the edges of a program state beside the rules that it calls."""
 
 
-@njit(cache=True)
+@njit("int64(int64[::1], int64)", cache=True)
 def loop_of(ctx, q):  # type: ignore[no-untyped-def]
     """Which characters lead from a program state back to it, see ``find_loop``; found once."""
     known, loops = _u8(ctx, P_LOOP_KIND), _u64(ctx, P_LOOP)
@@ -640,8 +656,11 @@ def _bytes_of(ctx, state):  # type: ignore[no-untyped-def]
 @njit
 def _loops_below(ctx, q, n, i):  # type: ignore[no-untyped-def]
     """Whether all that is below a trie node leads from a program state back to it."""
-    kind = loop_of(ctx, q)
-    if kind == NO_LOOP or n != 0:
+    known = _u8(ctx, P_LOOP_KIND)[q]
+    if known == NO_LOOP + 1 or n != 0:
+        return False
+    kind = int64(known) - 1 if known != _LOOP_UNKNOWN else loop_of(ctx, q)
+    if kind == NO_LOOP:
         return False
     loops = _u64(ctx, P_LOOP)
     low, high = loops[2 * q], loops[2 * q + 1]
@@ -702,20 +721,19 @@ def _walk_below(  # type: ignore[no-untyped-def]
     number; of those below which no byte of ``follow_low``, ``follow_high`` or beyond ASCII occurs some
     may be missing.  Returns the number of nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
     """
-    byte_class = _u8(ctx, P_BYTE_CLASS)
+    byte_class, classes = _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
+    table, accept_from = _i32(ctx, P_TABLE), _i32(ctx, P_ACCEPT_FROM)
+    loop_kind = _u8(ctx, P_LOOP_KIND)
     t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
-    row = _i32_at(row_address)
-    left = _i32_at(left_address)
+    row, left = _i32_at(row_address), _i32_at(left_address)
     path = _i64(ctx, S_PATH)
     base = int64(t_depth[node])
-    q, n, f = unpack(ctx, state)
-    path[0] = q
-    path[1] = n
-    path[2] = f
+    path[0], path[1], path[2] = unpack(ctx, state)
     exited = 0
     i = int64(node) + 1
     end = int64(t_skip[node])
-    visited = 0
+    allowed = min(int64(fuel), (ctx[N_WORK_LIMIT] - ctx[N_WORK]) // NODE_WORK)
+    visited = int64(0)
     # bytes that can come at the latest frame of a rule that may end
     frame, low, high, beyond = int64(-1), uint64(0), uint64(0), False
     while i < end:
@@ -724,35 +742,44 @@ def _walk_below(  # type: ignore[no-untyped-def]
             i = int64(t_skip[i])
             continue
         visited += 1
-        if visited > fuel:
-            return int64(OUT_OF_FUEL)
-        if ctx[N_WORK] + NODE_WORK * visited > ctx[N_WORK_LIMIT]:
+        if visited > allowed:
+            if visited > fuel:
+                return int64(OUT_OF_FUEL)
             ctx[N_WORK] += NODE_WORK * visited
             return int64(OUT_OF_WORK)
-        if left_address == 0 and not _lacks(ctx, row, i, int64(t_skip[i])):
-            i = int64(t_skip[i])
-            continue
         at = 3 * (depth - base - 1)
-        q, n, f = step_configuration(
-            ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]])
-        )
-        if q == SET and f <= DEAD:
-            if f < DEAD:
-                return f
+        q, n, f = path[at], path[at + 1], path[at + 2]
+        c = int64(byte_class[t_byte[i]])
+        t = int64(MANY)
+        if q != SET and n < accept_from[q]:  # then the table says all
+            t = int64(table[q * classes + c])
+        if t == NO_EDGE or (left_address == 0 and not _lacks(ctx, row, i, int64(t_skip[i]))):
             i = int64(t_skip[i])
             continue
+        if t >= 0:
+            n = _moved(ctx, n, t)
+            q = t >> 1
+            if n < 0:
+                i = int64(t_skip[i])
+                continue
+        else:
+            q, n, f = step_configuration(ctx, q, n, f, c)
+            if q == SET and f <= DEAD:
+                if f < DEAD:
+                    return f
+                i = int64(t_skip[i])
+                continue
         ends_text = left_address != 0 and _ends_text(ctx, q, n, f)
         if ends_text:
             exited += 1
             left[exited] = i
-        same, frame, low, high, beyond = _same_below(ctx, q, n, f, i, frame, low, high, beyond)
-        if same and (not ends_text or _avoids(ctx, i, follow_low, follow_high, True)):
-            _set_tokens(ctx, row, i, int64(t_skip[i]))
-            i = int64(t_skip[i])
-            continue
-        path[at + 3] = q
-        path[at + 4] = n
-        path[at + 5] = f
+        if q != SET and loop_kind[q] != NO_LOOP + 1:
+            same, frame, low, high, beyond = _same_below(ctx, q, n, f, i, frame, low, high, beyond)
+            if same and (not ends_text or _avoids(ctx, i, follow_low, follow_high, True)):
+                _set_tokens(ctx, row, i, int64(t_skip[i]))
+                i = int64(t_skip[i])
+                continue
+        path[at + 3], path[at + 4], path[at + 5] = q, n, f
         _set_tokens(ctx, row, i, i + 1)
         i += 1
     ctx[N_WORK] += NODE_WORK * visited
@@ -851,7 +878,7 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
                 continue
             at = 3 * (int64(t_depth[i]) - base - 1)
             c = int64(byte_class[t_byte[i]])
-            q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], c)
+            q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], c)
             if q == SET and f <= DEAD:
                 if f < DEAD:
                     return f
@@ -889,7 +916,7 @@ def _is_wide(ctx, q):  # type: ignore[no-untyped-def]
         for byte in range(256):
             bytes_on += table[q * classes + byte_class[byte]] != -1
         wide[q] = WIDE if bytes_on >= _MANY_BYTES else _NARROW
-    return wide[q] == WIDE
+    return wide[q] >= WIDE
 
 
 @njit
@@ -908,37 +935,42 @@ def _narrow_part(ctx, state):  # type: ignore[no-untyped-def]
 
 
 @njit("int64(int64[::1], int64, int64, int64)", cache=True)
-def _find_wide(ctx, state, row_address, fuel):  # type: ignore[no-untyped-def]
-    """Walks a state's configurations one by one, as they are too much together.
+def _walk_narrow(ctx, state, row_address, fuel):  # type: ignore[no-untyped-def]
+    """Sets the bits of all tokens that the configurations of a state allow that are not wide.
 
-    Returns how many turned out to be wide, or a negative answer of a walk.
+    Returns what a walk answers; after OUT_OF_FUEL some of them turned out to be wide.
     """
-    s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
-    begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
+    together = _narrow_part(ctx, state)
+    if together < 0:
+        return int64(together)
+    deepest = int64(1) << 30
+    out = _walk_below(ctx, together, int64(0), row_address, fuel, deepest, int64(0), _NONE, _NONE)
+    if out != OUT_OF_FUEL:
+        return out
+    begin = int64(_i32(ctx, S_OFFSET)[together])
     found = int64(0)
-    for i in range(begin, begin + count):
-        q = int64(s_q[i])
-        alone = intern_one(ctx, q, int64(s_n[i]), int64(s_f[i]))
+    for i in range(begin, begin + _i32(ctx, S_COUNT)[together]):
+        q = int64(_i32(ctx, S_Q)[i])
+        alone = intern_one(ctx, q, int64(_i32(ctx, S_N)[i]), int64(_i32(ctx, S_F)[i]))
         if alone < 0:
             return int64(alone)
-        out = _walk_below(
-            ctx, alone, int64(0), row_address, fuel, int64(1) << 30, int64(0), _NONE, _NONE
-        )
+        out = _walk_below(ctx, alone, int64(0), row_address, fuel, deepest, int64(0), _NONE, _NONE)
         if out == OUT_OF_FUEL:
             _u8(ctx, P_WIDE)[q] = WIDE
-            found += 1
+            found = int64(OUT_OF_FUEL)
         elif out < 0:
             return out
     return found
 
 
 @njit
-def _only_calls(ctx, q, n):  # type: ignore[no-untyped-def]
-    """Whether a program state does nothing but call rules."""
-    edges, calls = _i32(ctx, P_EDGE_OFFSET), _i32(ctx, P_CALL_OFFSET)
+def _is_split(ctx, q, n):  # type: ignore[no-untyped-def]
+    """Whether a configuration is wide for the rules that it calls, which are looked at on their own."""
+    calls = _i32(ctx, P_CALL_OFFSET)
     return (
-        calls[q + 1] > calls[q]
-        and edges[q + 1] == edges[q]
+        _is_wide(ctx, q)
+        and _u8(ctx, P_WIDE)[q] != _WHOLE
+        and calls[q + 1] > calls[q]
         and _i32(ctx, P_BAG_OF)[q] < 0
         and n < _i32(ctx, P_ACCEPT_FROM)[q]
     )
@@ -985,10 +1017,10 @@ def _link_calls(ctx, q, n, f, links):  # type: ignore[no-untyped-def]
 
 @njit("int64(int64[::1], int64)", cache=True)
 def _call_rules(ctx, state):  # type: ignore[no-untyped-def]
-    """The state with wide configurations that only call rules replaced by those at the rules' starts.
+    """The state with wide configurations that call rules replaced by those at the rules' starts.
 
     What a rule does with the vocabulary is known once for all its callers.  Answers the state itself if
-    there are none, else a state with the same continuations.
+    there are none, else a state with the same continuations but for :func:`_walk_edges`.
     """
     room = ctx[N_BUFFER_ROOM]
     half = room // 2
@@ -999,7 +1031,7 @@ def _call_rules(ctx, state):  # type: ignore[no-untyped-def]
     reached, links = int64(0), int64(0)
     for i in range(begin, end):
         q, n = int64(s_q[i]), int64(s_n[i])
-        if _is_wide(ctx, q) and _only_calls(ctx, q, n):
+        if _is_split(ctx, q, n):
             links = _link_calls(ctx, q, n, int64(s_f[i]), links)
             if links < 0:
                 return links
@@ -1029,6 +1061,48 @@ def _call_rules(ctx, state):  # type: ignore[no-untyped-def]
     return _intern(ctx, _sort_items(ctx, 0, reached))
 
 
+@njit("int64(int64[::1], int64, int64)", cache=True)
+def _walk_edges(ctx, state, row_address):  # type: ignore[no-untyped-def]
+    """Sets the bits of tokens by the edges of configurations that :func:`_call_rules` replaces.
+
+    Returns 0, or what a walk answers; after OUT_OF_FUEL the program state is no longer one of those.
+    """
+    byte_class, t_byte, t_skip = _u8(ctx, P_BYTE_CLASS), _u8(ctx, T_BYTE), _i32(ctx, T_SKIP)
+    e_offset, e_class = _i32(ctx, P_EDGE_OFFSET), _i32(ctx, P_EDGE_CLASS)
+    e_target = _i32(ctx, P_EDGE_TARGET)
+    begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
+    row = _i32_at(row_address)
+    for j in range(begin, begin + count):
+        q, n = int64(_i32(ctx, S_Q)[j]), int64(_i32(ctx, S_N)[j])
+        f = int64(_i32(ctx, S_F)[j])
+        if e_offset[q] == e_offset[q + 1] or not _is_split(ctx, q, n):
+            continue
+        fuel = int64(_EDGES_FUEL)
+        i = int64(1)
+        while i < t_skip[0]:
+            for e in range(e_offset[q], e_offset[q + 1]):
+                if e_class[e] != byte_class[t_byte[i]]:
+                    continue
+                target = int64(e_target[e])
+                m = _moved(ctx, n, target)
+                if m < 0:
+                    continue
+                after = intern_one(ctx, target >> 1, m, f)
+                if after < 0:
+                    return after
+                _set_tokens(ctx, row, i, i + 1)
+                out = _walk_below(
+                    ctx, after, i, row_address, fuel, int64(1) << 30, int64(0), _NONE, _NONE
+                )
+                if out == OUT_OF_FUEL:
+                    _u8(ctx, P_WIDE)[q] = _WHOLE
+                if out < 0:
+                    return out
+                fuel -= out
+            i = int64(t_skip[i])
+    return int64(0)
+
+
 @njit
 def _knows(ctx, q, n):  # type: ignore[no-untyped-def]
     """Whether the mask of a wide configuration is known."""
@@ -1049,8 +1123,8 @@ def _add_mask(ctx, row, q):  # type: ignore[no-untyped-def]
 def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-untyped-def]
     """Sets the bits of all tokens that ``state`` allows, with what is known of wide states.
 
-    Wide configurations come first: all their masks, then, from number ``item`` on, what goes on behind
-    them; then the others, walked together.  Returns NOT_KNOWN where one is wide and its mask
+    All masks of wide configurations come first, then the other configurations, walked together; at last,
+    from number ``item`` on, what goes on behind the wide ones.  Returns NOT_KNOWN where one is wide and its mask
     (``W_MASK``, valid for counts from ``W_LOW`` to ``W_HIGH``) is not known: its program state and count
     are in ``N_WIDE_STATE`` and ``N_WIDE_COUNT``, the number to go on from is in ``N_LACKING``.
     """
@@ -1058,7 +1132,9 @@ def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-unty
     s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
     s_offset, s_count = _i32(ctx, S_OFFSET), _i32(ctx, S_COUNT)
     row = _i32_at(row_address)
+    outer = state
     while True:
+        state = outer
         for _ in range(_MOST_CALLS):
             before = state
             state = _call_rules(ctx, before)
@@ -1069,11 +1145,27 @@ def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-unty
         begin, count = int64(s_offset[state]), int64(s_count[state])
         wide = 0
         for i in range(begin, begin + count):
-            q = int64(s_q[i])
-            if _is_wide(ctx, q):
-                wide += 1
-                if _knows(ctx, q, s_n[i]):
-                    _add_mask(ctx, row, q)
+            q, n = int64(s_q[i]), int64(s_n[i])
+            if not _is_wide(ctx, q):
+                continue
+            wide += 1
+            if _knows(ctx, q, n):
+                _add_mask(ctx, row, q)
+            elif _i64(ctx, W_MASK)[q] == 0:
+                ctx[N_WIDE_STATE], ctx[N_WIDE_COUNT], ctx[N_LACKING] = q, n, item
+                return int64(NOT_KNOWN)
+        out = int64(0)
+        before = outer
+        while before != state and out >= 0:
+            out = _walk_edges(ctx, before, row_address)
+            before = _call_rules(ctx, before)
+        if out >= 0 and wide < count:
+            out = _walk_narrow(ctx, state, row_address, fuel)
+        if out == OUT_OF_FUEL:  # what is wide is known better now
+            item = 0
+            continue
+        if out < 0:
+            return out
         for i in range(begin + item, begin + count):
             q, n, f = int64(s_q[i]), int64(s_n[i]), int64(s_f[i])
             if not _is_wide(ctx, q):
@@ -1085,20 +1177,7 @@ def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-unty
                 out = _after(ctx, f, _i64(ctx, W_GROUPS)[q], row)
                 if out < 0:
                     return out
-        if wide == count:
-            return int64(0)
-        together = _narrow_part(ctx, state)
-        if together < 0:
-            return int64(together)
-        out = _walk_below(
-            ctx, together, int64(0), row_address, fuel, int64(1) << 30, int64(0), _NONE, _NONE
-        )
-        if out != OUT_OF_FUEL:
-            return out
-        out = _find_wide(ctx, together, row_address, fuel)
-        if out <= 0:
-            return out
-        item = 0
+        return int64(0)
 
 
 @njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
@@ -1134,7 +1213,7 @@ def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-u
     while i < end:
         visited += 1
         at = 3 * (int64(t_depth[i]) - base - 1)
-        q, n, f = step_configuration(
+        q, n, f = _move(
             ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]])
         )
         if q == SET and f <= DEAD:
