@@ -834,7 +834,7 @@ def _any_lacks(ctx, row, data, first, members, distance):  # type: ignore[no-unt
     return False
 
 
-@njit(cache=True)
+@njit("int64(int64[::1], int64, int64, int32[::1])", cache=True)
 def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
     """Sets the bits of tokens that leave a rule and go on in ``state``.
 
@@ -843,17 +843,16 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
     subtrees.  The first one is walked; what is found at some distance from it stands at the same
     distance from the others.  A mask is a union: where all bits are set nothing is walked.
     """
-    byte_class = _u8(ctx, P_BYTE_CLASS)
+    byte_class, classes = _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
+    table, accept_from = _i32(ctx, P_TABLE), _i32(ctx, P_ACCEPT_FROM)
+    loop_kind = _u8(ctx, P_LOOP_KIND)
     t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
-    t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
     data = _i32_at(groups)
     path = _i64(ctx, S_PATH)
     can = _u64(ctx, S_CAN)
-    q0, n0, f0 = unpack(ctx, state)
-    path[0] = q0
-    path[1] = n0
-    path[2] = f0
-    visited = 0
+    path[0], path[1], path[2] = unpack(ctx, state)
+    allowed = (ctx[N_WORK_LIMIT] - ctx[N_WORK]) // NODE_WORK
+    visited = int64(0)
     frame, low, high, beyond = int64(-1), uint64(0), uint64(0), False
     cursor = 1
     for _ in range(data[0]):
@@ -863,45 +862,48 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
         cursor += 1 + members
         if not can_take(can, state, int64(byte_class[t_byte[node]])):
             continue
-        if not _any_lacks(ctx, row, data, first_member, members, int64(0)):
-            continue
         base = int64(t_depth[node]) - 1
         i = node
         end = int64(t_skip[node])
         while i < end:
             visited += 1
-            if ctx[N_WORK] + NODE_WORK * visited > ctx[N_WORK_LIMIT]:
+            if visited > allowed:
                 ctx[N_WORK] += NODE_WORK * visited
                 return int64(OUT_OF_WORK)
-            if not _any_lacks(ctx, row, data, first_member, members, i - node):
-                i = int64(t_skip[i])
-                continue
             at = 3 * (int64(t_depth[i]) - base - 1)
+            q, n, f = path[at], path[at + 1], path[at + 2]
             c = int64(byte_class[t_byte[i]])
-            q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], c)
-            if q == SET and f <= DEAD:
-                if f < DEAD:
-                    return f
+            t = int64(MANY)
+            if q != SET and n < accept_from[q]:  # then the table says all
+                t = int64(table[q * classes + c])
+            if t == NO_EDGE or not _any_lacks(ctx, row, data, first_member, members, i - node):
                 i = int64(t_skip[i])
                 continue
-            same, frame, low, high, beyond = _same_below(ctx, q, n, f, i, frame, low, high, beyond)
-            if same:
-                for k in range(members):
-                    x = int64(data[first_member + k]) + i - node
-                    _set_tokens(ctx, row, x, int64(t_skip[x]))
-                i = int64(t_skip[i])
-                continue
-            path[at + 3] = q
-            path[at + 4] = n
-            path[at + 5] = f
-            if t_start[i] < t_start[i + 1]:
-                distance = i - node
-                for k in range(members):
-                    x = int64(data[first_member + k]) + distance
-                    for j in range(t_start[x], t_start[x + 1]):
-                        token = t_tokens[j]
-                        row[token >> 5] |= int32(1) << int32(token & 31)
-            i += 1
+            if t >= 0:
+                n = _moved(ctx, n, t)
+                q = t >> 1
+                if n < 0:
+                    i = int64(t_skip[i])
+                    continue
+            else:
+                q, n, f = step_configuration(ctx, q, n, f, c)
+                if q == SET and f <= DEAD:
+                    if f < DEAD:
+                        return f
+                    i = int64(t_skip[i])
+                    continue
+            next_i = i + 1
+            if q != SET and loop_kind[q] != NO_LOOP + 1:
+                same, frame, low, high, beyond = _same_below(
+                    ctx, q, n, f, i, frame, low, high, beyond
+                )
+                if same:
+                    next_i = int64(t_skip[i])
+            path[at + 3], path[at + 4], path[at + 5] = q, n, f
+            for k in range(members):
+                x = int64(data[first_member + k]) + i - node
+                _set_tokens(ctx, row, x, x + next_i - i)
+            i = next_i
     ctx[N_WORK] += NODE_WORK * visited
     return int64(visited)
 
