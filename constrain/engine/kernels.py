@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
 from numba import int32, int64, njit, uint8, uint64
 
 from constrain.engine.context import context_at as _context
@@ -46,8 +45,9 @@ from grammars.program import MANY, NO_EDGE, UNBOUNDED
     P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_STEPS, N_PLACES, N_CANONICAL,
     N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION, N_WORK, N_WORK_LIMIT, P_LOOP_KIND, P_LOOP,
     T_ASCII_BELOW, T_BELOW, W_MASK, W_GROUPS, W_LOW, W_HIGH, N_WORDS, N_WIDE_STATE, N_WIDE_COUNT,
-) = range(79)  # fmt: skip
-FIELD_COUNT: Final = 79
+    P_CLASS_SIZE,
+) = range(80)  # fmt: skip
+FIELD_COUNT: Final = 80
 
 GROW: Final = -1
 """Room ran out: enlarge the pool and call again."""
@@ -614,6 +614,8 @@ _LOOP_UNKNOWN: Final = 0
 """In ``P_LOOP_KIND``; else one more than the kind."""
 _MANY_BYTES: Final = 128
 """Bytes from which on direct walks are not even tried."""
+_MOST_LOOKED: Final = 32
+"""Tokens below a trie node up to which it is worth a look whether all are allowed already."""
 _MOST_CALLS: Final = 16
 """Rules that call rules at once, one in another, up to which masks are made at the innermost start."""
 _NONE: Final = uint64(0)
@@ -684,13 +686,17 @@ def _set_tokens(ctx, row, begin, end):  # type: ignore[no-untyped-def]
 
 @njit
 def _lacks(ctx, row, begin, end):  # type: ignore[no-untyped-def]
-    """Whether a mask lacks a token of those that end at nodes from ``begin`` up to ``end``."""
+    """Whether a mask may lack a token of those that end at nodes from ``begin`` up to ``end``.
+
+    Of many tokens only the first are looked at: a walk comes to those below each node again.
+    """
     t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
-    for k in range(t_start[begin], t_start[end]):
+    first, last = t_start[begin], t_start[end]
+    for k in range(first, min(last, first + _MOST_LOOKED)):
         token = t_tokens[k]
         if (row[token >> 5] >> int32(token & 31)) & int32(1) == 0:
             return True
-    return False
+    return last - first > _MOST_LOOKED
 
 
 @njit
@@ -717,9 +723,10 @@ def _walk_below(  # type: ignore[no-untyped-def]
     """Sets the bits of all tokens in a trie node's subtree that ``state`` allows.
 
     The node itself is not entered, and nothing deeper than ``deepest``, nor what is below a node if all
-    bits there are set.  Unless ``left_address`` is 0, all is entered, and it is the address of int32 data which receive the nodes below at which the text may end, behind their
-    number; of those below which no byte of ``follow_low``, ``follow_high`` or beyond ASCII occurs some
-    may be missing.  Returns the number of nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
+    bits there are set.  Unless ``left_address`` is 0: then all is entered, and int32 data at the address
+    receive the nodes below at which the text may end, behind their number; of those below which no byte
+    of ``follow_low``, ``follow_high`` or beyond ASCII occurs some may be missing.  Returns the number of
+    nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
     """
     byte_class, classes = _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
     table, accept_from = _i32(ctx, P_TABLE), _i32(ctx, P_ACCEPT_FROM)
@@ -909,15 +916,28 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _bytes_on(ctx, q):  # type: ignore[no-untyped-def]
+    """How many bytes lead on from a program state."""
+    sizes = _i32(ctx, P_CLASS_SIZE)
+    bytes_on = int64(0)
+    calls = _i32(ctx, P_CALL_OFFSET)
+    if calls[q] == calls[q + 1] and _i32(ctx, P_BAG_OF)[q] < 0:  # states of literals have one edge
+        for e in range(_i32(ctx, P_EDGE_OFFSET)[q], _i32(ctx, P_EDGE_OFFSET)[q + 1]):
+            bytes_on += sizes[_i32(ctx, P_EDGE_CLASS)[e]]
+        return bytes_on
+    first = _u64(ctx, P_FIRST)
+    for c in range(ctx[N_CLASSES]):
+        if can_take(first, q, c):
+            bytes_on += sizes[c]
+    return bytes_on
+
+
+@njit
 def _is_wide(ctx, q):  # type: ignore[no-untyped-def]
     """Whether direct walks from a program state are not to be tried."""
     wide = _u8(ctx, P_WIDE)
     if wide[q] == _UNTRIED:
-        table, byte_class, classes = _i32(ctx, P_TABLE), _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
-        bytes_on = 0
-        for byte in range(256):
-            bytes_on += table[q * classes + byte_class[byte]] != -1
-        wide[q] = WIDE if bytes_on >= _MANY_BYTES else _NARROW
+        wide[q] = WIDE if _bytes_on(ctx, q) >= _MANY_BYTES else _NARROW
     return wide[q] >= WIDE
 
 
@@ -1108,9 +1128,7 @@ def _walk_edges(ctx, state, row_address):  # type: ignore[no-untyped-def]
 @njit
 def _knows(ctx, q, n):  # type: ignore[no-untyped-def]
     """Whether the mask of a wide configuration is known."""
-    return (
-        _i64(ctx, W_MASK)[q] != 0 and _i32(ctx, W_LOW)[q] <= n and n <= _i32(ctx, W_HIGH)[q]
-    )
+    return _i64(ctx, W_MASK)[q] != 0 and _i32(ctx, W_LOW)[q] <= n and n <= _i32(ctx, W_HIGH)[q]
 
 
 @njit
@@ -1125,10 +1143,11 @@ def _add_mask(ctx, row, q):  # type: ignore[no-untyped-def]
 def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-untyped-def]
     """Sets the bits of all tokens that ``state`` allows, with what is known of wide states.
 
-    All masks of wide configurations come first, then the other configurations, walked together; at last,
-    from number ``item`` on, what goes on behind the wide ones.  Returns NOT_KNOWN where one is wide and its mask
-    (``W_MASK``, valid for counts from ``W_LOW`` to ``W_HIGH``) is not known: its program state and count
-    are in ``N_WIDE_STATE`` and ``N_WIDE_COUNT``, the number to go on from is in ``N_LACKING``.
+    All masks of wide configurations come first, then the other configurations, walked together; at
+    last, from number ``item`` on, what goes on behind the wide ones.  Returns NOT_KNOWN where one is
+    wide and its mask (``W_MASK``, valid for counts from ``W_LOW`` to ``W_HIGH``) is not known: its
+    program state and count are in ``N_WIDE_STATE`` and ``N_WIDE_COUNT``, the number to go on from is in
+    ``N_LACKING``.
     """
     ctx = _context(address)
     s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
@@ -1215,9 +1234,7 @@ def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-u
     while i < end:
         visited += 1
         at = 3 * (int64(t_depth[i]) - base - 1)
-        q, n, f = _move(
-            ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]])
-        )
+        q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
         if q == SET and f <= DEAD:
             if f < DEAD:
                 return f

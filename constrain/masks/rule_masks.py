@@ -33,7 +33,6 @@ from grammars.errors import LimitExceeded
 _FUEL: Final = 1_500
 """Trie nodes a direct walk may visit before a state is treated as wide (some 30 microseconds)."""
 _UNLIMITED: Final = 1 << 62
-_DEEPEST: Final = 1 << 30
 _MOST_STEPS: Final = 8
 """How often the way that most bytes go is followed, in search of a state to compare with."""
 _USUAL_NODES: Final = 250_000
@@ -78,6 +77,8 @@ class RuleMasks:
         self._answers: OrderedDict[tuple[int, int], Wide] = OrderedDict()
         self._ranges: dict[tuple[int, int], tuple[int, int]] = {}
         self._in_use: dict[int, Wide] = {}
+        self._scratch = np.zeros((vocabulary.size + 31) // 32, np.int32)
+        self._scratch_address = self._scratch.ctypes.data  # looked up once: it takes a microsecond
 
     def approximations(self) -> tuple[str, ...]:
         """In which cases masks were not exact, a sentence each."""
@@ -107,30 +108,26 @@ class RuleMasks:
         finally:
             self._work = bound
 
-    def fill(self, state: int, row: Int32) -> bool:
-        """Sets the bits of all tokens whose bytes a state allows (EOS and spelling aside).
+    def mask(self, state: int) -> Int32:
+        """The tokens whose bytes a state allows (EOS and spelling aside): int32[W].
 
-        Args:
-            row: int32[W] of zeros.
-
-        Returns:
-            Whether the mask is complete.
+        Where it is incomplete, ``cut_short`` counts it.
 
         Raises:
             LimitExceeded: if the work allowed does not suffice for a single token.
         """
+        self._scratch.fill(0)
         self._pool.allow_work(self._work)
         try:
-            self._fill(state, row)
-            return True
+            self._fill(state)
         except OutOfWorkError:
-            self._fill_short(state, row)
-            return False
+            self._fill_short(state)
         finally:
             self._pool.allow_work(None)
+        return self._scratch.copy()
 
-    def _fill(self, state: int, row: Int32) -> None:
-        call, address, context = self._pool.call, row.ctypes.data, self._pool.context
+    def _fill(self, state: int) -> None:
+        call, address, context = self._pool.call, self._scratch_address, self._pool.context
         item = 0
         while True:
             out = call(k.fill_state, state, item, address, _FUEL)
@@ -141,32 +138,20 @@ class RuleMasks:
             item = int(context[k.N_LACKING])
             self._use(int(context[k.N_WIDE_STATE]), int(context[k.N_WIDE_COUNT]))
 
-    def _fill_short(self, state: int, row: Int32) -> None:
+    def _fill_short(self, state: int) -> None:
         """Sets the bits of tokens up to some length, as long as the work allowed lasts."""
         self.cut_short += 1
         self._pool.allow_work(self._work // _SHORT_SHARE)
         longest = 1
         while longest <= 2 * self._vocabulary.trie.max_depth:
-            out = self._pool.call(k.fill_walk, state, 0, row.ctypes.data, _UNLIMITED, longest)
+            out = self._pool.call(k.fill_walk, state, 0, self._scratch_address, _UNLIMITED, longest)
             if out < 0:
                 break
             longest *= 2
-        if not row.any():
+        if not self._scratch.any():
             raise LimitExceeded(
                 "max_mask_work", self._pool.limits.max_mask_work, "the mask of this ambiguous text"
             )
-
-    def walk(self, state: int, row: Int32, fuel: int) -> bool:
-        """Sets the bits of the tokens that a state allows if few trie nodes have to be visited.
-
-        Returns:
-            Whether ``fuel`` nodes sufficed.
-        """
-        pool = self._pool
-        if any(pool.wide[q] == k.WIDE for q, _, _ in pool.items(state)):
-            return False
-        out = pool.call(k.fill_walk, state, 0, row.ctypes.data, fuel, _DEEPEST)
-        return bool(out != k.OUT_OF_FUEL)
 
     # -- wide states ---------------------------------------------------------------------------
 

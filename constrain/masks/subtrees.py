@@ -44,7 +44,10 @@ class Subtrees:
 
     @cached_property
     def characters(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
-        """How many characters end on the way to each node, and whether one ends there: uint16[N], uint8[N]."""
+        """How many characters end on the way to each node, and whether one ends there.
+
+        uint16[N] and uint8[N], see ``mask_kernels.count_characters``.
+        """
         n = self.trie.node_count
         characters, ends = np.zeros(n, np.uint16), np.zeros(n, np.uint8)
         m.count_characters(self.trie.byte, self.trie.depth, self.deepest, characters, ends)

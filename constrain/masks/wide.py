@@ -339,9 +339,7 @@ class LexemeShape:
             vocabulary.trie, self.table, row, exits, beyond, longest, subtrees_of(vocabulary)
         )
 
-    def walk_within(
-        self, vocabulary: Vocabulary, bounds: Int32
-    ) -> tuple[Int32, Int32, Int32, int]:
+    def walk_within(self, vocabulary: Vocabulary, bounds: Int32) -> tuple[Int32, Int32, Int32, int]:
         """The same within bounds of counts: the mask, the exits, the entries, the most that a token counts.
 
         Args:
@@ -349,7 +347,10 @@ class LexemeShape:
         """
         trie, below = vocabulary.trie, subtrees_of(vocabulary)
         row = np.zeros((vocabulary.size + 31) // 32, np.int32)
-        exits, entries = np.empty((5, trie.node_count), np.int32), np.empty(trie.node_count, np.int32)
+        exits, entries = (
+            np.empty((5, trie.node_count), np.int32),
+            np.empty(trie.node_count, np.int32),
+        )
         counts = np.zeros(3, np.int64)
         m.walk_lexeme(
             self.table, bounds, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens,
