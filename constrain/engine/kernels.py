@@ -685,6 +685,12 @@ def _set_tokens(ctx, row, begin, end):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _nodes_allowed(ctx):  # type: ignore[no-untyped-def]
+    """How many nodes the walk under way may visit in all."""
+    return (ctx[N_WORK_LIMIT] - ctx[N_WORK]) // NODE_WORK
+
+
+@njit
 def _lacks(ctx, row, begin, end):  # type: ignore[no-untyped-def]
     """Whether a mask may lack a token of those that end at nodes from ``begin`` up to ``end``.
 
@@ -739,7 +745,7 @@ def _walk_below(  # type: ignore[no-untyped-def]
     exited = 0
     i = int64(node) + 1
     end = int64(t_skip[node])
-    allowed = min(int64(fuel), (ctx[N_WORK_LIMIT] - ctx[N_WORK]) // NODE_WORK)
+    allowed = min(int64(fuel), _nodes_allowed(ctx))
     visited = int64(0)
     # bytes that can come at the latest frame of a rule that may end
     frame, low, high, beyond = int64(-1), uint64(0), uint64(0), False
@@ -771,6 +777,7 @@ def _walk_below(  # type: ignore[no-untyped-def]
                 continue
         else:
             q, n, f = step_configuration(ctx, q, n, f, c)
+            allowed = min(int64(fuel), _nodes_allowed(ctx))  # steps are work, too
             if q == SET and f <= DEAD:
                 if f < DEAD:
                     return f
@@ -858,7 +865,7 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
     path = _i64(ctx, S_PATH)
     can = _u64(ctx, S_CAN)
     path[0], path[1], path[2] = unpack(ctx, state)
-    allowed = (ctx[N_WORK_LIMIT] - ctx[N_WORK]) // NODE_WORK
+    allowed = _nodes_allowed(ctx)
     visited = int64(0)
     frame, low, high, beyond = int64(-1), uint64(0), uint64(0), False
     cursor = 1
@@ -894,6 +901,7 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
                     continue
             else:
                 q, n, f = step_configuration(ctx, q, n, f, c)
+                allowed = _nodes_allowed(ctx)  # steps are work, too
                 if q == SET and f <= DEAD:
                     if f < DEAD:
                         return f
