@@ -614,6 +614,8 @@ _LOOP_UNKNOWN: Final = 0
 """In ``P_LOOP_KIND``; else one more than the kind."""
 _MANY_BYTES: Final = 128
 """Bytes from which on direct walks are not even tried."""
+_EDGES_WORK: Final = 60_000
+"""Work that may be done for them."""
 _MOST_LOOKED: Final = 32
 """Tokens below a trie node up to which it is worth a look whether all are allowed already."""
 _MOST_CALLS: Final = 16
@@ -729,10 +731,10 @@ def _walk_below(  # type: ignore[no-untyped-def]
     """Sets the bits of all tokens in a trie node's subtree that ``state`` allows.
 
     The node itself is not entered, and nothing deeper than ``deepest``, nor what is below a node if all
-    bits there are set.  Unless ``left_address`` is 0: then all is entered, and int32 data at the address
-    receive the nodes below at which the text may end, behind their number; of those below which no byte
-    of ``follow_low``, ``follow_high`` or beyond ASCII occurs some may be missing.  Returns the number of
-    nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
+    bits there are set.  Unless ``left_address`` is 0 int32 data at the address receive the nodes entered
+    at which the text may end, behind their number; of those below which no byte of ``follow_low``,
+    ``follow_high`` or beyond ASCII occurs some may be missing.  Returns the number of nodes visited,
+    OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
     """
     byte_class, classes = _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
     table, accept_from = _i32(ctx, P_TABLE), _i32(ctx, P_ACCEPT_FROM)
@@ -766,7 +768,7 @@ def _walk_below(  # type: ignore[no-untyped-def]
         t = int64(MANY)
         if q != SET and n < accept_from[q]:  # then the table says all
             t = int64(table[q * classes + c])
-        if t == NO_EDGE or (left_address == 0 and not _lacks(ctx, row, i, int64(t_skip[i]))):
+        if t == NO_EDGE or not _lacks(ctx, row, i, int64(t_skip[i])):
             i = int64(t_skip[i])
             continue
         if t >= 0:
@@ -821,7 +823,8 @@ def wide_walk(address, state, row_address, left_address, follow_low, follow_high
 
     ``left_address``: of int32[N + 1], receives the number of trie nodes at which the text may end, and
     the nodes, ascending; those below which none of the bytes ``follow`` (ASCII, as two words, and all
-    others) occurs may be left out.  Returns what :func:`fill_walk` does.
+    others) occurs may be left out, or no token whose bit was not set before.  Returns what
+    :func:`fill_walk` does.
     """
     ctx = _context(address)
     q, n, f = unpack(ctx, state)
@@ -1108,6 +1111,7 @@ def _walk_edges(ctx, state, row_address):  # type: ignore[no-untyped-def]
         if e_offset[q] == e_offset[q + 1] or not _is_split(ctx, q, n):
             continue
         fuel = int64(_EDGES_FUEL)
+        ends_at = ctx[N_WORK] + _EDGES_WORK
         i = int64(1)
         while i < t_skip[0]:
             for e in range(e_offset[q], e_offset[q + 1]):
@@ -1121,9 +1125,14 @@ def _walk_edges(ctx, state, row_address):  # type: ignore[no-untyped-def]
                 if after < 0:
                     return after
                 _set_tokens(ctx, row, i, i + 1)
+                limit = ctx[N_WORK_LIMIT]
+                ctx[N_WORK_LIMIT] = min(limit, ends_at)
                 out = _walk_below(
                     ctx, after, i, row_address, fuel, int64(1) << 30, int64(0), _NONE, _NONE
                 )
+                ctx[N_WORK_LIMIT] = limit
+                if out == OUT_OF_WORK and ends_at < limit:
+                    out = int64(OUT_OF_FUEL)
                 if out == OUT_OF_FUEL:
                     _u8(ctx, P_WIDE)[q] = _WHOLE
                 if out < 0:

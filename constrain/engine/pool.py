@@ -338,7 +338,7 @@ class StatePool:
     ) -> IntArray | None:
         """Sets the bits of all tokens that a state allows; returns the trie nodes where it may end.
 
-        Nodes below which nothing goes on may be missing.
+        Nodes below which nothing goes on may be missing, and those below which all bits were set before.
 
         Args:
             follow: bool[256], the bytes that matter behind the end.

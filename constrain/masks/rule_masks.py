@@ -205,11 +205,33 @@ class RuleMasks:
         return compared(self._pool, q, other, lexeme, self._positions, self.follow(q))
 
     def _collect(self, q: int, n: int) -> Wide:
-        """The general way: walk with an empty frame, note where the rule can end."""
-        state = self._pool.intern([(q, n, END)])
-        row = np.zeros((self._vocabulary.size + 31) // 32, np.int32)
+        """The general way: walk with an empty frame, note where the rule can end.
+
+        What the state's own edges allow, whatever rules are called, comes first and is left out of the walk.
+        """
+        row = np.zeros(len(self._scratch), np.int32)
+        shape = self._shapes.of_edges(q) if self._uncounted[self._pool.program.rule_of[q]] else None
+        if shape is not None:
+            row |= lexeme_of(self._vocabulary, shape).mask
         follow = self.follow(q)
-        exits = self._pool.wide_walk(self._vocabulary.trie, state, follow, row)
+        exits = self._walk_wide(q, n, row)
+        if exits is None:
+            self._scratch |= row
+            raise OutOfWorkError
+        if shape is None:
+            return Wide(row, lambda: self._positions.group(exits, follow))
+        return Wide(
+            row, lambda: self._all_groups(q, n), lambda: self._positions.group(exits, follow)
+        )
+
+    def _all_groups(self, q: int, n: int) -> Int32:
+        """How tokens go on after the rule of a state, those among them that its mask holds."""
+        exits = self._walk_wide(q, n, np.zeros(len(self._scratch), np.int32))
         if exits is None:
             raise OutOfWorkError
-        return Wide(row, lambda: self._positions.group(exits, follow))
+        return self._positions.group(exits, self.follow(q))
+
+    def _walk_wide(self, q: int, n: int, row: Int32) -> Int32 | None:
+        """See ``StatePool.wide_walk``."""
+        state = self._pool.intern([(q, n, END)])
+        return self._pool.wide_walk(self._vocabulary.trie, state, self.follow(q), row)

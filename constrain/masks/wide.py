@@ -377,6 +377,7 @@ class Shapes:
         self._sizes = np.bincount(program.rule_of)
         self._known: dict[int, LexemeShape | None] = {}
         self._large: dict[int, LexemeShape | None] = {}
+        self._of_edges: dict[int, LexemeShape | None] = {}
         self.is_plain: Final = plain_states(program)
         """bool[Q], see :func:`plain_states`."""
 
@@ -395,6 +396,35 @@ class Shapes:
             fits = self._sizes[self._program.rule_of[q]] <= MAX_LARGE_SHAPE
             self._large[q] = self._read(q, MAX_LARGE_SHAPE) if fits else None
         return self._large[q]
+
+    def of_edges(self, q: int) -> LexemeShape | None:
+        """An automaton that allows no more than a program state's edges and those behind them, if small.
+
+        Rules that are called are left out, and of several edges by one byte all but one: what it accepts is
+        a part of what the state does.  Counts are not looked at.
+        """
+        if q not in self._of_edges:
+            self._of_edges[q] = self._read_edges(q)
+        return self._of_edges[q]
+
+    def _read_edges(self, q: int) -> LexemeShape | None:
+        p = self._program
+        number, states, rows = {q: 0}, [q], []
+        for state in states:  # grows meanwhile
+            edges = slice(int(p.edge_offset[state]), int(p.edge_offset[state + 1]))
+            by_class = np.full(p.classes, -1, np.int16)
+            targets = p.edge_target[edges] >> 1
+            for target in np.unique(targets).tolist():
+                if target not in number:
+                    number[target] = len(states)
+                    states.append(target)
+            if len(states) > MAX_SHAPE:
+                return None
+            by_class[p.edge_class[edges]] = [number[t] << 1 for t in targets.tolist()]
+            rows.append(by_class[p.byte_class[:256]])
+        table = np.concatenate(rows)
+        accepts = np.zeros(len(states), np.uint8)
+        return LexemeShape(states, table, accepts, (table.tobytes(), accepts.tobytes()))
 
     def _read(self, q: int, most: int) -> LexemeShape | None:
         if most > len(self._states):
