@@ -224,6 +224,27 @@ def test_masks_that_are_cut_short(vocabulary: Vocabulary, work: int) -> None:
     assert found == truth or not complete
 
 
+@pytest.mark.parametrize("work", [2_000, 10_000, 50_000])
+def test_work_is_bounded(work: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What kernels count is at most what is allowed, and a step more."""
+    texts: list[bytes | None] = [bytes([a, b]) for a in range(97, 123) for b in range(97, 123)]
+    vocabulary = Vocabulary.from_tokens([*[bytes([b]) for b in range(256)], *texts, None], [932])
+    automaton = TokenAutomaton(Grammar.from_gbnf(AMBIGUOUS), vocabulary, Limits(max_mask_work=work))
+    pool = automaton._core.rules.pool
+    spent: list[int] = []
+    allow_work = pool.allow_work
+
+    def noted(amount: int | None) -> None:
+        spent.append(int(pool.context[k.N_WORK]))
+        allow_work(amount)
+
+    monkeypatch.setattr(pool, "allow_work", noted)
+    state = automaton.advance_bytes(automaton.start, b"a b")
+    automaton.mask(state)
+    most = max(pool.context[k.N_STATES], 1_000)
+    assert 0 < max(spent) <= work + k.NODE_WORK + k.STEP_WORK * most
+
+
 @pytest.mark.parametrize("work", [20, 40, 60, 100, 200, 400])
 def test_masks_that_are_cut_short_leave_a_way_to_the_end(work: int) -> None:
     """Where the work allowed does not get to the only token from which tokens go on."""
