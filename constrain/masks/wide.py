@@ -197,17 +197,20 @@ class Lexeme:
     @property
     def exit_nodes(self) -> Int32:
         """int32[E], the trie nodes at which the lexeme may end, ascending."""
-        return self._each_exit[0]
+        found: Int32 = self._each_exit[0]
+        return found
 
     @property
     def exit_state(self) -> Int32:
         """int32[E], the (local) state at each."""
-        return self._each_exit[1]
+        found: Int32 = self._each_exit[1]
+        return found
 
     @property
     def exit_count(self) -> Int32:
         """int32[E], how much was counted up to each."""
-        return self._each_exit[2]
+        found: Int32 = self._each_exit[2]
+        return found
 
     def entries(
         self, positions: Positions, follow: Flags
@@ -556,8 +559,9 @@ def _exits_within(lexeme: Lexeme, bounds: Int32) -> npt.NDArray[np.uint8]:
     """uint8[E]: at which exits counts are within bounds."""
     state = lexeme.exit_state
     left = np.minimum(lexeme.exit_count, bounds[m.CAP, state])
-    out = (left <= bounds[m.MOST, state]) & (left >= bounds[m.ACCEPTS, state])
-    return out.view(np.uint8)
+    fits = (left <= bounds[m.MOST, state]) & (left >= bounds[m.ACCEPTS, state])
+    out: npt.NDArray[np.uint8] = fits.view(np.uint8)
+    return out
 
 
 def counted(
