@@ -196,17 +196,11 @@ class RuleAutomaton:
         return self.distances.mask(place, tokens_left)
 
     def _make_mask(self, place: int) -> Row:
-        row = self._token_mask(place)
+        row = self.rule_masks.mask(place)
         if not self.all_live:
             row = self._live_tokens(place, row)
         if self.pool.accepting(place):
             row |= self.eos_row
-        return row
-
-    def _token_mask(self, place: int) -> Row:
-        """Tokens whose bytes the place allows (EOS and spelling aside)."""
-        row = np.zeros(self._words, np.int32)
-        self.rule_masks.fill(place, row)
         return row
 
     def _live_tokens(self, place: int, row: Row) -> Row:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from grammars.compiling.bags import CANONICAL, COMPLETE, MORE, BagSpec, Residuals, settle_bag
@@ -40,6 +41,8 @@ def is_complete(spec: BagSpec, items: Sequence[int]) -> bool:
 
 
 @settings(max_examples=600, deadline=None)
+@example(BagSpec((0, 1), (None, 1), (None, None), 4, None, True), random.Random(0))
+@example(BagSpec((0, 2), (None, 2), (None, None), 3, 3, True), random.Random(0))
 @given(specs(), st.randoms(use_true_random=False))
 def test_rows_are_those_of_counting(raw: BagSpec, rng: object) -> None:
     settled = settle_bag(raw)

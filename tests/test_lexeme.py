@@ -22,9 +22,8 @@ def test_kinds_belong_to_the_positions_that_numbered_them() -> None:
     shape = next(s for q in range(1, len(program.rule_of)) if (s := automaton.shape(q)) is not None)
     inside = np.arange(1, VOCABULARY.trie.node_count, dtype=np.int32)
     zeros = np.zeros(len(inside), np.int32)
-    lexeme = replace(
-        lexeme_of(VOCABULARY, shape), exit_nodes=inside, exit_state=zeros, exit_count=zeros
-    )
+    exits = np.stack([inside, inside + 1, zeros, zeros, zeros])
+    lexeme = replace(lexeme_of(VOCABULARY, shape), exits=exits)
     follow = np.zeros(256, np.bool_)
     follow[list(b',]"')] = True
     old, new = Positions(VOCABULARY.trie), Positions(VOCABULARY.trie)

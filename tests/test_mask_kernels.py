@@ -6,6 +6,7 @@ import random
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,10 +15,11 @@ from constrain import TokenAutomaton, Vocabulary
 from constrain.engine.jit import kernels as k
 from constrain.engine.jit import mask_kernels as m
 from constrain.masks.subtrees import Subtrees
-from constrain.masks.wide import Ends, lexeme_of
+from constrain.masks.wide import Ends, Shapes, lexeme_of
 from constrain.vocabulary.trie import Trie
 from grammars import Grammar, LimitExceeded
 from grammars.limits import Limits
+from grammars.program import UNBOUNDED
 
 PIECES = [*list('ab "\\\n,]}:7/._*éß文😀'), "zz"]
 BROKEN = [
@@ -222,6 +224,27 @@ def test_masks_that_are_cut_short(vocabulary: Vocabulary, work: int) -> None:
     assert found == truth or not complete
 
 
+@pytest.mark.parametrize("work", [2_000, 10_000, 50_000])
+def test_work_is_bounded(work: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What kernels count is at most what is allowed, and a step more."""
+    texts: list[bytes | None] = [bytes([a, b]) for a in range(97, 123) for b in range(97, 123)]
+    vocabulary = Vocabulary.from_tokens([*[bytes([b]) for b in range(256)], *texts, None], [932])
+    automaton = TokenAutomaton(Grammar.from_gbnf(AMBIGUOUS), vocabulary, Limits(max_mask_work=work))
+    pool = automaton._core.rules.pool
+    spent: list[int] = []
+    allow_work = pool.allow_work
+
+    def noted(amount: int | None) -> None:
+        spent.append(int(pool.context[k.N_WORK]))
+        allow_work(amount)
+
+    monkeypatch.setattr(pool, "allow_work", noted)
+    state = automaton.advance_bytes(automaton.start, b"a b")
+    automaton.mask(state)
+    most = max(pool.context[k.N_STATES], 1_000)
+    assert 0 < max(spent) <= work + k.NODE_WORK + k.STEP_WORK * most
+
+
 @pytest.mark.parametrize("work", [20, 40, 60, 100, 200, 400])
 def test_masks_that_are_cut_short_leave_a_way_to_the_end(work: int) -> None:
     """Where the work allowed does not get to the only token from which tokens go on."""
@@ -248,3 +271,79 @@ def test_work_goes_on_where_it_was_cut_short() -> None:
     sizes = [len(allowed(automaton, automaton.start)) for _ in range(4)]
     assert sizes == sorted(sizes)
     assert sizes[-1] == len(truth)
+
+
+# -- exits of lexemes ------------------------------------------------------------------------------
+
+
+@given(vocabularies(), st.sampled_from(sorted(GRAMMARS)), st.booleans(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_where_lexemes_end(
+    vocabulary: Vocabulary, name: str, bounded: bool, data: st.DataObject
+) -> None:
+    """Masks, exits and what is entered behind them, compared with a walk byte by byte."""
+    automaton = TokenAutomaton(grammar(name), vocabulary)
+    known = Shapes(automaton.program)
+    shapes = [known.large(q) for q in range(1, automaton.program.states)]
+    shape = data.draw(st.sampled_from([shape for shape in shapes if shape is not None]))
+    states = len(shape.states)
+    bounds = np.full((4, states), UNBOUNDED, np.int32)
+    bounds[m.LEAST] = 0
+    bounds[m.ACCEPTS, shape.accepts != 0] = 0
+    if bounded:  # as a rule's own bounds are: the same for all states
+        bounds[m.ACCEPTS, shape.accepts != 0] = data.draw(st.integers(0, 3))
+        bounds[m.MOST] = data.draw(st.integers(1, 6))
+    row, exits, entries, longest = shape.walk_within(vocabulary, bounds)
+    trie = vocabulary.trie
+    found = np.empty((3, 5 * trie.node_count), np.int32)
+    size = m.list_exits(exits, *Subtrees.of(trie).characters, found)
+    truth = _ends_by_bytes(trie, shape.table, bounds)
+    flags = np.unpackbits(row.view(np.uint8), bitorder="little")
+    inside = {t for node in truth for t in _tokens_at(trie, node)}
+    assert set(np.flatnonzero(flags).tolist()) == inside
+    assert longest >= max((n for _, n, _ in truth.values()), default=0)
+    assert [tuple(column) for column in found[:, :size].T.tolist()] == [
+        (node, q, n) for node, (q, n, ends) in truth.items() if ends
+    ]
+    ending = {node for node, (_, _, ends) in truth.items() if ends}
+    parents = _parents(trie)
+    lacking = {
+        node
+        for node in range(1, trie.node_count)
+        if parents[node] in ending
+        and any(t not in inside for n in range(node, trie.skip[node]) for t in _tokens_at(trie, n))
+    }
+    assert sorted(entries.tolist()) == sorted(lacking)
+
+
+def _tokens_at(trie: Trie, node: int) -> list[int]:
+    tokens: list[int] = trie.tokens[trie.token_start[node] : trie.token_start[node + 1]].tolist()
+    return tokens
+
+
+def _parents(trie: Trie) -> list[int]:
+    path, out = [0], [0]
+    for node in range(1, trie.node_count):
+        del path[int(trie.depth[node]) :]
+        out.append(path[-1])
+        path.append(node)
+    return out
+
+
+def _ends_by_bytes(
+    trie: Trie, table: npt.NDArray[np.int16], bounds: npt.NDArray[np.int32]
+) -> dict[int, tuple[int, int, bool]]:
+    """For each node that an automaton reaches: state, count and whether the rule may end there."""
+    accepts, least, most, cap = bounds.tolist()
+    out = {0: (0, 0, accepts[0] <= 0)}
+    parents = _parents(trie)
+    for node in range(1, trie.node_count):
+        above = out.get(parents[node])
+        target = -1 if above is None else int(table[256 * above[0] + int(trie.byte[node])])
+        if above is None or target < 0:
+            continue
+        q, n = target >> 1, above[1] + (target & 1)
+        n = min(n, cap[q])
+        if least[q] <= n <= most[q]:
+            out[node] = (q, n, n >= accepts[q])
+    return out

@@ -17,14 +17,14 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import carray, int32, int64, njit, uint64
+from numba import int32, int64, njit, uint64
 
 from constrain.engine import kernels as k
 from constrain.engine.context import context_at as _context
 from constrain.engine.context import i32 as _i32
+from constrain.engine.context import i32_at as _i32_at
 from constrain.engine.context import i64 as _i64
 from constrain.engine.context import mix as _mix
-from constrain.engine.context import pointer as _pointer
 from constrain.engine.context import u8 as _u8
 from constrain.engine.context import u16 as _u16
 from constrain.engine.context import u64 as _u64
@@ -610,8 +610,8 @@ def tokens_from_each(address, own_address, states_address, count, out_address): 
     Returns 0 or a negative code.
     """
     ctx, own = _context(address), _context(own_address)
-    states = carray(_pointer(states_address), (1 << 40,), np.int32)
-    out = carray(_pointer(out_address), (1 << 40,), np.int32)
+    states = _i32_at(states_address)
+    out = _i32_at(out_address)
     for i in range(count):
         found = _spell(ctx, own, int64(states[i]))
         if found < 0:
@@ -664,8 +664,8 @@ def ends_within(address, state, narrow, node, ends, exits, fuel):  # type: ignor
     byte_class = _u8(ctx, k.P_BYTE_CLASS)
     t_byte, t_depth, t_skip = _u8(ctx, k.T_BYTE), _u16(ctx, k.T_DEPTH), _i32(ctx, k.T_SKIP)
     t_start = _i32(ctx, k.T_TOKEN_START)
-    out = carray(_pointer(ends), (1 << 40,), np.int32)
-    left = carray(_pointer(exits), (1 << 40,), np.int32)
+    out = _i32_at(ends)
+    left = _i32_at(exits)
     path = _i64(ctx, k.S_PATH)
     beside = np.empty(3 * 70, np.int64)
     base = int64(t_depth[node])
@@ -766,7 +766,7 @@ def dearest_token(address, own_address, state, groups, fuel):  # type: ignore[no
     be visited, or another code.
     """
     ctx, own = _context(address), _context(own_address)
-    data = carray(_pointer(groups), (1 << 40,), np.int32)
+    data = _i32_at(groups)
     can, byte_class, t_byte = _u64(ctx, k.S_CAN), _u8(ctx, k.P_BYTE_CLASS), _u8(ctx, k.T_BYTE)
     most = int64(0)
     cursor = 1
@@ -788,8 +788,8 @@ def dearest_token(address, own_address, state, groups, fuel):  # type: ignore[no
 def dearest_of(address, own_address, qs_address, ns_address, count, frame):  # type: ignore[no-untyped-def]
     """The most tokens that chosen spellings need from configurations (q, n) on one frame."""
     ctx, own = _context(address), _context(own_address)
-    qs = carray(_pointer(qs_address), (1 << 40,), np.int32)
-    ns = carray(_pointer(ns_address), (1 << 40,), np.int32)
+    qs = _i32_at(qs_address)
+    ns = _i32_at(ns_address)
     most = int64(0)
     for i in range(count):
         state = k.intern_one(ctx, int64(qs[i]), int64(ns[i]), frame)
@@ -806,8 +806,8 @@ def dearest_of(address, own_address, qs_address, ns_address, count, frame):  # t
 def any_token_below(address, mask_address, groups):  # type: ignore[no-untyped-def]
     """Whether a mask has a token below the nodes of groups (``Positions.group``): 1 or 0."""
     ctx = _context(address)
-    row = carray(_pointer(mask_address), (1 << 40,), np.int32)
-    data = carray(_pointer(groups), (1 << 40,), np.int32)
+    row = _i32_at(mask_address)
+    data = _i32_at(groups)
     t_start, t_tokens, t_skip = (
         _i32(ctx, k.T_TOKEN_START),
         _i32(ctx, k.T_TOKENS),
@@ -834,7 +834,7 @@ def list_reachable(address, q, out_address):  # type: ignore[no-untyped-def]
     """
     ctx = _context(address)
     table, classes = _i32(ctx, k.P_TABLE), ctx[k.N_CLASSES]
-    out = carray(_pointer(out_address), (1 << 40,), np.int32)
+    out = _i32_at(out_address)
     seen = np.zeros(64, np.int64)
     _see(seen, q)
     out[0] = q

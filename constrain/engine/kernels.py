@@ -14,20 +14,21 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-from numba import carray, int32, int64, njit, uint8, uint64
+from numba import int32, int64, njit, uint8, uint64
 
 from constrain.engine.context import context_at as _context
 from constrain.engine.context import i32 as _i32
+from constrain.engine.context import i32_at as _i32_at
 from constrain.engine.context import i64 as _i64
+from constrain.engine.context import i64_at as _i64_at
 from constrain.engine.context import mix as _mix
-from constrain.engine.context import pointer as _pointer
 from constrain.engine.context import u8 as _u8
+from constrain.engine.context import u8_at as _u8_at
 from constrain.engine.context import u16 as _u16
 from constrain.engine.context import u64 as _u64
 from constrain.masks.kernels import NO_LOOP, find_loop, meets, stays
 from grammars.program import FIRST_PUSH as _FIRST_PUSH
-from grammars.program import UNBOUNDED
+from grammars.program import MANY, NO_EDGE, UNBOUNDED
 
 # Fields of the context.  P_: program, S_: pool of states, T_: trie, B_: rows of residuals,
 # W_: what is known of wide states, N_: numbers.
@@ -43,9 +44,10 @@ from grammars.program import UNBOUNDED
     T_TOKENS, T_TOKEN_OFFSET, T_TOKEN_BYTES, T_NODES,
     P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_STEPS, N_PLACES, N_CANONICAL,
     N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION, N_WORK, N_WORK_LIMIT, P_LOOP_KIND, P_LOOP,
-    T_ASCII_BELOW, T_BELOW, W_MASK, W_GROUPS, W_LOW, W_HIGH, N_WORDS,
-) = range(77)  # fmt: skip
-FIELD_COUNT: Final = 77
+    T_ASCII_BELOW, T_BELOW, W_MASK, W_GROUPS, W_LOW, W_HIGH, N_WORDS, N_WIDE_STATE, N_WIDE_COUNT,
+    P_CLASS_SIZE,
+) = range(80)  # fmt: skip
+FIELD_COUNT: Final = 80
 
 GROW: Final = -1
 """Room ran out: enlarge the pool and call again."""
@@ -96,7 +98,7 @@ def _insert_hash(ctx, hash_table, size, state):  # type: ignore[no-untyped-def]
     hash_table[slot] = state + 1
 
 
-@njit(cache=True)
+@njit("int64(int64[::1], int64)", cache=True)
 def _intern(ctx, k):  # type: ignore[no-untyped-def]
     """The state whose (sorted, distinct) items are the first k of the buffer."""
     if k == 0:
@@ -174,7 +176,7 @@ def _intern(ctx, k):  # type: ignore[no-untyped-def]
     return new
 
 
-@njit(cache=True)
+@njit("int64(int64[::1], int64, int64, int64)", cache=True)
 def intern_one(ctx, q, n, f):  # type: ignore[no-untyped-def]
     """The state with one item."""
     room = ctx[N_BUFFER_ROOM]
@@ -185,7 +187,7 @@ def intern_one(ctx, q, n, f):  # type: ignore[no-untyped-def]
     return _intern(ctx, 1)
 
 
-@njit(cache=True)
+@njit("int64(int64[::1], int64, int64)", cache=True)
 def _sort_items(ctx, base, k):  # type: ignore[no-untyped-def]
     """Sorts items base..base+k of the buffer and drops repeated ones; returns how many stay."""
     room = ctx[N_BUFFER_ROOM]
@@ -240,7 +242,7 @@ def _moved(ctx, n, target):  # type: ignore[no-untyped-def]
     return int64(m)
 
 
-@njit(cache=True)
+@njit("int64(int64[::1], int64, int64, int64, int64, int64)", cache=True)
 def _take(ctx, bag, n, f, c, links):  # type: ignore[no-untyped-def]
     """Adds links to the rules of items that a bag takes at residual n; returns how many there are.
 
@@ -284,7 +286,28 @@ def _take(ctx, bag, n, f, c, links):  # type: ignore[no-untyped-def]
     return int64(links)
 
 
-@njit(cache=True)
+@njit("int64(int64[::1], int64, int64)", cache=True)
+def _intern_part(ctx, base, k):  # type: ignore[no-untyped-def]
+    """``_intern`` of the items base..base+k: brings them to the front of the buffer meanwhile."""
+    room = ctx[N_BUFFER_ROOM]
+    buffer = _i32(ctx, S_BUFFER)
+    if base > 0:
+        for i in range(k):
+            for column in range(3):
+                a = column * room + i
+                b = column * room + base + i
+                buffer[a], buffer[b] = buffer[b], buffer[a]
+    state = _intern(ctx, k)
+    if base > 0:
+        for i in range(k - 1, -1, -1):
+            for column in range(3):
+                a = column * room + i
+                b = column * room + base + i
+                buffer[a], buffer[b] = buffer[b], buffer[a]
+    return state
+
+
+@njit("int64(int64[::1], int64, int64)", cache=True)
 def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
     """The general step: any number of readings.  See ``Recognizer._step``."""
     # The buffer holds, in three columns, the items reached (from 0) and, in a second part (from
@@ -425,28 +448,7 @@ def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
     return _intern(ctx, reached)
 
 
-@njit(cache=True)
-def _intern_part(ctx, base, k):  # type: ignore[no-untyped-def]
-    """``_intern`` of the items base..base+k: brings them to the front of the buffer meanwhile."""
-    room = ctx[N_BUFFER_ROOM]
-    buffer = _i32(ctx, S_BUFFER)
-    if base > 0:
-        for i in range(k):
-            for column in range(3):
-                a = column * room + i
-                b = column * room + base + i
-                buffer[a], buffer[b] = buffer[b], buffer[a]
-    state = _intern(ctx, k)
-    if base > 0:
-        for i in range(k - 1, -1, -1):
-            for column in range(3):
-                a = column * room + i
-                b = column * room + base + i
-                buffer[a], buffer[b] = buffer[b], buffer[a]
-    return state
-
-
-@njit(cache=True)
+@njit("int64(int64[::1], int64, int64)", cache=True)
 def step(ctx, state, c):  # type: ignore[no-untyped-def]
     """The state after a symbol of class c, memoised; negative: GROW, TOO_MANY_ITEMS, LACKING."""
     if not can_take(_u64(ctx, S_CAN), state, c):
@@ -522,6 +524,19 @@ def step_configuration(ctx, q, n, f, c):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _move(ctx, q, n, f, c):  # type: ignore[no-untyped-def]
+    """``step_configuration``, short where one edge is all there is."""
+    if q != SET:
+        t = int64(_i32(ctx, P_TABLE)[q * ctx[N_CLASSES] + c])
+        if t >= 0 and n < _i32(ctx, P_ACCEPT_FROM)[q]:
+            m = _moved(ctx, n, t)
+            if m < 0:
+                return int64(SET), int64(0), int64(DEAD)
+            return t >> 1, m, f
+    return step_configuration(ctx, q, n, f, c)
+
+
+@njit
 def unpack(ctx, state):  # type: ignore[no-untyped-def]
     """A state as a configuration: its item if it has just one."""
     if state > DEAD and _i32(ctx, S_COUNT)[state] == 1:
@@ -553,7 +568,7 @@ def advance(address, state, data, length):  # type: ignore[no-untyped-def]
     """The state after ``length`` bytes at address ``data``; negative where a step is."""
     ctx = _context(address)
     byte_class = _u8(ctx, P_BYTE_CLASS)
-    text = carray(_pointer(data), (1 << 40,), np.uint8)
+    text = _u8_at(data)
     q, n, f = unpack(ctx, state)
     for i in range(length):
         q, n, f = step_configuration(ctx, q, n, f, int64(byte_class[text[i]]))
@@ -599,11 +614,20 @@ _LOOP_UNKNOWN: Final = 0
 """In ``P_LOOP_KIND``; else one more than the kind."""
 _MANY_BYTES: Final = 128
 """Bytes from which on direct walks are not even tried."""
+_EDGES_WORK: Final = 60_000
+"""Work that may be done for them."""
+_MOST_LOOKED: Final = 32
+"""Tokens below a trie node up to which it is worth a look whether all are allowed already."""
+_MOST_CALLS: Final = 16
+"""Rules that call rules at once, one in another, up to which masks are made at the innermost start."""
 _NONE: Final = uint64(0)
-_UNTRIED, _NARROW, WIDE = 0, 1, 2
+_UNTRIED, _NARROW, WIDE, _WHOLE = 0, 1, 2, 3
+"""What is known of a program state; the last: wide, and not to be split into what it calls."""
+_EDGES_FUEL: Final = 10_000
+"""Trie nodes that may be visited for the edges of a program state beside the rules that it calls."""
 
 
-@njit(cache=True)
+@njit("int64(int64[::1], int64)", cache=True)
 def loop_of(ctx, q):  # type: ignore[no-untyped-def]
     """Which characters lead from a program state back to it, see ``find_loop``; found once."""
     known, loops = _u8(ctx, P_LOOP_KIND), _u64(ctx, P_LOOP)
@@ -636,8 +660,11 @@ def _bytes_of(ctx, state):  # type: ignore[no-untyped-def]
 @njit
 def _loops_below(ctx, q, n, i):  # type: ignore[no-untyped-def]
     """Whether all that is below a trie node leads from a program state back to it."""
-    kind = loop_of(ctx, q)
-    if kind == NO_LOOP or n != 0:
+    known = _u8(ctx, P_LOOP_KIND)[q]
+    if known == NO_LOOP + 1 or n != 0:
+        return False
+    kind = int64(known) - 1 if known != _LOOP_UNKNOWN else loop_of(ctx, q)
+    if kind == NO_LOOP:
         return False
     loops = _u64(ctx, P_LOOP)
     low, high = loops[2 * q], loops[2 * q + 1]
@@ -657,6 +684,27 @@ def _set_tokens(ctx, row, begin, end):  # type: ignore[no-untyped-def]
     for k in range(t_start[begin], t_start[end]):
         token = t_tokens[k]
         row[token >> 5] |= int32(1) << int32(token & 31)
+
+
+@njit
+def _nodes_allowed(ctx):  # type: ignore[no-untyped-def]
+    """How many nodes the walk under way may visit in all."""
+    return (ctx[N_WORK_LIMIT] - ctx[N_WORK]) // NODE_WORK
+
+
+@njit
+def _lacks(ctx, row, begin, end):  # type: ignore[no-untyped-def]
+    """Whether a mask may lack a token of those that end at nodes from ``begin`` up to ``end``.
+
+    Of many tokens only the first are looked at: a walk comes to those below each node again.
+    """
+    t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
+    first, last = t_start[begin], t_start[end]
+    for k in range(first, min(last, first + _MOST_LOOKED)):
+        token = t_tokens[k]
+        if (row[token >> 5] >> int32(token & 31)) & int32(1) == 0:
+            return True
+    return last - first > _MOST_LOOKED
 
 
 @njit
@@ -682,25 +730,25 @@ def _walk_below(  # type: ignore[no-untyped-def]
 ):
     """Sets the bits of all tokens in a trie node's subtree that ``state`` allows.
 
-    The node itself is not entered, and nothing deeper than ``deepest``.  Unless ``left_address`` is 0,
-    it is that of int32 data which receive the nodes below at which the text may end, behind their
-    number; of those below which no byte of ``follow_low``, ``follow_high`` or beyond ASCII occurs some
-    may be missing.  Returns the number of nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
+    The node itself is not entered, and nothing deeper than ``deepest``, nor what is below a node if all
+    bits there are set.  Unless ``left_address`` is 0 int32 data at the address receive the nodes entered
+    at which the text may end, behind their number; of those below which no byte of ``follow_low``,
+    ``follow_high`` or beyond ASCII occurs some may be missing.  Returns the number of nodes visited,
+    OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
     """
-    byte_class = _u8(ctx, P_BYTE_CLASS)
+    byte_class, classes = _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
+    table, accept_from = _i32(ctx, P_TABLE), _i32(ctx, P_ACCEPT_FROM)
+    loop_kind = _u8(ctx, P_LOOP_KIND)
     t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
-    row = carray(_pointer(row_address), (1 << 40,), np.int32)
-    left = carray(_pointer(left_address), (1 << 40,), np.int32)
+    row, left = _i32_at(row_address), _i32_at(left_address)
     path = _i64(ctx, S_PATH)
     base = int64(t_depth[node])
-    q, n, f = unpack(ctx, state)
-    path[0] = q
-    path[1] = n
-    path[2] = f
+    path[0], path[1], path[2] = unpack(ctx, state)
     exited = 0
     i = int64(node) + 1
     end = int64(t_skip[node])
-    visited = 0
+    allowed = min(int64(fuel), _nodes_allowed(ctx))
+    visited = int64(0)
     # bytes that can come at the latest frame of a rule that may end
     frame, low, high, beyond = int64(-1), uint64(0), uint64(0), False
     while i < end:
@@ -709,32 +757,45 @@ def _walk_below(  # type: ignore[no-untyped-def]
             i = int64(t_skip[i])
             continue
         visited += 1
-        if visited > fuel:
-            return int64(OUT_OF_FUEL)
-        if ctx[N_WORK] + NODE_WORK * visited > ctx[N_WORK_LIMIT]:
+        if visited > allowed:
+            if visited > fuel:
+                return int64(OUT_OF_FUEL)
             ctx[N_WORK] += NODE_WORK * visited
             return int64(OUT_OF_WORK)
         at = 3 * (depth - base - 1)
-        q, n, f = step_configuration(
-            ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]])
-        )
-        if q == SET and f <= DEAD:
-            if f < DEAD:
-                return f
+        q, n, f = path[at], path[at + 1], path[at + 2]
+        c = int64(byte_class[t_byte[i]])
+        t = int64(MANY)
+        if q != SET and n < accept_from[q]:  # then the table says all
+            t = int64(table[q * classes + c])
+        if t == NO_EDGE or not _lacks(ctx, row, i, int64(t_skip[i])):
             i = int64(t_skip[i])
             continue
+        if t >= 0:
+            n = _moved(ctx, n, t)
+            q = t >> 1
+            if n < 0:
+                i = int64(t_skip[i])
+                continue
+        else:
+            q, n, f = step_configuration(ctx, q, n, f, c)
+            allowed = min(int64(fuel), _nodes_allowed(ctx))  # steps are work, too
+            if q == SET and f <= DEAD:
+                if f < DEAD:
+                    return f
+                i = int64(t_skip[i])
+                continue
         ends_text = left_address != 0 and _ends_text(ctx, q, n, f)
         if ends_text:
             exited += 1
             left[exited] = i
-        same, frame, low, high, beyond = _same_below(ctx, q, n, f, i, frame, low, high, beyond)
-        if same and (not ends_text or _avoids(ctx, i, follow_low, follow_high, True)):
-            _set_tokens(ctx, row, i, int64(t_skip[i]))
-            i = int64(t_skip[i])
-            continue
-        path[at + 3] = q
-        path[at + 4] = n
-        path[at + 5] = f
+        if q != SET and loop_kind[q] != NO_LOOP + 1:
+            same, frame, low, high, beyond = _same_below(ctx, q, n, f, i, frame, low, high, beyond)
+            if same and (not ends_text or _avoids(ctx, i, follow_low, follow_high, True)):
+                _set_tokens(ctx, row, i, int64(t_skip[i]))
+                i = int64(t_skip[i])
+                continue
+        path[at + 3], path[at + 4], path[at + 5] = q, n, f
         _set_tokens(ctx, row, i, i + 1)
         i += 1
     ctx[N_WORK] += NODE_WORK * visited
@@ -762,7 +823,8 @@ def wide_walk(address, state, row_address, left_address, follow_low, follow_high
 
     ``left_address``: of int32[N + 1], receives the number of trie nodes at which the text may end, and
     the nodes, ascending; those below which none of the bytes ``follow`` (ASCII, as two words, and all
-    others) occurs may be left out.  Returns what :func:`fill_walk` does.
+    others) occurs may be left out, or no token whose bit was not set before.  Returns what
+    :func:`fill_walk` does.
     """
     ctx = _context(address)
     q, n, f = unpack(ctx, state)
@@ -772,32 +834,42 @@ def wide_walk(address, state, row_address, left_address, follow_low, follow_high
         left_address + 4 if at_once else left_address, follow_low, follow_high,
     )  # fmt: skip
     if at_once:
-        left = carray(_pointer(left_address), (1 << 40,), np.int32)
+        left = _i32_at(left_address)
         left[0] = left[1] + 1
         left[1] = 0
     return out
 
 
-@njit(cache=True)
+@njit
+def _any_lacks(ctx, row, data, first, members, distance):  # type: ignore[no-untyped-def]
+    """Whether a mask lacks a token at or below a node so far behind one of the members of a group."""
+    t_skip = _i32(ctx, T_SKIP)
+    for k in range(first, first + members):
+        x = int64(data[k]) + distance
+        if _lacks(ctx, row, x, int64(t_skip[x])):
+            return True
+    return False
+
+
+@njit("int64(int64[::1], int64, int64, int32[::1])", cache=True)
 def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
     """Sets the bits of tokens that leave a rule and go on in ``state``.
 
     ``groups`` is the address of int32 data (``Positions.group``): number of groups; then per group
     the number of members and the members: trie nodes, entered by the same byte, with equal
     subtrees.  The first one is walked; what is found at some distance from it stands at the same
-    distance from the others.
+    distance from the others.  A mask is a union: where all bits are set nothing is walked.
     """
-    byte_class = _u8(ctx, P_BYTE_CLASS)
+    byte_class, classes = _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
+    table, accept_from = _i32(ctx, P_TABLE), _i32(ctx, P_ACCEPT_FROM)
+    loop_kind = _u8(ctx, P_LOOP_KIND)
     t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
-    t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
-    data = carray(_pointer(groups), (1 << 40,), np.int32)
+    data = _i32_at(groups)
     path = _i64(ctx, S_PATH)
     can = _u64(ctx, S_CAN)
-    q0, n0, f0 = unpack(ctx, state)
-    path[0] = q0
-    path[1] = n0
-    path[2] = f0
-    visited = 0
+    path[0], path[1], path[2] = unpack(ctx, state)
+    allowed = _nodes_allowed(ctx)
+    visited = int64(0)
     frame, low, high, beyond = int64(-1), uint64(0), uint64(0), False
     cursor = 1
     for _ in range(data[0]):
@@ -812,37 +884,63 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
         end = int64(t_skip[node])
         while i < end:
             visited += 1
-            if ctx[N_WORK] + NODE_WORK * visited > ctx[N_WORK_LIMIT]:
+            if visited > allowed:
                 ctx[N_WORK] += NODE_WORK * visited
                 return int64(OUT_OF_WORK)
             at = 3 * (int64(t_depth[i]) - base - 1)
+            q, n, f = path[at], path[at + 1], path[at + 2]
             c = int64(byte_class[t_byte[i]])
-            q, n, f = step_configuration(ctx, path[at], path[at + 1], path[at + 2], c)
-            if q == SET and f <= DEAD:
-                if f < DEAD:
-                    return f
+            t = int64(MANY)
+            if q != SET and n < accept_from[q]:  # then the table says all
+                t = int64(table[q * classes + c])
+            if t == NO_EDGE or not _any_lacks(ctx, row, data, first_member, members, i - node):
                 i = int64(t_skip[i])
                 continue
-            same, frame, low, high, beyond = _same_below(ctx, q, n, f, i, frame, low, high, beyond)
-            if same:
-                for k in range(members):
-                    x = int64(data[first_member + k]) + i - node
-                    _set_tokens(ctx, row, x, int64(t_skip[x]))
-                i = int64(t_skip[i])
-                continue
-            path[at + 3] = q
-            path[at + 4] = n
-            path[at + 5] = f
-            if t_start[i] < t_start[i + 1]:
-                distance = i - node
-                for k in range(members):
-                    x = int64(data[first_member + k]) + distance
-                    for j in range(t_start[x], t_start[x + 1]):
-                        token = t_tokens[j]
-                        row[token >> 5] |= int32(1) << int32(token & 31)
-            i += 1
+            if t >= 0:
+                n = _moved(ctx, n, t)
+                q = t >> 1
+                if n < 0:
+                    i = int64(t_skip[i])
+                    continue
+            else:
+                q, n, f = step_configuration(ctx, q, n, f, c)
+                allowed = _nodes_allowed(ctx)  # steps are work, too
+                if q == SET and f <= DEAD:
+                    if f < DEAD:
+                        return f
+                    i = int64(t_skip[i])
+                    continue
+            next_i = i + 1
+            if q != SET and loop_kind[q] != NO_LOOP + 1:
+                same, frame, low, high, beyond = _same_below(
+                    ctx, q, n, f, i, frame, low, high, beyond
+                )
+                if same:
+                    next_i = int64(t_skip[i])
+            path[at + 3], path[at + 4], path[at + 5] = q, n, f
+            for k in range(members):
+                x = int64(data[first_member + k]) + i - node
+                _set_tokens(ctx, row, x, x + next_i - i)
+            i = next_i
     ctx[N_WORK] += NODE_WORK * visited
     return int64(visited)
+
+
+@njit
+def _bytes_on(ctx, q):  # type: ignore[no-untyped-def]
+    """How many bytes lead on from a program state."""
+    sizes = _i32(ctx, P_CLASS_SIZE)
+    bytes_on = int64(0)
+    calls = _i32(ctx, P_CALL_OFFSET)
+    if calls[q] == calls[q + 1] and _i32(ctx, P_BAG_OF)[q] < 0:  # states of literals have one edge
+        for e in range(_i32(ctx, P_EDGE_OFFSET)[q], _i32(ctx, P_EDGE_OFFSET)[q + 1]):
+            bytes_on += sizes[_i32(ctx, P_EDGE_CLASS)[e]]
+        return bytes_on
+    first = _u64(ctx, P_FIRST)
+    for c in range(ctx[N_CLASSES]):
+        if can_take(first, q, c):
+            bytes_on += sizes[c]
+    return bytes_on
 
 
 @njit
@@ -850,12 +948,8 @@ def _is_wide(ctx, q):  # type: ignore[no-untyped-def]
     """Whether direct walks from a program state are not to be tried."""
     wide = _u8(ctx, P_WIDE)
     if wide[q] == _UNTRIED:
-        table, byte_class, classes = _i32(ctx, P_TABLE), _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
-        bytes_on = 0
-        for byte in range(256):
-            bytes_on += table[q * classes + byte_class[byte]] != -1
-        wide[q] = WIDE if bytes_on >= _MANY_BYTES else _NARROW
-    return wide[q] == WIDE
+        wide[q] = WIDE if _bytes_on(ctx, q) >= _MANY_BYTES else _NARROW
+    return wide[q] >= WIDE
 
 
 @njit
@@ -873,77 +967,255 @@ def _narrow_part(ctx, state):  # type: ignore[no-untyped-def]
     return int64(state) if kept == count else _intern(ctx, kept)
 
 
-@njit(cache=True)
-def _find_wide(ctx, state, row_address, fuel):  # type: ignore[no-untyped-def]
-    """Walks a state's configurations one by one, as they are too much together.
+@njit("int64(int64[::1], int64, int64, int64)", cache=True)
+def _walk_narrow(ctx, state, row_address, fuel):  # type: ignore[no-untyped-def]
+    """Sets the bits of all tokens that the configurations of a state allow that are not wide.
 
-    Returns 0, a negative answer of a walk, or NOT_KNOWN if some turned out to be wide; the first of
-    them is in ``N_LACKING``.
+    Returns what a walk answers; after OUT_OF_FUEL some of them turned out to be wide.
     """
-    s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
-    begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
-    found = int64(-1)
-    for i in range(begin, begin + count):
-        q = int64(s_q[i])
-        if _is_wide(ctx, q):
-            continue
-        alone = intern_one(ctx, q, int64(s_n[i]), int64(s_f[i]))
+    together = _narrow_part(ctx, state)
+    if together < 0:
+        return int64(together)
+    deepest = int64(1) << 30
+    out = _walk_below(ctx, together, int64(0), row_address, fuel, deepest, int64(0), _NONE, _NONE)
+    if out != OUT_OF_FUEL:
+        return out
+    begin = int64(_i32(ctx, S_OFFSET)[together])
+    found = int64(0)
+    for i in range(begin, begin + _i32(ctx, S_COUNT)[together]):
+        q = int64(_i32(ctx, S_Q)[i])
+        alone = intern_one(ctx, q, int64(_i32(ctx, S_N)[i]), int64(_i32(ctx, S_F)[i]))
         if alone < 0:
             return int64(alone)
-        out = _walk_below(
-            ctx, alone, int64(0), row_address, fuel, int64(1) << 30, int64(0), _NONE, _NONE
-        )
+        out = _walk_below(ctx, alone, int64(0), row_address, fuel, deepest, int64(0), _NONE, _NONE)
         if out == OUT_OF_FUEL:
             _u8(ctx, P_WIDE)[q] = WIDE
-            found = i - begin if found < 0 else found
+            found = int64(OUT_OF_FUEL)
         elif out < 0:
             return out
-    if found < 0:
-        return int64(0)
-    ctx[N_LACKING] = found
-    return int64(NOT_KNOWN)
+    return found
+
+
+@njit
+def _is_split(ctx, q, n):  # type: ignore[no-untyped-def]
+    """Whether a configuration is wide for the rules that it calls, which are looked at on their own."""
+    calls = _i32(ctx, P_CALL_OFFSET)
+    return (
+        _is_wide(ctx, q)
+        and _u8(ctx, P_WIDE)[q] != _WHOLE
+        and calls[q + 1] > calls[q]
+        and _i32(ctx, P_BAG_OF)[q] < 0
+        and n < _i32(ctx, P_ACCEPT_FROM)[q]
+    )
+
+
+@njit
+def _put(ctx, w, q, n, f):  # type: ignore[no-untyped-def]
+    """Puts a configuration into the buffer."""
+    room = ctx[N_BUFFER_ROOM]
+    buffer = _i32(ctx, S_BUFFER)
+    buffer[w], buffer[room + w], buffer[2 * room + w] = q, n, f
+
+
+@njit
+def _link_calls(ctx, q, n, f, links):  # type: ignore[no-untyped-def]
+    """Notes in the second part of the buffer which rules are called, and where each returns to.
+
+    Returns how many such links there are then, or TOO_MANY_ITEMS.
+    """
+    room = ctx[N_BUFFER_ROOM]
+    half = room // 2
+    called = _i32(ctx, S_BUFFER)[3 * room :]
+    s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
+    begin, end = _i32(ctx, S_OFFSET)[f], _i32(ctx, S_OFFSET)[f] + _i32(ctx, S_COUNT)[f]
+    c_offset, c_tail = _i32(ctx, P_CALL_OFFSET), _u8(ctx, P_CALL_TAIL)
+    for e in range(c_offset[q], c_offset[q + 1]):
+        rule = _i32(ctx, P_CALL_START)[e]
+        if links + end - begin >= half:
+            return int64(TOO_MANY_ITEMS)
+        if c_tail[e]:
+            for j in range(begin, end):
+                _put(ctx, half + links, s_q[j], s_n[j], s_f[j])
+                called[half + links] = rule
+                links += 1
+            continue
+        target = int64(_i32(ctx, P_CALL_RETURN)[e])
+        m = _moved(ctx, n, target)
+        if m >= 0:
+            _put(ctx, half + links, target >> 1, m, f)
+            called[half + links] = rule
+            links += 1
+    return int64(links)
+
+
+@njit("int64(int64[::1], int64)", cache=True)
+def _call_rules(ctx, state):  # type: ignore[no-untyped-def]
+    """The state with wide configurations that call rules replaced by those at the rules' starts.
+
+    What a rule does with the vocabulary is known once for all its callers.  Answers the state itself if
+    there are none, else a state with the same continuations but for :func:`_walk_edges`.
+    """
+    room = ctx[N_BUFFER_ROOM]
+    half = room // 2
+    buffer = _i32(ctx, S_BUFFER)
+    s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
+    begin = int64(_i32(ctx, S_OFFSET)[state])
+    end = begin + _i32(ctx, S_COUNT)[state]
+    reached, links = int64(0), int64(0)
+    for i in range(begin, end):
+        q, n = int64(s_q[i]), int64(s_n[i])
+        if _is_split(ctx, q, n):
+            links = _link_calls(ctx, q, n, int64(s_f[i]), links)
+            if links < 0:
+                return links
+        else:
+            _put(ctx, reached, q, n, s_f[i])
+            reached += 1
+    if reached == end - begin:
+        return state
+    while links > 0:
+        rule = int64(buffer[3 * room + half])
+        kept, mine = int64(0), int64(0)
+        for i in range(half, half + links):
+            own = buffer[3 * room + i] == rule
+            if reached + mine >= half:
+                return int64(TOO_MANY_ITEMS)
+            w = reached + mine if own else half + kept
+            for column in range(4):
+                buffer[column * room + w] = buffer[column * room + i]
+            mine += own
+            kept += not own
+        links = kept
+        frame = _intern_part(ctx, reached, _sort_items(ctx, reached, mine))
+        if frame < 0:
+            return frame
+        _put(ctx, reached, rule, 0, frame)
+        reached += 1
+    return _intern(ctx, _sort_items(ctx, 0, reached))
+
+
+@njit("int64(int64[::1], int64, int64)", cache=True)
+def _walk_edges(ctx, state, row_address):  # type: ignore[no-untyped-def]
+    """Sets the bits of tokens by the edges of configurations that :func:`_call_rules` replaces.
+
+    Returns 0, or what a walk answers; after OUT_OF_FUEL the program state is no longer one of those.
+    """
+    byte_class, t_byte, t_skip = _u8(ctx, P_BYTE_CLASS), _u8(ctx, T_BYTE), _i32(ctx, T_SKIP)
+    e_offset, e_class = _i32(ctx, P_EDGE_OFFSET), _i32(ctx, P_EDGE_CLASS)
+    e_target = _i32(ctx, P_EDGE_TARGET)
+    begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
+    row = _i32_at(row_address)
+    for j in range(begin, begin + count):
+        q, n = int64(_i32(ctx, S_Q)[j]), int64(_i32(ctx, S_N)[j])
+        f = int64(_i32(ctx, S_F)[j])
+        if e_offset[q] == e_offset[q + 1] or not _is_split(ctx, q, n):
+            continue
+        fuel = int64(_EDGES_FUEL)
+        ends_at = ctx[N_WORK] + _EDGES_WORK
+        i = int64(1)
+        while i < t_skip[0]:
+            for e in range(e_offset[q], e_offset[q + 1]):
+                if e_class[e] != byte_class[t_byte[i]]:
+                    continue
+                target = int64(e_target[e])
+                m = _moved(ctx, n, target)
+                if m < 0:
+                    continue
+                after = intern_one(ctx, target >> 1, m, f)
+                if after < 0:
+                    return after
+                _set_tokens(ctx, row, i, i + 1)
+                limit = ctx[N_WORK_LIMIT]
+                ctx[N_WORK_LIMIT] = min(limit, ends_at)
+                out = _walk_below(
+                    ctx, after, i, row_address, fuel, int64(1) << 30, int64(0), _NONE, _NONE
+                )
+                ctx[N_WORK_LIMIT] = limit
+                if out == OUT_OF_WORK and ends_at < limit:
+                    out = int64(OUT_OF_FUEL)
+                if out == OUT_OF_FUEL:
+                    _u8(ctx, P_WIDE)[q] = _WHOLE
+                if out < 0:
+                    return out
+                fuel -= out
+            i = int64(t_skip[i])
+    return int64(0)
+
+
+@njit
+def _knows(ctx, q, n):  # type: ignore[no-untyped-def]
+    """Whether the mask of a wide configuration is known."""
+    return _i64(ctx, W_MASK)[q] != 0 and _i32(ctx, W_LOW)[q] <= n and n <= _i32(ctx, W_HIGH)[q]
+
+
+@njit
+def _add_mask(ctx, row, q):  # type: ignore[no-untyped-def]
+    """Sets the bits of the mask of a wide configuration."""
+    words = _i32_at(_i64(ctx, W_MASK)[q])
+    for w in range(ctx[N_WORDS]):
+        row[w] |= words[w]
 
 
 @njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
 def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-untyped-def]
     """Sets the bits of all tokens that ``state`` allows, with what is known of wide states.
 
-    Wide configurations are taken one by one from number ``item`` on, the others walked together.
-    Returns NOT_KNOWN where one is wide and its mask (``W_MASK``, valid for counts from ``W_LOW`` to
-    ``W_HIGH``) is not known; its number is in ``N_LACKING``.
+    All masks of wide configurations come first, then the other configurations, walked together; at
+    last, from number ``item`` on, what goes on behind the wide ones.  Returns NOT_KNOWN where one is
+    wide and its mask (``W_MASK``, valid for counts from ``W_LOW`` to ``W_HIGH``) is not known: its
+    program state and count are in ``N_WIDE_STATE`` and ``N_WIDE_COUNT``, the number to go on from is in
+    ``N_LACKING``.
     """
     ctx = _context(address)
     s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
-    begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
-    row = carray(_pointer(row_address), (1 << 40,), np.int32)
-    narrow = 0
-    for i in range(begin, begin + count):
-        q, n, f = int64(s_q[i]), int64(s_n[i]), int64(s_f[i])
-        if not _is_wide(ctx, q):
-            narrow += 1
+    s_offset, s_count = _i32(ctx, S_OFFSET), _i32(ctx, S_COUNT)
+    row = _i32_at(row_address)
+    outer = state
+    while True:
+        state = outer
+        for _ in range(_MOST_CALLS):
+            before = state
+            state = _call_rules(ctx, before)
+            if state < 0:
+                return state
+            if state == before:
+                break
+        begin, count = int64(s_offset[state]), int64(s_count[state])
+        wide = 0
+        for i in range(begin, begin + count):
+            q, n = int64(s_q[i]), int64(s_n[i])
+            if not _is_wide(ctx, q):
+                continue
+            wide += 1
+            if _knows(ctx, q, n):
+                _add_mask(ctx, row, q)
+            elif _i64(ctx, W_MASK)[q] == 0:
+                ctx[N_WIDE_STATE], ctx[N_WIDE_COUNT], ctx[N_LACKING] = q, n, item
+                return int64(NOT_KNOWN)
+        out = int64(0)
+        before = outer
+        while before != state and out >= 0:
+            out = _walk_edges(ctx, before, row_address)
+            before = _call_rules(ctx, before)
+        if out >= 0 and wide < count:
+            out = _walk_narrow(ctx, state, row_address, fuel)
+        if out == OUT_OF_FUEL:  # what is wide is known better now
+            item = 0
             continue
-        if i < begin + item:
-            continue
-        mask = _i64(ctx, W_MASK)[q]
-        if mask == 0 or n < _i32(ctx, W_LOW)[q] or n > _i32(ctx, W_HIGH)[q]:
-            ctx[N_LACKING] = i - begin
-            return int64(NOT_KNOWN)
-        words = carray(_pointer(mask), (1 << 40,), np.int32)
-        for w in range(ctx[N_WORDS]):
-            row[w] |= words[w]
-        if f != END:
-            out = _after(ctx, f, _i64(ctx, W_GROUPS)[q], row)
-            if out < 0:
-                return out
-    if narrow == 0:
+        if out < 0:
+            return out
+        for i in range(begin + item, begin + count):
+            q, n, f = int64(s_q[i]), int64(s_n[i]), int64(s_f[i])
+            if not _is_wide(ctx, q):
+                continue
+            if not _knows(ctx, q, n):
+                ctx[N_WIDE_STATE], ctx[N_WIDE_COUNT], ctx[N_LACKING] = q, n, i - begin
+                return int64(NOT_KNOWN)
+            if f != END:
+                out = _after(ctx, f, _i64(ctx, W_GROUPS)[q], row)
+                if out < 0:
+                    return out
         return int64(0)
-    together = _narrow_part(ctx, state)
-    if together < 0:
-        return int64(together)
-    out = _walk_below(
-        ctx, together, int64(0), row_address, fuel, int64(1) << 30, int64(0), _NONE, _NONE
-    )
-    return _find_wide(ctx, state, row_address, fuel) if out == OUT_OF_FUEL else out
 
 
 @njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
@@ -959,8 +1231,8 @@ def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-u
     byte_class = _u8(ctx, P_BYTE_CLASS)
     t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
     t_start = _i32(ctx, T_TOKEN_START)
-    out = carray(_pointer(ends), (1 << 40,), np.int32)
-    left = carray(_pointer(exits), (1 << 40,), np.int32)
+    out = _i32_at(ends)
+    left = _i32_at(exits)
     path = _i64(ctx, S_PATH)
     base = int64(t_depth[node]) - enter
     q, n, f = unpack(ctx, state)
@@ -979,9 +1251,7 @@ def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-u
     while i < end:
         visited += 1
         at = 3 * (int64(t_depth[i]) - base - 1)
-        q, n, f = step_configuration(
-            ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]])
-        )
+        q, n, f = _move(ctx, path[at], path[at + 1], path[at + 2], int64(byte_class[t_byte[i]]))
         if q == SET and f <= DEAD:
             if f < DEAD:
                 return f
@@ -1025,7 +1295,7 @@ def difference_walk(address, first, second, out_address, room, fuel):  # type: i
     byte_class = _u8(ctx, P_BYTE_CLASS)
     t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
     classes = ctx[N_CLASSES]
-    out = carray(_pointer(out_address), (1 << 40,), np.int32)
+    out = _i32_at(out_address)
     path = _i64(ctx, S_PATH)
     path[0] = first
     path[1] = second
@@ -1068,7 +1338,7 @@ def difference_walk(address, first, second, out_address, room, fuel):  # type: i
 def rebuild_hash(address, table_address, size):  # type: ignore[no-untyped-def]
     """Fills a cleared hash table with all states that have items."""
     ctx = _context(address)
-    table = carray(_pointer(table_address), (1 << 40,), np.int32)
+    table = _i32_at(table_address)
     count = _i32(ctx, S_COUNT)
     for state in range(1, ctx[N_STATES]):
         if count[state] > 0:
@@ -1080,8 +1350,8 @@ def rebuild_memo(address, keys_address, values_address, size):  # type: ignore[n
     """Moves the memo into larger, cleared arrays."""
     ctx = _context(address)
     old_keys, old_values = _i64(ctx, S_MEMO_KEY), _i32(ctx, S_MEMO_VALUE)
-    keys = carray(_pointer(keys_address), (1 << 40,), np.int64)
-    values = carray(_pointer(values_address), (1 << 40,), np.int32)
+    keys = _i64_at(keys_address)
+    values = _i32_at(values_address)
     for i in range(ctx[N_MEMO_SIZE]):
         key = old_keys[i]
         if key != 0:

@@ -122,6 +122,7 @@ class StatePool:
             (k.P_FIRST, p.first),
             (k.P_RANK, p.start_rank),
             (k.P_BYTE_CLASS, p.byte_class),
+            (k.P_CLASS_SIZE, np.bincount(p.byte_class[:256], minlength=256).astype(np.int32)),
             (k.P_BAG_OF, p.bag_of),
             (k.P_BAG_OFFSET, p.bag_offset),
             (k.P_BAG_START, p.bag_start),
@@ -353,7 +354,7 @@ class StatePool:
     ) -> IntArray | None:
         """Sets the bits of all tokens that a state allows; returns the trie nodes where it may end.
 
-        Nodes below which nothing goes on may be missing.
+        Nodes below which nothing goes on may be missing, and those below which all bits were set before.
 
         Args:
             follow: bool[256], the bytes that matter behind the end.

@@ -19,6 +19,7 @@ from grammars.program import UNBOUNDED
 _BYTES: Final = "Array(uint8, 1, 'C', readonly=True)"
 _SHORTS: Final = "Array(uint16, 1, 'C', readonly=True)"
 _INTS: Final = "Array(int32, 1, 'C', readonly=True)"
+_INTS2: Final = "Array(int32, 2, 'C', readonly=True)"
 _LONGS: Final = "Array(uint64, 1, 'C', readonly=True)"
 
 HIGH_BELOW: Final = 1 << 8
@@ -324,90 +325,216 @@ def _clear_tokens(row, tokens, begin, end):  # type: ignore[no-untyped-def]
         row[token >> 5] &= ~(int32(1) << int32(token & 31))
 
 
+ACCEPTS: Final = 0
+"""Row of a lexeme's bounds, by state: least count at which it ends the rule; ``UNBOUNDED`` if never."""
+LEAST: Final = 1
+"""Count below which the state is dead."""
+MOST: Final = 2
+"""Count above which it is dead."""
+CAP: Final = 3
+"""Count that all larger ones are taken for."""
+
+
+@njit
+def _closed_states(table, bounds, closed):  # type: ignore[no-untyped-def]
+    """Finds states that a text stays among, see :func:`find_closed`: (kind of loop, ASCII bytes).
+
+    Most patterns only wait for something within a text: whatever is written, they go on.
+    """
+    size = len(closed)
+    if size > _MOST_CLOSED:
+        return NO_LOOP, uint64(0), uint64(0)
+    stops = np.zeros(size, np.uint8)
+    for q in range(size):
+        stops[q] = bounds[ACCEPTS, q] != UNBOUNDED or bounds[LEAST, q] > 0
+    ordinary = _ordinary_bytes(table)
+    kind = TEXT_LOOP
+    find_closed(table, stops, ordinary, True, closed)
+    if closed[0] & 1 == 0:
+        kind = ASCII_LOOP
+        find_closed(table, stops, ordinary, False, closed)
+    low, high = uint64(0), uint64(0)
+    for byte in range(128):
+        if ordinary[byte] and byte < 64:
+            low |= uint64(1) << uint64(byte)
+        elif ordinary[byte]:
+            high |= uint64(1) << uint64(byte - 64)
+    return kind, low, high
+
+
+@njit
+def _note_lacking(path, depth, node, entries, found):  # type: ignore[no-untyped-def]
+    """Notes a node that the automaton does not enter, and nodes above it, where the rule may end before.
+
+    Args:
+        path: int32[D, 5]: state, count, node, whether the rule may end there, whether that was noted.
+        entries: int32[E], receives the nodes.
+
+    Returns:
+        How many entries there are now.
+    """
+    if path[depth - 1, 3]:
+        entries[found] = node
+        found += 1
+    at = depth - 1
+    while at > 0 and not path[at, 4]:
+        path[at, 4] = 1
+        if path[at - 1, 3]:
+            entries[found] = path[at, 2]
+            found += 1
+        at -= 1
+    return found
+
+
 @njit(
-    f"void(int16[::1], uint8[::1], {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, {_SHORTS}, "
-    f"{_SHORTS}, int32[::1], int32[:, ::1], int64[::1])",
+    f"void(int16[::1], int32[:, ::1], {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, "
+    f"{_SHORTS}, {_SHORTS}, int32[::1], int32[:, ::1], int32[::1], int64[::1])",
     cache=True,
     nogil=True,
 )
 def walk_lexeme(  # type: ignore[no-untyped-def]
-    table, accepts, t_byte, t_depth, t_skip, t_start, t_tokens, ascii_below, below, deepest,
-    row, exits, counts,
+    table, bounds, t_byte, t_depth, t_skip, t_start, t_tokens, ascii_below, below, deepest,
+    row, exits, entries, counts,
 ):  # fmt: skip
     """A plain automaton over the whole trie: the mask of what stays inside, and where it may end.
 
     Args:
-        table, accepts: see :func:`read_shape`; state 0 is where it begins.
+        table: see :func:`read_shape`; state 0 is where it begins, with a count of 0.
+        bounds: int32[4, L], see ``ACCEPTS``, ``LEAST``, ``MOST`` and ``CAP``.
         t_byte to t_tokens, ascii_below, below, deepest: of the trie and :func:`summarize`.
         row: int32[W], receives the bits of the tokens that stay inside.
-        exits: int32[3, N], receives node, state and count of each place where it may end.
-        counts: int64[2], receives the number of exits, and the most that one token counts (or more).
+        exits: int32[5, N], receives where it may end: first node, end, state, count, step.  That is the
+            first node and all up to the end (not included) at which a character ends, where each
+            character counts one step.
+        entries: int32[N], receives the nodes above which the rule may end (right above) and below
+            which, or at which, a token does not stay inside.
+        counts: int64[3], receives the number of exits, the most that one token counts (or more), and
+            the number of entries.
     """
-    size = len(accepts)
+    size = bounds.shape[1]
     same = np.empty(256, np.uint8)
     for byte in range(256):
         same[byte] = byte
     kinds = np.full(size, _NOT_LOOKED, np.uint8)
     lows, highs = np.empty(size, np.uint64), np.empty(size, np.uint64)
     steps = np.zeros(size, np.uint8)
-    # most patterns only wait for something within a text: whatever is written, they go on
     closed = np.zeros(size, np.uint8)
-    closed_kind, closed_low, closed_high = NO_LOOP, uint64(0), uint64(0)
-    if size <= _MOST_CLOSED:
-        ordinary = _ordinary_bytes(table)
-        closed_kind = TEXT_LOOP
-        find_closed(table, accepts, ordinary, True, closed)
-        if closed[0] & 1 == 0:
-            closed_kind = ASCII_LOOP
-            find_closed(table, accepts, ordinary, False, closed)
-        for byte in range(128):
-            if ordinary[byte] and byte < 64:
-                closed_low |= uint64(1) << uint64(byte)
-            elif ordinary[byte]:
-                closed_high |= uint64(1) << uint64(byte - 64)
-    path = np.zeros(2 * (int64(deepest[0]) + 2), np.int32)
-    exited = 0
-    longest = int64(0)
-    if accepts[0]:
-        exits[0, 0], exits[1, 0], exits[2, 0] = 0, 0, 0
+    closed_kind, closed_low, closed_high = _closed_states(table, bounds, closed)
+    closed_most = bounds[MOST].min()
+    accepts = bounds[ACCEPTS]
+    path = np.zeros((int64(deepest[0]) + 2, 5), np.int32)
+    exited, found, longest = 0, 0, int64(0)
+    if accepts[0] <= 0:
+        exits[0, 0], exits[1, 0], exits[2, 0], exits[3, 0], exits[4, 0] = 0, 1, 0, 0, 0
         exited = 1
+        path[0, 3] = 1
     nodes = len(t_byte)
     i = int64(1)
     while i < nodes:
         depth = int64(t_depth[i])
-        at = 2 * (depth - 1)
-        target = int64(table[256 * path[at] + t_byte[i]])
-        if target < 0:
-            i = int64(t_skip[i])
+        skip = int64(t_skip[i])
+        target = int64(table[256 * path[depth - 1, 0] + t_byte[i]])
+        q = target >> 1
+        n = int64(0)
+        if target >= 0:
+            n = min(path[depth - 1, 1] + (target & 1), int64(bounds[CAP, q]))
+        if target < 0 or n < bounds[LEAST, q] or n > bounds[MOST, q]:
+            found = _note_lacking(path, depth, i, entries, found)
+            i = skip
             continue
-        q, n = target >> 1, path[at + 1] + (target & 1)
         longest = max(longest, n)
-        if closed[q] & 1 and stays(closed_kind, closed_low, closed_high, i, ascii_below, below):
-            longest = max(longest, n + int64(deepest[i]) - depth)
-            _set_tokens(row, t_tokens, t_start[i], t_start[t_skip[i]])
-            i = int64(t_skip[i])
+        most = n + int64(deepest[i]) - depth
+        if (
+            closed[q] & 1
+            and most <= closed_most
+            and stays(closed_kind, closed_low, closed_high, i, ascii_below, below)
+        ):
+            longest = max(longest, most)
+            _set_tokens(row, t_tokens, t_start[i], t_start[skip])
+            i = skip
             continue
         if kinds[q] == _NOT_LOOKED:
-            kind, low, high = NO_LOOP, uint64(0), uint64(0)
-            if not accepts[q]:  # else every node below is an exit
-                kind, low, high = find_loop(table, 256, same, accepts, uint8(0), q, 0)
-                if kind == NO_LOOP:
-                    kind, low, high = find_loop(table, 256, same, accepts, uint8(0), q, 1)
-                    steps[q] = 1
+            kind, low, high = find_loop(table, 256, same, accepts, UNBOUNDED, q, int64(0))
+            if kind == NO_LOOP:
+                kind, low, high = find_loop(table, 256, same, accepts, UNBOUNDED, q, int64(1))
+                steps[q] = 1
             kinds[q], lows[q], highs[q] = kind, low, high
-        if kinds[q] != NO_LOOP and stays(kinds[q], lows[q], highs[q], i, ascii_below, below):
-            longest = max(longest, n + steps[q] * (int64(deepest[i]) - depth))
-            _set_tokens(row, t_tokens, t_start[i], t_start[t_skip[i]])
-            i = int64(t_skip[i])
+        ends = n >= accepts[q]
+        if (
+            kinds[q] != NO_LOOP
+            and (ends or accepts[q] == UNBOUNDED)
+            and (steps[q] == 0 or most <= bounds[MOST, q])
+            and stays(kinds[q], lows[q], highs[q], i, ascii_below, below)
+        ):
+            longest = max(longest, most if steps[q] else n)
+            _set_tokens(row, t_tokens, t_start[i], t_start[skip])
+            if ends:
+                exits[0, exited], exits[1, exited], exits[2, exited] = i, skip, q
+                exits[3, exited], exits[4, exited] = n, steps[q]
+                exited += 1
+            i = skip
             continue
-        path[at + 2], path[at + 3] = q, n
+        path[depth, 0], path[depth, 1], path[depth, 2] = q, n, i
+        path[depth, 3], path[depth, 4] = ends, 0
         _set_tokens(row, t_tokens, t_start[i], t_start[i + 1])
-        if accepts[q]:
-            exits[0, exited], exits[1, exited], exits[2, exited] = i, q, n
+        if ends:
+            exits[0, exited], exits[1, exited], exits[2, exited] = i, i + 1, q
+            exits[3, exited], exits[4, exited] = n, 0
             exited += 1
         i += 1
-    counts[0] = exited
-    counts[1] = longest
+    counts[0], counts[1], counts[2] = exited, longest, found
+
+
+@njit(f"void({_BYTES}, {_SHORTS}, {_SHORTS}, uint16[::1], uint8[::1])", cache=True, nogil=True)
+def count_characters(t_byte, t_depth, deepest, characters, ends):  # type: ignore[no-untyped-def]
+    """How many UTF-8 characters end on the way to each trie node, and whether one ends there.
+
+    A byte that cannot go on with the character begun begins another.
+
+    Args:
+        characters: uint16[N], receives the numbers.
+        ends: uint8[N], receives the truth values.
+    """
+    positions = np.zeros(int64(deepest[0]) + 2, np.int64)
+    numbers = np.zeros(int64(deepest[0]) + 2, np.int64)
+    ends[0] = 1
+    for i in range(1, len(t_byte)):
+        depth = int64(t_depth[i])
+        byte = int64(t_byte[i])
+        position = after_byte(positions[depth - 1], byte)
+        if position < 0:
+            position = max(after_byte(int64(0), byte), 0)
+        positions[depth] = position
+        numbers[depth] = numbers[depth - 1] + (position == 0)
+        characters[i] = numbers[depth]
+        ends[i] = position == 0
+
+
+@njit(
+    f"int64({_INTS2}, Array(uint16, 1, 'C', readonly=True), {_BYTES}, int32[:, ::1])",
+    cache=True,
+    nogil=True,
+)
+def list_exits(exits, characters, ends, out):  # type: ignore[no-untyped-def]
+    """All nodes of exits, one by one.
+
+    Args:
+        exits: int32[5, E], see :func:`walk_lexeme`.
+        characters, ends: see :func:`count_characters`.
+        out: int32[3, M], receives node, state and count of each.
+
+    Returns:
+        How many nodes there are.
+    """
+    found = 0
+    for e in range(exits.shape[1]):
+        first, state, count, step = exits[0, e], exits[2, e], exits[3, e], exits[4, e]
+        for i in range(first, exits[1, e]):
+            if i == first or ends[i]:
+                out[0, found], out[1, found] = i, state
+                out[2, found] = count + step * (int64(characters[i]) - int64(characters[first]))
+                found += 1
+    return found
 
 
 @njit(
@@ -539,22 +666,18 @@ def count_lacking(mask, t_tokens, out):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    f"int64({_BYTES}, {_INTS}, {_LONGS}, {_SHORTS}, int32[::1], Array(boolean, 1, 'C'), "
-    f"{_INTS}, int32[::1], int32[::1], int32[::1])",
+    f"int64({_BYTES}, {_INTS}, {_LONGS}, {_SHORTS}, {_INTS}, Array(boolean, 1, 'C'), int32[::1], "
+    "int32[::1])",
     cache=True,
     nogil=True,
 )
-def list_entries(  # type: ignore[no-untyped-def]
-    t_byte, t_skip, ascii_below, below, nodes, follow, t_start, lacking, children, owner
-):  # fmt: skip
+def list_entries(t_byte, t_skip, ascii_below, below, nodes, follow, children, owner):  # type: ignore[no-untyped-def]
     """Children of trie nodes by some bytes.
 
     Args:
         t_byte, t_skip, ascii_below, below: of the trie and :func:`summarize`.
         nodes: int32[M].
         follow: bool[256].
-        t_start, lacking: of the trie and :func:`count_lacking`: children are left out below which nothing is
-            lacking; none if ``lacking`` is empty.
         children, owner: int32[R], receive each child and the place of its parent in ``nodes``.
 
     Returns:
@@ -577,9 +700,7 @@ def list_entries(  # type: ignore[no-untyped-def]
         i = node + 1
         end = int64(t_skip[node])
         while i < end:
-            if follow[t_byte[i]] and (
-                len(lacking) == 0 or lacking[t_start[t_skip[i]]] > lacking[t_start[i]]
-            ):
+            if follow[t_byte[i]]:
                 if found < len(children):
                     children[found] = i
                     owner[found] = place

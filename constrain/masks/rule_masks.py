@@ -33,7 +33,6 @@ from grammars.errors import LimitExceeded
 _FUEL: Final = 1_500
 """Trie nodes a direct walk may visit before a state is treated as wide (some 30 microseconds)."""
 _UNLIMITED: Final = 1 << 62
-_DEEPEST: Final = 1 << 30
 _MOST_STEPS: Final = 8
 """How often the way that most bytes go is followed, in search of a state to compare with."""
 _USUAL_NODES: Final = 250_000
@@ -78,6 +77,8 @@ class RuleMasks:
         self._answers: OrderedDict[tuple[int, int], Wide] = OrderedDict()
         self._ranges: dict[tuple[int, int], tuple[int, int]] = {}
         self._in_use: dict[int, Wide] = {}
+        self._scratch = np.zeros((vocabulary.size + 31) // 32, np.int32)
+        self._scratch_address = self._scratch.ctypes.data  # looked up once: it takes a microsecond
 
     def approximations(self) -> tuple[str, ...]:
         """In which cases masks were not exact, a sentence each."""
@@ -107,30 +108,26 @@ class RuleMasks:
         finally:
             self._work = bound
 
-    def fill(self, state: int, row: Int32) -> bool:
-        """Sets the bits of all tokens whose bytes a state allows (EOS and spelling aside).
+    def mask(self, state: int) -> Int32:
+        """The tokens whose bytes a state allows (EOS and spelling aside): int32[W].
 
-        Args:
-            row: int32[W] of zeros.
-
-        Returns:
-            Whether the mask is complete.
+        Where it is incomplete, ``cut_short`` counts it.
 
         Raises:
             LimitExceeded: if the work allowed does not suffice for a single token.
         """
+        self._scratch.fill(0)
         self._pool.allow_work(self._work)
         try:
-            self._fill(state, row)
-            return True
+            self._fill(state)
         except OutOfWorkError:
-            self._fill_short(state, row)
-            return False
+            self._fill_short(state)
         finally:
             self._pool.allow_work(None)
+        return self._scratch.copy()
 
-    def _fill(self, state: int, row: Int32) -> None:
-        call, address = self._pool.call, row.ctypes.data
+    def _fill(self, state: int) -> None:
+        call, address, context = self._pool.call, self._scratch_address, self._pool.context
         item = 0
         while True:
             out = call(k.fill_state, state, item, address, _FUEL)
@@ -138,36 +135,23 @@ class RuleMasks:
                 return
             if out == k.OUT_OF_WORK:
                 raise OutOfWorkError
-            item = int(self._pool.context[k.N_LACKING])
-            q, n, _ = self._pool.items(state)[item]
-            self._use(q, n)
+            item = int(context[k.N_LACKING])
+            self._use(int(context[k.N_WIDE_STATE]), int(context[k.N_WIDE_COUNT]))
 
-    def _fill_short(self, state: int, row: Int32) -> None:
+    def _fill_short(self, state: int) -> None:
         """Sets the bits of tokens up to some length, as long as the work allowed lasts."""
         self.cut_short += 1
         self._pool.allow_work(self._work // _SHORT_SHARE)
         longest = 1
         while longest <= 2 * self._vocabulary.trie.max_depth:
-            out = self._pool.call(k.fill_walk, state, 0, row.ctypes.data, _UNLIMITED, longest)
+            out = self._pool.call(k.fill_walk, state, 0, self._scratch_address, _UNLIMITED, longest)
             if out < 0:
                 break
             longest *= 2
-        if not row.any():
+        if not self._scratch.any():
             raise LimitExceeded(
                 "max_mask_work", self._pool.limits.max_mask_work, "the mask of this ambiguous text"
             )
-
-    def walk(self, state: int, row: Int32, fuel: int) -> bool:
-        """Sets the bits of the tokens that a state allows if few trie nodes have to be visited.
-
-        Returns:
-            Whether ``fuel`` nodes sufficed.
-        """
-        pool = self._pool
-        if any(pool.wide[q] == k.WIDE for q, _, _ in pool.items(state)):
-            return False
-        out = pool.call(k.fill_walk, state, 0, row.ctypes.data, fuel, _DEEPEST)
-        return bool(out != k.OUT_OF_FUEL)
 
     # -- wide states ---------------------------------------------------------------------------
 
@@ -204,7 +188,7 @@ class RuleMasks:
         least, most = unbounded_counts(program, shape, lexeme)
         if least <= n <= most:
             return lexeme.free(self._positions, follow), (least, most)
-        return bounded(program, shape, lexeme, n, self._positions, follow), (n, n)
+        return bounded(self._vocabulary, program, shape, lexeme, n, self._positions, follow), (n, n)
 
     def _compare(self, q: int) -> Wide | None:
         """The answer by comparison with the state that most bytes lead to, if that is cheap."""
@@ -221,11 +205,33 @@ class RuleMasks:
         return compared(self._pool, q, other, lexeme, self._positions, self.follow(q))
 
     def _collect(self, q: int, n: int) -> Wide:
-        """The general way: walk with an empty frame, note where the rule can end."""
-        state = self._pool.intern([(q, n, END)])
-        row = np.zeros((self._vocabulary.size + 31) // 32, np.int32)
+        """The general way: walk with an empty frame, note where the rule can end.
+
+        What the state's own edges allow, whatever rules are called, comes first and is left out of the walk.
+        """
+        row = np.zeros(len(self._scratch), np.int32)
+        shape = self._shapes.of_edges(q) if self._uncounted[self._pool.program.rule_of[q]] else None
+        if shape is not None:
+            row |= lexeme_of(self._vocabulary, shape).mask
         follow = self.follow(q)
-        exits = self._pool.wide_walk(self._vocabulary.trie, state, follow, row)
+        exits = self._walk_wide(q, n, row)
+        if exits is None:
+            self._scratch |= row
+            raise OutOfWorkError
+        if shape is None:
+            return Wide(row, lambda: self._positions.group(exits, follow))
+        return Wide(
+            row, lambda: self._all_groups(q, n), lambda: self._positions.group(exits, follow)
+        )
+
+    def _all_groups(self, q: int, n: int) -> Int32:
+        """How tokens go on after the rule of a state, those among them that its mask holds."""
+        exits = self._walk_wide(q, n, np.zeros(len(self._scratch), np.int32))
         if exits is None:
             raise OutOfWorkError
-        return Wide(row, lambda: self._positions.group(exits, follow))
+        return self._positions.group(exits, self.follow(q))
+
+    def _walk_wide(self, q: int, n: int, row: Int32) -> Int32 | None:
+        """See ``StatePool.wide_walk``."""
+        state = self._pool.intern([(q, n, END)])
+        return self._pool.wide_walk(self._vocabulary.trie, state, self.follow(q), row)

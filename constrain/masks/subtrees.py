@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from weakref import WeakKeyDictionary
 
@@ -25,6 +26,7 @@ class Subtrees:
         deepest: uint16[N], the depth of the deepest node below.
     """
 
+    trie: Trie
     ascii_bytes: npt.NDArray[np.uint64]
     flags: npt.NDArray[np.uint16]
     deepest: npt.NDArray[np.uint16]
@@ -38,7 +40,20 @@ class Subtrees:
         m.summarize(trie.byte, trie.depth, trie.skip, ascii_bytes, flags, deepest)
         for array in (ascii_bytes, flags, deepest):
             array.setflags(write=False)
-        return Subtrees(ascii_bytes, flags, deepest)
+        return Subtrees(trie, ascii_bytes, flags, deepest)
+
+    @cached_property
+    def characters(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
+        """How many characters end on the way to each node, and whether one ends there.
+
+        uint16[N] and uint8[N], see ``mask_kernels.count_characters``.
+        """
+        n = self.trie.node_count
+        characters, ends = np.zeros(n, np.uint16), np.zeros(n, np.uint8)
+        m.count_characters(self.trie.byte, self.trie.depth, self.deepest, characters, ends)
+        for array in (characters, ends):
+            array.setflags(write=False)
+        return characters, ends
 
 
 _stored: WeakKeyDictionary[Vocabulary, Subtrees] = WeakKeyDictionary()

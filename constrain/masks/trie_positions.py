@@ -32,9 +32,6 @@ within a larger one.
 BOUNDARY: Final[Kind] = 0
 """The position between two tokens."""
 
-_NOTHING: Final = np.zeros(0, np.int32)
-
-
 _ODD: Final = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
 
 
@@ -66,15 +63,12 @@ class Positions:
         """The follow set that a kind belongs to."""
         return np.frombuffer(self._follow[kind], np.bool_)
 
-    def entries(
-        self, nodes: Int32, follow: Flags, lacking: Int32 = _NOTHING
-    ) -> tuple[Int32, Int32]:
+    def entries(self, nodes: Int32, follow: Flags) -> tuple[Int32, Int32]:
         """Children of the nodes whose byte is in the follow set, and their parents' positions.
 
         Args:
             nodes: int32[M], distinct trie nodes.
             follow: bool[256].
-            lacking: only children below which something is lacking, see ``mask_kernels.count_lacking``.
         """
         trie = self.trie
         nodes = np.ascontiguousarray(nodes, np.int32)
@@ -83,7 +77,7 @@ class Positions:
             children, owner = np.empty(room, np.int32), np.empty(room, np.int32)
             found = m.list_entries(
                 trie.byte, trie.skip, self._below.ascii_bytes, self._below.flags, nodes, follow,
-                trie.token_start, lacking, children, owner,
+                children, owner,
             )  # fmt: skip
             if found <= room:
                 return children[:found], owner[:found]
@@ -137,17 +131,21 @@ class Positions:
                     self._follow.append(key[0])
         return known
 
-    def group(self, nodes: Int32, follow: Flags, lacking: Int32 = _NOTHING) -> Int32:
-        """Entries below the nodes in groups, as ``kernels.fill_after`` reads them.
+    def group(self, nodes: Int32, follow: Flags) -> Int32:
+        """Entries below the nodes in groups, see :meth:`group_entries`."""
+        return self.group_entries(self.entries(nodes, follow)[0])
+
+    def group_entries(self, children: Int32) -> Int32:
+        """Nodes that are entered in groups of those that are alike, as ``kernels.fill_state`` reads them.
 
         int32: number of groups; then per group the number of members and the members.
         """
-        children, owner = self.entries(nodes, follow, lacking)
         keys = self.entry_keys(children)
         order = np.argsort(keys, kind="stable")
         out = np.empty(2 * len(children) + 1, np.int32)
-        everywhere = np.ones(len(nodes), np.uint8)
-        written = m.list_groups(children[order], keys[order], owner[order], everywhere, out)
+        written = m.list_groups(
+            children[order], keys[order], order.astype(np.int32), np.ones(len(order), np.uint8), out
+        )
         return out[:written].copy()
 
     def entry_keys(self, children: Int32) -> npt.NDArray[np.int64]:

@@ -27,12 +27,15 @@ import numpy.typing as npt
 
 from constrain.arrays import Flags, Int32
 from constrain.engine.jit import mask_kernels as m
-from constrain.masks.subtrees import subtrees_of
+from constrain.masks.subtrees import Subtrees, subtrees_of
 from constrain.masks.trie_positions import Positions
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
 from grammars.program import UNBOUNDED, Program
 
+_OWN_WALKS: Final = 4
+"""Answers near bounds that are walked for; then what each token counts is listed, which takes some such
+walks but serves all answers."""
 _KEPT_NEAR_BOUNDS: Final = 512
 """Masks kept per lexeme for counts near their bounds (V/8 bytes each)."""
 
@@ -99,6 +102,11 @@ class Wide:
         return out[:written].copy()
 
 
+def entered(trie: Trie, nodes: Int32, follow: Flags) -> Int32:
+    """Those trie nodes that are entered by a byte of a set."""
+    return nodes[follow[trie.byte[nodes]]]
+
+
 @dataclass(frozen=True, eq=False)
 class Ends:
     """Where a lexeme's automaton is after each token that stays inside.
@@ -149,21 +157,23 @@ class Lexeme:
     Attributes:
         table: int16[256 * L], the automaton, see ``mask_kernels.read_shape``.
         mask: int32[W], the tokens that stay inside, whatever is counted.
-        exit_nodes, exit_state, exit_count: int32[E], per trie node at which the lexeme may end,
-            ascending: the node, the (local) state and how much was counted.
+        exits, beyond: int32[5, E], int32[M]: where the lexeme may end, and what is entered there by tokens
+            that do not stay inside, see ``mask_kernels.walk_lexeme``.
         longest: the most that one token counts, or more.
         nbytes: memory of the walk and of what was derived from it, in bytes (about).
+        near_bounds: answers for counts near their bounds, by the distances to them.
+        walks: how many of them were walked for on their own.
     """
 
     trie: Trie
-    size: int
     table: npt.NDArray[np.int16]
     mask: Int32
-    exit_nodes: Int32
-    exit_state: Int32
-    exit_count: Int32
+    exits: Int32
+    beyond: Int32
     longest: int
+    _below: Subtrees
     nbytes: int = 0
+    walks: int = 0
     _free: dict[bytes, Wide] = field(default_factory=dict)
     _exits: WeakKeyDictionary[Positions, dict[bytes, Int32]] = field(
         default_factory=WeakKeyDictionary
@@ -172,8 +182,35 @@ class Lexeme:
     near_bounds: dict[bytes, Wide] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        own = (self.table, self.mask, self.exit_nodes, self.exit_state, self.exit_count)
+        own = (self.table, self.mask, self.exits, self.beyond)
         self.nbytes += sum(array.nbytes for array in own)
+
+    @cached_property
+    def _each_exit(self) -> Int32:
+        """int32[3, E], per trie node at which the lexeme may end node, state and count."""
+        most = int((self.exits[1] - self.exits[0]).sum())
+        out = np.empty((3, most), np.int32)
+        found = m.list_exits(self.exits, *self._below.characters, out)
+        self.nbytes += 12 * found
+        return out[:, :found].copy()
+
+    @property
+    def exit_nodes(self) -> Int32:
+        """int32[E], the trie nodes at which the lexeme may end, ascending."""
+        found: Int32 = self._each_exit[0]
+        return found
+
+    @property
+    def exit_state(self) -> Int32:
+        """int32[E], the (local) state at each."""
+        found: Int32 = self._each_exit[1]
+        return found
+
+    @property
+    def exit_count(self) -> Int32:
+        """int32[E], how much was counted up to each."""
+        found: Int32 = self._each_exit[2]
+        return found
 
     def entries(
         self, positions: Positions, follow: Flags
@@ -194,19 +231,12 @@ class Lexeme:
         key = follow.tobytes()
         known = self._free.get(key)
         if known is None:
-            everywhere = np.ones(len(self.exit_nodes), np.uint8)
             known = self._free[key] = Wide(
                 self.mask,
-                lambda: self.groups(positions, follow, everywhere),
-                lambda: self._groups_beyond(positions, follow),
+                lambda: self.groups(positions, follow, np.ones(len(self.exit_nodes), np.uint8)),
+                lambda: positions.group_entries(entered(self.trie, self.beyond, follow)),
             )
         return known
-
-    def _groups_beyond(self, positions: Positions, follow: Flags) -> Int32:
-        """Entries below the exits with a token that the mask lacks, in groups."""
-        lacking = np.empty(len(self.trie.tokens) + 1, np.int32)
-        m.count_lacking(self.mask, self.trie.tokens, lacking)
-        return positions.group(self.exit_nodes, follow, lacking)
 
     def groups(self, positions: Positions, follow: Flags, exits: npt.NDArray[np.uint8]) -> Int32:
         """Entries below some exits in groups, see :attr:`Wide.groups`.
@@ -303,18 +333,35 @@ class LexemeShape:
     key: tuple[bytes, bytes]
 
     def walk(self, vocabulary: Vocabulary) -> Lexeme:
-        """Runs the automaton over the vocabulary's trie."""
+        """Runs the automaton over the vocabulary's trie, whatever is counted."""
+        bounds = np.full((4, len(self.states)), UNBOUNDED, np.int32)
+        bounds[m.LEAST] = 0
+        bounds[m.ACCEPTS, self.accepts != 0] = 0
+        row, exits, beyond, longest = self.walk_within(vocabulary, bounds)
+        return Lexeme(
+            vocabulary.trie, self.table, row, exits, beyond, longest, subtrees_of(vocabulary)
+        )
+
+    def walk_within(self, vocabulary: Vocabulary, bounds: Int32) -> tuple[Int32, Int32, Int32, int]:
+        """The same within bounds of counts: the mask, the exits, the entries, the most that a token counts.
+
+        Args:
+            bounds: int32[4, L], see ``mask_kernels.walk_lexeme``, which says what comes back, too.
+        """
         trie, below = vocabulary.trie, subtrees_of(vocabulary)
         row = np.zeros((vocabulary.size + 31) // 32, np.int32)
-        exits = np.empty((3, trie.node_count), np.int32)
-        counts = np.zeros(2, np.int64)
+        exits, entries = (
+            np.empty((5, trie.node_count), np.int32),
+            np.empty(trie.node_count, np.int32),
+        )
+        counts = np.zeros(3, np.int64)
         m.walk_lexeme(
-            self.table, self.accepts, trie.byte, trie.depth, trie.skip, trie.token_start,
-            trie.tokens, below.ascii_bytes, below.flags, below.deepest, row, exits, counts,
+            self.table, bounds, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens,
+            below.ascii_bytes, below.flags, below.deepest, row, exits, entries, counts,
         )  # fmt: skip
-        nodes, state, count = (exits[i, : counts[0]].copy() for i in range(3))
         row.setflags(write=False)
-        return Lexeme(trie, vocabulary.size, self.table, row, nodes, state, count, int(counts[1]))
+        exited, longest, found = counts.tolist()
+        return row, exits[:, :exited].copy(), entries[:found].copy(), longest
 
 
 class Shapes:
@@ -333,6 +380,7 @@ class Shapes:
         self._sizes = np.bincount(program.rule_of)
         self._known: dict[int, LexemeShape | None] = {}
         self._large: dict[int, LexemeShape | None] = {}
+        self._of_edges: dict[int, LexemeShape | None] = {}
         self.is_plain: Final = plain_states(program)
         """bool[Q], see :func:`plain_states`."""
 
@@ -351,6 +399,35 @@ class Shapes:
             fits = self._sizes[self._program.rule_of[q]] <= MAX_LARGE_SHAPE
             self._large[q] = self._read(q, MAX_LARGE_SHAPE) if fits else None
         return self._large[q]
+
+    def of_edges(self, q: int) -> LexemeShape | None:
+        """An automaton that allows no more than a program state's edges and those behind them, if small.
+
+        Rules that are called are left out, and of several edges by one byte all but one: what it accepts is
+        a part of what the state does.  Counts are not looked at.
+        """
+        if q not in self._of_edges:
+            self._of_edges[q] = self._read_edges(q)
+        return self._of_edges[q]
+
+    def _read_edges(self, q: int) -> LexemeShape | None:
+        p = self._program
+        number, states, rows = {q: 0}, [q], []
+        for state in states:  # grows meanwhile
+            edges = slice(int(p.edge_offset[state]), int(p.edge_offset[state + 1]))
+            by_class = np.full(p.classes, -1, np.int16)
+            targets = p.edge_target[edges] >> 1
+            for target in np.unique(targets).tolist():
+                if target not in number:
+                    number[target] = len(states)
+                    states.append(target)
+            if len(states) > MAX_SHAPE:
+                return None
+            by_class[p.edge_class[edges]] = [number[t] << 1 for t in targets.tolist()]
+            rows.append(by_class[p.byte_class[:256]])
+        table = np.concatenate(rows)
+        accepts = np.zeros(len(states), np.uint8)
+        return LexemeShape(states, table, accepts, (table.tobytes(), accepts.tobytes()))
 
     def _read(self, q: int, most: int) -> LexemeShape | None:
         if most > len(self._states):
@@ -407,6 +484,7 @@ def plain_states(program: Program) -> Flags:
 
 
 def bounded(
+    vocabulary: Vocabulary,
     program: Program,
     shape: LexemeShape,
     lexeme: Lexeme,
@@ -427,24 +505,63 @@ def bounded(
     floor = np.clip(program.count_floor[states].astype(np.int64) - n, 0, reach)
     need = np.where(accept == UNBOUNDED, UNBOUNDED, np.clip(accept - n, 0, reach))
     capped = np.clip(cap - n, 0, reach)
-    key = b"".join(a.tobytes() for a in (limit, floor, need, capped)) + follow.tobytes()
+    bounds = np.stack([need, floor, limit, capped]).astype(np.int32)
+    key = bounds.tobytes() + follow.tobytes()
     known = lexeme.near_bounds.get(key)
     if known is None:
         if len(lexeme.near_bounds) >= _KEPT_NEAR_BOUNDS:
             lexeme.near_bounds.pop(next(iter(lexeme.near_bounds)))
-        ends = lexeme.ends
-        state, count = ends.groups[:, 0], ends.groups[:, 1]
-        after = np.minimum(count, capped[state])
-        fits = (after <= limit[state]) & (after >= floor[state])
-        state = lexeme.exit_state
-        left = np.minimum(lexeme.exit_count, capped[state])
-        out = (left <= limit[state]) & (left >= need[state])
-        row = np.empty(len(lexeme.mask), np.int32)
-        m.select_groups(lexeme.mask, ends.by_group, ends.starts, fits.view(np.uint8), row)
-        groups = lexeme.groups(positions, follow, out.view(np.uint8))
-        known = lexeme.near_bounds[key] = Wide(row, lambda: groups)
-        lexeme.nbytes += row.nbytes + groups.nbytes
+        make = _walk_near_bounds if lexeme.walks < _OWN_WALKS else _select_near_bounds
+        known = lexeme.near_bounds[key] = make(vocabulary, shape, lexeme, bounds, positions, follow)
+        lexeme.nbytes += known.mask.nbytes
     return known
+
+
+def _walk_near_bounds(
+    vocabulary: Vocabulary,
+    shape: LexemeShape,
+    lexeme: Lexeme,
+    bounds: Int32,
+    positions: Positions,
+    follow: Flags,
+) -> Wide:
+    """An answer within bounds of counts by a walk of its own."""
+    lexeme.walks += 1
+    row, _, beyond, _ = shape.walk_within(vocabulary, bounds)
+    return Wide(
+        row,
+        lambda: lexeme.groups(positions, follow, _exits_within(lexeme, bounds)),
+        lambda: positions.group_entries(entered(lexeme.trie, beyond, follow)),
+    )
+
+
+def _select_near_bounds(
+    vocabulary: Vocabulary,
+    shape: LexemeShape,
+    lexeme: Lexeme,
+    bounds: Int32,
+    positions: Positions,
+    follow: Flags,
+) -> Wide:
+    """The same by comparing what each token counts."""
+    ends = lexeme.ends
+    state, count = ends.groups[:, 0], ends.groups[:, 1]
+    after = np.minimum(count, bounds[m.CAP, state])
+    fits = (after <= bounds[m.MOST, state]) & (after >= bounds[m.LEAST, state])
+    row = np.empty(len(lexeme.mask), np.int32)
+    m.select_groups(lexeme.mask, ends.by_group, ends.starts, fits.view(np.uint8), row)
+    groups = lexeme.groups(positions, follow, _exits_within(lexeme, bounds))
+    lexeme.nbytes += groups.nbytes
+    return Wide(row, lambda: groups)
+
+
+def _exits_within(lexeme: Lexeme, bounds: Int32) -> npt.NDArray[np.uint8]:
+    """uint8[E]: at which exits counts are within bounds."""
+    state = lexeme.exit_state
+    left = np.minimum(lexeme.exit_count, bounds[m.CAP, state])
+    fits = (left <= bounds[m.MOST, state]) & (left >= bounds[m.ACCEPTS, state])
+    out: npt.NDArray[np.uint8] = fits.view(np.uint8)
+    return out
 
 
 def counted(

@@ -310,6 +310,8 @@ class Residuals:
         """Members before the last one are over; what is skipped must not be needed."""
         first, end = residual.last, shape.end(residual)
         needed = shape.next_needed(residual)
+        if needed is not None and needed > first and shape.step(residual, needed) is None:
+            needed = None  # too few items yet for the last one that may come
         own = self._numbered(bag, shape.again(residual))
         if own >= 0 and needed in (first, None):
             own |= CANONICAL
