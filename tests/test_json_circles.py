@@ -84,7 +84,8 @@ def least(schemas: Schemas, value: Any) -> dict[str, bool]:
     """The least fixed point, what others are built of first."""
     leads = {name: reached(schemas, name) for name in schemas}
     known = dict.fromkeys(schemas, value is ...)
-    for name in sorted(schemas, key=lambda n: len(leads[n])):
+    # of names that lead to as many, those of the circle itself come before what leads into it
+    for name in sorted(schemas, key=lambda n: (len(leads[n]), n not in leads[n])):
         circle = {n for n in leads[name] if name in leads[n]} or {name}
         known |= dict.fromkeys(circle, False)
         for _ in range(len(circle) + 1):
