@@ -26,9 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from grammars.causes import barren_causes
+from grammars.compiling.analysis import Analysis
 from grammars.compiling.automata import ALL_BYTES, Dfa, expand
+from grammars.compiling.building import RuleBuilder
 from grammars.compiling.choices import Choices
-from grammars.compiling.compiler import Analysis, RuleBuilder
 from grammars.compiling.utf8 import ByteMask, range_mask
 from grammars.errors import BudgetError, GrammarError
 from grammars.ir import (

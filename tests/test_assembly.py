@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grammars import ir
+from grammars.compiling.analysis import Analysis
 from grammars.compiling.assembly import FINISH, Assembler
 from grammars.compiling.automata import (
     ALL_BYTES,
@@ -16,7 +17,7 @@ from grammars.compiling.automata import (
     subtract,
     trim,
 )
-from grammars.compiling.compiler import Analysis, RuleBuilder
+from grammars.compiling.building import RuleBuilder
 from grammars.ir import REPEATED_COMMA, Alt, Expr, GrammarIR, Literal, Mark, Ref, Repeat, Rule, Seq
 from grammars.limits import DEFAULT_LIMITS
 from tests.thompson import LIMIT, difference, is_deterministic, thompson

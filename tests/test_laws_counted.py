@@ -16,7 +16,7 @@ import test_laws_json_schema
 import test_laws_regex
 from laws import Case
 
-from grammars.compiling import compiler
+from grammars.compiling import building
 from grammars.program import UNBOUNDED
 
 Cases = Mapping[str, Callable[[], Case]]
@@ -28,13 +28,13 @@ _LIMIT = 2
 @pytest.fixture(autouse=True)
 def counters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every repetition of more than two states is counted."""
-    monkeypatch.setattr(compiler, "_COPY_LIMIT", _LIMIT)
+    monkeypatch.setattr(building, "_COPY_LIMIT", _LIMIT)
 
 
 def counted(cases: Cases) -> Cases:
     """The cases in which something is counted then."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiler, "_COPY_LIMIT", _LIMIT)
+        patch.setattr(building, "_COPY_LIMIT", _LIMIT)
         return {name: make for name, make in cases.items() if _counts(make())}
 
 

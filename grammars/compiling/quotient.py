@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from grammars import ir
-from grammars.compiling.compiler import Analysis, deep_recursion, is_nullable
+from grammars.compiling.analysis import Analysis, deep_recursion, is_nullable
 from grammars.compiling.utf8 import END, Utf8Node, utf8_node
 from grammars.errors import GrammarError
 from grammars.ir import (

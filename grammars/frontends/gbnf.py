@@ -11,7 +11,7 @@ import difflib
 import re
 from typing import Final
 
-from grammars.compiling.compiler import check_count
+from grammars.compiling.analysis import check_count
 from grammars.errors import GrammarError
 from grammars.frontends.regex.lookaround import locate
 from grammars.ir import (

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from grammars.compiling.compiler import check_count, compile_ir
+from grammars.compiling.analysis import check_count
+from grammars.compiling.compiler import compile_ir
 from grammars.errors import GrammarError
 from grammars.frontends import _re_api
 from grammars.frontends.nesting import deepest_bracket
