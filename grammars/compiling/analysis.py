@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
@@ -28,14 +28,14 @@ from grammars.ir import (
 from grammars.limits import Limits
 from grammars.program import UNBOUNDED
 
-_INLINE_SIZE: Final = 24
+INLINE_SIZE: Final = 24
 """A rule used more than once is inlined up to this many expression nodes."""
-_INLINE_ONCE_SIZE: Final = 2_000
+INLINE_ONCE_SIZE: Final = 2_000
 """The same for a rule used once."""
-_INLINE_TOTAL: Final = 5_000
+INLINE_TOTAL: Final = 5_000
 """Nodes of an inlined rule with all that is inlined into it: small rules that use each other twice
 would else double at every step."""
-_INLINE_DEPTH: Final = 200
+INLINE_DEPTH: Final = 200
 """Levels of nesting of an inlined rule with all that is inlined into it."""
 MAX_DEPTH: Final = 1_000
 """Levels of nesting of one rule's expression."""
@@ -130,8 +130,8 @@ class Analysis:
             depth[name] = self._depth[name] + max((depth[c] for c in inside), default=0)
             if (
                 self._is_small(name)
-                and depth[name] <= _INLINE_DEPTH
-                and (self.uses[name] == 1 or total[name] <= _INLINE_TOTAL)
+                and depth[name] <= INLINE_DEPTH
+                and (self.uses[name] == 1 or total[name] <= INLINE_TOTAL)
             ):
                 out.add(name)
         return out
@@ -157,7 +157,7 @@ class Analysis:
             return False
         if self.uses[name] > 1 and has_wide_loop(self.grammar[name].body):
             return False
-        return self.size[name] <= (_INLINE_SIZE if self.uses[name] > 1 else _INLINE_ONCE_SIZE)
+        return self.size[name] <= (INLINE_SIZE if self.uses[name] > 1 else INLINE_ONCE_SIZE)
 
 
 _Measures: TypeAlias = dict[int, tuple[int, int, bool]]
@@ -260,7 +260,7 @@ def has_wide_loop(expr: Expr) -> bool:
     return False
 
 
-def is_nullable(expr: Expr, nullable: set[str]) -> bool:
+def is_nullable(expr: Expr, nullable: Set[str]) -> bool:
     """Whether the expression derives the empty text, given the rules that do."""
     match expr:
         case Literal(data):

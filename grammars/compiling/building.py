@@ -6,12 +6,13 @@ Intersections and complements are computed on automata; long repetitions become 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
-from typing import Final
+from typing import Final, Protocol
 
 from grammars import ir
-from grammars.compiling.analysis import Analysis, has_wide_loop, is_nullable, place_of
+from grammars.compiling.analysis import has_wide_loop, is_nullable, place_of
 from grammars.compiling.assembly import FINISH, NOWHERE, Assembler, Node
 from grammars.compiling.automata import (
     ALL_BYTES,
@@ -32,6 +33,7 @@ from grammars.compiling.automata import (
     trim,
 )
 from grammars.compiling.bags import BagSpec
+from grammars.compiling.shelf import Shelf
 from grammars.compiling.utf8 import ByteMask, ranges_mask, utf8_node
 from grammars.errors import GrammarError
 from grammars.ir import (
@@ -41,6 +43,7 @@ from grammars.ir import (
     ByteSet,
     Chars,
     Expr,
+    GrammarIR,
     Literal,
     Machine,
     Mark,
@@ -58,6 +61,11 @@ _COPY_LIMIT: Final = 256
 """A bounded repetition becomes a counter when its copies would have more states than this."""
 _MANY_WORDS: Final = 500
 """Alternative texts of one place above which their minimal automaton is built directly."""
+
+
+def copy_limit() -> int:
+    """States of all copies of a repetition above which it is counted."""
+    return _COPY_LIMIT
 
 
 @dataclass
@@ -100,48 +108,40 @@ class BuiltRule:
 
 
 @dataclass(frozen=True)
-class _Lexeme:
+class Lexeme:
     """A part of a sequence that becomes a rule of its own."""
 
     expr: Expr
 
 
-class _PlainParts:
-    """Automata of expressions without references, by content: the same in all grammars."""
-
-    def __init__(self, room: int) -> None:
-        self._room = room
-        self._known: dict[object, Dfa] = {}
-        self._lock = Lock()
-
-    def get(self, key: object) -> Dfa | None:
-        """What was kept; it must not be changed."""
-        return self._known.get(key)
-
-    def keep(self, key: object, dfa: Dfa) -> None:
-        """Keeps an automaton without calls; the oldest give way."""
-        if any(label < 0 for row in dfa.edges for label, _, _ in row):
-            return
-        size = sum(map(len, dfa.edges)) + len(dfa)
-        if 8 * size > _PLAIN_ROOM:
-            return
-        with self._lock:
-            self._known[key] = dfa
-            self._room -= size
-            while self._room < 0:
-                old = self._known.pop(next(iter(self._known)))
-                self._room += sum(map(len, old.edges)) + len(old)
+PLAIN: Final[Shelf[Dfa]] = Shelf(200_000)
+"""Automata of expressions without references, by content: the same in all grammars."""
 
 
-_PLAIN_ROOM: Final = 200_000
-"""States and edges kept of all of them."""
-_PLAIN: Final = _PlainParts(_PLAIN_ROOM)
+class RuleFacts(Protocol):
+    """What is known of the rules of a grammar: :class:`~grammars.compiling.analysis.Analysis`."""
+
+    @property
+    def grammar(self) -> GrammarIR: ...
+    @property
+    def recursive(self) -> Set[str]: ...
+    @property
+    def nullable(self) -> Set[str]: ...
+    def inlines(self, name: str) -> bool:
+        """Whether a reference to the rule is replaced by the rule's body."""
+        ...
 
 
 class RuleBuilder:
-    """Builds the automaton of the start rule and, from there, of every rule it calls."""
+    """Builds the automaton of the start rule and, from there, of every rule it calls.
 
-    def __init__(self, analysis: Analysis, limits: Limits, alphabet: ByteMask) -> None:
+    Attributes:
+        rules: by number.
+        items: where rules are built elsewhere (:meth:`name_rules`), the rules of items of bags: number,
+            expression, whether free text in it is kept apart.
+    """
+
+    def __init__(self, analysis: RuleFacts, limits: Limits, alphabet: ByteMask) -> None:
         self.analysis = analysis
         self.grammar = analysis.grammar
         self.limits = limits
@@ -149,6 +149,9 @@ class RuleBuilder:
         self.rules: list[BuiltRule] = []
         self._index: dict[str, int] = {}
         self._todo: list[str] = []
+        self._named = False
+        self.items: list[tuple[int, Expr, bool]] = []
+        self._todo_numbers: list[int] = []
         self._counted: dict[Expr, int] = {}
         self._bags: dict[Bag, int] = {}
         self._items: dict[Expr, int] = {}
@@ -158,6 +161,34 @@ class RuleBuilder:
         self._loops: dict[tuple[Expr, Node], Node] = {}
         self._context = ""
         self._extracting = False
+
+    # -- parts of rules that are built elsewhere ---------------------------------------------------
+
+    def name_rules(self, names: Sequence[str]) -> None:
+        """Gives rules their numbers, which are then not built here: :meth:`called_names` tells them."""
+        nullable = self.analysis.nullable
+        self.rules = [BuiltRule(self.grammar[name], EMPTY, name in nullable) for name in names]
+        self._index = {name: number for number, name in enumerate(names)}
+        self._named = True
+
+    def called_names(self) -> list[int]:
+        """Numbers of the named rules that were called since this was last asked."""
+        out, self._todo_numbers = self._todo_numbers, []
+        return out
+
+    @contextmanager
+    def within(self, name: str, extracting: bool) -> Iterator[None]:
+        """What is made meanwhile is a part of a rule."""
+        self._context, self._extracting = name, extracting
+        with place_of(self.grammar[name]):
+            yield
+
+    def counted_loop_rule(self, expr: Repeat) -> int:
+        """The number of the rule of a counted repetition."""
+        known = self._counted.get(expr)
+        return self.counted_rule(expr, self._counting_loop(expr)) if known is None else known
+
+    # -- whole rules -------------------------------------------------------------------------------
 
     def build_start(self) -> int:
         """Builds all rules; returns the number of a start rule that nothing calls."""
@@ -206,6 +237,8 @@ class RuleBuilder:
 
     def _rule_number(self, name: str) -> int:
         number = self._index.get(name)
+        if self._named and number is not None:
+            self._todo_numbers.append(number)
         if number is None:
             number = self._index[name] = len(self.rules)
             self.rules.append(BuiltRule(self.grammar[name], EMPTY, name in self.analysis.nullable))
@@ -221,14 +254,15 @@ class RuleBuilder:
     def _dfa(self, expr: Expr, regular: bool) -> Dfa:
         """The automaton of an expression, uncounted; no calls if ``regular``."""
         key = (expr, self.limits.max_dfa_states, regular or not self._extracting)
-        known = _PLAIN.get(key)
+        known = PLAIN.get(key)
         if known is not None:
             return known
         made = self._assembler()
         with _Memo(self):
             dfa = made.dfa(self._before(made, expr, FINISH, regular))
-        if not any(isinstance(x, Ref) for x in ir.walk(expr)):
-            _PLAIN.keep(key, dfa)
+        calls = any(label < 0 for row in dfa.edges for label, _, _ in row)
+        if not calls and not any(isinstance(x, Ref) for x in ir.walk(expr)):
+            PLAIN.keep(key, dfa, sum(map(len, dfa.edges)) + len(dfa))
         return dfa
 
     def _assembler(self) -> Assembler:
@@ -264,11 +298,11 @@ class RuleBuilder:
                         "items in any order are used inside an intersection or a complement "
                         f"(in rule {self._context!r}), which is possible for regular parts only"
                     )
-                return self._call(made, self._bag_rule(expr), then)
+                return self._call(made, self.bag_rule(expr), then)
             case And() | Not():
                 dfa = self.regular_dfa(expr)
                 if dfa.counted and not regular:
-                    return self._call(made, self._counted_rule(expr, dfa), then)
+                    return self._call(made, self.counted_rule(expr, dfa), then)
                 return made.embed(expand(dfa, self.limits.max_dfa_states), then)
 
     def _alternatives(
@@ -306,7 +340,7 @@ class RuleBuilder:
         if not then:
             return NOWHERE
         if not regular and self._is_long(expr):
-            return self._call(made, self._counted_rule(expr, self._counting_loop(expr)), then)
+            return self._call(made, self.counted_rule(expr, self._counting_loop(expr)), then)
         item, low, high = expr.item, expr.min, expr.max
         if is_nullable(item, self.analysis.nullable):
             low = 0  # copies may be empty: any smaller number of them will do
@@ -328,22 +362,22 @@ class RuleBuilder:
     def _sequence(
         self, made: Assembler, items: tuple[Expr, ...], then: Node, regular: bool
     ) -> Node:
-        units = items if regular or not self._extracting else self._lexemes(items)
+        units = items if regular or not self._extracting else self.lexemes(items)
         for unit in reversed(units):
-            if isinstance(unit, _Lexeme):
-                then = self._call(made, self._lexeme_rule(unit.expr), then)
+            if isinstance(unit, Lexeme):
+                then = self._call(made, self.lexeme_rule(unit.expr), then)
             else:
                 then = self._before(made, unit, then, regular)
         return then
 
-    def _lexemes(self, items: tuple[Expr, ...]) -> list[Expr | _Lexeme]:
+    def lexemes(self, items: tuple[Expr, ...]) -> list[Expr | Lexeme]:
         """Takes free text out of a sequence, with the byte before and the byte behind it.
 
         As a rule of its own it is one unit of work for the masks wherever it occurs, and with its
         delimiters it ends in few places.
         """
         todo = deque(items)
-        units: list[Expr | _Lexeme] = []
+        units: list[Expr | Lexeme] = []
         while todo:
             item = todo.popleft()
             if not self._is_lexeme(item):
@@ -357,7 +391,7 @@ class RuleBuilder:
             if todo and isinstance(todo[0], Literal) and todo[0].data:
                 parts.append(Literal(todo[0].data[:1]))
                 todo[0] = Literal(todo[0].data[1:])
-            units.append(_Lexeme(parts[0] if len(parts) == 1 else Seq(tuple(parts))))
+            units.append(Lexeme(parts[0] if len(parts) == 1 else Seq(tuple(parts))))
         return units
 
     def _is_lexeme(self, expr: Expr) -> bool:
@@ -365,9 +399,10 @@ class RuleBuilder:
             return False
         return not any(isinstance(x, Ref | Bag) for x in ir.walk(expr))
 
-    def _lexeme_rule(self, expr: Expr) -> int:
+    def lexeme_rule(self, expr: Expr) -> int:
+        """The number of the rule of free text."""
         known = self._counted.get(expr)
-        return self._counted_rule(expr, self.regular_dfa(expr)) if known is None else known
+        return self.counted_rule(expr, self.regular_dfa(expr)) if known is None else known
 
     def _wants_lexemes(self, name: str) -> bool:
         """Whether a rule has parts of different kinds, so that free text is best kept apart.
@@ -391,7 +426,7 @@ class RuleBuilder:
 
     # -- bags ----------------------------------------------------------------------------------
 
-    def _bag_rule(self, bag: Bag) -> int:
+    def bag_rule(self, bag: Bag) -> int:
         """The number of a bag's rule: never inlined, since its register is not a count."""
         number = self._bags.get(bag)
         if number is None:
@@ -412,6 +447,10 @@ class RuleBuilder:
         if isinstance(item, Ref):
             return self._rule_number(item.name)
         number = self._items.get(item)
+        if number is None and self._named:
+            number = self._items[item] = len(self.rules)
+            self.rules.append(BuiltRule(self.grammar[self._context], EMPTY))
+            self.items.append((number, item, self._extracting))
         if number is None:
             dfa = fresh_start(self._plain_dfa(item), accepting=False)
             number = self._items[item] = len(self.rules)
@@ -451,7 +490,8 @@ class RuleBuilder:
                     total += 1
         return total
 
-    def _counted_rule(self, expr: Expr, dfa: Dfa) -> int:
+    def counted_rule(self, expr: Expr, dfa: Dfa) -> int:
+        """The number of the rule of a part that has an automaton of its own."""
         number = self._counted.get(expr)
         if number is None:
             number = self._counted[expr] = len(self.rules)

@@ -1,6 +1,6 @@
 """From the intermediate form to a :class:`~grammars.program.Program`.
 
-The steps, one function each:
+Kernels do it (:mod:`grammars.compiling.kernel_compiler`), or these steps, one function each:
 
 1. ``Analysis``: which rules are reachable, recursive, nullable, worth inlining;
 2. ``RuleBuilder``: every remaining rule becomes a deterministic automaton over bytes and calls
@@ -35,6 +35,18 @@ def compile_ir(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTE
             begin with itself.
         LimitExceeded: where a limit is reached.
     """
+    if alphabet == ALL_BYTES:
+        # late, since Numba takes a while to load
+        from grammars.compiling.kernel_compiler import compile_by_kernels
+
+        program = compile_by_kernels(grammar, limits)
+        if program is not None:
+            return program
+    return compile_plainly(grammar, limits, alphabet)
+
+
+def compile_plainly(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTES) -> Program:
+    """The same in plain Python: for what kernels leave to it, and to compare them with."""
     with deep_recursion():
         analysis = Analysis(grammar, limits)
         builder = RuleBuilder(analysis, limits, alphabet)

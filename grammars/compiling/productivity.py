@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from grammars.compiling.analysis import place_of
 from grammars.compiling.automata import Dfa, Edge, components, reduce, settle, trim
 from grammars.compiling.bags import COMPLETE, MORE, BagSpec, settle_bag
@@ -42,6 +44,11 @@ def drop_unproductive(rules: list[BuiltRule], limits: Limits) -> None:
         for rule in rules:
             with place_of(rule.source):
                 rule.dfa = settle(reduce(trim(rule.dfa, dead)), limits.max_dfa_states)
+    settle_bags(rules, dead, limits)
+
+
+def settle_bags(rules: Sequence[BuiltRule], dead: set[int], limits: Limits) -> None:
+    """Finds the bounds of bags where some rules have no text."""
     for rule in rules:
         if rule.bag is not None:
             settled = _settled(rule, dead, limits)
@@ -92,7 +99,7 @@ def _reaches_end(dfa: Dfa, dead: set[int], limits: Limits) -> bool:
     return False
 
 
-def lay_out_bags(rules: list[BuiltRule]) -> None:
+def lay_out_bags(rules: Sequence[BuiltRule]) -> None:
     """Gives each bag its states: the start, two after an item, and those of the separator.
 
     After an item the bag may end (state 1), go on (the separator's start), or both (state 2).  The

@@ -1,0 +1,328 @@
+"""The intermediate form as flat arrays, for kernels.
+
+Each distinct node of the expressions that the start rule reaches becomes a row of a table, children
+before parents; what a kernel cannot do (intersections, counters) is put into the table afterwards, as
+an automaton or as the call of a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from grammars.compiling import kinds
+from grammars.compiling.automata import Dfa
+from grammars.compiling.utf8 import END, ByteMask, Utf8Node, ranges_mask, utf8_node
+from grammars.ir import (
+    SYMBOLS,
+    Alt,
+    And,
+    Bag,
+    ByteSet,
+    Chars,
+    Expr,
+    GrammarIR,
+    Literal,
+    Machine,
+    Mark,
+    Not,
+    Nothing,
+    Ranges,
+    Ref,
+    Repeat,
+    Seq,
+)
+
+Int32 = npt.NDArray[np.int32]
+Uint8 = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+
+WIDE_CLASS: Final = 16
+"""A class of more characters than this makes the loop around it free text."""
+_MASK_BYTES: Final = 40
+
+
+class UnencodableError(Exception):
+    """The grammar has something that only the plain builder knows, or that is an error."""
+
+
+class Encoding:
+    """The table of a grammar's nodes.
+
+    Attributes:
+        kind, a, b, begin, end: columns of the table; children are ``kids[begin:end]``.
+        nodes: the expression of each row (``None`` for rows added later).
+        names: reachable rules, the start first; ``roots`` are the rows of their bodies.
+        special: rows of nodes that the kernels need an answer for from outside.
+    """
+
+    def __init__(self, grammar: GrammarIR, most: int) -> None:
+        self.grammar = grammar
+        self.kind: list[int] = []
+        self.a: list[int] = []
+        self.b: list[int] = []
+        self.begin: list[int] = []
+        self.end: list[int] = []
+        self.kids: list[int] = []
+        self.nodes: list[Expr | None] = []
+        self.text = bytearray()
+        self.masks: dict[ByteMask, int] = {}
+        self.char_rows: list[tuple[int, int]] = []  # (mask, row it leads to)
+        self.char_begin: list[int] = [0]
+        self.char_end: list[int] = [0]  # by class: rows
+        self._classes: dict[Ranges, int] = {}
+        self._row: dict[int, int] = {}
+        self.names: list[str] = []
+        self._number: dict[str, int] = {}
+        self.roots: list[int] = []
+        self._most = most
+        self.number_of(grammar.start)
+        for name in self.names:  # grows while we iterate
+            self.roots.append(self.row(grammar[name].body))
+
+    def number_of(self, name: str) -> int:
+        """The number of a rule."""
+        number = self._number.get(name)
+        if number is None:
+            if name not in self.grammar:
+                raise UnencodableError
+            number = self._number[name] = len(self.names)
+            self.names.append(name)
+        return number
+
+    def mask(self, mask: ByteMask) -> int:
+        """The number of a set of symbols; sets of one symbol have that symbol's."""
+        if not mask & (mask - 1):
+            return mask.bit_length() - 1
+        return self.masks.setdefault(mask, SYMBOLS + len(self.masks))
+
+    def add(self, kind: int, a: int, b: int, kids: Iterable[int], node: Expr | None = None) -> int:
+        """A new row."""
+        row = len(self.kind)
+        self.kind.append(kind)
+        self.a.append(a)
+        self.b.append(b)
+        self.begin.append(len(self.kids))
+        self.kids.extend(kids)
+        self.end.append(len(self.kids))
+        self.nodes.append(node)
+        return row
+
+    def literal(self, data: bytes) -> int:
+        """A row for a text."""
+        row = self.add(kinds.LITERAL, len(self.text), len(data), ())
+        self.text += data
+        return row
+
+    def row(self, root: Expr) -> int:
+        """The row of an expression; those below it are added first."""
+        rows, leaf = self._row, self._leaf
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            key = id(node)
+            if key in rows:
+                stack.pop()
+                continue
+            kind = type(node)
+            below: tuple[Expr, ...]
+            if kind is Seq or kind is Alt or kind is And:
+                below = node.items  # type: ignore[union-attr]
+            elif kind is Repeat or kind is Not:
+                below = (node.item,)  # type: ignore[union-attr]
+            elif kind is Bag:
+                below = (*(m.item for m in node.members), node.separator)  # type: ignore[union-attr]
+            else:
+                rows[key] = leaf(node)
+                stack.pop()
+                continue
+            missing = False
+            for child in below:
+                if id(child) not in rows:
+                    if type(child) is Literal:
+                        rows[id(child)] = leaf(child)
+                    else:
+                        stack.append(child)
+                        missing = True
+            if missing:
+                if len(stack) > self._most:
+                    raise UnencodableError
+                continue
+            stack.pop()
+            rows[key] = self._inner(node, [rows[id(child)] for child in below])
+        return rows[id(root)]
+
+    def _leaf(self, node: Expr) -> int:
+        kind = type(node)
+        if kind is Literal:
+            data = node.data  # type: ignore[union-attr]
+            row = self.add(kinds.LITERAL, len(self.text), len(data), (), node)
+            self.text += data
+            return row
+        if kind is Ref:
+            return self.add(kinds.REF, self.number_of(node.name), 0, (), node)  # type: ignore[union-attr]
+        if kind is Chars:
+            return self._chars(node.ranges, node)  # type: ignore[union-attr]
+        if kind is ByteSet:
+            return self.add(kinds.EDGE, self.mask(_bytes(node.ranges)), 0, (), node)  # type: ignore[union-attr]
+        if kind is Mark:
+            return self.add(kinds.EDGE, node.symbol, 0, (), node)  # type: ignore[union-attr]
+        if kind is Nothing:
+            return self.add(kinds.NOTHING, 0, 0, (), node)
+        if kind is Machine:
+            return self.add(kinds.MACHINE, len(node.accept), int(node.accept[0]), (), node)  # type: ignore[union-attr]
+        raise UnencodableError
+
+    def _inner(self, node: Expr, below: list[int]) -> int:
+        kind = type(node)
+        if kind is Seq:
+            return self.add(kinds.SEQ, 0, 0, below, node)
+        if kind is Alt:
+            return self._alternatives(node, below)
+        if kind is Repeat:
+            low, high = node.min, node.max  # type: ignore[union-attr]
+            if low >= 1 << 31 or (high is not None and high >= 1 << 31):
+                raise UnencodableError
+            return self.add(kinds.REPEAT, low, -1 if high is None else high, below, node)
+        if kind is And:
+            return self.add(kinds.AND, 0, 0, below, node)
+        if kind is Not:
+            return self.add(kinds.NOT, 0, 0, below, node)
+        return self.add(kinds.BAG, 0, 0, below, node)
+
+    def _alternatives(self, node: Expr, below: list[int]) -> int:
+        """Texts first, sorted, each once: their trie is then made in one pass."""
+        texts = {
+            child.data: r
+            for child, r in zip(node.items, below, strict=True)
+            if type(child) is Literal
+        }  # type: ignore[union-attr]
+        if not texts:
+            return self.add(kinds.ALT, 0, 0, below, node)
+        if len(texts) < len(below):
+            others = [
+                r
+                for child, r in zip(node.items, below, strict=True)
+                if type(child) is not Literal  # type: ignore[union-attr]
+            ]
+        else:
+            others = []
+        ordered = [texts[data] for data in sorted(texts)] if len(texts) > 1 else [*texts.values()]
+        return self.add(kinds.ALT, len(texts), 0, ordered + others, node)
+
+    def _chars(self, ranges: Ranges, node: Expr) -> int:
+        number = self._classes.get(ranges)
+        if number is None:
+            rows, wide, high = _utf8_rows(ranges)
+            base = len(self.char_begin) - 1
+            for row in rows:
+                for mask, target in row:
+                    self.char_rows.append((self.mask(mask), -1 if target < 0 else base + target))
+                self.char_begin.append(len(self.char_rows))
+            self.char_end.append(len(self.char_begin) - 1)
+            number = self._classes[ranges] = len(self.char_end) - 2
+        _, wide, high = _utf8_rows(ranges)
+        return self.add(kinds.CHARS, number, wide + 2 * high, (), node)
+
+    # -- as arrays -----------------------------------------------------------------------------
+
+    def table(self) -> tuple[Int32, Int32]:
+        """int32[n, 5]: kind, a, b, begin and end of the children; and the children."""
+        out = np.empty((len(self.kind), 5), np.int32)
+        for column, values in enumerate((self.kind, self.a, self.b, self.begin, self.end)):
+            out[:, column] = values
+        return out, np.array(self.kids, np.int32)
+
+    def mask_words(self) -> Words:
+        """uint64[masks, 5], those of single symbols first."""
+        return np.concatenate((_SINGLES, _words(self.masks)))
+
+    def classes(self) -> tuple[Int32, Int32, Int32]:
+        """Edges (mask, row) of the rows of character classes, their offsets, the rows by class."""
+        edges = np.array(self.char_rows, np.int32).reshape(-1, 2)
+        return edges, np.array(self.char_begin, np.int32), np.array(self.char_end, np.int32)
+
+
+@lru_cache(maxsize=1024)
+def _bytes(ranges: Ranges) -> ByteMask:
+    return ranges_mask(ranges)
+
+
+@lru_cache(maxsize=1024)
+def _utf8_rows(ranges: Ranges) -> tuple[tuple[tuple[tuple[ByteMask, int], ...], ...], bool, bool]:
+    """Rows of a class's automaton, the root last; whether it is wide; whether beyond ASCII."""
+    number: dict[Utf8Node, int] = {END: -1}
+    rows: list[tuple[tuple[ByteMask, int], ...]] = []
+    stack = [utf8_node(ranges)]
+    while stack:
+        at = stack[-1]
+        missing = [t for _, t in at if t not in number]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        if at in number:
+            continue
+        joined: dict[int, ByteMask] = {}
+        for mask, t in at:
+            joined[number[t]] = joined.get(number[t], 0) | mask
+        number[at] = len(rows)
+        rows.append(tuple((mask, t) for t, mask in joined.items()))
+    wide = sum(hi - lo + 1 for lo, hi in ranges) > WIDE_CLASS
+    return tuple(rows), wide, ranges[-1][1] >= 0x80
+
+
+class PackedDfa:
+    """An automaton as arrays.
+
+    Attributes:
+        words: uint64[masks, 5], the sets of symbols that occur.
+        edges: int32[n, 3]: number of the set (or a negative label, a call), target, count.
+        begin: int32[states + 1], edges by state.
+        accept: uint8[states].
+        start: the start state.
+    """
+
+    __slots__ = ("accept", "begin", "edges", "start", "words")
+
+    def __init__(self, words: Words, edges: Int32, begin: Int32, accept: Uint8, start: int) -> None:
+        self.words, self.edges, self.begin, self.accept = words, edges, begin, accept
+        self.start = start
+
+    @classmethod
+    def of(cls, dfa: Dfa) -> PackedDfa:
+        """The arrays of an automaton."""
+        known: dict[ByteMask, int] = {}
+        flat: list[int] = []
+        begin = [0]
+        for row in dfa.edges:
+            for label, t, inc in row:
+                flat += (label if label < 0 else known.setdefault(label, len(known)), t, inc)
+            begin.append(len(flat) // 3)
+        return cls(
+            _words(known),
+            np.array(flat, np.int32).reshape(-1, 3),
+            np.array(begin, np.int32),
+            np.array(dfa.accept, np.uint8),
+            dfa.start,
+        )
+
+    def trimmed(self) -> PackedDfa:
+        """The same with only those sets that occur."""
+        reads = self.edges[:, 0] >= 0
+        used, numbers = np.unique(self.edges[reads, 0], return_inverse=True)
+        edges = self.edges.copy()
+        edges[reads, 0] = numbers
+        return PackedDfa(self.words[used], edges, self.begin, self.accept, self.start)
+
+
+def _words(masks: Iterable[ByteMask]) -> Words:
+    packed = bytearray().join([mask.to_bytes(_MASK_BYTES, "little") for mask in masks])
+    return np.frombuffer(packed, np.uint64).reshape(-1, 5)
+
+
+_SINGLES: Final = _words(1 << s for s in range(SYMBOLS))

@@ -1,0 +1,518 @@
+"""Compiling with kernels: the usual way to a program.
+
+The grammar is written as a table (:mod:`grammars.compiling.encoding`), and kernels do the rest.  What
+they do not know is made by :class:`~grammars.compiling.building.RuleBuilder` and put into the table:
+intersections, complements, counted repetitions, free text within sequences.  Grammars with left
+recursion, bags or rules without any text, and those that are in error or reach a limit, are left to the
+plain steps of :mod:`grammars.compiling.compiler`, which also say what is wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from grammars.compiling import analysis as bounds
+from grammars.compiling import kinds
+from grammars.compiling.analysis import deep_recursion
+from grammars.compiling.analysis_kernels import (
+    CALLS,
+    EXTRACTS,
+    INLINED,
+    LOOP,
+    NULLABLE,
+    RECURSIVE,
+    SIMPLE,
+    analyse,
+    special_rows,
+)
+from grammars.compiling.assembly_kernels import TIDY, assemble
+from grammars.compiling.automata import ALL_BYTES, Dfa, counts_to_accept, expand, reduce
+from grammars.compiling.building import BagPart, Lexeme, RuleBuilder, copy_limit, fresh_start
+from grammars.compiling.encoding import Encoding, PackedDfa, UnencodableError
+from grammars.compiling.linking_kernels import link
+from grammars.compiling.productivity import lay_out_bags, settle_bags
+from grammars.compiling.regular_kernels import product
+from grammars.compiling.shelf import Shelf
+from grammars.errors import GrammarError, LimitExceeded
+from grammars.ir import Bag, Expr, GrammarIR, Literal, Repeat, Seq
+from grammars.limits import Limits
+from grammars.program import UNBOUNDED, Program
+
+Int32 = npt.NDArray[np.int32]
+Uint8 = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+
+_ROOM: Final = 1 << 12
+_MOST_ROOM: Final = 1 << 25
+_TEXTS_DEEP: Final = 1_000_000
+_NO_NUMBERS: Final = np.zeros(0, np.int32)
+
+Made: TypeAlias = tuple[Words, Int32, Int32, Uint8, Int32]
+"""What ``assemble`` returns."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a :class:`RuleBuilder` asks about rules."""
+
+    grammar: GrammarIR
+    recursive: frozenset[str]
+    nullable: frozenset[str]
+    inlined: frozenset[str]
+
+    def inlines(self, name: str) -> bool:
+        """Whether a reference to the rule is replaced by the rule's body."""
+        return name in self.inlined
+
+
+def compile_by_kernels(grammar: GrammarIR, limits: Limits) -> Program | None:
+    """The program of a grammar; ``None`` if the plain steps have to be taken."""
+    try:
+        with deep_recursion():
+            return _Compilation(grammar, limits).program()
+    except (UnencodableError, GrammarError, LimitExceeded, ValueError):
+        return None
+
+
+class _Compilation:
+    def __init__(self, grammar: GrammarIR, limits: Limits) -> None:
+        self.grammar = grammar
+        self.limits = limits
+        code = self.code = Encoding(grammar, _TEXTS_DEEP)
+        self.table, self.kids = code.table()
+        self.roots = np.array(code.roots, np.int32)
+        names = code.names
+        shared = np.array([grammar[name].shared for name in names], np.uint8)
+        fine, self.facts, self.flags, self.empty = analyse(
+            self.table, self.kids, self.roots, shared, self._bounds()
+        )
+        if not fine:
+            raise UnencodableError
+        self.builder = self._builder()
+        self.instead: dict[int, int] = {}
+        self.dfas: list[PackedDfa] = []
+        self.packed: dict[int, PackedDfa] = {}  # by rule
+        self.bodies: dict[int, tuple[int, bool]] = {}  # rules without a name: row, extracts
+        self.regular: dict[int, PackedDfa] = {}  # operands of intersections, by row
+        self.members_begin, self.members = _ZERO, _NO_NUMBERS
+        nodes = 2 * (len(code.text) + len(code.kind) + len(code.kids))
+        self.room = max(_ROOM, 1 << nodes.bit_length())
+
+    def _bounds(self) -> npt.NDArray[np.int64]:
+        return np.array(
+            [
+                bounds.MAX_DEPTH,
+                self.limits.max_expression_nodes,
+                bounds.INLINE_SIZE,
+                bounds.INLINE_ONCE_SIZE,
+                bounds.INLINE_TOTAL,
+                bounds.INLINE_DEPTH,
+                copy_limit(),
+            ],
+            np.int64,
+        )
+
+    def _builder(self) -> RuleBuilder:
+        """A builder that knows all named rules by the numbers they have in the table."""
+        names = self.code.names
+        columns = self.facts.T.tolist()
+
+        def having(column: int) -> frozenset[str]:
+            return frozenset(n for n, x in zip(names, columns[column], strict=True) if x)
+
+        nullable = having(NULLABLE)
+        facts = Facts(self.grammar, having(RECURSIVE), nullable, having(INLINED))
+        builder = RuleBuilder(facts, self.limits, ALL_BYTES)
+        builder.name_rules(names)
+        return builder
+
+    def program(self) -> Program | None:
+        """The program; ``None`` if kernels cannot make it."""
+        self._resolve()
+        rules = self.builder.rules
+        bags = [rule for rule in rules if rule.bag is not None]
+        if bags:
+            settle_bags(bags, set(), self.limits)
+            lay_out_bags(bags)
+            if any(rule.bag is None or rule.bag.spec is None for rule in bags):
+                return None
+        for number in range(len(self.code.names), len(rules)):
+            if number not in self.bodies:
+                self.packed[number] = PackedDfa.of(rules[number].dfa)
+        members = [
+            [member for member, _ in rule.bag.members] if rule.bag is not None else []
+            for rule in rules
+        ]
+        self.members_begin = _offsets(members)
+        self.members = np.array([m for row in members for m in row], np.int32)
+        while True:
+            made = self._assembled()
+            if not self._tidy(made):
+                return self._link(made)
+
+    # -- what kernels do not do ------------------------------------------------------------------
+
+    def _resolve(self) -> None:
+        """Makes what the kernels need from outside, for all rules that are used."""
+        visited = np.zeros(len(self.table), np.uint8)
+        seen = np.zeros(len(self.roots), np.uint8)
+        builder = self.builder
+        todo = np.zeros(1, np.int32)
+        while len(todo):
+            rows = special_rows(
+                self.table, self.kids, self.roots, self.facts, self.flags, visited, seen, todo
+            ).tolist()
+            self._prepare([row for row, _, _ in rows])
+            for row, extracts, outer in rows:
+                with builder.within(self.code.names[outer], bool(extracts)):
+                    self._resolve_row(row)
+            todo = np.array(builder.called_names(), np.int32)
+        for number, item, extracts in builder.items:
+            self.bodies[number] = (self.code.row(item), extracts)
+
+    def _resolve_row(self, row: int) -> None:
+        code, builder = self.code, self.builder
+        kind = code.kind[row]
+        expr = code.nodes[row]
+        assert expr is not None
+        if kind == kinds.SEQ:
+            assert isinstance(expr, Seq)
+            self.instead[row] = self._cut(builder.lexemes(expr.items))
+        elif kind == kinds.REPEAT:
+            assert isinstance(expr, Repeat)
+            self._call(row, builder.counted_loop_rule(expr))
+        elif kind == kinds.MACHINE:
+            self._embed(row, self._plain(expr, row))
+        elif kind in (kinds.AND, kinds.NOT):
+            packed = self._product(row)
+            if packed is not None:
+                self._embed(row, packed)
+                return
+            dfa = builder.regular_dfa(expr)
+            if dfa.counted:
+                self._call(row, builder.counted_rule(expr, dfa))
+            else:
+                self._embed(row, PackedDfa.of(expand(dfa, self.limits.max_dfa_states)))
+        elif kind == kinds.BAG:
+            assert isinstance(expr, Bag)
+            self._call(row, builder.bag_rule(expr))
+
+    def _call(self, row: int, number: int) -> None:
+        self.code.kind[row], self.code.a[row] = kinds.CALL, number
+
+    def _embed(self, row: int, dfa: PackedDfa) -> None:
+        self.code.kind[row], self.code.a[row] = kinds.EMBED, len(self.dfas)
+        self.dfas.append(dfa)
+
+    def _cut(self, units: list[Expr | Lexeme]) -> int:
+        """The row of a sequence with its free text as rules of their own."""
+        code = self.code
+        kids: list[int] = []
+        for unit in units:
+            if isinstance(unit, Lexeme):
+                kids.append(code.add(kinds.CALL, self.builder.lexeme_rule(unit.expr), 0, ()))
+            elif isinstance(unit, Literal):
+                kids.append(code.literal(unit.data))
+            else:
+                kids.append(code.row(unit))
+        return code.add(kinds.SEQ, 0, 0, kids)
+
+    # -- intersections and complements -------------------------------------------------------------
+
+    def _operands(self, row: int) -> list[tuple[int, bool]]:
+        """Rows of an intersection (or of a complement) and whether they are taken away."""
+        code = self.code
+        if code.kind[row] == kinds.NOT:
+            return [(code.kids[code.begin[row]], True)]
+        out: list[tuple[int, bool]] = []
+        for kid in code.kids[code.begin[row] : code.end[row]]:
+            negated = code.kind[kid] == kinds.NOT
+            out.append((code.kids[code.begin[kid]] if negated else kid, negated))
+        return out
+
+    def _prepare(self, rows: list[int]) -> None:
+        """Builds the operands of intersections and complements, all at once."""
+        wanted: list[int] = []
+        for row in rows:
+            if self.code.kind[row] not in (kinds.AND, kinds.NOT):
+                continue
+            for operand, _ in self._operands(row):
+                if operand in self.regular or not self.flags[operand] & SIMPLE:
+                    continue
+                known = _OPERANDS.get((self.code.nodes[operand], self.limits.max_dfa_states))
+                if known is None:
+                    wanted.append(operand)
+                else:
+                    self.regular[operand] = known
+        wanted = list(dict.fromkeys(wanted))
+        if not wanted:
+            return
+        words, edges, begin, accept, order = self._assembled(np.array(wanted, np.int32))
+        ends = [*order[1:, 1].tolist(), len(accept)]
+        for operand, (first, start), end in zip(wanted, order[:, 1:3].tolist(), ends, strict=True):
+            own = edges[begin[first] : begin[end]].copy()
+            own[:, 1] -= first
+            offsets = begin[first : end + 1] - begin[first]
+            dfa = PackedDfa(words, own, offsets, accept[first:end], start - first).trimmed()
+            self.regular[operand] = dfa
+            if self._is_ours(operand):
+                key = (self.code.nodes[operand], self.limits.max_dfa_states)
+                _OPERANDS.keep(key, dfa, len(own))
+
+    def _is_ours(self, row: int) -> bool:
+        """Whether a regular expression may well occur in other grammars: it has no references."""
+        return not self.flags[row] & CALLS and self.flags[row] & LOOP != 0
+
+    def _plain(self, expr: Expr, row: int) -> PackedDfa:
+        return PackedDfa.of(self.builder.regular_dfa(expr))
+
+    def _product(self, row: int) -> PackedDfa | None:
+        """An intersection or complement of plain operands; ``None`` if some need more."""
+        operands = self._operands(row)
+        if any(operand not in self.regular for operand, _ in operands):
+            return None
+        limit = self.limits.max_dfa_states
+        within = sorted(
+            (self.regular[operand] for operand, negated in operands if not negated),
+            key=lambda dfa: len(dfa.accept),
+        )
+        without = [self.regular[operand] for operand, negated in operands if negated]
+        out = within[0] if within else _ANYTHING
+        if len(operands) == 1 and within:
+            return out
+        spent = 0
+        for other, subtracted in [*((x, 0) for x in within[1:]), *((x, 1) for x in without)]:
+            words, edges, begin, accept, start, _ = product(
+                *(out.words, out.edges, out.begin, out.accept, out.start),
+                *(other.words, other.edges, other.begin, other.accept, other.start),
+                subtracted,
+                limit - spent,
+            )
+            out = PackedDfa(words, edges, begin, accept, start)
+            spent += len(accept)
+        return out
+
+    # -- kernels -----------------------------------------------------------------------------------
+
+    def _assembled(self, wanted: Int32 = _NO_NUMBERS) -> Made:
+        code, rules = self.code, self.builder.rules
+        table, kids = code.table()
+        more = len(table) - len(self.empty)
+        empty = np.concatenate((self.empty, np.zeros(more, np.uint8))) if more else self.empty
+        instead = np.full(len(table), -1, np.int32)
+        for row, other in self.instead.items():
+            instead[row] = other
+        text = np.array(np.frombuffer(bytes(code.text) or b"\0", np.uint8))
+        names = len(code.names)
+        dfas = [] if len(wanted) else list(self.dfas)
+        ready = np.full(len(rules), -1, np.int32)
+        top = -1
+        if not len(wanted):
+            for number, packed in self.packed.items():
+                if number < 0:
+                    top = len(dfas)
+                else:
+                    ready[number] = len(dfas)
+                dfas.append(packed)
+        extracts = np.zeros(len(rules), np.uint8)
+        body = np.full(len(rules), -1, np.int32)
+        if not len(wanted):
+            extracts[:names] = self.facts[:, EXTRACTS]
+            body[:names] = self.roots
+            for number, (row, extracting) in self.bodies.items():
+                body[number], extracts[number] = row, extracting
+        # within intersections all rules are replaced by their bodies
+        inlined = 1 - self.facts[:, RECURSIVE] if len(wanted) else self.facts[:, INLINED]
+        arguments = (
+            table,
+            kids,
+            text,
+            self.roots,
+            np.ascontiguousarray(inlined),
+            extracts,
+            np.array([rule.nullable for rule in rules], np.uint8),
+            empty,
+            instead,
+            body,
+            *code.classes(),
+            *_joined(dfas),
+            code.mask_words(),
+            ready,
+            top,
+            np.zeros(len(rules) + 1, np.int32) if len(wanted) else self.members_begin,
+            _NO_NUMBERS if len(wanted) else self.members,
+            wanted,
+            self.limits.max_dfa_states,
+        )
+        while True:
+            try:
+                made: Made = assemble(*arguments, self.room)
+            except OverflowError:
+                self.room *= 4
+                if self.room > _MOST_ROOM:
+                    raise UnencodableError from None
+            else:
+                return made
+
+    def _tidy(self, made: Made) -> bool:
+        """Reduces automata in which equal states are likely; whether there are any."""
+        words, edges, begin, accept, rules = made
+        again = [i for i in range(len(rules)) if rules[i, 3] & TIDY]
+        if not again:
+            return False
+        masks = [int.from_bytes(row.tobytes(), "little") for row in words]
+        for i in again:
+            first = int(rules[i, 1])
+            end = int(rules[i + 1, 1]) if i + 1 < len(rules) else len(accept)
+            rows = [
+                [
+                    (label if label < 0 else masks[label], t - first, inc)
+                    for label, t, inc in edges[begin[q] : begin[q + 1]].tolist()
+                ]
+                for q in range(first, end)
+            ]
+            number = int(rules[i, 0])
+            start = int(rules[i, 2]) - first
+            accepting = bool(accept[first + start])
+            dfa = reduce(Dfa(start, accept[first:end].astype(bool).tolist(), rows))
+            if number < 0:
+                accepting = dfa.accept[dfa.start]
+            self.packed[number] = PackedDfa.of(fresh_start(dfa, accepting=accepting))
+        return True
+
+    def _link(self, made: Made) -> Program | None:
+        words, edges, begin, accept, order = made
+        states = len(accept)
+        if states > self.limits.max_program_states:
+            return None
+        rules = self.builder.rules
+        accept_from = np.where(accept, 0, UNBOUNDED).astype(np.int32)
+        accept_from[0] = 0
+        count_limit = np.full(states, UNBOUNDED, np.int32)
+        count_floor = np.zeros(states, np.int32)
+        count_cap = np.full(states, UNBOUNDED, np.int32)
+        firsts = order[:, 1].tolist()
+        sizes = np.diff([*firsts, states])
+        numbers = order[:, 0].tolist()
+        for number, base in zip(numbers, firsts, strict=True):
+            if number < 0 or not rules[number].dfa.counted:
+                continue
+            dfa = rules[number].dfa
+            counts = counts_to_accept(dfa)
+            assert counts is not None, "counted automata are settled before they are flattened"
+            for q, (fewest, most) in enumerate(counts, base):
+                if dfa.accept[q - base]:
+                    accept_from[q] = dfa.count_min
+                if dfa.count_max is None:
+                    count_cap[q] = dfa.count_min
+                else:
+                    count_limit[q] = dfa.count_max - fewest
+                if most is not None:
+                    count_floor[q] = max(0, dfa.count_min - most)
+        parts = [
+            (n, base) for n, base in zip(numbers, firsts, strict=True) if n >= 0 and rules[n].bag
+        ]
+        bag_of = np.full(states, -1, np.int32)
+        bags: list[BagPart] = []
+        for number, base in parts:
+            part = rules[number].bag
+            assert part is not None
+            bag_of[[base + q for q in part.takes]] = len(bags)
+            bags.append(part)
+        (
+            fine, byte_class, classes, read, edge_offset, edge_class, edge_target,
+            call_offset, call_start, call_return, call_tail,
+            push_offset, push_links, push_target, push_outer, table, first, start_rank,
+        ) = link(
+            words, edges, begin, accept, order, len(rules), (accept_from == 0).view(np.uint8),
+            self.members_begin, self.members, bag_of, np.array([n for n, _ in parts], np.int32),
+        )  # fmt: skip
+        if not fine:
+            return None
+        rule_of = np.zeros(states, np.int32)
+        rule_of[1:] = np.repeat(np.arange(1, len(firsts) + 1, dtype=np.int32), sizes)
+        names = ["end", self.grammar.start]
+        names += [rules[number].name for number in numbers[1:]]
+        start_of = {n: int(start) for n, start in zip(numbers, order[:, 2].tolist(), strict=True)}
+        members = [[start_of[m] for m, _ in part.members] for part in bags]
+        returns = [
+            base + q for (_, base), part in zip(parts, bags, strict=True) for q in part.returns
+        ]
+        return Program(
+            start=int(order[0, 2]),
+            byte_class=byte_class,
+            classes=int(classes),
+            table=table,
+            edge_offset=edge_offset,
+            edge_class=edge_class,
+            edge_target=edge_target,
+            call_offset=call_offset,
+            call_start=call_start,
+            call_return=call_return,
+            call_tail=call_tail,
+            push_offset=push_offset,
+            push_links=push_links,
+            push_target=push_target,
+            push_outer=push_outer,
+            accept_from=accept_from,
+            count_limit=count_limit,
+            count_floor=count_floor,
+            count_cap=count_cap,
+            first=first,
+            start_rank=start_rank,
+            rule_of=rule_of,
+            rule_names=tuple(names),
+            marks=tuple(256 + m for m in np.flatnonzero(read[256:]).tolist()),
+            bags=tuple(part.spec for part in bags if part.spec is not None),
+            bag_of=bag_of,
+            bag_offset=_offsets(members),
+            bag_start=np.array([q for row in members for q in row], np.int32),
+            bag_return=np.array(returns, np.int32),
+        )
+
+
+def _joined(dfas: list[PackedDfa]) -> tuple[Int32, Int32, Uint8, Int32, Int32, Words, Int32]:
+    """Automata one behind the other: edges, offsets, accepting, states, starts, masks, offsets."""
+    if not dfas:
+        return _NO_DFAS
+    sizes = _sums([len(dfa.edges) for dfa in dfas])
+    return (
+        np.concatenate([dfa.edges for dfa in dfas]),
+        np.concatenate(
+            [_ZERO, *(dfa.begin[1:] + n for dfa, n in zip(dfas, sizes.tolist(), strict=False))]
+        ),
+        np.concatenate([dfa.accept for dfa in dfas]),
+        _sums([len(dfa.accept) for dfa in dfas]),
+        np.array([dfa.start for dfa in dfas], np.int32),
+        np.concatenate([dfa.words for dfa in dfas]),
+        _sums([len(dfa.words) for dfa in dfas]),
+    )
+
+
+def _sums(counts: list[int]) -> Int32:
+    out = np.zeros(len(counts) + 1, np.int32)
+    np.cumsum(counts, out=out[1:])
+    return out
+
+
+def _offsets(rows: list[list[int]]) -> Int32:
+    return _sums([len(row) for row in rows]) if rows else _ZERO
+
+
+_ZERO: Final = np.zeros(1, np.int32)
+_NO_DFAS: Final = (
+    np.zeros((0, 3), np.int32),
+    _ZERO,
+    np.zeros(0, np.uint8),
+    _ZERO,
+    np.zeros(0, np.int32),
+    np.zeros((0, 5), np.uint64),
+    _ZERO,
+)
+_OPERANDS: Final[Shelf[PackedDfa]] = Shelf(200_000)
+"""Automata of operands of intersections, by content."""
+_ANYTHING: Final = PackedDfa.of(Dfa(0, [True], [[(ALL_BYTES, 0, 0)]]))
