@@ -54,19 +54,16 @@ class Encoding:
     """The table of a grammar's nodes.
 
     Attributes:
-        kind, a, b, begin, end: columns of the table; children are ``kids[begin:end]``.
+        rows: the table, five numbers for each: kind, a, b, begin, end; children are
+            ``kids[begin:end]``.
         nodes: the expression of each row (``None`` for rows added later).
         names: reachable rules, the start first; ``roots`` are the rows of their bodies.
         special: rows of nodes that the kernels need an answer for from outside.
     """
 
-    def __init__(self, grammar: GrammarIR, most: int) -> None:
+    def __init__(self, grammar: GrammarIR) -> None:
         self.grammar = grammar
-        self.kind: list[int] = []
-        self.a: list[int] = []
-        self.b: list[int] = []
-        self.begin: list[int] = []
-        self.end: list[int] = []
+        self.rows: list[int] = []  # five numbers for each
         self.kids: list[int] = []
         self.nodes: list[Expr | None] = []
         self.text = bytearray()
@@ -79,7 +76,6 @@ class Encoding:
         self.names: list[str] = []
         self._number: dict[str, int] = {}
         self.roots: list[int] = []
-        self._most = most
         self.number_of(grammar.start)
         for name in self.names:  # grows while we iterate
             self.roots.append(self.row(grammar[name].body))
@@ -100,32 +96,28 @@ class Encoding:
             return mask.bit_length() - 1
         return self.masks.setdefault(mask, SYMBOLS + len(self.masks))
 
-    def add(self, kind: int, a: int, b: int, kids: Iterable[int], node: Expr | None = None) -> int:
+    def add(self, kind: int, a: int, b: int, kids: list[int], node: Expr | None = None) -> int:
         """A new row."""
-        row = len(self.kind)
-        self.kind.append(kind)
-        self.a.append(a)
-        self.b.append(b)
-        self.begin.append(len(self.kids))
-        self.kids.extend(kids)
-        self.end.append(len(self.kids))
+        begin = len(self.kids)
+        self.kids += kids
+        self.rows += (kind, a, b, begin, begin + len(kids))
         self.nodes.append(node)
-        return row
+        return len(self.nodes) - 1
 
     def literal(self, data: bytes) -> int:
         """A row for a text."""
-        row = self.add(kinds.LITERAL, len(self.text), len(data), ())
+        row = self.add(kinds.LITERAL, len(self.text), len(data), [])
         self.text += data
         return row
 
     def row(self, root: Expr) -> int:
         """The row of an expression; those below it are added first."""
-        rows, leaf = self._row, self._leaf
+        known, nodes, rows, kids, text = self._row, self.nodes, self.rows, self.kids, self.text
         stack = [root]
         while stack:
             node = stack[-1]
             key = id(node)
-            if key in rows:
+            if key in known:
                 stack.pop()
                 continue
             kind = type(node)
@@ -137,82 +129,95 @@ class Encoding:
             elif kind is Bag:
                 below = (*(m.item for m in node.members), node.separator)  # type: ignore[union-attr]
             else:
-                rows[key] = leaf(node)
+                known[key] = self._leaf(node)
                 stack.pop()
                 continue
-            missing = False
+            depth = len(stack)
+            numbers = []
             for child in below:
-                if id(child) not in rows:
-                    if type(child) is Literal:
-                        rows[id(child)] = leaf(child)
-                    else:
-                        stack.append(child)
-                        missing = True
-            if missing:
-                if len(stack) > self._most:
-                    raise UnencodableError
+                number = known.get(id(child))
+                if number is not None:
+                    numbers.append(number)
+                elif type(child) is Literal:
+                    number = known[id(child)] = len(nodes)
+                    nodes.append(child)
+                    at, size, data = len(kids), len(text), child.data
+                    rows += (kinds.LITERAL, size, len(data), at, at)
+                    text += data
+                    numbers.append(number)
+                else:
+                    stack.append(child)
+            if len(stack) > depth:
                 continue
             stack.pop()
-            rows[key] = self._inner(node, [rows[id(child)] for child in below])
-        return rows[id(root)]
+            known[key] = len(nodes)
+            nodes.append(node)
+            at = len(kids)
+            kids += numbers
+            if kind is Seq:
+                rows += (kinds.SEQ, 0, 0, at, len(kids))
+            elif kind is Alt:
+                texts = self._texts_first(below, at)
+                rows += (kinds.ALT, texts, 0, at, len(kids))
+            else:
+                self._inner(node, at)
+        return known[id(root)]
+
+    def _texts_first(self, below: tuple[Expr, ...], at: int) -> int:
+        """Sorts alternatives: texts first, in order, each once.  Returns how many texts there are."""
+        numbers = self.kids[at:]
+        texts = {
+            child.data: number
+            for child, number in zip(below, numbers, strict=True)
+            if type(child) is Literal
+        }
+        if not texts:
+            return 0
+        ordered = [texts[data] for data in sorted(texts)] if len(texts) > 1 else [*texts.values()]
+        if len(texts) < len(below):
+            ordered += [
+                number
+                for child, number in zip(below, numbers, strict=True)
+                if type(child) is not Literal
+            ]
+        self.kids[at:] = ordered
+        return len(texts)
 
     def _leaf(self, node: Expr) -> int:
         kind = type(node)
         if kind is Literal:
             data = node.data  # type: ignore[union-attr]
-            row = self.add(kinds.LITERAL, len(self.text), len(data), (), node)
+            row = self.add(kinds.LITERAL, len(self.text), len(data), [], node)
             self.text += data
             return row
         if kind is Ref:
-            return self.add(kinds.REF, self.number_of(node.name), 0, (), node)  # type: ignore[union-attr]
+            return self.add(kinds.REF, self.number_of(node.name), 0, [], node)  # type: ignore[union-attr]
         if kind is Chars:
             return self._chars(node.ranges, node)  # type: ignore[union-attr]
         if kind is ByteSet:
-            return self.add(kinds.EDGE, self.mask(_bytes(node.ranges)), 0, (), node)  # type: ignore[union-attr]
+            return self.add(kinds.EDGE, self.mask(_bytes(node.ranges)), 0, [], node)  # type: ignore[union-attr]
         if kind is Mark:
-            return self.add(kinds.EDGE, node.symbol, 0, (), node)  # type: ignore[union-attr]
+            return self.add(kinds.EDGE, node.symbol, 0, [], node)  # type: ignore[union-attr]
         if kind is Nothing:
-            return self.add(kinds.NOTHING, 0, 0, (), node)
+            return self.add(kinds.NOTHING, 0, 0, [], node)
         if kind is Machine:
-            return self.add(kinds.MACHINE, len(node.accept), int(node.accept[0]), (), node)  # type: ignore[union-attr]
+            return self.add(kinds.MACHINE, len(node.accept), int(node.accept[0]), [], node)  # type: ignore[union-attr]
         raise UnencodableError
 
-    def _inner(self, node: Expr, below: list[int]) -> int:
+    def _inner(self, node: Expr, at: int) -> None:
         kind = type(node)
-        if kind is Seq:
-            return self.add(kinds.SEQ, 0, 0, below, node)
-        if kind is Alt:
-            return self._alternatives(node, below)
+        a = b = 0
+        code = kinds.BAG
         if kind is Repeat:
-            low, high = node.min, node.max  # type: ignore[union-attr]
-            if low >= 1 << 31 or (high is not None and high >= 1 << 31):
+            code, a, high = kinds.REPEAT, node.min, node.max  # type: ignore[union-attr]
+            if a >= 1 << 31 or (high is not None and high >= 1 << 31):
                 raise UnencodableError
-            return self.add(kinds.REPEAT, low, -1 if high is None else high, below, node)
-        if kind is And:
-            return self.add(kinds.AND, 0, 0, below, node)
-        if kind is Not:
-            return self.add(kinds.NOT, 0, 0, below, node)
-        return self.add(kinds.BAG, 0, 0, below, node)
-
-    def _alternatives(self, node: Expr, below: list[int]) -> int:
-        """Texts first, sorted, each once: their trie is then made in one pass."""
-        texts = {
-            child.data: r
-            for child, r in zip(node.items, below, strict=True)
-            if type(child) is Literal
-        }  # type: ignore[union-attr]
-        if not texts:
-            return self.add(kinds.ALT, 0, 0, below, node)
-        if len(texts) < len(below):
-            others = [
-                r
-                for child, r in zip(node.items, below, strict=True)
-                if type(child) is not Literal  # type: ignore[union-attr]
-            ]
-        else:
-            others = []
-        ordered = [texts[data] for data in sorted(texts)] if len(texts) > 1 else [*texts.values()]
-        return self.add(kinds.ALT, len(texts), 0, ordered + others, node)
+            b = -1 if high is None else high
+        elif kind is And:
+            code = kinds.AND
+        elif kind is Not:
+            code = kinds.NOT
+        self.rows += (code, a, b, at, len(self.kids))
 
     def _chars(self, ranges: Ranges, node: Expr) -> int:
         number = self._classes.get(ranges)
@@ -226,16 +231,13 @@ class Encoding:
             self.char_end.append(len(self.char_begin) - 1)
             number = self._classes[ranges] = len(self.char_end) - 2
         _, wide, high = _utf8_rows(ranges)
-        return self.add(kinds.CHARS, number, wide + 2 * high, (), node)
+        return self.add(kinds.CHARS, number, wide + 2 * high, [], node)
 
     # -- as arrays -----------------------------------------------------------------------------
 
-    def table(self) -> tuple[Int32, Int32]:
-        """int32[n, 5]: kind, a, b, begin and end of the children; and the children."""
-        out = np.empty((len(self.kind), 5), np.int32)
-        for column, values in enumerate((self.kind, self.a, self.b, self.begin, self.end)):
-            out[:, column] = values
-        return out, np.array(self.kids, np.int32)
+    def table(self, first: int = 0) -> Int32:
+        """int32[n, 5], rows from a number on: kind, a, b, begin and end of the children."""
+        return np.array(self.rows[5 * first :], np.int32).reshape(-1, 5)
 
     def mask_words(self) -> Words:
         """uint64[masks, 5], those of single symbols first."""

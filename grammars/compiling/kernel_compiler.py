@@ -47,8 +47,7 @@ Uint8 = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
 
 _ROOM: Final = 1 << 12
-_MOST_ROOM: Final = 1 << 25
-_TEXTS_DEEP: Final = 1_000_000
+_MOST_ROOM: Final = 1 << 21
 _NO_NUMBERS: Final = np.zeros(0, np.int32)
 
 Made: TypeAlias = tuple[Words, Int32, Int32, Uint8, Int32]
@@ -82,8 +81,8 @@ class _Compilation:
     def __init__(self, grammar: GrammarIR, limits: Limits) -> None:
         self.grammar = grammar
         self.limits = limits
-        code = self.code = Encoding(grammar, _TEXTS_DEEP)
-        self.table, self.kids = code.table()
+        code = self.code = Encoding(grammar)
+        self.table, self.kids = code.table(), np.array(code.kids, np.int32)
         self.roots = np.array(code.roots, np.int32)
         names = code.names
         shared = np.array([grammar[name].shared for name in names], np.uint8)
@@ -99,7 +98,7 @@ class _Compilation:
         self.bodies: dict[int, tuple[int, bool]] = {}  # rules without a name: row, extracts
         self.regular: dict[int, PackedDfa] = {}  # operands of intersections, by row
         self.members_begin, self.members = _ZERO, _NO_NUMBERS
-        nodes = 2 * (len(code.text) + len(code.kind) + len(code.kids))
+        nodes = 2 * (len(code.text) + len(code.nodes) + len(code.kids))
         self.room = max(_ROOM, 1 << nodes.bit_length())
 
     def _bounds(self) -> npt.NDArray[np.int64]:
@@ -176,7 +175,7 @@ class _Compilation:
 
     def _resolve_row(self, row: int) -> None:
         code, builder = self.code, self.builder
-        kind = code.kind[row]
+        kind = self.table[row, 0]
         expr = code.nodes[row]
         assert expr is not None
         if kind == kinds.SEQ:
@@ -202,10 +201,10 @@ class _Compilation:
             self._call(row, builder.bag_rule(expr))
 
     def _call(self, row: int, number: int) -> None:
-        self.code.kind[row], self.code.a[row] = kinds.CALL, number
+        self.table[row, :2] = kinds.CALL, number
 
     def _embed(self, row: int, dfa: PackedDfa) -> None:
-        self.code.kind[row], self.code.a[row] = kinds.EMBED, len(self.dfas)
+        self.table[row, :2] = kinds.EMBED, len(self.dfas)
         self.dfas.append(dfa)
 
     def _cut(self, units: list[Expr | Lexeme]) -> int:
@@ -214,7 +213,7 @@ class _Compilation:
         kids: list[int] = []
         for unit in units:
             if isinstance(unit, Lexeme):
-                kids.append(code.add(kinds.CALL, self.builder.lexeme_rule(unit.expr), 0, ()))
+                kids.append(code.add(kinds.CALL, self.builder.lexeme_rule(unit.expr), 0, []))
             elif isinstance(unit, Literal):
                 kids.append(code.literal(unit.data))
             else:
@@ -225,20 +224,20 @@ class _Compilation:
 
     def _operands(self, row: int) -> list[tuple[int, bool]]:
         """Rows of an intersection (or of a complement) and whether they are taken away."""
-        code = self.code
-        if code.kind[row] == kinds.NOT:
-            return [(code.kids[code.begin[row]], True)]
+        table, kids = self.table, self.kids
+        if table[row, 0] == kinds.NOT:
+            return [(int(kids[table[row, 3]]), True)]
         out: list[tuple[int, bool]] = []
-        for kid in code.kids[code.begin[row] : code.end[row]]:
-            negated = code.kind[kid] == kinds.NOT
-            out.append((code.kids[code.begin[kid]] if negated else kid, negated))
+        for kid in kids[table[row, 3] : table[row, 4]].tolist():
+            negated = table[kid, 0] == kinds.NOT
+            out.append((int(kids[table[kid, 3]]) if negated else kid, bool(negated)))
         return out
 
     def _prepare(self, rows: list[int]) -> None:
         """Builds the operands of intersections and complements, all at once."""
         wanted: list[int] = []
         for row in rows:
-            if self.code.kind[row] not in (kinds.AND, kinds.NOT):
+            if self.table[row, 0] not in (kinds.AND, kinds.NOT):
                 continue
             for operand, _ in self._operands(row):
                 if operand in self.regular or not self.flags[operand] & SIMPLE:
@@ -300,9 +299,12 @@ class _Compilation:
 
     def _assembled(self, wanted: Int32 = _NO_NUMBERS) -> Made:
         code, rules = self.code, self.builder.rules
-        table, kids = code.table()
-        more = len(table) - len(self.empty)
-        empty = np.concatenate((self.empty, np.zeros(more, np.uint8))) if more else self.empty
+        table, kids, empty = self.table, self.kids, self.empty
+        more = len(code.nodes) - len(table)
+        if more:
+            table = np.concatenate((table, code.table(len(table))))
+            kids = np.array(code.kids, np.int32)
+            empty = np.concatenate((empty, np.zeros(more, np.uint8)))
         instead = np.full(len(table), -1, np.int32)
         for row, other in self.instead.items():
             instead[row] = other
