@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from grammars import program_files
 from grammars.compiling.compiler import compile_ir
 from grammars.compiling.utf8 import ByteMask
 from grammars.errors import GrammarError, LimitExceeded
@@ -51,14 +53,46 @@ class Grammar:
     ``is_empty`` says so and ``explain`` why.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_ir", "_limits", "_program")
+    __slots__ = ("__dict__", "__weakref__", "_head", "_ir", "_limits", "_program", "_reader")
 
     def __init__(self, ir: GrammarIR, *, limits: Limits = DEFAULT_LIMITS) -> None:
         """From the intermediate form; see :mod:`grammars.ir` for writing one by hand."""
-        self._ir: Final = ir
+        self._ir = ir
+        self._head: Final = ir
         self._limits: Final = limits
         with counted_work(limits, _COMPILING):
             self._program: Final = compile_ir(ir, limits)
+
+    @classmethod
+    def _of_source(
+        cls, kind: str, source: Any, read: Callable[[Any], GrammarIR], limits: Limits
+    ) -> Grammar:
+        """Of a source whose program may lie on disk (:mod:`grammars.program_files`).
+
+        Args:
+            kind: which front end it is for.
+            source: all that the program depends on.
+            read: the front end.
+            limits: bounds on what the grammar may cost.
+        """
+        key = program_files.key_of(kind, source, limits) if isinstance(limits, Limits) else None
+        if key is None:
+            return cls._read(limits, lambda: read(source))
+        kept = program_files.load(key)
+        if kept is None:
+            made = cls._read(limits, lambda: read(source))
+            program_files.keep(key, made.program, made.ir)
+            return made
+        copy = marshal.dumps(source)  # what the caller has may change
+        restored = object.__new__(cls)
+        for name, value in (
+            ("_program", kept.program),
+            ("_head", kept.head),
+            ("_limits", limits),
+            ("_reader", lambda: read(marshal.loads(copy))),
+        ):
+            object.__setattr__(restored, name, value)
+        return restored
 
     # -- construction --------------------------------------------------------------------------
 
@@ -67,7 +101,7 @@ class Grammar:
         """Texts that ``re.fullmatch(pattern, text)`` matches (Python's syntax)."""
         from grammars.frontends.regex.python import regex_to_ir
 
-        return cls._read(limits, lambda: regex_to_ir(pattern, limits))
+        return cls._of_source("regex", pattern, lambda text: regex_to_ir(text, limits), limits)
 
     @classmethod
     def from_choices(
@@ -85,7 +119,7 @@ class Grammar:
         """A grammar in llama.cpp's GBNF."""
         from grammars.frontends.gbnf import gbnf_to_ir
 
-        return cls._read(limits, lambda: gbnf_to_ir(text, start))
+        return cls._of_source("gbnf", (text, start), lambda source: gbnf_to_ir(*source), limits)
 
     @classmethod
     def from_lark(
@@ -158,9 +192,9 @@ class Grammar:
         """
         from grammars.frontends.json_schema import json_schema_to_ir
 
-        return cls._read(
-            limits,
-            lambda: json_schema_to_ir(
+        def read(source: Any) -> GrammarIR:
+            schema, whitespace, property_order, formats, numbers = source
+            return json_schema_to_ir(
                 schema,
                 whitespace=whitespace,
                 property_order=property_order,
@@ -168,8 +202,12 @@ class Grammar:
                 numbers=numbers,
                 registry=registry,
                 limits=limits,
-            ),
-        )
+            )
+
+        source = (schema, whitespace, property_order, formats, numbers)
+        if registry is not None:
+            return cls._read(limits, lambda: read(source))
+        return cls._of_source("json schema", source, read, limits)
 
     @classmethod
     def from_type(
@@ -282,7 +320,12 @@ class Grammar:
     @property
     def ir(self) -> GrammarIR:
         """The intermediate form."""
-        return self._ir
+        try:
+            return self._ir
+        except AttributeError:  # the program was kept on disk: read the source now
+            ir = self._reader()
+            object.__setattr__(self, "_ir", ir)
+            return ir
 
     @property
     def limits(self) -> Limits:
@@ -321,8 +364,8 @@ class Grammar:
         raw = _as_bytes(data)
         with self._reading(raw or b""):
             if self.is_empty:
-                return empty_explanation(self._ir.notes or self._sampler.causes())
-            names = frozenset(r.name for r in self._ir.rules if not r.name.startswith("_"))
+                return empty_explanation(self.ir.notes or self._sampler.causes())
+            names = frozenset(r.name for r in self.ir.rules if not r.name.startswith("_"))
             if raw is None:
                 assert isinstance(data, str)
                 return explain_surrogate(self._explainer, data, names)
@@ -344,7 +387,7 @@ class Grammar:
             raise TypeError(f"max_bytes must be a whole number or None, not {max_bytes!r:.80}")
         with counted_work(self._limits, "sampling a text", more=_WORK_A_BYTE * (max_bytes or 0)):
             if self.is_empty:
-                raise no_text(self._ir.notes or self._sampler.causes())
+                raise no_text(self.ir.notes or self._sampler.causes())
             return self._sampler.sample(random.Random(seed), max_bytes)
 
     def memory(self) -> Memory | None:
@@ -352,11 +395,11 @@ class Grammar:
 
         The program knows nothing of it: the language is the product of both.
         """
-        return memory_of(self._ir)
+        return memory_of(self._head)
 
     def compile(self, alphabet: ByteMask) -> Program:
         """The program restricted to texts over some bytes (bit b: byte b may occur)."""
-        return compile_ir(self._ir, self._limits, alphabet)
+        return compile_ir(self.ir, self._limits, alphabet)
 
     @cached_property
     def _recognizer(self) -> Recognizer:
@@ -365,9 +408,9 @@ class Grammar:
     @cached_property
     def _explainer(self) -> Recognizer:
         """A recognizer that keeps every rule apart, so that it can name those that are open."""
-        rules = tuple(Rule(r.name, r.body, r.span, shared=True) for r in self._ir.rules)
+        rules = tuple(Rule(r.name, r.body, r.span, shared=True) for r in self.ir.rules)
         try:
-            program = compile_ir(GrammarIR(rules, self._ir.start), self._limits)
+            program = compile_ir(GrammarIR(rules, self.ir.start), self._limits)
         except LimitExceeded:
             return self._recognizer
         # a call in last place is a jump otherwise, and a jump forgets its caller
@@ -377,13 +420,13 @@ class Grammar:
 
     @cached_property
     def _sampler(self) -> Sampler:
-        return Sampler(self._ir, self._limits)
+        return Sampler(self.ir, self._limits)
 
     # -- identity and storage ------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
         """Writes the grammar as JSON text (suffix ``.gramma`` lets ``from_file`` read it)."""
-        Path(path).write_text(dumps(self._ir, self._limits), "utf-8")
+        Path(path).write_text(dumps(self.ir, self._limits), "utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Grammar:
@@ -408,7 +451,7 @@ class Grammar:
     def digest(self) -> str:
         """SHA-256, in hex, of rules and limits: equal for equal grammars."""
         return hashlib.sha256(
-            dumps(self._ir, self._limits).encode("utf-8", "surrogatepass")
+            dumps(self.ir, self._limits).encode("utf-8", "surrogatepass")
         ).hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -420,10 +463,10 @@ class Grammar:
     def __repr__(self) -> str:
         if self.is_empty:
             return "Grammar(empty)"
-        return f"Grammar({len(self._ir.rules)} rules, {self._program.states:,} states)"
+        return f"Grammar({len(self.ir.rules)} rules, {self._program.states:,} states)"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("_ir", "_limits", "_program") and not hasattr(self, name):
+        if name in ("_head", "_ir", "_limits", "_program") and not hasattr(self, name):
             object.__setattr__(self, name, value)
         else:
             raise AttributeError(f"a Grammar is immutable; {name!r} cannot be set")
@@ -436,7 +479,7 @@ class Grammar:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as the text that :meth:`save` writes, and compiled again where it is read."""
-        return _from_pickle, (dumps(self._ir, self._limits),)
+        return _from_pickle, (dumps(self.ir, self._limits),)
 
 
 def grammar_of(

@@ -1,0 +1,46 @@
+"""The one folder on disk where gramma keeps what is dear to compute or to fetch.
+
+The folder is the user's cache directory for ``gramma``; the environment variable ``GRAMMA_CACHE``
+names another.  Everything in it can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Final
+
+ENVIRONMENT_VARIABLE: Final = "GRAMMA_CACHE"
+
+_warned: set[str] = set()
+_warned_lock = threading.Lock()
+
+
+def cache_folder(*parts: str) -> Path:
+    """The cache folder, or a place below it.  Nothing is created."""
+    chosen = os.environ.get(ENVIRONMENT_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().joinpath(*parts)
+    import platformdirs  # not needed where programs are small
+
+    return Path(platformdirs.user_cache_dir("gramma")).joinpath(*parts)
+
+
+def warn_once(message: str, stacklevel: int = 3) -> None:
+    """A ``RuntimeWarning`` that is given at most once for each text in a process."""
+    with _warned_lock:
+        if message in _warned:
+            return
+        _warned.add(message)
+    warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
+
+
+def warn_unwritable(path: Path, error: OSError) -> None:
+    """Says that results are not kept: once for a folder, since cause and remedy are the same."""
+    warn_once(
+        f"the cache folder {path.parent} cannot be written ({error.strerror or error}); results "
+        f"are not kept between runs.  Set {ENVIRONMENT_VARIABLE} to a folder that can be",
+        stacklevel=4,
+    )
