@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from grammars.compiling.graphs import strong_components
+from grammars.compiling.jit import inner, kernel
 from grammars.compiling.kinds import (
     ALT,
     AND,
@@ -20,6 +20,7 @@ from grammars.compiling.kinds import (
     REPEAT,
     SEQ,
 )
+from grammars.compiling.sorting import longer, longer_rows, sort
 
 WIDE: Final = 1
 """Flag of a node: a wide class or a complement is in it."""
@@ -44,7 +45,7 @@ EXTRACTS: Final = 3
 _MANY: Final = float(1 << 52)
 
 
-@njit(cache=True)
+@inner
 def _rows_of_rules(table, kids, roots):  # type: ignore[no-untyped-def]
     """The rows of each rule's body, ascending: offsets and rows."""
     count = len(table)
@@ -62,9 +63,7 @@ def _rows_of_rules(table, kids, roots):  # type: ignore[no-untyped-def]
             height -= 1
             i = stack[height]
             if used == len(rows):
-                more = np.empty(2 * used, np.int32)
-                more[:used] = rows
-                rows = more
+                rows = longer(rows)
             rows[used] = i
             used += 1
             for k in range(table[i, 3], table[i, 4]):
@@ -73,12 +72,12 @@ def _rows_of_rules(table, kids, roots):  # type: ignore[no-untyped-def]
                     mark[j] = r
                     stack[height] = j
                     height += 1
-        rows[begin:used] = np.sort(rows[begin:used])
+        sort(rows, begin, used)
         offset[r + 1] = used
     return offset, rows
 
 
-@njit(cache=True)
+@inner
 def _measure(table, kids, flags, size, depth):  # type: ignore[no-untyped-def]
     for i in range(len(table)):
         kind, a, b = table[i, 0], table[i, 1], table[i, 2]
@@ -107,7 +106,7 @@ def _measure(table, kids, flags, size, depth):  # type: ignore[no-untyped-def]
         flags[i] = flag
 
 
-@njit(cache=True)
+@inner
 def _call_graph(table, kids, roots, offset, rows):  # type: ignore[no-untyped-def]
     """Callees of each rule, how often it refers to them, counted wherever a shared part stands."""
     rules = len(roots)
@@ -133,8 +132,8 @@ def _call_graph(table, kids, roots, offset, rows):  # type: ignore[no-untyped-de
             if mark[c] != r:
                 mark[c] = r
                 if used == len(callee):
-                    callee = np.concatenate((callee, callee))
-                    count = np.concatenate((count, count))
+                    callee = longer(callee)
+                    count = longer(count)
                 callee[used] = c
                 count[used] = 0.0
                 used += 1
@@ -148,7 +147,7 @@ def _call_graph(table, kids, roots, offset, rows):  # type: ignore[no-untyped-de
     return begin, callee[:used], count[:used], total
 
 
-@njit(cache=True)
+@inner
 def _is_nullable(table, kids, value, nullable, i):  # type: ignore[no-untyped-def]
     kind, a, b = table[i, 0], table[i, 1], table[i, 2]
     if kind == LITERAL:
@@ -172,7 +171,7 @@ def _is_nullable(table, kids, value, nullable, i):  # type: ignore[no-untyped-de
     return kind == MACHINE and b == 1
 
 
-@njit(cache=True)
+@kernel
 def analyse(table, kids, roots, shared, bounds):  # type: ignore[no-untyped-def]
     """What ``Analysis`` finds out.
 
@@ -295,13 +294,13 @@ def analyse(table, kids, roots, shared, bounds):  # type: ignore[no-untyped-def]
     return True, facts, flags, empty
 
 
-@njit(cache=True)
+@inner
 def is_lexeme(table, flags, i):  # type: ignore[no-untyped-def]
     """Whether a row is free text that a sequence gives a rule of its own."""
     return table[i, 0] == REPEAT and flags[i] & (LONG | LOOP) and not flags[i] & CALLS
 
 
-@njit(cache=True)
+@kernel
 def special_rows(table, kids, roots, facts, flags, visited, seen, todo):  # type: ignore[no-untyped-def]
     """Rows that rules need and that kernels do not build: row, in a rule that extracts, rule.
 
@@ -347,7 +346,7 @@ def special_rows(table, kids, roots, facts, flags, visited, seen, todo):  # type
             )
             if special:
                 if found == len(out):
-                    out = np.concatenate((out, out))
+                    out = longer_rows(out)
                 out[found, 0], out[found, 1], out[found, 2] = i, extracts, outer
                 found += 1
             if kind == REF:

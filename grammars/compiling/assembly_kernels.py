@@ -13,9 +13,11 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 
+from grammars.compiling.jit import inner, kernel
 from grammars.compiling.kinds import ALT, CALL, CHARS, EDGE, EMBED, LITERAL, REF, REPEAT, SEQ
+from grammars.compiling.sorting import sort
 from grammars.compiling.symbol_sets import MASKS, intern_mask, mix
 from grammars.ir import SYMBOLS
 
@@ -32,7 +34,7 @@ NODES, EDGES, LISTED, _, EPOCH, MEMOS = range(6)
 _BY_EDGES, _BY_MEMBERS, _BY_CORE = range(3)
 
 
-@njit(cache=True)
+@inner
 def _new_node(nodes, n):  # type: ignore[no-untyped-def]
     at = n[NODES]
     if at >= len(nodes):
@@ -45,7 +47,7 @@ def _new_node(nodes, n):  # type: ignore[no-untyped-def]
     return at
 
 
-@njit(cache=True)
+@inner
 def _add_edge(edges, n, label, to, inc):  # type: ignore[no-untyped-def]
     at = n[EDGES]
     if at >= len(edges):
@@ -56,7 +58,7 @@ def _add_edge(edges, n, label, to, inc):  # type: ignore[no-untyped-def]
     n[EDGES] = at + 1
 
 
-@njit(cache=True)
+@inner
 def _node(nodes, edges, hashes, n, begin):  # type: ignore[no-untyped-def]
     """The node with the edges from ``begin`` on, which are dropped if there is one already."""
     end = n[EDGES]
@@ -90,7 +92,7 @@ def _node(nodes, edges, hashes, n, begin):  # type: ignore[no-untyped-def]
     return node
 
 
-@njit(cache=True)
+@inner
 def _edge(nodes, edges, hashes, n, label, to):  # type: ignore[no-untyped-def]
     if to == 0:
         return 0
@@ -99,7 +101,7 @@ def _edge(nodes, edges, hashes, n, label, to):  # type: ignore[no-untyped-def]
     return _node(nodes, edges, hashes, n, begin)
 
 
-@njit(cache=True)
+@inner
 def _listed(nodes, lists, hashes, n, which, begin):  # type: ignore[no-untyped-def]
     """The slot of the node whose members (or plain nodes) are the numbers from ``begin`` on."""
     end = n[LISTED]
@@ -124,59 +126,54 @@ def _listed(nodes, lists, hashes, n, which, begin):  # type: ignore[no-untyped-d
     return slot
 
 
-@njit(cache=True)
-def _sort(values, begin, end):  # type: ignore[no-untyped-def]
-    if end - begin > 24:
-        values[begin:end] = np.sort(values[begin:end])
-        return
-    for i in range(begin + 1, end):
-        x = values[i]
-        j = i - 1
-        while j >= begin and values[j] > x:
-            values[j + 1] = values[j]
-            j -= 1
-        values[j + 1] = x
-
-
-@njit(cache=True)
-def _union(nodes, lists, hashes, n, values, begin, end):  # type: ignore[no-untyped-def]
-    """Whichever of some nodes; changes their order."""
-    _sort(values, begin, end)
-    first = n[LISTED]
-    if first + end - begin > len(lists):
-        raise OverflowError
-    at = first
-    last = 0
-    for i in range(begin, end):
-        if values[i] != last:
-            last = values[i]
-            lists[at] = last
-            at += 1
-    if at - first < 2:
-        return last
-    n[LISTED] = at
+@inner
+def _joint(nodes, lists, hashes, n, first, end):  # type: ignore[no-untyped-def]
+    """The union of the ascending nodes at the end of the lists."""
+    n[LISTED] = end
     slot = _listed(nodes, lists, hashes, n, _BY_MEMBERS, first)
-    known = hashes[_BY_MEMBERS, slot]
+    known = np.int64(hashes[_BY_MEMBERS, slot])
     if known >= 0:
         n[LISTED] = first
         return known
-    node = _new_node(nodes, n)
-    nodes[node, MB], nodes[node, ME] = first, at
+    node = np.int64(_new_node(nodes, n))
+    nodes[node, MB], nodes[node, ME] = first, end
     hashes[_BY_MEMBERS, slot] = node
     return node
 
 
-@njit(cache=True)
+@inner
+def _union(nodes, lists, hashes, n, values, begin, end):  # type: ignore[no-untyped-def]
+    """Whichever of some nodes; changes their order."""
+    sort(values, begin, end)
+    first = n[LISTED]
+    if first + end - begin > len(lists):
+        raise OverflowError
+    at = first
+    last = np.int64(0)
+    for i in range(begin, end):
+        if values[i] != last:
+            last = np.int64(values[i])
+            lists[at] = last
+            at += 1
+    if at - first < 2:
+        return last
+    return _joint(nodes, lists, hashes, n, first, at)
+
+
+@inner
 def _pair(nodes, lists, hashes, n, a, b):  # type: ignore[no-untyped-def]
     if a == 0 or a == b:
-        return b
+        return np.int64(b)
     if b == 0:
-        return a
-    values = np.array([a, b], np.int32)
-    return _union(nodes, lists, hashes, n, values, 0, 2)
+        return np.int64(a)
+    first = n[LISTED]
+    if first + 2 > len(lists):
+        raise OverflowError
+    lists[first], lists[first + 1] = min(a, b), max(a, b)
+    return _joint(nodes, lists, hashes, n, first, first + 2)
 
 
-@njit(cache=True)
+@inner
 def _canonical(nodes, lists, hashes, n, scratch, node):  # type: ignore[no-untyped-def]
     """The node that stands for all unions of the same plain nodes."""
     if nodes[node, MB] < 0:
@@ -212,7 +209,7 @@ def _canonical(nodes, lists, hashes, n, scratch, node):  # type: ignore[no-untyp
     if at - first == 1:
         nodes[node, CANON] = lists[first]
         return lists[first]
-    _sort(lists, first, at)
+    sort(lists, first, at)
     n[LISTED] = at
     slot = _listed(nodes, lists, hashes, n, _BY_CORE, first)
     known = hashes[_BY_CORE, slot]
@@ -226,7 +223,7 @@ def _canonical(nodes, lists, hashes, n, scratch, node):  # type: ignore[no-untyp
     return known
 
 
-@njit(cache=True)
+@inner
 def _split(words, blocks, masks, count):  # type: ignore[no-untyped-def]
     """The coarsest partition of which all masks are unions: into ``blocks``, returns how many."""
     used = 0
@@ -259,15 +256,32 @@ def _split(words, blocks, masks, count):  # type: ignore[no-untyped-def]
     return used
 
 
-@njit(cache=True)
-def _overlap(words, edges):  # type: ignore[no-untyped-def]
+_INDEX_BITS: Final = 24
+_INDEX: Final = (1 << _INDEX_BITS) - 1
+
+
+@inner
+def _ordered(edges, column):  # type: ignore[no-untyped-def]
+    """Edges by label or target, and count: that in the upper bits, their places in the lower."""
+    count = len(edges)
+    if count > _INDEX:
+        raise OverflowError
+    out = np.empty(count, np.int64)
+    for i in range(count):
+        key = np.int64(edges[i, column]) * 2 + edges[i, 2]
+        out[i] = key << _INDEX_BITS | i
+    sort(out, 0, count)
+    return out
+
+
+@inner
+def _overlap(words, edges, order):  # type: ignore[no-untyped-def]
     """Whether edges share a symbol; whether they do without being on the same mask; or share a call."""
     seen = np.zeros(5, np.uint64)
-    labels = np.sort(edges[:, 0])
     shared = partly = False
-    for i in range(len(labels)):
-        label = labels[i]
-        if i and label == labels[i - 1]:
+    for i in range(len(edges)):
+        label = edges[order[i] & _INDEX, 0]
+        if i and label == edges[order[i - 1] & _INDEX, 0]:
             shared = True
             continue
         if label < 0:
@@ -279,7 +293,7 @@ def _overlap(words, edges):  # type: ignore[no-untyped-def]
     return shared, partly
 
 
-@njit(cache=True)
+@inner
 def _merge(nodes, edges, lists, hashes, words, mask_table, n, scratch, node):  # type: ignore[no-untyped-def]
     """Works out the edges of a union of plain nodes."""
     total = 0
@@ -291,32 +305,36 @@ def _merge(nodes, edges, lists, hashes, words, mask_table, n, scratch, node):  #
         for e in range(nodes[lists[p], EB], nodes[lists[p], EE]):
             part[at] = edges[e]
             at += 1
-    shared, partly = _overlap(words, part)
+    order = _ordered(part, 0)
+    shared, partly = _overlap(words, part, order)
     if shared:
         nodes[node, MERGED] = 1
         out = np.empty((2 * total + 2 * SYMBOLS, 3), np.int32)
         count = 0
         values = np.empty(total, np.int32)
-        key = part[:, 0].astype(np.int64) * 2 + part[:, 2]
-        order = np.argsort(key)
         i = 0
         while i < total:
             j = i
-            while j < total and key[order[j]] == key[order[i]]:
-                values[j - i] = part[order[j], 1]
+            while j < total and order[j] >> _INDEX_BITS == order[i] >> _INDEX_BITS:
+                values[j - i] = part[order[j] & _INDEX, 1]
                 j += 1
-            label = part[order[i], 0]
+            label = part[order[i] & _INDEX, 0]
             if label < 0 or not partly:
                 out[count, 0] = label
                 out[count, 1] = _union(nodes, lists, hashes, n, values, 0, j - i)
-                out[count, 2] = part[order[i], 2]
+                out[count, 2] = part[order[i] & _INDEX, 2]
                 count += 1
             i = j
         if partly:
-            masks = np.unique(part[:, 0])
-            masks = masks[masks >= 0]
+            masks = np.empty(total, np.int32)
+            held = 0
+            for i in range(total):
+                label = part[order[i] & _INDEX, 0]
+                if label >= 0 and (held == 0 or masks[held - 1] != label):
+                    masks[held] = label
+                    held += 1
             blocks = np.empty((SYMBOLS + 1, 5), np.uint64)
-            used = _split(words, blocks, masks, len(masks))
+            used = _split(words, blocks, masks, held)
             for b in range(used):
                 for w in range(5):
                     words[n[MASKS], w] = blocks[b, w]
@@ -341,16 +359,15 @@ def _merge(nodes, edges, lists, hashes, words, mask_table, n, scratch, node):  #
     for e in range(len(part)):
         part[e, 1] = _canonical(nodes, lists, hashes, n, scratch, part[e, 1])
     begin = n[EDGES]
-    key = part[:, 1].astype(np.int64) * 2 + part[:, 2]
-    order = np.argsort(key)
+    order = _ordered(part, 1)
     i = 0
     while i < len(part):
-        first = order[i]
+        first = order[i] & _INDEX
         held = 0
         mask = -1
         j = i
-        while j < len(part) and key[order[j]] == key[first]:
-            label = part[order[j], 0]
+        while j < len(part) and order[j] >> _INDEX_BITS == order[i] >> _INDEX_BITS:
+            label = part[order[j] & _INDEX, 0]
             if label < 0:
                 _add_edge(edges, n, label, part[first, 1], part[first, 2])
             else:
@@ -371,14 +388,14 @@ def _merge(nodes, edges, lists, hashes, words, mask_table, n, scratch, node):  #
     nodes[node, EB], nodes[node, EE] = begin, n[EDGES]
 
 
-@njit(cache=True)
+@inner
 def _close(nodes, edges, lists, hashes, words, mask_table, n, stack, begin, end, ends, then):  # type: ignore[no-untyped-def]
     """A node of a trie from its (node, byte) pairs."""
     first = n[EDGES]
     if end - begin == 1:
         _add_edge(edges, n, stack[begin] & 0xFF, stack[begin] >> 8, 0)
     elif end > begin:
-        _sort(stack, begin, end)
+        sort(stack, begin, end)
         i = begin
         while i < end:
             target = stack[i] >> 8
@@ -393,7 +410,7 @@ def _close(nodes, edges, lists, hashes, words, mask_table, n, stack, begin, end,
     return _pair(nodes, lists, hashes, n, node, then) if ends else node
 
 
-@njit(cache=True)
+@inner
 def _words(nodes, edges, lists, hashes, words, mask_table, n, table, rows, text, then):  # type: ignore[no-untyped-def]
     """One of some sorted texts: their minimal automaton in one pass."""
     longest = total = 0
@@ -433,14 +450,14 @@ def _words(nodes, edges, lists, hashes, words, mask_table, n, table, rows, text,
     return 0
 
 
-@njit(cache=True)
+@inner
 def _literal(nodes, edges, hashes, n, text, at, size, then):  # type: ignore[no-untyped-def]
     for i in range(at + size - 1, at - 1, -1):
         then = _edge(nodes, edges, hashes, n, np.int32(text[i]), then)
     return then
 
 
-@njit(cache=True)
+@inner
 def _characters(nodes, edges, hashes, n, char_edges, char_begin, first, end, then):  # type: ignore[no-untyped-def]
     made = np.empty(end - first, np.int32)
     for r in range(first, end):
@@ -452,7 +469,7 @@ def _characters(nodes, edges, hashes, n, char_edges, char_begin, first, end, the
     return made[end - first - 1]
 
 
-@njit(cache=True)
+@inner
 def _embed(nodes, edges, lists, hashes, n, dfa_edges, dfa_begin, accept, first, end, start, then):  # type: ignore[no-untyped-def]
     base = n[NODES]
     some = False
@@ -479,7 +496,7 @@ def _embed(nodes, edges, lists, hashes, n, dfa_edges, dfa_begin, accept, first, 
     return base + start
 
 
-@njit(cache=True)
+@inner
 def _memo_slot(keys, key):  # type: ignore[no-untyped-def]
     size = len(keys)
     slot = np.int64(mix(uint64(0), key) & uint64(size - 1))
@@ -488,7 +505,7 @@ def _memo_slot(keys, key):  # type: ignore[no-untyped-def]
     return slot
 
 
-@njit(cache=True)
+@inner
 def _remember(keys, values, n, key, value):  # type: ignore[no-untyped-def]
     slot = _memo_slot(keys, key)
     if keys[slot] == -1:
@@ -499,7 +516,7 @@ def _remember(keys, values, n, key, value):  # type: ignore[no-untyped-def]
     values[slot] = value
 
 
-@njit(cache=True)
+@inner
 def _build(
     nodes, edges, lists, hashes, words, mask_table, n, keys, memo, frames, values,
     table, kids, text, roots, inlined, nullable, empty, instead, extracts,
@@ -665,7 +682,7 @@ TIDY: Final = 1
 """Flag of a rule: edges were merged so often that equal states are likely."""
 
 
-@njit(cache=True)
+@inner
 def _emit(
     nodes, edges, lists, hashes, words, mask_table, n, scratch, order, limit,
     start, tag, accepting, plain, out_edges, out_begin, out_accept, used,
@@ -736,7 +753,7 @@ def _emit(
     return used + 1, used, flags
 
 
-@njit(cache=True)
+@kernel
 def assemble(
     table, kids, text, roots, inlined, extracts, nullable, empty, instead, body,
     char_edges, char_begin, char_end, dfa_edges, dfa_begin, dfa_accept, dfa_at, dfa_start,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from grammars.compiling.jit import inner
 
 
-@njit(cache=True)
+@inner
 def strong_components(offset, target):  # type: ignore[no-untyped-def]
     """Components of a graph in compressed rows, targets before sources (Tarjan, no recursion).
 

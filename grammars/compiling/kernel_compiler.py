@@ -10,7 +10,7 @@ plain steps of :mod:`grammars.compiling.compiler`, which also say what is wrong.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,7 @@ Uint8 = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
 
 _ROOM: Final = 1 << 12
+_CHAINS: Final = 1 << 10
 _MOST_ROOM: Final = 1 << 21
 _NO_NUMBERS: Final = np.zeros(0, np.int32)
 
@@ -386,6 +387,15 @@ class _Compilation:
             self.packed[number] = PackedDfa.of(fresh_start(dfa, accepting=accepting))
         return True
 
+    @staticmethod
+    def _linked(*arguments: Any) -> Any:
+        room = _CHAINS
+        while True:
+            try:
+                return link(*arguments, room)
+            except OverflowError:
+                room *= 4
+
     def _link(self, made: Made) -> Program | None:
         words, edges, begin, accept, order = made
         states = len(accept)
@@ -425,14 +435,15 @@ class _Compilation:
             assert part is not None
             bag_of[[base + q for q in part.takes]] = len(bags)
             bags.append(part)
+        linked = self._linked(
+            words, edges, begin, accept, order, len(rules), (accept_from == 0).view(np.uint8),
+            self.members_begin, self.members, bag_of, np.array([n for n, _ in parts], np.int32),
+        )  # fmt: skip
         (
             fine, byte_class, classes, read, edge_offset, edge_class, edge_target,
             call_offset, call_start, call_return, call_tail,
             push_offset, push_links, push_target, push_outer, table, first, start_rank,
-        ) = link(
-            words, edges, begin, accept, order, len(rules), (accept_from == 0).view(np.uint8),
-            self.members_begin, self.members, bag_of, np.array([n for n, _ in parts], np.int32),
-        )  # fmt: skip
+        ) = linked  # fmt: skip
         if not fine:
             return None
         rule_of = np.zeros(states, np.int32)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 
 from grammars.compiling.graphs import strong_components
+from grammars.compiling.jit import inner, kernel
 from grammars.ir import SYMBOLS
 from grammars.program import FIRST_PUSH as _FIRST_PUSH
 from grammars.program import MANY as _MANY
@@ -22,7 +23,7 @@ _SEVERAL: Final = -2
 _NONE: Final = -1
 
 
-@njit(cache=True)
+@inner
 def _calls(edges, begin, rules, number, members_begin, members):  # type: ignore[no-untyped-def]
     """Edges of each rule that are calls, as a graph of the rules used: offsets, callees."""
     used = len(rules)
@@ -50,7 +51,7 @@ def _calls(edges, begin, rules, number, members_begin, members):  # type: ignore
     return offset, callee[:at]
 
 
-@njit(cache=True)
+@inner
 def _all_productive(
     edges, begin, accept, rules, number, offset, callee, members_begin, members
 ):  # type: ignore[no-untyped-def]  # fmt: skip
@@ -102,7 +103,7 @@ def _all_productive(
     return True
 
 
-@njit(cache=True)
+@inner
 def _classify(words, used_masks):  # type: ignore[no-untyped-def]
     """Classes of symbols that no mask tells apart, numbered as they first appear.
 
@@ -151,7 +152,7 @@ def _classify(words, used_masks):  # type: ignore[no-untyped-def]
     return out, found, read
 
 
-@njit(cache=True)
+@inner
 def _hash(a, b, c):  # type: ignore[no-untyped-def]
     h = (uint64(a) ^ uint64(0x51ED27)) * _GOLDEN
     h = (h ^ (h >> uint64(29)) ^ uint64(b)) * _GOLDEN
@@ -159,33 +160,50 @@ def _hash(a, b, c):  # type: ignore[no-untyped-def]
     return h ^ (h >> uint64(31))
 
 
-@njit(cache=True)
-def _intern(rows, table, count, a, b, c):  # type: ignore[no-untyped-def]
-    """The number of three numbers; ``rows`` and ``table`` (twice as long) grow."""
-    if count == len(rows):
-        more = np.empty((2 * count, 3), np.int32)
-        more[:count] = rows
-        rows = more
-        table = np.full(4 * count, -1, np.int32)
-        for i in range(count):
-            slot = np.int64(_hash(rows[i, 0], rows[i, 1], rows[i, 2]) & uint64(len(table) - 1))
-            while table[slot] >= 0:
-                slot = (slot + 1) & (len(table) - 1)
-            table[slot] = i
-    slot = np.int64(_hash(a, b, c) & uint64(len(table) - 1))
+@inner
+def _intern(rows, table, a, b, c):  # type: ignore[no-untyped-def]
+    """The number of three numbers.  ``table[-1]`` says how many there are.
+
+    Raises:
+        OverflowError: if the rows run out, of which there are half as many as places in the table.
+    """
+    size = len(table) - 1
+    slot = np.int64(_hash(a, b, c) & uint64(size - 1))
     while table[slot] >= 0:
         i = np.int64(table[slot])
         if rows[i, 0] == a and rows[i, 1] == b and rows[i, 2] == c:
-            return rows, table, count, i
-        slot = (slot + 1) & (len(table) - 1)
+            return i
+        slot = (slot + 1) & (size - 1)
+    count = np.int64(table[size])
+    if count >= len(rows):
+        raise OverflowError
     rows[count, 0], rows[count, 1], rows[count, 2] = a, b, c
     table[slot] = count
-    return rows, table, count + 1, np.int64(count)
+    table[size] = count + 1
+    return count
 
 
-@njit(cache=True)
+@inner
+def _empty_table(room):  # type: ignore[no-untyped-def]
+    table = np.full(2 * room + 1, -1, np.int32)
+    table[2 * room] = 0
+    return table
+
+
+@kernel
 def link(
-    words, edges, begin, accept, rules, rule_count, ends, members_begin, members, bag_of, bag_rule
+    words,
+    edges,
+    begin,
+    accept,
+    rules,
+    rule_count,
+    ends,
+    members_begin,
+    members,
+    bag_of,
+    bag_rule,
+    room,
 ):  # type: ignore[no-untyped-def]
     """The tables of a program.
 
@@ -196,6 +214,7 @@ def link(
         members_begin, members: the members of each rule that is a bag.
         bag_of: int32[states], the bag whose items the state takes; -1 for none.
         bag_rule: int32[bags], the bags' rules.
+        room: for how many chains of calls there is room; a power of two.
 
     Returns:
         Whether all went well: it does not where a rule has no text, calls itself before it has read
@@ -203,6 +222,9 @@ def link(
         classes, uint8[symbols] whether a symbol is read, edge_offset, edge_class, edge_target,
         call_offset, call_start, call_return, call_tail, push_offset, push_links, push_target,
         push_outer, table, first, start_rank.
+
+    Raises:
+        OverflowError: if there is not enough room.
     """
     states = len(accept)
     used = len(rules)
@@ -307,15 +329,12 @@ def link(
         call_tail[k] = tail[call_return[k] >> 1]
     # ways into rules: how a class begins them, callees first
     entry = np.full((used, classes), _NONE, np.int32)
-    links = np.empty((256, 3), np.int32)
-    link_table = np.full(512, -1, np.int32)
-    link_count = 0
-    chains = np.empty((256, 3), np.int32)
-    chain_table = np.full(512, -1, np.int32)
-    chain_count = 0
-    ways = np.empty((256, 3), np.int32)
-    way_table = np.full(512, -1, np.int32)
-    way_count = 0
+    links = np.empty((room, 3), np.int32)
+    link_table = _empty_table(room)
+    chains = np.empty((room, 3), np.int32)
+    chain_table = _empty_table(room)
+    ways = np.empty((room, 3), np.int32)
+    way_table = _empty_table(room)
     start_rank = np.full(states, -1, np.int32)
     for p in range(used if fine else 0):
         r = order[p]
@@ -326,9 +345,7 @@ def link(
             if entry[r, c] != _NONE:
                 entry[r, c] = _SEVERAL
                 continue
-            ways, way_table, way_count, way = _intern(
-                ways, way_table, way_count, -1, edge_target[e], 0
-            )
+            way = _intern(ways, way_table, -1, edge_target[e], 0)
             entry[r, c] = way
         for k in range(call_offset[q], call_offset[q + 1]):
             for c in range(classes):
@@ -340,12 +357,8 @@ def link(
                     continue
                 link = np.int64(ways[inner, 0])
                 if not call_tail[k]:
-                    links, link_table, link_count, link = _intern(
-                        links, link_table, link_count, call_return[k], link, 0
-                    )
-                ways, way_table, way_count, way = _intern(
-                    ways, way_table, way_count, link, ways[inner, 1], 0
-                )
+                    link = _intern(links, link_table, call_return[k], link, 0)
+                way = _intern(ways, way_table, link, ways[inner, 1], 0)
                 entry[r, c] = way
         if bag_of[q] >= 0:  # which items are available only the residual says
             for m in range(members_begin[rules[r, 0]], members_begin[rules[r, 0] + 1]):
@@ -374,13 +387,10 @@ def link(
                 outer = 0
                 if not call_tail[k]:
                     outer = 1
-                    links, link_table, link_count, link = _intern(
-                        links, link_table, link_count, call_return[k], link, 0
-                    )
-                chains, chain_table, chain_count, chain = _intern(
-                    chains, chain_table, chain_count, link, ways[inner, 1], outer
-                )
+                    link = _intern(links, link_table, call_return[k], link, 0)
+                chain = _intern(chains, chain_table, link, ways[inner, 1], outer)
                 table[q, c] = _FIRST_PUSH - chain
+    chain_count = np.int64(chain_table[2 * room])
     push_offset = np.zeros(chain_count + 1, np.int32)
     for i in range(chain_count):
         length = 0

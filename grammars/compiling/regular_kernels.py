@@ -8,16 +8,18 @@ target, 0), ``begin`` int32[states + 1], ``accept`` uint8[states].
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 
 from grammars.compiling.graphs import strong_components
+from grammars.compiling.jit import inner, kernel
+from grammars.compiling.sorting import longer, longer_rows, sort
 from grammars.compiling.symbol_sets import MASKS, intern_mask, mix
 
 _ROUNDS_LEAST = 8
 _ROUNDS_WORK = 400_000
 
 
-@njit(cache=True)
+@inner
 def _find_pair(keys, numbers, key):  # type: ignore[no-untyped-def]
     size = len(keys)
     slot = np.int64(mix(uint64(0), key) & uint64(size - 1))
@@ -26,7 +28,7 @@ def _find_pair(keys, numbers, key):  # type: ignore[no-untyped-def]
     return slot
 
 
-@njit(cache=True)
+@kernel
 def product(
     a_words, a_edges, a_begin, a_accept, a_start,
     b_words, b_edges, b_begin, b_accept, b_start, subtracted, limit,
@@ -101,11 +103,9 @@ def product(
                     if count >= limit:
                         raise ValueError
                     if count == len(first):
-                        first = np.concatenate((first, first))
-                        second = np.concatenate((second, second))
-                        longer = np.zeros(2 * count + 1, np.int32)
-                        longer[: len(begin)] = begin
-                        begin = longer
+                        first = longer(first)
+                        second = longer(second)
+                        begin = longer(begin)
                     if 2 * count > len(keys):
                         old, values = keys, numbers
                         keys = np.full(4 * len(old), -1, np.int64)
@@ -119,7 +119,7 @@ def product(
                     first[count], second[count] = a_edges[e, 1], target
                     count += 1
                 if used == len(edges):
-                    edges = np.concatenate((edges, edges))
+                    edges = longer_rows(edges)
                 edges[used, 0], edges[used, 1], edges[used, 2] = label, numbers[slot], 0
                 used += 1
         at += 1
@@ -134,7 +134,7 @@ def product(
     return words, edges, begin, accept, start, count
 
 
-@njit(cache=True)
+@inner
 def _trimmed(edges, begin, accept, start):  # type: ignore[no-untyped-def]
     """Only states that reach acceptance (all are reached from the start)."""
     states = len(accept)
@@ -195,7 +195,7 @@ def _trimmed(edges, begin, accept, start):  # type: ignore[no-untyped-def]
     return out_edges[:used].copy(), out_begin, out_accept, number[start]
 
 
-@njit(cache=True)
+@inner
 def _signature(words, table, n, edges, begin, q, names, local, out, at):  # type: ignore[no-untyped-def]
     """Edges of a state with one mask for each target, sorted by target, from ``out[at]`` on.
 
@@ -209,8 +209,7 @@ def _signature(words, table, n, edges, begin, q, names, local, out, at):  # type
         name = np.int64(local[t]) if local[t] != 0 else np.int64(names[t])
         # labels of one target in order, so that equal rows are equal before masks are joined
         key[i] = (name + (1 << 30)) << 31 | edges[low + i, 0]
-    if count > 1:
-        key.sort()
+    sort(key, 0, count)
     i = 0
     while i < count:
         name = key[i] >> 31
@@ -233,7 +232,7 @@ def _signature(words, table, n, edges, begin, q, names, local, out, at):  # type
     return at
 
 
-@njit(cache=True)
+@inner
 def _same_class(rows, row_begin, row_end, accept, table, q):  # type: ignore[no-untyped-def]
     """The slot of a state with the signature of state q."""
     h = uint64(accept[q])
@@ -259,7 +258,7 @@ def _same_class(rows, row_begin, row_end, accept, table, q):  # type: ignore[no-
     return slot
 
 
-@njit(cache=True)
+@inner
 def reduced(words, edges, begin, accept, start):  # type: ignore[no-untyped-def]
     """The automaton trimmed, equivalent states merged (see ``automata.reduce``)."""
     edges, begin, accept, start = _trimmed(edges, begin, accept, start)

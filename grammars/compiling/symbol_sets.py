@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
+
+from grammars.compiling.jit import inner
 
 MASKS: Final = 3
 """Which counter says how many sets there are."""
 _GOLDEN = uint64(0x9E3779B97F4A7C15)
 
 
-@njit(cache=True)
+@inner
 def mix(h, x):  # type: ignore[no-untyped-def]
     """A hash with one more number mixed in."""
     h = (h ^ uint64(x)) * _GOLDEN
     return h ^ (h >> uint64(29))
 
 
-@njit(cache=True)
+@inner
 def intern_mask(words, table, n):  # type: ignore[no-untyped-def]
     """The number of the set in the first free row.
 
