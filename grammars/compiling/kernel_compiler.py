@@ -389,7 +389,8 @@ class _Compilation:
 
     @staticmethod
     def _linked(*arguments: Any) -> Any:
-        room = _CHAINS
+        calls = int((arguments[1][:, 0] < 0).sum())
+        room = max(_CHAINS, 1 << calls.bit_length())
         while True:
             try:
                 return link(*arguments, room)
