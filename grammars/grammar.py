@@ -58,6 +58,7 @@ class Grammar:
     def __init__(self, ir: GrammarIR, *, limits: Limits = DEFAULT_LIMITS) -> None:
         """From the intermediate form; see :mod:`grammars.ir` for writing one by hand."""
         self._ir = ir
+        self._reader: Callable[[], GrammarIR] | None = None
         self._head: Final = ir
         self._limits: Final = limits
         with counted_work(limits, _COMPILING):
@@ -323,6 +324,7 @@ class Grammar:
         try:
             return self._ir
         except AttributeError:  # the program was kept on disk: read the source now
+            assert self._reader is not None
             ir = self._reader()
             object.__setattr__(self, "_ir", ir)
             return ir
@@ -466,7 +468,7 @@ class Grammar:
         return f"Grammar({len(self.ir.rules)} rules, {self._program.states:,} states)"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("_head", "_ir", "_limits", "_program") and not hasattr(self, name):
+        if name in ("_head", "_ir", "_limits", "_program", "_reader") and not hasattr(self, name):
             object.__setattr__(self, name, value)
         else:
             raise AttributeError(f"a Grammar is immutable; {name!r} cannot be set")

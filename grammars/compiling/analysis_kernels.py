@@ -91,7 +91,7 @@ def _measure(table, kids, flags, size, depth):  # type: ignore[no-untyped-def]
             flag = WIDE if b & 1 else 0
         elif kind == NOT:
             flag = WIDE
-        elif kind == REF or kind == BAG:
+        elif kind == REF or kind == BAG:  # noqa: SIM109
             flag = CALLS
         deepest = 0
         for k in range(table[i, 3], table[i, 4]):
@@ -152,13 +152,13 @@ def _is_nullable(table, kids, value, nullable, i):  # type: ignore[no-untyped-de
     kind, a, b = table[i, 0], table[i, 1], table[i, 2]
     if kind == LITERAL:
         return b == 0
-    if kind == SEQ or kind == AND:
-        for k in range(table[i, 3], table[i, 4]):
+    if kind == SEQ or kind == AND:  # noqa: SIM109
+        for k in range(table[i, 3], table[i, 4]):  # noqa: SIM110
             if not value[kids[k]]:
                 return False
         return True
     if kind == ALT:
-        for k in range(table[i, 3], table[i, 4]):
+        for k in range(table[i, 3], table[i, 4]):  # noqa: SIM110
             if value[kids[k]]:
                 return True
         return False
@@ -337,7 +337,7 @@ def special_rows(table, kids, roots, facts, flags, visited, seen, todo):  # type
             i = stack[height]
             kind = table[i, 0]
             special = (
-                kind == AND
+                kind == AND  # noqa: SIM109
                 or kind == NOT
                 or kind == MACHINE
                 or kind == BAG

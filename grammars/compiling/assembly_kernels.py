@@ -517,12 +517,12 @@ def _remember(keys, values, n, key, value):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _build(
+def _build(  # type: ignore[no-untyped-def]
     nodes, edges, lists, hashes, words, mask_table, n, keys, memo, frames, values,
     table, kids, text, roots, inlined, nullable, empty, instead, extracts,
     char_edges, char_begin, char_end, dfa_edges, dfa_begin, dfa_accept, dfa_at, dfa_start,
     root,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """The node at which a row's expression is read, and then the text ends.
 
     A frame: row, node that follows, place (or optional copies left), node so far, first value (or
@@ -557,7 +557,7 @@ def _build(
                 result = (
                     _pair(nodes, lists, hashes, n, called, then) if nullable[number] else called
                 )
-            elif kind == EMBED or kind == SEQ or kind == ALT or kind == REPEAT or kind == REF:
+            elif kind == EMBED or kind == SEQ or kind == ALT or kind == REPEAT or kind == REF:  # noqa: SIM109
                 if kind == REF:
                     i = roots[a]
                     asking = True
@@ -650,7 +650,7 @@ def _build(
                 continue
             first = np.int64(frame[4])
             result = _union(nodes, lists, hashes, n, values, first, held)
-            held = first
+            held = int(first)
         else:
             item = kids[table[row, 3]]
             if frame[5] == 0:  # the body of a loop
@@ -683,10 +683,10 @@ TIDY: Final = 1
 
 
 @inner
-def _emit(
+def _emit(  # type: ignore[no-untyped-def]
     nodes, edges, lists, hashes, words, mask_table, n, scratch, order, limit,
     start, tag, accepting, plain, out_edges, out_begin, out_accept, used,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Writes the automaton that begins at a node, behind ``used`` states.
 
     Args:
@@ -754,11 +754,11 @@ def _emit(
 
 
 @kernel
-def assemble(
+def assemble(  # type: ignore[no-untyped-def]
     table, kids, text, roots, inlined, extracts, nullable, empty, instead, body,
     char_edges, char_begin, char_end, dfa_edges, dfa_begin, dfa_accept, dfa_at, dfa_start,
     dfa_words, dfa_word_at, mask_words, ready, top, members_begin, members, wanted, limit, room,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """The automata of the start rule and of all rules that it calls, in that order.
 
     Args:

@@ -14,6 +14,9 @@ Kernels do it (:mod:`grammars.compiling.kernel_compiler`), or these steps, one f
 
 from __future__ import annotations
 
+import sys
+from typing import Final
+
 from grammars.compiling.analysis import Analysis, deep_recursion
 from grammars.compiling.automata import ALL_BYTES, Dfa, expand
 from grammars.compiling.building import RuleBuilder
@@ -21,7 +24,7 @@ from grammars.compiling.flattening import flatten
 from grammars.compiling.left_recursion import remove_left_recursion
 from grammars.compiling.productivity import drop_unproductive, lay_out_bags
 from grammars.compiling.utf8 import ByteMask
-from grammars.ir import Expr, GrammarIR
+from grammars.ir import Expr, GrammarIR, children
 from grammars.limits import Limits
 from grammars.program import Program
 
@@ -35,14 +38,34 @@ def compile_ir(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTE
             begin with itself.
         LimitExceeded: where a limit is reached.
     """
-    if alphabet == ALL_BYTES:
-        # late, since Numba takes a while to load
-        from grammars.compiling.kernel_compiler import compile_by_kernels
+    if alphabet == ALL_BYTES and ("numba" in sys.modules or _is_large(grammar)):
+        # late, since Numba takes longer to load than a small grammar to compile
+        from grammars.compiling.kernels import compile_by_kernels
 
         program = compile_by_kernels(grammar, limits)
         if program is not None:
             return program
     return compile_plainly(grammar, limits, alphabet)
+
+
+_LARGE: Final = 2_000
+"""Nodes that take as long to compile plainly as Numba takes to load."""
+
+
+def _is_large(grammar: GrammarIR) -> bool:
+    """Whether a grammar has more nodes than that, shared ones counted once."""
+    seen: set[int] = set()
+    for rule in grammar.rules:
+        stack: list[Expr] = [rule.body]
+        while stack:
+            node = stack.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if len(seen) > _LARGE:
+                return True
+            stack += children(node)
+    return False
 
 
 def compile_plainly(grammar: GrammarIR, limits: Limits, alphabet: ByteMask = ALL_BYTES) -> Program:

@@ -52,9 +52,9 @@ def _calls(edges, begin, rules, number, members_begin, members):  # type: ignore
 
 
 @inner
-def _all_productive(
+def _all_productive(  # type: ignore[no-untyped-def]
     edges, begin, accept, rules, number, offset, callee, members_begin, members
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Whether every rule has a text, and every member of a bag."""
     used = len(rules)
     order, _ = strong_components(offset, callee)
@@ -191,7 +191,7 @@ def _empty_table(room):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def link(
+def link(  # type: ignore[no-untyped-def]
     words,
     edges,
     begin,
@@ -204,7 +204,7 @@ def link(
     bag_of,
     bag_rule,
     room,
-):  # type: ignore[no-untyped-def]
+):
     """The tables of a program.
 
     Args:
@@ -277,7 +277,8 @@ def link(
         if used_masks[m]:
             for c in range(classes):
                 s = symbol_of[c]
-                count += np.int32(words[m, s >> 6] >> uint64(s & 63) & uint64(1))
+                if words[m, s >> 6] >> uint64(s & 63) & uint64(1):
+                    count += 1
         mask_begin[m + 1] = mask_begin[m] + count
     mask_class = np.empty(mask_begin[len(words)], np.int32)
     at = 0

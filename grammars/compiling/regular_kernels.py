@@ -29,10 +29,10 @@ def _find_pair(keys, numbers, key):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def product(
+def product(  # type: ignore[no-untyped-def]
     a_words, a_edges, a_begin, a_accept, a_start,
     b_words, b_edges, b_begin, b_accept, b_start, subtracted, limit,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Texts of ``a`` that are in ``b``, or that are not if ``subtracted``; trimmed and reduced.
 
     Returns:
