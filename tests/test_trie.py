@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from constrain import cache as cache_module
 from constrain.cache import load_arrays, save_arrays
 from constrain.vocabulary.trie import MAX_TOKEN_BYTES, Trie, hash_texts
+from grammars import cache_folder
 
 Texts = Sequence[bytes | None]
 
@@ -176,7 +176,7 @@ def test_hash_tells_texts_apart(one: list[bytes | None], other: list[bytes | Non
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GRAMMA_CACHE", str(tmp_path))
-    monkeypatch.setattr(cache_module, "_warned", set())
+    monkeypatch.setattr(cache_folder, "_warned", set())
     return tmp_path / "trie"
 
 

@@ -337,10 +337,7 @@ def special_rows(table, kids, roots, facts, flags, visited, seen, todo):  # type
             i = stack[height]
             kind = table[i, 0]
             special = (
-                kind == AND  # noqa: SIM109
-                or kind == NOT
-                or kind == MACHINE
-                or kind == BAG
+                kind in (AND, NOT, MACHINE, BAG)
                 or (kind == REPEAT and flags[i] & LONG)
                 or (kind == SEQ and extracts and flags[i] & LEXEMES)
             )
