@@ -17,7 +17,7 @@ from grammars.ir import Alt, Chars, GrammarIR, Literal, Not, Ref, Repeat, Rule, 
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.program import MANY, NO_EDGE, Program
 from tests.bisimulation import same_language
-from tests.strategies import grammars
+from tests.strategies import bag_grammars, grammars
 
 _LIMITS = Limits(max_dfa_states=2_000)
 
@@ -83,7 +83,7 @@ def check_chain(p: Program, q: int, c: int, chain: int) -> None:
 
 
 @settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 @given(grammars())
 def test_random_grammars(grammar: GrammarIR) -> None:
@@ -107,6 +107,14 @@ def test_random_grammars_with_counters_everywhere(grammar: GrammarIR) -> None:
         except (GrammarError, LimitExceeded):
             return
         check(grammar, _LIMITS)
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+@given(bag_grammars())
+def test_random_bags(grammar: GrammarIR) -> None:
+    check(grammar, _LIMITS)
 
 
 _SCHEMAS: list[Any] = [
