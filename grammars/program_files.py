@@ -127,6 +127,8 @@ def keep(key: str, program: Program, ir: GrammarIR) -> bool:
         or _size(program) > _LARGEST
     ):
         return False
+    if any(spec.conditions for spec in program.bags):
+        return False  # the format has no place for them
     path = _path(key)
     temporary = None
     try:
@@ -226,6 +228,7 @@ def _read(data: bytes) -> Kept:
             spec["low"],
             spec["high"],
             spec["ordered"],
+            loose=spec["loose"],
         )
         for spec in values["bags"]
     )

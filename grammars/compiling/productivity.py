@@ -73,8 +73,10 @@ def _settled(
         source.low,
         high,
         source.ordered,
+        source.conditions,
+        source.loose,
     )
-    return settle_bag(spec)
+    return settle_bag(spec, limits)
 
 
 def _derives(rule: BuiltRule, dead: set[int], limits: Limits) -> bool:
