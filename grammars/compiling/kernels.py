@@ -1,28 +1,90 @@
-"""The compiler's kernels, made ready: compiled for this machine once, and said so meanwhile.
+"""The compiler's kernels, made ready beside the work: until they are, grammars are compiled plainly.
 
-Numba keeps what it compiled beside the sources (or in ``NUMBA_CACHE_DIR``).
+Numba compiles them once for a machine, which takes half a minute, and keeps the result beside the
+sources (or in ``NUMBA_CACHE_DIR``).  Nobody waits for that: a process of its own does it, and what
+needs compiling meanwhile goes the plain way, which makes the same languages.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
-import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from threading import Lock
+from typing import Final, TypeAlias
 
-from grammars.compiling.kernel_compiler import compile_by_kernels
 from grammars.ir import GrammarIR, Literal, Not, Repeat, Rule, Seq, both, chars
-from grammars.limits import DEFAULT_LIMITS
+from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.program import Program
+
+_Compiler: TypeAlias = Callable[[GrammarIR, Limits], Program | None]
 
 _HERE: Final = Path(__file__).parent
 _ENTRIES: Final = ("analysis_kernels", "assembly_kernels", "linking_kernels", "regular_kernels")
 _OTHERS: Final = ("graphs", "jit", "kinds", "sorting", "symbol_sets", "../ir", "../program")
 
 
-def _compiled(name: str, ending: str) -> list[Path]:
-    """What Numba keeps beside a source."""
-    return list((_HERE / "__pycache__").glob(f"{name}.*.{ending}"))
+def compile_by_kernels(grammar: GrammarIR, limits: Limits) -> Program | None:
+    """The program of a grammar; ``None`` where kernels leave it to the plain steps, or are not ready."""
+    compiler = _kernels.compiler()
+    return None if compiler is None else compiler(grammar, limits)
+
+
+class _Kernels:
+    """The kernels of this process, and the process that compiles them where they are not yet."""
+
+    def __init__(self) -> None:
+        self._compiler: _Compiler | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._lock = Lock()
+
+    def compiler(self) -> _Compiler | None:
+        """What compiles by kernels, once they are ready."""
+        if self._compiler is None:
+            with self._lock:
+                if self._compiler is None and self._is_ready():
+                    from grammars.compiling import kernel_compiler
+
+                    self._compiler = kernel_compiler.compile_by_kernels
+        return self._compiler
+
+    def _is_ready(self) -> bool:
+        if self._worker is not None:
+            return self._worker.poll() == 0  # where it fails, the plain way is left
+        if _are_compiled():
+            return True
+        with suppress(OSError):
+            self._worker = subprocess.Popen(
+                [sys.executable, "-m", "grammars.compiling.kernels"],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        return False
+
+
+_kernels: Final = _Kernels()
+
+
+def _are_compiled() -> bool:
+    """Whether Numba keeps kernels beside the sources that are made from them as they are now."""
+    with suppress(OSError):
+        newest = max((_HERE / f"{name}.py").stat().st_mtime for name in (*_ENTRIES, *_OTHERS))
+        found = [_indices(name) for name in _ENTRIES]
+        return all(found) and all(
+            index.stat().st_mtime >= newest for indices in found for index in indices
+        )
+    return False
+
+
+def _indices(name: str) -> list[Path]:
+    """Numba's indices of what is kept of a module."""
+    return list((_HERE / "__pycache__").glob(f"{name}.*.nbi"))
 
 
 def _forget_stale() -> None:
@@ -34,28 +96,43 @@ def _forget_stale() -> None:
     with suppress(OSError):
         newest = max((_HERE / f"{name}.py").stat().st_mtime for name in _OTHERS)
         for name in _ENTRIES:
-            for index in _compiled(name, "nbi"):
+            for index in _indices(name):
                 if index.stat().st_mtime < newest:
                     index.unlink()
 
 
-def _prepare() -> None:
-    _forget_stale()
-    if all(_compiled(name, "nbi") for name in _ENTRIES):
-        return
-    print(
-        "gramma: compiling grammars.compiling for this machine (once, half a minute) ...",
-        file=sys.stderr,
-        flush=True,
-    )
-    began = time.perf_counter()
-    letters = Repeat(chars([(97, 122)]), 0, None)
-    body = Seq((Literal(b"x"), both(letters, Not(Literal(b"ab")))))  # every kernel has work to do
-    compile_by_kernels(GrammarIR((Rule("root", body),), "root"), DEFAULT_LIMITS)
-    taken = time.perf_counter() - began
-    print(f"gramma: kernels ready after {taken:.0f} s", file=sys.stderr, flush=True)
+def prepare() -> None:
+    """Compiles the kernels now, unless that was done before or is being done by another process."""
+    with _only_one():
+        if _are_compiled():
+            return
+        _forget_stale()
+        from grammars.compiling import kernel_compiler
+
+        letters = Repeat(chars([(97, 122)]), 0, None)
+        body = Seq((Literal(b"x"), both(letters, Not(Literal(b"ab")))))  # every kernel has work
+        kernel_compiler.compile_by_kernels(GrammarIR((Rule("root", body),), "root"), DEFAULT_LIMITS)
 
 
-_prepare()
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Holds a lock of the machine, where its cache folder can be written."""
+    from filelock import FileLock
 
-__all__ = ["compile_by_kernels"]
+    from grammars.cache_folder import cache_folder
+
+    lock = None
+    with suppress(OSError):
+        folder = cache_folder("kernels")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".compiling.lock")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+if __name__ == "__main__":
+    prepare()
