@@ -244,7 +244,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[GrammarError], str]] = {
     ),
     "schema, items": (
         lambda: Grammar.from_json_schema({"items": {"type": "array", "minItems": 10**12}}),
-        GrammarError,
+        LimitExceeded,
         "/items",
     ),
     "schema, pattern": (
