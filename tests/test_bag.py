@@ -17,6 +17,7 @@ from constrain import TokenAutomaton, Vocabulary
 from constrain.engine.jit import kernels as k
 from constrain.rules import RuleAutomaton
 from grammars import Grammar, GrammarError
+from grammars.compiling.bags import Residuals, Row
 from grammars.errors import LimitExceeded
 from grammars.ir import (
     EPSILON,
@@ -614,3 +615,26 @@ def test_budgets_of_a_large_bag() -> None:
             state = automaton.advance(state, token)
             left -= 1
         assert automaton.grammar.accepts(out)
+
+
+def test_few_rows_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances ask for rows again and again, and what may end or come again leads nowhere new."""
+    letters = [f"{a}{b}" for a in "ab" for b in "abcdefghijkl"]
+    bags = [
+        bag([Member(text(x), 1, 1), Member(text(x + "c"), 0, None)], text(","), ordered=True)
+        for x in letters
+    ]
+    asked: list[tuple[int, int]] = []
+    row = Residuals.row
+
+    def counted(self: Residuals, which: int, number: int) -> Row:
+        asked.append((which, number))
+        return row(self, which, number)
+
+    monkeypatch.setattr(Residuals, "row", counted)
+    singles = [bytes([b]) for b in range(256)]
+    automaton = TokenAutomaton(
+        Grammar(single_rule(seq(*bags))), Vocabulary.from_tokens([None, *singles], [EOS])
+    )
+    assert automaton.min_tokens_to_accept(automaton.start) == 2 * len(letters)
+    assert len(asked) < 20 * len(letters)

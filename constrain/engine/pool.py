@@ -44,8 +44,8 @@ NO_STATE: Final = (
 )
 
 
-_ROWS_AHEAD = 256
-"""Rows of a bag with conditions made ahead at most: there are many."""
+_ROWS_AHEAD: Final = 256
+"""Rows of a bag made ahead at most."""
 
 
 class StatePool:
@@ -252,12 +252,17 @@ class StatePool:
                         seen.add(step >> 3)
                         todo.append(self._add_row(bag, step >> 3))
             return
-        for _ in range(ahead):
-            onward = (step >> 3 for _, step in row.steps() if step & CANONICAL and step & MORE)
+        for _ in range(min(ahead, _ROWS_AHEAD)):
+            # a bag that may end does so in a canonical completion
+            onward = (s >> 3 for _, s in row.steps() if s & 7 == CANONICAL | MORE)
             residual = next(onward, 0)
-            if not residual:
+            if not residual or self._has_row(residual):
                 break
             row = self._add_row(bag, residual)
+
+    def _has_row(self, place: int) -> bool:
+        known = place < self.context[k.N_PLACES]
+        return bool(known and self._arrays[k.B_PLACE][4 * place])
 
     def _add_row(self, bag: int, residual: int) -> Row:
         row = self.residuals.row(bag, residual)
