@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from grammars import Grammar, LimitExceeded, Limits
-from grammars.work import counted_work, spend
+from grammars.work import allow, counted_work, spend
 
 FEW = Limits(max_work=1_000)
 
@@ -29,6 +29,15 @@ def test_the_outermost_count_applies() -> None:
 def test_a_count_has_more_for_long_input() -> None:
     with counted_work(FEW, "reading", more=50):
         spend(1_050)
+        with pytest.raises(LimitExceeded):
+            spend()
+
+
+def test_more_is_allowed_where_the_input_turns_out_to_be_long() -> None:
+    allow(10**12)  # nothing is counted outside
+    with counted_work(FEW, "reading"):
+        allow(500)
+        spend(1_500)
         with pytest.raises(LimitExceeded):
             spend()
 

@@ -68,10 +68,14 @@ from grammars.frontends.regex.lookaround import locate
 from grammars.frontends.regex.python import regex_to_expr
 from grammars.ir import EPSILON, NOTHING, Expr, GrammarIR, Ref, Repeat, Rule, Seq, Span, alt, seq
 from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.work import allow
 
 _END: Final = "$END"
 _EXPRESSION_SIZE: Final = 20_000
 """An automaton whose expression would have more nodes is written as rules, one per state."""
+
+_WORK_A_CHARACTER: Final = 20
+"""Units of work beside those of ``max_work``, see :mod:`grammars.work`."""
 
 _INLINED_SIZE: Final = 400
 """A rule whose body would have more nodes with all it refers to stays a unit of its own."""
@@ -101,6 +105,7 @@ def lark_to_ir(
         raise TypeError(f"a grammar must be str, not {type(text).__name__}: {text!r:.80}")
     if not isinstance(start, str):
         raise TypeError(f"start must be the name of a rule, not {start!r:.80}")
+    allow(_WORK_A_CHARACTER * len(text))
     source = _Source(text)
     try:
         loaded = _load(source, start, Imports(import_paths), path, limits)
