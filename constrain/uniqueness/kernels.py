@@ -162,7 +162,7 @@ STEP_MISSING: Final = 8
 """Of the same, and nothing else counts then: a step is to be added first."""
 READ_RAW: Final = -2
 """Instead of the node of a key or string: its bytes so far are to be read."""
-MOST_WORK: Final = 2_000
+MOST_WORK: Final = 8_000
 """Places that all looks ahead of one question may visit: a few milliseconds; what is in doubt then stays."""
 MOST_ZEROS: Final = 64
 _EXPANSIONS: Final = 250
