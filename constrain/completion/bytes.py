@@ -35,6 +35,8 @@ _LONG_TOKENS: Final = 2
 """Longest tokens for which a counted repetition must have room before its end counts as far."""
 _ENDLESS: Final = 1 << 40
 _FIRST_PLACES: Final = 1 << 8
+_ASKED_OFTEN: Final = 8
+"""Rows of bags asked for by one search before those of all bags are made."""
 _SHARE: Final = 15
 """Places looked at, and bytes spelled, for one answer, by the unit of ``Limits.max_distance_work``."""
 _WORK: Final = 3_000_000
@@ -176,6 +178,7 @@ class ShortestTexts:
         pool.refresh()
         self._context[c.N_WORK] = 0
         ahead = 1  # a text through many items would ask for them one by one, each time anew
+        asked = 0
         while True:
             out: int = kernel(pool.address, self._address, *args)
             if out >= 0 or out == k.OUT_OF_FUEL:
@@ -191,6 +194,10 @@ class ShortestTexts:
             else:
                 pool.make_room(out, ahead)
                 ahead *= 2
+                asked += 1
+                if asked == _ASKED_OFTEN:  # every call begins anew: far ways lead through many bags
+                    pool.add_first_rows()
+                    self._context[c.N_WORK] = 0
 
     def _put(self, field: int, array: npt.NDArray[Any]) -> None:
         array = np.ascontiguousarray(array)

@@ -232,13 +232,19 @@ class StatePool:
             self._room_states(2 * int(c[k.N_STATE_ROOM]))
             self._rehash()
 
-    def _add_rows(self, ahead: int) -> None:
-        """The row of steps over items that a kernel has found to be lacking, and some after it.
+    def add_first_rows(self) -> None:
+        """Makes the rows of all bags before their first item, and of their canonical completions."""
+        for bag in range(len(self.program.bags)):
+            if not self._has_row(bag):
+                self._add_rows(bag, 0, _ROWS_AHEAD)
+
+    def _add_rows(self, bag: int, residual: int, ahead: int) -> None:
+        """The row of steps over items from a residual of a bag, and some after it.
 
         Args:
+            bag, residual: of the row.
             ahead: how many rows further on along a canonical completion.
         """
-        bag, residual = int(self.context[k.N_LACKING_BAG]), int(self.context[k.N_LACKING])
         row = self._add_row(bag, residual)
         if self.residuals.is_conditional(bag):  # shortest ways are looked for in all directions
             todo, seen = [row], {residual}
@@ -324,7 +330,8 @@ class StatePool:
         if answer == k.TOO_MANY_ITEMS:
             raise LimitExceeded("max_items", self.limits.max_items, "this ambiguous text")
         if answer == k.LACKING:
-            self._add_rows(ahead)
+            bag, residual = self.context[k.N_LACKING_BAG], self.context[k.N_LACKING]
+            self._add_rows(int(bag), int(residual), ahead)
         else:
             self._grow()
 
