@@ -80,5 +80,5 @@ def test_preparing_again_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("compiled again")
 
     monkeypatch.setattr(kernels, "_are_compiled", lambda: True)
-    monkeypatch.setattr(kernels, "_forget_stale", never)
+    monkeypatch.setattr(kernels, "forget_stale", never)
     kernels.prepare()

@@ -18,13 +18,19 @@ from typing import Final, TypeAlias
 
 from grammars.ir import GrammarIR, Literal, Not, Repeat, Rule, Seq, both, chars
 from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.numba_cache import forget_stale, kept
 from grammars.program import Program
 
 _Compiler: TypeAlias = Callable[[GrammarIR, Limits], Program | None]
 
 _HERE: Final = Path(__file__).parent
-_ENTRIES: Final = ("analysis_kernels", "assembly_kernels", "linking_kernels", "regular_kernels")
-_OTHERS: Final = ("graphs", "jit", "kinds", "sorting", "symbol_sets", "../ir", "../program")
+_ENTRIES: Final = tuple(
+    _HERE / f"{name}_kernels.py" for name in ("analysis", "assembly", "linking", "regular")
+)
+_OTHERS: Final = tuple(
+    _HERE / f"{name}.py"
+    for name in ("graphs", "jit", "kinds", "sorting", "symbol_sets", "../ir", "../program")
+)
 
 
 def compile_by_kernels(grammar: GrammarIR, limits: Limits) -> Program | None:
@@ -74,31 +80,12 @@ _kernels: Final = _Kernels()
 def _are_compiled() -> bool:
     """Whether Numba keeps kernels beside the sources that are made from them as they are now."""
     with suppress(OSError):
-        newest = max((_HERE / f"{name}.py").stat().st_mtime for name in (*_ENTRIES, *_OTHERS))
-        found = [_indices(name) for name in _ENTRIES]
+        newest = max(source.stat().st_mtime for source in (*_ENTRIES, *_OTHERS))
+        found = [kept(source, "nbi") for source in _ENTRIES]
         return all(found) and all(
             index.stat().st_mtime >= newest for indices in found for index in indices
         )
     return False
-
-
-def _indices(name: str) -> list[Path]:
-    """Numba's indices of what is kept of a module."""
-    return list((_HERE / "__pycache__").glob(f"{name}.*.nbi"))
-
-
-def _forget_stale() -> None:
-    """Drops what was compiled before a source changed that it is made from.
-
-    Numba looks at a module's own source only, but functions and constants of other modules are
-    compiled into its kernels.
-    """
-    with suppress(OSError):
-        newest = max((_HERE / f"{name}.py").stat().st_mtime for name in _OTHERS)
-        for name in _ENTRIES:
-            for index in _indices(name):
-                if index.stat().st_mtime < newest:
-                    index.unlink()
 
 
 def prepare() -> None:
@@ -106,7 +93,8 @@ def prepare() -> None:
     with _only_one():
         if _are_compiled():
             return
-        _forget_stale()
+        for source in _ENTRIES:
+            forget_stale(source, _OTHERS)
         from grammars.compiling import kernel_compiler
 
         letters = Repeat(chars([(97, 122)]), 0, None)
