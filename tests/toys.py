@@ -24,14 +24,14 @@ def vocabulary() -> Vocabulary:
 
 
 @cache
-def model(seed: int = 0, rows: int = 64) -> LlamaForCausalLM:
+def model(seed: int = 0, rows: int = 64, layers: int = 2) -> LlamaForCausalLM:
     """A small random Llama with more rows than the vocabulary has tokens."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=rows,
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=2,
         max_position_embeddings=512,

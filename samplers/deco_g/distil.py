@@ -332,7 +332,7 @@ def collect(
         torch.cat(hidden),
         _split(owners, len(starts), held_out, seed),
         ends,
-        vocabulary.size,
+        max(vocabulary.size, _rows(model)),
         fingerprint_of(vocabulary),
     )
 
@@ -448,7 +448,8 @@ def initial_hmm(
             logits = head(some).to(device=device, dtype=torch.float32)
             # These places went on, so what is wanted is the distribution among tokens that go on.
             logits[:, ends] = -torch.inf
-            emission.index_add_(0, state.to(device), logits.softmax(-1))
+            drawable = logits.shape[1]  # a model may have fewer rows than the vocabulary has tokens
+            emission[:, :drawable].index_add_(0, state.to(device), logits.softmax(-1))
     emission += pseudocount / max(V - len(ends), 1)
     # What no pseudo-count may make possible: EOS from other states, anything else once it was said.
     emission[:, ends] = 0.0
@@ -584,6 +585,12 @@ def head_of(model: Any, temperature: float = 1.0) -> Head | None:
         return out.float() / temperature
 
     return logits
+
+
+def _rows(model: Any) -> int:
+    """Tokens that a model can draw: some have more rows than their vocabulary has tokens."""
+    output = model.get_output_embeddings()
+    return 0 if output is None else int(output.weight.shape[0])
 
 
 def _beginning(model: Any, tokenizer: Any, vocabulary: Vocabulary) -> list[int]:
