@@ -22,6 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from constrain import GrammarLogitsProcessor, TokenAutomaton, Vocabulary, apply_bitmask_
 from grammars import Grammar
 
+EOS = 128_009
 SHAPES = {
     "tiny": {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1},
     "1B": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16},
@@ -33,7 +34,12 @@ def made(shape: str, rows: int, device: str) -> LlamaForCausalLM:
     """A random Llama in bfloat16, on the device."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=rows, num_attention_heads=32, num_key_value_heads=8, **SHAPES[shape]
+        vocab_size=rows,
+        eos_token_id=EOS,
+        pad_token_id=0,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        **SHAPES[shape],
     )
     with torch.device(device):
         return LlamaForCausalLM(config).to(torch.bfloat16).eval()
@@ -64,11 +70,9 @@ def timed(model: Any, rows: int, tokens: int, processors: list[Any]) -> float:
         ids,
         attention_mask=torch.ones_like(ids),
         logits_processor=processors,
-        min_new_tokens=None if processors else tokens,
         max_new_tokens=tokens,
         do_sample=True,
-        pad_token_id=0,
-        eos_token_id=128_009,
+        eos_token_id=model.generation_config.eos_token_id if processors else [],
     )
     _wait(model.device)
     return (time.perf_counter() - began) / tokens * 1e3

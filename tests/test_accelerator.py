@@ -140,7 +140,8 @@ def test_greedy_texts_are_those_of_the_cpu(device: str, drafters: str) -> None:
     [plain] = sampled(GrammarConstrained(SpeculativeBackend(at("cpu"), None, []), automaton()))
     [drafted] = sampled(GrammarConstrained(backend, automaton()))
     assert drafted.token_ids == plain.token_ids
-    assert drafted.logprob == pytest.approx(plain.logprob, abs=1e-9)
+    # models turn positions in single precision, whatever their weights are
+    assert drafted.logprob == pytest.approx(plain.logprob, abs=1e-6)
 
 
 def sampled(method: Any, count: int = 1, temperature: float = 0.0) -> list[Sample]:
