@@ -11,8 +11,16 @@ from typing import Final
 import torch
 
 from constrain import checks
+from constrain.bitmask_kernels import forbid
 
 _BITS: Final = 32
+_BITS_OF: Final = {
+    torch.float16: (torch.int16, -1 << 10),
+    torch.bfloat16: (torch.int16, -1 << 7),
+    torch.float32: (torch.int32, -1 << 23),
+    torch.float64: (torch.int64, -1 << 52),
+}
+"""Integers of the same width, and minus infinity in them."""
 
 
 def allocate_bitmask(batch: int, vocab_size: int) -> torch.Tensor:
@@ -71,9 +79,42 @@ def apply_bitmask_(logits: torch.Tensor, bitmask: torch.Tensor) -> torch.Tensor:
         raise ValueError(
             f"logits {tuple(logits.shape)} and bitmask {tuple(bitmask.shape)} differ in batch"
         )
+    if _by_kernel(logits, bitmask) is None:
+        _by_tensors(logits, bitmask)
+    return logits
+
+
+def apply_bitmask_and_look_(logits: torch.Tensor, bitmask: torch.Tensor) -> torch.Tensor:
+    """Applies a bitmask as :func:`apply_bitmask_` does, and says where something is left.
+
+    Returns:
+        bool[batch], on the device of ``logits``: whether a row has a finite logit.
+    """
+    left = _by_kernel(logits, bitmask)
+    if left is None:
+        _by_tensors(logits, bitmask)
+        left = torch.isfinite(logits).any(dim=-1)
+    return left
+
+
+def _by_tensors(logits: torch.Tensor, bitmask: torch.Tensor) -> None:
     mask = bitmask.to(logits.device, non_blocking=True)
     allowed = unpack_bitmask(mask, logits.shape[-1])
-    return logits.masked_fill_(~allowed, float("-inf"))
+    logits.masked_fill_(~allowed, float("-inf"))
+
+
+def _by_kernel(logits: torch.Tensor, bitmask: torch.Tensor) -> torch.Tensor | None:
+    """The same in one pass over the CPU's memory, several times as fast; ``None`` where that cannot be."""
+    on_cpu = logits.device.type == bitmask.device.type == "cpu"
+    plain = logits.layout == bitmask.layout == torch.strided and not logits.requires_grad
+    if not (on_cpu and plain and logits.dtype in _BITS_OF and logits.ndim == 2):
+        return None
+    if logits.stride(1) != 1 or bitmask.stride(1) != 1:
+        return None
+    integer, minus_infinity = _BITS_OF[logits.dtype]
+    rows, masks = logits.view(integer).numpy(), bitmask.numpy()
+    left = [forbid(row, mask, minus_infinity) for row, mask in zip(rows, masks, strict=True)]
+    return torch.tensor(left, dtype=torch.bool)
 
 
 def _check_bitmask(bitmask: torch.Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from constrain import allocate_bitmask, apply_bitmask_
-from constrain.bitmask import unpack_bitmask
+from constrain.bitmask import apply_bitmask_and_look_, unpack_bitmask
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 DEVICES = [
@@ -159,6 +161,30 @@ def test_infinities_and_nan_of_allowed_tokens_stay() -> None:
     apply_bitmask_(logits, torch.tensor([[7]], dtype=torch.int32))
     assert logits[0, 0].isnan()
     assert logits[0, 1:].tolist() == [torch.inf, -torch.inf, -torch.inf]
+
+
+@given(masks(), st.integers(-99, 70), st.sampled_from(DTYPES), st.randoms(use_true_random=False))
+def test_whether_something_is_left(
+    allowed: list[list[bool]], change: int, dtype: torch.dtype, rng: random.Random
+) -> None:
+    """By the kernel and by tensors, with numbers that are not finite among the allowed."""
+    width = max(1, len(allowed[0]) + change)
+    odd = (torch.nan, torch.inf, -torch.inf)
+    rows = [[rng.choice((*odd, 1.5)) if rng.random() < 0.9 else -2.0 for _ in range(width)]]
+    logits = torch.tensor(rows * len(allowed), dtype=dtype)
+    strided = torch.stack([logits, logits], dim=-1)[..., 0]
+    mask = packed(allowed, 4)
+    left = apply_bitmask_and_look_(logits, mask)
+    assert left.tolist() == logits.isfinite().any(-1).tolist()
+    assert left.tolist() == apply_bitmask_and_look_(strided, mask).tolist()
+    assert torch.equal(logits.nan_to_num(7.0), strided.nan_to_num(7.0))
+
+
+def test_gradients_pass_what_is_allowed() -> None:
+    weights = torch.ones(1, 3, requires_grad=True)
+    apply_bitmask_(weights * 2, torch.tensor([[5]], dtype=torch.int32)).exp().sum().backward()
+    assert weights.grad is not None
+    assert weights.grad.ne(0).tolist() == [[True, False, True]]
 
 
 # --- errors --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from transformers import LogitsProcessor
 
 from constrain.arguments import check_count, described
 from constrain.automaton import TokenAutomaton, check_automaton, fill_masks
-from constrain.bitmask import allocate_bitmask, apply_bitmask_
+from constrain.bitmask import allocate_bitmask, apply_bitmask_, apply_bitmask_and_look_
 from constrain.huggingface.generation import is_running, running_generation
 from grammars.errors import BudgetError
 
@@ -484,8 +484,8 @@ def _common_prefix(a: _Ids, b: _Ids) -> int:
 
 
 def _apply(scores: torch.Tensor, bitmask: torch.Tensor) -> torch.Tensor:
-    out = apply_bitmask_(scores.clone(), bitmask)
-    lost = ~torch.isfinite(out).any(dim=-1)
+    out = scores.clone()
+    lost = ~apply_bitmask_and_look_(out, bitmask)
     if bool(lost.any()):
         # another processor ruled out all that the grammar allows: leave the choice open among it
         out[lost] = apply_bitmask_(torch.zeros_like(out[lost]), bitmask.to(out.device)[lost])
