@@ -21,10 +21,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+from jsonschema_specifications import REGISTRY as META_SCHEMAS
 from rich.progress import track
 from schema_compile import any_of_constants, long_enum, object_of, tools
 from schema_coverage import load
@@ -36,6 +38,14 @@ from grammars import Grammar, LimitExceeded
 
 Schema: TypeAlias = dict[str, Any]
 
+_META_SCHEMAS: Final = {
+    draft: f"{scheme}://json-schema.org/{draft}"
+    for scheme, draft in (
+        ("http", "draft-07/schema"),
+        ("https", "draft/2019-09/schema"),
+        ("https", "draft/2020-12/schema"),
+    )
+}
 _SECONDS: Final = 3.0
 _BYTES: Final = 1 << 30
 
@@ -201,6 +211,13 @@ def schemas() -> Iterator[Case]:
         },
     )
     yield case("anyOf of 3,000 objects with a constant", lambda: any_of_constants(3_000))
+    for draft, uri in _META_SCHEMAS.items():
+        yield Case(
+            f"meta-schema of {draft}",
+            "schema",
+            lambda uri=uri: META_SCHEMAS.contents(uri),  # type: ignore[misc]
+            {known: META_SCHEMAS.contents(known) for known in META_SCHEMAS},
+        )
 
 
 # -- grammars --------------------------------------------------------------------------------------
@@ -225,7 +242,9 @@ def doubling(levels: int, kind: str = "gbnf") -> str:
 
 
 def grammars() -> Iterator[Case]:
-    """Grammars of public bug reports, in their small forms."""
+    """Grammars of public bug reports, in their small forms, and the one that lark reads grammars with."""
+    own = resources.files("lark").joinpath("grammars", "lark.lark")
+    yield Case("lark.lark", "lark", lambda: own.read_text("utf-8"))
     yield Case("12 levels of precedence", "lark", lambda: precedence(12))
     for count in (1_000, 4_000, 100_000):
         yield Case(
