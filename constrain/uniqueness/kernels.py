@@ -103,9 +103,9 @@ from grammars.uniqueness.memory import (
     T_SIGNS, T_SIGN_OFFSET, T_SIGN_TEXT, T_SIGN_QUOTE, T_SIGN_ENDING, N_OUTSIDE, N_INSIDE, N_ESCAPED,
     N_ENDINGS, W_MEMO, W_ENDINGS, T_CHILD_OFFSET, T_CHILDREN, T_CHILD_BYTE,
     K_NODE_FIRST, K_NODE_NEXT, K_NODE_BYTE, N_ENDED, N_ENDED_FROM, N_ENDED_TO, N_COMPARED,
-    N_SEVERAL,
-) = range(61)  # fmt: skip
-KEY_FIELDS: Final = 61
+    N_SEVERAL, W_SEEN, W_SEEN_SLOTS, W_OPENED, N_SEEN, N_OPENED, N_EXPLORED, N_FORGETS,
+) = range(68)  # fmt: skip
+KEY_FIELDS: Final = 68
 
 NO_NODE: Final = -1
 NO_FRAME: Final = -1
@@ -177,8 +177,29 @@ WHOLE: Final = 1
 """Behind a trie node in a list of what the caller has to try: all tokens below are meant."""
 TOKEN: Final = 2
 """Instead of a trie node it is a token."""
-STACK_COLUMNS: Final = 12
+STACK_COLUMNS: Final = 15
 """Numbers by place on the stack of a look ahead."""
+SEEN_COLUMNS: Final = 5
+"""Numbers by place that looks ahead remember: four that name it, and what is known of it."""
+SEEN_ROOM: Final = 1 << 13
+"""Places, and beginnings of numbers and literals, that are remembered at most."""
+SEEN_SLOTS: Final = 1 << 14
+
+# What looks ahead know of a place, in the lowest bits; above them flags, or the depth of an open one.
+_FRESH: Final = 0
+_OPEN: Final = 1
+_LEFT_OPEN: Final = 2
+_DEAD: Final = 3
+_LIVE: Final = 4
+_STATE: Final = 7
+_ABOVE: Final = 3
+# Flags of what was explored: a zero was left out; a number other than zero repeats; all is uncertain.
+_ZERO_LEFT_OUT: Final = 1
+_NUMBER_REPEATS: Final = 2
+_UNSURE: Final = 4
+_INCOMPLETE: Final = -1
+_TEXT_MODE: Final = 15
+"""Instead of a mode: no place, but a beginning of a number or literal."""
 
 # an unfinished escape: phase (1: behind the backslash, 2 to 5: that many less one hex digits to
 # come), the digits so far, the first half of a surrogate pair
@@ -1058,19 +1079,143 @@ def _grows_below(ctx, u, q, n, mode, escape, closed, depth, i):  # type: ignore[
 
 
 @njit
+def _entry_of(u, a, b, c, d):  # type: ignore[no-untyped-def]
+    """The number of what four numbers name among all that looks ahead remember; -1 if there is no room."""
+    slots, seen = _i32(u, W_SEEN_SLOTS), _i64(u, W_SEEN)
+    slot = int64(_mix(_mix(_mix(_mix(uint64(0), a), b), c), d) & uint64(SEEN_SLOTS - 1))
+    while slots[slot] != 0:
+        at = SEEN_COLUMNS * (int64(slots[slot]) - 1)
+        if seen[at] == a and seen[at + 1] == b and seen[at + 2] == c and seen[at + 3] == d:
+            return int64(slots[slot]) - 1
+        slot = (slot + 1) & (SEEN_SLOTS - 1)
+    entry = u[N_SEEN]
+    if entry >= SEEN_ROOM:
+        return int64(-1)
+    at = SEEN_COLUMNS * entry
+    seen[at], seen[at + 1], seen[at + 2], seen[at + 3], seen[at + 4] = a, b, c, d, _FRESH
+    slots[slot] = entry + 1
+    u[N_SEEN] = entry + 1
+    return entry
+
+
+@njit
+def _scalar_entry(u, begin, depth):  # type: ignore[no-untyped-def]
+    """The number of a scalar's bytes up to a depth, as ``_entry_of`` names them."""
+    length = depth + 1 - begin if begin > 0 else depth + u[N_RAW]
+    entry = int64(-2)
+    for i in range(length):
+        entry = _entry_of(u, entry, int64(_scalar_byte(u, begin, i)), int64(0), int64(_TEXT_MODE))
+        if entry < 0:
+            break
+    return entry
+
+
+@njit
+def _place_entry(u, q, n, f, mode, node, escape, frame, depth):  # type: ignore[no-untyped-def]
+    """The number of a place in what looks ahead remember; -1 if it is not remembered.
+
+    All that matters behind it names it, whatever led there: of a scalar its bytes so far, too.  Containers
+    on the path of a walk are not the same in another one.
+    """
+    if frame < NO_FRAME or u[N_FORGETS] or u[N_FULL]:
+        return int64(-1)
+    if mode == SCALAR:
+        escape = _scalar_entry(u, escape, depth)
+        if escape < 0:
+            return int64(-1)
+    low = int64(0xFFFF_FFFF)
+    return _entry_of(
+        u, (q << 32) | (n & low), (f << 32) | (node & low), (frame << 32) | mode, int64(escape)
+    )
+
+
+@njit
+def _open_place(u, stack, depth, entry):  # type: ignore[no-untyped-def]
+    """Notes that a look ahead explores a place, which is on its stack."""
+    at = STACK_COLUMNS * depth
+    stack[at + 12], stack[at + 13], stack[at + 14] = entry, depth, 0
+    if entry >= 0:
+        _i64(u, W_SEEN)[SEEN_COLUMNS * entry + 4] = _OPEN | depth << _ABOVE
+        _i32(u, W_OPENED)[u[N_OPENED]] = entry
+        u[N_OPENED] += 1
+
+
+@njit
+def _close_place(u, stack, depth):  # type: ignore[no-untyped-def]
+    """Notes that all ways from the top of the stack have been explored, in vain."""
+    at = STACK_COLUMNS * depth
+    entry, low, flags = stack[at + 12], stack[at + 13], stack[at + 14]
+    if entry >= 0:  # ways to places that are still open count for nothing yet
+        known = int64(_DEAD) if low >= depth else int64(_LEFT_OPEN)
+        _i64(u, W_SEEN)[SEEN_COLUMNS * entry + 4] = known | flags << _ABOVE
+    if depth == 0:
+        u[N_EXPLORED] = flags
+        return
+    above = at - STACK_COLUMNS
+    stack[above + 13] = min(stack[above + 13], low)
+    stack[above + 14] |= flags
+
+
+@njit
+def _in_vain(flags):  # type: ignore[no-untyped-def]
+    """The verdict on a place from which all ways were explored in vain, or so it seems."""
+    powers = _ZERO_LEFT_OUT | _NUMBER_REPEATS
+    unsure = flags & _UNSURE or flags & powers == powers
+    return int64(UNKNOWN) if unsure else int64(REPEATED)
+
+
+@njit
+def _settle(u, answer):  # type: ignore[no-untyped-def]
+    """Turns what a look ahead has explored into what is known of places."""
+    opened, seen = _i32(u, W_OPENED), _i64(u, W_SEEN)
+    for i in range(u[N_OPENED]):
+        at = SEEN_COLUMNS * int64(opened[i]) + 4
+        known = seen[at] & _STATE
+        if known == _OPEN:
+            seen[at] = _LIVE if answer == FINE else _FRESH
+        elif known == _LEFT_OPEN:
+            explored = u[N_EXPLORED] != _INCOMPLETE
+            seen[at] = _DEAD | u[N_EXPLORED] << _ABOVE if explored else _FRESH
+    u[N_OPENED] = 0
+
+
+@njit
+def _forget_old(u):  # type: ignore[no-untyped-def]
+    """Makes room for what looks ahead remember, where a question begins."""
+    if 2 * u[N_SEEN] > SEEN_ROOM:
+        slots = _i32(u, W_SEEN_SLOTS)
+        for slot in range(SEEN_SLOTS):
+            slots[slot] = 0
+        u[N_SEEN] = 0
+
+
+@njit
 def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # type: ignore[no-untyped-def]
     """Whether keys or items that differ from those there are can be begun from a place.
 
+    What it has found out of places is remembered for the looks ahead that follow: each is explored once.
+    """
+    u[N_OPENED], u[N_EXPLORED] = 0, _INCOMPLETE
+    answer = _explore(ctx, u, q, n, f, mode, node, escape, frame, closed, base)
+    _settle(u, answer)
+    return answer
+
+
+@njit
+def _explore(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # type: ignore[no-untyped-def]
+    """The same; the caller settles what is then known.
+
     Depth first over bytes.  Every byte that leaves the known texts, or ends one that is not there, is
-    a find; what stays among them is followed.  Blanks and zeros can be written without end (0.0, 0.00),
-    so of those that lead to one configuration one is followed.  The others could only add numbers of other
+    a find; what stays among them is followed.  Zeros can be written without end (0.0, 0.00), so of those
+    that lead to one configuration one is followed.  The others could only add numbers of other
     powers, which matters where a number that is not zero was found to repeat: then the answer is
-    ``UNKNOWN``, as it is where a verdict is, where there is no room, or after ``_EXPANSIONS`` places.
+    ``UNKNOWN``, as it is where a verdict is or where there is no room.
 
     If one more text that is not known must be avoided (``closed``), two finds are needed that tell values
     apart (``_tells_apart``), whatever it is: or one that was compared with it, or a text that goes on
-    without end.  If several must be (``N_SEVERAL``), only the latter is an answer.  ``base``: depth of the
-    place on the path.
+    without end.  If several must be (``N_SEVERAL``), only the latter is an answer.  Nothing is remembered
+    then, blanks are treated like zeros, and after ``_EXPANSIONS`` places the answer is ``UNKNOWN``.
+    ``base``: depth of the place on the path.
     """
     # behind a repeated item only a mark can come, if blanks before it are left out of account
     no_marks = u[N_MARK_COMMA] < 0 and u[N_MARK_CLOSE] < 0
@@ -1090,21 +1235,29 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
     stack = _i64(u, W_STACK)
     bytes_on_path = _u8(u, W_BYTES)
     room = u[N_STACK_ROOM]
-    _put(stack, int64(0), q, n, f, mode, node, escape, frame, closed)
+    remembers = wanted == 1 and u[N_SEVERAL] == 0
+    entry = int64(-1)
+    if remembers and closed == 0:
+        entry = _place_entry(u, q, n, f, mode, node, escape, frame, base)
+        known = _i64(u, W_SEEN)[SEEN_COLUMNS * entry + 4] if entry >= 0 else int64(_FRESH)
+        if known & _STATE == _LIVE:
+            return int64(FINE)
+        if known & _STATE == _DEAD:
+            return _in_vain(known >> _ABOVE)
     if u[N_WORK] > MOST_WORK:
         return int64(GIVEN_UP)
+    _put(stack, int64(0), q, n, f, mode, node, escape, frame, closed)
+    _open_place(u, stack, int64(0), entry)
     depth = int64(0)
     visited = 0
     zeros = 0
-    skipped = False
-    repeats = False
-    unsure = wanted > 1
     while depth >= 0:
         at = STACK_COLUMNS * depth
         turn = stack[at + 6]
         before = stack[at + 3]
         # all bytes of a place are tried before any is followed
         if turn >= 256 and stack[at + 11] == 0:
+            _close_place(u, stack, depth)
             depth -= 1
             continue
         if turn == 256:  # on to the first byte that is to be followed
@@ -1153,7 +1306,8 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
             known = (
                 symbol != byte or _kind(u, outer) & DEEP or (mode == DONE and _has(u, frame, node))
             )
-            repeats |= known and not _is_nothing_yet(u, stack[at + 5], here - 1)
+            if known and not _is_nothing_yet(u, stack[at + 5], here - 1):
+                stack[at + 14] |= _NUMBER_REPEATS
         if c < 0:
             continue
         if separates:
@@ -1169,7 +1323,6 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
             if verdict == FINE and not inside and _can_grow(ctx, u, q, n, f, mode, escape, here):
                 return int64(FINE)
             if u[N_SEVERAL]:
-                unsure = True
                 continue
             if verdict == APART and not inside and closed & INSIDE == 0:
                 return int64(FINE)
@@ -1187,32 +1340,50 @@ def _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, closed, base):  # ty
                     depth = spot  # all that begins with this number is one branch
             continue
         if verdict != FINE or (inside and _avoids_two(u, mode, frame, after)):
-            unsure = True
+            stack[at + 14] |= _UNSURE
             continue
         if mode == DONE and no_marks and _kind(u, frame) & KEEPS and _has(u, frame, node):
             continue
         stays = mode == before and q == stack[at] and n == stack[at + 1] and f == stack[at + 2]
         if stays and mode == SCALAR and byte == 0x30:
-            skipped = True  # one zero more
+            stack[at + 14] |= _ZERO_LEFT_OUT
             continue
         further = mode == SCALAR and before == SCALAR and wanted == 2
         if further and not _may_be_known(u, stack[at + 5], here - 1):
             continue  # more digits are of the same branch
         blank = byte == 0x20 or byte == 0x09 or byte == 0x0A or byte == 0x0D
         blank = blank and (mode < STRING or mode == DONE)
-        if blank or (mode == SCALAR and _is_nothing_yet(u, escape, here)):
+        entry = int64(-1)
+        if remembers:
+            entry = _place_entry(u, q, n, f, mode, node, escape, frame, here)
+        if entry >= 0:
+            known = _i64(u, W_SEEN)[SEEN_COLUMNS * entry + 4]
+            state = known & _STATE
+            if state == _LIVE:
+                return int64(FINE)
+            if state == _DEAD:
+                stack[at + 14] |= known >> _ABOVE
+                continue
+            if state != _FRESH:  # it was left with ways to places that are open: to any of them
+                stack[at + 13] = min(stack[at + 13], known >> _ABOVE if state == _OPEN else 0)
+                continue
+        if (blank and entry < 0) or (mode == SCALAR and _is_nothing_yet(u, escape, here)):
             if _was_seen(u, zeros, q, n, f, mode, node, frame, after):
-                skipped |= not blank
+                stack[at + 13] = 0
+                if not blank:
+                    stack[at + 14] |= _ZERO_LEFT_OUT
                 continue
             zeros = min(zeros + 1, int64(MOST_ZEROS))
         visited += 1
         u[N_WORK] += 1
         depth += 1
-        if depth >= room or visited > _EXPANSIONS:
+        if depth >= room or (not remembers and visited > _EXPANSIONS):
             return int64(UNKNOWN)
+        if u[N_WORK] > MOST_WORK:
+            return int64(GIVEN_UP)
         _put(stack, depth, q, n, f, mode, node, escape, frame, after if wanted > 1 else int64(0))
-    unsure |= skipped and repeats
-    return int64(UNKNOWN) if unsure else int64(REPEATED)
+        _open_place(u, stack, depth, entry)
+    return int64(UNKNOWN) if wanted > 1 or u[N_SEVERAL] else _in_vain(u[N_EXPLORED])
 
 
 @njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
@@ -1225,6 +1396,7 @@ def is_live(address, keys, state, mode, node, frame):  # type: ignore[no-untyped
     ctx = _context(address)
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
     u[N_MISS], u[N_WORK], u[N_ENDED], u[N_SEVERAL] = -1, 0, NO_FRAME, 0
+    _forget_old(u)
     node, escape = _begun(u, mode, node)
     if not _in_danger(u, mode, node, escape, frame, int64(0), int64(0)):
         return int64(FINE)
@@ -1614,6 +1786,7 @@ def restrict_mask(address, keys, state, mode, node, frame, row, out, out_room): 
     left[0] = 0
     u[N_MISS], u[N_WORK], u[N_GIVEN_UP], u[N_CHANGED] = -1, 0, 0, 0
     u[N_ENDED], u[N_SEVERAL] = NO_FRAME, 0
+    _forget_old(u)
     node, escape = _begun(u, mode, node)
     if _in_danger(u, mode, node, escape, frame, int64(0), int64(0)):
         answer = _walk_known(ctx, u, state, mode, node, escape, frame, row, left, out_room)

@@ -105,6 +105,9 @@ class UsedTexts:
         self._room_raw(64)
         self._put(u.W_ROW, np.zeros((vocabulary.size + 31) // 32, np.int32))
         self._put(u.W_MEMO, np.zeros(u.MEMO_COLUMNS * u.MEMO_SIZE, np.int64))
+        self._put(u.W_SEEN, np.zeros(u.SEEN_COLUMNS * u.SEEN_ROOM, np.int64))
+        self._put(u.W_SEEN_SLOTS, np.zeros(u.SEEN_SLOTS, np.int32))
+        self._put(u.W_OPENED, np.zeros(u.SEEN_ROOM, np.int32))
         context = self._context
         self._set_tables(_tables_of(vocabulary))
         context[u.N_STACK_ROOM] = _STACK_ROOM
@@ -176,6 +179,8 @@ class UsedTexts:
         self._words = 0
         self._steps = 0
         self._put_steps({}, 1 << 6)
+        # places are named by containers: what looks ahead remember is forgotten with the next question
+        self._context[u.N_SEEN] = u.SEEN_ROOM
 
     @property
     def nbytes(self) -> int:
