@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn, final
@@ -29,7 +30,7 @@ _GENERATIONS: Final = 1 << 30
 _RESERVED: Final = frozenset((DEAD, FINISHED))
 _INT32: Final = np.dtype(np.int32)
 _MOST_STEPS: Final = 1 << 12
-"""Steps between states that are kept to be answered at once (some 200 bytes each); then all are dropped."""
+"""Steps between states that are kept to be answered at once, the latest; some 200 bytes each."""
 
 
 @final
@@ -106,6 +107,7 @@ class TokenAutomaton:
         self._rows = MaskCache(limits.max_cached_masks)
         self._known_row = self._rows.get
         self._steps: dict[tuple[int, int], int] = {}
+        self._step_order: deque[tuple[int, int]] = deque()
         self._known_step = self._steps.get
         self._place_of, self._state_at = core.place_of, core.state_at
         self._core_advance = core.advance
@@ -168,10 +170,15 @@ class TokenAutomaton:
         with self._lock:
             after = self._core_advance(state, token_id)
             if after != DEAD:
-                if len(self._steps) >= _MOST_STEPS:
-                    self._steps.clear()
-                self._steps[state, token_id] = after
+                self._keep_step((state, token_id), after)
             return after
+
+    def _keep_step(self, step: tuple[int, int], after: int) -> None:
+        """Notes where a step leads; the oldest is dropped, as dropping all at once would be a stall."""
+        if len(self._step_order) >= _MOST_STEPS:
+            self._steps.pop(self._step_order.popleft(), None)
+        self._steps[step] = after
+        self._step_order.append(step)
 
     def advance_bytes(self, state: int, data: bytes) -> int:
         """The state after some bytes; ``DEAD`` if no text of the language goes on so.
@@ -493,6 +500,7 @@ class TokenAutomaton:
             self._forced.clear()
             self._rows.clear()
             self._steps.clear()
+            self._step_order.clear()
             self._core.trim(places | {self._core.start})
 
     # -- copies --------------------------------------------------------------------------------

@@ -69,6 +69,15 @@ def test_lists_are_those_of_python(first: list[int], second: list[int]) -> None:
     assert at is ours[0]
 
 
+def test_sets_of_any_sizes_are_compared() -> None:
+    sets = SharedSets()
+    ours = {size: sets.of(range(size)) for size in (0, 5, 40, 70, 1_000, 1_100, 17_000)}
+    for size, one in ours.items():
+        for other_size, other in ours.items():
+            assert list(difference(one, other)) == list(range(other_size, size))
+            assert (one <= other) == (size <= other_size)
+
+
 @pytest.mark.parametrize("count", [4_000])
 def test_one_element_more_takes_little_memory(count: int) -> None:
     sets = SharedSets()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -19,7 +19,8 @@ class MaskCache:
     """
 
     def __init__(self, most: int) -> None:
-        self._rows: OrderedDict[int, Row] = OrderedDict()
+        self._rows: dict[int, Row] = {}
+        self._order: deque[int] = deque()
         self._most = most
         self.get: Final[Callable[[int], Row | None]] = self._rows.get
 
@@ -28,14 +29,17 @@ class MaskCache:
         row.setflags(write=False)
         if only_once:
             return row
+        if place not in self._rows:
+            self._order.append(place)
         self._rows[place] = row
-        if len(self._rows) > self._most:
-            self._rows.popitem(last=False)
+        if len(self._order) > self._most:
+            self._rows.pop(self._order.popleft(), None)
         return row
 
     def clear(self) -> None:
         """Forgets all rows."""
         self._rows.clear()
+        self._order.clear()
 
     @property
     def nbytes(self) -> int:

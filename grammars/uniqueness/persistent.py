@@ -74,10 +74,12 @@ class LargeSet:
     def minus(self, other: LargeSet) -> Iterator[Any]:
         """The elements that another set has not; quick where one was made from the other."""
         elements = self._sets.elements
-        if self._levels != other._levels:
-            return (element for element in self if element not in other)
-        found = _apart(self._root, other._root, self._levels, 0)
-        return (elements[number] for number in found)
+        root = other._root
+        for _ in range(other._levels, self._levels):
+            root = _Node((root, *_EMPTY[1:]))
+        for _ in range(self._levels, other._levels):
+            root = _parts(root)[0]
+        return (elements[number] for number in _apart(self._root, root, self._levels, 0))
 
 
 SharedSet: TypeAlias = frozenset[Any] | LargeSet
