@@ -11,7 +11,8 @@ handed out is no handle, nor is that of a forgotten state, whoever has its place
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +28,7 @@ from grammars.limits import Limits
 from grammars.program import IntArray, Program
 
 _FIRST_STATES: Final = 1 << 10
+_FIRST_STEPS: Final = 1 << 12
 
 DEAD: Final = 0
 END: Final = 1
@@ -167,7 +169,7 @@ class StatePool:
         self._room_states(_FIRST_STATES)
         # always room for one more state of the largest size: then doubling is enough
         self._room_items(4 * self.limits.max_items)
-        self._room_memo(1 << 12)
+        self._room_memo(_FIRST_STEPS)
         # END holds the one item "state 0, end of the text"
         self._arrays[k.S_COUNT][END] = 1
         self._arrays[k.S_OFFSET][END] = 0
@@ -343,6 +345,27 @@ class StatePool:
         """
         self.context[k.N_WORK] = 0
         self.context[k.N_WORK_LIMIT] = _UNLIMITED if amount is None else amount
+
+    @contextmanager
+    def canonical_bags(self) -> Iterator[None]:
+        """Within it bags take canonical items only, so that few ways lead to the end of a text."""
+        if self.canonical or not self.program.bags:
+            yield
+            return
+        c, fields = self.context, (k.S_MEMO_KEY, k.S_MEMO_VALUE)
+        # steps found meanwhile are not those of other times
+        arrays = [self._arrays.pop(field) for field in fields]
+        counts = int(c[k.N_MEMO]), int(c[k.N_MEMO_SIZE])
+        self._room_memo(_FIRST_STEPS)
+        c[k.N_MEMO] = 0
+        c[k.N_CANONICAL] = 1
+        try:
+            yield
+        finally:
+            c[k.N_CANONICAL] = 0
+            for field, array in zip(fields, arrays, strict=True):
+                self._put(field, array)
+            c[k.N_MEMO], c[k.N_MEMO_SIZE] = counts
 
     def set_wide(self, q: int, counts: tuple[int, int], mask: IntArray, groups: IntArray) -> None:
         """Says what a program state does with the whole vocabulary, for counts within a range.

@@ -63,6 +63,7 @@ from constrain.engine.kernels import (
     P_FLOOR,
     P_LOOP,
     P_TABLE,
+    S_ACCEPT,
     S_CAN,
     S_COUNT,
     S_N,
@@ -104,8 +105,9 @@ from grammars.uniqueness.memory import (
     N_ENDINGS, W_MEMO, W_ENDINGS, T_CHILD_OFFSET, T_CHILDREN, T_CHILD_BYTE,
     K_NODE_FIRST, K_NODE_NEXT, K_NODE_BYTE, N_ENDED, N_ENDED_FROM, N_ENDED_TO, N_COMPARED,
     N_SEVERAL, W_SEEN, W_SEEN_SLOTS, W_OPENED, N_SEEN, N_OPENED, N_EXPLORED, N_FORGETS,
-) = range(68)  # fmt: skip
-KEY_FIELDS: Final = 68
+    N_RESUME,
+) = range(69)  # fmt: skip
+KEY_FIELDS: Final = 69
 
 NO_NODE: Final = -1
 NO_FRAME: Final = -1
@@ -200,6 +202,10 @@ _UNSURE: Final = 4
 _INCOMPLETE: Final = -1
 _TEXT_MODE: Final = 15
 """Instead of a mode: no place, but a beginning of a number or literal."""
+_RULES_MODE: Final = 14
+"""The same: a place of the rules alone."""
+_WAY_COLUMNS: Final = 6
+"""Numbers by place on the stack of ``find_text``."""
 
 # an unfinished escape: phase (1: behind the backslash, 2 to 5: that many less one hex digits to
 # come), the digits so far, the first half of a surrogate pair
@@ -1079,10 +1085,16 @@ def _grows_below(ctx, u, q, n, mode, escape, closed, depth, i):  # type: ignore[
 
 
 @njit
+def _slot_of(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Where the search for what four numbers name begins."""
+    return int64(_mix(_mix(_mix(_mix(uint64(0), a), b), c), d) & uint64(SEEN_SLOTS - 1))
+
+
+@njit
 def _entry_of(u, a, b, c, d):  # type: ignore[no-untyped-def]
     """The number of what four numbers name among all that looks ahead remember; -1 if there is no room."""
     slots, seen = _i32(u, W_SEEN_SLOTS), _i64(u, W_SEEN)
-    slot = int64(_mix(_mix(_mix(_mix(uint64(0), a), b), c), d) & uint64(SEEN_SLOTS - 1))
+    slot = _slot_of(a, b, c, d)
     while slots[slot] != 0:
         at = SEEN_COLUMNS * (int64(slots[slot]) - 1)
         if seen[at] == a and seen[at + 1] == b and seen[at + 2] == c and seen[at + 3] == d:
@@ -1180,13 +1192,27 @@ def _settle(u, answer):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _forget_old(u):  # type: ignore[no-untyped-def]
-    """Makes room for what looks ahead remember, where a question begins."""
-    if 2 * u[N_SEEN] > SEEN_ROOM:
-        slots = _i32(u, W_SEEN_SLOTS)
+def _forget(u):  # type: ignore[no-untyped-def]
+    """Forgets all that looks ahead remember."""
+    slots, seen = _i32(u, W_SEEN_SLOTS), _i64(u, W_SEEN)
+    if 16 * u[N_SEEN] > SEEN_SLOTS:
         for slot in range(SEEN_SLOTS):
             slots[slot] = 0
         u[N_SEEN] = 0
+    while u[N_SEEN] > 0:  # the latest first, as what came earlier is found before it
+        u[N_SEEN] -= 1
+        at = SEEN_COLUMNS * u[N_SEEN]
+        slot = _slot_of(seen[at], seen[at + 1], seen[at + 2], seen[at + 3])
+        while slots[slot] != u[N_SEEN] + 1:
+            slot = (slot + 1) & (SEEN_SLOTS - 1)
+        slots[slot] = 0
+
+
+@njit
+def _forget_old(u):  # type: ignore[no-untyped-def]
+    """Makes room for what looks ahead remember, where a question begins."""
+    if 2 * u[N_SEEN] > SEEN_ROOM:
+        _forget(u)
 
 
 @njit
@@ -1402,6 +1428,112 @@ def is_live(address, keys, state, mode, node, frame):  # type: ignore[no-untyped
         return int64(FINE)
     q, n, f = _open(ctx, state)
     return _look_ahead(ctx, u, q, n, f, mode, node, escape, frame, int64(0), int64(0))
+
+
+@njit
+def _put_way(u, depth, q, n, f, nested, string):  # type: ignore[no-untyped-def]
+    """A place of the rules on the stack of ``find_text``; False if it was there before, or without room."""
+    entry = _entry_of(u, (q << 32) | (n & int64(0xFFFF_FFFF)), f, int64(0), int64(_RULES_MODE))
+    if entry < 0 or _WAY_COLUMNS * (depth + 1) >= STACK_COLUMNS * u[N_STACK_ROOM]:
+        return False
+    seen, stack = _i64(u, W_SEEN), _i64(u, W_STACK)
+    if seen[SEEN_COLUMNS * entry + 4] != _FRESH:
+        return False
+    seen[SEEN_COLUMNS * entry + 4] = _OPEN
+    at = _WAY_COLUMNS * depth
+    stack[at], stack[at + 1], stack[at + 2], stack[at + 3] = q, n, f, 0
+    stack[at + 4], stack[at + 5] = nested, string
+    return True
+
+
+@njit
+def _after_sign(nested, string, byte):  # type: ignore[no-untyped-def]
+    """(depth of open brackets, 0 outside strings, 1 in one, 2 there behind a backslash) after a byte."""
+    if string == 2:
+        return nested, int64(1)
+    if byte == 0x22:
+        return nested, 1 - string
+    if string == 1:
+        return nested, int64(2) if byte == 0x5C else string
+    if byte == 0x7B or byte == 0x5B:
+        nested += 1
+    elif byte == 0x7D or byte == 0x5D:
+        nested -= 1
+    return nested, string
+
+
+@njit
+def _may_end(ctx, q, n, f):  # type: ignore[no-untyped-def]
+    """Whether the text may end at a configuration."""
+    accepts = _u8(ctx, S_ACCEPT)[f] != 0
+    return accepts if q == _SET else q == 0 or (accepts and n >= _i32(ctx, P_ACCEPT_FROM)[q])
+
+
+@njit(
+    "int64(int64, int64, int64, int64, int64, int64, int64)",
+    cache=True,
+    nogil=True,
+)
+def find_text(address, keys, state, order_address, out_address, fuel, deepest):  # type: ignore[no-untyped-def]
+    """Looks for a text by which the rules come to an end: depth first, bytes in a given order.
+
+    A kernel that asks for room goes on from where it was (``N_RESUME``, -1 to begin with).
+
+    Args:
+        state: of the rules.
+        order_address: of uint8[512], all bytes outside strings, the best first, then those within.
+        out_address: of uint8[fuel], receives the text.
+        fuel: places that may be visited.
+        deepest: brackets that may be open at once.
+
+    Returns:
+        Its length, ``OUT_OF_FUEL`` if none was found, or what a step answers.
+    """
+    ctx = _context(address)
+    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+    orders = carray(_pointer(order_address), (512,), np.uint8)
+    out = carray(_pointer(out_address), (1 << 40,), np.uint8)
+    byte_class = _u8(ctx, P_BYTE_CLASS)
+    stack = _i64(u, W_STACK)
+    depth = u[N_RESUME]
+    u[N_RESUME] = -1
+    if depth < 0:
+        _forget(u)
+        q, n, f = _open(ctx, state)
+        _put_way(u, int64(0), q, n, f, int64(0), int64(0))
+        depth = int64(0)
+    found = int64(OUT_OF_FUEL)
+    while depth >= 0:
+        at = _WAY_COLUMNS * depth
+        q, n, f, turn = stack[at], stack[at + 1], stack[at + 2], stack[at + 3]
+        if turn == 0 and _may_end(ctx, q, n, f):
+            found = depth
+            break
+        if turn >= 256:
+            depth -= 1
+            continue
+        stack[at + 3] = turn + 1
+        byte = int64(orders[turn if stack[at + 5] == 0 else 256 + turn])
+        c = int64(byte_class[byte])
+        if (_takes(ctx, q, n, f, c >> 6) >> uint64(c & 63)) & uint64(1) == uint64(0):
+            continue
+        nested, string = _after_sign(stack[at + 4], stack[at + 5], byte)
+        if nested > deepest:
+            continue
+        q, n, f = _move(ctx, q, n, f, c)
+        if q == _SET and f <= 0:
+            if f < 0:
+                stack[at + 3] = turn
+                u[N_RESUME] = depth
+                return f
+            continue
+        if u[N_SEEN] >= fuel:
+            break
+        if _put_way(u, depth + 1, q, n, f, nested, string):
+            out[depth] = byte
+            depth += 1
+    _forget(u)
+    return int64(found)
 
 
 @njit

@@ -195,7 +195,15 @@ class Pairs:
         return self._far(pair) if far else self._near(pair)
 
     def reaches_end(self, start: Pair) -> bool:
-        """The same, looking ahead to the end of the text."""
+        """The same, looking ahead to the end of the text.
+
+        The first text by which the rules come to an end mostly repeats nothing.
+        """
+        text = None if self.used is None else self.used.find_text(start[0])
+        if text is not None:
+            after, marks, _ = self.memory.advance(start[1], text)
+            if after is not None and not marks:
+                return True
         return self._far(start, to_end=True)
 
     def _safe(self, pair: Pair) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from threading import Lock
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -51,6 +52,10 @@ _CONTAINER_BYTES: Final = 64
 _OUT: Final = 1 << 14
 """Entries of the list of tokens that kernels leave to the caller."""
 _STACK_ROOM: Final = 4_096
+_DEPTHS: Final = (1, 2, 4, 8)
+"""Brackets open at once in texts that are looked for, one after another."""
+_PLACES: Final = (2_048, 8_192)
+"""Places that such a search may visit, first of all depths: less than a millisecond, and a few."""
 _IN_KEYS: Final = frozenset((KEY, KEY_STRING, KEY_ESCAPE))
 _MOST_STEPS: Final = 400
 """Steps between containers that one question may add before the rest is left to the caller."""
@@ -63,6 +68,12 @@ _ORDER: Final = np.frombuffer(
     bytes(dict.fromkeys(b'"abcdefghijklmnopqrstuvwxyz_0123456789' + bytes(range(256)))), np.uint8
 ).copy()
 """Bytes of strings in the order in which looking ahead tries them."""
+_TO_END: Final = np.frombuffer(
+    bytes(dict.fromkeys(b']},":01234567890tfn{[ ' + bytes(range(256))))
+    + bytes(dict.fromkeys(b'"' + bytes(range(256)))),
+    np.uint8,
+).copy()
+"""Bytes outside strings, then those within, in the order in which a text that ends is looked for."""
 _JSON_SIGNS: Final = b'"1234567890,]}tfnraeuls:.-+E[{\n \t\r'
 _SIGNS: Final = np.frombuffer(
     bytes(dict.fromkeys(_JSON_SIGNS + bytes(range(256)))), np.uint8
@@ -106,7 +117,6 @@ class UsedTexts:
         self._put(u.W_ROW, np.zeros((vocabulary.size + 31) // 32, np.int32))
         self._put(u.W_MEMO, np.zeros(u.MEMO_COLUMNS * u.MEMO_SIZE, np.int64))
         self._put(u.W_SEEN, np.zeros(u.SEEN_COLUMNS * u.SEEN_ROOM, np.int64))
-        self._put(u.W_SEEN_SLOTS, np.zeros(u.SEEN_SLOTS, np.int32))
         self._put(u.W_OPENED, np.zeros(u.SEEN_ROOM, np.int32))
         context = self._context
         self._set_tables(_tables_of(vocabulary))
@@ -179,8 +189,9 @@ class UsedTexts:
         self._words = 0
         self._steps = 0
         self._put_steps({}, 1 << 6)
-        # places are named by containers: what looks ahead remember is forgotten with the next question
-        self._context[u.N_SEEN] = u.SEEN_ROOM
+        # places are named by containers: what looks ahead remember of them is forgotten, too
+        self._put(u.W_SEEN_SLOTS, np.zeros(u.SEEN_SLOTS, np.int32))
+        self._context[u.N_SEEN] = 0
 
     @property
     def nbytes(self) -> int:
@@ -217,6 +228,22 @@ class UsedTexts:
             return row, _NO_TOKENS
         entries = self._out[1 : 1 + 2 * int(self._out[0])].reshape(-1, 2).tolist()
         return row, [token for node, what in entries for token in self._tokens(node, what, row)]
+
+    def find_text(self, state: int) -> bytes | None:
+        """Bytes that lead from a state of the rules to the end of a text; ``None`` if none was found.
+
+        Depth first, so it is neither the shortest nor sure to repeat nothing.
+        """
+        out = np.empty(_PLACES[-1], np.uint8)
+        addresses = _TO_END.ctypes.data, out.ctypes.data
+        with self._pool.canonical_bags():
+            # brackets within brackets only where there is no other way
+            for bounds in product(_PLACES, _DEPTHS):
+                self._context[u.N_RESUME] = -1
+                size = self._pool.call(u.find_text, self._address, state, *addresses, *bounds)
+                if size != k.OUT_OF_FUEL:
+                    return out[:size].tobytes()
+        return None
 
     def is_live(self, state: int, tracker: Tracker) -> bool | None:
         """Whether a pair can be completed as far as texts go; ``None``: the kernel cannot tell."""
