@@ -16,7 +16,7 @@ from constrain.uniqueness import search
 from constrain.uniqueness import texts as used_texts
 from constrain.uniqueness.automaton import UniquenessAutomaton
 from constrain.uniqueness.search import wants_marks
-from grammars import Grammar
+from grammars import Grammar, GrammarError
 
 STRING = {"type": "string"}
 SCHEMAS: dict[str, Any] = {
@@ -460,3 +460,148 @@ def test_restricting_leaves_the_mask_of_the_rules_as_it_is(texts: int) -> None:
 
 def _has_token(mask: Any, token: int) -> bool:
     return bool(mask[token >> 5] >> (token & 31) & 1)
+
+
+# -- what looks ahead remember ---------------------------------------------------------------------
+
+FLAGS = {
+    "type": "object",
+    "properties": {"a": {"type": "boolean"}, "b": {"const": "a"}, "c": {"enum": [1, 10, 0]}},
+    "required": ["a", "b"],
+    "additionalProperties": False,
+}
+DEAD_ENDS: dict[str, Any] = {
+    "flags": UNIQUE | {"items": FLAGS},
+    "few of any kind": UNIQUE | {"items": {"enum": [1, 10, 0, True, False, "a", "ab", None]}},
+    "few numbers": UNIQUE | {"items": {"enum": [0, 1, 10, 100, 0.5, -1, -0.5]}},
+    "few keys": {
+        "type": "object",
+        "propertyNames": {"enum": ["a", "ab", "b"]},
+        "additionalProperties": {"type": "boolean"},
+    },
+    "keys of one letter": SCHEMAS["keys of one letter"],
+    "unique lists": SCHEMAS["unique lists"],
+    "few objects": UNIQUE | {"items": NESTED["few objects"]},
+    "objects that begin alike": UNIQUE | {"items": NESTED["objects that begin alike"]},
+}
+BLANKS = [b" ", b"  ", b" \n", b"\n\n", b"\t ", b" " * 8, b", ", b",  ", b": ", b' "', b'  "']
+BEGINNINGS = [b"f", b"fa", b"false", b"t", b"tr", b"true", b" true", b" false", b"0.0", b"00", b"-"]
+
+
+def without_memory(automaton: TokenAutomaton) -> TokenAutomaton:
+    used = core_of(automaton).used
+    assert used is not None
+    used._context[used_texts.u.N_FORGETS] = 1
+    return automaton
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    schema=st.one_of(st.sampled_from(list(DEAD_ENDS.values())), schemas()),
+    seed=st.integers(0, 1 << 20),
+)
+def test_what_looks_ahead_remember_changes_no_mask(schema: Any, seed: int) -> None:
+    """Texts that branch, asked for in any order: with what is remembered and, afresh, without."""
+    rng = random.Random(seed)
+    pieces = list(dict.fromkeys([*BLANKS, *BEGINNINGS, *rng.sample(PIECES + DEEP_PIECES, 20)]))
+    pieces = [piece for piece in pieces if len(piece) > 1]
+    tokens = [*(bytes([b]) for b in range(256)), *pieces]
+    grammar = Grammar.from_json_schema(schema, numbers="any")
+    memory = grammar.memory()
+    assume(memory is not None and not wants_marks(grammar.program))
+    ours, theirs = automata(schema, tokens)[0], without_memory(automata(schema, tokens)[0])
+    likely = {tokens.index(t) for t in (*SIGNS, *pieces)}
+    known: dict[int, int] = {ours.start: theirs.start}
+    for step in range(40):
+        state = rng.choice(list(known)) if step % 3 else list(known)[-1]
+        forget_given_up(ours, theirs)
+        mask, expected = ours.mask(state), theirs.mask(known[state])
+        if not given_up_by(ours) and not given_up_by(theirs):
+            assert (mask == expected).all()
+        onward = [t for t in ours.allowed_tokens(state).tolist() if t in likely]
+        if onward:
+            token = rng.choice(onward)
+            after = theirs.advance(known[state], token)
+            assert after != theirs.DEAD or given_up_by(ours)
+            if after != theirs.DEAD:
+                known[ours.advance(state, token)] = after
+        if step == 25:
+            kept = rng.sample(sorted(known), len(known) // 2)
+            ours.trim(kept)
+            known = {state: known[state] for state in (ours.start, *kept)}
+
+
+def test_places_are_explored_once() -> None:
+    """Tokens that begin alike, with blanks behind them, lead to the same dead ends."""
+    tokens = [*(bytes([b]) for b in range(256)), *BLANKS[1:], b"fa", b"false", b" false", b" true"]
+    schema = UNIQUE | {"items": FLAGS | {"properties": FLAGS["properties"] | {"c": False}}}
+    ours, theirs = automata(schema, tokens)[0], without_memory(automata(schema, tokens)[0])
+    text = b'[{"a": true, "b": "a"}, {"a":'
+    work = []
+    masks = []
+    for automaton in (ours, theirs):
+        state = automaton.advance_bytes(automaton.start, text)
+        masks.append(automaton.mask(state))
+        used = core_of(automaton).used
+        assert used is not None
+        work.append(int(used._context[used_texts.u.N_WORK]))
+    assert not (masks[0] & ~masks[1]).any()
+    assert given_up_by(ours) == 0
+    assert _has_token(masks[0], ord("f"))
+    assert not _has_token(masks[0], ord("t"))
+    assert 0 < 4 * work[0] < work[1]
+
+
+# -- whether there is any text ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["schema", "any"])
+@pytest.mark.parametrize(
+    ("schema", "has_text"),
+    [
+        (UNIQUE | {"items": {"enum": [1, 2]}, "minItems": 2}, True),
+        (UNIQUE | {"prefixItems": [{"const": 1}, {"enum": [1, 2]}], "minItems": 2}, True),
+        (UNIQUE | {"prefixItems": [{"enum": [1, 2]}, {"const": 1}], "minItems": 2}, True),
+        (UNIQUE | {"prefixItems": [{"const": [1]}, {"const": [1]}], "minItems": 2}, False),
+        (UNIQUE | {"items": {"enum": [1, 2]}, "minItems": 3}, False),
+        ({"type": "object", "propertyNames": {"enum": ["a", "b"]}, "minProperties": 2}, True),
+        ({"type": "object", "properties": {"a": True}, "required": ["a", "bb"]}, True),
+    ],
+)
+def test_there_is_a_text_or_none(schema: Any, has_text: bool, order: Any) -> None:
+    tokens = [*(bytes([b]) for b in range(256)), None]
+    vocabulary = Vocabulary.from_tokens(tokens, [256])
+    grammar = Grammar.from_json_schema(schema, property_order=order)
+    if not has_text:
+        with pytest.raises(GrammarError, match="no text satisfies"):
+            TokenAutomaton(grammar, vocabulary)
+        return
+    core = core_of(TokenAutomaton(grammar, vocabulary))
+    assert core.used is not None
+    text = core.used.find_text(core.rules.start)
+    assert text is not None
+    assert core.rules.accepts(core.rules.after_bytes(core.rules.start, text))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(schema=schemas(), order=st.sampled_from(["schema", "any"]))
+def test_a_text_that_is_found_is_one_of_the_rules(schema: Any, order: Any) -> None:
+    """And looking for it leaves steps and masks as they are."""
+    grammar = Grammar.from_json_schema(schema, property_order=order)
+    assume(grammar.memory() is not None)
+    vocabulary = Vocabulary.from_tokens([*(bytes([b]) for b in range(256)), None], [256])
+    ours = core_of(TokenAutomaton(grammar, vocabulary))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(search.Pairs, "reaches_end", lambda pairs, start: True)
+        fresh = core_of(TokenAutomaton(grammar, vocabulary))
+    assume(ours.used is not None)
+    assert ours.used is not None
+    text = ours.used.find_text(ours.rules.start)
+    if text is not None:
+        assert ours.rules.accepts(ours.rules.after_bytes(ours.rules.start, text))
+    ours_at, fresh_at = ours.start, fresh.start
+    for byte in text or b"":
+        assert (ours.mask(ours_at) == fresh.mask(fresh_at)).all()
+        if not _has_token(ours.mask(ours_at), byte):
+            break
+        ours_at, fresh_at = ours.after_token(ours_at, byte), fresh.after_token(fresh_at, byte)
