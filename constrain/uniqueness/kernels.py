@@ -96,7 +96,7 @@ from grammars.uniqueness.memory import (
 
 # Fields of the context of keys and items.
 (
-    K_HASH_KEY, K_HASH_VALUE, K_NODE_KEY, F_PARENT, F_KIND, F_BITS, F_OFFSET, F_WORDS,
+    K_HASH_KEY, K_HASH_VALUE, K_NODE_KEY, F_PARENT, F_KIND, NOWHERE, F_OFFSET, F_WORDS,
     F_RIVAL_OFFSET, F_RIVAL_WORDS, F_VALUE, F_SAFE, F_STEP_KEY, F_STEP_VALUE,
     N_STEPS, N_MISS, N_MISS_EVENT, N_FULL, W_TURNS, W_SIGN_TURNS, N_WORK, N_GIVEN_UP,
     W_PATH, W_STACK, W_ORDER, W_SIGNS, W_ZEROS, W_TEMP_PARENT, W_TEMP_KIND, W_BYTES, W_RAW, W_ROW, N_HASH,
@@ -105,9 +105,9 @@ from grammars.uniqueness.memory import (
     N_ENDINGS, W_MEMO, W_ENDINGS, T_CHILD_OFFSET, T_CHILDREN, T_CHILD_BYTE,
     K_NODE_FIRST, K_NODE_NEXT, K_NODE_BYTE, N_ENDED, N_ENDED_FROM, N_ENDED_TO, N_COMPARED,
     N_SEVERAL, W_SEEN, W_SEEN_SLOTS, W_OPENED, N_SEEN, N_OPENED, N_EXPLORED, N_FORGETS,
-    N_RESUME,
-) = range(69)  # fmt: skip
-KEY_FIELDS: Final = 69
+    N_RESUME, K_OLD_KEY, K_OLD_VALUE, N_OLD, N_MOVED,
+) = range(73)  # fmt: skip
+KEY_FIELDS: Final = 73
 
 NO_NODE: Final = -1
 NO_FRAME: Final = -1
@@ -170,6 +170,8 @@ MOST_ZEROS: Final = 64
 _EXPANSIONS: Final = 250
 """Places one look ahead may visit before it is left to the caller."""
 _TWO: Final = -2
+_MOVED_AT_ONCE: Final = 8
+"""Slots of the old hash table that are taken over with every new node: all, before the next one is old."""
 WALK_COLUMNS: Final = 11
 """Numbers by place on the path of a walk."""
 MEMO_COLUMNS: Final = 9
@@ -217,9 +219,16 @@ _HIGH: Final = 19
 @njit
 def _child(u, node, byte):  # type: ignore[no-untyped-def]
     """The node behind a byte, ``NO_NODE`` if no known key goes on so."""
-    keys, values = _i64(u, K_HASH_KEY), _i32(u, K_HASH_VALUE)
-    size = u[N_HASH]
     wanted = node * 256 + byte + 1
+    child = _found(_i64(u, K_HASH_KEY), _i32(u, K_HASH_VALUE), u[N_HASH], wanted)
+    if child >= 0 or u[N_OLD] == 0:
+        return child
+    return _found(_i64(u, K_OLD_KEY), _i32(u, K_OLD_VALUE), u[N_OLD], wanted)
+
+
+@njit
+def _found(keys, values, size, wanted):  # type: ignore[no-untyped-def]
+    """What a hash table has for a key, ``NO_NODE`` if it has none."""
     slot = int64(_mix(uint64(0), wanted) & uint64(size - 1))
     while keys[slot] != 0:
         if keys[slot] == wanted:
@@ -319,7 +328,7 @@ def _has(u, frame, text):  # type: ignore[no-untyped-def]
     """Whether a text, by its number, is one of a container's keys or items."""
     if text < 0 or frame < 0 or (text >> 6) >= _i32(u, F_WORDS)[frame]:
         return False
-    word = _u64(u, F_BITS)[_i64(u, F_OFFSET)[frame] + (text >> 6)]
+    word = _u64(u, NOWHERE)[_i64(u, F_OFFSET)[frame] + (text >> 6)]
     return (word >> uint64(text & 63)) & uint64(1) != uint64(0)
 
 
@@ -328,7 +337,7 @@ def _is_rival(u, frame, text):  # type: ignore[no-untyped-def]
     """Whether a text, by its number, is one of those that what is read next must not be."""
     if text < 0 or frame < 0 or (text >> 6) >= _i32(u, F_RIVAL_WORDS)[frame]:
         return False
-    word = _u64(u, F_BITS)[_i64(u, F_RIVAL_OFFSET)[frame] + (text >> 6)]
+    word = _u64(u, NOWHERE)[_i64(u, F_RIVAL_OFFSET)[frame] + (text >> 6)]
     return (word >> uint64(text & 63)) & uint64(1) != uint64(0)
 
 
@@ -766,21 +775,36 @@ def _begun(u, mode, node):  # type: ignore[no-untyped-def]
     return int64(node), int64(0)
 
 
-@njit("void(int64, int64, int64)", cache=True, nogil=True)
-def rebuild_children(keys, old_keys, old_values):  # type: ignore[no-untyped-def]
-    """Moves (node, byte) -> node from smaller arrays into the present, cleared ones (half as large)."""
-    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+@njit
+def _put_child(u, wanted, child):  # type: ignore[no-untyped-def]
+    """Notes (node, byte) -> node, which is not there; there is room."""
+    keys = _i64(u, K_HASH_KEY)
     size = u[N_HASH]
-    from_keys = carray(_pointer(old_keys), (1 << 40,), np.int64)
-    from_values = carray(_pointer(old_values), (1 << 40,), np.int32)
-    to_keys, to_values = _i64(u, K_HASH_KEY), _i32(u, K_HASH_VALUE)
-    for i in range(size // 2):
-        if from_keys[i] != 0:
-            slot = int64(_mix(uint64(0), from_keys[i]) & uint64(size - 1))
-            while to_keys[slot] != 0:
-                slot = (slot + 1) & (size - 1)
-            to_keys[slot] = from_keys[i]
-            to_values[slot] = from_values[i]
+    slot = int64(_mix(uint64(0), wanted) & uint64(size - 1))
+    while keys[slot] != 0:
+        slot = (slot + 1) & (size - 1)
+    keys[slot] = wanted
+    _i32(u, K_HASH_VALUE)[slot] = child
+
+
+@njit
+def _move_children(u, slots):  # type: ignore[no-untyped-def]
+    """Takes over some slots of the smaller hash table from which children are being moved."""
+    keys, values = _i64(u, K_OLD_KEY), _i32(u, K_OLD_VALUE)
+    end = min(u[N_MOVED] + slots, u[N_OLD])
+    for slot in range(u[N_MOVED], end):
+        if keys[slot] != 0:
+            _put_child(u, keys[slot], values[slot])
+    u[N_MOVED] = end
+    if end == u[N_OLD]:
+        u[N_OLD] = 0
+
+
+@njit("void(int64)", cache=True, nogil=True)
+def move_all_children(keys):  # type: ignore[no-untyped-def]
+    """Takes over what is left of the smaller hash table."""
+    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+    _move_children(u, u[N_OLD])
 
 
 @njit("void(int64, int64, int64)", cache=True, nogil=True)
@@ -807,18 +831,13 @@ def add_key(keys, text, nodes, number):  # type: ignore[no-untyped-def]
     The caller provides room for as many more nodes as there are bytes.  Returns how many nodes there are.
     """
     u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
-    table, values = _i64(u, K_HASH_KEY), _i32(u, K_HASH_VALUE)
-    size = u[N_HASH]
     node = int64(0)
     for i in range(len(text)):
         after = _child(u, node, int64(text[i]))
         if after < 0:
-            wanted = node * 256 + int64(text[i]) + 1
-            slot = int64(_mix(uint64(0), wanted) & uint64(size - 1))
-            while table[slot] != 0:
-                slot = (slot + 1) & (size - 1)
-            table[slot] = wanted
-            values[slot] = nodes
+            _put_child(u, node * 256 + int64(text[i]) + 1, nodes)
+            if u[N_OLD] != 0:
+                _move_children(u, _MOVED_AT_ONCE)
             _i32(u, K_NODE_KEY)[nodes] = -1
             _u8(u, K_NODE_BYTE)[nodes] = text[i]
             _i32(u, K_NODE_FIRST)[nodes] = 0

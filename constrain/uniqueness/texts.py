@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import product
 from threading import Lock
@@ -51,6 +51,8 @@ _CONTAINER_BYTES: Final = 64
 """About what a container takes without its sets."""
 _OUT: Final = 1 << 14
 """Entries of the list of tokens that kernels leave to the caller."""
+_CHUNK: Final = 1 << 13
+"""Words of sets that are reserved together, once there are many."""
 _STACK_ROOM: Final = 4_096
 _DEPTHS: Final = (1, 2, 4, 8)
 """Brackets open at once in texts that are looked for, one after another."""
@@ -100,6 +102,8 @@ class UsedTexts:
         """Tokens that stayed allowed as looking ahead had cost ``MOST_WORK``."""
         self._trie: Trie = vocabulary.trie
         self._arrays: dict[int, npt.NDArray[Any]] = {}
+        self._chunks: list[npt.NDArray[np.uint64]] = []
+        self._chunk_at = 0
         self._nbytes = 0
         self._context = np.zeros(u.KEY_FIELDS, np.int64)
         self._address = self._context.ctypes.data
@@ -160,9 +164,10 @@ class UsedTexts:
         self._values: list[str | Value] = []
         self._latest: tuple[SharedSet, int, int] = (frozenset(), 0, 0)
         self._nodes = 1
-        self._put(u.K_HASH_KEY, np.zeros(1 << 8, np.int64))
-        self._put(u.K_HASH_VALUE, np.zeros(1 << 8, np.int32))
-        self._context[u.N_HASH] = 1 << 8
+        self._put_hash(1 << 8)
+        self._put(u.K_OLD_KEY, np.zeros(1, np.int64))
+        self._put(u.K_OLD_VALUE, np.zeros(1, np.int32))
+        self._context[u.N_OLD] = 0
         self._put(u.K_NODE_KEY, np.full(1 << 7, -1, np.int32))
         self._put(u.K_NODE_FIRST, np.zeros(1 << 7, np.int32))
         self._put(u.K_NODE_NEXT, np.zeros(1 << 7, np.int32))
@@ -178,7 +183,6 @@ class UsedTexts:
             (u.F_SAFE, np.int32),
         ):
             self._put(field, np.zeros(16, dtype))
-        self._put(u.F_BITS, np.zeros(64, np.uint64))
         self._forget_containers()
 
     def _forget_containers(self) -> None:
@@ -186,6 +190,9 @@ class UsedTexts:
         self._frames: dict[tuple[Frame, bool], int] = {}
         self._by_number: list[tuple[Frame, bool]] = []
         self._number_of: dict[Frame | None, int] = {None: int(u.NO_FRAME)}
+        self._nbytes -= sum(chunk.nbytes for chunk in self._chunks)
+        self._chunks = []
+        self._chunk_used = 0
         self._words = 0
         self._steps = 0
         self._put_steps({}, 1 << 6)
@@ -385,14 +392,27 @@ class UsedTexts:
         self._frames[frame, safe] = number
 
     def _put_bits(self, bits: int) -> tuple[int, int]:
-        """Where a set stands, and how many words it has."""
-        offset, words = self._words, -(-bits.bit_length() // 64)
-        self._room((u.F_BITS,), offset + words)
-        self._arrays[u.F_BITS][offset : offset + words] = np.frombuffer(
-            bits.to_bytes(8 * words, "little"), np.uint64
-        )
+        """Where a set stands (its address in words), and how many words it has.
+
+        Sets lie in chunks that stay where they are, as copying all when there are more would be a stall.
+        """
+        words = -(-bits.bit_length() // 64)
+        begin = self._chunk_used
+        if not self._chunks or begin + words > len(self._chunks[-1]):
+            chunk = np.zeros(max(words, min(_CHUNK, 4 * self._words), 64), np.uint64)
+            self._chunks.append(chunk)
+            self._nbytes += chunk.nbytes
+            self._chunk_at = chunk.ctypes.data // 8
+            begin = 0
+        if words == 1:
+            self._chunks[-1][begin] = bits
+        else:
+            self._chunks[-1][begin : begin + words] = np.frombuffer(
+                bits.to_bytes(8 * words, "little"), np.uint64
+            )
+        self._chunk_used = begin + words
         self._words += words
-        return offset, words
+        return self._chunk_at + begin, words
 
     def _rivals(self, frame: Frame, missing: list[Value]) -> int:
         """Numbers, as bits, of what must not be read next in a deep container, lest something repeats."""
@@ -442,9 +462,14 @@ class UsedTexts:
         Mostly they differ by one or two from those of the container that was asked for before.
         """
         before, bits, boxes = self._latest
-        more, gone = list(difference(texts, before)), list(difference(before, texts))
+        more: Collection[str | Value]
+        gone: Collection[str | Value]
+        if isinstance(texts, frozenset) and isinstance(before, frozenset):
+            more, gone = texts - before, before - texts
+        else:
+            more, gone = list(difference(texts, before)), list(difference(before, texts))
         if len(more) + len(gone) > len(texts):
-            more, gone, bits, boxes = list(texts), [], 0, 0
+            more, gone, bits, boxes = list(texts), (), 0, 0
         for text in more:
             bits |= 1 << self._text(text)
             boxes += _is_box(text)
@@ -501,12 +526,22 @@ class UsedTexts:
             self._put(field, fresh)
 
     def _grow_hash(self) -> None:
-        keys, values = self._arrays[u.K_HASH_KEY], self._arrays[u.K_HASH_VALUE]
-        size = 2 * len(keys)
+        """Begins a larger hash table; what the old one has is moved little by little."""
+        context = self._context
+        if context[u.N_OLD]:
+            u.move_all_children(self._address)
+        size = int(context[u.N_HASH])
+        for field, old in ((u.K_HASH_KEY, u.K_OLD_KEY), (u.K_HASH_VALUE, u.K_OLD_VALUE)):
+            array = self._arrays.pop(field)
+            self._nbytes -= array.nbytes
+            self._put(old, array)
+        context[u.N_OLD], context[u.N_MOVED] = size, 0
+        self._put_hash(2 * size)
+
+    def _put_hash(self, size: int) -> None:
         self._put(u.K_HASH_KEY, np.zeros(size, np.int64))
         self._put(u.K_HASH_VALUE, np.zeros(size, np.int32))
         self._context[u.N_HASH] = size
-        u.rebuild_children(self._address, keys.ctypes.data, values.ctypes.data)
 
 
 def _is_box(value: str | Value) -> bool:
