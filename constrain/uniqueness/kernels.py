@@ -807,10 +807,8 @@ def move_all_children(keys):  # type: ignore[no-untyped-def]
     _move_children(u, u[N_OLD])
 
 
-@njit("void(int64, int64, int64)", cache=True, nogil=True)
-def add_step(keys, key, frame):  # type: ignore[no-untyped-def]
-    """Notes a step between containers, see ``_stepped``; there is room."""
-    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+@njit
+def _put_step(u, key, frame):  # type: ignore[no-untyped-def]
     table = _i64(u, F_STEP_KEY)
     size = u[N_STEPS]
     slot = int64(_mix(uint64(0), key) & uint64(size - 1))
@@ -818,6 +816,25 @@ def add_step(keys, key, frame):  # type: ignore[no-untyped-def]
         slot = (slot + 1) & (size - 1)
     table[slot] = key
     _i32(u, F_STEP_VALUE)[slot] = frame
+
+
+@njit(
+    "void(int64, Array(int64, 1, 'C', readonly=True), Array(int32, 1, 'C', readonly=True))",
+    cache=True,
+    nogil=True,
+)
+def rebuild_steps(keys, old_keys, old_values):  # type: ignore[no-untyped-def]
+    """Puts the steps of a smaller hash table into the present, cleared one."""
+    u = carray(_pointer(keys), (KEY_FIELDS,), np.int64)
+    for slot in range(len(old_keys)):
+        if old_keys[slot] != 0:
+            _put_step(u, old_keys[slot], old_values[slot])
+
+
+@njit("void(int64, int64, int64)", cache=True, nogil=True)
+def add_step(keys, key, frame):  # type: ignore[no-untyped-def]
+    """Notes a step between containers, see ``_stepped``; there is room."""
+    _put_step(carray(_pointer(keys), (KEY_FIELDS,), np.int64), key, frame)
 
 
 @njit(

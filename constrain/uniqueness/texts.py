@@ -162,7 +162,8 @@ class UsedTexts:
         self._texts: dict[bytes | Value, int] = {}
         self._numbers: dict[str | Value, int] = {}
         self._values: list[str | Value] = []
-        self._latest: tuple[SharedSet, int, int] = (frozenset(), 0, 0)
+        self._latest: dict[bool, tuple[SharedSet, int, int]] = {}
+        self._latest_rivals: dict[str | None, tuple[frozenset[str | Value], int, int]] = {}
         self._nodes = 1
         self._put_hash(1 << 8)
         self._put(u.K_OLD_KEY, np.zeros(1, np.int64))
@@ -195,7 +196,7 @@ class UsedTexts:
         self._chunk_used = 0
         self._words = 0
         self._steps = 0
-        self._put_steps({}, 1 << 6)
+        self._put_steps(1 << 6)
         # places are named by containers: what looks ahead remember of them is forgotten, too
         self._put(u.W_SEEN_SLOTS, np.zeros(u.SEEN_SLOTS, np.int32))
         self._context[u.N_SEEN] = 0
@@ -360,14 +361,13 @@ class UsedTexts:
         value = self._memory.closed_value(frame) if deep else None
         twin = self._add(frame, True) if deep else 0
         compared = frame.keep and not frame.is_object
-        bits, boxes = self._bits(frame.seen if compared else frame.keys)
-        missing = list(self._memory.missing(frame)) if deep else []
-        rivals = self._rivals(frame, missing) if deep else bits
+        bits, boxes = self._bits(frame.seen if compared else frame.keys, compared)
+        rivals, more_boxes = self._rivals(frame) if deep else (bits, False)
         kind = u.IS_OBJECT if frame.is_object else u.KEEPS if compared else 0
         kind |= u.DEEP if deep else 0
         if bits:
             kind |= u.HAS_TEXTS
-        if boxes or any(v.kind in (ARRAY, OBJECT) for v in missing):
+        if boxes or more_boxes:
             kind |= u.HAS_BOXES
         number = len(self._by_number)
         self._room(
@@ -414,15 +414,27 @@ class UsedTexts:
         self._words += words
         return self._chunk_at + begin, words
 
-    def _rivals(self, frame: Frame, missing: list[Value]) -> int:
-        """Numbers, as bits, of what must not be read next in a deep container, lest something repeats."""
-        texts: set[str | Value] = {*frame.seen, *missing}
+    def _rivals(self, frame: Frame) -> tuple[int, bool]:
+        """Numbers, as bits, of what must not be read next in a deep container, lest something repeats.
+
+        And whether an array or object is among the values.  They are mostly those of the container asked
+        for before that is at the same key, and one more.
+        """
+        texts: frozenset[str | Value] = frozenset((*frame.seen, *self._memory.missing(frame)))
         if frame.is_object and frame.key is None:
-            texts.update(self._memory.names(frame))
-        bits = 0
-        for text in texts:
+            texts = texts.union(self._memory.names(frame))
+        before, bits, boxes = self._latest_rivals.get(frame.key, (frozenset(), 0, 0))
+        more, gone = texts - before, before - texts
+        if len(more) + len(gone) > len(texts):
+            more, gone, bits, boxes = texts, frozenset(), 0, 0
+        for text in more:
             bits |= 1 << self._text(text)
-        return bits
+            boxes += _is_box(text)
+        for text in gone:
+            bits ^= 1 << self._text(text)
+            boxes -= _is_box(text)
+        self._latest_rivals[frame.key] = texts, bits, boxes
+        return bits, boxes > 0
 
     def _add_step(self, number: int, event: int) -> None:
         """Notes to which container an event in another one leads."""
@@ -442,26 +454,23 @@ class UsedTexts:
         self._steps += 1
         if 2 * self._steps > self._context[u.N_STEPS]:
             keys, values = self._arrays[u.F_STEP_KEY], self._arrays[u.F_STEP_VALUE]
-            known = dict(zip(keys.tolist(), values.tolist(), strict=True))
-            known.pop(0, None)
-            self._put_steps(known, 2 * len(keys))
+            self._put_steps(2 * len(keys))
+            u.rebuild_steps(self._address, keys, values)
         # steps within a container that has become safe since the walk began are left to the caller
         step = -1 if safe and self._is_deep(frame) else self._add(after, False)
         u.add_step(self._address, (number << 32 | event) + 1, step)
 
-    def _put_steps(self, known: dict[int, int], size: int) -> None:
+    def _put_steps(self, size: int) -> None:
         self._put(u.F_STEP_KEY, np.zeros(size, np.int64))
         self._put(u.F_STEP_VALUE, np.zeros(size, np.int32))
         self._context[u.N_STEPS] = size
-        for key, value in known.items():
-            u.add_step(self._address, key, value)
 
-    def _bits(self, texts: SharedSet) -> tuple[int, bool]:
+    def _bits(self, texts: SharedSet, items: bool) -> tuple[int, bool]:
         """The numbers of keys or items as bits, and whether arrays or objects are among them.
 
-        Mostly they differ by one or two from those of the container that was asked for before.
+        Mostly they differ by one or two from those of the container of its kind that was asked for before.
         """
-        before, bits, boxes = self._latest
+        before, bits, boxes = self._latest.get(items, (frozenset(), 0, 0))
         more: Collection[str | Value]
         gone: Collection[str | Value]
         if isinstance(texts, frozenset) and isinstance(before, frozenset):
@@ -476,7 +485,7 @@ class UsedTexts:
         for text in gone:
             bits ^= 1 << self._text(text)
             boxes -= _is_box(text)
-        self._latest = texts, bits, boxes
+        self._latest[items] = texts, bits, boxes
         return bits, boxes > 0
 
     def _text(self, value: str | Value) -> int:

@@ -39,7 +39,14 @@ from grammars.ir import (
     children,
     with_children,
 )
-from grammars.uniqueness.persistent import Items, LargeSet, SharedLists, SharedSet, SharedSets
+from grammars.uniqueness.persistent import (
+    Items,
+    LargeSet,
+    SharedLists,
+    SharedSet,
+    SharedSets,
+    difference,
+)
 
 VALUE: Final = 0
 """A value is to come (or ``]``)."""
@@ -90,6 +97,9 @@ ARRAY: Final = "array"
 OBJECT: Final = "object"
 
 
+_NOTHING: Final[SharedSet] = frozenset()
+
+
 class Value:
     """A JSON value; equal values of one memory are one object.
 
@@ -99,15 +109,26 @@ class Value:
             the literal's bytes; the items; or a set of (key, value).
     """
 
-    __slots__ = ("content", "kind")
+    __slots__ = ("_parts", "content", "kind")
 
     def __init__(self, kind: str, content: Any) -> None:
         self.kind = kind
         self.content = content
+        self._parts: dict[str, Value] | None = None
+
+    @property
+    def parts(self) -> dict[str, Value]:
+        """An object's values by key."""
+        if self._parts is None:
+            self._parts = dict(self.content)
+        return self._parts
 
 
 class Rivals:
     """Values that one being read must not become, sorted for questions about its beginning.
+
+    Args:
+        latest: of one memory: values and those of a kind that were found before, by kind.
 
     Attributes:
         values: all of them.
@@ -117,8 +138,11 @@ class Rivals:
         objects, arrays: those.
     """
 
-    def __init__(self, values: SharedSet) -> None:
+    def __init__(
+        self, values: SharedSet, latest: dict[str, tuple[SharedSet, list[Value]]]
+    ) -> None:
         self.values = values
+        self._latest = latest
 
     @cached_property
     def texts(self) -> list[str]:
@@ -130,11 +154,21 @@ class Rivals:
 
     @cached_property
     def objects(self) -> list[Value]:
-        return [v for v in self.values if v.kind == OBJECT]
+        return self._of_kind(OBJECT)
 
     @cached_property
     def arrays(self) -> list[Value]:
-        return [v for v in self.values if v.kind == ARRAY]
+        return self._of_kind(ARRAY)
+
+    def _of_kind(self, kind: str) -> list[Value]:
+        """Values of a kind; mostly there is one more than when this was asked for before."""
+        before, found = self._latest.get(kind, (_NOTHING, []))
+        if any(True for _ in difference(before, self.values)):
+            before, found = _NOTHING, []
+        more = [v for v in difference(self.values, before) if v.kind == kind]
+        found = [*found, *more] if more else found
+        self._latest[kind] = self.values, found
+        return found
 
     @cached_property
     def literals(self) -> list[bytes]:
@@ -208,9 +242,6 @@ class Frame:
         self.names: list[str] | None = None
 
 
-_NOTHING: Final[SharedSet] = frozenset()
-
-
 class Tracker:
     """A state: where the text is and what it remembers.
 
@@ -270,6 +301,7 @@ class Memory:
         self._values: dict[tuple[str, Any], Value] = {}
         self._frames: dict[tuple[Any, ...], Frame] = {}
         self._trackers: dict[tuple[Any, ...], Tracker] = {}
+        self._latest: dict[str, tuple[SharedSet, list[Value]]] = {}
         self.start = self.tracker(None, VALUE)
 
     # -- reading -------------------------------------------------------------------------------
@@ -352,6 +384,7 @@ class Memory:
 
     def trim(self, keep: Iterable[Tracker]) -> None:
         """Forgets states that none of the given ones is made of; those stay what they are."""
+        self._latest.clear()
         trackers = {self.start, *keep}
         frames: set[Frame] = set()
         values: set[Value] = set()
@@ -463,7 +496,15 @@ class Memory:
         """Rivals that a container within an item may still become equal to, if keys differ."""
         known = frame.candidates
         if known is None:
-            known = frame.candidates = [v for v in self._around(frame) if _goes_on(frame, v)]
+            known = self._around(frame)
+            if not frame.is_object:
+                known = [v for v in known if _goes_on(frame, v)]
+            else:
+                if frame.members:
+                    known = [v for v in known if frame.members <= v.content]
+                if frame.key is not None:
+                    known = [v for v in known if frame.key in v.parts]
+            frame.candidates = known
         return known
 
     def missing(self, frame: Frame) -> Iterator[Value]:
@@ -495,8 +536,7 @@ class Memory:
         known = frame.names
         if known is None:
             names = set(frame.keys)
-            for rival in self.candidates(frame):
-                names.update(key for key, _ in rival.content)
+            names.update(*[rival.parts for rival in self.candidates(frame)])
             known = frame.names = sorted(names)
         return known
 
@@ -513,7 +553,8 @@ class Memory:
             at = at.parent
         for one in reversed(chain):
             missing = list(self.missing(one))
-            one.rivals = Rivals(frozenset((*one.seen, *missing)) if missing else one.seen)
+            values = frozenset((*one.seen, *missing)) if missing else one.seen
+            one.rivals = Rivals(values, self._latest)
         assert frame.rivals is not None, "just set"
         return frame.rivals
 
@@ -714,25 +755,25 @@ def _with_prefix(ordered: list[str], start: str) -> Iterator[str]:
 
 
 def _goes_on(frame: Frame, rival: Value) -> bool:
-    """Whether what has been read of a container is part of a value of its kind."""
-    if not frame.is_object:
-        assert frame.items is not None, "an array that may become an item is within one"
-        return rival.content.beginning(frame.items.length) is frame.items
-    if not frame.members <= rival.content:
-        return False
-    return frame.key is None or any(key == frame.key for key, _ in rival.content)
+    """Whether what has been read of an array is the beginning of a value."""
+    assert frame.items is not None, "an array that may become an item is within one"
+    return rival.content.beginning(frame.items.length) is frame.items
 
 
-def _missing(frame: Frame, candidates: Iterable[Value]) -> Iterator[Value]:
+def _missing(frame: Frame, candidates: list[Value]) -> Iterator[Value]:
     """Of values that a container may become, the parts in the place of the value that is read next."""
+    if frame.is_object:
+        if frame.key is not None:
+            yield from [value.parts[frame.key] for value in candidates]
+        return
+    if not candidates:
+        return
+    assert frame.items is not None, "an array that may become an item is within one"
+    length = frame.items.length + 1
     for value in candidates:
-        if not frame.is_object:
-            assert frame.items is not None, "an array that may become an item is within one"
-            longer = value.content.beginning(frame.items.length + 1)
-            if longer is not None:
-                yield longer.value
-        elif frame.key is not None:
-            yield from (part for key, part in value.content if key == frame.key)
+        longer = value.content.beginning(length)
+        if longer is not None:
+            yield longer.value
 
 
 def _with_parts(values: set[Value]) -> set[Value]:
