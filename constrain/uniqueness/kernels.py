@@ -1244,6 +1244,12 @@ def _forget(u):  # type: ignore[no-untyped-def]
         slots[slot] = 0
 
 
+@njit("void(int64)", cache=True, nogil=True)
+def forget_places(keys):  # type: ignore[no-untyped-def]
+    """Forgets all that looks ahead remember, as the containers that name places are no longer those."""
+    _forget(carray(_pointer(keys), (KEY_FIELDS,), np.int64))
+
+
 @njit
 def _forget_old(u):  # type: ignore[no-untyped-def]
     """Makes room for what looks ahead remember, where a question begins."""
@@ -1923,6 +1929,26 @@ def _try_signs(ctx, u, state, mode, node, escape, frame, row, left, room):  # ty
         elif verdict != FINE and not _note(left, room, token, TOKEN):
             return int64(OUT_OF_FUEL)
     return int64(0)
+
+
+@njit("void(int64, int64, int64, int64)", cache=True, nogil=True)
+def list_turns(address, order_address, count, out_address):  # type: ignore[no-untyped-def]
+    """The turns of the bytes of every class, and behind them of comma and array's end, as sets of bits.
+
+    Args:
+        order_address: of uint8[count], the bytes by turn, at most 256.
+        out_address: of uint64[4 * (classes + 1)], cleared, receives four words each.
+    """
+    ctx = _context(address)
+    byte_class = _u8(ctx, P_BYTE_CLASS)
+    order = carray(_pointer(order_address), (256,), np.uint8)
+    out = carray(_pointer(out_address), (1 << 40,), np.uint64)
+    for turn in range(count):
+        byte = order[turn]
+        part, bit = turn >> 6, uint64(1) << uint64(turn & 63)
+        out[4 * int64(byte_class[byte]) + part] |= bit
+        if byte == 0x2C or byte == 0x5D:
+            out[4 * ctx[N_CLASSES] + part] |= bit
 
 
 @njit(

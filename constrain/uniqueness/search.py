@@ -199,8 +199,10 @@ class Pairs:
 
         The first text by which the rules come to an end mostly repeats nothing.
         """
-        text = None if self.used is None else self.used.find_text(start[0])
-        if text is not None:
+        if self.used is not None:
+            text = self.used.find_text(start[0])
+            if text is None:
+                return self._given_up(start)
             after, marks, _ = self.memory.advance(start[1], text)
             if after is not None and not marks:
                 return True

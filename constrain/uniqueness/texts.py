@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from itertools import product
 from threading import Lock
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -54,10 +53,8 @@ _OUT: Final = 1 << 14
 _CHUNK: Final = 1 << 13
 """Words of sets that are reserved together, once there are many."""
 _STACK_ROOM: Final = 4_096
-_DEPTHS: Final = (1, 2, 4, 8)
-"""Brackets open at once in texts that are looked for, one after another."""
-_PLACES: Final = (2_048, 8_192)
-"""Places that such a search may visit, first of all depths: less than a millisecond, and a few."""
+_SEARCHES: Final = ((2_048, 1), (2_048, 2), (2_048, 4), (2_048, 8), (8_192, 8), (8_192, 1 << 30))
+"""Places visited (some 0.3 us each) and brackets open at once, at most, in searches for a text, in turn."""
 _IN_KEYS: Final = frozenset((KEY, KEY_STRING, KEY_ESCAPE))
 _MOST_STEPS: Final = 400
 """Steps between containers that one question may add before the rest is left to the caller."""
@@ -107,30 +104,24 @@ class UsedTexts:
         self._nbytes = 0
         self._context = np.zeros(u.KEY_FIELDS, np.int64)
         self._address = self._context.ctypes.data
-        depth = self._trie.max_depth + 2
-        deepest = depth + _STACK_ROOM + 2
-        self._put(u.W_PATH, np.zeros(u.WALK_COLUMNS * depth, np.int64))
-        self._put(u.W_STACK, np.zeros(u.STACK_COLUMNS * (_STACK_ROOM + 1), np.int64))
+        tables = _tables_of(vocabulary)
+        self._set_scratch(tables)
         self._put(u.W_ORDER, _ORDER)
         self._put(u.W_SIGNS, _SIGNS)
-        self._put(u.W_ZEROS, np.zeros(7 * u.MOST_ZEROS, np.int64))
-        self._put(u.W_TEMP_PARENT, np.zeros(deepest, np.int32))
-        self._put(u.W_TEMP_KIND, np.zeros(deepest, np.uint8))
-        self._put(u.W_BYTES, np.zeros(deepest, np.uint8))
         self._room_raw(64)
-        self._put(u.W_ROW, np.zeros((vocabulary.size + 31) // 32, np.int32))
-        self._put(u.W_MEMO, np.zeros(u.MEMO_COLUMNS * u.MEMO_SIZE, np.int64))
-        self._put(u.W_SEEN, np.zeros(u.SEEN_COLUMNS * u.SEEN_ROOM, np.int64))
-        self._put(u.W_OPENED, np.zeros(u.SEEN_ROOM, np.int32))
         context = self._context
-        self._set_tables(_tables_of(vocabulary))
+        self._set_tables(tables)
         context[u.N_STACK_ROOM] = _STACK_ROOM
         context[u.N_COMPARES] = memory.compare_items
         program = pool.program
         marks, byte_class = program.marks, program.byte_class
-        signs = _SIGNS[: len(_JSON_SIGNS)] if memory.is_json else _SIGNS
-        self._put(u.W_TURNS, _turns(_ORDER, byte_class, program.classes))
-        self._put(u.W_SIGN_TURNS, _turns(signs, byte_class, program.classes))
+        signs = len(_JSON_SIGNS) if memory.is_json else 256
+        turns = np.zeros((2, 4 * (program.classes + 1)), np.uint64)
+        for i, (field, order, count) in enumerate(
+            ((u.W_TURNS, u.W_ORDER, 256), (u.W_SIGN_TURNS, u.W_SIGNS, signs))
+        ):
+            self._put(field, turns[i])
+            u.list_turns(pool.address, context[order], count, context[field])
         for field, mark in ((u.N_MARK_COMMA, REPEATED_COMMA), (u.N_MARK_CLOSE, REPEATED_CLOSE)):
             context[field] = byte_class[mark] if mark in marks else -1
         self._out = np.zeros(2 * _OUT + 1, np.int32)
@@ -150,12 +141,19 @@ class UsedTexts:
             (u.N_OUTSIDE, u.N_INSIDE, u.N_ESCAPED), tables.sign_counts, strict=True
         ):
             self._context[field] = count
-        endings = int(tables.sign_ending.max(initial=-1)) + 1
-        self._put(u.W_ENDINGS, np.zeros(u.ENDING_COLUMNS * max(1, endings), np.int64))
-        self._context[u.N_ENDINGS] = endings
+        self._context[u.N_ENDINGS] = tables.endings
         self._put(u.T_CHILD_OFFSET, tables.child_offset)
         self._put(u.T_CHILDREN, tables.children)
         self._put(u.T_CHILD_BYTE, tables.child_byte)
+
+    def _set_scratch(self, tables: _Tables) -> None:
+        """What only kernels write and read, in one array; pages that are never used take no memory."""
+        block = np.zeros(tables.scratch_bytes, np.uint8)
+        self._scratch = block
+        self._nbytes += block.nbytes
+        self._context[tables.scratch_fields] = block.ctypes.data + tables.scratch_offsets
+        at, size = tables.row_at
+        self._row = block[at : at + size].view(np.int32)
 
     def clear(self) -> None:
         """Forgets all texts and containers."""
@@ -198,8 +196,7 @@ class UsedTexts:
         self._steps = 0
         self._put_steps(1 << 6)
         # places are named by containers: what looks ahead remember of them is forgotten, too
-        self._put(u.W_SEEN_SLOTS, np.zeros(u.SEEN_SLOTS, np.int32))
-        self._context[u.N_SEEN] = 0
+        u.forget_places(self._address)
 
     @property
     def nbytes(self) -> int:
@@ -231,22 +228,23 @@ class UsedTexts:
         if out & u.GAVE_UP:
             self.given_up += int(self._context[u.N_GIVEN_UP])
         if out & u.CHANGED:
-            row = self._arrays[u.W_ROW].copy()
+            row = self._row.copy()
         if not out & u.LEFT:
             return row, _NO_TOKENS
         entries = self._out[1 : 1 + 2 * int(self._out[0])].reshape(-1, 2).tolist()
         return row, [token for node, what in entries for token in self._tokens(node, what, row)]
 
     def find_text(self, state: int) -> bytes | None:
-        """Bytes that lead from a state of the rules to the end of a text; ``None`` if none was found.
+        """Bytes that lead from a state of the rules to the end of a text.
 
-        Depth first, so it is neither the shortest nor sure to repeat nothing.
+        ``None`` if the search was given up, for texts of thousands of bytes.  Depth first, so it is
+        neither the shortest nor sure to repeat nothing.
         """
-        out = np.empty(_PLACES[-1], np.uint8)
+        out = np.empty(_SEARCHES[-1][0], np.uint8)
         addresses = _TO_END.ctypes.data, out.ctypes.data
         with self._pool.canonical_bags():
             # brackets within brackets only where there is no other way
-            for bounds in product(_PLACES, _DEPTHS):
+            for bounds in _SEARCHES:
                 self._context[u.N_RESUME] = -1
                 size = self._pool.call(u.find_text, self._address, state, *addresses, *bounds)
                 if size != k.OUT_OF_FUEL:
@@ -572,24 +570,6 @@ def _content(value: str | Value) -> bytes | Value:
     return value
 
 
-def _turns(
-    order: npt.NDArray[np.uint8], byte_class: npt.NDArray[np.integer[Any]], classes: int
-) -> npt.NDArray[np.uint64]:
-    """The turns of the bytes of every class, and behind them of comma and array's end, as sets of bits.
-
-    Args:
-        order: the bytes by turn, at most 256.
-
-    Returns:
-        uint64[4 * (classes + 1)], four words each.
-    """
-    out = np.zeros((classes + 1, 256), np.uint8)
-    turn = np.arange(len(order))
-    out[byte_class[order], turn] = 1
-    out[classes, turn[(order == ord(",")) | (order == ord("]"))]] = 1
-    return np.packbits(out, axis=1, bitorder="little").view(np.uint64).reshape(-1)
-
-
 @dataclass(frozen=True, eq=False)
 class _Tables:
     """What kernels of keys and items know of a vocabulary's tokens.
@@ -601,7 +581,11 @@ class _Tables:
         sign_offset, sign_text: int32[S + 1], uint8, their bytes.
         sign_quote, sign_ending: int32[S], of those that begin within a string: where the quote is
             that ends it, and the number of their bytes from there on, equal for equal bytes; else -1.
+        endings: how many numbers there are.
         child_offset, children, child_byte: int32[N + 1], int32[N], uint8[N], the trie's children.
+        scratch_bytes: what kernels need beside, as one array.
+        scratch_fields, scratch_offsets: int64, where each part begins there.
+        row_at: where the row of a mask lies there, and its size.
     """
 
     signs: _Row
@@ -610,9 +594,14 @@ class _Tables:
     sign_text: npt.NDArray[np.uint8]
     sign_quote: _Row
     sign_ending: _Row
+    endings: int
     child_offset: _Row
     children: _Row
     child_byte: npt.NDArray[np.uint8]
+    scratch_bytes: int
+    scratch_fields: npt.NDArray[np.int64]
+    scratch_offsets: npt.NDArray[np.int64]
+    row_at: tuple[int, int]
 
     @staticmethod
     def of(vocabulary: Vocabulary) -> _Tables:
@@ -637,6 +626,24 @@ class _Tables:
         child_offset = np.zeros(trie.node_count + 1, np.int32)
         child_byte = np.zeros(trie.node_count, np.uint8)
         u.list_children(trie.byte, trie.skip, child_offset, children, child_byte)
+        depth = trie.max_depth + 2
+        deepest = depth + _STACK_ROOM + 2
+        row_bytes = 4 * ((vocabulary.size + 31) // 32)
+        parts = {
+            u.W_ROW: row_bytes,
+            u.W_PATH: 8 * u.WALK_COLUMNS * depth,
+            u.W_ZEROS: 8 * 7 * u.MOST_ZEROS,
+            u.W_MEMO: 8 * u.MEMO_COLUMNS * u.MEMO_SIZE,
+            u.W_ENDINGS: 8 * u.ENDING_COLUMNS * max(1, len(numbers)),
+            u.W_TEMP_PARENT: 4 * deepest,
+            u.W_TEMP_KIND: deepest,
+            u.W_BYTES: deepest,
+            u.W_SEEN_SLOTS: 4 * u.SEEN_SLOTS,
+            u.W_SEEN: 8 * u.SEEN_COLUMNS * u.SEEN_ROOM,
+            u.W_OPENED: 4 * u.SEEN_ROOM,
+            u.W_STACK: 8 * u.STACK_COLUMNS * (_STACK_ROOM + 1),
+        }
+        ends = np.cumsum([-(-size // 64) * 64 for size in parts.values()])
         return _Tables(
             signs,
             tuple(len(part) for part in lists),
@@ -644,9 +651,14 @@ class _Tables:
             np.frombuffer(b"".join(texts) + b"\0", np.uint8),
             quotes,
             endings,
+            len(numbers),
             child_offset,
             children,
             child_byte,
+            int(ends[-1]),
+            np.array(list(parts), np.int64),
+            np.concatenate(([0], ends[:-1])).astype(np.int64),
+            (0, row_bytes),
         )
 
 

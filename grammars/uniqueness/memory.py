@@ -138,9 +138,7 @@ class Rivals:
         objects, arrays: those.
     """
 
-    def __init__(
-        self, values: SharedSet, latest: dict[str, tuple[SharedSet, list[Value]]]
-    ) -> None:
+    def __init__(self, values: SharedSet, latest: dict[str, tuple[SharedSet, list[Value]]]) -> None:
         self.values = values
         self._latest = latest
 
