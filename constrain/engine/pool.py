@@ -219,12 +219,15 @@ class StatePool:
         self.context[k.N_HASH_SIZE] = size
 
     def _grow(self) -> None:
+        """Enlarges what is full: not all at once, as each is copied."""
         c = self.context
-        if 2 * c[k.N_ITEMS] >= c[k.N_ITEM_ROOM]:
+        memo_full = 2 * c[k.N_MEMO] >= c[k.N_MEMO_SIZE]
+        states_full = c[k.N_FREE] == 0 and c[k.N_STATES] >= c[k.N_STATE_ROOM]
+        if not memo_full and not states_full:
             self._room_items(2 * int(c[k.N_ITEM_ROOM]))
-        if 2 * c[k.N_MEMO] + 2 >= c[k.N_MEMO_SIZE]:
+        if memo_full:
             self._room_memo(2 * int(c[k.N_MEMO_SIZE]))
-        if 2 * (c[k.N_STATES] - c[k.N_FREE]) >= c[k.N_STATE_ROOM]:
+        if states_full:
             if c[k.N_STATE_ROOM] >= self.limits.max_states:
                 raise LimitExceeded(
                     "max_states",
