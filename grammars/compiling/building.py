@@ -183,6 +183,10 @@ class RuleBuilder:
         with place_of(self.grammar[name]):
             yield
 
+    def add_part(self, dfa: Dfa, nullable: bool) -> None:
+        """Adds a rule that was made before, for another grammar."""
+        self.rules.append(BuiltRule(self.grammar[self._context], dfa, nullable))
+
     def counted_loop_rule(self, expr: Repeat) -> int:
         """The number of the rule of a counted repetition."""
         known = self._counted.get(expr)

@@ -7,7 +7,7 @@ an automaton or as the call of a rule.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -34,6 +34,7 @@ from grammars.ir import (
     Ranges,
     Ref,
     Repeat,
+    Rule,
     Seq,
 )
 
@@ -58,10 +59,14 @@ class Encoding:
             ``kids[begin:end]``.
         nodes: the expression of each row (``None`` for rows added later).
         names: reachable rules, the start first; ``roots`` are the rows of their bodies.
-        special: rows of nodes that the kernels need an answer for from outside.
+        rows_from: by rule, the first row that was added for it.
+
+    Args:
+        ready: asked for each shared rule and the row it would get: how many states its automaton
+            has, if that is known and the rule need not be read; else 0.
     """
 
-    def __init__(self, grammar: GrammarIR) -> None:
+    def __init__(self, grammar: GrammarIR, ready: Callable[[Rule, int], int] | None = None) -> None:
         self.grammar = grammar
         self.rows: list[int] = []  # five numbers for each
         self.kids: list[int] = []
@@ -77,8 +82,15 @@ class Encoding:
         self._number: dict[str, int] = {}
         self.roots: list[int] = []
         self.number_of(grammar.start)
+        self.rows_from: list[int] = []
         for name in self.names:  # grows while we iterate
-            self.roots.append(self.row(grammar[name].body))
+            rule = grammar[name]
+            self.rows_from.append(len(self.nodes))
+            states = ready(rule, len(self.nodes)) if ready is not None and rule.shared else 0
+            if states:
+                self.roots.append(self.add(kinds.MACHINE, states, 0, [], rule.body))
+            else:
+                self.roots.append(self.row(rule.body))
 
     def number_of(self, name: str) -> int:
         """The number of a rule."""
@@ -312,6 +324,15 @@ class PackedDfa:
             np.array(dfa.accept, np.uint8),
             dfa.start,
         )
+
+    def renumbered(self, base: int) -> PackedDfa:
+        """The same with calls of the parts of a fragment as calls of rules from ``base`` on."""
+        calls = self.edges[:, 0] < 0
+        if not calls.any():
+            return self
+        edges = self.edges.copy()
+        edges[calls, 0] -= base - 1
+        return PackedDfa(self.words, edges, self.begin, self.accept, self.start)
 
     def trimmed(self) -> PackedDfa:
         """The same with only those sets that occur."""

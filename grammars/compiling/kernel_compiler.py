@@ -33,12 +33,19 @@ from grammars.compiling.assembly_kernels import TIDY, assemble
 from grammars.compiling.automata import ALL_BYTES, Dfa, counts_to_accept, expand, reduce
 from grammars.compiling.building import BagPart, Lexeme, RuleBuilder, copy_limit, fresh_start
 from grammars.compiling.encoding import Encoding, PackedDfa, UnencodableError
+from grammars.compiling.fragments import (
+    LEAST_ROWS,
+    Fragment,
+    Part,
+    keep_fragment,
+    known_fragment,
+)
 from grammars.compiling.linking_kernels import link
 from grammars.compiling.productivity import lay_out_bags, settle_bags
 from grammars.compiling.regular_kernels import product
 from grammars.compiling.shelf import Shelf
 from grammars.errors import GrammarError, LimitExceeded
-from grammars.ir import Bag, Expr, GrammarIR, Literal, Repeat, Seq
+from grammars.ir import Bag, Expr, GrammarIR, Literal, Repeat, Rule, Seq
 from grammars.limits import Limits
 from grammars.program import UNBOUNDED, Program
 
@@ -82,7 +89,8 @@ class _Compilation:
     def __init__(self, grammar: GrammarIR, limits: Limits) -> None:
         self.grammar = grammar
         self.limits = limits
-        code = self.code = Encoding(grammar)
+        self.fragments: dict[int, Fragment] = {}  # by row
+        code = self.code = Encoding(grammar, self._ready)
         self.table, self.kids = code.table(), np.array(code.kids, np.int32)
         self.roots = np.array(code.roots, np.int32)
         names = code.names
@@ -141,7 +149,7 @@ class _Compilation:
             if any(rule.bag is None or rule.bag.spec is None for rule in bags):
                 return None
         for number in range(len(self.code.names), len(rules)):
-            if number not in self.bodies:
+            if number not in self.bodies and number not in self.packed:
                 self.packed[number] = PackedDfa.of(rules[number].dfa)
         members = [
             [member for member, _ in rule.bag.members] if rule.bag is not None else []
@@ -152,7 +160,67 @@ class _Compilation:
         while True:
             made = self._assembled()
             if not self._tidy(made):
+                self._keep_fragments(made)
                 return self._link(made)
+
+    # -- rules that are known from other grammars ----------------------------------------------------
+
+    def _ready(self, rule: Rule, row: int) -> int:
+        """How many states a rule has that is known, and is to be in a row; 0 if it is not."""
+        fragment = known_fragment(rule.body, self.limits)
+        if fragment is None:
+            return 0
+        self.fragments[row] = fragment
+        return len(fragment.parts[0].packed.accept)
+
+    def _taken_over(self, fragment: Fragment) -> PackedDfa:
+        """The automaton of a known rule; the rules that it calls are added to those of the grammar."""
+        base = len(self.builder.rules)
+        for number, part in enumerate(fragment.parts[1:], base):
+            self.builder.add_part(part.dfa, part.nullable)
+            self.packed[number] = part.packed.renumbered(base)
+        return fragment.parts[0].packed.renumbered(base)
+
+    def _keep_fragments(self, made: Made) -> None:
+        """Notes the large rules that refer to no other, for grammars to come."""
+        code, rows = self.code, len(self.table)
+        ends = [*code.rows_from[1:], rows]
+        for number, (name, end) in enumerate(zip(code.names, ends, strict=True)):
+            rule = self.grammar[name]
+            if not rule.shared or end - code.rows_from[number] < LEAST_ROWS:
+                continue
+            if not self.flags[self.roots[number]] & CALLS and not self.facts[number, NULLABLE]:
+                fragment = self._fragment(made, number)
+                if fragment is not None:
+                    keep_fragment(rule.body, self.limits, fragment)
+
+    def _fragment(self, made: Made, number: int) -> Fragment | None:
+        """A rule as it was made, with those that it calls."""
+        words, edges, begin, accept, order = made
+        places = {n: at for at, n in enumerate(order[:, 0].tolist())}
+        if number not in places:
+            return None
+        parts: list[Part] = []
+        numbers = {number: 0}  # which part a rule is
+        todo = [number]
+        for own in todo:  # grows while we iterate
+            if own != number and own < len(self.code.names):
+                return None
+            first, start = order[places[own], 1:3].tolist()
+            end = int(order[places[own] + 1, 1]) if places[own] + 1 < len(order) else len(accept)
+            cut = edges[begin[first] : begin[end]].copy()
+            cut[:, 1] -= first
+            calls = cut[:, 0] < 0
+            for label in np.unique(cut[calls, 0]).tolist():
+                if -1 - label not in numbers:
+                    numbers[-1 - label] = len(todo)
+                    todo.append(-1 - label)
+            cut[calls, 0] = [-1 - numbers[-1 - label] for label in cut[calls, 0].tolist()]
+            offsets = begin[first : end + 1] - begin[first]
+            packed = PackedDfa(words, cut, offsets, accept[first:end], start - first).trimmed()
+            built = self.builder.rules[own]
+            parts.append(Part(packed, built.dfa, built.nullable))
+        return Fragment(tuple(parts))
 
     # -- what kernels do not do ------------------------------------------------------------------
 
@@ -186,7 +254,11 @@ class _Compilation:
             assert isinstance(expr, Repeat)
             self._call(row, builder.counted_loop_rule(expr))
         elif kind == kinds.MACHINE:
-            self._embed(row, self._plain(expr, row))
+            fragment = self.fragments.get(row)
+            if fragment is not None:
+                self._embed(row, self._taken_over(fragment))
+            else:
+                self._embed(row, self._plain(expr, row))
         elif kind in (kinds.AND, kinds.NOT):
             packed = self._product(row)
             if packed is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from operator import is_
 from typing import Final
 
 from grammars.ir import (
@@ -83,29 +84,68 @@ def spelled(expr: Expr) -> Expr:
     """The usual spelling inside quotes of every text of an expression over code points.
 
     Spelling maps code points one to one, so it commutes with intersection; a complement is taken
-    among the spellings.
+    among the spellings.  What stands several times in the expression does so in the spelling, and
+    what is spelled as it is stays the same object: so the compiler reads it once.
     """
-    match expr:
-        case Literal(data):
-            return string_content(data.decode())
-        case Chars(ranges):
-            if ranges == ANY_CHAR.ranges:  # type: ignore[union-attr]
-                return ANY_SPELLED
-            special = intersect_ranges(ranges, _SPECIAL)
-            escaped = [text(json.dumps(chr(c))[1:-1]) for a, b in special for c in range(a, b + 1)]
-            return alt(chars(intersect_ranges(ranges, _RAW)), *escaped)
-        case Seq(items):
-            return seq(*map(spelled, items))
-        case Alt(items):
-            return alt(*map(spelled, items))
-        case And(items):
-            return both(*map(spelled, items))
-        case Not(item):
-            return both(repeat(ANY_SPELLED), Not(spelled(item)))
-        case Repeat(item, low, high):
-            return repeat(spelled(item), low, high)
-        case _:
-            return expr
+    return _Speller().of(expr)
+
+
+class _Speller:
+    """Spells the parts of one expression, each once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Expr] = {}  # by identity: the expression keeps its parts alive
+
+    def of(self, expr: Expr) -> Expr:
+        """The spelling of a part."""
+        known = self._known.get(id(expr))
+        if known is None:
+            known = self._known[id(expr)] = self._spelled(expr)
+        return known
+
+    def _spelled(self, expr: Expr) -> Expr:
+        match expr:
+            case Literal(data):
+                content = _literal_content(data)
+                return expr if content == data else Literal(content)
+            case Chars():
+                return _spelled_class(expr)
+            case Seq(items):
+                parts = [*map(self.of, items)]
+                return expr if _are_same(parts, items) else seq(*parts)
+            case Alt(items):
+                parts = [*map(self.of, items)]
+                return expr if _are_same(parts, items) else alt(*parts)
+            case And(items):
+                parts = [*map(self.of, items)]
+                return expr if _are_same(parts, items) else both(*parts)
+            case Not(item):
+                return both(repeat(ANY_SPELLED), Not(self.of(item)))
+            case Repeat(item, low, high):
+                part = self.of(item)
+                return expr if part is item else repeat(part, low, high)
+            case _:
+                return expr
+
+
+def _are_same(parts: list[Expr], items: tuple[Expr, ...]) -> bool:
+    return all(map(is_, parts, items))
+
+
+@lru_cache(1_024)
+def _spelled_class(expr: Chars) -> Expr:
+    ranges = expr.ranges
+    if ranges == ANY_CHAR.ranges:  # type: ignore[union-attr]
+        return ANY_SPELLED
+    special = intersect_ranges(ranges, _SPECIAL)
+    if not special:
+        return expr
+    escaped = [text(json.dumps(chr(c))[1:-1]) for a, b in special for c in range(a, b + 1)]
+    return alt(chars(intersect_ranges(ranges, _RAW)), *escaped)
+
+
+def _literal_content(data: bytes) -> bytes:
+    return json.dumps(data.decode(), ensure_ascii=False)[1:-1].encode()
 
 
 def string_content(value: str) -> Expr:
