@@ -29,7 +29,7 @@ from grammars.storage import dumps, is_saved, loads
 from grammars.uniqueness.memory import Memory
 from grammars.uniqueness.recognize import accepts, explain_with_memory
 from grammars.uniqueness.sections import memory_of
-from grammars.work import counted_work
+from grammars.work import collector_paused, counted_work
 
 Whitespace = Literal["flexible", "compact"]
 PropertyOrder = Literal["schema", "any"]
@@ -313,7 +313,7 @@ class Grammar:
     @classmethod
     def _read(cls, limits: Limits, read: Callable[[], GrammarIR]) -> Grammar:
         """What a front end reads, compiled: both within one ``max_work``."""
-        with counted_work(limits, _COMPILING):
+        with counted_work(limits, _COMPILING), collector_paused():
             return cls(read(), limits=limits)
 
     # -- what it says --------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from grammars.compiling.automata import EMPTY, Dfa, Edge, Label, reduce, refine
 from grammars.compiling.utf8 import END, ByteMask, Utf8Node
 from grammars.errors import LimitExceeded
+from grammars.work import spend
 
 Node: TypeAlias = int
 
@@ -41,6 +42,7 @@ class Assembler:
         self._unions: dict[tuple[Node, ...], Node] = {}
         self._cores: dict[frozenset[Node], Node] = {}
         self._core_of: dict[Node, list[Node]] = {}
+        self._counted = 0
         self._merges = 0  # states of which several nodes are behind
 
     # -- making nodes --------------------------------------------------------------------------
@@ -166,7 +168,10 @@ class Assembler:
         order = [first]
         accept: list[bool] = []
         out: list[list[Edge]] = []
+        spend(len(self._rows) - self._counted)  # those that were made up to now
+        self._counted = len(self._rows)
         for node in order:  # grows while we iterate
+            spend(2)
             core = self._core_of.get(node)
             row: Iterable[Edge] = self._rows[node] if core is None else self._merged(core)
             accept.append(node == FINISH if core is None else FINISH in core)
@@ -221,6 +226,7 @@ class Assembler:
         """The edges of several plain nodes, made deterministic."""
         rows = self._rows
         edges = [edge for node in core for edge in rows[node]]
+        spend(len(edges))
         if not _overlap(edges):
             return edges
         self._merges += 1

@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 from grammars.compiling.utf8 import ByteMask
 from grammars.errors import LimitExceeded
 from grammars.ir import SYMBOLS
+from grammars.work import spend
 
 Label: TypeAlias = int
 Edge: TypeAlias = tuple[Label, int, int]
@@ -171,6 +172,7 @@ def determinize(nfa: Nfa, start: int, final: int, limit: int) -> Dfa:
     for subset in order:  # grows while we iterate
         accept.append(final in subset)
         edges = [e for s in subset for e in nfa.edges[s]]
+        spend(2 + len(edges) // 2)
         targets: dict[tuple[Label, int], set[int]] = {}
         if _overlap(edges):
             for label, t, inc in edges:
@@ -268,6 +270,7 @@ def reduce(dfa: Dfa) -> Dfa:
     refined until it is stable.  Isomorphic large components are not merged with each other, which
     costs space and never correctness.
     """
+    spend(2 * len(dfa))
     canon = list(range(len(dfa)))
     known: dict[object, int] = {}
     for component in components([[t for _, t, _ in row] for row in dfa.edges]):
@@ -327,6 +330,7 @@ def _refine_component(dfa: Dfa, component: list[int], canon: list[int]) -> None:
     for _ in range(max(_ROUNDS_LEAST, _ROUNDS_WORK // len(component))):
         seen: dict[object, int] = {}
         fresh: dict[int, int] = {}
+        spend(2 * len(component))
         for q in component:
             row = _signature(dfa.edges[q], canon, block)
             key = (dfa.accept[q], frozenset(row.items()))
@@ -415,6 +419,7 @@ def intersect(a: Dfa, b: Dfa, limit: int, spent: int = 0) -> Dfa:
     rows: list[list[Edge]] = []
     for p, q in order:  # grows while we iterate
         row: list[Edge] = []
+        spend(_pair_work(len(a.edges[p]), len(b.edges[q])))
         for m1, t1, i1 in a.edges[p]:
             for m2, t2, i2 in b.edges[q]:
                 both = m1 & m2
@@ -432,6 +437,11 @@ def intersect(a: Dfa, b: Dfa, limit: int, spent: int = 0) -> Dfa:
     accept = [a.accept[p] and b.accept[q] for p, q in order]
     out = Dfa(0, accept, rows, counter.counted, counter.count_min, counter.count_max)
     return settle(reduce(trim(out)), limit)
+
+
+def _pair_work(edges: int, others: int) -> int:
+    """Work of a pair of states in a product, see :mod:`grammars.work`."""
+    return 4 + edges * others // 4
 
 
 def subtract(a: Dfa, b: Dfa, limit: int, spent: int = 0) -> Dfa:
@@ -457,6 +467,7 @@ def subtract(a: Dfa, b: Dfa, limit: int, spent: int = 0) -> Dfa:
     for p, q in order:  # grows while we iterate
         row: list[Edge] = []
         others = b.edges[q] if q != outside else ()
+        spend(_pair_work(len(a.edges[p]), len(others)))
         for mask, t, inc in a.edges[p]:
             rest = mask & ALL_BYTES
             for other, u, _ in others:

@@ -48,6 +48,7 @@ from grammars.errors import GrammarError, LimitExceeded
 from grammars.ir import Bag, Expr, GrammarIR, Literal, Repeat, Rule, Seq
 from grammars.limits import Limits
 from grammars.program import UNBOUNDED, Program
+from grammars.work import spend
 
 Int32 = npt.NDArray[np.int32]
 Uint8 = npt.NDArray[np.uint8]
@@ -57,6 +58,8 @@ _ROOM: Final = 1 << 12
 _CHAINS: Final = 1 << 10
 _MOST_ROOM: Final = 1 << 21
 _NO_NUMBERS: Final = np.zeros(0, np.int32)
+_PRODUCT: Final = 20
+"""Work of a product, its states aside, see :mod:`grammars.work`."""
 
 Made: TypeAlias = tuple[Words, Int32, Int32, Uint8, Int32]
 """What ``assemble`` returns."""
@@ -81,7 +84,11 @@ def compile_by_kernels(grammar: GrammarIR, limits: Limits) -> Program | None:
     try:
         with deep_recursion():
             return _Compilation(grammar, limits).program()
-    except (UnencodableError, GrammarError, LimitExceeded, ValueError):
+    except LimitExceeded as error:
+        if error.limit == "max_work":  # the plain steps would take more
+            raise
+        return None
+    except (UnencodableError, GrammarError, ValueError):
         return None
 
 
@@ -366,6 +373,7 @@ class _Compilation:
             )
             out = PackedDfa(words, edges, begin, accept, start)
             spent += len(accept)
+            spend(_PRODUCT + 2 * len(accept))
         return out
 
     # -- kernels -----------------------------------------------------------------------------------
@@ -426,6 +434,7 @@ class _Compilation:
         while True:
             try:
                 made: Made = assemble(*arguments, self.room)
+                spend(len(made[1]))  # edges
             except OverflowError:
                 self.room *= 4
                 if self.room > _MOST_ROOM:
@@ -474,6 +483,7 @@ class _Compilation:
         states = len(accept)
         if states > self.limits.max_program_states:
             return None
+        spend(states // 2)
         rules = self.builder.rules
         accept_from = np.where(accept, 0, UNBOUNDED).astype(np.int32)
         accept_from[0] = 0

@@ -7,12 +7,10 @@ es: sets of strings (told apart by patterns and ``propertyNames``) whose values 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from grammars.compiling.automata import Dfa, intersect, subtract
 from grammars.errors import LimitExceeded
 from grammars.frontends.json_schema.assertions import (
     Branch,
@@ -28,15 +26,10 @@ from grammars.frontends.json_schema.assertions import (
 )
 from grammars.frontends.json_schema.branching import Brancher
 from grammars.frontends.json_schema.clauses import opposite
+from grammars.frontends.json_schema.key_sets import KeySet, KeySets, Test
 from grammars.frontends.json_schema.satisfies import Judge
-from grammars.frontends.json_schema.strings import (
-    ANY_TEXT,
-    automaton,
-    content,
-    few_words,
-    shape_expr,
-)
-from grammars.ir import Condition, Expr, Not, alt, both, minus, text
+from grammars.frontends.json_schema.strings import content, shape_expr
+from grammars.ir import Condition, Expr, alt, text
 from grammars.limits import Limits
 from grammars.work import spend
 
@@ -122,13 +115,13 @@ class Planner:
         self._judge = judge
         self._limits = limits
         self._work = 0
+        self._key_sets = KeySets(limits, self._count)
 
     def plans(self, objects: Objects) -> list[Plan]:
         """All alternatives; none if the assertions are plainly impossible."""
         if objects.needs:
             return self._conditional(objects)
-        named, placed = self._ordered(objects)
-        named += self._few(objects, named)
+        named, placed, cells = self._keys(objects)
         required = set(objects.required)
         slots = []
         known = dict(objects.properties)
@@ -138,8 +131,7 @@ class Planner:
                 slots.append(Slot(name, demands, name in required, i < placed))
             elif name in required:
                 return []
-        everything = minus(ANY_TEXT, alt(*map(text, named)))
-        cells, whole = self._cells(objects, everything, tuple(named))
+        cells, whole = self._valued(objects, cells)
         plans = [Plan(tuple(slots), (), objects.low, objects.high)]
         for region, demands in objects.some:
             ways = (q for p in plans for q in self._with_some(p, cells, region, demands))
@@ -147,8 +139,8 @@ class Planner:
             self._check_count(len(plans))
         classes = tuple(_merged(cells))
         if whole and len(classes) == 1:  # nothing tells them apart after all
-            label = _Cell(everything, frozenset(), tuple(named)).label
-            classes = (KeyClass(everything, label, classes[0].demands),)
+            everything = _Cell(KeySet(tuple(named)), frozenset(), tuple(named))
+            classes = (KeyClass(everything.keys.expr, everything.label, classes[0].demands),)
         return [_settled(p.slots, p.classes + classes, p.low, p.high) for p in plans]
 
     def _conditional(self, objects: Objects) -> list[Plan]:
@@ -169,8 +161,7 @@ class Planner:
             required=tuple(dict.fromkeys((*objects.required, *listed))),
             some=tuple((region, ()) for region in dict.fromkeys(regions)),
         )
-        named, placed = self._ordered(told)
-        named += self._few(told, named)
+        named, placed, cells = self._keys(told)
         slots: list[Slot] = []
         shown: list[set[Trait]] = []
         groups: dict[str, int] = {}
@@ -193,12 +184,11 @@ class Planner:
                 shown.append(met | always)
             self._check_count(len(slots))
         classes: list[KeyClass] = []
-        everything = minus(ANY_TEXT, alt(*map(text, named)))
-        for cell in self._cells(told, everything, tuple(named))[0]:
+        for cell in self._valued(told, cells)[0]:
             covers = [t for t in traits if isinstance(t, Has) and _is_of(t, cell)]
             about = [t for t in covers if t.demands]
             for demands, met in self._variants(cell.demands, about):
-                classes.append(KeyClass(cell.key, cell.label, demands, holds=cell.holds))
+                classes.append(KeyClass(cell.keys.expr, cell.label, demands, holds=cell.holds))
                 shown.append(met | {t for t in covers if not t.demands})
         # several slots of one key are told apart by value, so members keep the order of keys
         members: dict[Trait, list[int]] = {}
@@ -272,72 +262,54 @@ class Planner:
 
     # -- other keys ----------------------------------------------------------------------------
 
-    def _cells(
-        self, objects: Objects, everything: Expr, names: tuple[str, ...]
-    ) -> tuple[list[_Cell], bool]:
-        """Keys that are not named, split by everything that tells them apart.
+    def _keys(self, objects: Objects) -> tuple[list[str], int, list[_Cell]]:
+        """Named keys in order, how many of them have a place, and the cells that others fall into.
 
-        Also whether each of them may have some value.
+        Keys of cells that hold few are named: as names of their own they can run out without harm.
         """
+        named, placed = self._ordered(objects)
+        cells = self._cells(objects, tuple(named))
+        if len(cells) > 1 or cells[0].keys.outside:
+            few = [name for cell in cells for name in self._key_sets.few(cell.keys)]
+            if few:
+                named += few
+                cells = self._cells(objects, tuple(named))
+        return named, placed, cells
+
+    def _cells(self, objects: Objects, names: tuple[str, ...]) -> list[_Cell]:
+        """Keys that are not named, split by everything that tells them apart."""
         regions = [region for region, _ in (*objects.every, *objects.some)]
-        patterns = dict.fromkeys(p for r in regions for p in (*r.inside, *r.outside))
-        keys = dict.fromkeys(r.key for r in regions if r.key)
-        cells = [_Cell(everything, frozenset(), names)]
-        tests: list[tuple[object, Expr, Expr]] = []
-        for pattern in patterns:
+        tests: list[Test] = []
+        for pattern in dict.fromkeys(p for r in regions for p in (*r.inside, *r.outside)):
             shape = Shape("pattern", pattern, "")
-            opposite_ = shape_expr(replace(shape, negated=True))
-            tests.append((pattern, shape_expr(shape), opposite_))
-        for key in keys:
-            tests.append((key, self._key_expr(key), Not(self._key_expr(key))))
-        if tests:
-            sets = [(cells[0], automaton(everything, self._limits))]
-            for test in tests:
-                sets = [part for cell, keys_ in sets for part in self._split(cell, keys_, *test)]
-                self._check_count(len(sets))
-            cells = [cell for cell, _ in sets]
+            tests.append(Test(pattern, shape_expr(shape), shape_expr(shape, loose=True)))
+        for key in dict.fromkeys(r.key for r in regions if r.key):
+            tests.append(Test(key, self._key_expr(key), self._key_expr(key)))
+        cells = [_Cell(self._key_sets.everything(names), frozenset(), names)]
+        for test in tests:
+            cells = [part for cell in cells for part in self._split(cell, test)]
+            self._check_count(len(cells))
+        return cells
+
+    def _valued(self, objects: Objects, cells: list[_Cell]) -> tuple[list[_Cell], bool]:
+        """The cells whose keys may have some value, with what it meets; whether these are all."""
         out = []
         for cell in cells:
             demands = join(*(d for region, d in objects.every if _covers(region, cell.holds)))
             if self._brancher.possible(demands):
-                out.append(_Cell(cell.key, cell.holds, cell.names, demands))
+                out.append(replace(cell, demands=demands))
         return out, len(out) == len(cells)
 
-    def _few(self, objects: Objects, named: list[str]) -> list[str]:
-        """Keys of classes that hold few: as names of their own they can run out without harm."""
-        if not any(r.inside or r.key for r, _ in (*objects.every, *objects.some)):
-            return []
-        everything = minus(ANY_TEXT, alt(*map(text, named)))
-        out: list[str] = []
-        for cell in self._cells(objects, everything, tuple(named))[0]:
-            out += few_words(cell.key, self._limits) or ()
-        return out
-
-    def _split(
-        self, cell: _Cell, keys: Dfa, test: object, holds: Expr, fails: Expr
-    ) -> Iterator[tuple[_Cell, Dfa]]:
+    def _split(self, cell: _Cell, test: Test) -> Iterator[_Cell]:
         """The keys of a cell that pass a test, and those that do not; each if there are any."""
-        if any(_exclude_each_other(test, other) for other in cell.holds):
-            yield cell, keys
-            return
-        asked = automaton(holds, self._limits)
-        within = intersect(keys, asked, self._limits.max_dfa_states)
-        self._count(keys, within)
-        if within.is_empty():
-            yield replace(cell, key=both(cell.key, fails)), keys
-            return
-        yield (
-            replace(cell, key=both(cell.key, holds), holds=cell.holds | {test}),
-            within,
-        )
-        outside = subtract(keys, asked, self._limits.max_dfa_states)
-        self._count(keys, outside)
-        if not outside.is_empty():
-            yield replace(cell, key=both(cell.key, fails)), outside
+        within, without = self._key_sets.split(cell.keys, test)
+        if within is not None:
+            yield replace(cell, keys=within, holds=cell.holds | {test.sign})
+        if without is not None:
+            yield replace(cell, keys=without)
 
-    def _count(self, *automata: Dfa) -> None:
-        """Counts the states of automata that were made to tell keys apart."""
-        states = sum(map(len, automata))
+    def _count(self, states: int) -> None:
+        """Counts the states of automata that were looked at to tell keys apart."""
         self._work += states
         spend(_UNITS * states)
         if self._work > self._limits.max_schema_branches * _STATES_PER_BRANCH:
@@ -384,7 +356,7 @@ class Planner:
         for cell in cells:
             more = join(cell.demands, demands)
             if _covers(region, cell.holds) and self._brancher.possible(more):
-                needed = KeyClass(cell.key, cell.label, more, needed=True, holds=cell.holds)
+                needed = KeyClass(cell.keys.expr, cell.label, more, needed=True, holds=cell.holds)
                 yield replace(plan, classes=(*plan.classes, needed))
 
     def _check_count(self, count: int) -> None:
@@ -405,7 +377,7 @@ class _Cell:
         names: the named keys, which are none of them.
     """
 
-    key: Expr
+    keys: KeySet
     holds: frozenset[object]
     names: tuple[str, ...]
     demands: Demands = ()
@@ -416,23 +388,6 @@ class _Cell:
         found = sorted(repr(h) for h in self.holds if isinstance(h, str))
         said = [f"key other than {listed}"] if self.names else ["key"]
         return " with ".join([*said, *found])
-
-
-def _exclude_each_other(a: object, b: object) -> bool:
-    """Whether it is plain that no key has both patterns: they begin with different words."""
-    if not isinstance(a, str) or not isinstance(b, str):
-        return False
-    one, other = _beginning(a), _beginning(b)
-    return not one.startswith(other) and not other.startswith(one)
-
-
-def _beginning(pattern: str) -> str:
-    """The word that a key with a pattern begins with."""
-    found = _PLAIN_BEGINNING.match(pattern)
-    return "" if found is None or "|" in pattern else found[1]
-
-
-_PLAIN_BEGINNING: Final = re.compile(r"\^([A-Za-z0-9_/:@-]*)(?![A-Za-z0-9_/:@?*{-])")
 
 
 def _covers(region: Region, holds: frozenset[object]) -> bool:
@@ -469,7 +424,7 @@ def _merged(cells: Iterable[_Cell]) -> Iterator[KeyClass]:
         groups.setdefault(cell.demands, []).append(cell)
     for demands, members in groups.items():
         label = " or ".join(dict.fromkeys(cell.label for cell in members))
-        yield KeyClass(alt(*(cell.key for cell in members)), label, demands)
+        yield KeyClass(alt(*(cell.keys.expr for cell in members)), label, demands)
 
 
 def _settled(

@@ -89,14 +89,19 @@ def _extent(expr: Expr) -> tuple[int, int | None]:
     return 0, None
 
 
-def shape_expr(shape: Shape, *, counted: bool = False) -> Expr:
+def shape_expr(shape: Shape, *, counted: bool = False, loose: bool = False) -> Expr:
     """A pattern or format, or its opposite, as an expression over code points.
+
+    Args:
+        shape: what is written.
+        counted: long parts may be counted.
+        loose: whatever matches in some dialect.
 
     Dialects of patterns disagree on whether ``.`` matches a carriage return and two other line
     ends.  Texts that match in some only are left out on both sides, so that every validator agrees.
     """
     try:
-        expr = _shape(shape.kind, shape.text, shape.negated, counted and not shape.negated)
+        expr = _shape(shape.kind, shape.text, loose or shape.negated, counted and not shape.negated)
     except GrammarError as error:
         column = f" (column {error.column} of it)" if error.column else ""
         raise GrammarError(
