@@ -407,17 +407,19 @@ def seq(*items: Expr) -> Expr:
     """Concatenation; flattens, merges neighbouring literals, drops empty text."""
     out: list[Expr] = []
     run: list[Literal] = []  # joined at once: many short ones would be copied again and again
-    for item in _flatten(items, Seq):
-        if isinstance(item, Nothing):
-            return NOTHING
-        if isinstance(item, Literal):
-            if item.data:
-                run.append(item)
-            continue
-        if run:
-            out.append(_joined(run))
-            run = []
-        out.append(item)
+    for part in items:
+        for item in part.items if type(part) is Seq else (part,):
+            kind = type(item)
+            if kind is Literal:
+                if item.data:  # type: ignore[union-attr]
+                    run.append(item)  # type: ignore[arg-type]
+                continue
+            if kind is Nothing:
+                return NOTHING
+            if run:
+                out.append(_joined(run))
+                run = []
+            out.append(item)
     if run:
         out.append(_joined(run))
     if not out:
@@ -431,10 +433,12 @@ def _joined(run: list[Literal]) -> Literal:
 
 def alt(*items: Expr) -> Expr:
     """Union; flattens and drops empty languages and repeated branches, keeping the order."""
-    out = dict.fromkeys(x for x in _flatten(items, Alt) if not isinstance(x, Nothing))
-    if not out:
+    found = [x for x in _flatten(items, Alt) if type(x) is not Nothing]
+    if len(found) > 1 and (len(found) > 2 or found[0] == found[1]):
+        found = list(dict.fromkeys(found))
+    if not found:
         return NOTHING
-    return next(iter(out)) if len(out) == 1 else Alt(tuple(out))
+    return found[0] if len(found) == 1 else Alt(tuple(found))
 
 
 def optional(item: Expr) -> Expr:

@@ -235,10 +235,12 @@ class Numbers:
 
     @property
     def is_free(self) -> bool:
-        return self == Numbers()
+        return self is _FREE_NUMBERS or self == _FREE_NUMBERS
 
     @property
     def is_empty(self) -> bool:
+        if self is _FREE_NUMBERS:
+            return False
         if self.step is not None and any(
             (self.step / step).denominator == 1 for step in self.not_steps
         ):
@@ -322,6 +324,8 @@ class Strings(_Hashed):
 
     @property
     def is_empty(self) -> bool:
+        if self is _FREE_STRINGS:
+            return False
         if self.high is not None and self.low > self.high:
             return True
         return any(s.negated and replace(s, negated=False) in self.shapes for s in self.shapes)
@@ -407,6 +411,8 @@ class Arrays:
 
     @property
     def is_empty(self) -> bool:
+        if self is _FREE_ARRAYS:
+            return False
         if self.clash or any(c.high is not None and c.low > c.high for c in self.contains):
             return True
         tight = self.tightened()
@@ -518,9 +524,13 @@ class Objects(_Hashed):
 
     @property
     def is_empty(self) -> bool:
+        if self is _FREE_OBJECTS:
+            return False
         low = max(self.low, len(self.required), 1 if self.some else 0)
         if self.high is not None and low > self.high:
             return True
+        if not self.required:
+            return False
         named = dict(self.properties)
         return any(forbids(named.get(name, ())) for name in self.required)
 
@@ -636,29 +646,35 @@ class Branch(_Hashed):
 
     def reduced(self) -> Branch:
         """The same without types of which it is plain that no value fits."""
-        types = set(self.types)
+        types = self.types
         if self.values is not None:
-            types &= {type_of(v.data) for v in self.values}
-        for kind, empty in (
-            ("number", self.numbers.is_empty),
-            ("string", self.strings.is_empty),
-            ("array", self.arrays.is_empty),
-            ("object", self.objects.is_empty),
-        ):
-            if empty:
-                types.discard(kind)
+            types = types & {type_of(v.data) for v in self.values}
+        impossible = [
+            kind
+            for kind, said in (
+                ("number", self.numbers),
+                ("string", self.strings),
+                ("array", self.arrays),
+                ("object", self.objects),
+            )
+            if kind in types and said.is_empty
+        ]
+        if impossible:
+            types = types.difference(impossible)
         if len(types) == len(self.types) and self._says_nothing_idle(types):
             return self
-        return replace(
-            self,
-            types=frozenset(types),
-            numbers=self.numbers if "number" in types else _FREE_NUMBERS,
-            strings=self.strings if "string" in types else _FREE_STRINGS,
-            arrays=self.arrays if "array" in types else _FREE_ARRAYS,
-            objects=self.objects if "object" in types else _FREE_OBJECTS,
+        return Branch(
+            types,
+            self.numbers if "number" in types else _FREE_NUMBERS,
+            self.strings if "string" in types else _FREE_STRINGS,
+            self.arrays if "array" in types else _FREE_ARRAYS,
+            self.objects if "object" in types else _FREE_OBJECTS,
+            self.values,
+            self.excluded,
+            self.sources,
         )
 
-    def _says_nothing_idle(self, types: set[str]) -> bool:
+    def _says_nothing_idle(self, types: frozenset[str]) -> bool:
         """Whether nothing is said about values of other types, which cannot be."""
         return not (
             ("number" not in types and self.numbers is not _FREE_NUMBERS)

@@ -139,6 +139,11 @@ class Brancher:
 
     def _multiplied(self, demands: Demands) -> list[Branch]:
         """Alternatives multiplied out where that is soon done; else some of them put off."""
+        plain = self._plain(demands)
+        if plain is not None:
+            branch = self._checked(plain, _DEPTH)
+            if branch is not None:
+                return [branch]
         self._start(min(MOST_MULTIPLIED, self._limits.max_schema_branches))
         self._puts_off = False
         found = list(self._expand(FREE, demands, _DEPTH, self._is_little))
@@ -191,7 +196,11 @@ class Brancher:
             known = self._possible[demands] = True
         if known is None:
             self._possible[demands] = True  # what goes in a circle is not looked into
-            known = self._some(FREE, demands, depth - 1)
+            plain = self._plain(demands)
+            if plain is None:
+                known = self._some(FREE, demands, depth - 1)
+            else:
+                known = self._checked(plain, depth - 1) is not None
             if known and depth < _DEPTH:
                 del self._possible[demands]  # not looked at closely enough to be kept
             else:
@@ -229,6 +238,21 @@ class Brancher:
         )
         return bool(types)
 
+    def _plain(self, demands: Demands) -> Branch | None:
+        """The one alternative of schemas that leave no choice; ``None`` if they do, or clash."""
+        branch = FREE
+        for demand in demands:
+            if not isinstance(demand, At):
+                return None
+            meaning = self._reader.meaning(demand)
+            if not isinstance(meaning, All):
+                return None
+            for item in meaning.items:
+                if not isinstance(item, Leaf):
+                    return None
+                branch = branch & self._positioned(item.branch, (demand,))
+        return branch if branch.types else None
+
     # -- multiplying out -----------------------------------------------------------------------
 
     def _expand(
@@ -251,14 +275,15 @@ class Brancher:
             if branch is None:
                 self._dead.append(gathered.leaves)
                 continue
+            if not gathered.choices and not gathered.negated:
+                yield branch
+                continue
             if branch is not gathered.branch:
                 gathered = replace(gathered, branch=branch)
             if gathered.choices:
                 stack.extend(reversed(self._choose(gathered)))
-            elif gathered.negated:
-                stack.extend(reversed(self._negate(gathered, depth)))
             else:
-                yield branch
+                stack.extend(reversed(self._negate(gathered, depth)))
 
     def _limited(self, waiting: int, part: _Partial) -> bool:
         """Counts what is looked at; complains where it is too much."""
@@ -312,39 +337,40 @@ class Brancher:
         denied = {formula.item for formula in seen if isinstance(formula, Not)}
         while todo:
             formula, chain = todo.pop()
-            if (formula.item in seen) if isinstance(formula, Not) else (formula in denied):
+            if isinstance(formula, Not):
+                if formula.item in seen:
+                    return None
+            elif denied and formula in denied:
                 return None
-            if formula in seen and not isinstance(formula, At | One | Two):
+            # told apart by hand, the frequent ones first: this is where most of the time goes
+            if isinstance(formula, At):
+                if formula in seen:
+                    continue
+                todo.append((self._reader.meaning(formula), (*chain, formula)))
+            elif isinstance(formula, One | Two):
+                choices.append((formula, chain))
+            elif formula in seen:
                 continue
-            match formula:
-                case Leaf(leaf):
-                    leaf = self._positioned(leaf, chain)
-                    branch = branch & leaf
-                    leaves.append(leaf)
-                    if not branch.types:
-                        self._dead.append(tuple(leaves))
-                        return None
-                case All(items):
-                    todo.extend((item, chain) for item in reversed(items))
-                    continue  # not itself something to contradict
-                case _Split():
-                    pass
-                case Either(items):
-                    if not items:
-                        return None
-                    choices.append((formula, chain))
-                case One() | Two():
-                    choices.append((formula, chain))
-                case At():
-                    if formula in seen:
-                        continue
-                    todo.append((self._reader.meaning(formula), (*chain, formula)))
-                case Not(item):
-                    denied.add(item)
-                    if isinstance(item, At):
-                        negated.append((item, chain))
-                    else:
-                        todo.append((_pushed(item), chain))
+            elif isinstance(formula, Leaf):
+                leaf = self._positioned(formula.branch, chain)
+                branch = branch & leaf
+                leaves.append(leaf)
+                if not branch.types:
+                    self._dead.append(tuple(leaves))
+                    return None
+            elif isinstance(formula, All):
+                todo.extend((item, chain) for item in reversed(formula.items))
+                continue  # not itself something to contradict
+            elif isinstance(formula, Either):
+                if not formula.items:
+                    return None
+                choices.append((formula, chain))
+            elif isinstance(formula, Not):
+                denied.add(formula.item)
+                if isinstance(formula.item, At):
+                    negated.append((formula.item, chain))
+                else:
+                    todo.append((_pushed(formula.item), chain))
             seen.add(formula)
         screened = part.screened and len(negated) == len(part.negated)
         return _Partial(

@@ -23,6 +23,7 @@ from grammars.frontends.json_schema.assertions import (
     At,
     Either,
     Formula,
+    Leaf,
     Not,
     One,
 )
@@ -47,8 +48,10 @@ class Circles:
         Raises:
             GrammarError: for a circle that negates itself, or has nothing but itself in it.
         """
-        plain = At(at.place, at.env)
+        plain = At(at.place, at.env) if at.barred else at
         formula = self._meaning(plain)
+        if type(formula) is All and all(type(item) is Leaf for item in formula.items):
+            return formula  # most schemas: nothing in them refers to a schema for the same value
         circle = self.component(plain)
         if not circle:
             return formula

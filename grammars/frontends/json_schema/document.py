@@ -84,7 +84,8 @@ class Documents:
         self._uri_at: dict[str, str] = {}
         self._homes: dict[str, str] = {}
         self._canonical: dict[str, str] = {}
-        self._first: dict[tuple[str, str], str] = {}
+        self._first: dict[tuple[str, int], str] = {}
+        self._contents = _Contents()
         self._positions: dict[str, tuple[int, ...]] = {}
         self._numbers: dict[str, int] = {}
         self._keys_of: dict[int, frozenset[str]] = {}  # of texts that are kept
@@ -166,11 +167,10 @@ class Documents:
         """
         known = self._canonical.get(place)
         if known is None:
-            content = _essence(self._lookup(place))
+            content = self._contents.of(self._lookup(place))
             known = place
             if content is not None:
-                key = (self._home(place), json.dumps(content, default=_marked))
-                known = self._first.setdefault(key, place)
+                known = self._first.setdefault((self._home(place), content), place)
             self._canonical[place] = known
         return known
 
@@ -483,38 +483,66 @@ def _schemas(text: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
         stack.extend(reversed(inner))
 
 
-def _essence(schema: Any) -> Any:
-    """A schema without annotations; ``None`` if it names itself, so that it is more than it says."""
-    if not isinstance(schema, dict):
-        return schema
-    out: dict[str, Any] = {}
-    for keyword, value in schema.items():
-        if keyword in NAMING:
-            return None
-        if keyword in ANNOTATIONS:
-            continue
-        inner = _inner_essence(keyword, value)
-        if inner is None and value is not None:
-            return None
-        out[keyword] = inner
-    return out
+class _Contents:
+    """Numbers for what schemas say, annotations aside: equal ones for equal schemas.
 
+    Each part of a text has its number once, so that a schema costs what it has beyond its parts.
+    """
 
-def _marked(number: Decimal) -> dict[str, str]:
-    """A number that no string can be taken for, its spelling kept."""
-    return {"number": str(getattr(number, "text", number))}
+    def __init__(self) -> None:
+        self._numbers: dict[object, int] = {}
+        self._known: dict[int, int | None] = {}  # by identity of containers, which their texts keep
 
+    def of(self, schema: Any) -> int | None:
+        """The number of a schema; ``None`` if it names itself, so that it is more than it says."""
+        if type(schema) is not dict:
+            return self._value(schema)
+        known = self._known.get(id(schema), -1)
+        if known == -1:
+            known = self._known[id(schema)] = self._schema(schema)
+        return known
 
-def _inner_essence(keyword: str, value: Any) -> Any:
-    if keyword in SUBSCHEMA_MAPS and isinstance(value, dict):
-        items = {key: _essence(item) for key, item in value.items()}
-        return None if None in items.values() else items
-    if keyword in SUBSCHEMA_LISTS and isinstance(value, list):
-        parts = [_essence(item) for item in value]
-        return None if None in parts else parts
-    if keyword in SUBSCHEMAS or keyword in SUBSCHEMA_LISTS:
-        return _essence(value)
-    return value
+    def _number(self, content: object) -> int:
+        return self._numbers.setdefault(content, len(self._numbers))
+
+    def _schema(self, schema: dict[str, Any]) -> int | None:
+        said: list[tuple[str, int]] = []
+        for keyword, value in schema.items():
+            if keyword in NAMING:
+                return None
+            if keyword in ANNOTATIONS:
+                continue
+            number = self._part(keyword, value)
+            if number is None:
+                return None
+            said.append((keyword, number))
+        return self._number(("schema", *said))
+
+    def _part(self, keyword: str, value: Any) -> int | None:
+        if type(value) is dict:
+            if keyword in SUBSCHEMA_MAPS:
+                numbers = [(key, self.of(item)) for key, item in value.items()]
+                if any(number is None for _, number in numbers):
+                    return None
+                return self._number(("map", *numbers))
+            if keyword in SUBSCHEMAS or keyword in SUBSCHEMA_LISTS:
+                return self.of(value)
+        elif type(value) is list and keyword in SUBSCHEMA_LISTS:
+            parts = [self.of(item) for item in value]
+            return None if None in parts else self._number(("list", *parts))
+        return self._value(value)
+
+    def _value(self, value: Any) -> int:
+        """The number of something that is no schema, with the order of keys and spelling of numbers."""
+        kind = type(value)
+        if kind is dict:
+            pairs = [(key, self._value(item)) for key, item in value.items()]
+            return self._number(("object", *pairs))
+        if kind is list:
+            return self._number(("array", *map(self._value, value)))
+        if kind is Spelled:
+            return self._number((kind, value.text))
+        return self._number((kind, value))
 
 
 def _keys(text: Any) -> frozenset[str]:
