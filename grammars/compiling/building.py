@@ -6,10 +6,10 @@ Intersections and complements are computed on automata; long repetitions become 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from grammars import ir
 from grammars.compiling.analysis import has_wide_loop, is_nullable, place_of
@@ -190,7 +190,9 @@ class RuleBuilder:
     def counted_loop_rule(self, expr: Repeat) -> int:
         """The number of the rule of a counted repetition."""
         known = self._counted.get(expr)
-        return self.counted_rule(expr, self._counting_loop(expr)) if known is None else known
+        if known is None:
+            known = self.counted_rule(expr, self._kept(expr, self._counting_loop))
+        return known
 
     # -- whole rules -------------------------------------------------------------------------------
 
@@ -264,8 +266,7 @@ class RuleBuilder:
         made = self._assembler()
         with _Memo(self):
             dfa = made.dfa(self._before(made, expr, FINISH, regular))
-        calls = any(label < 0 for row in dfa.edges for label, _, _ in row)
-        if not calls and not any(isinstance(x, Ref) for x in ir.walk(expr)):
+        if not _calls(dfa) and not any(isinstance(x, Ref) for x in ir.walk(expr)):
             PLAIN.keep(key, dfa, sum(map(len, dfa.edges)) + len(dfa))
         return dfa
 
@@ -406,7 +407,19 @@ class RuleBuilder:
     def lexeme_rule(self, expr: Expr) -> int:
         """The number of the rule of free text."""
         known = self._counted.get(expr)
-        return self.counted_rule(expr, self.regular_dfa(expr)) if known is None else known
+        if known is None:
+            known = self.counted_rule(expr, self._kept(expr, self.regular_dfa))
+        return known
+
+    def _kept(self, expr: _Kind, make: Callable[[_Kind], Dfa]) -> Dfa:
+        """The automaton of a part without references, from another grammar if that had it."""
+        key = (expr, self.limits.max_dfa_states, "counted", self._extracting)
+        known = PLAIN.get(key)
+        if known is None:
+            known = make(expr)
+            if not any(isinstance(x, Ref | Bag) for x in ir.walk(expr)) and not _calls(known):
+                PLAIN.keep(key, known, sum(map(len, known.edges)) + len(known))
+        return known
 
     def _wants_lexemes(self, name: str) -> bool:
         """Whether a rule has parts of different kinds, so that free text is best kept apart.
@@ -577,6 +590,13 @@ class RuleBuilder:
             dfa = made.dfa(then)
         low, high = counted.count_min, counted.count_max
         return settle(Dfa(dfa.start, dfa.accept, dfa.edges, True, low, high), limit)
+
+
+_Kind = TypeVar("_Kind", bound=Expr)
+
+
+def _calls(dfa: Dfa) -> bool:
+    return any(label < 0 for row in dfa.edges for label, _, _ in row)
 
 
 class _Memo:

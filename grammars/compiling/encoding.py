@@ -144,28 +144,32 @@ class Encoding:
                 known[key] = self._leaf(node)
                 stack.pop()
                 continue
-            depth = len(stack)
-            numbers = []
-            for child in below:
-                number = known.get(id(child))
-                if number is not None:
-                    numbers.append(number)
-                elif type(child) is Literal:
-                    number = known[id(child)] = len(nodes)
-                    nodes.append(child)
-                    at, size, data = len(kids), len(text), child.data
-                    rows += (kinds.LITERAL, size, len(data), at, at)
-                    text += data
-                    numbers.append(number)
-                else:
-                    stack.append(child)
-            if len(stack) > depth:
-                continue
+            numbers = [known.get(id(child)) for child in below]
+            if None in numbers:
+                waiting = False
+                for place, number in enumerate(numbers):
+                    if number is not None:
+                        continue
+                    child = below[place]
+                    if type(child) is not Literal:
+                        stack.append(child)
+                        waiting = True
+                        continue
+                    number = known.get(id(child))
+                    if number is None:
+                        number = known[id(child)] = len(nodes)
+                        nodes.append(child)
+                        at, size, data = len(kids), len(text), child.data
+                        rows += (kinds.LITERAL, size, len(data), at, at)
+                        text += data
+                    numbers[place] = number
+                if waiting:
+                    continue
             stack.pop()
             known[key] = len(nodes)
             nodes.append(node)
             at = len(kids)
-            kids += numbers
+            kids += numbers  # type: ignore[arg-type]
             if kind is Seq:
                 rows += (kinds.SEQ, 0, 0, at, len(kids))
             elif kind is Alt:
@@ -177,14 +181,15 @@ class Encoding:
 
     def _texts_first(self, below: tuple[Expr, ...], at: int) -> int:
         """Sorts alternatives: texts first, in order, each once.  Returns how many texts there are."""
+        first = type(below[0]) is Literal
+        if sum(type(child) is Literal for child in below) == first:
+            return int(first)  # none, or one that is first already
         numbers = self.kids[at:]
         texts = {
             child.data: number
             for child, number in zip(below, numbers, strict=True)
             if type(child) is Literal
         }
-        if not texts:
-            return 0
         ordered = [texts[data] for data in sorted(texts)] if len(texts) > 1 else [*texts.values()]
         if len(texts) < len(below):
             ordered += [

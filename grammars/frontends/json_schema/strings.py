@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Final
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 from grammars.compiling.automata import Dfa, expand
 from grammars.compiling.compiler import compile_ir, regular_dfa
@@ -89,6 +90,65 @@ def _extent(expr: Expr) -> tuple[int, int | None]:
     return 0, None
 
 
+_Lengths: TypeAlias = tuple[int, int | None]
+"""All lengths between two numbers, or from one on."""
+
+
+@lru_cache(4_096)
+def _lengths(expr: Expr) -> _Lengths | None:
+    """The lengths that texts of an expression have, in code points, where they are an interval."""
+    match expr:
+        case Literal(data):
+            length = len(data.decode())
+            return length, length
+        case Chars():
+            return 1, 1
+        case Seq(items):
+            low, high = 0, 0
+            for item in items:
+                part = _lengths(item)
+                if part is None:
+                    return None
+                low += part[0]
+                high = None if high is None or part[1] is None else high + part[1]
+            return low, high
+        case Alt(items):
+            parts = [_lengths(item) for item in items]
+            found = [part for part in parts if part is not None]
+            return _united(sorted(found, key=itemgetter(0))) if len(found) == len(parts) else None
+        case Repeat(item, least, most):
+            one = _lengths(item)
+            return None if one is None else _repeated(one, least, most)
+    return None
+
+
+def _united(parts: list[_Lengths]) -> _Lengths | None:
+    """One interval of several that are sorted, if there is no gap."""
+    low, high = parts[0]
+    for start, end in parts[1:]:
+        if high is not None:
+            if start > high + 1:
+                return None
+            high = None if end is None else max(high, end)
+    return low, high
+
+
+def _repeated(one: _Lengths, least: int, most: int | None) -> _Lengths | None:
+    """The lengths of repetitions: between k and k + 1 of them gaps get smaller as k grows."""
+    low, high = one
+    longest = None if high is None else least * high
+    bounded = longest is not None or least == 0
+    if least != most and bounded and (least + 1) * low > (longest or 0) + 1:
+        return None
+    if high == 0:
+        return 0, 0
+    return least * low, None if high is None or most is None else most * high
+
+
+def _meet(a: _Lengths, b: _Lengths) -> bool:
+    return (a[1] is None or b[0] <= a[1]) and (b[1] is None or a[0] <= b[1])
+
+
 def shape_expr(shape: Shape, *, counted: bool = False, loose: bool = False) -> Expr:
     """A pattern or format, or its opposite, as an expression over code points.
 
@@ -132,6 +192,10 @@ def plainly_possible(strings: Strings) -> bool:
     """``False`` only if no string meets the assertions; patterns too large to tell are let pass."""
     if len(strings.shapes) < 2 and not (strings.shapes and (strings.low or strings.high)):
         return True
+    if len(strings.shapes) == 1 and not strings.shapes[0].negated:
+        lengths = _lengths(shape_expr(strings.shapes[0]))
+        if lengths is not None and _meet(lengths, (strings.low, strings.high)):
+            return True
     try:
         return not is_empty(content(strings, ()), _LITTLE)
     except LimitExceeded:
