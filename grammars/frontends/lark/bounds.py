@@ -19,11 +19,15 @@ from grammars.compiling.automata import components
 from grammars.errors import LimitExceeded
 from grammars.frontends._lark_api import Tree, small_factors
 from grammars.limits import Limits
+from grammars.work import spend
 
 _FEW_COPIES: Final = 50
 """lark's ``REPEAT_BREAK_THRESHOLD``: repetitions up to fewer copies are written out."""
 _AT_ONCE: Final = 5
 """lark's ``SMALL_FACTOR_THRESHOLD``: copies in one of the rules that longer ones are made of."""
+
+_PASTED: Final = 600
+"""Work of a text or pattern that lark pastes from one terminal into another."""
 
 _Definition: TypeAlias = tuple[str, Sequence[str], Any, Any]
 
@@ -45,17 +49,21 @@ def check_terminals(trees: Mapping[str, Sequence[Any]], limits: Limits) -> None:
     terminals into each other while it reads them, and looks at every copy.
 
     Raises:
-        LimitExceeded: with the terminal's name, if one has more.
+        LimitExceeded: with the terminal's name, if one has more; for ``max_work``, if what is pasted
+            into terminals is too much for lark to look at.
     """
     size: dict[str, int] = {}
     for name in _callees_first(trees):
         size[name] = sum(_leaves(tree, size) for tree in trees[name])
-        if size[name] > limits.max_dfa_states:
-            error = LimitExceeded(
-                "max_dfa_states", limits.max_dfa_states, f"the pattern of terminal {name!r}"
-            )
+        written = sum(_leaves(tree, {}) for tree in trees[name])
+        try:
+            if size[name] > limits.max_dfa_states:
+                doing = f"the pattern of terminal {name!r}"
+                raise LimitExceeded("max_dfa_states", limits.max_dfa_states, doing)
+            spend(_PASTED * (size[name] - written))
+        except LimitExceeded as error:
             error.locate(rule=name)
-            raise error
+            raise
 
 
 def check_grammar(grammar: Any, limits: Limits) -> None:
