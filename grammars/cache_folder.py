@@ -7,10 +7,13 @@ names another.  Everything in it can be deleted at any time.
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 ENVIRONMENT_VARIABLE: Final = "GRAMMA_CACHE"
 
@@ -26,6 +29,24 @@ def cache_folder(*parts: str) -> Path:
     import platformdirs  # not needed where programs are small
 
     return Path(platformdirs.user_cache_dir("gramma")).joinpath(*parts)
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written that appears under its name all at once, when it is complete.
+
+    Raises:
+        OSError: if it cannot be written; then there is nothing, or what was there before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def warn_once(message: str, stacklevel: int = 3) -> None:

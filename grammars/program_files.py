@@ -15,7 +15,6 @@ import json
 import marshal
 import os
 import sys
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -25,7 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from grammars.cache_folder import cache_folder, warn_unwritable
+from grammars.cache_folder import appearing, cache_folder, warn_unwritable
 from grammars.compiling.bags import BagSpec
 from grammars.ir import GrammarIR
 from grammars.limits import Limits
@@ -130,17 +129,11 @@ def keep(key: str, program: Program, ir: GrammarIR) -> bool:
     if any(spec.conditions for spec in program.bags):
         return False  # the format has no place for them
     path = _path(key)
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")
-        with os.fdopen(handle, "wb") as stream:
+        with appearing(path) as stream:
             stream.writelines(_written(program, ir))
-        os.replace(temporary, path)
     except OSError as error:
         warn_unwritable(path, error)
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         return False
     global _kept
     if _kept % _SWEEP_EVERY == 0:

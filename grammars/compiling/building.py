@@ -539,6 +539,10 @@ class RuleBuilder:
 
     # -- regular parts -------------------------------------------------------------------------
 
+    def know_regular(self, expr: Expr, dfa: Dfa) -> None:
+        """Notes the automaton of a regular expression that was made elsewhere."""
+        self._regular.setdefault(expr, dfa)
+
     def regular_dfa(self, expr: Expr) -> Dfa:
         """The automaton (perhaps counted) of an expression that must be regular."""
         known = self._regular.get(expr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -338,6 +339,16 @@ class PackedDfa:
         edges = self.edges.copy()
         edges[calls, 0] -= base - 1
         return PackedDfa(self.words, edges, self.begin, self.accept, self.start)
+
+    def unpacked(self) -> Dfa:
+        """The same as Python's own lists."""
+        masks = [int.from_bytes(row.tobytes(), "little") for row in self.words]
+        begin = self.begin.tolist()
+        edges = [
+            (label if label < 0 else masks[label], t, inc) for label, t, inc in self.edges.tolist()
+        ]
+        rows = [edges[a:b] for a, b in pairwise(begin)]
+        return Dfa(self.start, self.accept.astype(bool).tolist(), rows)
 
     def trimmed(self) -> PackedDfa:
         """The same with only those sets that occur."""

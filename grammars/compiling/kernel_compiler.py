@@ -271,6 +271,10 @@ class _Compilation:
             if packed is not None:
                 self._embed(row, packed)
                 return
+            for operand, _ in self._operands(row):
+                known, node = self.regular.get(operand), code.nodes[operand]
+                if known is not None and node is not None:
+                    builder.know_regular(node, known.unpacked())
             dfa = builder.regular_dfa(expr)
             if dfa.counted:
                 self._call(row, builder.counted_rule(expr, dfa))

@@ -121,16 +121,16 @@ class Documents:
 
     def _look(self, place: str) -> Any:
         uri, pointer = _split(place)
-        found: Any = self._texts[uri]
-        for part in pointer.split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, dict) and key in found:
-                found = found[key]
-            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-                found = found[int(key)]
-            else:
-                raise KeyError(place)
-        return found
+        if not pointer:
+            return self._texts[uri]
+        outer, _, part = place.rpartition("/")
+        found = self._lookup(outer)
+        key = part.replace("~1", "/").replace("~0", "~") if "~" in part else part
+        if isinstance(found, dict) and key in found:
+            return found[key]
+        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            return found[int(key)]
+        raise KeyError(place)
 
     def draft(self, place: str) -> int:
         """The draft that applies at a place."""

@@ -32,7 +32,7 @@ _LOOKED_AT: Final = 256
 
 
 @dataclass(frozen=True)
-class Test:
+class KeyTest:
     """Something that is asked of keys.
 
     Attributes:
@@ -58,8 +58,8 @@ class KeySet:
     """
 
     names: tuple[str, ...]
-    inside: tuple[Test, ...] = ()
-    outside: tuple[Test, ...] = ()
+    inside: tuple[KeyTest, ...] = ()
+    outside: tuple[KeyTest, ...] = ()
     example: bytes = b""
 
     @property
@@ -94,18 +94,19 @@ class KeySets:
         key = free or next("x" * n for n in count() if "x" * n not in names)
         return KeySet(names, example=key.encode())
 
-    def split(self, keys: KeySet, test: Test) -> tuple[KeySet | None, KeySet | None]:
+    def split(self, keys: KeySet, test: KeyTest) -> tuple[KeySet | None, KeySet | None]:
         """The keys of which a test holds, and those of which it does not; each if there are any."""
         if not self._overlap(keys.inside, test):
             return None, keys
         holds = _accepts(self._keys(test.holds).dfa, keys.example)
         inside = (*keys.inside, test)
-        within = keys.example if holds else self._example(inside, keys.outside, keys.names)
+        apart = tuple(t for t in keys.outside if self._overlap(inside, t))
+        within = keys.example if holds else self._example(inside, apart, keys.names)
         if within is None:
             return None, self._without(keys, test, keys.example)
         rest = (*keys.outside, test)
         without = self._example(keys.inside, rest, keys.names) if holds else keys.example
-        held = self._holding(keys, inside, within)
+        held = KeySet(self._among(inside, keys.names), inside, apart, within)
         return held, None if without is None else self._without(keys, test, without)
 
     def few(self, keys: KeySet) -> tuple[str, ...]:
@@ -114,23 +115,21 @@ class KeySets:
             return ()
         return few_words(keys.expr, self._limits) or ()
 
-    def _holding(self, keys: KeySet, inside: tuple[Test, ...], example: bytes) -> KeySet:
-        """A smaller set; names and tests that fail there anyway need no longer be said."""
+    def _among(self, inside: tuple[KeyTest, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that pass tests."""
         parts = [self._keys(test.holds) for test in inside]
-        names = tuple(n for n in keys.names if all(_has(part.dfa, n) for part in parts))
-        outside = tuple(t for t in keys.outside if self._overlap(inside, t))
-        return KeySet(names, inside, outside, example)
+        return tuple(n for n in names if all(_has(part.dfa, n) for part in parts))
 
-    def _without(self, keys: KeySet, test: Test, example: bytes) -> KeySet:
+    def _without(self, keys: KeySet, test: KeyTest, example: bytes) -> KeySet:
         if keys.inside and not self._overlap(keys.inside, test):
             return replace(keys, example=example)
         return replace(keys, outside=(*keys.outside, test), example=example)
 
-    def _overlap(self, inside: Sequence[Test], test: Test) -> bool:
+    def _overlap(self, inside: Sequence[KeyTest], test: KeyTest) -> bool:
         """``False`` only if no text that passes tests may pass another one."""
         return all(self._may_go_together(held, test) for held in inside)
 
-    def _may_go_together(self, held: Test, test: Test) -> bool:
+    def _may_go_together(self, held: KeyTest, test: KeyTest) -> bool:
         if _exclude_each_other(held.sign, test.sign):
             return False
         key = (held.holds, test.fails)
@@ -148,7 +147,7 @@ class KeySets:
         return _keys_of(expr, self._limits)
 
     def _joint(
-        self, inside: Sequence[Test], outside: Sequence[Test], names: tuple[str, ...]
+        self, inside: Sequence[KeyTest], outside: Sequence[KeyTest], names: tuple[str, ...]
     ) -> _Joint | None:
         """The automata that a key is looked for in; ``None`` if there plainly is none."""
         parts = [self._keys(test.holds) for test in inside] or [self._keys(ANY_TEXT)]
@@ -162,7 +161,7 @@ class KeySets:
         return _Joint([part.dfa for part in parts], [*relevant, _dfa_of(names)])
 
     def _example(
-        self, inside: Sequence[Test], outside: Sequence[Test], names: tuple[str, ...]
+        self, inside: Sequence[KeyTest], outside: Sequence[KeyTest], names: tuple[str, ...]
     ) -> bytes | None:
         joint = self._joint(inside, outside, names)
         return None if joint is None else self._found(joint)

@@ -26,7 +26,7 @@ from grammars.frontends.json_schema.assertions import (
 )
 from grammars.frontends.json_schema.branching import Brancher
 from grammars.frontends.json_schema.clauses import opposite
-from grammars.frontends.json_schema.key_sets import KeySet, KeySets, Test
+from grammars.frontends.json_schema.key_sets import KeySet, KeySets, KeyTest
 from grammars.frontends.json_schema.satisfies import Judge
 from grammars.frontends.json_schema.strings import content, shape_expr
 from grammars.ir import Condition, Expr, alt, text
@@ -279,12 +279,12 @@ class Planner:
     def _cells(self, objects: Objects, names: tuple[str, ...]) -> list[_Cell]:
         """Keys that are not named, split by everything that tells them apart."""
         regions = [region for region, _ in (*objects.every, *objects.some)]
-        tests: list[Test] = []
+        tests: list[KeyTest] = []
         for pattern in dict.fromkeys(p for r in regions for p in (*r.inside, *r.outside)):
             shape = Shape("pattern", pattern, "")
-            tests.append(Test(pattern, shape_expr(shape), shape_expr(shape, loose=True)))
+            tests.append(KeyTest(pattern, shape_expr(shape), shape_expr(shape, loose=True)))
         for key in dict.fromkeys(r.key for r in regions if r.key):
-            tests.append(Test(key, self._key_expr(key), self._key_expr(key)))
+            tests.append(KeyTest(key, self._key_expr(key), self._key_expr(key)))
         cells = [_Cell(self._key_sets.everything(names), frozenset(), names)]
         for test in tests:
             cells = [part for cell in cells for part in self._split(cell, test)]
@@ -300,7 +300,7 @@ class Planner:
                 out.append(replace(cell, demands=demands))
         return out, len(out) == len(cells)
 
-    def _split(self, cell: _Cell, test: Test) -> Iterator[_Cell]:
+    def _split(self, cell: _Cell, test: KeyTest) -> Iterator[_Cell]:
         """The keys of a cell that pass a test, and those that do not; each if there are any."""
         within, without = self._key_sets.split(cell.keys, test)
         if within is not None:

@@ -177,7 +177,7 @@ class _Schema:
             branch.excluded,
             (place,),
         )
-        return Leaf(named, str(At(place)))
+        return Leaf(named, place if place[:1] not in ("", "/") else f"#{place}")
 
     def malformed(self, keyword: str, wanted: str) -> GrammarError:
         return GrammarError(

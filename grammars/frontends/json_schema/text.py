@@ -109,7 +109,8 @@ class _Speller:
                 content = _literal_content(data)
                 return expr if content == data else Literal(content)
             case Chars():
-                return _spelled_class(expr)
+                found = _spelled_class(expr)
+                return expr if found == expr else found
             case Seq(items):
                 parts = [*map(self.of, items)]
                 return expr if _are_same(parts, items) else seq(*parts)
