@@ -251,7 +251,11 @@ class Brancher:
                 if not isinstance(item, Leaf):
                     return None
                 branch = branch & self._positioned(item.branch, (demand,))
-        return branch if branch.types else None
+        if not branch.types:
+            return None
+        self._work += 1
+        spend(_UNITS)
+        return branch
 
     # -- multiplying out -----------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from grammars.limits import Limits
 _State: TypeAlias = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 """States of the automata that a text has to be in, and of those it must not be in: (which, state)."""
 
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 2
 """Automata that are read at once at the cost of one state of an automaton that is made."""
 _LOOKED_AT: Final = 256
 """States looked at to find out whether a set is infinite."""
