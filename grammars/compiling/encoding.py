@@ -48,6 +48,10 @@ WIDE_CLASS: Final = 16
 _MASK_BYTES: Final = 40
 
 
+_INNER: Final = frozenset({Seq, Alt, Repeat, And, Not, Bag})
+"""Kinds of nodes that have children."""
+
+
 class UnencodableError(Exception):
     """The grammar has something that only the plain builder knows, or that is an error."""
 
@@ -78,6 +82,9 @@ class Encoding:
         self.char_begin: list[int] = [0]
         self.char_end: list[int] = [0]  # by class: rows
         self._classes: dict[Ranges, int] = {}
+        self._text_bytes: Uint8 | None = None  # these grow as rows are added
+        self._mask_words: Words = _SINGLES
+        self._class_arrays: tuple[Int32, Int32, Int32] | None = None
         self._row: dict[int, int] = {}
         self.names: list[str] = []
         self._number: dict[str, int] = {}
@@ -125,60 +132,48 @@ class Encoding:
 
     def row(self, root: Expr) -> int:
         """The row of an expression; those below it are added first."""
-        known, nodes, rows, kids, text = self._row, self.nodes, self.rows, self.kids, self.text
-        stack = [root]
+        known = self._row
+        get = known.get
+        number = get(id(root))
+        if number is None and type(root) not in _INNER:
+            number = known[id(root)] = self._leaf(root)
+        if number is not None:
+            return number
+        stack = [self._begun(root)]
         while stack:
-            node = stack[-1]
-            key = id(node)
-            if key in known:
-                stack.pop()
-                continue
-            kind = type(node)
-            below: tuple[Expr, ...]
-            if kind is Seq or kind is Alt or kind is And:
-                below = node.items  # type: ignore[union-attr]
-            elif kind is Repeat or kind is Not:
-                below = (node.item,)  # type: ignore[union-attr]
-            elif kind is Bag:
-                below = (*(m.item for m in node.members), node.separator)  # type: ignore[union-attr]
-            else:
-                known[key] = self._leaf(node)
-                stack.pop()
-                continue
-            numbers = [known.get(id(child)) for child in below]
+            node, below, numbers = stack[-1]
             if None in numbers:
-                waiting = False
+                depth = len(stack)
                 for place, number in enumerate(numbers):
                     if number is not None:
                         continue
                     child = below[place]
-                    if type(child) is not Literal:
-                        stack.append(child)
-                        waiting = True
+                    number = get(id(child))
+                    if number is None and type(child) in _INNER:
+                        stack.append(self._begun(child))
                         continue
-                    number = known.get(id(child))
                     if number is None:
-                        number = known[id(child)] = len(nodes)
-                        nodes.append(child)
-                        at, size, data = len(kids), len(text), child.data
-                        rows += (kinds.LITERAL, size, len(data), at, at)
-                        text += data
+                        number = known[id(child)] = self._leaf(child)
                     numbers[place] = number
-                if waiting:
+                if len(stack) > depth:
                     continue
             stack.pop()
-            known[key] = len(nodes)
-            nodes.append(node)
-            at = len(kids)
-            kids += numbers  # type: ignore[arg-type]
-            if kind is Seq:
-                rows += (kinds.SEQ, 0, 0, at, len(kids))
-            elif kind is Alt:
-                texts = self._texts_first(below, at)
-                rows += (kinds.ALT, texts, 0, at, len(kids))
-            else:
-                self._inner(node, at)
+            if id(node) not in known:
+                known[id(node)] = self._inner(node, below, numbers)  # type: ignore[arg-type]
         return known[id(root)]
+
+    def _begun(self, node: Expr) -> tuple[Expr, tuple[Expr, ...], list[int | None]]:
+        """A node with children, these, and the rows of those that have one."""
+        below: tuple[Expr, ...]
+        kind = type(node)
+        if kind is Repeat or kind is Not:
+            below = (node.item,)  # type: ignore[union-attr]
+        elif kind is Bag:
+            below = (*(m.item for m in node.members), node.separator)  # type: ignore[union-attr]
+        else:
+            below = node.items  # type: ignore[union-attr]
+        get = self._row.get
+        return node, below, [get(id(child)) for child in below]
 
     def _texts_first(self, below: tuple[Expr, ...], at: int) -> int:
         """Sorts alternatives: texts first, in order, each once.  Returns how many texts there are."""
@@ -205,9 +200,11 @@ class Encoding:
         kind = type(node)
         if kind is Literal:
             data = node.data  # type: ignore[union-attr]
-            row = self.add(kinds.LITERAL, len(self.text), len(data), [], node)
+            at = len(self.kids)
+            self.rows += (kinds.LITERAL, len(self.text), len(data), at, at)
             self.text += data
-            return row
+            self.nodes.append(node)
+            return len(self.nodes) - 1
         if kind is Ref:
             return self.add(kinds.REF, self.number_of(node.name), 0, [], node)  # type: ignore[union-attr]
         if kind is Chars:
@@ -222,11 +219,16 @@ class Encoding:
             return self.add(kinds.MACHINE, len(node.accept), int(node.accept[0]), [], node)  # type: ignore[union-attr]
         raise UnencodableError
 
-    def _inner(self, node: Expr, at: int) -> None:
+    def _inner(self, node: Expr, below: tuple[Expr, ...], numbers: list[int]) -> int:
+        at = len(self.kids)
+        self.kids += numbers
         kind = type(node)
         a = b = 0
-        code = kinds.BAG
-        if kind is Repeat:
+        if kind is Seq:
+            code = kinds.SEQ
+        elif kind is Alt:
+            code, a = kinds.ALT, self._texts_first(below, at)
+        elif kind is Repeat:
             code, a, high = kinds.REPEAT, node.min, node.max  # type: ignore[union-attr]
             if a >= 1 << 31 or (high is not None and high >= 1 << 31):
                 raise UnencodableError
@@ -235,7 +237,11 @@ class Encoding:
             code = kinds.AND
         elif kind is Not:
             code = kinds.NOT
+        else:
+            code = kinds.BAG
         self.rows += (code, a, b, at, len(self.kids))
+        self.nodes.append(node)
+        return len(self.nodes) - 1
 
     def _chars(self, ranges: Ranges, node: Expr) -> int:
         number = self._classes.get(ranges)
@@ -257,14 +263,26 @@ class Encoding:
         """int32[n, 5], rows from a number on: kind, a, b, begin and end of the children."""
         return np.array(self.rows[5 * first :], np.int32).reshape(-1, 5)
 
+    def text_bytes(self) -> Uint8:
+        """All texts behind each other (at least one byte)."""
+        if self._text_bytes is None or len(self._text_bytes) < len(self.text):
+            self._text_bytes = np.array(np.frombuffer(bytes(self.text) or b"\0", np.uint8))
+        return self._text_bytes
+
     def mask_words(self) -> Words:
         """uint64[masks, 5], those of single symbols first."""
-        return np.concatenate((_SINGLES, _words(self.masks)))
+        if len(self._mask_words) < SYMBOLS + len(self.masks):
+            self._mask_words = np.concatenate((_SINGLES, _words(self.masks)))
+        return self._mask_words
 
     def classes(self) -> tuple[Int32, Int32, Int32]:
         """Edges (mask, row) of the rows of character classes, their offsets, the rows by class."""
-        edges = np.array(self.char_rows, np.int32).reshape(-1, 2)
-        return edges, np.array(self.char_begin, np.int32), np.array(self.char_end, np.int32)
+        if self._class_arrays is None or len(self._class_arrays[2]) < len(self.char_end):
+            flat = [x for pair in self.char_rows for x in pair]
+            edges = np.array(flat, np.int32).reshape(-1, 2)
+            begin = np.array(self.char_begin, np.int32)
+            self._class_arrays = edges, begin, np.array(self.char_end, np.int32)
+        return self._class_arrays
 
 
 @lru_cache(maxsize=1024)
@@ -352,10 +370,13 @@ class PackedDfa:
 
     def trimmed(self) -> PackedDfa:
         """The same with only those sets that occur."""
-        reads = self.edges[:, 0] >= 0
-        used, numbers = np.unique(self.edges[reads, 0], return_inverse=True)
+        labels = self.edges[:, 0]
+        reads = labels >= 0
+        used = np.zeros(len(self.words), np.bool_)
+        used[labels[reads]] = True
+        numbers = np.cumsum(used, dtype=np.int32) - 1
         edges = self.edges.copy()
-        edges[reads, 0] = numbers
+        edges[reads, 0] = numbers[labels[reads]]
         return PackedDfa(self.words[used], edges, self.begin, self.accept, self.start)
 
 

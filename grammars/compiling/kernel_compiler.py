@@ -393,7 +393,6 @@ class _Compilation:
         instead = np.full(len(table), -1, np.int32)
         for row, other in self.instead.items():
             instead[row] = other
-        text = np.array(np.frombuffer(bytes(code.text) or b"\0", np.uint8))
         names = len(code.names)
         dfas = [] if len(wanted) else list(self.dfas)
         ready = np.full(len(rules), -1, np.int32)
@@ -417,7 +416,7 @@ class _Compilation:
         arguments = (
             table,
             kids,
-            text,
+            code.text_bytes(),
             self.roots,
             np.ascontiguousarray(inlined),
             extracts,
