@@ -14,6 +14,7 @@
 ``spelling``    texts that a front end on top of this one says itself
 ``numbers``, ``strings``, ``formats``, ``text``  values and their spelling as expressions
 ``objects``     which keys an object may have, by name and by class
+``key_sets``    which combinations of patterns some key has
 ``arrays``      items, their number, ``contains`` and ``uniqueItems``
 ``writing``     alternatives to rules
 ==============  ===============================================================================

@@ -139,12 +139,12 @@ class Brancher:
 
     def _multiplied(self, demands: Demands) -> list[Branch]:
         """Alternatives multiplied out where that is soon done; else some of them put off."""
+        self._start(min(MOST_MULTIPLIED, self._limits.max_schema_branches))
         plain = self._plain(demands)
         if plain is not None:
             branch = self._checked(plain, _DEPTH)
             if branch is not None:
-                return [branch]
-        self._start(min(MOST_MULTIPLIED, self._limits.max_schema_branches))
+                return [branch]  # else all is done again, to find out what clashes
         self._puts_off = False
         found = list(self._expand(FREE, demands, _DEPTH, self._is_little))
         if not self._gave_up:
@@ -197,10 +197,8 @@ class Brancher:
         if known is None:
             self._possible[demands] = True  # what goes in a circle is not looked into
             plain = self._plain(demands)
-            if plain is None:
-                known = self._some(FREE, demands, depth - 1)
-            else:
-                known = self._checked(plain, depth - 1) is not None
+            known = plain is not None and self._checked(plain, depth - 1) is not None
+            known = known or self._some(FREE, demands, depth - 1)  # which notes what clashes
             if known and depth < _DEPTH:
                 del self._possible[demands]  # not looked at closely enough to be kept
             else:

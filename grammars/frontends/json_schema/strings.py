@@ -104,14 +104,12 @@ def _lengths(expr: Expr) -> _Lengths | None:
         case Chars():
             return 1, 1
         case Seq(items):
-            low, high = 0, 0
-            for item in items:
-                part = _lengths(item)
-                if part is None:
-                    return None
-                low += part[0]
-                high = None if high is None or part[1] is None else high + part[1]
-            return low, high
+            parts = [_lengths(item) for item in items]
+            known = [part for part in parts if part is not None]
+            tops = [top for _, top in known if top is not None]
+            if len(known) < len(parts):
+                return None
+            return sum(low for low, _ in known), sum(tops) if len(tops) == len(parts) else None
         case Alt(items):
             parts = [_lengths(item) for item in items]
             found = [part for part in parts if part is not None]
