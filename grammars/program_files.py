@@ -15,6 +15,7 @@ import json
 import marshal
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from grammars.cache_folder import appearing, cache_folder, warn_unwritable
 from grammars.compiling.bags import BagSpec
@@ -78,11 +80,11 @@ def key_of(kind: str, source: Any, limits: Limits) -> str | None:
         content = marshal.dumps((kind, source, tuple(asdict(limits).items())), 2)
     except (ValueError, RecursionError):
         return None
-    return blake2b(_code() + content, digest_size=20).hexdigest()
+    return blake2b(code() + content, digest_size=20).hexdigest()
 
 
 @cache
-def _code() -> bytes:
+def code() -> bytes:
     """Which code compiles: changes to any source of this package make another name."""
     root = Path(__file__).parent
     digest = blake2b(sys.version.encode() + sys.byteorder.encode())
@@ -102,16 +104,42 @@ def _code() -> bytes:
 
 def load(key: str) -> Kept | None:
     """The program of that name; ``None`` if there is none, or its file is damaged."""
-    path = _path(key)
+    data = read_file(f"{key}.bin")
+    try:
+        return None if data is None else _read(data)
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None  # compiled, and written, again
+
+
+def read_file(name: str) -> bytes | None:
+    """A file of this folder, which is noted as used; ``None`` if there is none."""
+    path = _path(name)
     try:
         data = path.read_bytes()
-        with suppress(OSError):
-            os.utime(path)
-        return _read(data)
-    except FileNotFoundError:
+    except OSError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return None  # compiled, and written, again
+    with suppress(OSError):
+        os.utime(path)
+    return data
+
+
+def write_file(name: str, parts: list[bytes]) -> bool:
+    """Writes a file of this folder; whether it is there now.
+
+    A folder that cannot be written is reported once.
+    """
+    path = _path(name)
+    try:
+        with appearing(path) as stream:
+            stream.writelines(parts)
+    except OSError as error:
+        warn_unwritable(path, error)
+        return False
+    global _kept
+    if _kept % _SWEEP_EVERY == 0:
+        _sweep(path.parent)
+    _kept += 1
+    return True
 
 
 def keep(key: str, program: Program, ir: GrammarIR) -> bool:
@@ -128,18 +156,7 @@ def keep(key: str, program: Program, ir: GrammarIR) -> bool:
         return False
     if any(spec.conditions for spec in program.bags):
         return False  # the format has no place for them
-    path = _path(key)
-    try:
-        with appearing(path) as stream:
-            stream.writelines(_written(program, ir))
-    except OSError as error:
-        warn_unwritable(path, error)
-        return False
-    global _kept
-    if _kept % _SWEEP_EVERY == 0:
-        _sweep(path.parent)
-    _kept += 1
-    return True
+    return write_file(f"{key}.bin", _written(program, ir))
 
 
 def _size(program: Program) -> int:
@@ -147,8 +164,8 @@ def _size(program: Program) -> int:
     return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
-def _path(key: str) -> Path:
-    return cache_folder("programs", f"{key}.bin")
+def _path(name: str) -> Path:
+    return cache_folder("programs", name)
 
 
 def _sweep(folder: Path) -> None:
@@ -169,21 +186,29 @@ def _sweep(folder: Path) -> None:
 
 
 def _written(program: Program, ir: GrammarIR) -> list[bytes]:
-    arrays: list[tuple[str, str, tuple[int, ...]]] = []
-    parts: list[bytes] = []
+    arrays: dict[str, npt.NDArray[Any]] = {}
     plain: dict[str, Any] = {}
     for field in fields(Program):
         value = getattr(program, field.name)
         if isinstance(value, np.ndarray):
-            arrays.append((field.name, value.dtype.str, value.shape))
-            raw = value.tobytes()
-            parts.append(raw + bytes(-len(raw) % _ALIGNED))
+            arrays[field.name] = value
         elif field.name == "bags":
             plain["bags"] = [asdict(spec) for spec in value]
         else:
             plain[field.name] = value
     head = {"start": ir.start, "notes": ir.notes, **{flag: getattr(ir, flag) for flag in _FLAGS}}
-    text = json.dumps({"arrays": arrays, "plain": plain, "head": head}).encode()
+    return file_of({"plain": plain, "head": head}, arrays)
+
+
+def file_of(entries: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> list[bytes]:
+    """A file's parts: what JSON can say, arrays, and a checksum."""
+    listed: list[tuple[str, str, tuple[int, ...]]] = []
+    parts: list[bytes] = []
+    for name, value in arrays.items():
+        listed.append((name, value.dtype.str, value.shape))
+        raw = value.tobytes()
+        parts.append(raw + bytes(-len(raw) % _ALIGNED))
+    text = json.dumps({"arrays": listed, **entries}).encode()
     text += b" " * (-(len(text) + len(_MAGIC) + 8 + _HASH) % _ALIGNED)
     digest = blake2b(text, digest_size=_HASH)
     for part in parts:
@@ -191,8 +216,8 @@ def _written(program: Program, ir: GrammarIR) -> list[bytes]:
     return [_MAGIC, len(text).to_bytes(8, "little"), digest.digest(), text, *parts]
 
 
-def _read(data: bytes) -> Kept:
-    """The inverse of ``_written``.
+def parts_of(data: bytes) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """The inverse of :func:`file_of`; arrays cannot be written to.
 
     Raises:
         ValueError: if the file is damaged.
@@ -204,13 +229,24 @@ def _read(data: bytes) -> Kept:
         raise ValueError("no compiled program")
     if blake2b(view[at:], digest_size=_HASH).digest() != data[at - _HASH : at]:
         raise ValueError("its content does not match its checksum")
-    entries = json.loads(data[at : at + length])
+    entries: dict[str, Any] = json.loads(data[at : at + length])
     at += length
-    values: dict[str, Any] = entries["plain"]
+    arrays: dict[str, npt.NDArray[Any]] = {}
     for name, dtype, shape in entries["arrays"]:
         array = np.frombuffer(data, dtype, int(np.prod(shape)), at).reshape(shape)
-        values[name] = array
+        arrays[name] = array
         at += array.nbytes + -array.nbytes % _ALIGNED
+    return entries, arrays
+
+
+def _read(data: bytes) -> Kept:
+    """The inverse of ``_written``.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    entries, arrays = parts_of(data)
+    values: dict[str, Any] = {**entries["plain"], **arrays}
     values["marks"] = tuple(values["marks"])
     values["rule_names"] = tuple(values["rule_names"])
     values["bags"] = tuple(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from grammars import Grammar
@@ -33,6 +35,7 @@ FORMATS = ["hostname", "ipv6", "uri"]
 
 @pytest.fixture(autouse=True)
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf[fragments.Fragment]:
+    monkeypatch.setenv("GRAMMA_PROGRAMS", "off")
     fresh: Shelf[fragments.Fragment] = Shelf(1_000_000)
     monkeypatch.setattr(fragments, "_KEPT", fresh)
     return fresh
@@ -127,3 +130,39 @@ def test_formats_of_two_schemas_accept_the_same() -> None:
         grammar = Grammar.from_json_schema({"type": "string", "format": "date-time"})
         assert grammar.accepts('"2024-02-29T12:00:00Z"')
         assert not grammar.accepts('"2023-02-29T12:00:00Z"')
+
+
+def long_words(end: bytes) -> GrammarIR:
+    """A rule of many words and a counted part, and its user."""
+    words = alt(*(text(f"{i} {i * i % 97} {i * i * i % 89}") for i in range(500)))
+    body = seq(words, Literal(b":"), Repeat(chars([(97, 122)]), 300, 4_000))
+    return GrammarIR(
+        (Rule("root", seq(Ref("long"), Literal(end))), Rule("long", body, shared=True)), "root"
+    )
+
+
+def test_large_rules_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAMMA_PROGRAMS", "on")
+    monkeypatch.setenv("GRAMMA_CACHE", str(tmp_path))
+    compile_by_kernels(long_words(b"."), DEFAULT_LIMITS)
+    (kept,) = tmp_path.rglob("*.rule")
+    wanted = compile_plainly(long_words(b"!"), DEFAULT_LIMITS)
+    found = taken(monkeypatch)
+    for damage, expected in ((b"", 1), (b"?", 1)):
+        monkeypatch.setattr(fragments, "_KEPT", Shelf(1_000_000))  # as in another process
+        kept.write_bytes(kept.read_bytes() + damage)
+        made = compile_by_kernels(long_words(b"!"), DEFAULT_LIMITS)
+        assert len(found) == expected
+        assert made is not None
+        assert same_language(made, wanted)
+    monkeypatch.setattr(fragments, "_KEPT", Shelf(1_000_000))
+    compile_by_kernels(long_words(b"!"), DEFAULT_LIMITS)
+    assert len(found) == 2  # what was damaged is written again
+
+
+def test_nothing_is_kept_where_that_is_turned_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAMMA_CACHE", str(tmp_path))
+    compile_by_kernels(long_words(b"."), DEFAULT_LIMITS)
+    assert not [*tmp_path.rglob("*.rule")]

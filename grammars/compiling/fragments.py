@@ -2,23 +2,48 @@
 
 A *fragment* is the automaton of a rule and those of the rules that the compiler made for its parts
 (counted repetitions, free text).  What a rule says decides all of them, so they are kept by the rule's
-body, and the next grammar that has it takes them over as they are.
+body, and the next grammar that has it takes them over as they are; large ones lie on disk as well, for
+other processes (:mod:`grammars.program_files` says where, and what turns it off).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import blake2b
+from itertools import islice
 from typing import Final
 
-from grammars.compiling.automata import Dfa
+import numpy as np
+
+from grammars import program_files
+from grammars.compiling.automata import EMPTY, Dfa
 from grammars.compiling.encoding import PackedDfa
 from grammars.compiling.shelf import Shelf
-from grammars.ir import Expr
+from grammars.ir import (
+    Bag,
+    ByteSet,
+    Chars,
+    Expr,
+    Literal,
+    Machine,
+    Mark,
+    Ref,
+    Repeat,
+    children,
+    walk,
+)
 from grammars.limits import Limits
 
 LEAST_ROWS: Final = 60
 """Nodes of a rule's body below which it is compiled as fast as it is taken over."""
 _ROOM: Final = 400_000
+
+
+_LEAST_NODES: Final = 400
+"""Nodes of a body that is looked for on disk, shared ones counted wherever they stand."""
+_LEAST_KEPT: Final = 1_000
+"""States and edges of what is kept there."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +52,21 @@ class Part:
 
     Attributes:
         packed: the automaton; labels below 0 call other parts (-1 - k: part k).
-        dfa: the same as it was made; of its calls nothing is used.
         nullable: whether the part may be empty.
+        counts: the least and the most of its count, if it is counted.
     """
 
     packed: PackedDfa
-    dfa: Dfa
     nullable: bool
+    counts: tuple[int, int | None] | None = None
+
+    @cached_property
+    def dfa(self) -> Dfa:
+        """The same as the builder of rules wants it: empty if it is not counted."""
+        if self.counts is None:
+            return EMPTY
+        low, high = self.counts
+        return replace(self.packed.unpacked(), counted=True, count_min=low, count_max=high)
 
 
 @dataclass(frozen=True)
@@ -54,12 +87,105 @@ class Fragment:
 
 def known_fragment(body: Expr, limits: Limits) -> Fragment | None:
     """The fragment of a rule with such a body, if there is one."""
-    return _KEPT.get((body, limits.max_dfa_states))
+    fragment = _KEPT.get((body, limits.max_dfa_states))
+    if fragment is None and program_files.is_on() and _may_be_kept(body):
+        data = program_files.read_file(_file_name(body, limits))
+        fragment = None if data is None else _read(data)
+        if fragment is not None:
+            _KEPT.keep((body, limits.max_dfa_states), fragment, fragment.size)
+    return fragment
 
 
 def keep_fragment(body: Expr, limits: Limits, fragment: Fragment) -> None:
     """Keeps a fragment; the oldest give way."""
     _KEPT.keep((body, limits.max_dfa_states), fragment, fragment.size)
+    if fragment.size >= _LEAST_KEPT and program_files.is_on() and _may_be_kept(body):
+        program_files.write_file(_file_name(body, limits), _written(fragment))
 
 
 _KEPT: Final[Shelf[Fragment]] = Shelf(_ROOM)
+
+
+# -- on disk -----------------------------------------------------------------------------------
+
+
+def _may_be_kept(body: Expr) -> bool:
+    """Whether a body is large, as far as can be seen soon, and refers to nothing else."""
+    seen = 0
+    for node in islice(walk(body), _LEAST_NODES):
+        if isinstance(node, Ref | Bag):
+            return False
+        seen += 1
+    return seen == _LEAST_NODES
+
+
+def _file_name(body: Expr, limits: Limits) -> str:
+    """A name made of what the expression says, of the limit, and of the code that compiles."""
+    digest = blake2b(program_files.code(), digest_size=20)
+    digest.update(f"fragment {limits.max_dfa_states}\n".encode())
+    number: dict[int, int] = {}  # by identity: the body keeps its parts alive
+    known: dict[str, int] = {}  # by content, so that sharing makes no difference
+    stack = [body]
+    while stack:
+        node = stack[-1]
+        below = children(node)
+        missing = [child for child in below if id(child) not in number]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        said = repr((_own(node), [number[id(child)] for child in below]))
+        if said not in known:
+            known[said] = len(known)
+            digest.update(f"{said}\n".encode())
+        number[id(node)] = known[said]
+    return f"{digest.hexdigest()}.rule"
+
+
+def _own(node: Expr) -> tuple[object, ...]:
+    """What a node says beside its children."""
+    kind = type(node).__name__
+    match node:
+        case Literal(data):
+            return kind, data
+        case Chars(ranges) | ByteSet(ranges):
+            return kind, ranges
+        case Repeat(_, low, high):
+            return kind, low, high
+        case Machine(edges, accept):
+            return kind, edges, accept
+        case Mark(symbol):
+            return kind, symbol
+        case Ref(name):
+            return kind, name
+    return (kind,)
+
+
+def _written(fragment: Fragment) -> list[bytes]:
+    heads = [(p.packed.start, p.nullable, p.counts) for p in fragment.parts]
+    arrays = {
+        f"{i} {name}": np.asarray(getattr(part.packed, name))
+        for i, part in enumerate(fragment.parts)
+        for name in _ARRAYS
+    }
+    return program_files.file_of({"parts": heads}, arrays)
+
+
+def _read(data: bytes) -> Fragment | None:
+    """The fragment in a file; ``None`` if it is damaged."""
+    try:
+        entries, arrays = program_files.parts_of(data)
+        parts = [
+            Part(
+                PackedDfa(*(arrays[f"{i} {name}"] for name in _ARRAYS), start),
+                nullable,
+                None if counts is None else (counts[0], counts[1]),
+            )
+            for i, (start, nullable, counts) in enumerate(entries["parts"])
+        ]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None  # compiled, and written, again
+    return Fragment(tuple(parts))
+
+
+_ARRAYS: Final = ("words", "edges", "begin", "accept")

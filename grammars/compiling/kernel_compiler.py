@@ -226,7 +226,9 @@ class _Compilation:
             offsets = begin[first : end + 1] - begin[first]
             packed = PackedDfa(words, cut, offsets, accept[first:end], start - first).trimmed()
             built = self.builder.rules[own]
-            parts.append(Part(packed, built.dfa, built.nullable))
+            dfa = built.dfa
+            counts = (dfa.count_min, dfa.count_max) if dfa.counted else None
+            parts.append(Part(packed, built.nullable, counts))
         return Fragment(tuple(parts))
 
     # -- what kernels do not do ------------------------------------------------------------------
