@@ -175,14 +175,11 @@ def _read(data: bytes) -> Fragment | None:
     """The fragment in a file; ``None`` if it is damaged."""
     try:
         entries, arrays = program_files.parts_of(data)
-        parts = [
-            Part(
-                PackedDfa(*(arrays[f"{i} {name}"] for name in _ARRAYS), start),
-                nullable,
-                None if counts is None else (counts[0], counts[1]),
-            )
-            for i, (start, nullable, counts) in enumerate(entries["parts"])
-        ]
+        parts = []
+        for i, (start, nullable, counts) in enumerate(entries["parts"]):
+            words, edges, begin, accept = (arrays[f"{i} {name}"] for name in _ARRAYS)
+            packed = PackedDfa(words, edges, begin, accept, start)
+            parts.append(Part(packed, nullable, None if counts is None else tuple(counts)))
     except (ValueError, KeyError, TypeError, IndexError):
         return None  # compiled, and written, again
     return Fragment(tuple(parts))
