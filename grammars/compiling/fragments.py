@@ -80,9 +80,14 @@ class Fragment:
     parts: tuple[Part, ...]
 
     @property
+    def states(self) -> int:
+        """Of all parts together."""
+        return sum(len(part.packed.accept) for part in self.parts)
+
+    @property
     def size(self) -> int:
         """States and edges."""
-        return sum(len(part.packed.edges) + len(part.packed.accept) for part in self.parts)
+        return self.states + sum(len(part.packed.edges) for part in self.parts)
 
 
 def known_fragment(body: Expr, limits: Limits) -> Fragment | None:

@@ -115,6 +115,7 @@ class _Compilation:
         self.regular: dict[int, PackedDfa] = {}  # operands of intersections, by row
         self.members_begin, self.members = _ZERO, _NO_NUMBERS
         nodes = 2 * (len(code.text) + len(code.nodes) + len(code.kids))
+        nodes += sum(fragment.states for fragment in self.fragments.values())
         self.room = max(_ROOM, 1 << nodes.bit_length())
 
     def _bounds(self) -> npt.NDArray[np.int64]:
