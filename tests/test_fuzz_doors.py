@@ -235,6 +235,23 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[GrammarError], str]] = {
         LimitExceeded,
         "line \\d+.*terminal 'A",
     ),
+    "lark, pasted": (
+        lambda: Grammar.from_lark(
+            "start: A0\n"
+            + "\n".join(f'A{i}: "a" A{i + 1} | "b" A{i + 1}' for i in range(13))
+            + '\nA13: "x"'
+        ),
+        LimitExceeded,
+        "line \\d+.*max_work",
+    ),
+    "schema, patterns": (
+        lambda: Grammar.from_json_schema(
+            {"patternProperties": {c: {"minimum": i} for i, c in enumerate("abcdefghij")}},
+            limits=Limits(max_work=1_000_000),
+        ),
+        LimitExceeded,
+        "max_work",
+    ),
     "schema, length": (
         lambda: Grammar.from_json_schema(
             {"items": {"type": "string", "maxLength": 999_999_999_999}}

@@ -55,12 +55,16 @@ def check_terminals(trees: Mapping[str, Sequence[Any]], limits: Limits) -> None:
     size: dict[str, int] = {}
     for name in _callees_first(trees):
         size[name] = sum(_leaves(tree, size) for tree in trees[name])
+        if size[name] > limits.max_dfa_states:
+            error = LimitExceeded(
+                "max_dfa_states", limits.max_dfa_states, f"the pattern of terminal {name!r}"
+            )
+            error.locate(rule=name)
+            raise error
+    for name, pasted in size.items():
         written = sum(_leaves(tree, {}) for tree in trees[name])
         try:
-            if size[name] > limits.max_dfa_states:
-                doing = f"the pattern of terminal {name!r}"
-                raise LimitExceeded("max_dfa_states", limits.max_dfa_states, doing)
-            spend(_PASTED * (size[name] - written))
+            spend(_PASTED * (pasted - written))
         except LimitExceeded as error:
             error.locate(rule=name)
             raise
