@@ -6,6 +6,9 @@ being timed.  Every schema is *cold*: it is compiled anew, and what an engine ke
 (as a server would) is all that is shared.  For each instance of the schema, written as
 ``json.dumps(data, ensure_ascii=False)``, every token costs: fill the mask, test the token's bit,
 advance.  With ``--warm`` all instances are read a second time with the same compiled schema.
+With ``--budget SHARE`` an engine ``gramma+budget`` goes first and reads the same with a token budget: the
+instance's own tokens, EOS included, times SHARE (1: not a token to spare), or the fewest that it knows of
+if those are more.
 
 Measured, in the process of the engine (one thread, garbage collector off within a schema):
 
@@ -21,7 +24,7 @@ valid, and not otherwise.  A schema on which an engine takes longer than ``--sec
 the thread's own time, for machines with other work: there the tails of a wall clock are preemptions.
 
 Usage: ``python benchmarks/maskbench.py --data PATH [--engines gramma,llguidance,xgrammar]``
-``[--order schema] [--limit 100] [--seed 0] [--warm] [--distance] [--tokenizer llama3]``
+``[--order schema] [--limit 100] [--seed 0] [--warm] [--distance] [--budget 1.1] [--tokenizer llama3]``
 ``[--clock wall|cpu] [--plot FILE.svg] [--json FILE]``; PATH as for ``schema_coverage.py``.
 """
 
@@ -40,11 +43,12 @@ from typing import Any, Final
 
 import numpy as np
 from reporting import say
-from schema_coverage import ENGINES, Example, load, read_examples
+from schema_coverage import ENGINES, Example, Gramma, GrammaRun, load, read_examples
 from schema_suite import reason
 from workers import LostError, Worker, memory
 
 QUANTILES: Final = (25, 50, 75, 90, 99, 99.9)
+_BUDGETED: Final = "gramma+budget"
 
 
 @dataclass
@@ -76,10 +80,58 @@ class Record:
 # -- in the process of an engine -------------------------------------------------------------------
 
 
-def serve(name: str, tokenizer_name: str, order: str, clock: str, pipe: Any) -> None:
+class BudgetRun(GrammaRun):
+    """A text along an automaton, each mask with what is left of a budget.
+
+    Args:
+        tokens: of the text, EOS included.
+        share: the budget by these tokens.
+    """
+
+    def __init__(self, automaton: Any, row: Any, tokens: int, share: float) -> None:
+        super().__init__(automaton, row)
+        self.left = 0
+        if automaton is not None:
+            fewest = automaton.min_tokens_to_accept(automaton.start) + 1
+            self.left = max(math.ceil(tokens * share), fewest)
+
+    def step(self, token: int) -> bool:
+        if self.automaton is None:
+            return False
+        self.automaton.fill_mask(self.state, self.row, self.left)
+        allowed = bool(self.row[token >> 5] >> (token & 31) & 1)
+        self.state = self.automaton.advance(self.state, token)
+        self.left -= 1
+        return allowed and self.state != self.automaton.DEAD
+
+
+class Budgeted(Gramma):
+    """The engine of the project with a budget for each instance."""
+
+    def __init__(self, tokenizer: Any, vocabulary: Any, share: float) -> None:
+        super().__init__(tokenizer, vocabulary)
+        self.share = share
+
+    def start(self, compiled: Any, tokens: int = 0) -> BudgetRun:
+        self.row[:] = -1
+        return BudgetRun(compiled, self.row, tokens, self.share)
+
+
+def begun(engine: Any, compiled: Any, instance: Any) -> Any:
+    """A run over an instance."""
+    if isinstance(engine, Budgeted):
+        return engine.start(compiled, len(instance.ids) + 1)
+    return engine.start(compiled)
+
+
+def serve(name: str, tokenizer_name: str, order: str, clock: str, share: float, pipe: Any) -> None:
     """Answers examples with records until it is told to stop."""
     tokenizer, vocabulary = load(tokenizer_name)
-    engine = ENGINES[name](tokenizer, vocabulary)
+    engine: Any
+    if name == _BUDGETED:
+        engine = Budgeted(tokenizer, vocabulary, share)
+    else:
+        engine = ENGINES[name](tokenizer, vocabulary)
     now = time.thread_time if clock == "cpu" else time.perf_counter
     warm_up(engine, tokenizer, order)
     pipe.send("ready")
@@ -124,10 +176,11 @@ def measure(
             record.distance_ms = (now() - began) * 1e3
         record.right = True
         for number, instance in enumerate(example.instances):
-            good = read(engine.start(compiled), instance.ids, record.cold, now, record, number)
+            run = begun(engine, compiled, instance)
+            good = read(run, instance.ids, record.cold, now, record, number)
             record.right &= good == instance.valid
         for instance in example.instances if warm else ():
-            read(engine.start(compiled), instance.ids, record.warm, now)
+            read(begun(engine, compiled, instance), instance.ids, record.warm, now)
     except Exception as error:
         record.error = reason(error)
         record.right = False
@@ -299,6 +352,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--warm", action="store_true")
     parser.add_argument("--distance", action="store_true")
+    parser.add_argument("--budget", type=float, default=0.0, help="by the tokens of an instance")
     parser.add_argument("--tokenizer", default="llama3")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--seconds", type=float, default=120.0)
@@ -308,10 +362,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     names = options.engines.split(",")
+    if options.budget:
+        names.insert(0, _BUDGETED)
     examples = read_examples(options.data, options.limit, options.seed, options.named)
     workers = {
         name: Worker(
-            serve, (name, options.tokenizer, options.order, options.clock), options.seconds
+            serve,
+            (name, options.tokenizer, options.order, options.clock, options.budget),
+            options.seconds,
         )
         for name in names
     }
