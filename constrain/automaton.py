@@ -16,6 +16,7 @@ import numpy.typing as npt
 from constrain import checks
 from constrain.arguments import described
 from constrain.arrays import Flags, Int64
+from constrain.completion.rows import BudgetRows
 from constrain.core import Core, build_core, build_relaxation
 from constrain.engine.pool import DEAD, FINISHED
 from constrain.masks.cache import MaskCache, Row
@@ -106,6 +107,7 @@ class TokenAutomaton:
         self._shape = self._eos_row.shape
         self._rows = MaskCache(limits.max_cached_masks)
         self._known_row = self._rows.get
+        self._budget_rows = BudgetRows(self._rows, limits.max_cached_masks)
         self._steps: dict[tuple[int, int], int] = {}
         self._step_order: deque[tuple[int, int]] = deque()
         self._known_step = self._steps.get
@@ -232,8 +234,13 @@ class TokenAutomaton:
                 is read-only.
             TypeError: for arguments of other kinds.
         """
-        if tokens_left is None and type(state) is int and type(row) is np.ndarray:
-            known = self._known_row(state)
+        if type(state) is int and type(row) is np.ndarray:
+            if tokens_left is None:
+                known = self._known_row(state)
+            elif type(tokens_left) is int:
+                known = self._budget_rows.get(state, tokens_left)
+            else:
+                known = None
             if known is not None and row.dtype is _INT32 and row.shape == self._shape:
                 try:
                     row[:] = known
@@ -265,10 +272,13 @@ class TokenAutomaton:
         return np.flatnonzero(flags)
 
     def _mask(self, state: int, tokens_left: int | None) -> Row:
-        if tokens_left is None:
-            known = self._known_row(state)
-            if known is not None:
-                return known
+        known = (
+            self._known_row(state)
+            if tokens_left is None
+            else self._budget_rows.get(state, tokens_left)
+        )
+        if known is not None:
+            return known
         with self._lock:
             place = self._place_of(state)
             if place in _RESERVED or (tokens_left is not None and tokens_left <= 0):
@@ -285,6 +295,10 @@ class TokenAutomaton:
                         row = self._make_mask(place, tokens_left)
             elif tokens_left is None:
                 self._rows.keep(state, row)
+            else:
+                whole = self._core.mask(place)
+                enough = min(tokens_left, self._core.enough_tokens(place)) if row is whole else 0
+                self._budget_rows.keep(state, tokens_left, row, whole, enough)
             return row
 
     def _make_mask(self, place: int, tokens_left: int | None) -> Row:
@@ -421,6 +435,7 @@ class TokenAutomaton:
         if found[1]:
             return found
         with self._lock:
+            self._budget_rows.clear()
             return self._core.search_further(self._place(state))
 
     @property
@@ -485,7 +500,7 @@ class TokenAutomaton:
     @property
     def nbytes(self) -> int:
         """Memory of states and cached masks, in bytes (the vocabulary's share not counted)."""
-        return self._core.nbytes
+        return self._core.nbytes + self._budget_rows.nbytes
 
     def trim(self, keep: Iterable[int]) -> None:
         """Forgets all states but those in ``keep`` (and the start); kept integers stay valid.
@@ -499,6 +514,7 @@ class TokenAutomaton:
             places = {self._place(state) for state in keep}
             self._forced.clear()
             self._rows.clear()
+            self._budget_rows.clear()
             self._steps.clear()
             self._step_order.clear()
             self._core.trim(places | {self._core.start})

@@ -85,6 +85,13 @@ class Core(Protocol):
         """Fewest tokens to an accepting place, and whether that is exact, not an upper bound."""
         ...
 
+    def enough_tokens(self, place: int) -> int:
+        """A number of tokens left from which on a budget takes nothing from the mask of a place.
+
+        Not the least such number; asked for behind :meth:`mask_within`.
+        """
+        ...
+
     def search_further(self, place: int) -> tuple[int, bool]:
         """The same after a search that may take a hundred times the work."""
         ...

@@ -269,6 +269,10 @@ class RuleAutomaton:
         """Fewest tokens to an accepting place, and whether that is exact, not an upper bound."""
         return self.distances.fewest(place), self.distances.is_exact(place)
 
+    def enough_tokens(self, place: int) -> int:
+        """A number of tokens left from which on a budget takes nothing from the mask of a place."""
+        return self.distances.dearest(place)[0] + 2
+
     def search_further(self, place: int) -> tuple[int, bool]:
         """The same after a search that may take a hundred times the work."""
         self.distances.refine(place, _FURTHER * self.limits.max_distance_work)

@@ -11,6 +11,7 @@ for one state serves all others.  Numbers follow from the program alone: forgott
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -31,9 +32,14 @@ c = load("constrain.completion.kernels")
 
 NEVER: Final[int] = c.NEVER
 """No bytes, or no tokens, end the text."""
+IN_STRING: Final[int] = c.IN_STRING
+"""A JSON text begins within a string."""
+HAS_COMMA: Final[int] = c.HAS_COMMA
+"""A JSON text has a comma outside strings, so that it begins a further key or item."""
 _LONG_TOKENS: Final = 2
 """Longest tokens for which a counted repetition must have room before its end counts as far."""
 _ENDLESS: Final = 1 << 40
+_FIRST_ENDS: Final = 1 << 12
 _FIRST_PLACES: Final = 1 << 8
 _ASKED_OFTEN: Final = 8
 """Rows of bags asked for by one search before those of all bags are made."""
@@ -41,6 +47,42 @@ _SHARE: Final = 15
 """Places looked at, and bytes spelled, for one answer, by the unit of ``Limits.max_distance_work``."""
 _WORK: Final = 3_000_000
 """The least that is allowed of them: far more than any text in use has."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Ends of tokens.
+
+    Attributes:
+        nodes: int32[n], trie nodes at which tokens end; in a group: those below its first node.
+        owners: int32[n], where the group begins in ``groups``.
+        states: int32[n], the states there.
+        groups: see ``Positions.group``.
+    """
+
+    nodes: Int32
+    owners: Int32
+    states: Int32
+    groups: Int32
+
+    def fill(self, pool: StatePool, fits: npt.NDArray[np.bool_], row: Int32) -> None:
+        """Sets the bits of the tokens that fit, bool[n], and clears those of the others."""
+        c.fill_ends(pool.address, self.nodes, self.owners, fits, self.groups, row)
+
+    def tokens(self, trie: Trie, i: int) -> Int32:
+        """The tokens of the i-th end, those of the first node of its group."""
+        node = int(self.nodes[i])
+        found: Int32 = trie.tokens[trie.token_start[node] : trie.token_start[node + 1]]
+        return found
+
+
+def ends_at(nodes: Int32, states: Int32) -> Ends:
+    """Ends of tokens at nodes, in no groups."""
+    return Ends(nodes, np.ones(len(nodes), np.int32), states, _WHOLE_TRIE)
+
+
+_WHOLE_TRIE: Final = np.array([1, 1, 0], np.int32)
+"""One group, of the root."""
 
 
 class ShortestTexts:
@@ -78,21 +120,26 @@ class ShortestTexts:
         """The tokens that :meth:`tokens` counts; ``None`` if the text cannot be written."""
         if self.tokens(state) >= NEVER:
             return None
-        trie = self._vocabulary.trie
-        following, letter = self._arrays[c.F_NEXT], self._arrays[c.F_STEP]
-        tokens = self._arrays[c.F_TOKENS]
-        out: list[int] = []
-        while tokens[state]:
-            left = int(tokens[state]) - 1
-            node = 0
-            while True:
-                node = trie.child(node, int(letter[state]))
-                state = int(following[state])
-                at = int(trie.token_start[node])
-                if at < trie.token_start[node + 1] and tokens[state] == left:
-                    out.append(int(trie.tokens[at]))
-                    break
-        return out
+        return self._way(state, tokens_wanted=True).tolist()
+
+    def text(self, state: int) -> bytes | None:
+        """The chosen text; ``None`` if it cannot be written in tokens."""
+        if self.tokens(state) >= NEVER:
+            return None
+        return self._way(state, tokens_wanted=False).astype(np.uint8).tobytes()
+
+    def _way(self, state: int, tokens_wanted: bool) -> Int32:
+        room = self.bytes(state)
+        if len(self._scratch) < room:
+            self._scratch = np.empty(room, np.int32)
+        found = self._call(c.write_way, state, self._scratch.ctypes.data, tokens_wanted)
+        return self._scratch[:found]
+
+    def forms_of(self, states: npt.NDArray[np.integer[Any]]) -> Int32:
+        """By state, what :data:`IN_STRING` and :data:`HAS_COMMA` say of the chosen text, if it is JSON."""
+        self.tokens_of(states)
+        found: Int32 = self._arrays[c.F_FORM][states]
+        return found
 
     def tokens_of(self, states: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
         """The same for many states, int64."""
@@ -126,17 +173,47 @@ class ShortestTexts:
         pairs = ends[1 : 1 + 2 * int(ends[0])].reshape(-1, 2)
         return pairs[:, 0].copy(), pairs[:, 1].copy(), exits[1 : 1 + int(exits[0])].copy()
 
+    @property
+    def forms(self) -> int:
+        """The sum of the forms (see :meth:`forms_of`) of texts that the ``dearest`` methods met."""
+        return int(self._context[c.N_FORMS])
+
+    @forms.setter
+    def forms(self, value: int) -> None:
+        self._context[c.N_FORMS] = value
+
     def dearest_token(self, state: int, fuel: int) -> int | None:
         """The most tokens of :meth:`tokens` after any token that a state allows.
 
         ``None`` if more than ``fuel`` trie nodes have to be visited.
         """
-        out = self._call(c.dearest_token, state, 0, fuel)
+        out = self._call(c.dearest_token, state, 0, fuel, 0, 0)
         return None if out < 0 else out
 
     def dearest_token_after(self, state: int, groups: Int32) -> int:
         """The same for tokens that go on in a state below the nodes of groups, see ``Positions.group``."""
-        return self._call(c.dearest_token, state, groups.ctypes.data, _ENDLESS)
+        return self._call(c.dearest_token, state, groups.ctypes.data, _ENDLESS, 0, 0)
+
+    def ends(self, state: int, fuel: int, groups: Int32 | None = None) -> Ends | None:
+        """Where the tokens lead that a state allows, or those of them below the nodes of groups.
+
+        ``None`` if more than ``fuel`` trie nodes have to be visited, below one node of groups.
+        """
+        room = _FIRST_ENDS
+        where = 0 if groups is None else groups.ctypes.data
+        while True:
+            if len(self._scratch) < 3 * room + 1:
+                self._scratch = np.empty(3 * room + 1, np.int32)
+            data = self._scratch.ctypes.data
+            out = self._call(c.dearest_token, state, where, fuel, data, room)
+            found = int(self._scratch[0])
+            if out >= 0:
+                break
+            if found < room:
+                return None
+            room *= 4
+        triples = self._scratch[1 : 1 + 3 * found].reshape(-1, 3).T.copy()
+        return Ends(*triples, _WHOLE_TRIE if groups is None else groups)
 
     def dearest_of(self, qs: Int32, ns: Int32, frame: int) -> int:
         """The most tokens of :meth:`tokens` from program states with counts on one frame."""
@@ -161,7 +238,7 @@ class ShortestTexts:
 
     def forget_states(self) -> None:
         """To be called when integers of the pool's states are about to be used again."""
-        for field in (c.F_BYTES, c.F_NEXT, c.F_STEP, c.F_TOKENS):
+        for field in (c.F_BYTES, c.F_NEXT, c.F_STEP, c.F_TOKENS, c.F_FORM):
             self._arrays.pop(field)
         self._context[c.N_STATE_ROOM] = 0
         self._room_states()
@@ -215,8 +292,10 @@ class ShortestTexts:
 
     def _room_states(self) -> None:
         size = self._pool.state_room
-        for field, fill in ((c.F_BYTES, -1), (c.F_NEXT, 0), (c.F_STEP, 0), (c.F_TOKENS, -1)):
-            self._resize(field, size, fill)
+        for field in (c.F_BYTES, c.F_TOKENS):
+            self._resize(field, size, -1)
+        for field in (c.F_NEXT, c.F_STEP, c.F_FORM):
+            self._resize(field, size, 0)
         self._context[c.N_STATE_ROOM] = size
 
     def _room_places(self, size: int) -> None:

@@ -32,9 +32,10 @@ from constrain.engine.context import u64 as _u64
 (
     F_HASH, F_Q, F_N, F_COST, F_MOVE, F_TO, F_RUN, N_PLACES, N_PLACE_ROOM, N_HASH_SIZE,
     F_EDGE_OFFSET, F_EDGE_TARGET, F_EDGE_CLASS, F_LETTER, F_RANK, F_ENOUGH, F_LEAST, N_ROOM_FAR,
-    F_BYTES, F_NEXT, F_STEP, F_TOKENS, N_STATE_ROOM, F_FIRST_CHILD, N_WORK, N_WORK_LIMIT,
-) = range(26)  # fmt: skip
-FIELD_COUNT: Final = 26
+    F_BYTES, F_NEXT, F_STEP, F_TOKENS, N_STATE_ROOM, F_FIRST_CHILD, N_WORK, N_WORK_LIMIT, F_FORM,
+    N_FORMS,
+) = range(28)  # fmt: skip
+FIELD_COUNT: Final = 28
 
 NEVER: Final = 1 << 30
 """No bytes, or tokens, end the rule or text."""
@@ -47,6 +48,10 @@ TOO_FAR: Final = -22
 _ASTRAY: Final = -23
 """A way does not lead on: a defect."""
 
+IN_STRING: Final = 1
+"""The form of a way, if it is JSON: it begins within a string."""
+HAS_COMMA: Final = 2
+"""The same: it has a comma outside strings, so that it begins a further key or item."""
 _UNKNOWN: Final = -1
 _ENDS: Final = 1 << 24
 """Instead of a move: the rule ends here."""
@@ -533,6 +538,18 @@ def _child(ctx, own, node, byte):  # type: ignore[no-untyped-def]
     return int64(-1)
 
 
+@njit
+def _form_before(byte, form):  # type: ignore[no-untyped-def]
+    """The form of a way by its first byte and the form of the rest."""
+    if byte == 0x22:
+        return form ^ IN_STRING
+    if byte == 0x5C:  # occurs in strings only: an escaped quote was taken for an end
+        return form | IN_STRING
+    if byte == 0x2C and form & IN_STRING == 0:
+        return form | HAS_COMMA
+    return form
+
+
 @njit(cache=True)
 def _spell(ctx, own, state):  # type: ignore[no-untyped-def]
     """The fewest tokens that write the way from a state to the end; negative: a code."""
@@ -543,20 +560,20 @@ def _spell(ctx, own, state):  # type: ignore[no-untyped-def]
         return int64(tokens[state])
     accept = _u8(ctx, k.S_ACCEPT)
     following, letter = _i32(own, F_NEXT), _i32(own, F_STEP)
-    letters = _i32(own, F_LETTER)
+    letters, form = _i32(own, F_LETTER), _i32(own, F_FORM)
     t_start = _i32(ctx, k.T_TOKEN_START)
     path = np.empty(64, np.int32)
     length = 0
     at = int64(state)
     while tokens[at] < 0:
         if accept[at]:
-            tokens[at] = 0
+            tokens[at] = form[at] = 0
             break
         left = _bytes_to_end(ctx, own, at)
         if left < 0:
             return left
         if left >= NEVER:
-            tokens[at] = NEVER
+            tokens[at], form[at] = NEVER, 0
             break
         if following[at] == 0:
             c = _first_class(ctx, own, at)
@@ -581,6 +598,7 @@ def _spell(ctx, own, state):  # type: ignore[no-untyped-def]
     for i in range(length - 1, -1, -1):
         at = int64(path[i])
         here = at
+        form[at] = _form_before(int64(letter[at]), int64(form[following[at]]))
         best = int64(NEVER)
         node = int64(0)
         while not accept[at] and following[at]:
@@ -618,6 +636,39 @@ def tokens_from_each(address, own_address, states_address, count, out_address): 
             return found
         out[i] = found
     return int64(0)
+
+
+@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def write_way(address, own_address, state, out_address, tokens_wanted):  # type: ignore[no-untyped-def]
+    """Writes the way from a state to the end, which is known: its bytes, or the tokens that spell it.
+
+    Args:
+        out: int32, with room for them.
+
+    Returns how many there are.
+    """
+    ctx, own = _context(address), _context(own_address)
+    tokens, following, letter = _i32(own, F_TOKENS), _i32(own, F_NEXT), _i32(own, F_STEP)
+    t_start, t_tokens = _i32(ctx, k.T_TOKEN_START), _i32(ctx, k.T_TOKENS)
+    out = _i32_at(out_address)
+    found = 0
+    at, node = int64(state), int64(0)
+    left = int64(tokens[at])
+    while tokens[at] or node:
+        byte = int64(letter[at])
+        if not tokens_wanted:
+            out[found] = byte
+            found += 1
+            at = int64(following[at])
+            continue
+        node = _child(ctx, own, node, byte)
+        at = int64(following[at])
+        if t_start[node] < t_start[node + 1] and tokens[at] == left - 1:
+            out[found] = t_tokens[t_start[node]]
+            found += 1
+            left -= 1
+            node = int64(0)
+    return int64(found)
 
 
 @njit("void(int64)", cache=True)
@@ -713,11 +764,12 @@ def ends_within(address, state, narrow, node, ends, exits, fuel):  # type: ignor
 
 
 @njit(cache=True)
-def _dearest(ctx, own, state, node, enter, fuel):  # type: ignore[no-untyped-def]
+def _dearest(ctx, own, state, node, enter, fuel, out, room, owner):  # type: ignore[no-untyped-def]
     """The most tokens that are needed after any token that goes on below a trie node.
 
-    Those of chosen spellings, see :func:`_spell`; 0 if there is no such token.  Negative: OUT_OF_FUEL
-    or another code.
+    Those of chosen spellings, see :func:`_spell`; 0 if there is no such token.  ``out`` receives, as long
+    as there is room, int32 triples (node at which a token ends, ``owner``, state there) behind their number.
+    Negative: OUT_OF_FUEL or another code.
     """
     byte_class = _u8(ctx, k.P_BYTE_CLASS)
     t_byte, t_depth, t_skip = _u8(ctx, k.T_BYTE), _u16(ctx, k.T_DEPTH), _i32(ctx, k.T_SKIP)
@@ -730,6 +782,7 @@ def _dearest(ctx, own, state, node, enter, fuel):  # type: ignore[no-untyped-def
     visited = 0
     most = int64(0)
     last_q, last_n, last_f = int64(-2), int64(0), int64(0)
+    after = int64(k.DEAD)
     while i < end:
         visited += 1
         if visited > fuel:
@@ -744,40 +797,56 @@ def _dearest(ctx, own, state, node, enter, fuel):  # type: ignore[no-untyped-def
             i = int64(t_skip[i])
             continue
         path[at + 3], path[at + 4], path[at + 5] = q, n, f
-        if t_start[i] < t_start[i + 1] and (q != last_q or n != last_n or f != last_f):
-            after = _close(ctx, q, n, f)
-            if after < 0:
-                return after
-            needed = _spell(ctx, own, after)
-            if needed < 0:
-                return needed
-            most = max(most, needed)
-            last_q, last_n, last_f = q, n, f
+        if t_start[i] < t_start[i + 1]:
+            if q != last_q or n != last_n or f != last_f:
+                after = int64(_close(ctx, q, n, f))
+                if after < 0:
+                    return after
+                needed = _spell(ctx, own, after)
+                if needed < 0:
+                    return needed
+                own[N_FORMS] |= _i32(own, F_FORM)[after]
+                most = max(most, needed)
+                last_q, last_n, last_f = q, n, f
+            if room:
+                found = int64(out[0])
+                if found == room:
+                    return int64(k.OUT_OF_FUEL)
+                out[0] = found + 1
+                out[3 * found + 1], out[3 * found + 2], out[3 * found + 3] = i, owner, after
         i += 1
     return most
 
 
-@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
-def dearest_token(address, own_address, state, groups, fuel):  # type: ignore[no-untyped-def]
+@njit("int64(int64, int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def dearest_token(address, own_address, state, groups, fuel, out_address, room):  # type: ignore[no-untyped-def]
     """The most tokens that chosen spellings need after any allowed token of a state.
 
     Unless ``groups`` is 0, after tokens that go on in the state below the nodes of groups
-    (``Positions.group``).  Returns OUT_OF_FUEL if more than ``fuel`` trie nodes below one node have to
-    be visited, or another code.
+    (``Positions.group``).
+
+    Args:
+        out: unless ``room`` is 0, receives as many int32 triples, behind their number: the node at which
+            a token ends (in a group: below its first node), where its group begins in ``groups``, the state.
+
+    Returns OUT_OF_FUEL if more than ``fuel`` trie nodes below one node have to be visited, or the room
+    is too small; or another code.
     """
     ctx, own = _context(address), _context(own_address)
-    data = _i32_at(groups)
+    data, out = _i32_at(groups), _i32_at(out_address)
+    if room:
+        out[0] = 0
     can, byte_class, t_byte = _u64(ctx, k.S_CAN), _u8(ctx, k.P_BYTE_CLASS), _u8(ctx, k.T_BYTE)
     most = int64(0)
     cursor = 1
     for _ in range(int64(data[0]) if groups else int64(1)):
-        node, enter = int64(0), int64(0)
+        node, enter, owner = int64(0), int64(0), int64(cursor)
         if groups:
             node, enter = int64(data[cursor + 1]), int64(1)
             cursor += 1 + int64(data[cursor])
             if not k.can_take(can, state, int64(byte_class[t_byte[node]])):
                 continue
-        found = _dearest(ctx, own, state, node, enter, fuel)
+        found = _dearest(ctx, own, state, node, enter, fuel, out, room, owner)
         if found < 0:
             return found
         most = max(most, found)
@@ -798,8 +867,39 @@ def dearest_of(address, own_address, qs_address, ns_address, count, frame):  # t
         needed = _spell(ctx, own, int64(state))
         if needed < 0:
             return needed
+        own[N_FORMS] |= _i32(own, F_FORM)[state]
         most = max(most, needed)
     return most
+
+
+@njit(
+    f"void(int64, {_INTS}, {_INTS}, Array(bool, 1, 'C', readonly=True), {_INTS}, int32[::1])",
+    cache=True,
+    nogil=True,
+)
+def fill_ends(address, ends, owners, fits, groups, row):  # type: ignore[no-untyped-def]
+    """Sets or clears the bits of tokens, by whether they fit.
+
+    Args:
+        ends, owners: int32[n], see :func:`dearest_token`.
+        fits: bool[n].
+        groups: int32, see ``Positions.group``.
+        row: int32, the mask that is changed.
+    """
+    ctx = _context(address)
+    t_start, t_tokens = _i32(ctx, k.T_TOKEN_START), _i32(ctx, k.T_TOKENS)
+    for i in range(len(ends)):
+        at = int64(owners[i])
+        below = int64(ends[i]) - int64(groups[at + 1])
+        for j in range(at + 1, at + 1 + int64(groups[at])):
+            node = int64(groups[j]) + below
+            for m in range(t_start[node], t_start[node + 1]):
+                token = t_tokens[m]
+                bit = int32(1) << int32(token & 31)
+                if fits[i]:
+                    row[token >> 5] |= bit
+                else:
+                    row[token >> 5] &= ~bit
 
 
 @njit("int64(int64, int64, int64)", cache=True, nogil=True)

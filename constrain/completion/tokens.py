@@ -22,8 +22,8 @@ with the lesser of the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
 from typing import Any, Final, TypeAlias
@@ -35,7 +35,9 @@ import numpy.typing as npt
 from constrain.arrays import Flags, Int32
 from constrain.completion.bytes import NEVER as NEVER
 from constrain.completion.bytes import (
+    Ends,
     ShortestTexts,
+    ends_at,
     enough_counts,
     is_token_below,
     room_for_tokens,
@@ -52,9 +54,9 @@ from constrain.masks.wide import (
     counted,
     lexeme_of,
     pack_bits,
-    tokens_at,
 )
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
 from grammars.compiling.bags import CANONICAL, COMPLETE, MORE
 from grammars.errors import LimitExceeded
 from grammars.limits import Limits
@@ -141,53 +143,148 @@ class _Base:
     closes: bool  # the position itself ends a token: the rest may start at a boundary
 
 
-@dataclass(eq=False)
-class _Part:
-    """Some tokens of a state: token ids and each one's group; costs per group.
+class Part:
+    """Tokens that a state allows, by the states that they lead to.
 
-    No token is in two parts, unless the later one says what holds.
+    Of a token that is in two parts, what the later one says holds.
 
-    A group that is not allowed at all costs ``NEVER``.
+    Attributes:
+        states: int32[n], where the tokens of an entry lead.
+        cost: int64[n], what is needed then; ``NEVER`` for what is not allowed at all.
+        written: int64[n], the same by shortest texts, as far as these can be written in tokens.
     """
 
-    tokens: npt.NDArray[np.integer[Any]]
-    group: npt.NDArray[np.integer[Any]]
-    cost: npt.NDArray[np.int64]
+    def __init__(self, states: Int32, cost: npt.NDArray[np.int64]) -> None:
+        self.states = states
+        self.cost = cost
+        self.written = cost.copy()
+        self._is_searched = np.zeros(len(states), np.bool_)
+
+    def fill(self, pool: StatePool, fits: Flags, row: Int32) -> None:
+        """Sets the bits of the tokens of entries that fit, bool[n]; clears others of earlier parts."""
+        raise NotImplementedError
+
+    def example(self, trie: Trie, i: int) -> int:
+        """A token of an entry."""
+        raise NotImplementedError
 
     @cached_property
-    def worst(self) -> int:
-        """The largest cost of an allowed token."""
-        return int(self.cost[self.cost < NEVER].max(initial=0))
+    def distinct(self) -> tuple[Int32, Int32, npt.NDArray[np.intp]]:
+        """The states without repetition, an entry of each, and by entry which it is."""
+        found, first, inverse = np.unique(self.states, return_index=True, return_inverse=True)
+        return found, first, inverse
+
+    def search(self, fewest: Callable[[int], int], allowed: int) -> bool:
+        """Has a search make costs exact that are above what is allowed; whether it did for some."""
+        dear = (self.cost > allowed) & (self.cost < NEVER) & ~self._is_searched
+        if not dear.any():
+            return False
+        states, inverse = np.unique(self.states[dear], return_inverse=True)
+        self.cost[dear] = np.array([fewest(s) for s in states.tolist()], np.int64)[inverse]
+        self._is_searched |= dear
+        return True
 
 
-@dataclass(eq=False)
-class _Profile:
+class _EndsPart(Part):
+    """Tokens that were found by a walk."""
+
+    def __init__(self, ends: Ends, cost: npt.NDArray[np.int64]) -> None:
+        super().__init__(ends.states, cost)
+        self._ends = ends
+
+    def fill(self, pool: StatePool, fits: Flags, row: Int32) -> None:
+        self._ends.fill(pool, fits, row)
+
+    def example(self, trie: Trie, i: int) -> int:
+        return int(self._ends.tokens(trie, i)[0])
+
+
+class _StaysPart(Part):
+    """Tokens that stay in a lexeme.
+
+    Args:
+        fits: bool[G], which of its groups of ends are within the bounds of counts.
+    """
+
+    def __init__(
+        self, lexeme: Lexeme, fits: Flags, states: Int32, cost: npt.NDArray[np.int64], size: int
+    ) -> None:
+        super().__init__(states, cost)
+        self._lexeme = lexeme
+        self._fits = fits
+        self._size = size
+
+    def fill(self, pool: StatePool, fits: Flags, row: Int32) -> None:
+        chosen = np.zeros(len(self._fits), np.bool_)
+        chosen[self._fits] = fits
+        row |= self._row(chosen)
+
+    def _row(self, chosen: Flags) -> Int32:
+        """The tokens of some groups: the same for all frames below the lexeme."""
+        rows = _lexeme_rows.setdefault(self._lexeme, {})
+        key = chosen.tobytes()
+        known = rows.get(key)
+        if known is None:
+            ends = self._lexeme.ends
+            if len(rows) >= _LEXEME_ROWS:
+                rows.clear()
+            known = rows[key] = pack_bits(ends.tokens[chosen[ends.group]], self._size)
+        return known
+
+    def example(self, trie: Trie, i: int) -> int:
+        ends = self._lexeme.ends
+        group = int(np.flatnonzero(self._fits)[i])
+        return int(ends.tokens[np.argmax(ends.group == group)])
+
+
+_LEXEME_ROWS: Final = 16
+_lexeme_rows: WeakKeyDictionary[Lexeme, dict[bytes, Int32]] = WeakKeyDictionary()
+
+
+class Profile:
     """What each allowed token of a state costs, in parts: what later ones say of a token holds."""
 
-    parts: list[_Part]
-    _masks: dict[int, Int32] = field(default_factory=dict)
+    def __init__(self, parts: list[Part]) -> None:
+        self.parts = parts
+        self._masks: dict[int, Int32] = {}
 
     @cached_property
     def worst(self) -> int:
         """No less than the largest cost of an allowed token."""
-        return max((part.worst for part in self.parts), default=0)
+        return max(
+            (int(part.cost[part.cost < NEVER].max(initial=0)) for part in self.parts), default=0
+        )
 
     @cached_property
     def _levels(self) -> npt.NDArray[np.int64]:
         """The different costs, ascending."""
         return np.unique(np.concatenate([np.zeros(0, np.int64), *(p.cost for p in self.parts)]))
 
-    def mask(self, allowed: int, size: int) -> Int32:
-        """The tokens that cost no more than is allowed: int32[W], not to be changed."""
+    def mask(self, allowed: int, pool: StatePool, words: int) -> Int32:
+        """The tokens that cost no more than is allowed: int32[words], not to be changed."""
         level = int(np.searchsorted(self._levels, allowed, side="right"))
         known = self._masks.get(level)
         if known is None:
-            flags = np.zeros(size, np.bool_)
+            known = np.zeros(words, np.int32)
             for part in self.parts:
-                flags[part.tokens] = (part.cost <= allowed)[part.group]
-            known = self._masks[level] = pack_bits(np.flatnonzero(flags), size)
+                part.fill(pool, part.cost <= allowed, known)
             known.setflags(write=False)
+            if len(self._masks) >= _LEVELS:
+                self._masks.pop(next(iter(self._masks)))
+            self._masks[level] = known
         return known
+
+    def search(self, fewest: Callable[[int], int], allowed: int) -> None:
+        """Has a search make costs exact that are above what is allowed."""
+        searched = [part.search(fewest, allowed) for part in self.parts]
+        if any(searched):
+            self._masks.clear()
+            self.__dict__.pop("worst", None)
+            self.__dict__.pop("_levels", None)
+
+
+_LEVELS: Final = 4
+"""Masks that are kept of one state, the latest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -650,6 +747,9 @@ class Distances:
     only are another matter, since canonical completions might not be spelled where others can.
 
     The automaton's lock is held by the caller.
+
+    Attributes:
+        texts: shortest texts.
     """
 
     def __init__(self, rules: RulesView) -> None:
@@ -658,12 +758,12 @@ class Distances:
         self._trie = rules.vocabulary.trie
         self._fewest: dict[int, int] = {}
         self._inexact: set[int] = set()
-        self._profiles: dict[int, _Profile] = {}
-        self._worst: dict[int, int] = {}
+        self._profiles: dict[int, Profile] = {}
+        self._worst: dict[int, tuple[int, int]] = {}
         self._times = 0  # how often searches were begun again
         self._overlapping: WeakKeyDictionary[Wide, bool] = WeakKeyDictionary()
         self._images: dict[int, int] = {DEAD: DEAD, END: END}
-        self._texts = rules.texts
+        self._texts = self.texts = rules.texts
 
     # -- queries -------------------------------------------------------------------------------
 
@@ -839,15 +939,23 @@ class Distances:
         if tokens_left <= 0:
             return np.zeros_like(rules.eos_row)
         allowed = tokens_left - 2  # this token and EOS taken off
-        if self._dearest(state) <= allowed:
+        if self.dearest(state)[0] <= allowed:
             return rules.mask_of(state)
-        profile = self._profile(state)
+        profile = self.profile(state)
+        if profile.worst > allowed:
+            self._search_among(profile, allowed)
         if profile.worst <= allowed:
             return rules.mask_of(state)
-        row = profile.mask(allowed, rules.vocabulary.size)
+        row = profile.mask(allowed, self._pool, len(rules.eos_row))
         return row | rules.eos_row if self._pool.accepting(state) else row
 
-    def _profile(self, state: int) -> _Profile:
+    def _search_among(self, profile: Profile, allowed: int) -> None:
+        """Has a search tell of tokens that shortest texts are too long for."""
+        if self._rules.spells_bytes and not self._is_idle:
+            profile.search(self.fewest, allowed)
+
+    def profile(self, state: int) -> Profile:
+        """What each allowed token of a state costs, the EOS ids aside, by shortest texts (or less)."""
         known = self._profiles.get(state)
         if known is None:
             if len(self._profiles) >= self._rules.limits.max_cached_masks:
@@ -855,40 +963,55 @@ class Distances:
             times = -1
             while known is None or times != self._times:  # all costs as they are in the end
                 times = self._times
-                known = _Profile(self._make_profile(state))
+                known = Profile(self._make_profile(state))
             self._profiles[state] = known
         return known
 
-    def _dearest(self, state: int) -> int:
-        """No fewer tokens than are needed after any allowed one."""
+    def dearest(self, state: int) -> tuple[int, int]:
+        """No fewer tokens than are needed after any allowed one, and the forms of the texts then.
+
+        The forms are a sum of those of :meth:`ShortestTexts.forms_of`.
+        """
         known = self._worst.get(state)
         if known is None:
-            known = self._worst[state] = self._find_dearest(state)
+            self._texts.forms = 0
+            most = self._find_dearest(state)
+            known = self._worst[state] = most, self._texts.forms
         return known
 
     def _find_dearest(self, state: int) -> int:
+        split = self._split(state) if self._is_wide(state) else None
+        if split is None:
+            found = self._texts.dearest_token(state, _DIRECT)
+            if found is not None:
+                return found
+            split = self._split(state)
+        return NEVER if split is None else self._dearest_of_parts(split)  # a profile tells
+
+    def _is_wide(self, state: int) -> bool:
+        """Whether a walk from a state is known to take long, as its mask was asked for."""
+        wide = self._pool.wide
+        return any(wide[q] >= k.WIDE for q, _, _ in self._pool.items(state))
+
+    def _dearest_of_parts(self, split: _Split) -> int:
+        """No fewer tokens than are needed after any allowed one; ``NEVER`` if it would take too long."""
         texts = self._texts
-        found = texts.dearest_token(state, _DIRECT)
-        if found is not None:
-            return found
-        parts = self._split(state)
-        if parts is None:
-            return NEVER  # a profile tells
-        q, n, frame = parts.item
+        q, n, frame = split.item
         most = 0
-        if parts.near is not None:
-            most = int(texts.tokens_of(parts.near[1]).max(initial=0))
+        if split.near is not None:
+            most = int(texts.tokens_of(split.near[1]).max(initial=0))
+            texts.forms |= int(np.bitwise_or.reduce(texts.forms_of(split.near[1])))
         if texts.is_far(q, n, self._trie.max_depth):
             states = texts.reachable(q)
             left = np.full(len(states), n, np.int32)
         elif self._rules.masks.shape(q) is None:
             return NEVER
         else:
-            states, left = self._inside(parts).after
+            states, left = self._inside(split).after
         most = max(most, texts.dearest_of(states, left, frame))
         if frame == END:
             return most
-        return max(most, texts.dearest_token_after(frame, parts.groups))
+        return max(most, texts.dearest_token_after(frame, split.groups))
 
     def _split(self, state: int) -> _Split | None:
         """A state whose configurations are one of a lexeme that allows much, and others that allow little.
@@ -941,17 +1064,24 @@ class Distances:
             self._overlapping[wide] = known
         return known
 
-    def _make_profile(self, state: int) -> list[_Part]:
+    def _make_profile(self, state: int) -> list[Part]:
         """Each allowed token's cost afterwards."""
-        near = self._texts.walk_within(self._pool, state, 0, _DIRECT)
-        split = self._split(state) if near is None else None
+        split = self._split(state) if self._is_wide(state) else None
+        if split is None:
+            near = self._texts.ends(state, _DIRECT)
+            if near is not None:
+                return [self._ended(near)]
+            split = self._split(state)
         if split is None or self._rules.masks.shape(split.item[0]) is None:
-            return [self._walked(state, near)]
-        parts = [self._stays(split)]
+            nodes, states, _ = self._pool.walk_from(self._trie, state, 0)
+            return [self._ended(ends_at(nodes, states))]
+        parts: list[Part] = [self._stays(split)]
         if split.item[2] != END:
-            parts.extend(self._outside(split.groups, split.item[2]))
+            after = self._texts.ends(split.item[2], _ENDLESS, split.groups)
+            assert after is not None, "there is no end of fuel"
+            parts.append(self._ended(after))
         if split.near is not None:
-            parts.append(self._ended(*split.near))
+            parts.append(self._ended(ends_at(*split.near)))
         return parts
 
     @property
@@ -967,48 +1097,26 @@ class Distances:
             self._rules.spells_bytes and _PREPARED * states > self._rules.limits.max_distance_work
         )
 
-    def _costs(self, states: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
-        """``fewest`` of many states."""
-        if self._is_idle and self._rules.spells_bytes:
+    def _costs(self, states: Int32) -> npt.NDArray[np.int64]:
+        """Tokens of shortest texts from many states; where they are not written, the fewest."""
+        if self._rules.spells_bytes:
             return self._texts.tokens_of(states)
-        return np.array([self.fewest(s) for s in states.tolist()], np.int64)
-
-    def _walked(self, state: int, near: tuple[Int32, Int32, Int32] | None) -> _Part:
-        ends, states, _ = near or self._pool.walk_from(self._trie, state, 0)
-        return self._ended(ends, states)
-
-    def _ended(self, ends: Int32, states: Int32) -> _Part:
-        """Tokens that end at trie nodes, and lead to states."""
-        tokens, owner = tokens_at(self._trie, ends)
         distinct, inverse = np.unique(states, return_inverse=True)
-        return _Part(tokens, inverse[owner], self._costs(distinct))
+        return np.array([self.fewest(s) for s in distinct.tolist()], np.int64)[inverse]
 
-    def _stays(self, split: _Split) -> _Part:
+    def _ended(self, ends: Ends) -> Part:
+        return _EndsPart(ends, self._costs(ends.states))
+
+    def _stays(self, split: _Split) -> Part:
         inside = self._inside(split)
         frame = split.item[2]
         after = [
             self._pool.intern([(q, n, frame)])
             for q, n in zip(*(array.tolist() for array in inside.after), strict=True)
         ]
-        ends = inside.lexeme.ends
-        cost = np.full(len(ends.groups), NEVER, np.int64)
-        cost[inside.fits] = self._costs(np.array(after, np.int32))
-        return _Part(ends.tokens, ends.group, cost)
-
-    def _outside(self, groups: Int32, frame: int) -> Iterator[_Part]:
-        cursor = 1
-        for _ in range(int(groups[0])):
-            count = int(groups[cursor])
-            members = groups[cursor + 1 : cursor + 1 + count]
-            cursor += 1 + count
-            ends, states, _ = self._pool.walk_from(self._trie, frame, int(members[0]), enter=True)
-            if not len(ends):
-                continue
-            distinct, inverse = np.unique(states, return_inverse=True)
-            cost = self._costs(distinct)
-            nodes = (ends - members[0])[None, :] + members[:, None]
-            tokens, owner = tokens_at(self._trie, nodes.ravel().astype(np.int32))
-            yield _Part(tokens, np.tile(inverse, count)[owner], cost)
+        states = np.array(after, np.int32)
+        size = self._rules.vocabulary.size
+        return _StaysPart(inside.lexeme, inside.fits, states, self._costs(states), size)
 
 
 def _bag_states(program: Program) -> dict[int, int]:

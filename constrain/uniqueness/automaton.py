@@ -41,10 +41,12 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain.arrays import Int64
+from constrain.completion.tokens import NEVER
 from constrain.engine.jit import kernels as k
 from constrain.engine.pool import DEAD, FINISHED, NO_STATE
 from constrain.masks.cache import MaskCache, Row
 from constrain.rules import RuleAutomaton
+from constrain.uniqueness.budgets import BudgetMasks
 from constrain.uniqueness.search import Pair, Pairs, bits, in_string, wants_marks
 from constrain.uniqueness.texts import UsedTexts
 from constrain.uniqueness.tokens import Risky, risky_of
@@ -82,6 +84,7 @@ class UniquenessAutomaton:
         rules: the automaton of the rules, which may wait for marks of repetitions.
         pairs: how pairs move, which are live and how soon they end.
         used: keys and items seen as kernels see them; ``None`` where the search in Python judges all.
+        budgets: masks under a budget; ``None`` where they are judged token by token.
 
     Raises:
         GrammarError: if the language is empty, or none of its texts can be spelled in tokens.
@@ -104,6 +107,9 @@ class UniquenessAutomaton:
         plain = type(memory) is Memory and not self.pairs.thorough
         if plain and self._all_live:
             self.used = self.pairs.used = UsedTexts(self._pool, vocabulary, memory)
+        self.budgets: BudgetMasks | None = None
+        if self.used is not None and memory.is_json:
+            self.budgets = BudgetMasks(rules, self.pairs, memory, self._risky)
         self._pair_at: dict[int, Pair] = {}
         self._numbers: dict[Pair, int] = {}
         self._next = _FIRST
@@ -354,6 +360,12 @@ class UniquenessAutomaton:
         pair = self._pair_at[place]
         return self.pairs.fewest(pair), self.pairs.is_exact(pair)
 
+    def enough_tokens(self, place: int) -> int:
+        """A number of tokens left from which on a budget takes nothing from the mask of a place."""
+        if self.budgets is None:
+            return NEVER
+        return self.budgets.enough(self._pair_at[place][0])
+
     def search_further(self, place: int) -> tuple[int, bool]:
         """The same after a search that may take a hundred times the work."""
         self.pairs.search_further(self._pair_at[place])
@@ -372,6 +384,10 @@ class UniquenessAutomaton:
         pair = self._pair_at[place]
         row = self.mask(place)
         walker = self.pairs
+        if self.budgets is not None:
+            found = self.budgets.within(pair, row, left)
+            if found is not None:
+                return found
         if walker.is_ample(pair, left - _AMPLE):
             return row
         needed = walker.fewest(pair)
@@ -468,6 +484,8 @@ class UniquenessAutomaton:
         self._memory.trim(tracker for _, tracker in kept.values())
         if self.used is not None:
             self.used.clear()
+        if self.budgets is not None:
+            self.budgets.clear()
 
 
 def relaxed_rules(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> RuleAutomaton:
