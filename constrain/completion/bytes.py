@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from threading import Lock
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -120,20 +121,34 @@ class ShortestTexts:
         """The tokens that :meth:`tokens` counts; ``None`` if the text cannot be written."""
         if self.tokens(state) >= NEVER:
             return None
-        return self._way(state, tokens_wanted=True).tolist()
+        found: list[int] = self._ways(np.array([state], np.int32), None).tolist()
+        return found
 
-    def text(self, state: int) -> bytes | None:
-        """The chosen text; ``None`` if it cannot be written in tokens."""
-        if self.tokens(state) >= NEVER:
-            return None
-        return self._way(state, tokens_wanted=False).astype(np.uint8).tobytes()
+    def texts_of(self, states: npt.NDArray[np.integer[Any]]) -> list[bytes]:
+        """The chosen texts from states; empty for those that cannot be written in tokens."""
+        self.tokens_of(states)
+        offsets = np.empty(len(states) + 1, np.int32)
+        data = self._ways(np.ascontiguousarray(states, np.int32), offsets).astype(np.uint8)
+        text, begins = data.tobytes(), offsets.tolist()
+        return [text[a:b] for a, b in pairwise(begins)]
 
-    def _way(self, state: int, tokens_wanted: bool) -> Int32:
-        room = self.bytes(state)
-        if len(self._scratch) < room:
-            self._scratch = np.empty(room, np.int32)
-        found = self._call(c.write_way, state, self._scratch.ctypes.data, tokens_wanted)
-        return self._scratch[:found]
+    def _ways(self, states: Int32, offsets: Int32 | None) -> Int32:
+        room = _FIRST_ENDS
+        where = 0 if offsets is None else offsets.ctypes.data
+        while True:
+            if len(self._scratch) < room:
+                self._scratch = np.empty(room, np.int32)
+            found = self._call(
+                c.write_ways,
+                states.ctypes.data,
+                len(states),
+                where,
+                self._scratch.ctypes.data,
+                len(self._scratch),
+            )
+            if found >= 0:
+                return self._scratch[:found]
+            room = 2 * len(self._scratch)
 
     def forms_of(self, states: npt.NDArray[np.integer[Any]]) -> Int32:
         """By state, what :data:`IN_STRING` and :data:`HAS_COMMA` say of the chosen text, if it is JSON."""
@@ -212,8 +227,8 @@ class ShortestTexts:
             if found < room:
                 return None
             room *= 4
-        triples = self._scratch[1 : 1 + 3 * found].reshape(-1, 3).T.copy()
-        return Ends(*triples, _WHOLE_TRIE if groups is None else groups)
+        nodes, owners, states = self._scratch[1 : 1 + 3 * found].reshape(-1, 3).T.copy()
+        return Ends(nodes, owners, states, _WHOLE_TRIE if groups is None else groups)
 
     def dearest_of(self, qs: Int32, ns: Int32, frame: int) -> int:
         """The most tokens of :meth:`tokens` from program states with counts on one frame."""

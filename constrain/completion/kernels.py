@@ -638,36 +638,44 @@ def tokens_from_each(address, own_address, states_address, count, out_address): 
     return int64(0)
 
 
-@njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
-def write_way(address, own_address, state, out_address, tokens_wanted):  # type: ignore[no-untyped-def]
-    """Writes the way from a state to the end, which is known: its bytes, or the tokens that spell it.
+@njit("int64(int64, int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
+def write_ways(address, own_address, states, count, offsets, out_address, room):  # type: ignore[no-untyped-def]
+    """Writes the ways from states to the end, which are known: their bytes, or tokens that spell them.
 
     Args:
-        out: int32, with room for them.
+        states: int32[count].
+        offsets: int32[count + 1], receives where each begins; 0: tokens are wanted.
+        out: int32[room], receives the bytes or tokens one after the other.
 
-    Returns how many there are.
+    Returns how many there are; OUT_OF_FUEL if the room is too small.
     """
     ctx, own = _context(address), _context(own_address)
     tokens, following, letter = _i32(own, F_TOKENS), _i32(own, F_NEXT), _i32(own, F_STEP)
     t_start, t_tokens = _i32(ctx, k.T_TOKEN_START), _i32(ctx, k.T_TOKENS)
-    out = _i32_at(out_address)
+    given, begins, out = _i32_at(states), _i32_at(offsets), _i32_at(out_address)
     found = 0
-    at, node = int64(state), int64(0)
-    left = int64(tokens[at])
-    while tokens[at] or node:
-        byte = int64(letter[at])
-        if not tokens_wanted:
-            out[found] = byte
-            found += 1
+    for i in range(count):
+        if offsets:
+            begins[i] = found
+        at, node = int64(given[i]), int64(0)
+        left = int64(tokens[at])
+        while (tokens[at] or node) and left < NEVER:
+            if found == room:
+                return int64(k.OUT_OF_FUEL)
+            byte = int64(letter[at])
             at = int64(following[at])
-            continue
-        node = _child(ctx, own, node, byte)
-        at = int64(following[at])
-        if t_start[node] < t_start[node + 1] and tokens[at] == left - 1:
-            out[found] = t_tokens[t_start[node]]
-            found += 1
-            left -= 1
-            node = int64(0)
+            if offsets:
+                out[found] = byte
+                found += 1
+                continue
+            node = _child(ctx, own, node, byte)
+            if t_start[node] < t_start[node + 1] and tokens[at] == left - 1:
+                out[found] = t_tokens[t_start[node]]
+                found += 1
+                left -= 1
+                node = int64(0)
+    if offsets:
+        begins[count] = found
     return int64(found)
 
 

@@ -165,14 +165,14 @@ class Part:
         raise NotImplementedError
 
     def example(self, trie: Trie, i: int) -> int:
-        """A token of an entry."""
+        """A token of an entry; -1 if there is none."""
         raise NotImplementedError
 
     @cached_property
     def distinct(self) -> tuple[Int32, Int32, npt.NDArray[np.intp]]:
         """The states without repetition, an entry of each, and by entry which it is."""
         found, first, inverse = np.unique(self.states, return_index=True, return_inverse=True)
-        return found, first, inverse
+        return found, first.astype(np.int32), inverse
 
     def search(self, fewest: Callable[[int], int], allowed: int) -> bool:
         """Has a search make costs exact that are above what is allowed; whether it did for some."""
@@ -200,44 +200,77 @@ class _EndsPart(Part):
 
 
 class _StaysPart(Part):
-    """Tokens that stay in a lexeme.
+    """Tokens that stay in a lexeme, or end with it.
 
     Args:
-        fits: bool[G], which of its groups of ends are within the bounds of counts.
+        states, cost: of the lexeme's ends within bounds; if ``places`` is given: of its states there.
+        inside: finds the ends.
+        places: int32[n], the program states of a lexeme of which no count matters.
+        mask: in that case the tokens.
     """
 
     def __init__(
-        self, lexeme: Lexeme, fits: Flags, states: Int32, cost: npt.NDArray[np.int64], size: int
+        self,
+        states: Int32,
+        cost: npt.NDArray[np.int64],
+        inside: Callable[[], _Inside],
+        size: int,
+        places: Int32 | None = None,
+        mask: Int32 | None = None,
     ) -> None:
         super().__init__(states, cost)
-        self._lexeme = lexeme
-        self._fits = fits
+        self._make_inside = inside
         self._size = size
+        self._places = places
+        self._mask = mask
+
+    @cached_property
+    def _inside(self) -> _Inside:
+        return self._make_inside()
 
     def fill(self, pool: StatePool, fits: Flags, row: Int32) -> None:
-        chosen = np.zeros(len(self._fits), np.bool_)
-        chosen[self._fits] = fits
+        if not fits.any():
+            return
+        if self._mask is not None and fits.all():
+            row |= self._mask
+            return
+        chosen = np.zeros(len(self._inside.fits), np.bool_)
+        chosen[self._inside.fits] = fits[self._entry_of_end]
         row |= self._row(chosen)
 
+    @cached_property
+    def _entry_of_end(self) -> npt.NDArray[np.intp]:
+        """By end within bounds, its entry."""
+        ends = self._inside.after[0]
+        if self._places is None:
+            return np.arange(len(ends))
+        order = np.argsort(self._places)
+        return order[np.searchsorted(self._places, ends, sorter=order)]
+
     def _row(self, chosen: Flags) -> Int32:
-        """The tokens of some groups: the same for all frames below the lexeme."""
-        rows = _lexeme_rows.setdefault(self._lexeme, {})
+        """The tokens of some groups of ends: the same for all frames below the lexeme."""
+        lexeme = self._inside.lexeme
+        rows = _lexeme_rows.setdefault(lexeme, {})
         key = chosen.tobytes()
         known = rows.get(key)
         if known is None:
-            ends = self._lexeme.ends
+            ends = lexeme.ends
             if len(rows) >= _LEXEME_ROWS:
                 rows.clear()
             known = rows[key] = pack_bits(ends.tokens[chosen[ends.group]], self._size)
         return known
 
     def example(self, trie: Trie, i: int) -> int:
-        ends = self._lexeme.ends
-        group = int(np.flatnonzero(self._fits)[i])
+        entries = np.flatnonzero(self._entry_of_end == i)
+        if not len(entries):
+            return -1
+        ends = self._inside.lexeme.ends
+        group = int(np.flatnonzero(self._inside.fits)[entries[0]])
         return int(ends.tokens[np.argmax(ends.group == group)])
 
 
 _LEXEME_ROWS: Final = 16
+"""Masks of ends that are kept of one lexeme."""
 _lexeme_rows: WeakKeyDictionary[Lexeme, dict[bytes, Int32]] = WeakKeyDictionary()
 
 
@@ -1108,15 +1141,24 @@ class Distances:
         return _EndsPart(ends, self._costs(ends.states))
 
     def _stays(self, split: _Split) -> Part:
-        inside = self._inside(split)
-        frame = split.item[2]
-        after = [
-            self._pool.intern([(q, n, frame)])
-            for q, n in zip(*(array.tolist() for array in inside.after), strict=True)
-        ]
-        states = np.array(after, np.int32)
+        q, n, frame = split.item
         size = self._rules.vocabulary.size
-        return _StaysPart(inside.lexeme, inside.fits, states, self._costs(states), size)
+
+        def inside() -> _Inside:
+            return self._inside(split)
+
+        if self._texts.is_far(q, n, self._trie.max_depth):
+            places = self._texts.reachable(q)
+            states = self._framed(places, np.full(len(places), n, np.int32), frame)
+            mask = self._rules.masks.wide(q, n).mask
+            return _StaysPart(states, self._costs(states), inside, size, places, mask)
+        states = self._framed(*inside().after, frame)
+        return _StaysPart(states, self._costs(states), inside, size)
+
+    def _framed(self, qs: Int32, ns: Int32, frame: int) -> Int32:
+        """Configurations on one frame as states."""
+        pairs = zip(qs.tolist(), ns.tolist(), strict=True)
+        return np.array([self._pool.intern([(q, n, frame)]) for q, n in pairs], np.int32)
 
 
 def _bag_states(program: Program) -> dict[int, int]:

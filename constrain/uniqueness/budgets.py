@@ -8,7 +8,7 @@ one of these tokens is tried for all.  On their own are judged
 * tokens that write a key up to where it equals a used one: the text would end it there;
 * tokens that write a key which the text then writes again;
 * tokens that begin a further key, and some of its characters, behind a comma;
-* tokens with escapes in a key.
+* tokens with escapes in a key: these are allowed where there are some tokens to spare.
 
 Nearly always no text has a key that is in use, and what the rules say holds.  Only JSON of schemas is
 judged here, outside of items that must not repeat; of others the callers judge token by token.
@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Lock
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -49,14 +50,15 @@ _AMPLE: Final = 64
 """Tokens to spare with which the rules' distance is good enough."""
 _SPARE: Final = 12
 """The same where texts write no further key."""
-_KEPT: Final = 4_096
-"""Judgements that are kept."""
+_KEPT: Final = 2_048
+"""Judgements, and texts that were read, that are kept."""
+_LEVELS: Final = 4
+"""Masks that are kept of one judgement, the latest."""
 _TRIED: Final = 64
 """Tokens that are judged on their own; of more, none of the others is allowed."""
-_STRING: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"([ \t\n\r]*:)?', re.DOTALL)
-_REST: Final = re.compile(rb'((?:[^"\\]|\\.)*)"([ \t\n\r]*:)?', re.DOTALL)
+_SIGN: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"([ \t\n\r]*:)?|[][{},]', re.DOTALL)
 _OPENING: Final = re.compile(rb'[ \t\n\r]*"([^"\\]+)(".*)?', re.DOTALL)
-_NAMED: Final = re.compile(rb'[,{][ \t\n\r]*"[^"]', re.DOTALL)
+_NAMED: Final = re.compile(rb'[,{][ \t\n\r]*"([^"\\]+)"?', re.DOTALL)
 _LISTED: Final = re.compile(rb"\[.*,", re.DOTALL)
 
 Needs = npt.NDArray[np.int64]
@@ -64,30 +66,46 @@ Needs = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Keys:
-    """What a shortest text does with keys.
+    """What one or several shortest texts do with keys, each with the number of containers around it.
 
     Attributes:
-        whole: the keys that it writes from their beginning on; that which it is in, as if it began there.
-        rest: what is left of the key that it is in; empty if it is in none, or that ends at once.
-        is_simple: whether nothing in it may repeat something else in it.
+        again: the keys that they write from their beginning on.
+        rests: what is left of the keys that they are in.
+        is_simple: whether nothing in one of them may repeat something else in it.
     """
 
-    whole: frozenset[str]
-    rest: str
+    again: frozenset[tuple[int, str]]
+    rests: frozenset[tuple[int, str]]
     is_simple: bool
 
+    @cached_property
+    def by_depth(self) -> dict[int, list[str]]:
+        """By number of containers around them all keys, as if those that texts are in began there."""
+        out: dict[int, list[str]] = {}
+        for depth, key in self.again | self.rests:
+            out.setdefault(depth, []).append(key)
+        return out
 
-@dataclass(frozen=True, eq=False)
-class _Facts:
-    """The same for all texts behind a state's tokens.
+    @cached_property
+    def ends(self) -> tuple[str, ...]:
+        """What ends a key that has begun, beyond its quote."""
+        return tuple({rest for _, rest in self.rests} - {""})
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A text up to its end, or a beginning of one up to a comma outside strings.
 
     Attributes:
-        rests: all that are not empty.
+        keys: of it and of what follows.
+        depth: containers around it where it begins.
+        has_lists: whether arrays begin in it.
     """
 
-    whole: frozenset[str]
-    rests: tuple[str, ...]
+    keys: frozenset[tuple[int, str]]
     is_simple: bool
+    depth: int
+    has_lists: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +114,15 @@ class _Judged:
 
     needs: tuple[Needs, ...]
     worst: int
+    rows: dict[int, Int32] = field(default_factory=dict)
+
+    def levels(self, allowed: int) -> int:
+        """How many of the different needs are within what is allowed."""
+        return int(np.searchsorted(self._levels, allowed, side="right"))
+
+    @cached_property
+    def _levels(self) -> Needs:
+        return np.unique(np.concatenate(self.needs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +132,8 @@ class KeyTokens:
     Attributes:
         opening: by characters of a key, tokens that begin it and stop there.
         closing: by key, tokens that begin and end it.
+        name_of: what the last key that a token begins has of characters by its end; missing for tokens that
+            begin several items of a list.
         named_outside, named_inside: tokens that begin a key, or a further item, and go on; from outside and
             from inside a string.
         escapes: tokens with a backslash.
@@ -112,6 +141,7 @@ class KeyTokens:
 
     opening: dict[bytes, list[int]]
     closing: dict[bytes, list[int]]
+    name_of: dict[int, str]
     named_outside: Int32
     named_inside: Int32
     escapes: Int32
@@ -132,13 +162,14 @@ class BudgetMasks:
         self._pairs = pairs
         self._memory = memory
         self._risky = risky
-        self._keys: dict[int, _Keys] = {}
-        self._facts: dict[int, tuple[Profile, _Facts]] = {}
+        self._keys: dict[tuple[bytes, int], _Keys] = {}
+        self._parts: dict[bytes, _Part] = {}
+        self._facts: dict[int, tuple[Profile, _Keys]] = {}
         self._judged: dict[tuple[int, Frame | None, int], tuple[Profile, _Judged]] = {}
 
     def clear(self) -> None:
         """Forgets all, as the integers of states are about to change."""
-        for table in (self._keys, self._facts, self._judged):
+        for table in (self._facts, self._judged):
             table.clear()
 
     def enough(self, state: int) -> int:
@@ -167,21 +198,30 @@ class BudgetMasks:
         if judged.worst + _SPARE <= allowed:
             return row
         out = row & self._fitting(profile, judged, allowed)
-        for token in self._alone(pair, facts, out, allowed):
+        if tracker.frame is not None and tracker.frame.keys and tracker.mode in (KEY, KEY_STRING):
+            escapes = key_tokens_of(self._rules.vocabulary).escapes
+            out &= ~escapes | self._fitting(profile, judged, allowed - _SPARE)
+        for token in self._alone(pair, facts, out):
             if not self._holds_alone(pair, token, allowed):
                 out[token >> 5] &= ~(np.int32(1) << np.int32(token & 31))
         out |= row & self._rules.eos_row
         return out if out.any() else None
 
     def _fitting(self, profile: Profile, judged: _Judged, allowed: int) -> Int32:
-        out = np.zeros_like(self._rules.eos_row)
-        for part, needs in zip(profile.parts, judged.needs, strict=True):
-            part.fill(self._rules.pool, needs <= allowed, out)
-        return out
+        level = judged.levels(allowed)
+        known = judged.rows.get(level)
+        if known is None:
+            known = np.zeros_like(self._rules.eos_row)
+            for part, needs in zip(profile.parts, judged.needs, strict=True):
+                part.fill(self._rules.pool, needs <= allowed, known)
+            if len(judged.rows) >= _LEVELS:
+                judged.rows.pop(next(iter(judged.rows)))
+            judged.rows[level] = known
+        return known
 
     # -- groups of tokens ----------------------------------------------------------------------
 
-    def _judge(self, pair: Pair, profile: Profile, facts: _Facts) -> _Judged:
+    def _judge(self, pair: Pair, profile: Profile, facts: _Keys) -> _Judged:
         state, tracker = pair
         key = state, tracker.frame, tracker.mode
         known = self._judged.get(key)
@@ -203,97 +243,140 @@ class BudgetMasks:
         for part in profile.parts:
             states, first, inverse = part.distinct
             needs = part.written[first]
-            for i, state in enumerate(states.tolist()):
-                if needs[i] < NEVER and not self._is_harmless(self._keys_of(state), pair[1]):
+            for i, keys in enumerate(self._keys_of(states)):
+                if needs[i] < NEVER and not self._is_harmless(keys, pair[1]):
                     token = part.example(trie, int(first[i]))
                     needs[i] = self._needed(pair, token, int(needs[i]))
             yield needs[inverse]
 
     def _needed(self, pair: Pair, token: int, written: int) -> int:
         """What is needed after a token: what the rules say, if it holds."""
-        after = self._pairs.by_token(pair, token)
+        after = self._pairs.by_token(pair, token) if token >= 0 else None
         if after is None or not self._pairs.is_live(after):
             return written  # not in the mask; others may be
         if self._holds(after):
             return written
         return max(written, self._pairs.fewest(after))
 
-    def _is_harmless(self, keys: _Keys | _Facts, tracker: Tracker) -> bool:
+    def _is_harmless(self, keys: _Keys, tracker: Tracker) -> bool:
         """Whether no text can repeat a key, whatever token leads to it."""
         if not keys.is_simple:
             return False
-        rests = keys.rests if isinstance(keys, _Facts) else (keys.rest,) if keys.rest else ()
         frame = tracker.frame
-        in_key = frame is not None and tracker.mode in (KEY, KEY_STRING)
-        if rests and in_key and any(used.endswith(rests) for used in frame.keys):
+        if frame is None:
+            return True
+        in_key = keys.ends and tracker.mode in (KEY, KEY_STRING)
+        if in_key and any(used.endswith(keys.ends) for used in frame.keys):
             return False
+        depth = _depth(frame)
         while frame is not None:
             used = frame.keys
-            if used and any(key in used for key in keys.whole):
+            if used and any(key in used for key in keys.by_depth.get(depth, ())):
                 return False
             frame = frame.parent
+            depth -= 1
         return True
 
-    def _facts_of(self, state: int, profile: Profile) -> _Facts:
+    def _facts_of(self, state: int, profile: Profile) -> _Keys:
+        """What all texts behind a state's tokens do."""
         known = self._facts.get(state)
         if known is None or known[0] is not profile:
-            found = {
-                int(s): self._keys_of(int(s)) for part in profile.parts for s in part.distinct[0]
-            }
-            whole = frozenset[str]().union(*(keys.whole for keys in found.values()))
-            rests = tuple({keys.rest for keys in found.values()} - {""})
-            facts = _Facts(whole, rests, all(keys.is_simple for keys in found.values()))
+            states = np.concatenate([part.states for part in profile.parts])
+            all_keys = set(self._keys_of(np.unique(states)))
+            facts = _Keys(
+                frozenset[tuple[int, str]]().union(*(keys.again for keys in all_keys)),
+                frozenset[tuple[int, str]]().union(*(keys.rests for keys in all_keys)),
+                all(keys.is_simple for keys in all_keys),
+            )
             known = self._facts[state] = profile, facts
         return known[1]
 
-    def _keys_of(self, state: int) -> _Keys:
-        known = self._keys.get(state)
+    def _keys_of(self, states: Int32) -> list[_Keys]:
+        """What the texts from some states do."""
+        texts = self._rules.distances.texts
+        found = texts.texts_of(states)
+        return [
+            self._read(t, f) for t, f in zip(found, texts.forms_of(states).tolist(), strict=True)
+        ]
+
+    def _read(self, text: bytes, form: int) -> _Keys:
+        known = self._keys.get((text, form))
         if known is None:
-            known = self._keys[state] = self._read_keys(state)
+            if len(self._keys) >= _KEPT:
+                self._keys.clear()
+            inside = form & IN_STRING and len(text)
+            part = self._parts_of(b'"' + text if inside else text)
+            rests = frozenset[tuple[int, str]]()
+            again = part.keys
+            first = _SIGN.match(b'"' + text) if inside else None
+            if first is not None and first.group(2):
+                rests = frozenset(((part.depth, decode(first.group(1))),))
+                again = again - rests
+            known = self._keys[text, form] = _Keys(again, rests, part.is_simple)
         return known
 
-    def _read_keys(self, state: int) -> _Keys:
-        texts = self._rules.distances.texts
-        form = int(texts.forms_of(np.array([state], np.int32))[0])
-        text = texts.text(state)
-        if text is None:
-            return _NO_KEYS
-        begin, rest, found = 0, "", []
-        if form & IN_STRING:
-            first = _REST.match(text)
-            if first is None:
-                return _Keys(frozenset(), "", False)
-            begin = first.end()
-            if first.group(2):
-                rest = decode(first.group(1))
-                found.append(rest)
-        found += [decode(m.group(1)) for m in _STRING.finditer(text, begin) if m.group(2)]
-        whole = frozenset(found)
-        items = form & HAS_COMMA and self._memory.compare_items and b"[" in text
-        return _Keys(whole, rest, len(whole) == len(found) and not items)
+    def _parts_of(self, text: bytes) -> _Part:
+        """What a text does; from each comma on that is kept, since many texts end alike."""
+        begins: list[tuple[bytes, int, list[tuple[int, str]], bool]] = []
+        known = self._parts.get(text)
+        while known is None:
+            comma, depth, keys, has_lists = _to_comma(text)
+            begins.append((text, depth, keys, has_lists))
+            if comma < 0:
+                known = _Part(frozenset(), True, 0, False)
+                break
+            text = text[comma + 1 :]
+            known = self._parts.get(text)
+        if len(self._parts) >= _KEPT:
+            self._parts.clear()
+        for text, change, found, has_lists in reversed(begins):
+            depth = known.depth - change
+            own = frozenset((depth + at, key) for at, key in found)
+            lists = has_lists or known.has_lists
+            is_simple = known.is_simple and not (own & known.keys) and len(own) == len(found)
+            if b"," in text and lists and self._memory.compare_items:
+                is_simple = False
+            known = self._parts[text] = _Part(own | known.keys, is_simple, depth, lists)
+        return known
 
     # -- tokens on their own -------------------------------------------------------------------
 
-    def _alone(self, pair: Pair, facts: _Facts, out: Int32, allowed: int) -> list[int]:
+    def _alone(self, pair: Pair, facts: _Keys, out: Int32) -> list[int]:
         """Tokens that fit by the groups, and that are to be judged on their own."""
         tracker = pair[1]
         tokens = key_tokens_of(self._rules.vocabulary)
-        named = tokens.named_inside if in_string(tracker) else tokens.named_outside
-        found = bits(out & named)
         frame = tracker.frame
+        named = tokens.named_inside if in_string(tracker) else tokens.named_outside
+        found = [
+            t for t in bits(out & named) if self._may_repeat(tokens.name_of.get(t), facts, frame)
+        ]
         if frame is None or tracker.mode not in (KEY, KEY_STRING):
             return self._first(found, out)
-        if frame.keys:
-            found += bits(out & tokens.escapes)
+        again = [key for depth, key in facts.again if depth == _depth(frame)]
         if tracker.mode == KEY:
             for key in frame.keys:
                 found += tokens.opening.get(_encoded(key), ())
-            for key in facts.whole:
+            for key in again:
                 found += tokens.closing.get(_encoded(key), ())
         else:
-            for key in (*frame.keys, *facts.whole):
+            for key in frame.keys:
                 found += self._writing(_encoded(key), tracker.raw)
+            for key in again:
+                found += self._closing(_encoded(key), tracker.raw)
         return self._first([t for t in found if out.item(t >> 5) >> (t & 31) & 1], out)
+
+    def _may_repeat(self, name: str | None, facts: _Keys, frame: Frame | None) -> bool:
+        """Whether a key that begins within a token, or items (``None``) there, may be written twice."""
+        if name is None:
+            return True
+        if any(name == key for _, key in facts.again):
+            return True
+        ways = [name + rest for rest in ("", *facts.ends)]
+        while frame is not None:
+            if any(key in frame.keys for key in ways):
+                return True
+            frame = frame.parent
+        return False
 
     def _first(self, tokens: list[int], out: Int32) -> list[int]:
         """So many of them; the others are taken from the mask."""
@@ -302,22 +385,32 @@ class BudgetMasks:
         return tokens[:_TRIED]
 
     def _writing(self, key: bytes, raw: bytes) -> list[int]:
-        """Tokens that write the rest of a key, and those that go on behind its quote."""
-        if not key.startswith(raw):
+        """Tokens that write the rest of a key."""
+        node = self._node_of(key, raw)
+        return self._risky.tokens_at(node) if node > 0 else []
+
+    def _closing(self, key: bytes, raw: bytes) -> list[int]:
+        """Tokens that write the rest of a key and its quote."""
+        node = self._node_of(key, raw)
+        quote = self._risky.children(node).get(0x22) if node >= 0 else None
+        if quote is None:
             return []
+        trie = self._rules.vocabulary.trie
+        found: list[int] = trie.tokens[
+            trie.token_start[quote] : trie.token_start[trie.skip[quote]]
+        ].tolist()
+        return found
+
+    def _node_of(self, key: bytes, raw: bytes) -> int:
+        """The trie node of the rest of a key; -1 if there is none."""
+        if not key.startswith(raw):
+            return -1
         node = 0
         for byte in key[len(raw) :]:
             node = self._risky.children(node).get(byte, -1)
             if node < 0:
-                return []
-        found = self._risky.tokens_at(node) if node else []
-        quote = self._risky.children(node).get(0x22)
-        if quote is not None:
-            trie = self._rules.vocabulary.trie
-            found += trie.tokens[
-                trie.token_start[quote] : trie.token_start[trie.skip[quote]]
-            ].tolist()
-        return found
+                break
+        return node
 
     def _holds_alone(self, pair: Pair, token: int, allowed: int) -> bool:
         after = self._pairs.by_token(pair, token)
@@ -328,14 +421,43 @@ class BudgetMasks:
 
     def _holds(self, pair: Pair) -> bool:
         """Whether the rules' shortest text repeats nothing."""
-        text = self._rules.distances.texts.text(pair[0])
-        if text is None:
-            return False
+        (text,) = self._rules.distances.texts.texts_of(np.array([pair[0]], np.int32))
         after, marks, _ = self._memory.advance(pair[1], text)
         return after is not None and not marks
 
 
-_NO_KEYS: Final = _Keys(frozenset(), "", True)
+def _depth(frame: Frame | None) -> int:
+    """Containers that are open."""
+    depth = 0
+    while frame is not None:
+        depth += 1
+        frame = frame.parent
+    return depth
+
+
+def _to_comma(text: bytes) -> tuple[int, int, list[tuple[int, str]], bool]:
+    """A beginning of a text up to a comma outside strings.
+
+    Returns:
+        The comma's place, -1 for none; how many containers open and are open still; the keys with how many
+        containers are open more than at the beginning; whether arrays begin.
+    """
+    depth = 0
+    keys: list[tuple[int, str]] = []
+    has_lists = False
+    for sign in _SIGN.finditer(text):
+        byte = text[sign.start()]
+        if byte == 0x22:
+            if sign.group(2):
+                keys.append((depth, decode(sign.group(1))))
+        elif byte == 0x2C:
+            return sign.start(), depth, keys, has_lists
+        elif byte in b"[{":
+            depth += 1
+            has_lists |= byte == 0x5B
+        else:
+            depth -= 1
+    return -1, depth, keys, has_lists
 
 
 def _encoded(key: str) -> bytes:
@@ -358,6 +480,7 @@ def key_tokens_of(vocabulary: Vocabulary) -> KeyTokens:
 def _find_key_tokens(vocabulary: Vocabulary) -> KeyTokens:
     opening: dict[bytes, list[int]] = {}
     closing: dict[bytes, list[int]] = {}
+    name_of: dict[int, str] = {}
     outside: list[int] = []
     inside: list[int] = []
     for token in _tokens_with(vocabulary, b"["):
@@ -370,7 +493,10 @@ def _find_key_tokens(vocabulary: Vocabulary) -> KeyTokens:
         if found is not None:
             table = opening if found.group(2) is None else closing
             table.setdefault(found.group(1), []).append(token)
-        if _NAMED.search(text):
+        names = _NAMED.findall(text)
+        if names:
+            if len(names) == 1 and b"\\" not in text and not (b"[" in text and b"," in text):
+                name_of[token] = names[0].decode("utf-8", "surrogateescape")
             outside.append(token)
             if b'"' in text[: text.rindex(b'"')]:
                 inside.append(token)
@@ -378,7 +504,7 @@ def _find_key_tokens(vocabulary: Vocabulary) -> KeyTokens:
         pack_bits(np.array(tokens, np.int64), vocabulary.size)
         for tokens in (outside, inside, _tokens_with(vocabulary, b"\\"))
     )
-    return KeyTokens(opening, closing, outside_row, inside_row, escapes)
+    return KeyTokens(opening, closing, name_of, outside_row, inside_row, escapes)
 
 
 def _tokens_with(vocabulary: Vocabulary, byte: bytes) -> list[int]:
