@@ -132,18 +132,17 @@ class KeyTokens:
     Attributes:
         opening: by characters of a key, tokens that begin it and stop there.
         closing: by key, tokens that begin and end it.
-        name_of: what the last key that a token begins has of characters by its end; missing for tokens that
-            begin several items of a list.
-        named_outside, named_inside: tokens that begin a key, or a further item, and go on; from outside and
-            from inside a string.
+        name_of: what the key that a token begins has of characters by its end; missing where there are several.
+        named: tokens that begin a key and go on; from outside and from inside a string.
+        listed: the same for tokens that begin a list and several items.
         escapes: tokens with a backslash.
     """
 
     opening: dict[bytes, list[int]]
     closing: dict[bytes, list[int]]
     name_of: dict[int, str]
-    named_outside: Int32
-    named_inside: Int32
+    named: tuple[Int32, Int32]
+    listed: tuple[Int32, Int32]
     escapes: Int32
 
 
@@ -346,10 +345,11 @@ class BudgetMasks:
         tracker = pair[1]
         tokens = key_tokens_of(self._rules.vocabulary)
         frame = tracker.frame
-        named = tokens.named_inside if in_string(tracker) else tokens.named_outside
-        found = [
-            t for t in bits(out & named) if self._may_repeat(tokens.name_of.get(t), facts, frame)
-        ]
+        inside = in_string(tracker)
+        named = bits(out & tokens.named[inside])
+        found = [t for t in named if self._may_repeat(tokens.name_of.get(t), facts, frame)]
+        if self._memory.compare_items:
+            found += bits(out & tokens.listed[inside])
         if frame is None or tracker.mode not in (KEY, KEY_STRING):
             return self._first(found, out)
         again = [key for depth, key in facts.again if depth == _depth(frame)]
@@ -366,7 +366,7 @@ class BudgetMasks:
         return self._first([t for t in found if out.item(t >> 5) >> (t & 31) & 1], out)
 
     def _may_repeat(self, name: str | None, facts: _Keys, frame: Frame | None) -> bool:
-        """Whether a key that begins within a token, or items (``None``) there, may be written twice."""
+        """Whether a key that begins within a token (``None``: one of several) may be written twice."""
         if name is None:
             return True
         if any(name == key for _, key in facts.again):
@@ -483,28 +483,31 @@ def _find_key_tokens(vocabulary: Vocabulary) -> KeyTokens:
     name_of: dict[int, str] = {}
     outside: list[int] = []
     inside: list[int] = []
+    listed: tuple[list[int], list[int]] = [], []
     for token in _tokens_with(vocabulary, b"["):
-        if _LISTED.search(vocabulary.texts[token] or b""):
-            outside.append(token)
-            inside.append(token)
+        text = vocabulary.texts[token]
+        if _LISTED.search(text):
+            listed[0].append(token)
+            if _LISTED.search(text, text.find(b'"')) and b'"' in text:
+                listed[1].append(token)
     for token in _tokens_with(vocabulary, b'"'):
-        text = vocabulary.texts[token] or b""
+        text = vocabulary.texts[token]
         found = _OPENING.fullmatch(text)
         if found is not None:
             table = opening if found.group(2) is None else closing
             table.setdefault(found.group(1), []).append(token)
         names = _NAMED.findall(text)
         if names:
-            if len(names) == 1 and b"\\" not in text and not (b"[" in text and b"," in text):
+            if len(names) == 1 and b"\\" not in text:
                 name_of[token] = names[0].decode("utf-8", "surrogateescape")
             outside.append(token)
             if b'"' in text[: text.rindex(b'"')]:
                 inside.append(token)
-    outside_row, inside_row, escapes = (
+    rows = [
         pack_bits(np.array(tokens, np.int64), vocabulary.size)
-        for tokens in (outside, inside, _tokens_with(vocabulary, b"\\"))
-    )
-    return KeyTokens(opening, closing, name_of, outside_row, inside_row, escapes)
+        for tokens in (outside, inside, *listed, _tokens_with(vocabulary, b"\\"))
+    ]
+    return KeyTokens(opening, closing, name_of, (rows[0], rows[1]), (rows[2], rows[3]), rows[4])
 
 
 def _tokens_with(vocabulary: Vocabulary, byte: bytes) -> list[int]:
