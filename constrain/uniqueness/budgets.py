@@ -132,7 +132,7 @@ class KeyTokens:
     Attributes:
         opening: by characters of a key, tokens that begin it and stop there.
         closing: by key, tokens that begin and end it.
-        name_of: what the key that a token begins has of characters by its end; missing where there are several.
+        name_of: the characters that a token has of the key that it begins; missing where it begins several.
         named: tokens that begin a key and go on; from outside and from inside a string.
         listed: the same for tokens that begin a list and several items.
         escapes: tokens with a backslash.
