@@ -1,9 +1,9 @@
-"""Does every text end within a tight budget?  Random choices from masks of real schemas, judged by jsonschema.
+"""Does every text end within a tight budget?  Choices from masks of real schemas, judged by jsonschema.
 
 For each schema, budgets of exactly the fewest tokens that are known to suffice, and of a few more.  Each
 text is written token by token from the masks, in one of three ways: any allowed token, each as likely; the
-token after which the rules need most (an adversary); a token of an ordinary kind (letters, digits) where one is
-allowed, so that strings and keys grow.  A text counts if it ends with EOS within the budget, parses, and
+token after which most is needed (an adversary); one of letters and digits where there is such a token, so that
+strings and keys grow.  A text counts if it ends with EOS within the budget, parses, and
 holds for the schema by ``jsonschema``.
 
 Usage: ``python benchmarks/tight_budgets.py --data PATH [--texts 900] [--seed 0] [--tokenizer llama3]``
