@@ -251,12 +251,12 @@ class StatePool:
             ahead: how many rows further on along a canonical completion.
         """
         row = self._add_row(bag, residual)
-        if self.residuals.is_conditional(bag):  # shortest ways are looked for in all directions
+        if self.residuals.is_conditional(bag):  # several members may complete it
             todo, seen = [row], {residual}
             for row in todo:  # grows while we iterate
                 for _, step in row.steps():
                     if (
-                        step & MORE
+                        step & (CANONICAL | MORE) == CANONICAL | MORE
                         and step >> 3 not in seen
                         and len(todo) <= min(ahead, _ROWS_AHEAD)
                     ):

@@ -231,7 +231,18 @@ class _Search:
             return
         part, condition = bag._parts[number]
         open_ = list(_each(self._state.open & part))
-        for left in combinations(open_, condition.unmet):
+        lost: list[int] = []
+        if not condition.more:  # clauses that nothing can meet stay open in any case
+            lost = [
+                c
+                for c in open_
+                if not bag._positive[c] & available and not bag._negative[c] & self._live
+            ]
+            if len(lost) > condition.unmet:
+                return
+        others = [c for c in open_ if c not in lost] if lost else open_
+        for chosen in combinations(others, condition.unmet - len(lost)):
+            left = (*lost, *chosen)
             self._tick()
             barred, needed = 0, list(must)
             for c in left:
