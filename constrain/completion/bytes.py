@@ -348,6 +348,7 @@ class ShortestTexts:
             (c.F_FIRST_CHILD, first_child),
             (c.F_ENOUGH, enough),
             (c.F_LEAST, least),
+            (c.F_LOOP, _loops(offset, target, edge_class, p.states)),
         ):
             self._put(field, array)
         self._reachable: dict[int, Int32] = {}
@@ -402,6 +403,15 @@ def _counts(p: Program) -> tuple[Int32, Int32]:
         np.minimum(enough, NEVER - 1)[p.rule_of].astype(np.int32),
         np.minimum(least, NEVER - 1)[p.rule_of].astype(np.int32),
     )
+
+
+def _loops(offset: Int32, target: Int32, edge_class: Int32, states: int) -> Int32:
+    """By state, the class of a byte that leads back to it and is counted; -1 for none."""
+    out = np.full(states, -1, np.int32)
+    state = np.repeat(np.arange(states, dtype=np.int32), np.diff(offset))
+    edges = np.flatnonzero(target[: len(state)] == state << 1 | 1)
+    out[state[edges]] = edge_class[edges]
+    return out
 
 
 _stored: WeakKeyDictionary[Vocabulary, tuple[list[int], Int32]] = WeakKeyDictionary()

@@ -33,9 +33,9 @@ from constrain.engine.context import u64 as _u64
     F_HASH, F_Q, F_N, F_COST, F_MOVE, F_TO, F_RUN, N_PLACES, N_PLACE_ROOM, N_HASH_SIZE,
     F_EDGE_OFFSET, F_EDGE_TARGET, F_EDGE_CLASS, F_LETTER, F_RANK, F_ENOUGH, F_LEAST, N_ROOM_FAR,
     F_BYTES, F_NEXT, F_STEP, F_TOKENS, N_STATE_ROOM, F_FIRST_CHILD, N_WORK, N_WORK_LIMIT, F_FORM,
-    N_FORMS,
-) = range(28)  # fmt: skip
-FIELD_COUNT: Final = 28
+    N_FORMS, F_LOOP,
+) = range(29)  # fmt: skip
+FIELD_COUNT: Final = 29
 
 NEVER: Final = 1 << 30
 """No bytes, or tokens, end the rule or text."""
@@ -55,6 +55,10 @@ HAS_COMMA: Final = 2
 _UNKNOWN: Final = -1
 _ENDS: Final = 1 << 24
 """Instead of a move: the rule ends here."""
+_RUNS: Final = 4
+"""Longest tokens of one letter that a state must count at least before it takes them one after the other."""
+_BESIDE: Final = 32
+"""Letters that must be left beside."""
 _FURTHEST: Final = 1 << 22
 """Bytes beyond which nothing is looked for."""
 
@@ -150,6 +154,28 @@ def _ahead(own, p):  # type: ignore[no-untyped-def]
     if cost >= 0:
         return cost
     return max(int64(0), int64(_i32(own, F_LEAST)[_i32(own, F_Q)[p]]) - int64(_i32(own, F_N)[p]))
+
+
+@njit
+def _still_to_count(own, q, n):  # type: ignore[no-untyped-def]
+    """How much a state that counts letter after letter has to count yet; 0 if it does no such thing."""
+    if _i32(own, F_LOOP)[q] < 0:
+        return int64(0)
+    return max(int64(0), int64(_i32(own, F_LEAST)[q]) - n)
+
+
+@njit
+def _run_from(ctx, own, state):  # type: ignore[no-untyped-def]
+    """Letters of the longest token of one letter, where a state has to count many; else 0."""
+    begin = int64(_i32(ctx, k.S_OFFSET)[state])
+    if _i32(ctx, k.S_COUNT)[state] != 1:
+        return int64(0)
+    q, n = int64(_i32(ctx, k.S_Q)[begin]), int64(_i32(ctx, k.S_N)[begin])
+    left = _still_to_count(own, q, n)
+    if left == 0:
+        return int64(0)
+    run = int64(_i32(own, F_RANK)[_i32(own, F_LOOP)[q]])
+    return run if left > _RUNS * run + _BESIDE else int64(0)
 
 
 @njit
@@ -398,6 +424,17 @@ def _find_way(ctx, own, start):  # type: ignore[no-untyped-def]
         rest = int64(cost[p])
         if rest < 0 and (q == 0 or n >= accept_from[q]):
             rest = int64(0)
+        if rest < 0 and _still_to_count(own, q, n) > 2 * own[N_ROOM_FAR]:
+            # one letter, over and over, until the end matters
+            end = int64(_i32(own, F_LEAST)[q]) - own[N_ROOM_FAR]
+            after = _place(ctx, own, q, end)
+            if after < 0:
+                code = after
+                break
+            new_run, new_place, new_done = run, after, int64(e_done[e]) + end - n
+            new_before, new_via = e, int64(_i32(own, F_LOOP)[q])
+            pending = True
+            continue
         if rest < 0:
             expanding = e
             edge, call, member = int64(b_offset[q]), int64(c_offset[q]), int64(0)
@@ -575,7 +612,17 @@ def _spell(ctx, own, state):  # type: ignore[no-untyped-def]
         if left >= NEVER:
             tokens[at], form[at] = NEVER, 0
             break
-        if following[at] == 0:
+        run = _run_from(ctx, own, at) if following[at] == 0 else int64(0)
+        if run:
+            i = int64(_i32(ctx, k.S_OFFSET)[at])
+            q = int64(_i32(ctx, k.S_Q)[i])
+            after = int64(
+                k.intern_one(ctx, q, int64(_i32(ctx, k.S_N)[i]) + run, int64(_i32(ctx, k.S_F)[i]))
+            )
+            if after < 0:
+                return after
+            following[at], letter[at] = -after, letters[_i32(own, F_LOOP)[q]]
+        elif following[at] == 0:
             c = _first_class(ctx, own, at)
             if c < 0:
                 return c
@@ -592,16 +639,22 @@ def _spell(ctx, own, state):  # type: ignore[no-untyped-def]
             path = _grown(path)
         path[length] = at
         length += 1
-        at = int64(following[at])
+        at = abs(int64(following[at]))
         if at >= own[N_STATE_ROOM]:
             return int64(STATES_FULL)
     for i in range(length - 1, -1, -1):
         at = int64(path[i])
         here = at
+        own[N_WORK] += 1
+        if following[at] < 0:  # a token of one letter
+            after = -int64(following[at])
+            form[at] = form[after]
+            tokens[at] = int32(min(1 + int64(tokens[after]), NEVER))
+            continue
         form[at] = _form_before(int64(letter[at]), int64(form[following[at]]))
         best = int64(NEVER)
         node = int64(0)
-        while not accept[at] and following[at]:
+        while not accept[at] and following[at] > 0:
             own[N_WORK] += 1
             node = _child(ctx, own, node, int64(letter[at]))
             if node < 0:
@@ -663,12 +716,16 @@ def write_ways(address, own_address, states, count, offsets, out_address, room):
             if found == room:
                 return int64(k.OUT_OF_FUEL)
             byte = int64(letter[at])
-            at = int64(following[at])
+            run = _run_from(ctx, own, at) if following[at] < 0 else int64(1)
+            at = abs(int64(following[at]))
             if offsets:
-                out[found] = byte
-                found += 1
+                if found + run > room:
+                    return int64(k.OUT_OF_FUEL)
+                out[found : found + run] = byte
+                found += run
                 continue
-            node = _child(ctx, own, node, byte)
+            for _ in range(run):
+                node = _child(ctx, own, node, byte)
             if t_start[node] < t_start[node + 1] and tokens[at] == left - 1:
                 out[found] = t_tokens[t_start[node]]
                 found += 1
