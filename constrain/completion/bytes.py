@@ -46,6 +46,8 @@ _ASKED_OFTEN: Final = 8
 """Rows of bags asked for by one search before those of all bags are made."""
 _SHARE: Final = 15
 """Places looked at, and bytes spelled, for one answer, by the unit of ``Limits.max_distance_work``."""
+_ITEM_WORK: Final = 64
+"""Less work than one item of a bag takes: places on its way, bytes spelled, both anew as rows are added."""
 _WORK: Final = 3_000_000
 """The least that is allowed of them: far more than any text in use has."""
 
@@ -284,12 +286,22 @@ class ShortestTexts:
                     "max_distance_work", pool.limits.max_distance_work, "finding the shortest text"
                 )
             else:
+                if out == k.LACKING and self._asks_for_many(int(pool.context[k.N_LACKING_BAG])):
+                    raise LimitExceeded(
+                        "max_distance_work",
+                        pool.limits.max_distance_work,
+                        "finding the shortest text",
+                    )
                 pool.make_room(out, ahead)
                 ahead *= 2
                 asked += 1
                 if asked == _ASKED_OFTEN:  # every call begins anew: far ways lead through many bags
                     pool.add_first_rows()
                     self._context[c.N_WORK] = 0
+
+    def _asks_for_many(self, bag: int) -> bool:
+        """Whether a bag needs more items than the work allowed would ever suffice for."""
+        return self._pool.program.bags[bag].low > self._context[c.N_WORK_LIMIT] // _ITEM_WORK
 
     def _put(self, field: int, array: npt.NDArray[Any]) -> None:
         array = np.ascontiguousarray(array)

@@ -44,6 +44,8 @@ SEARCH_FUEL: Final = 2_000
 """Pairs that one look ahead may visit."""
 _WAYS: Final = 48
 """Tokens of equal cost that the search for a short completion tries at one place."""
+_NEAR: Final = 8
+"""Tokens to the end from which on the careful search may visit fewer pairs."""
 _HASTE: Final = 4
 """How much the second, hasty search prefers what is near the end."""
 
@@ -324,7 +326,11 @@ class Pairs:
         return self._known(pair)[1]
 
     def _known(self, pair: Pair) -> tuple[int, int]:
-        if pair in self._fewest or self._follow_text(pair) or self._shortest(pair, 1, SEARCH_FUEL):
+        if pair in self._fewest or self._follow_text(pair):
+            return self._fewest[pair]
+        # of a long text the fewest tokens are not found in any case
+        bound = min(self.bound(pair), SEARCH_FUEL)
+        if self._shortest(pair, 1, max(bound, SEARCH_FUEL // max(1, bound // _NEAR))):
             return self._fewest[pair]
         limit = self.inner.limits.max_search_states
         if not self._shortest(pair, _HASTE, limit):
