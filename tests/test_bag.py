@@ -402,6 +402,9 @@ def _walk_within(automaton: TokenAutomaton, spelled: Spelled, rng: random.Random
         assert fewest == spelled.fewest(b"")
     left = fewest + 1 + rng.choice([0, 0, 1, 3])
     while True:
+        found, is_exact = automaton.min_tokens(state)
+        least = spelled.fewest(prefix)
+        assert found == least if is_exact else found >= least, prefix
         allowed = automaton.allowed_tokens(state, left).tolist()
         assert allowed, (prefix, left)
         exact = {

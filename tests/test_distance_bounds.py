@@ -23,7 +23,18 @@ from constrain.rules import RuleAutomaton
 from constrain.vocabulary.trie import Trie
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
-from grammars.ir import GrammarIR, Literal, Ref, Repeat, Rule, alt, chars, repeat, seq, single_rule
+from grammars.ir import (
+    GrammarIR,
+    Literal,
+    Ref,
+    Repeat,
+    Rule,
+    alt,
+    chars,
+    repeat,
+    seq,
+    single_rule,
+)
 from grammars.limits import Limits
 
 TOKENS = (*BYTES, b"ab", b"bca", b"\xc3\xa9", b"aa", b"cab", b"bb", None)
@@ -241,6 +252,28 @@ def test_long_counts_take_the_longest_tokens(count: int) -> None:
     automaton = TokenAutomaton(grammar, vocabulary, Limits(max_distance_work=0))
     sevens, rest = divmod(count, 7)
     assert automaton.min_tokens(automaton.start)[0] == sevens + (rest + 1) // 2
+
+
+def test_very_long_counts_are_not_walked() -> None:
+    """Longest tokens are counted one after the other, which at most costs one token where it begins."""
+    count = 100_001
+    vocabulary = Vocabulary.from_tokens([b"a", b"b", b"c", b"bb", b"bbbbbbb", b"cc", None], [6])
+    grammar = Grammar(single_rule(Repeat(chars([(97, 99)]), count, None)))
+    rules = RuleAutomaton(grammar, vocabulary, Limits(max_distance_work=0))
+    texts = ShortestTexts(rules.pool, vocabulary)
+    assert texts.bytes(rules.start) == count
+    fewest = texts.tokens(rules.start)
+    assert count // 7 + 3 <= fewest <= count // 7 + 4
+    assert rules.state_count < count // 6
+    (text,) = texts.texts_of(np.array([rules.start], np.int32))
+    spelled = texts.spelling(rules.start)
+    assert spelled is not None
+    assert len(spelled) == fewest
+    assert text == b"b" * count == b"".join(vocabulary.texts[t] for t in spelled)
+    state = rules.start
+    for i, token in enumerate(spelled[:100]):
+        assert rules.distances.fewest(state) == fewest - i
+        state = rules.after_token(state, token)
 
 
 @pytest.mark.parametrize("bound", [10**9, 2 * 10**9])

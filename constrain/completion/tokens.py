@@ -793,6 +793,7 @@ class Distances:
         self._inexact: set[int] = set()
         self._profiles: dict[int, Profile] = {}
         self._worst: dict[int, tuple[int, int]] = {}
+        self._last_split: tuple[int, _Split | None] = DEAD, None
         self._times = 0  # how often searches were begun again
         self._overlapping: WeakKeyDictionary[Wide, bool] = WeakKeyDictionary()
         self._images: dict[int, int] = {DEAD: DEAD, END: END}
@@ -896,6 +897,7 @@ class Distances:
         for table in (self._fewest, self._profiles, self._worst):
             table.clear()
         self._inexact.clear()
+        self._last_split = DEAD, None
         self._images = {DEAD: DEAD, END: END}
         self._texts.forget_states()
         if old is not None:
@@ -1047,6 +1049,12 @@ class Distances:
         return max(most, texts.dearest_token_after(frame, split.groups))
 
     def _split(self, state: int) -> _Split | None:
+        """The same as :meth:`_find_split`, which is asked for a state's largest number and its profile."""
+        if self._last_split[0] != state:
+            self._last_split = state, self._find_split(state)
+        return self._last_split[1]
+
+    def _find_split(self, state: int) -> _Split | None:
         """A state whose configurations are one of a lexeme that allows much, and others that allow little.
 
         ``None`` if it is not so, or if some token both stays in the lexeme and leaves it: then where a
