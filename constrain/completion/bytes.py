@@ -232,6 +232,12 @@ class ShortestTexts:
         nodes, owners, states = self._scratch[1 : 1 + 3 * found].reshape(-1, 3).T.copy()
         return Ends(nodes, owners, states, _WHOLE_TRIE if groups is None else groups)
 
+    def dearest_state(self, states: Int32) -> int:
+        """The most tokens of :meth:`tokens` from some states."""
+        most = int(self.tokens_of(states).max(initial=0))
+        self.forms |= int(np.bitwise_or.reduce(self._arrays[c.F_FORM][states]))
+        return most
+
     def dearest_of(self, qs: Int32, ns: Int32, frame: int) -> int:
         """The most tokens of :meth:`tokens` from program states with counts on one frame."""
         return self._call(c.dearest_of, qs.ctypes.data, ns.ctypes.data, len(qs), frame)

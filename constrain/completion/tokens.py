@@ -1034,8 +1034,7 @@ class Distances:
         q, n, frame = split.item
         most = 0
         if split.near is not None:
-            most = int(texts.tokens_of(split.near[1]).max(initial=0))
-            texts.forms |= int(np.bitwise_or.reduce(texts.forms_of(split.near[1])))
+            most = texts.dearest_state(split.near[1])
         if texts.is_far(q, n, self._trie.max_depth):
             states = texts.reachable(q)
             left = np.full(len(states), n, np.int32)
