@@ -793,6 +793,7 @@ class Distances:
         self._inexact: set[int] = set()
         self._profiles: dict[int, Profile] = {}
         self._worst: dict[int, tuple[int, int]] = {}
+        self._longest = rules.vocabulary.trie.max_depth
         self._last_split: tuple[int, _Split | None] = DEAD, None
         self._times = 0  # how often searches were begun again
         self._overlapping: WeakKeyDictionary[Wide, bool] = WeakKeyDictionary()
@@ -1035,7 +1036,7 @@ class Distances:
         most = 0
         if split.near is not None:
             most = texts.dearest_state(split.near[1])
-        if texts.is_far(q, n, self._trie.max_depth):
+        if texts.is_far(q, n, self._longest):
             states = texts.reachable(q)
             left = np.full(len(states), n, np.int32)
         elif self._rules.masks.shape(q) is None:
@@ -1154,7 +1155,7 @@ class Distances:
         def inside() -> _Inside:
             return self._inside(split)
 
-        if self._texts.is_far(q, n, self._trie.max_depth):
+        if self._texts.is_far(q, n, self._longest):
             places = self._texts.reachable(q)
             states = self._framed(places, np.full(len(places), n, np.int32), frame)
             mask = self._rules.masks.wide(q, n).mask
