@@ -1,10 +1,10 @@
 """Does every text end within a tight budget?  Choices from masks of real schemas, judged by jsonschema.
 
 For each schema, budgets of exactly the fewest tokens that are known to suffice, and of a few more.  Each
-text is written token by token from the masks, in one of three ways: any allowed token, each as likely; the
-token after which most is needed (an adversary); one of letters and digits where there is such a token, so that
-strings and keys grow.  A text counts if it ends with EOS within the budget, parses, and
-holds for the schema by ``jsonschema``.
+text is written token by token from the masks, in one of three ways: any allowed token, each as likely; that
+after which most is needed (an adversary); one of letters and digits where there is such a token, so that
+strings and keys grow.  A text counts if it ends with EOS within the budget, parses, and holds for the
+schema by ``jsonschema``.
 
 Usage: ``python benchmarks/tight_budgets.py --data PATH [--texts 900] [--seed 0] [--tokenizer llama3]``
 ``[--order schema]``; PATH as for ``schema_coverage.py``.

@@ -307,7 +307,8 @@ class ShortestTexts:
 
     def _asks_for_many(self, bag: int) -> bool:
         """Whether a bag needs more items than the work allowed would ever suffice for."""
-        return self._pool.program.bags[bag].low > self._context[c.N_WORK_LIMIT] // _ITEM_WORK
+        most = int(self._context[c.N_WORK_LIMIT]) // _ITEM_WORK
+        return self._pool.program.bags[bag].low > most
 
     def _put(self, field: int, array: npt.NDArray[Any]) -> None:
         array = np.ascontiguousarray(array)
