@@ -44,7 +44,7 @@ SEARCH_FUEL: Final = 2_000
 """Pairs that one look ahead may visit."""
 _WAYS: Final = 48
 """Tokens of equal cost that the search for a short completion tries at one place."""
-_NEAR: Final = 8
+_NEAR: Final = 4
 """Tokens to the end from which on the careful search may visit fewer pairs."""
 _HASTE: Final = 4
 """How much the second, hasty search prefers what is near the end."""
