@@ -721,8 +721,9 @@ def write_ways(address, own_address, states, count, offsets, out_address, room):
             if offsets:
                 if found + run > room:
                     return int64(k.OUT_OF_FUEL)
-                out[found : found + run] = byte
-                found += run
+                for _ in range(run):
+                    out[found] = byte
+                    found += 1
                 continue
             for _ in range(run):
                 node = _child(ctx, own, node, byte)
