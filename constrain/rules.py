@@ -6,7 +6,7 @@ says what they do with the vocabulary, :mod:`constrain.completion.tokens` how so
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -32,6 +32,15 @@ from grammars.program import Program
 _NO_LIMIT: Final = 1 << 62
 _FURTHER: Final = 100
 """How much more work a search may take where a budget is about to be refused."""
+
+
+def _few_bits(tokens: Sequence[int], size: int) -> Row:
+    """A read-only row, int32[ceil(size/32)], with the bits of a few tokens set."""
+    row = np.zeros((size + 31) // 32, np.uint32)
+    for token in tokens:
+        row[token >> 5] |= np.uint32(1 << (token & 31))
+    row.setflags(write=False)
+    return row.view(np.int32)
 
 
 class RuleAutomaton:
@@ -84,10 +93,7 @@ class RuleAutomaton:
         self.all_live: Final = spelling.trivial or not judges_spelling
         self.pool: Final = StatePool(program, vocabulary, limits)
         self.positions: Final = positions_of(vocabulary)
-        self.eos_row: Final = pack_bits(
-            np.array(vocabulary.eos_token_ids, np.int64), vocabulary.size
-        )
-        self.eos_row.setflags(write=False)
+        self.eos_row: Final = _few_bits(vocabulary.eos_token_ids, vocabulary.size)
         self.masks: Final = MaskCache(limits.max_cached_masks)
         self._words = len(self.eos_row)
         self.rule_masks: Final = RuleMasks(self.pool, vocabulary)

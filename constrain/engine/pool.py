@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from functools import cached_property
+from threading import Lock
+from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +52,88 @@ NO_STATE: Final = (
 _ROWS_AHEAD: Final = 256
 """Rows of a bag made ahead at most."""
 
+_Fields: TypeAlias = tuple[tuple[int, Any, int], ...]
+"""Fields of a context: each with its array's type and how many bytes a row takes; larger items first."""
+_FOUND: Final[_Fields] = (
+    (k.W_MASK, np.int64, 8),
+    (k.W_GROUPS, np.int64, 8),
+    (k.P_LOOP, np.uint64, 16),
+    (k.W_LOW, np.int32, 4),
+    (k.W_HIGH, np.int32, 4),
+    (k.P_WIDE, np.uint8, 1),
+    (k.P_LOOP_KIND, np.uint8, 1),
+)
+"""What is found out of each state of the program."""
+_STATES_HELD: Final[_Fields] = (
+    (k.S_CAN, np.uint64, 32),
+    (k.S_OFFSET, np.int32, 4),
+    (k.S_COUNT, np.int32, 4),
+    (k.S_FREE, np.int32, 4),
+    (k.S_MARK, np.int32, 4),
+    (k.S_TAG, np.int32, 4),
+    (k.S_ACCEPT, np.uint8, 1),
+)
+_ITEMS: Final[_Fields] = ((k.S_Q, np.int32, 4), (k.S_N, np.int32, 4), (k.S_F, np.int32, 4))
+_NOTHING: Final = np.zeros(1, np.int32)
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    """Where an array begins."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _put(
+    arrays: dict[int, npt.NDArray[Any]],
+    context: npt.NDArray[np.int64],
+    field: int,
+    array: npt.NDArray[Any],
+) -> npt.NDArray[Any]:
+    """Sets a field of a context to an array's address, and keeps the array alive among ``arrays``."""
+    array = np.ascontiguousarray(array)
+    if array.size == 0:  # kernels may form, never follow, its address
+        array = np.zeros(1, array.dtype)
+    arrays[field] = array
+    context[field] = _address(array)
+    return array
+
+
+class _Tables:
+    """The part of a context that depends on the vocabulary alone."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.arrays: Final[dict[int, npt.NDArray[Any]]] = {}
+        self.context: Final = np.zeros(k.FIELD_COUNT, np.int64)
+        trie, below = vocabulary.trie, subtrees_of(vocabulary)
+        offsets, data = vocabulary.flat
+        for field, array in (
+            (k.T_BYTE, trie.byte),
+            (k.T_DEPTH, trie.depth),
+            (k.T_SKIP, trie.skip),
+            (k.T_TOKEN_START, trie.token_start),
+            (k.T_TOKENS, trie.tokens),
+            (k.T_TOKEN_OFFSET, offsets),
+            (k.T_TOKEN_BYTES, data),
+            (k.T_ASCII_BELOW, below.ascii_bytes),
+            (k.T_BELOW, below.flags),
+        ):
+            _put(self.arrays, self.context, field, array)
+        self.context[k.T_NODES] = trie.node_count
+        self.context[k.N_WORDS] = (vocabulary.size + 31) // 32
+
+
+_stored: WeakKeyDictionary[Vocabulary, _Tables] = WeakKeyDictionary()
+_stored_lock = Lock()
+
+
+def _tables_of(vocabulary: Vocabulary) -> _Tables:
+    """The part of a context that all pools over a vocabulary share, made once."""
+    with _stored_lock:
+        known = _stored.get(vocabulary)
+        if known is None:
+            known = _stored[vocabulary] = _Tables(vocabulary)
+        return known
+
 
 class StatePool:
     """Hash-consed states of one program, addressed by integers.
@@ -80,13 +165,14 @@ class StatePool:
         self.canonical = canonical
         self.residuals = Residuals(program.bags, limits) if residuals is None else residuals
         self._scratch = (np.empty(1, np.int32), np.empty(1, np.int32))
-        self._arrays: dict[int, npt.NDArray[Any]] = {}
-        self.context: npt.NDArray[np.int64] = np.zeros(k.FIELD_COUNT, np.int64)
+        known = _tables_of(vocabulary)
+        self._arrays: dict[int, npt.NDArray[Any]] = known.arrays.copy()
+        self.context: npt.NDArray[np.int64] = known.context.copy()
         self.address = self.context.ctypes.data
         self._set_program(program)
-        self._set_vocabulary(vocabulary)
+        self._put(k.S_PATH, np.empty(3 * (vocabulary.trie.max_depth + 2), np.int64))
         self._set_states()
-        self.tags[[DEAD, FINISHED]] = 1
+        self.tags[DEAD] = self.tags[FINISHED] = 1
         self.context[k.N_CANONICAL] = canonical
         self.context[k.N_WORK_LIMIT] = _UNLIMITED
         self._steps_at: dict[Steps, int] = {}
@@ -96,14 +182,29 @@ class StatePool:
 
     def _put(self, field: int, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Makes an array reachable from the kernels (and keeps it alive)."""
-        array = np.ascontiguousarray(array)
-        if array.size == 0:  # kernels may form, never follow, its address
-            array = np.zeros(1, array.dtype)
-        self._arrays[field] = array
-        self.context[field] = array.ctypes.data
-        return array
+        return _put(self._arrays, self.context, field, array)
+
+    def _put_block(self, fields: _Fields, rows: int, kept: int = 0) -> None:
+        """Puts arrays of zeros, all in one block, as each array of its own takes microseconds.
+
+        Args:
+            fields: what is put, see ``_Fields``.
+            rows: length of each.
+            kept: how much of the old arrays is copied.
+        """
+        block = np.zeros(sum(each for _, _, each in fields) * rows, np.uint8)
+        at, address = 0, _address(block)
+        for field, dtype, each in fields:
+            fresh = block[at : at + each * rows].view(dtype)
+            if kept:
+                old = self._arrays[field]
+                fresh[: kept * each // fresh.itemsize] = old[: kept * each // old.itemsize]
+            self._arrays[field] = fresh
+            self.context[field] = address + at
+            at += each * rows
 
     def _set_program(self, p: Program) -> None:
+        put, arrays, context = _put, self._arrays, self.context
         for field, array in (
             (k.P_TABLE, p.table),
             (k.P_EDGE_OFFSET, p.edge_offset),
@@ -129,43 +230,26 @@ class StatePool:
             (k.P_BAG_OFFSET, p.bag_offset),
             (k.P_BAG_START, p.bag_start),
             (k.P_BAG_RETURN, p.bag_return),
-            (k.B_PLACE, np.zeros(0, np.int32)),
-            (k.B_STEPS, np.zeros(0, np.int32)),
+            (k.B_PLACE, _NOTHING),
+            (k.B_STEPS, _NOTHING),
         ):
-            self._put(field, array)
-        self.wide = self._put(k.P_WIDE, np.zeros(p.states, np.uint8))
-        self._put(k.P_LOOP_KIND, np.zeros(p.states, np.uint8))
-        self._put(k.P_LOOP, np.zeros(2 * p.states, np.uint64))
-        self._put(k.W_MASK, np.zeros(p.states, np.int64))
-        self._put(k.W_GROUPS, np.zeros(p.states, np.int64))
-        self._put(k.W_LOW, np.zeros(p.states, np.int32))
-        self._put(k.W_HIGH, np.zeros(p.states, np.int32))
-        self.context[k.N_CLASSES] = p.classes
-        self._members: list[list[int]] = [[] for _ in range(256)]
-        for byte, c in enumerate(p.byte_class[:256].tolist()):
-            self._members[c].append(byte)
+            put(arrays, context, field, array)
+        self._put_block(_FOUND, p.states)
+        self.wide = arrays[k.P_WIDE]
+        context[k.N_CLASSES] = p.classes
 
-    def _set_vocabulary(self, vocabulary: Vocabulary) -> None:
-        trie = vocabulary.trie
-        self._put(k.T_BYTE, trie.byte)
-        self._put(k.T_DEPTH, trie.depth)
-        self._put(k.T_SKIP, trie.skip)
-        self._put(k.T_TOKEN_START, trie.token_start)
-        self._put(k.T_TOKENS, trie.tokens)
-        offsets, data = vocabulary.flat
-        self._put(k.T_TOKEN_OFFSET, offsets)
-        self._put(k.T_TOKEN_BYTES, data)
-        self.context[k.T_NODES] = trie.node_count
-        below = subtrees_of(vocabulary)
-        self._put(k.T_ASCII_BELOW, below.ascii_bytes)
-        self._put(k.T_BELOW, below.flags)
-        self.context[k.N_WORDS] = (vocabulary.size + 31) // 32
-        self._put(k.S_PATH, np.zeros(3 * (trie.max_depth + 2), np.int64))
+    @cached_property
+    def _members(self) -> list[list[int]]:
+        """The bytes of each class."""
+        members: list[list[int]] = [[] for _ in range(256)]
+        for byte, c in enumerate(self.program.byte_class[:256].tolist()):
+            members[c].append(byte)
+        return members
 
     def _set_states(self) -> None:
-        self._put(k.S_BUFFER, np.zeros(4 * 2 * self.limits.max_items, np.int32))
+        self._put(k.S_BUFFER, np.empty(4 * 2 * self.limits.max_items, np.int32))
         self.context[k.N_BUFFER_ROOM] = 2 * self.limits.max_items
-        self._put(k.S_STACK, np.zeros(self.limits.max_items + 1, np.int32))
+        self._put(k.S_STACK, np.empty(self.limits.max_items + 1, np.int32))
         self._room_states(_FIRST_STATES)
         # always room for one more state of the largest size: then doubling is enough
         self._room_items(4 * self.limits.max_items)
@@ -188,19 +272,15 @@ class StatePool:
         self._put(field, fresh)
 
     def _room_states(self, size: int) -> None:
-        for field in (k.S_OFFSET, k.S_COUNT, k.S_FREE, k.S_MARK, k.S_TAG):
-            self._resize(field, size, np.int32)
+        self._put_block(_STATES_HELD, size, int(self.context[k.N_STATE_ROOM]))
         self.tags = self._arrays[k.S_TAG]
         self._tag_of = memoryview(
             self.tags.data
         )  # single elements are read faster than from an array
-        self._resize(k.S_ACCEPT, size, np.uint8)
-        self._resize(k.S_CAN, 4 * size, np.uint64)
         self.context[k.N_STATE_ROOM] = size
 
     def _room_items(self, size: int) -> None:
-        for field in (k.S_Q, k.S_N, k.S_F):
-            self._resize(field, size, np.int32)
+        self._put_block(_ITEMS, size, int(self.context[k.N_ITEM_ROOM]))
         self.context[k.N_ITEM_ROOM] = size
 
     def _room_memo(self, size: int) -> None:
@@ -470,8 +550,8 @@ class StatePool:
         buffer = self._arrays[k.S_BUFFER]
         if 2 * len(ordered) > room:
             raise LimitExceeded("max_items", self.limits.max_items, "this ambiguous text")
-        for i, item in enumerate(ordered):
-            buffer[[i, room + i, 2 * room + i]] = item
+        for i, (q, n, f) in enumerate(ordered):
+            buffer[i], buffer[room + i], buffer[2 * room + i] = q, n, f
         return self.call(k.intern_buffer, len(ordered))
 
     def items(self, state: int) -> list[tuple[int, int, int]]:

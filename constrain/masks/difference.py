@@ -18,22 +18,11 @@ from constrain.engine.jit import mask_kernels as m
 from constrain.engine.pool import StatePool
 from constrain.masks.trie_positions import Positions
 from constrain.masks.wide import Lexeme, Wide
-from grammars.program import UNBOUNDED, Program
 
 _ROOM: Final = 8_192
 """Differences up to which the comparison is worth it."""
 _FUEL: Final = 50_000
 """Trie nodes visited before it is given up (about half a millisecond)."""
-
-
-def uncounted_rules(program: Program) -> Flags:
-    """bool[rules]: rules in which nothing is counted."""
-    accepts = program.accept_from
-    counts = (program.count_limit != UNBOUNDED) | (program.count_cap != UNBOUNDED)
-    counts |= (accepts != 0) & (accepts != UNBOUNDED)
-    rules = len(program.rule_names)
-    found: Flags = np.bincount(program.rule_of, weights=counts, minlength=rules) == 0
-    return found
 
 
 def compared(

@@ -224,6 +224,104 @@ def find_closed(table, accepts, ordinary, beyond, closed):  # type: ignore[no-un
                         changed = True
 
 
+CALLING: Final = 1
+"""Flag of a rule: it calls others, or is a bag, or has several edges by one byte."""
+COUNTING: Final = 2
+"""Flag of a rule: something is counted in it."""
+
+
+@njit
+def _add_follow(follow, called, words, at):  # type: ignore[no-untyped-def]
+    """Adds a set of byte classes to those that can follow a rule; returns whether some were new."""
+    grown = False
+    for w in range(4):
+        more = words[at, w] & ~follow[called, w]
+        if more:
+            follow[called, w] |= more
+            grown = True
+    return grown
+
+
+@njit(
+    f"void({_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, "
+    f"{_INTS}, {_INTS}, {_INTS}, Array(uint64, 2, 'C', readonly=True), uint8[::1], uint64[:, ::1])",
+    cache=True,
+    nogil=True,
+)
+def survey_rules(  # type: ignore[no-untyped-def]
+    rule_of, edge_offset, edge_class, call_offset, call_start, call_return, bag_of, bag_offset,
+    bag_start, bag_return, accept_from, count_limit, count_cap, first, flags, follow,
+):  # fmt: skip
+    """What kind each rule of a program is, and which byte classes can come after it.
+
+    Args:
+        rule_of to first: of the program, see ``grammars.program``.
+        flags: uint8[R] of zeros; receives ``CALLING`` and ``COUNTING``.
+        follow: uint64[R, 4] of zeros; receives the sets of classes.
+    """
+    states = len(rule_of)
+    for q in range(states):
+        rule = rule_of[q]
+        calls = call_offset[q + 1] > call_offset[q] or bag_of[q] >= 0
+        seen0, seen1, seen2, seen3 = uint64(0), uint64(0), uint64(0), uint64(0)
+        for e in range(edge_offset[q], edge_offset[q + 1]):
+            bit = uint64(1) << uint64(edge_class[e] & 63)
+            word = edge_class[e] >> 6
+            if word == 0:
+                calls |= seen0 & bit != 0
+                seen0 |= bit
+            elif word == 1:
+                calls |= seen1 & bit != 0
+                seen1 |= bit
+            elif word == 2:
+                calls |= seen2 & bit != 0
+                seen2 |= bit
+            else:
+                calls |= seen3 & bit != 0
+                seen3 |= bit
+        if calls:
+            flags[rule] |= CALLING
+        accepts = accept_from[q]
+        if (
+            count_limit[q] != UNBOUNDED
+            or count_cap[q] != UNBOUNDED
+            or (accepts != 0 and accepts != UNBOUNDED)
+        ):
+            flags[rule] |= COUNTING
+        for e in range(call_offset[q], call_offset[q + 1]):
+            _add_follow(follow, rule_of[call_start[e]], first, call_return[e] >> 1)
+    # a bag, too, is followed by its separators: costs are worked out item by item
+    bags = len(bag_return) // 4
+    for bag in range(bags):
+        calling = rule_of[bag_return[4 * bag + 1]]
+        for flag in range(1, 4):
+            after = bag_return[4 * bag + flag]
+            _add_follow(follow, calling, first, after)
+            for i in range(bag_offset[bag], bag_offset[bag + 1]):
+                _add_follow(follow, rule_of[bag_start[i]], first, after)
+    # where a rule may end behind a call, what comes after it comes after the called one: there and back,
+    # as chains of calls go through states upwards or downwards
+    changed = True
+    backwards = False
+    while changed:
+        changed = False
+        for j in range(states):
+            q = states - 1 - j if backwards else j
+            for e in range(call_offset[q], call_offset[q + 1]):
+                if accept_from[call_return[e] >> 1] != UNBOUNDED:
+                    called = rule_of[call_start[e]]
+                    changed |= _add_follow(follow, called, follow, rule_of[q])
+        for bag in range(bags):
+            calling = rule_of[bag_return[4 * bag + 1]]
+            for flag in range(1, 4):
+                if accept_from[bag_return[4 * bag + flag]] == UNBOUNDED:
+                    continue
+                for i in range(bag_offset[bag], bag_offset[bag + 1]):
+                    called = rule_of[bag_start[i]]
+                    changed |= _add_follow(follow, called, follow, calling)
+        backwards = not backwards
+
+
 @njit(
     f"int64({_INTS}, int64, {_BYTES}, {_INTS}, int64, int32[::1], int32[::1], int16[::1], uint8[::1])",
     cache=True,

@@ -24,8 +24,8 @@ from constrain.arrays import Flags, Int32
 from constrain.engine.jit import kernels as k
 from constrain.engine.jit import mask_kernels as m
 from constrain.engine.pool import END, StatePool
-from constrain.masks.difference import compared, uncounted_rules
-from constrain.masks.trie_positions import follow_sets, positions_of
+from constrain.masks.difference import compared
+from constrain.masks.trie_positions import positions_of
 from constrain.masks.wide import LexemeShape, Shapes, Wide, bounded, lexeme_of, unbounded_counts
 from constrain.vocabulary import Vocabulary
 from grammars.errors import LimitExceeded
@@ -70,9 +70,8 @@ class RuleMasks:
         share = max(1.0, vocabulary.trie.node_count / _USUAL_NODES)
         self._work = int(share * pool.limits.max_mask_work)
         self._positions = positions_of(vocabulary)
-        self._follow = follow_sets(pool.program)
         self._shapes = Shapes(pool.program)
-        self._uncounted = uncounted_rules(pool.program)
+        self._survey = self._shapes.survey
         self._numbers = np.zeros(pool.program.states, np.int32)
         self._answers: OrderedDict[tuple[int, int], Wide] = OrderedDict()
         self._ranges: dict[tuple[int, int], tuple[int, int]] = {}
@@ -86,8 +85,7 @@ class RuleMasks:
 
     def follow(self, q: int) -> Flags:
         """bool[256]: the bytes that can come after the rule of a program state."""
-        flags: Flags = self._follow[self._pool.program.rule_of[q]]
-        return flags
+        return self._survey.follow(q)
 
     def shape(self, q: int) -> LexemeShape | None:
         """The automaton of a program state's rule from there on, if small and without calls."""
@@ -95,7 +93,7 @@ class RuleMasks:
 
     def is_plain(self, q: int) -> bool:
         """Whether a program state's rule is a deterministic automaton without calls."""
-        return bool(self._shapes.is_plain[q])
+        return self._survey.is_plain(q)
 
     # -- whole masks ---------------------------------------------------------------------------
 
@@ -193,7 +191,7 @@ class RuleMasks:
     def _compare(self, q: int) -> Wide | None:
         """The answer by comparison with the state that most bytes lead to, if that is cheap."""
         p = self._pool.program
-        if not self._shapes.is_plain[q] or not self._uncounted[p.rule_of[q]]:
+        if not self._survey.is_plain(q) or not self._survey.is_uncounted(q):
             return None
         other = m.usual_state(
             p.table.reshape(-1), p.classes, p.byte_class, q, self._numbers, _MOST_STEPS
@@ -210,7 +208,7 @@ class RuleMasks:
         What the state's own edges allow, whatever rules are called, comes first and is left out of the walk.
         """
         row = np.zeros(len(self._scratch), np.int32)
-        shape = self._shapes.of_edges(q) if self._uncounted[self._pool.program.rule_of[q]] else None
+        shape = self._shapes.of_edges(q) if self._survey.is_uncounted(q) else None
         if shape is not None:
             row |= lexeme_of(self._vocabulary, shape).mask
         follow = self.follow(q)

@@ -166,11 +166,6 @@ def positions_of(vocabulary: Vocabulary) -> Positions:
         return known
 
 
-def follow_sets(program: Program) -> list[Flags]:
-    """Per rule (numbered as in ``rule_of``), bool[256]: the bytes that can come after it."""
-    return [as_flags(program, bits) for bits in _follow(program, _Calls(program))]
-
-
 def as_flags(program: Program, bits: int) -> Flags:
     """A set of byte classes as bool[256]."""
     packed = np.frombuffer(bits.to_bytes(32, "little"), np.uint8)

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from constrain.arrays import Flags, Int32
 from constrain.engine.jit import mask_kernels as m
+from constrain.masks.rule_survey import RuleSurvey
 from constrain.masks.subtrees import Subtrees, subtrees_of
 from constrain.masks.trie_positions import Positions
 from constrain.vocabulary import Vocabulary
@@ -369,31 +370,37 @@ class Shapes:
 
     Args:
         program: the program.
+
+    Attributes:
+        survey: what each rule is like.
     """
 
     def __init__(self, program: Program) -> None:
         self._program = program
+        self.survey: Final = RuleSurvey(program)
         self._numbers = np.zeros(program.states, np.int32)
         self._states = np.zeros(MAX_SHAPE, np.int32)
         self._table = np.zeros(256 * MAX_SHAPE, np.int16)
         self._accepts = np.zeros(MAX_SHAPE, np.uint8)
-        self._sizes = np.bincount(program.rule_of)
         self._known: dict[int, LexemeShape | None] = {}
         self._large: dict[int, LexemeShape | None] = {}
         self._of_edges: dict[int, LexemeShape | None] = {}
-        self.is_plain: Final = plain_states(program)
-        """bool[Q], see :func:`plain_states`."""
+
+    @cached_property
+    def _sizes(self) -> npt.NDArray[np.int64]:
+        """How many states each rule has."""
+        return np.bincount(self._program.rule_of)
 
     def of(self, q: int) -> LexemeShape | None:
         """The automaton from a program state on, if it is call-free and small."""
         if q not in self._known:
-            self._known[q] = self._read(q, MAX_SHAPE) if self.is_plain[q] else None
+            self._known[q] = self._read(q, MAX_SHAPE) if self.survey.is_plain(q) else None
         return self._known[q]
 
     def large(self, q: int) -> LexemeShape | None:
         """The same, of up to ``MAX_LARGE_SHAPE`` states if the rule has no more."""
         small = self.of(q)
-        if small is not None or not self.is_plain[q]:
+        if small is not None or not self.survey.is_plain(q):
             return small
         if q not in self._large:
             fits = self._sizes[self._program.rule_of[q]] <= MAX_LARGE_SHAPE
@@ -472,15 +479,6 @@ def lexeme_of(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme:
             _, oldest = known.popitem(last=False)
             held -= oldest.nbytes
     return lexeme
-
-
-def plain_states(program: Program) -> Flags:
-    """bool[Q]: states whose rule is a deterministic automaton without calls."""
-    calls = (np.diff(program.call_offset) > 0) | (program.bag_of >= 0)
-    several = (program.table < -1).any(axis=1)
-    rules = len(program.rule_names)
-    impure = np.bincount(program.rule_of, weights=calls | several, minlength=rules) > 0
-    return ~impure[program.rule_of]
 
 
 def bounded(

@@ -27,12 +27,14 @@ class Spelling:
 
     def __init__(self, grammar: Grammar, vocabulary: Vocabulary) -> None:
         program = grammar.program
+        used = used_bytes(program)
         available = np.asarray(vocabulary.bytes_in_tokens)
-        self.missing = used_bytes(program) & ~available
+        self.missing = used & ~available
         if self.missing.any():
             program = grammar.compile(_as_mask(available))
+            used = used_bytes(program)
         self.program = program
-        self.trivial = not (used_bytes(program) & ~np.asarray(vocabulary.single_byte)).any()
+        self.trivial = not (used & ~np.asarray(vocabulary.single_byte)).any()
 
     def complaint(self) -> str:
         """Why nothing can be spelled."""
@@ -53,8 +55,7 @@ class Spelling:
 
 def used_bytes(program: Program) -> npt.NDArray[np.bool_]:
     """bool[256]: bytes that some edge of the program reads."""
-    used = np.zeros(program.classes, np.bool_)
-    used[program.edge_class] = True
+    used = np.bincount(program.edge_class, minlength=program.classes) > 0
     return used[program.byte_class[:256]]
 
 
