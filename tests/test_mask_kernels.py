@@ -293,7 +293,8 @@ def test_where_lexemes_end(
     if bounded:  # as a rule's own bounds are: the same for all states
         bounds[m.ACCEPTS, shape.accepts != 0] = data.draw(st.integers(0, 3))
         bounds[m.MOST] = data.draw(st.integers(1, 6))
-    row, exits, entries, longest = shape.walk_within(vocabulary, bounds)
+    walk = shape.walk_within(vocabulary, bounds)
+    row, exits, entries, longest = walk.mask, walk.exits, walk.beyond, walk.longest
     trie = vocabulary.trie
     found = np.empty((3, 5 * trie.node_count), np.int32)
     size = m.list_exits(exits, *Subtrees.of(trie).characters, found)

@@ -177,14 +177,18 @@ def find_loop(table, classes, byte_class, ends, never, q, inc):  # type: ignore[
 
 
 @njit
-def _ordinary_bytes(table):  # type: ignore[no-untyped-def]
-    """bool[128]: ASCII bytes after which the start of a lexeme's automaton can be left as before."""
+def _ordinary_bytes(table, start):  # type: ignore[no-untyped-def]
+    """bool[128]: ASCII bytes after which a state of a lexeme's automaton can be left as before."""
     out = np.zeros(128, np.bool_)
     for byte in range(0x20, 0x7F):
-        target = int64(table[byte])
+        target = int64(table[256 * start + byte])
         out[byte] = target >= 0
         for other in (0x20, 0x30, 0x5A, 0x61):  # a blank, a digit, letters
-            if target >= 0 and table[other] >= 0 and table[256 * (target >> 1) + other] < 0:
+            if (
+                target >= 0
+                and table[256 * start + other] >= 0
+                and table[256 * (target >> 1) + other] < 0
+            ):
                 out[byte] = False
     return out
 
@@ -434,7 +438,7 @@ CAP: Final = 3
 
 
 @njit
-def _closed_states(table, bounds, closed):  # type: ignore[no-untyped-def]
+def _closed_states(table, bounds, start, closed):  # type: ignore[no-untyped-def]
     """Finds states that a text stays among, see :func:`find_closed`: (kind of loop, ASCII bytes).
 
     Most patterns only wait for something within a text: whatever is written, they go on.
@@ -445,10 +449,10 @@ def _closed_states(table, bounds, closed):  # type: ignore[no-untyped-def]
     stops = np.zeros(size, np.uint8)
     for q in range(size):
         stops[q] = bounds[ACCEPTS, q] != UNBOUNDED or bounds[LEAST, q] > 0
-    ordinary = _ordinary_bytes(table)
+    ordinary = _ordinary_bytes(table, start)
     kind = TEXT_LOOP
     find_closed(table, stops, ordinary, True, closed)
-    if closed[0] & 1 == 0:
+    if closed[start] & 1 == 0:
         kind = ASCII_LOOP
         find_closed(table, stops, ordinary, False, closed)
     low, high = uint64(0), uint64(0)
@@ -465,7 +469,7 @@ def _note_lacking(path, depth, node, entries, found):  # type: ignore[no-untyped
     """Notes a node that the automaton does not enter, and nodes above it, where the rule may end before.
 
     Args:
-        path: int32[D, 5]: state, count, node, whether the rule may end there, whether that was noted.
+        path: int32[D, 7], among them node, whether the rule may end there, whether that was noted as 2 to 4.
         entries: int32[E], receives the nodes.
 
     Returns:
@@ -484,30 +488,174 @@ def _note_lacking(path, depth, node, entries, found):  # type: ignore[no-untyped
     return found
 
 
+@njit
+def _awaits_lacking(path, depth):  # type: ignore[no-untyped-def]
+    """Whether :func:`_note_lacking` would note a node."""
+    if path[depth - 1, 3]:
+        return True
+    at = depth - 1
+    while at > 0 and not path[at, 4]:
+        if path[at - 1, 3]:
+            return True
+        at -= 1
+    return False
+
+
+@njit
+def _any_lacking(row, tokens, begin, end):  # type: ignore[no-untyped-def]
+    """Whether a mask lacks any of some tokens."""
+    for k in range(begin, end):
+        token = tokens[k]
+        if (row[token >> 5] >> int32(token & 31)) & int32(1) == 0:
+            return True
+    return False
+
+
+NO_STATE: Final = -1
+"""In place of a state of a lexeme's automaton: none."""
+_MOST_PAIRS: Final = 4_096
+"""Pairs of states that are looked at to tell two of them apart."""
+_MOST_PASSES: Final = 32
+"""How often these are gone over."""
+EQUAL: Final = 255
+"""What :func:`tell_apart` writes for states that no text tells apart; one less stands for more, too."""
+
+
+@njit
+def _bytes_to_tell(table, accepts, bytes_, a, b, apart):  # type: ignore[no-untyped-def]
+    """One more than the bytes that tell two states apart, by what is known of those behind them."""
+    size = len(accepts)
+    if accepts[a] != accepts[b]:
+        return 1
+    best = EQUAL
+    for byte in bytes_:
+        to_a, to_b = int64(table[256 * a + byte]), int64(table[256 * b + byte])
+        if to_a == to_b:
+            continue
+        if to_a < 0 or to_b < 0 or (to_a ^ to_b) & 1:
+            return 2
+        known = int64(apart[(to_a >> 1) * size + (to_b >> 1)])
+        if known != EQUAL:
+            best = min(best, min(known + 1, EQUAL - 1))
+    return best
+
+
+@njit(f"int64(int16[::1], uint8[::1], {_BYTES}, int64, int64, uint8[::1])", cache=True, nogil=True)
+def tell_apart(table, accepts, bytes_, first, second, apart):  # type: ignore[no-untyped-def]
+    """Finds by how many bytes two states of a lexeme's automaton are told apart, and all pairs behind them.
+
+    Args:
+        table, accepts: see :func:`read_shape`.
+        bytes_: uint8, one byte of each class that the automaton tells apart.
+        first, second: different states.
+        apart: uint8[L * L], by two states one more than the fewest bytes of a text that one of them
+            goes on with, ends after, or counts otherwise than the other; ``EQUAL`` if there is none; 0
+            where it was not looked for.  Only the latter are written.
+
+    Returns:
+        What stands there for the two; 0 if it takes too much work.
+    """
+    size = len(accepts)
+    if apart[first * size + second]:
+        return int64(apart[first * size + second])
+    one, other = np.empty(_MOST_PAIRS, np.int32), np.empty(_MOST_PAIRS, np.int32)
+    one[0], other[0] = first, second
+    apart[first * size + second] = EQUAL
+    found = 1
+    i = 0
+    fits = True
+    while i < found and fits:
+        a, b = int64(one[i]), int64(other[i])
+        for byte in bytes_:
+            to_a, to_b = int64(table[256 * a + byte]), int64(table[256 * b + byte])
+            if to_a < 0 or to_b < 0:
+                continue
+            to_a, to_b = to_a >> 1, to_b >> 1
+            if to_a == to_b or apart[to_a * size + to_b]:
+                continue
+            if found == _MOST_PAIRS:
+                fits = False
+                break
+            one[found], other[found] = to_a, to_b
+            apart[to_a * size + to_b] = EQUAL
+            found += 1
+        i += 1
+    changed = True
+    for _ in range(_MOST_PASSES):
+        if not changed or not fits:
+            break
+        changed = False
+        for j in range(found - 1, -1, -1):
+            at = int64(one[j]) * size + other[j]
+            known = _bytes_to_tell(table, accepts, bytes_, int64(one[j]), int64(other[j]), apart)
+            if known != apart[at]:
+                apart[at] = known
+                changed = True
+    if changed or not fits:  # numbers that may be too large yet
+        for j in range(found):
+            apart[int64(one[j]) * size + other[j]] = 0
+    return int64(apart[first * size + second])
+
+
+@njit
+def _margins(bounds):  # type: ignore[no-untyped-def]
+    """Counts between which bounds do not matter: (largest, from where on all may end, below which none).
+
+    The second is ``UNBOUNDED`` if counts are capped before.
+    """
+    most, least, caps = bounds[MOST].min(), bounds[LEAST].max(), bounds[CAP].min()
+    need, never = least, int32(UNBOUNDED)
+    for accepts in bounds[ACCEPTS]:
+        if accepts != UNBOUNDED:
+            need = max(need, accepts)
+            never = min(never, accepts)
+    if least > 0:
+        never = int32(0)
+    return int64(most), int64(need if need <= caps else UNBOUNDED), int64(never)
+
+
+@njit
+def _is_free(n, height, most, need, never):  # type: ignore[no-untyped-def]
+    """Whether bounds make no difference to so many more bytes: 1 if all may end, 2 if none, 0 if they do."""
+    if n + height > most:
+        return 0
+    if n >= need:
+        return 1
+    return 2 if n + height < never else 0
+
+
 @njit(
-    f"void(int16[::1], int32[:, ::1], {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, "
-    f"{_SHORTS}, {_SHORTS}, int32[::1], int32[:, ::1], int32[::1], int64[::1])",
+    f"void(int16[::1], int32[:, ::1], int64, {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, "
+    f"{_SHORTS}, {_SHORTS}, int64, {_INTS2}, {_INTS2}, {_INTS}, {_BYTES}, int32[::1], int32[:, ::1], "
+    "int32[::1], int64[::1])",
     cache=True,
     nogil=True,
 )
 def walk_lexeme(  # type: ignore[no-untyped-def]
-    table, bounds, t_byte, t_depth, t_skip, t_start, t_tokens, ascii_below, below, deepest,
-    row, exits, entries, counts,
+    table, bounds, start, t_byte, t_depth, t_skip, t_start, t_tokens, ascii_below, below, deepest,
+    other, other_bounds, other_exits, other_entries, apart, row, exits, entries, counts,
 ):  # fmt: skip
     """A plain automaton over the whole trie: the mask of what stays inside, and where it may end.
 
+    What is known of another state, or of the same with other bounds, is taken over where no text that is
+    short enough for what is left of the trie tells the two apart.
+
     Args:
-        table: see :func:`read_shape`; state 0 is where it begins, with a count of 0.
+        table: see :func:`read_shape`.
         bounds: int32[4, L], see ``ACCEPTS``, ``LEAST``, ``MOST`` and ``CAP``.
+        start: the state where it begins, with a count of 0.
         t_byte to t_tokens, ascii_below, below, deepest: of the trie and :func:`summarize`.
-        row: int32[W], receives the bits of the tokens that stay inside.
+        other: a state that was walked from before; ``NO_STATE`` for none.
+        other_bounds, other_exits, other_entries: of that walk, the entries ascending.
+        apart: uint8[L * L], see :func:`tell_apart`.
+        row: int32[W], the mask of that walk or zeros; receives the bits of the tokens that stay inside.
         exits: int32[5, N], receives where it may end: first node, end, state, count, step.  That is the
             first node and all up to the end (not included) at which a character ends, where each
-            character counts one step.
+            character counts one step.  With another state, states and counts say nothing.
         entries: int32[N], receives the nodes above which the rule may end (right above) and below
             which, or at which, a token does not stay inside.
-        counts: int64[3], receives the number of exits, the most that one token counts (or more), and
-            the number of entries.
+        counts: int64[3], receives the number of exits, the most that one token counts (or more; with another
+            state nothing), and the number of entries.
     """
     size = bounds.shape[1]
     same = np.empty(256, np.uint8)
@@ -517,13 +665,25 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
     lows, highs = np.empty(size, np.uint64), np.empty(size, np.uint64)
     steps = np.zeros(size, np.uint8)
     closed = np.zeros(size, np.uint8)
-    closed_kind, closed_low, closed_high = _closed_states(table, bounds, closed)
-    closed_most = bounds[MOST].min()
+    closed_kind, closed_low, closed_high = NO_LOOP, uint64(0), uint64(0)
+    alike = other >= 0
+    other_most, other_need, other_never = int64(0), int64(0), int64(0)
+    other_exit, other_entry = 0, 0
+    most_free, need, never = _margins(bounds)
+    if other < 0:
+        closed_kind, closed_low, closed_high = _closed_states(table, bounds, start, closed)
+    else:
+        other_most, other_need, other_never = _margins(other_bounds)
+        for column in range(size):
+            for line in range(4):
+                if bounds[line, column] != other_bounds[line, column]:
+                    alike = False
     accepts = bounds[ACCEPTS]
-    path = np.zeros((int64(deepest[0]) + 2, 5), np.int32)
+    path = np.zeros((int64(deepest[0]) + 2, 7), np.int32)
+    path[0, 0], path[0, 5] = start, other
     exited, found, longest = 0, 0, int64(0)
-    if accepts[0] <= 0:
-        exits[0, 0], exits[1, 0], exits[2, 0], exits[3, 0], exits[4, 0] = 0, 1, 0, 0, 0
+    if accepts[start] <= 0:
+        exits[0, 0], exits[1, 0], exits[2, 0], exits[3, 0], exits[4, 0] = 0, 1, start, 0, 0
         exited = 1
         path[0, 3] = 1
     nodes = len(t_byte)
@@ -536,15 +696,59 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         n = int64(0)
         if target >= 0:
             n = min(path[depth - 1, 1] + (target & 1), int64(bounds[CAP, q]))
+        before, m = int64(path[depth - 1, 5]), int64(0)
+        if before >= 0:
+            step = int64(table[256 * before + t_byte[i]])
+            before = step >> 1
+            if step >= 0:
+                m = min(path[depth - 1, 6] + (step & 1), int64(other_bounds[CAP, before]))
+                if m < other_bounds[LEAST, before] or m > other_bounds[MOST, before]:
+                    before = int64(NO_STATE)
         if target < 0 or n < bounds[LEAST, q] or n > bounds[MOST, q]:
             found = _note_lacking(path, depth, i, entries, found)
+            if before >= 0:
+                _clear_tokens(row, t_tokens, t_start[i], t_start[skip])
             i = skip
             continue
+        height = int64(deepest[i]) - depth
+        if before >= 0:
+            free = _is_free(n, height, most_free, need, never)
+            known = int64(EQUAL) if before == q else int64(apart[q * size + before])
+            if (known == EQUAL or known > height + 1) and (
+                (alike and n == m)
+                or (free and free == _is_free(m, height, other_most, other_need, other_never))
+            ):
+                while other_exit < other_exits.shape[1] and other_exits[1, other_exit] <= i:
+                    other_exit += 1
+                # a part of what is known as a whole begins where a character ends
+                within = other_exit < other_exits.shape[1] and other_exits[0, other_exit] < i
+                if not within or t_byte[i] < 0x80:
+                    while other_exit < other_exits.shape[1] and other_exits[0, other_exit] < skip:
+                        for line in range(5):
+                            exits[line, exited] = other_exits[line, other_exit]
+                        exits[0, exited] = max(exits[0, exited], int32(i))
+                        exits[1, exited] = min(exits[1, exited], int32(skip))
+                        exited += 1
+                        if other_exits[1, other_exit] > skip:
+                            break
+                        other_exit += 1
+                    if _awaits_lacking(path, depth) and _any_lacking(
+                        row, t_tokens, t_start[i], t_start[skip]
+                    ):
+                        found = _note_lacking(path, depth, i, entries, found)
+                    while other_entry < len(other_entries) and other_entries[other_entry] <= i:
+                        other_entry += 1
+                    while other_entry < len(other_entries) and other_entries[other_entry] < skip:
+                        entries[found] = other_entries[other_entry]
+                        found += 1
+                        other_entry += 1
+                    i = skip
+                    continue
         longest = max(longest, n)
-        most = n + int64(deepest[i]) - depth
+        most = n + height
         if (
             closed[q] & 1
-            and most <= closed_most
+            and most <= most_free
             and stays(closed_kind, closed_low, closed_high, i, ascii_below, below)
         ):
             longest = max(longest, most)
@@ -573,7 +777,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             i = skip
             continue
         path[depth, 0], path[depth, 1], path[depth, 2] = q, n, i
-        path[depth, 3], path[depth, 4] = ends, 0
+        path[depth, 3], path[depth, 4], path[depth, 5], path[depth, 6] = ends, 0, before, m
         _set_tokens(row, t_tokens, t_start[i], t_start[i + 1])
         if ends:
             exits[0, exited], exits[1, exited], exits[2, exited] = i, i + 1, q

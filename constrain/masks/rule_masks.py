@@ -26,7 +26,7 @@ from constrain.engine.jit import mask_kernels as m
 from constrain.engine.pool import END, StatePool
 from constrain.masks.difference import compared
 from constrain.masks.trie_positions import positions_of
-from constrain.masks.wide import LexemeShape, Shapes, Wide, bounded, lexeme_of, unbounded_counts
+from constrain.masks.wide import LexemeShape, Shapes, Wide, answered, lexeme_of
 from constrain.vocabulary import Vocabulary
 from grammars.errors import LimitExceeded
 
@@ -178,15 +178,10 @@ class RuleMasks:
         answer = self._compare(q)
         if answer is not None:
             return answer, (0, 0)
-        shape = self._shapes.large(q)
-        if shape is None:
-            return self._collect(q, n), (n, n)
-        lexeme = lexeme_of(self._vocabulary, shape)
-        follow = self.follow(q)
-        least, most = unbounded_counts(program, shape, lexeme)
-        if least <= n <= most:
-            return lexeme.free(self._positions, follow), (least, most)
-        return bounded(self._vocabulary, program, shape, lexeme, n, self._positions, follow), (n, n)
+        found = answered(
+            self._shapes, self._vocabulary, program, q, n, self._positions, self.follow(q)
+        )
+        return (self._collect(q, n), (n, n)) if found is None else found
 
     def _compare(self, q: int) -> Wide | None:
         """The answer by comparison with the state that most bytes lead to, if that is cheap."""

@@ -7,8 +7,10 @@ vocabulary under the automaton's content.  What depends on the surroundings are 
 the lexeme: the walk records the trie nodes where that can happen, grouped by equal subtrees, and
 only one subtree of each group is ever walked again.
 
-Counted lexemes (``maxLength``) record how much each token counts: then any count's mask follows by
-comparing numbers.
+States of one automaton are much alike: behind one more letter of a name of at most 64, with one more
+character of a ``maxLength`` counted, only tokens that come near the bound are treated otherwise.  So a walk
+takes over from an earlier one whatever lies below a trie node that is too shallow to tell the two apart
+(:meth:`Lexeme.answer`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from threading import Lock
+from threading import Lock, local
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -34,11 +36,17 @@ from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
 from grammars.program import UNBOUNDED, Program
 
+_KEPT_ANSWERS: Final = 512
+"""Masks kept per lexeme for its other states and counts near their bounds (V/8 bytes each)."""
 _OWN_WALKS: Final = 4
-"""Answers near bounds that are walked for; then what each token counts is listed, which takes some such
-walks but serves all answers."""
-_KEPT_NEAR_BOUNDS: Final = 512
-"""Masks kept per lexeme for counts near their bounds (V/8 bytes each)."""
+"""Answers near bounds of counts that are walked for; then what each token counts is listed, which takes
+some such walks but serves all answers."""
+_FAR: Final = 16
+"""Distances to a bound from which on few tokens come near it, so that a walk may begin with another."""
+_KEPT_WALKS: Final = 4
+"""Walks kept per lexeme for later ones to begin with."""
+_FEW_EXITS: Final = 4_096
+"""Exits up to which they are kept; more are found again by another walk if they are asked for."""
 
 
 def pack_bits(tokens: npt.NDArray[np.integer], size: int) -> Int32:
@@ -93,6 +101,7 @@ class Wide:
             self._beyond = (
                 self._filtered(trie) if self._make_beyond is None else self._make_beyond()
             )
+            self._make_beyond = None  # and what it was to be made from
         return self._beyond
 
     def _filtered(self, trie: Trie) -> Int32:
@@ -151,6 +160,27 @@ class Ends:
         return 5 * self.tokens.nbytes + 3 * self.starts.nbytes
 
 
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """What a state of a lexeme's automaton does with the vocabulary, within bounds of counts.
+
+    Attributes:
+        start: the (local) state.
+        bounds: int32[4, L], see ``mask_kernels.walk_lexeme``.
+        mask: int32[W], the tokens that stay inside.
+        exits, beyond: int32[5, E], int32[M]: where the lexeme may end, and what is entered there by tokens
+            that do not stay inside (ascending), see ``mask_kernels.walk_lexeme``.
+        longest: the most that one token counts, or more; nothing if another walk was begun with.
+    """
+
+    start: int
+    bounds: Int32
+    mask: Int32
+    exits: Int32
+    beyond: Int32
+    longest: int
+
+
 @dataclass(eq=False)
 class Lexeme:
     """A walk of one automaton state over the whole trie.
@@ -162,8 +192,6 @@ class Lexeme:
             that do not stay inside, see ``mask_kernels.walk_lexeme``.
         longest: the most that one token counts, or more.
         nbytes: memory of the walk and of what was derived from it, in bytes (about).
-        near_bounds: answers for counts near their bounds, by the distances to them.
-        walks: how many of them were walked for on their own.
     """
 
     trie: Trie
@@ -172,27 +200,124 @@ class Lexeme:
     exits: Int32
     beyond: Int32
     longest: int
+    _shape: LexemeShape
     _below: Subtrees
     nbytes: int = 0
-    walks: int = 0
     _free: dict[bytes, Wide] = field(default_factory=dict)
     _exits: WeakKeyDictionary[Positions, dict[bytes, Int32]] = field(
         default_factory=WeakKeyDictionary
     )
     _entries: dict[bytes, tuple[Int32, npt.NDArray[np.int64], Int32]] = field(default_factory=dict)
-    near_bounds: dict[bytes, Wide] = field(default_factory=dict)
+    _answers: dict[tuple[int, bytes, bytes], Wide] = field(default_factory=dict)
+    _near: int = 0
+    _walks: list[Walk] = field(default_factory=list)
+    _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
         own = (self.table, self.mask, self.exits, self.beyond)
         self.nbytes += sum(array.nbytes for array in own)
 
     @cached_property
+    def free_bounds(self) -> Int32:
+        """Bounds of counts that are far away, see ``mask_kernels.walk_lexeme``."""
+        return self._shape.free_bounds()
+
+    @cached_property
+    def _apart(self) -> npt.NDArray[np.uint8]:
+        """uint8[L * L], by how many bytes states are told apart, see ``mask_kernels.tell_apart``."""
+        size = len(self._shape.states)
+        self.nbytes += size * size
+        return np.zeros(size * size, np.uint8)
+
+    def answer(self, start: int, bounds: Int32, positions: Positions, follow: Flags) -> Wide:
+        """The answer for any state and any bounds of counts.
+
+        Args:
+            start: the (local) state.
+            bounds: int32[4, L], see ``mask_kernels.walk_lexeme``.
+            follow: bool[256], what can come after the rule.
+        """
+        key = (start, bounds.tobytes(), follow.tobytes())
+        with self._lock:
+            known = self._answers.get(key)
+            if known is None:
+                if len(self._answers) >= _KEPT_ANSWERS:
+                    del self._answers[next(iter(self._answers))]
+                known = self._answers[key] = self._answered(start, bounds, positions, follow)
+                self.nbytes += known.mask.nbytes
+            return known
+
+    def _answered(self, start: int, bounds: Int32, positions: Positions, follow: Flags) -> Wide:
+        if start == 0:
+            self._near += 1
+            if self._near > _OWN_WALKS:
+                return self._selected(bounds, positions, follow)
+        walk = self.walk(start, bounds)
+        few = walk.exits if walk.exits.shape[1] <= _FEW_EXITS else None
+        beyond = positions.group_entries(entered(self.trie, walk.beyond, follow))
+
+        def groups() -> Int32:
+            exits = few
+            if exits is None:
+                with self._lock:
+                    exits = self.walk(start, bounds).exits
+            return positions.group(self._listed(exits)[0], follow)
+
+        return Wide(walk.mask, groups, lambda: beyond)
+
+    def _selected(self, bounds: Int32, positions: Positions, follow: Flags) -> Wide:
+        """The answer from the start within bounds, by comparing what each token counts."""
+        ends = self.ends
+        fits = _within(bounds, m.LEAST, ends.groups[:, 0], ends.groups[:, 1])
+        row = np.empty(len(self.mask), np.int32)
+        m.select_groups(self.mask, ends.by_group, ends.starts, fits, row)
+        exits = _within(bounds, m.ACCEPTS, self.exit_state, self.exit_count)
+        groups = self.groups(positions, follow, exits)
+        self.nbytes += groups.nbytes
+        return Wide(row, lambda: groups)
+
+    def walk(self, start: int, bounds: Int32) -> Walk:
+        """A walk from any state, which takes over what it can from earlier ones; the lock is held."""
+        if not self._walks:
+            self._walks.append(
+                Walk(0, self.free_bounds, self.mask, self.exits, np.sort(self.beyond), self.longest)
+            )
+        far = int(bounds[m.MOST].min()) >= _FAR
+        nearest = self._nearest(start) if far else None
+        walk = self._shape.walk_from(
+            start, bounds, self.trie, self._below, len(self.mask), nearest, self._apart
+        )
+        if len(self._walks) > _KEPT_WALKS:
+            del self._walks[1]
+        self._walks.append(walk)
+        return walk
+
+    def _nearest(self, start: int) -> Walk | None:
+        """The latest walk from the state that it takes most bytes to tell from another, if any are alike."""
+        best, found = 2, None
+        size = len(self._shape.states)
+        for walk in reversed(self._walks):
+            if walk.start == start:
+                return walk
+            apart = int(self._apart[start * size + walk.start]) or m.tell_apart(
+                self.table, self._shape.accepts, self._shape.bytes, start, walk.start, self._apart
+            )
+            if apart > best:
+                best, found = apart, walk
+        return found
+
+    @cached_property
     def _each_exit(self) -> Int32:
         """int32[3, E], per trie node at which the lexeme may end node, state and count."""
-        most = int((self.exits[1] - self.exits[0]).sum())
+        listed = self._listed(self.exits)
+        self.nbytes += listed.nbytes
+        return listed
+
+    def _listed(self, exits: Int32) -> Int32:
+        """Exits one by one."""
+        most = int((exits[1] - exits[0]).sum())
         out = np.empty((3, most), np.int32)
-        found = m.list_exits(self.exits, *self._below.characters, out)
-        self.nbytes += 12 * found
+        found = m.list_exits(exits, *self._below.characters, out)
         return out[:, :found].copy()
 
     @property
@@ -281,6 +406,14 @@ class Lexeme:
         return known
 
 
+def _within(bounds: Int32, least: int, state: Int32, count: Int32) -> npt.NDArray[np.uint8]:
+    """uint8[M]: whether counts at states are within bounds, the row ``least`` and ``MOST`` of them."""
+    kept = np.minimum(count, bounds[m.CAP, state])
+    fits = (kept <= bounds[m.MOST, state]) & (kept >= bounds[least, state])
+    out: npt.NDArray[np.uint8] = fits.view(np.uint8)
+    return out
+
+
 _COUNTABLE: Final = 1 << 22
 """Numbers up to which counting beats sorting."""
 
@@ -325,44 +458,103 @@ class LexemeShape:
         states: the program state of each local one.
         table: int16[256 * L], by local state and byte ``state << 1 | inc``, or -1.
         accepts: uint8[L], whether a state ends the rule at some count.
+        bytes: uint8, one byte of each class of bytes that are alike.
         key: content that two equal automata share (counts' bounds are not part of it).
     """
 
     states: list[int]
     table: npt.NDArray[np.int16]
     accepts: npt.NDArray[np.uint8]
+    bytes: npt.NDArray[np.uint8]
     key: tuple[bytes, bytes]
 
-    def walk(self, vocabulary: Vocabulary) -> Lexeme:
-        """Runs the automaton over the vocabulary's trie, whatever is counted."""
+    @cached_property
+    def number(self) -> dict[int, int]:
+        """The local state of each program state."""
+        return {q: i for i, q in enumerate(self.states)}
+
+    def free_bounds(self) -> Int32:
+        """Bounds of counts that are far away, see ``mask_kernels.walk_lexeme``."""
         bounds = np.full((4, len(self.states)), UNBOUNDED, np.int32)
         bounds[m.LEAST] = 0
         bounds[m.ACCEPTS, self.accepts != 0] = 0
-        row, exits, beyond, longest = self.walk_within(vocabulary, bounds)
-        return Lexeme(
-            vocabulary.trie, self.table, row, exits, beyond, longest, subtrees_of(vocabulary)
-        )
+        return bounds
 
-    def walk_within(self, vocabulary: Vocabulary, bounds: Int32) -> tuple[Int32, Int32, Int32, int]:
-        """The same within bounds of counts: the mask, the exits, the entries, the most that a token counts.
+    def walk(self, vocabulary: Vocabulary) -> Lexeme:
+        """Runs the automaton over the vocabulary's trie, whatever is counted."""
+        walk = self.walk_within(vocabulary, self.free_bounds())
+        return Lexeme(
+            vocabulary.trie, self.table, walk.mask, walk.exits, walk.beyond, walk.longest, self,
+            subtrees_of(vocabulary),
+        )  # fmt: skip
+
+    def walk_within(self, vocabulary: Vocabulary, bounds: Int32, start: int = 0) -> Walk:
+        """The same from any state and within bounds of counts.
 
         Args:
-            bounds: int32[4, L], see ``mask_kernels.walk_lexeme``, which says what comes back, too.
+            bounds: int32[4, L], see ``mask_kernels.walk_lexeme``.
         """
-        trie, below = vocabulary.trie, subtrees_of(vocabulary)
-        row = np.zeros((vocabulary.size + 31) // 32, np.int32)
-        exits, entries = (
-            np.empty((5, trie.node_count), np.int32),
-            np.empty(trie.node_count, np.int32),
+        words = (vocabulary.size + 31) // 32
+        return self.walk_from(
+            start, bounds, vocabulary.trie, subtrees_of(vocabulary), words, None, _UNKNOWN
         )
+
+    def walk_from(
+        self,
+        start: int,
+        bounds: Int32,
+        trie: Trie,
+        below: Subtrees,
+        words: int,
+        other: Walk | None,
+        apart: npt.NDArray[np.uint8],
+    ) -> Walk:
+        """The same, beginning with another walk, if there is one.
+
+        Args:
+            words: length of the mask.
+            apart: see ``mask_kernels.tell_apart``.
+        """
+        room = _room(trie.node_count)
         counts = np.zeros(3, np.int64)
+        known = _NO_WALK if other is None else other
+        row = np.zeros(words, np.int32) if other is None else other.mask.copy()
         m.walk_lexeme(
-            self.table, bounds, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens,
-            below.ascii_bytes, below.flags, below.deepest, row, exits, entries, counts,
+            self.table, bounds, start, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens,
+            below.ascii_bytes, below.flags, below.deepest, known.start, known.bounds, known.exits,
+            known.beyond, apart, row, room.exits, room.entries, counts,
         )  # fmt: skip
         row.setflags(write=False)
         exited, longest, found = counts.tolist()
-        return row, exits[:, :exited].copy(), entries[:found].copy(), longest
+        exits, beyond = room.exits[:, :exited].copy(), room.entries[:found].copy()
+        return Walk(
+            start, bounds, row, exits, beyond if other is None else np.sort(beyond), longest
+        )
+
+
+_UNKNOWN: Final = np.zeros(1, np.uint8)
+_NO_INTS: Final = np.zeros(0, np.int32)
+_NO_WALK: Final = Walk(
+    m.NO_STATE, np.zeros((4, 0), np.int32), _NO_INTS, np.zeros((5, 0), np.int32), _NO_INTS, 0
+)
+
+
+class _Room(local):
+    """Where a thread's walks write what they find: some megabytes that would be mapped anew each time."""
+
+    def __init__(self) -> None:
+        self.exits = np.empty((5, 0), np.int32)
+        self.entries = np.empty(0, np.int32)
+
+
+_rooms = _Room()
+
+
+def _room(nodes: int) -> _Room:
+    """Room for a walk over a trie of so many nodes."""
+    if len(_rooms.entries) < nodes:
+        _rooms.exits, _rooms.entries = np.empty((5, nodes), np.int32), np.empty(nodes, np.int32)
+    return _rooms
 
 
 class Shapes:
@@ -383,6 +575,7 @@ class Shapes:
         self._table = np.zeros(256 * MAX_SHAPE, np.int16)
         self._accepts = np.zeros(MAX_SHAPE, np.uint8)
         self._known: dict[int, LexemeShape | None] = {}
+        self._latest: dict[int, tuple[LexemeShape, Lexeme]] = {}
         self._large: dict[int, LexemeShape | None] = {}
         self._of_edges: dict[int, LexemeShape | None] = {}
 
@@ -406,6 +599,31 @@ class Shapes:
             fits = self._sizes[self._program.rule_of[q]] <= MAX_LARGE_SHAPE
             self._large[q] = self._read(q, MAX_LARGE_SHAPE) if fits else None
         return self._large[q]
+
+    @cached_property
+    def _bytes(self) -> npt.NDArray[np.uint8]:
+        """One byte of each class."""
+        _, first = np.unique(self._program.byte_class[:256], return_index=True)
+        return first.astype(np.uint8)
+
+    def walked(self, vocabulary: Vocabulary, q: int) -> tuple[LexemeShape, Lexeme] | None:
+        """An automaton with a program state, which may begin elsewhere in the rule, and its walk.
+
+        Of those of the rule the latest that was walked; else, if it is not too large, that of the state.
+        """
+        small = self.of(q)
+        known = None if small is None else known_lexeme(vocabulary, small)
+        if small is not None and known is not None:
+            return small, known
+        rule = int(self._program.rule_of[q])
+        latest = self._latest.get(rule)
+        if latest is not None and q in latest[0].number:
+            return latest
+        shape = self.large(q)
+        if shape is None:
+            return None
+        latest = self._latest[rule] = (shape, lexeme_of(vocabulary, shape))
+        return latest
 
     def of_edges(self, q: int) -> LexemeShape | None:
         """An automaton that allows no more than a program state's edges and those behind them, if small.
@@ -434,7 +652,8 @@ class Shapes:
             rows.append(by_class[p.byte_class[:256]])
         table = np.concatenate(rows)
         accepts = np.zeros(len(states), np.uint8)
-        return LexemeShape(states, table, accepts, (table.tobytes(), accepts.tobytes()))
+        key = (table.tobytes(), accepts.tobytes())
+        return LexemeShape(states, table, accepts, self._bytes, key)
 
     def _read(self, q: int, most: int) -> LexemeShape | None:
         if most > len(self._states):
@@ -449,7 +668,7 @@ class Shapes:
             return None
         table, accepts = self._table[: 256 * size].copy(), self._accepts[:size].copy()
         key = (table.tobytes(), accepts.tobytes())
-        return LexemeShape(self._states[:size].tolist(), table, accepts, key)
+        return LexemeShape(self._states[:size].tolist(), table, accepts, self._bytes, key)
 
 
 _KEPT_LEXEMES: Final = 160
@@ -463,16 +682,24 @@ _stored: WeakKeyDictionary[Vocabulary, OrderedDict[tuple[bytes, bytes], Lexeme]]
 _stored_lock = Lock()
 
 
-def lexeme_of(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme:
-    """The walk of an automaton over a vocabulary, made once for all grammars."""
+def known_lexeme(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme | None:
+    """The walk of an automaton over a vocabulary, if there was one."""
     with _stored_lock:
         known = _stored.setdefault(vocabulary, OrderedDict())
         lexeme = known.get(shape.key)
         if lexeme is not None:
             known.move_to_end(shape.key)
-            return lexeme
+        return lexeme
+
+
+def lexeme_of(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme:
+    """The walk of an automaton over a vocabulary, made once for all grammars."""
+    lexeme = known_lexeme(vocabulary, shape)
+    if lexeme is not None:
+        return lexeme
     lexeme = shape.walk(vocabulary)
     with _stored_lock:
+        known = _stored.setdefault(vocabulary, OrderedDict())
         known[shape.key] = lexeme
         held = sum(walk.nbytes for walk in known.values())
         while len(known) > 1 and (len(known) > _KEPT_LEXEMES or held > _KEPT_BYTES):
@@ -481,85 +708,49 @@ def lexeme_of(vocabulary: Vocabulary, shape: LexemeShape) -> Lexeme:
     return lexeme
 
 
-def bounded(
+def answered(
+    shapes: Shapes,
     vocabulary: Vocabulary,
     program: Program,
-    shape: LexemeShape,
-    lexeme: Lexeme,
+    q: int,
     n: int,
     positions: Positions,
     follow: Flags,
-) -> Wide:
-    """The answer for a count of n, where some tokens or exits may break a bound.
+) -> tuple[Wide, tuple[int, int]] | None:
+    """The answer for a program state with a count of n, and the counts that it is valid for.
 
-    It depends on the distance to the bounds only, and only while that is within one token's reach:
-    so it is kept with the lexeme, for all lengths and grammars.
+    ``None`` if its rule is no plain automaton, or too large.  Near bounds the answer depends on the
+    distance to them only, and only while that is within one token's reach: so it is kept with the
+    lexeme, for all lengths and grammars.
     """
+    found = shapes.walked(vocabulary, q)
+    if found is None:
+        return None
+    shape, lexeme = found
+    start = shape.number[q]
+    # how much a token counts is known from where the walk began
+    longest = lexeme.longest if start == 0 else vocabulary.trie.max_depth
     states = np.array(shape.states)
-    reach = lexeme.longest + 1
+    counts = unbounded_counts(program, states, longest)
+    bounds = lexeme.free_bounds
+    if not counts[0] <= n <= counts[1]:
+        bounds, counts = near_bounds(program, states, n, longest + 1), (n, n)
+    elif start == 0:
+        return lexeme.free(positions, follow), counts
+    return lexeme.answer(start, bounds, positions, follow), counts
+
+
+def near_bounds(
+    program: Program, states: npt.NDArray[np.integer[Any]], n: int, reach: int
+) -> Int32:
+    """int32[4, L], the distances from a count of n to the bounds of states, at most ``reach``."""
     cap = program.count_cap[states].astype(np.int64)
     accept = program.accept_from[states].astype(np.int64)
     limit = np.clip(program.count_limit[states].astype(np.int64) - n, -1, reach)
     floor = np.clip(program.count_floor[states].astype(np.int64) - n, 0, reach)
     need = np.where(accept == UNBOUNDED, UNBOUNDED, np.clip(accept - n, 0, reach))
     capped = np.clip(cap - n, 0, reach)
-    bounds = np.stack([need, floor, limit, capped]).astype(np.int32)
-    key = bounds.tobytes() + follow.tobytes()
-    known = lexeme.near_bounds.get(key)
-    if known is None:
-        if len(lexeme.near_bounds) >= _KEPT_NEAR_BOUNDS:
-            lexeme.near_bounds.pop(next(iter(lexeme.near_bounds)))
-        make = _walk_near_bounds if lexeme.walks < _OWN_WALKS else _select_near_bounds
-        known = lexeme.near_bounds[key] = make(vocabulary, shape, lexeme, bounds, positions, follow)
-        lexeme.nbytes += known.mask.nbytes
-    return known
-
-
-def _walk_near_bounds(
-    vocabulary: Vocabulary,
-    shape: LexemeShape,
-    lexeme: Lexeme,
-    bounds: Int32,
-    positions: Positions,
-    follow: Flags,
-) -> Wide:
-    """An answer within bounds of counts by a walk of its own."""
-    lexeme.walks += 1
-    row, _, beyond, _ = shape.walk_within(vocabulary, bounds)
-    return Wide(
-        row,
-        lambda: lexeme.groups(positions, follow, _exits_within(lexeme, bounds)),
-        lambda: positions.group_entries(entered(lexeme.trie, beyond, follow)),
-    )
-
-
-def _select_near_bounds(
-    vocabulary: Vocabulary,
-    shape: LexemeShape,
-    lexeme: Lexeme,
-    bounds: Int32,
-    positions: Positions,
-    follow: Flags,
-) -> Wide:
-    """The same by comparing what each token counts."""
-    ends = lexeme.ends
-    state, count = ends.groups[:, 0], ends.groups[:, 1]
-    after = np.minimum(count, bounds[m.CAP, state])
-    fits = (after <= bounds[m.MOST, state]) & (after >= bounds[m.LEAST, state])
-    row = np.empty(len(lexeme.mask), np.int32)
-    m.select_groups(lexeme.mask, ends.by_group, ends.starts, fits.view(np.uint8), row)
-    groups = lexeme.groups(positions, follow, _exits_within(lexeme, bounds))
-    lexeme.nbytes += groups.nbytes
-    return Wide(row, lambda: groups)
-
-
-def _exits_within(lexeme: Lexeme, bounds: Int32) -> npt.NDArray[np.uint8]:
-    """uint8[E]: at which exits counts are within bounds."""
-    state = lexeme.exit_state
-    left = np.minimum(lexeme.exit_count, bounds[m.CAP, state])
-    fits = (left <= bounds[m.MOST, state]) & (left >= bounds[m.ACCEPTS, state])
-    out: npt.NDArray[np.uint8] = fits.view(np.uint8)
-    return out
+    return np.stack([need, floor, limit, capped]).astype(np.int32)
 
 
 def counted(
@@ -571,13 +762,14 @@ def counted(
     return kept, fits
 
 
-def unbounded_counts(program: Program, shape: LexemeShape, lexeme: Lexeme) -> tuple[int, int]:
-    """The least and the largest count from which no token can come near a bound."""
-    states = np.array(shape.states)
+def unbounded_counts(
+    program: Program, states: npt.NDArray[np.integer[Any]], longest: int
+) -> tuple[int, int]:
+    """The least and the largest count from which no token, which counts so much, can come near a bound."""
     limit = int(program.count_limit[states].min())
     accept = program.accept_from[states]
     need = max(
         int(program.count_floor[states].max()),
         int(accept[accept != UNBOUNDED].max(initial=0)),
     )
-    return need, limit if limit == UNBOUNDED else limit - lexeme.longest
+    return need, limit if limit == UNBOUNDED else limit - longest
