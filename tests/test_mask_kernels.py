@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from constrain import TokenAutomaton, Vocabulary
 from constrain.engine.jit import kernels as k
 from constrain.engine.jit import mask_kernels as m
+from constrain.masks import wide
+from constrain.masks.rule_survey import RuleSurvey
 from constrain.masks.subtrees import Subtrees
 from constrain.masks.wide import Ends, Shapes, lexeme_of
 from constrain.vocabulary.trie import Trie
@@ -108,6 +110,12 @@ GRAMMARS = {
         {"type": "string", "allOf": [{"pattern": "ab*a"}, {"pattern": "^[^7]"}], "maxLength": 300}
     ),
     "any JSON": lambda: Grammar.from_json_schema({}),
+    "counted parts": lambda: Grammar.from_regex(
+        r"[a-z_]{1,14}[*7]([a-z ]{2,5}|é{3})*(\.([a-z]([a-z_]{0,8}[a-z])?))*"
+    ),
+    "short parts": lambda: Grammar.from_json_schema(
+        {"type": "string", "pattern": r"^([a-z_]([a-z7 ]{0,9}[a-z])?\.?)+$", "maxLength": 40}
+    ),
     "names": lambda: Grammar.from_regex(r"[a-z_]+(\.[a-z_]+)*,( [a-z_]+)*"),
     "letters of all alphabets": lambda: Grammar.from_regex(r"\w{2,400}( \w+)?"),
     "anything": lambda: Grammar.from_regex(r"(?s).*\*.*"),
@@ -152,9 +160,9 @@ def allowed(automaton: TokenAutomaton, state: int) -> set[int]:
 @pytest.mark.parametrize("name", GRAMMARS)
 @given(vocabularies(), st.integers(0, 2**32), st.booleans())
 @settings(max_examples=12, deadline=None)
-def test_masks(name: str, vocabulary: Vocabulary, seed: int, wide: bool) -> None:
+def test_masks(name: str, vocabulary: Vocabulary, seed: int, all_wide: bool) -> None:
     automaton = TokenAutomaton(grammar(name), vocabulary)
-    if wide:  # as if walks were too long to try
+    if all_wide:  # as if walks were too long to try
         automaton._core.rules.pool.wide[:] = k.WIDE
     rng = random.Random(seed)
     state = automaton.start
@@ -315,6 +323,108 @@ def test_where_lexemes_end(
         and any(t not in inside for n in range(node, trie.skip[node]) for t in _tokens_at(trie, n))
     }
     assert sorted(entries.tolist()) == sorted(lacking)
+
+
+# -- walks that begin with others ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["counted parts", "short parts", "two patterns", "code"])
+@given(vocabularies(), st.data())
+@settings(max_examples=25, deadline=None)
+def test_walks_that_begin_with_others(
+    name: str, vocabulary: Vocabulary, data: st.DataObject
+) -> None:
+    """From any state, within any bounds and after any other walks: as if it were the first one."""
+    automaton = TokenAutomaton(grammar(name), vocabulary)
+    known = Shapes(automaton.program)
+    shapes = [known.large(q) for q in range(1, automaton.program.states)]
+    shape = data.draw(st.sampled_from([s for s in shapes if s is not None]))
+    lexeme = shape.walk(vocabulary)
+    for _ in range(6):
+        start = data.draw(st.integers(0, len(shape.states) - 1))
+        bounds = lexeme.free_bounds.copy()
+        if data.draw(st.booleans()):
+            bounds[m.ACCEPTS, shape.accepts != 0] = data.draw(st.integers(0, 3))
+            bounds[m.MOST] = wide.FAR + data.draw(st.integers(0, 3))
+        found, truth = lexeme.walk(start, bounds), shape.walk_within(vocabulary, bounds, start)
+        assert np.array_equal(found.mask, truth.mask)
+        assert np.array_equal(found.beyond, truth.beyond)
+
+
+@given(st.sampled_from(["counted parts", "short parts", "two patterns"]), st.data())
+@settings(max_examples=60, deadline=None)
+def test_bytes_that_tell_states_apart(name: str, data: st.DataObject) -> None:
+    """As many as it takes rounds until they are in different classes (Moore's algorithm)."""
+    program = grammar(name).program
+    shapes = [Shapes(program).large(q) for q in range(1, program.states)]
+    shape = data.draw(st.sampled_from([s for s in shapes if s is not None and len(s.states) > 1]))
+    size = len(shape.states)
+    apart = np.zeros(size * size, np.uint8)
+    rounds = _rounds(shape.table.reshape(size, 256).tolist(), shape.accepts.tolist())
+    for _ in range(3):
+        a, b = data.draw(st.lists(st.integers(0, size - 1), min_size=2, max_size=2, unique=True))
+        m.tell_apart(shape.table, shape.accepts, shape.bytes, a, b, apart)
+        assert apart[a * size + b]
+    for a, b in np.argwhere(apart.reshape(size, size)).tolist():
+        truth = next((i for i, classes in enumerate(rounds) if classes[a] != classes[b]), None)
+        assert apart[a * size + b] == (m.EQUAL if truth is None else truth + 1)
+
+
+def _rounds(table: list[list[int]], accepts: list[int]) -> list[list[int]]:
+    """The classes of states after no byte, one, two and so on, until they stay the same."""
+    classes, out = accepts, []
+    while not out or len(set(classes)) > len(set(out[-1])):
+        out.append(classes)
+        rows = [
+            (
+                classes[q],
+                *[-1 if t < 0 else classes[t >> 1] << 1 | t & 1 for t in row],
+            )
+            for q, row in enumerate(table)
+        ]
+        number = {row: i for i, row in enumerate(dict.fromkeys(rows))}
+        classes = [number[row] for row in rows]
+    return out
+
+
+# -- what rules are like ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_survey_of_rules(name: str) -> None:
+    """Kinds of rules and what can come after them, by the definition of each."""
+    p = grammar(name).program
+    survey = RuleSurvey(p)
+    edges = [
+        (int(p.rule_of[p.call_start[e]]), int(p.rule_of[q]), int(p.call_return[e]) >> 1)
+        for q in range(p.states)
+        for e in range(p.call_offset[q], p.call_offset[q + 1])
+    ]
+    edges += [
+        (called, int(p.rule_of[p.bag_return[4 * bag + 1]]), int(p.bag_return[4 * bag + i]))
+        for bag in range(len(p.bags))
+        for i in (1, 2, 3)
+        for called in {
+            int(p.rule_of[p.bag_return[4 * bag + 1]]),
+            *p.rule_of[p.bag_start[p.bag_offset[bag] : p.bag_offset[bag + 1]]].tolist(),
+        }
+    ]
+    follow: dict[int, set[int]] = {rule: set() for rule in range(len(p.rule_names))}
+    for _ in range(len(follow) + 1):
+        for called, caller, after in edges:
+            words = p.first[after].tolist()
+            follow[called] |= {c for c in range(p.classes) if words[c // 64] >> c % 64 & 1}
+            if p.accept_from[after] != UNBOUNDED:
+                follow[called] |= follow[caller]
+    for q in range(p.states):
+        rule = p.rule_of == p.rule_of[q]
+        calls = (np.diff(p.call_offset) > 0) | (p.bag_of >= 0) | (p.table < -1).any(axis=1)
+        counts = (p.count_limit != UNBOUNDED) | (p.count_cap != UNBOUNDED)
+        counts |= (p.accept_from != 0) & (p.accept_from != UNBOUNDED)
+        assert survey.is_plain(q) == (not calls[rule].any())
+        assert survey.is_uncounted(q) == (not counts[rule].any())
+        after = np.isin(p.byte_class[:256], list(follow[int(p.rule_of[q])]))
+        assert np.array_equal(survey.follow(q), after)
 
 
 def _tokens_at(trie: Trie, node: int) -> list[int]:

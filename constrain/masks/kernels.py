@@ -626,14 +626,14 @@ def _is_free(n, height, most, need, never):  # type: ignore[no-untyped-def]
 
 @njit(
     f"void(int16[::1], int32[:, ::1], int64, {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, "
-    f"{_SHORTS}, {_SHORTS}, int64, {_INTS2}, {_INTS2}, {_INTS}, {_BYTES}, int32[::1], int32[:, ::1], "
+    f"{_SHORTS}, {_SHORTS}, int64, {_INTS2}, {_INTS}, {_BYTES}, int32[::1], int32[:, ::1], "
     "int32[::1], int64[::1])",
     cache=True,
     nogil=True,
 )
 def walk_lexeme(  # type: ignore[no-untyped-def]
     table, bounds, start, t_byte, t_depth, t_skip, t_start, t_tokens, ascii_below, below, deepest,
-    other, other_bounds, other_exits, other_entries, apart, row, exits, entries, counts,
+    other, other_bounds, other_entries, apart, row, exits, entries, counts,
 ):  # fmt: skip
     """A plain automaton over the whole trie: the mask of what stays inside, and where it may end.
 
@@ -646,12 +646,12 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         start: the state where it begins, with a count of 0.
         t_byte to t_tokens, ascii_below, below, deepest: of the trie and :func:`summarize`.
         other: a state that was walked from before; ``NO_STATE`` for none.
-        other_bounds, other_exits, other_entries: of that walk, the entries ascending.
+        other_bounds, other_entries: of that walk, the entries ascending.
         apart: uint8[L * L], see :func:`tell_apart`.
         row: int32[W], the mask of that walk or zeros; receives the bits of the tokens that stay inside.
         exits: int32[5, N], receives where it may end: first node, end, state, count, step.  That is the
             first node and all up to the end (not included) at which a character ends, where each
-            character counts one step.  With another state, states and counts say nothing.
+            character counts one step.  If N is 0 they are not listed; with another state some are lacking.
         entries: int32[N], receives the nodes above which the rule may end (right above) and below
             which, or at which, a token does not stay inside.
         counts: int64[3], receives the number of exits, the most that one token counts (or more; with another
@@ -668,7 +668,8 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
     closed_kind, closed_low, closed_high = NO_LOOP, uint64(0), uint64(0)
     alike = other >= 0
     other_most, other_need, other_never = int64(0), int64(0), int64(0)
-    other_exit, other_entry = 0, 0
+    other_entry = 0
+    listing = exits.shape[1] > 0
     most_free, need, never = _margins(bounds)
     if other < 0:
         closed_kind, closed_low, closed_high = _closed_states(table, bounds, start, closed)
@@ -683,9 +684,10 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
     path[0, 0], path[0, 5] = start, other
     exited, found, longest = 0, 0, int64(0)
     if accepts[start] <= 0:
-        exits[0, 0], exits[1, 0], exits[2, 0], exits[3, 0], exits[4, 0] = 0, 1, start, 0, 0
-        exited = 1
         path[0, 3] = 1
+        if listing:
+            exits[0, 0], exits[1, 0], exits[2, 0], exits[3, 0], exits[4, 0] = 0, 1, start, 0, 0
+            exited = 1
     nodes = len(t_byte)
     i = int64(1)
     while i < nodes:
@@ -718,32 +720,18 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
                 (alike and n == m)
                 or (free and free == _is_free(m, height, other_most, other_need, other_never))
             ):
-                while other_exit < other_exits.shape[1] and other_exits[1, other_exit] <= i:
-                    other_exit += 1
-                # a part of what is known as a whole begins where a character ends
-                within = other_exit < other_exits.shape[1] and other_exits[0, other_exit] < i
-                if not within or t_byte[i] < 0x80:
-                    while other_exit < other_exits.shape[1] and other_exits[0, other_exit] < skip:
-                        for line in range(5):
-                            exits[line, exited] = other_exits[line, other_exit]
-                        exits[0, exited] = max(exits[0, exited], int32(i))
-                        exits[1, exited] = min(exits[1, exited], int32(skip))
-                        exited += 1
-                        if other_exits[1, other_exit] > skip:
-                            break
-                        other_exit += 1
-                    if _awaits_lacking(path, depth) and _any_lacking(
-                        row, t_tokens, t_start[i], t_start[skip]
-                    ):
-                        found = _note_lacking(path, depth, i, entries, found)
-                    while other_entry < len(other_entries) and other_entries[other_entry] <= i:
-                        other_entry += 1
-                    while other_entry < len(other_entries) and other_entries[other_entry] < skip:
-                        entries[found] = other_entries[other_entry]
-                        found += 1
-                        other_entry += 1
-                    i = skip
-                    continue
+                if _awaits_lacking(path, depth) and _any_lacking(
+                    row, t_tokens, t_start[i], t_start[skip]
+                ):
+                    found = _note_lacking(path, depth, i, entries, found)
+                while other_entry < len(other_entries) and other_entries[other_entry] <= i:
+                    other_entry += 1
+                while other_entry < len(other_entries) and other_entries[other_entry] < skip:
+                    entries[found] = other_entries[other_entry]
+                    found += 1
+                    other_entry += 1
+                i = skip
+                continue
         longest = max(longest, n)
         most = n + height
         if (
@@ -770,7 +758,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         ):
             longest = max(longest, most if steps[q] else n)
             _set_tokens(row, t_tokens, t_start[i], t_start[skip])
-            if ends:
+            if ends and listing:
                 exits[0, exited], exits[1, exited], exits[2, exited] = i, skip, q
                 exits[3, exited], exits[4, exited] = n, steps[q]
                 exited += 1
@@ -779,7 +767,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         path[depth, 0], path[depth, 1], path[depth, 2] = q, n, i
         path[depth, 3], path[depth, 4], path[depth, 5], path[depth, 6] = ends, 0, before, m
         _set_tokens(row, t_tokens, t_start[i], t_start[i + 1])
-        if ends:
+        if ends and listing:
             exits[0, exited], exits[1, exited], exits[2, exited] = i, i + 1, q
             exits[3, exited], exits[4, exited] = n, 0
             exited += 1

@@ -41,12 +41,10 @@ _KEPT_ANSWERS: Final = 512
 _OWN_WALKS: Final = 4
 """Answers near bounds of counts that are walked for; then what each token counts is listed, which takes
 some such walks but serves all answers."""
-_FAR: Final = 16
+FAR: Final = 16
 """Distances to a bound from which on few tokens come near it, so that a walk may begin with another."""
 _KEPT_WALKS: Final = 4
 """Walks kept per lexeme for later ones to begin with."""
-_FEW_EXITS: Final = 4_096
-"""Exits up to which they are kept; more are found again by another walk if they are asked for."""
 
 
 def pack_bits(tokens: npt.NDArray[np.integer], size: int) -> Int32:
@@ -168,8 +166,8 @@ class Walk:
         start: the (local) state.
         bounds: int32[4, L], see ``mask_kernels.walk_lexeme``.
         mask: int32[W], the tokens that stay inside.
-        exits, beyond: int32[5, E], int32[M]: where the lexeme may end, and what is entered there by tokens
-            that do not stay inside (ascending), see ``mask_kernels.walk_lexeme``.
+        exits: int32[5, E], where the lexeme may end; none if they were not asked for.
+        beyond: int32[M], what is entered there by tokens that do not stay inside, ascending.
         longest: the most that one token counts, or more; nothing if another walk was begun with.
     """
 
@@ -237,7 +235,8 @@ class Lexeme:
             bounds: int32[4, L], see ``mask_kernels.walk_lexeme``.
             follow: bool[256], what can come after the rule.
         """
-        key = (start, bounds.tobytes(), follow.tobytes())
+        near = b"" if bounds is self.free_bounds else bounds.tobytes()
+        key = (start, near, follow.tobytes())
         with self._lock:
             known = self._answers.get(key)
             if known is None:
@@ -253,14 +252,11 @@ class Lexeme:
             if self._near > _OWN_WALKS:
                 return self._selected(bounds, positions, follow)
         walk = self.walk(start, bounds)
-        few = walk.exits if walk.exits.shape[1] <= _FEW_EXITS else None
         beyond = positions.group_entries(entered(self.trie, walk.beyond, follow))
 
         def groups() -> Int32:
-            exits = few
-            if exits is None:
-                with self._lock:
-                    exits = self.walk(start, bounds).exits
+            words = len(self.mask)
+            exits = self._shape.walk_from(start, bounds, self.trie, self._below, words).exits
             return positions.group(self._listed(exits)[0], follow)
 
         return Wide(walk.mask, groups, lambda: beyond)
@@ -280,12 +276,19 @@ class Lexeme:
         """A walk from any state, which takes over what it can from earlier ones; the lock is held."""
         if not self._walks:
             self._walks.append(
-                Walk(0, self.free_bounds, self.mask, self.exits, np.sort(self.beyond), self.longest)
+                Walk(0, self.free_bounds, self.mask, self.exits, self.beyond, self.longest)
             )
-        far = int(bounds[m.MOST].min()) >= _FAR
+        far = int(bounds[m.MOST].min()) >= FAR
         nearest = self._nearest(start) if far else None
         walk = self._shape.walk_from(
-            start, bounds, self.trie, self._below, len(self.mask), nearest, self._apart
+            start,
+            bounds,
+            self.trie,
+            self._below,
+            len(self.mask),
+            nearest,
+            self._apart,
+            listing=False,
         )
         if len(self._walks) > _KEPT_WALKS:
             del self._walks[1]
@@ -473,6 +476,11 @@ class LexemeShape:
         """The local state of each program state."""
         return {q: i for i, q in enumerate(self.states)}
 
+    @cached_property
+    def places(self) -> Int32:
+        """int32[L], the program states."""
+        return np.array(self.states, np.int32)
+
     def free_bounds(self) -> Int32:
         """Bounds of counts that are far away, see ``mask_kernels.walk_lexeme``."""
         bounds = np.full((4, len(self.states)), UNBOUNDED, np.int32)
@@ -495,9 +503,7 @@ class LexemeShape:
             bounds: int32[4, L], see ``mask_kernels.walk_lexeme``.
         """
         words = (vocabulary.size + 31) // 32
-        return self.walk_from(
-            start, bounds, vocabulary.trie, subtrees_of(vocabulary), words, None, _UNKNOWN
-        )
+        return self.walk_from(start, bounds, vocabulary.trie, subtrees_of(vocabulary), words)
 
     def walk_from(
         self,
@@ -506,14 +512,16 @@ class LexemeShape:
         trie: Trie,
         below: Subtrees,
         words: int,
-        other: Walk | None,
-        apart: npt.NDArray[np.uint8],
+        other: Walk | None = None,
+        apart: npt.NDArray[np.uint8] | None = None,
+        listing: bool = True,
     ) -> Walk:
         """The same, beginning with another walk, if there is one.
 
         Args:
             words: length of the mask.
             apart: see ``mask_kernels.tell_apart``.
+            listing: whether exits are wanted, which another walk does not help with.
         """
         room = _room(trie.node_count)
         counts = np.zeros(3, np.int64)
@@ -521,22 +529,20 @@ class LexemeShape:
         row = np.zeros(words, np.int32) if other is None else other.mask.copy()
         m.walk_lexeme(
             self.table, bounds, start, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens,
-            below.ascii_bytes, below.flags, below.deepest, known.start, known.bounds, known.exits,
-            known.beyond, apart, row, room.exits, room.entries, counts,
+            below.ascii_bytes, below.flags, below.deepest, known.start, known.bounds, known.beyond,
+            _UNKNOWN if apart is None else apart, row, room.exits if listing else _NO_EXITS,
+            room.entries, counts,
         )  # fmt: skip
         row.setflags(write=False)
         exited, longest, found = counts.tolist()
-        exits, beyond = room.exits[:, :exited].copy(), room.entries[:found].copy()
-        return Walk(
-            start, bounds, row, exits, beyond if other is None else np.sort(beyond), longest
-        )
+        beyond = np.sort(room.entries[:found])
+        return Walk(start, bounds, row, room.exits[:, :exited].copy(), beyond, longest)
 
 
 _UNKNOWN: Final = np.zeros(1, np.uint8)
 _NO_INTS: Final = np.zeros(0, np.int32)
-_NO_WALK: Final = Walk(
-    m.NO_STATE, np.zeros((4, 0), np.int32), _NO_INTS, np.zeros((5, 0), np.int32), _NO_INTS, 0
-)
+_NO_EXITS: Final = np.zeros((5, 0), np.int32)
+_NO_WALK: Final = Walk(m.NO_STATE, np.zeros((4, 0), np.int32), _NO_INTS, _NO_EXITS, _NO_INTS, 0)
 
 
 class _Room(local):
@@ -730,12 +736,12 @@ def answered(
     start = shape.number[q]
     # how much a token counts is known from where the walk began
     longest = lexeme.longest if start == 0 else vocabulary.trie.max_depth
-    states = np.array(shape.states)
-    counts = unbounded_counts(program, states, longest)
-    bounds = lexeme.free_bounds
-    if not counts[0] <= n <= counts[1]:
-        bounds, counts = near_bounds(program, states, n, longest + 1), (n, n)
-    elif start == 0:
+    counts, bounds = (0, UNBOUNDED), lexeme.free_bounds
+    if not shapes.survey.is_uncounted(q):
+        counts = unbounded_counts(program, shape.places, longest)
+        if not counts[0] <= n <= counts[1]:
+            bounds, counts = near_bounds(program, shape.places, n, longest + 1), (n, n)
+    if start == 0 and bounds is lexeme.free_bounds:
         return lexeme.free(positions, follow), counts
     return lexeme.answer(start, bounds, positions, follow), counts
 
