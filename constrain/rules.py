@@ -24,7 +24,7 @@ from constrain.masks.trie_positions import positions_of
 from constrain.masks.wide import pack_bits, tokens_at
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.coverage import Spelling
-from grammars.errors import GrammarError
+from grammars.errors import GrammarError, LimitExceeded
 from grammars.grammar import Grammar
 from grammars.limits import Limits
 from grammars.program import Program
@@ -143,7 +143,15 @@ class RuleAutomaton:
                 out: int = kernel(address, state, token_id)
             except OverflowError:
                 raise ValueError(NO_STATE) from None
-            return out if out >= 0 else pool.call(kernel, state, token_id)
+            if out < 0 and out != k.OUT_OF_WORK:
+                out = pool.call(kernel, state, token_id)
+            if out == k.OUT_OF_WORK:
+                raise LimitExceeded(
+                    "max_mask_work",
+                    self.limits.max_mask_work,
+                    "one step of this ambiguous text (the next call goes on from where this one stopped)",
+                )
+            return out
 
         return advance
 

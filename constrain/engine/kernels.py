@@ -26,7 +26,15 @@ from constrain.engine.context import u8 as _u8
 from constrain.engine.context import u8_at as _u8_at
 from constrain.engine.context import u16 as _u16
 from constrain.engine.context import u64 as _u64
-from constrain.masks.kernels import NO_LOOP, find_loop, meets, stays
+from constrain.masks.kernels import (
+    LACKING_BELOW,
+    LOST,
+    NO_EXIT,
+    NO_LOOP,
+    find_loop,
+    meets,
+    stays,
+)
 from grammars.program import FIRST_PUSH as _FIRST_PUSH
 from grammars.program import MANY, NO_EDGE, UNBOUNDED
 
@@ -45,9 +53,9 @@ from grammars.program import MANY, NO_EDGE, UNBOUNDED
     P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_STEPS, N_PLACES, N_CANONICAL,
     N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION, N_WORK, N_WORK_LIMIT, P_LOOP_KIND, P_LOOP,
     T_ASCII_BELOW, T_BELOW, W_MASK, W_GROUPS, W_LOW, W_HIGH, N_WORDS, N_WIDE_STATE, N_WIDE_COUNT,
-    P_CLASS_SIZE,
-) = range(80)  # fmt: skip
-FIELD_COUNT: Final = 80
+    P_CLASS_SIZE, N_MOVE_LIMIT,
+) = range(81)  # fmt: skip
+FIELD_COUNT: Final = 81
 
 GROW: Final = -1
 """Room ran out: enlarge the pool and call again."""
@@ -62,8 +70,10 @@ UNKNOWN: Final = -5
 
 OUT_OF_WORK: Final = -6
 """The work that the context allows is used up."""
-NODE_WORK: Final = 2
-"""Units of work for a trie node visited; a unit is some 10 ns."""
+NODE_WORK: Final = 1
+"""Units of work for a trie node visited; a unit is some 15 ns."""
+SET_WORK: Final = 2
+"""Units more where the state there has several configurations, and the step is known."""
 STEP_WORK: Final = 8
 """Units of work for a configuration stepped from where there are several."""
 NOT_KNOWN: Final = -7
@@ -565,7 +575,7 @@ def _ends_text(ctx, q, n, f):  # type: ignore[no-untyped-def]
 
 @njit("int64(int64, int64, int64, int64)", cache=True, nogil=True)
 def advance(address, state, data, length):  # type: ignore[no-untyped-def]
-    """The state after ``length`` bytes at address ``data``; negative where a step is."""
+    """The state after ``length`` bytes at address ``data``; negative where a step is, or OUT_OF_WORK."""
     ctx = _context(address)
     byte_class = _u8(ctx, P_BYTE_CLASS)
     text = _u8_at(data)
@@ -574,6 +584,8 @@ def advance(address, state, data, length):  # type: ignore[no-untyped-def]
         q, n, f = step_configuration(ctx, q, n, f, int64(byte_class[text[i]]))
         if q == SET and f <= DEAD:
             return f
+        if ctx[N_WORK] > ctx[N_WORK_LIMIT]:
+            return int64(OUT_OF_WORK)
     return _close(ctx, q, n, f)
 
 
@@ -596,13 +608,15 @@ def advance_token(address, state, token):  # type: ignore[no-untyped-def]
 
 @njit("int64(int64, int64, int64)", cache=True, nogil=True)
 def advance_handle(address, handle, token):  # type: ignore[no-untyped-def]
-    """``advance_token`` from handle to handle; UNKNOWN for one that is no state's."""
+    """``advance_token`` from handle to handle within ``N_MOVE_LIMIT``; UNKNOWN for what is no state's."""
     ctx = _context(address)
     tags = _i32(ctx, S_TAG)
     state = handle & ((int64(1) << SLOT_BITS) - 1)
     if handle < 0 or state >= ctx[N_STATES] or tags[state] != (handle >> SLOT_BITS) + 1:
         return int64(UNKNOWN)
+    ctx[N_WORK], ctx[N_WORK_LIMIT] = int64(0), ctx[N_MOVE_LIMIT]
     out = advance_token(address, state, token)
+    ctx[N_WORK_LIMIT] = int64(1) << 62
     if out <= DEAD:
         return out
     if tags[out] == 0:
@@ -778,6 +792,7 @@ def _walk_below(  # type: ignore[no-untyped-def]
                 i = int64(t_skip[i])
                 continue
         else:
+            ctx[N_WORK] += SET_WORK
             q, n, f = step_configuration(ctx, q, n, f, c)
             allowed = min(int64(fuel), _nodes_allowed(ctx))  # steps are work, too
             if q == SET and f <= DEAD:
@@ -882,8 +897,9 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
         base = int64(t_depth[node]) - 1
         i = node
         end = int64(t_skip[node])
+        each = 1 + members  # which are looked at one by one
         while i < end:
-            visited += 1
+            visited += each
             if visited > allowed:
                 ctx[N_WORK] += NODE_WORK * visited
                 return int64(OUT_OF_WORK)
@@ -903,6 +919,7 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
                     i = int64(t_skip[i])
                     continue
             else:
+                ctx[N_WORK] += SET_WORK
                 q, n, f = step_configuration(ctx, q, n, f, c)
                 allowed = _nodes_allowed(ctx)  # steps are work, too
                 if q == SET and f <= DEAD:
@@ -1282,12 +1299,13 @@ def collect_walk(address, state, node, ends, exits, enter):  # type: ignore[no-u
 
 @njit("int64(int64, int64, int64, int64, int64, int64)", cache=True, nogil=True)
 def difference_walk(address, first, second, out_address, room, fuel):  # type: ignore[no-untyped-def]
-    """Where two states of one call-free, uncounted rule treat the vocabulary differently.
+    """What one state of a call-free, uncounted rule lacks that another has.
 
     The trie is walked with both at once and left where they have become the same.  ``out`` receives
-    int32 pairs (trie node, what): 0: only the second goes on, 1: only the first does (neither is
-    looked at below), 2: only the second may end here, 3: only the first may.  Returns the number of
-    pairs, or OUT_OF_FUEL if there are more than ``room`` or more than ``fuel`` nodes were visited.
+    int32 pairs (trie node, what), see ``masks.kernels``: LOST, NO_EXIT, and LACKING_BELOW for nodes right
+    below which the first may end and below which it loses something.  Returns the number of pairs, or
+    OUT_OF_FUEL if there are more than ``room``, or more than ``fuel`` nodes were visited, or if the
+    first has something that the second lacks.
     """
     ctx = _context(address)
     table = _i32(ctx, P_TABLE)
@@ -1296,40 +1314,53 @@ def difference_walk(address, first, second, out_address, room, fuel):  # type: i
     t_byte, t_depth, t_skip = _u8(ctx, T_BYTE), _u16(ctx, T_DEPTH), _i32(ctx, T_SKIP)
     classes = ctx[N_CLASSES]
     out = _i32_at(out_address)
-    path = _i64(ctx, S_PATH)
-    path[0] = first
-    path[1] = second
+    path = _i64(
+        ctx, S_PATH
+    )  # by depth: states; node, whether that was noted, whether the first may end
+    path[0], path[1], path[2] = first, second, int64(accept_from[first] == 0)
     found = 0
     visited = 0
     i = 1
     end = int64(t_skip[0])
     while i < end:
         visited += 1
-        if visited > fuel or found + 2 > room:
+        depth = int64(t_depth[i])
+        if visited > fuel or found + depth + 2 > room:
             return int64(OUT_OF_FUEL)
-        at = 2 * (int64(t_depth[i]) - 1)
+        at = 3 * (depth - 1)
         c = int64(byte_class[t_byte[i]])
         a = int64(table[path[at] * classes + c])
         b = int64(table[path[at + 1] * classes + c])
-        if a < 0 or b < 0:
-            if a >= 0 or b >= 0:
-                out[2 * found] = i
-                out[2 * found + 1] = 0 if a < 0 else 1
+        if a < 0:
+            if b >= 0:
+                out[2 * found], out[2 * found + 1] = i, LOST
                 found += 1
+                below = int64(i)
+                while True:
+                    if path[at + 2] & 1:
+                        out[2 * found], out[2 * found + 1] = below, LACKING_BELOW
+                        found += 1
+                    if at == 0 or path[at + 2] & 2:
+                        break
+                    path[at + 2] |= 2
+                    below = path[at + 2] >> 2
+                    at -= 3
             i = int64(t_skip[i])
             continue
+        if b < 0:
+            return int64(OUT_OF_FUEL)
         a >>= 1
         b >>= 1
         ends_a, ends_b = accept_from[a] == 0, accept_from[b] == 0
-        if ends_a != ends_b:
-            out[2 * found] = i
-            out[2 * found + 1] = 3 if ends_a else 2
+        if ends_a and not ends_b:
+            return int64(OUT_OF_FUEL)
+        if ends_b and not ends_a:
+            out[2 * found], out[2 * found + 1] = i, NO_EXIT
             found += 1
         if a == b:
             i = int64(t_skip[i])
             continue
-        path[at + 2] = a
-        path[at + 3] = b
+        path[at + 3], path[at + 4], path[at + 5] = a, b, int64(i) << 2 | int64(ends_a)
         i += 1
     return int64(found)
 

@@ -174,7 +174,7 @@ class StatePool:
         self._set_states()
         self.tags[DEAD] = self.tags[FINISHED] = 1
         self.context[k.N_CANONICAL] = canonical
-        self.context[k.N_WORK_LIMIT] = _UNLIMITED
+        self.context[k.N_WORK_LIMIT] = self.context[k.N_MOVE_LIMIT] = _UNLIMITED
         self._steps_at: dict[Steps, int] = {}
         self._steps_used = 0
 
@@ -423,8 +423,9 @@ class StatePool:
     def allow_work(self, amount: int | None) -> None:
         """Bounds the work of the kernels called from now on (``None``: no bound).
 
-        Work is counted in units of some 10 ns: ``kernels.NODE_WORK`` for a trie node visited,
-        ``STEP_WORK`` for a configuration stepped from where a state has several.
+        Work is counted in units of some 15 ns: ``kernels.NODE_WORK`` for a trie node visited,
+        ``SET_WORK`` more where the state there has several configurations, ``STEP_WORK`` for each of them
+        that is stepped from.
         """
         self.context[k.N_WORK] = 0
         self.context[k.N_WORK_LIMIT] = _UNLIMITED if amount is None else amount
@@ -449,6 +450,10 @@ class StatePool:
             for field, array in zip(fields, arrays, strict=True):
                 self._put(field, array)
             c[k.N_MEMO], c[k.N_MEMO_SIZE] = counts
+
+    def bound_moves(self, amount: int) -> None:
+        """Bounds the work of ``kernels.advance_handle``."""
+        self.context[k.N_MOVE_LIMIT] = amount
 
     def set_wide(self, q: int, counts: tuple[int, int], mask: IntArray, groups: IntArray) -> None:
         """Says what a program state does with the whole vocabulary, for counts within a range.

@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from constrain.arrays import Flags
+from constrain.arrays import Flags, Int32
 from constrain.engine.jit import kernels as k
 from constrain.engine.jit import mask_kernels as m
 from constrain.engine.pool import StatePool
 from constrain.masks.trie_positions import Positions
-from constrain.masks.wide import Lexeme, Wide
+from constrain.masks.wide import Lexeme, Wide, entered
 
 _ROOM: Final = 8_192
 """Differences up to which the comparison is worth it."""
@@ -44,13 +45,27 @@ def compared(
     if count == k.OUT_OF_FUEL:
         return None
     trie, row = lexeme.trie, lexeme.mask.copy()
-    exits = np.ones(len(lexeme.exit_nodes), np.uint8)
-    gone = m.apply_difference(
-        found, count, trie.skip, trie.token_start, trie.tokens, lexeme.exit_nodes, row, exits
+    out = np.empty(len(lexeme.beyond) + count, np.int32)
+    written = m.apply_difference(
+        found, count, trie.depth, trie.skip, trie.token_start, trie.tokens, lexeme.beyond, row, out
     )
-    if gone < 0:
-        return None
-    if gone == 0:
-        free = lexeme.free(positions, follow)
-        return Wide(row, lambda: free.groups)
-    return Wide(row, lambda: lexeme.groups(positions, follow, exits))
+    beyond = positions.group_entries(entered(trie, np.unique(out[:written]), follow))
+    pairs = found[: 2 * count].reshape(-1, 2).copy()
+    return Wide(
+        row,
+        lambda: lexeme.groups(positions, follow, _exits_left(lexeme, pairs)),
+        lambda: beyond,
+    )
+
+
+def _exits_left(lexeme: Lexeme, pairs: Int32) -> npt.NDArray[np.uint8]:
+    """uint8[E]: which exits of a lexeme there are after a comparison, see ``kernels.difference_walk``."""
+    exits = lexeme.exit_nodes
+    out = np.ones(len(exits), np.uint8)
+    nodes, what = pairs[pairs[:, 1] != m.LACKING_BELOW].T
+    ends = np.where(what == m.LOST, lexeme.trie.skip[nodes], nodes + 1)
+    for begin, end in zip(
+        np.searchsorted(exits, nodes).tolist(), np.searchsorted(exits, ends).tolist(), strict=True
+    ):
+        out[begin:end] = 0
+    return out

@@ -1092,40 +1092,47 @@ def list_groups_beyond(groups, mask, t_skip, t_start, t_tokens, out):  # type: i
 
 LOST: Final = 0
 """What a comparison finds at a node: only the other state goes on."""
-GAINED: Final = 1
-NO_EXIT: Final = 2
+NO_EXIT: Final = 1
 """Only the other state may end here."""
-NEW_EXIT: Final = 3
+LACKING_BELOW: Final = 2
+"""The state may end right above, and something is lost at or below the node."""
 
 
 @njit(
-    f"int64({_INTS}, int64, {_INTS}, {_INTS}, {_INTS}, {_INTS}, int32[::1], uint8[::1])",
+    f"int64({_INTS}, int64, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, int32[::1], int32[::1])",
     cache=True,
     nogil=True,
 )
-def apply_difference(found, count, t_skip, t_start, t_tokens, exit_nodes, row, keep):  # type: ignore[no-untyped-def]
-    """Takes from a mask, and from a list of exits, what one state lacks and the other has.
+def apply_difference(found, count, t_depth, t_skip, t_start, t_tokens, beyond, row, out):  # type: ignore[no-untyped-def]
+    """Takes from a mask, and from what is entered behind it, what one state lacks and the other has.
 
     Args:
         found, count: pairs (trie node, what), see ``kernels.difference_walk``.
-        exit_nodes: int32[E], ascending.
+        beyond: int32[M], the entries of :func:`walk_lexeme` from the other state, ascending.
         row: int32[W], the other's mask, changed in place.
-        keep: uint8[E] of ones; receives zeros for exits that there are no longer.
+        out: int32[M + count], receives the entries, some of them twice.
 
     Returns:
-        How many exits went; -1 if the state has something that the other lacks.
+        How many there are.
     """
-    gone = 0
+    written = 0
+    keep = np.ones(len(beyond), np.uint8)
     for i in range(count):
         node, what = int64(found[2 * i]), found[2 * i + 1]
-        if what in (GAINED, NEW_EXIT):
-            return -1
-        end = int64(t_skip[node]) if what == LOST else node + 1
+        if what == LACKING_BELOW:
+            out[written] = node
+            written += 1
+            continue
+        end = int64(t_skip[node])
         if what == LOST:
             _clear_tokens(row, t_tokens, t_start[node], t_start[end])
-        at = np.searchsorted(exit_nodes, node)
-        while at < len(exit_nodes) and exit_nodes[at] < end:
-            gone += keep[at]
-            keep[at] = 0
+        at = np.searchsorted(beyond, node + 1)
+        while at < len(beyond) and beyond[at] < end:
+            if what == LOST or t_depth[beyond[at]] == t_depth[node] + 1:
+                keep[at] = 0
             at += 1
-    return gone
+    for i in range(len(beyond)):
+        if keep[i]:
+            out[written] = beyond[i]
+            written += 1
+    return written

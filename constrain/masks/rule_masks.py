@@ -37,8 +37,8 @@ _MOST_STEPS: Final = 8
 """How often the way that most bytes go is followed, in search of a state to compare with."""
 _USUAL_NODES: Final = 250_000
 """Trie nodes (128k tokens have about as many) beyond which more work is allowed, in proportion."""
-_SHORT_SHARE: Final = 4
-"""Short tokens get one part in so many of the work allowed, beyond it."""
+_SHORT_SHARE: Final = 6
+"""Short tokens get one part in so many of the work allowed."""
 _KEPT: Final = 2_048
 """Answers kept for counts of wide states of rules with calls (V/8 bytes each)."""
 
@@ -69,6 +69,7 @@ class RuleMasks:
         self._vocabulary = vocabulary
         share = max(1.0, vocabulary.trie.node_count / _USUAL_NODES)
         self._work = int(share * pool.limits.max_mask_work)
+        pool.bound_moves(self._work)
         self._positions = positions_of(vocabulary)
         self._shapes = Shapes(pool.program)
         self._survey = self._shapes.survey
@@ -115,7 +116,7 @@ class RuleMasks:
             LimitExceeded: if the work allowed does not suffice for a single token.
         """
         self._scratch.fill(0)
-        self._pool.allow_work(self._work)
+        self._pool.allow_work(self._work - self._work // _SHORT_SHARE)
         try:
             self._fill(state)
         except OutOfWorkError:
