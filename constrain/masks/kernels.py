@@ -451,10 +451,11 @@ def _closed_states(table, bounds, start, closed):  # type: ignore[no-untyped-def
         stops[q] = bounds[ACCEPTS, q] != UNBOUNDED or bounds[LEAST, q] > 0
     ordinary = _ordinary_bytes(table, start)
     kind = TEXT_LOOP
-    find_closed(table, stops, ordinary, True, closed)
-    if closed[start] & 1 == 0:
+    while True:
+        find_closed(table, stops, ordinary, kind == TEXT_LOOP, closed)
+        if closed[start] & 1 != 0 or kind == ASCII_LOOP:
+            break
         kind = ASCII_LOOP
-        find_closed(table, stops, ordinary, False, closed)
     low, high = uint64(0), uint64(0)
     for byte in range(128):
         if ordinary[byte] and byte < 64:
@@ -603,15 +604,16 @@ def _margins(bounds):  # type: ignore[no-untyped-def]
 
     The second is ``UNBOUNDED`` if counts are capped before.
     """
-    most, least, caps = bounds[MOST].min(), bounds[LEAST].max(), bounds[CAP].min()
-    need, never = least, int32(UNBOUNDED)
-    for accepts in bounds[ACCEPTS]:
+    most, need, cap, never = int64(UNBOUNDED), int64(0), int64(UNBOUNDED), int64(UNBOUNDED)
+    for q in range(bounds.shape[1]):
+        accepts, least = int64(bounds[ACCEPTS, q]), int64(bounds[LEAST, q])
+        most, cap = min(most, int64(bounds[MOST, q])), min(cap, int64(bounds[CAP, q]))
+        need = max(need, least)
         if accepts != UNBOUNDED:
-            need = max(need, accepts)
-            never = min(never, accepts)
-    if least > 0:
-        never = int32(0)
-    return int64(most), int64(need if need <= caps else UNBOUNDED), int64(never)
+            need, never = max(need, accepts), min(never, accepts)
+        if least > 0:
+            never = int64(0)
+    return most, need if need <= cap else int64(UNBOUNDED), never
 
 
 @njit
@@ -625,7 +627,7 @@ def _is_free(n, height, most, need, never):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    f"void(int16[::1], int32[:, ::1], int64, {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, "
+    f"void(int16[::1], {_INTS2}, int64, {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, "
     f"{_SHORTS}, {_SHORTS}, int64, {_INTS2}, {_INTS}, {_BYTES}, int32[::1], int32[:, ::1], "
     "int32[::1], int64[::1])",
     cache=True,
@@ -744,11 +746,11 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             i = skip
             continue
         if kinds[q] == _NOT_LOOKED:
-            kind, low, high = find_loop(table, 256, same, accepts, UNBOUNDED, q, int64(0))
-            if kind == NO_LOOP:
-                kind, low, high = find_loop(table, 256, same, accepts, UNBOUNDED, q, int64(1))
-                steps[q] = 1
-            kinds[q], lows[q], highs[q] = kind, low, high
+            for inc in range(2):
+                kind, low, high = find_loop(table, 256, same, accepts, UNBOUNDED, q, int64(inc))
+                kinds[q], lows[q], highs[q], steps[q] = kind, low, high, inc
+                if kind != NO_LOOP:
+                    break
         ends = n >= accepts[q]
         if (
             kinds[q] != NO_LOOP
@@ -1090,6 +1092,19 @@ def list_groups_beyond(groups, mask, t_skip, t_start, t_tokens, out):  # type: i
     return written
 
 
+@njit
+def _first_from(values, least):  # type: ignore[no-untyped-def]
+    """The place of the first of ascending values that is at least so large."""
+    low, high = 0, len(values)
+    while low < high:
+        middle = (low + high) // 2
+        if values[middle] < least:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 LOST: Final = 0
 """What a comparison finds at a node: only the other state goes on."""
 NO_EXIT: Final = 1
@@ -1126,7 +1141,7 @@ def apply_difference(found, count, t_depth, t_skip, t_start, t_tokens, beyond, r
         end = int64(t_skip[node])
         if what == LOST:
             _clear_tokens(row, t_tokens, t_start[node], t_start[end])
-        at = np.searchsorted(beyond, node + 1)
+        at = _first_from(beyond, node + 1)
         while at < len(beyond) and beyond[at] < end:
             if what == LOST or t_depth[beyond[at]] == t_depth[node] + 1:
                 keep[at] = 0
