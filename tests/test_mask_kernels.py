@@ -363,7 +363,7 @@ def test_bytes_that_tell_states_apart(name: str, data: st.DataObject) -> None:
     rounds = _rounds(shape.table.reshape(size, 256).tolist(), shape.accepts.tolist())
     for _ in range(3):
         a, b = data.draw(st.lists(st.integers(0, size - 1), min_size=2, max_size=2, unique=True))
-        m.tell_apart(shape.table, shape.accepts, shape.bytes, a, b, apart)
+        m.tell_apart(shape.table, shape.accepts, shape.alphabet, a, b, apart)
         assert apart[a * size + b]
     for a, b in np.argwhere(apart.reshape(size, size)).tolist():
         truth = next((i for i, classes in enumerate(rounds) if classes[a] != classes[b]), None)

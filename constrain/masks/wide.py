@@ -303,7 +303,7 @@ class Lexeme:
             if walk.start == start:
                 return walk
             apart = int(self._apart[start * size + walk.start]) or m.tell_apart(
-                self.table, self._shape.accepts, self._shape.bytes, start, walk.start, self._apart
+                self.table, self._shape.accepts, self._shape.alphabet, start, walk.start, self._apart
             )
             if apart > best:
                 best, found = apart, walk
@@ -461,14 +461,14 @@ class LexemeShape:
         states: the program state of each local one.
         table: int16[256 * L], by local state and byte ``state << 1 | inc``, or -1.
         accepts: uint8[L], whether a state ends the rule at some count.
-        bytes: uint8, one byte of each class of bytes that are alike.
+        alphabet: uint8, one byte of each class of bytes that are alike.
         key: content that two equal automata share (counts' bounds are not part of it).
     """
 
     states: list[int]
     table: npt.NDArray[np.int16]
     accepts: npt.NDArray[np.uint8]
-    bytes: npt.NDArray[np.uint8]
+    alphabet: npt.NDArray[np.uint8]
     key: tuple[bytes, bytes]
 
     @cached_property
