@@ -720,7 +720,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             known = int64(EQUAL) if before == q else int64(apart[q * size + before])
             if (known == EQUAL or known > height + 1) and (
                 (alike and n == m)
-                or (free and free == _is_free(m, height, other_most, other_need, other_never))
+                or (free and free >= _is_free(m, height, other_most, other_need, other_never) > 0)
             ):
                 if _awaits_lacking(path, depth) and _any_lacking(
                     row, t_tokens, t_start[i], t_start[skip]
@@ -729,8 +729,9 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
                 while other_entry < len(other_entries) and other_entries[other_entry] <= i:
                     other_entry += 1
                 while other_entry < len(other_entries) and other_entries[other_entry] < skip:
-                    entries[found] = other_entries[other_entry]
-                    found += 1
+                    if free != 2:  # then nothing ends here, though it may for the other
+                        entries[found] = other_entries[other_entry]
+                        found += 1
                     other_entry += 1
                 i = skip
                 continue

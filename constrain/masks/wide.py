@@ -41,8 +41,6 @@ _KEPT_ANSWERS: Final = 512
 _OWN_WALKS: Final = 4
 """Answers near bounds of counts that are walked for; then what each token counts is listed, which takes
 some such walks but serves all answers."""
-FAR: Final = 16
-"""Distances to a bound from which on few tokens come near it, so that a walk may begin with another."""
 _KEPT_WALKS: Final = 4
 """Walks kept per lexeme for later ones to begin with."""
 
@@ -278,8 +276,7 @@ class Lexeme:
             self._walks.append(
                 Walk(0, self.free_bounds, self.mask, self.exits, self.beyond, self.longest)
             )
-        far = int(bounds[m.MOST].min()) >= FAR
-        nearest = self._nearest(start) if far else None
+        nearest = self._nearest(start)
         walk = self._shape.walk_from(
             start,
             bounds,
@@ -303,7 +300,12 @@ class Lexeme:
             if walk.start == start:
                 return walk
             apart = int(self._apart[start * size + walk.start]) or m.tell_apart(
-                self.table, self._shape.accepts, self._shape.alphabet, start, walk.start, self._apart
+                self.table,
+                self._shape.accepts,
+                self._shape.alphabet,
+                start,
+                walk.start,
+                self._apart,
             )
             if apart > best:
                 best, found = apart, walk
