@@ -156,6 +156,8 @@ class TokenAutomaton:
         Raises:
             ValueError: if the state is none of this automaton's.
             TypeError: for what is no integer.
+            LimitExceeded: for ``max_mask_work``, in very ambiguous texts; the same call goes on from where
+                this one stopped.
         """
         if type(token_id) is not int:
             token_id = checks.integer(token_id, "a token id")

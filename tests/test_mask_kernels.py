@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from functools import cache
 
 import numpy as np
@@ -278,6 +279,27 @@ def test_work_goes_on_where_it_was_cut_short() -> None:
     sizes = [len(allowed(automaton, automaton.start)) for _ in range(4)]
     assert sizes == sorted(sizes)
     assert sizes[-1] == len(truth)
+
+
+def test_steps_are_bounded_and_go_on() -> None:
+    """A step by a long token is stopped between two bytes, and completed by further calls."""
+    text = b"a b. " * 12
+    vocabulary = Vocabulary.from_tokens([*[bytes([b]) for b in range(256)], text, None], [257])
+    bounded = TokenAutomaton(Grammar.from_gbnf(AMBIGUOUS), vocabulary, Limits(max_mask_work=20_000))
+    free = TokenAutomaton(Grammar.from_gbnf(AMBIGUOUS), vocabulary)
+    with pytest.raises(LimitExceeded, match="max_mask_work"):
+        bounded.advance(bounded.start, 256)
+    state = bounded.DEAD
+    for _ in range(200):
+        with suppress(LimitExceeded):
+            state = bounded.advance(bounded.start, 256)
+            break
+    assert state == bounded.advance(bounded.start, 256) != bounded.DEAD
+    after = free.advance_bytes(free.start, text)
+    for more in (b"x", b" ", b"."):
+        ends = [a.advance_bytes(s, more) for a, s in ((bounded, state), (free, after))]
+        assert [e != 0 for e in ends] == [True, True]
+        assert bounded.is_accepting(ends[0]) == free.is_accepting(ends[1])
 
 
 # -- exits of lexemes ------------------------------------------------------------------------------
