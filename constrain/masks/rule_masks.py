@@ -37,8 +37,8 @@ _MOST_STEPS: Final = 8
 """How often the way that most bytes go is followed, in search of a state to compare with."""
 _USUAL_NODES: Final = 250_000
 """Trie nodes (128k tokens have about as many) beyond which more work is allowed, in proportion."""
-_SHORT_SHARE: Final = 6
-"""Short tokens get one part in so many of the work allowed."""
+_SHORT_SHARE: Final = 3 / 8
+"""The part of the work allowed that is kept for short tokens."""
 _KEPT: Final = 2_048
 """Answers kept for counts of wide states of rules with calls (V/8 bytes each)."""
 
@@ -116,7 +116,7 @@ class RuleMasks:
             LimitExceeded: if the work allowed does not suffice for a single token.
         """
         self._scratch.fill(0)
-        self._pool.allow_work(self._work - self._work // _SHORT_SHARE)
+        self._pool.allow_work(self._work - int(_SHORT_SHARE * self._work))
         try:
             self._fill(state)
         except OutOfWorkError:
@@ -140,7 +140,7 @@ class RuleMasks:
     def _fill_short(self, state: int) -> None:
         """Sets the bits of tokens up to some length, as long as the work allowed lasts."""
         self.cut_short += 1
-        self._pool.allow_work(self._work // _SHORT_SHARE)
+        self._pool.allow_work(int(_SHORT_SHARE * self._work))
         longest = 1
         while longest <= 2 * self._vocabulary.trie.max_depth:
             out = self._pool.call(k.fill_walk, state, 0, self._scratch_address, _UNLIMITED, longest)
