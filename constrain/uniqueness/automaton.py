@@ -383,11 +383,17 @@ class UniquenessAutomaton:
         left = tokens_left
         pair = self._pair_at[place]
         row = self.mask(place)
+        found = None if self.budgets is None else self.budgets.within(pair, row, left)
+        if found is None:
+            return self._mask_tried(pair, row, left)
+        if left > _AMPLE or np.array_equal(found, row):
+            return found
+        # a shortest text need not be that of the fewest tokens: near the end it is worth looking for that
+        return found | self._mask_tried(pair, row, left)
+
+    def _mask_tried(self, pair: Pair, row: Row, left: int) -> Row:
+        """The same, by trying tokens that may need more than the rules say one by one."""
         walker = self.pairs
-        if self.budgets is not None:
-            found = self.budgets.within(pair, row, left)
-            if found is not None:
-                return found
         if walker.is_ample(pair, left - _AMPLE):
             return row
         needed = walker.fewest(pair)

@@ -183,7 +183,8 @@ class BudgetMasks:
             row: the mask of the pair; it is returned itself if all fit.
 
         Returns:
-            ``None``: the caller has to judge.
+            ``None``: the caller has to judge.  What is taken from the mask may fit all the same: a shortest
+            text need not be that of the fewest tokens.
         """
         state, tracker = pair
         if left >= self.enough(state):
