@@ -6,9 +6,14 @@ import random
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from constrain import Vocabulary
+from constrain.engine.jit import kernels as k
+from constrain.engine.pool import StatePool
+from grammars import Grammar
 from grammars.compiling.bags import CANONICAL, COMPLETE, MORE, BagSpec, Residuals, settle_bag
 from grammars.limits import DEFAULT_LIMITS
 
@@ -80,3 +85,13 @@ def test_rows_are_those_of_counting(raw: BagSpec, rng: object) -> None:
             after = (*items, i)
             assert bool(step & COMPLETE) == (after in whole)
             assert bool(step & MORE) == any((*after, j) in begun for j in members)
+
+
+def test_what_one_pool_finds_is_written_into_no_other() -> None:
+    """Steps over items above all: pools with a single one each once wrote it to one place."""
+    vocabulary = Vocabulary((*(bytes([b]) for b in range(256)), None), (256,))
+    schema = {"type": "object", "properties": {"a": {"type": "null"}}, "minProperties": 1}
+    program = Grammar.from_json_schema(schema).program
+    first, second = (StatePool(program, vocabulary, DEFAULT_LIMITS) for _ in range(2))
+    shared = [f for f in first._arrays if np.shares_memory(first._arrays[f], second._arrays[f])]
+    assert not {k.B_PLACE, k.B_STEPS, k.S_BUFFER, k.S_STACK, k.S_PATH, k.P_WIDE} & set(shared)

@@ -74,7 +74,6 @@ _STATES_HELD: Final[_Fields] = (
     (k.S_ACCEPT, np.uint8, 1),
 )
 _ITEMS: Final[_Fields] = ((k.S_Q, np.int32, 4), (k.S_N, np.int32, 4), (k.S_F, np.int32, 4))
-_NOTHING: Final = np.zeros(1, np.int32)
 
 
 def _address(array: npt.NDArray[Any]) -> int:
@@ -230,8 +229,8 @@ class StatePool:
             (k.P_BAG_OFFSET, p.bag_offset),
             (k.P_BAG_START, p.bag_start),
             (k.P_BAG_RETURN, p.bag_return),
-            (k.B_PLACE, _NOTHING),
-            (k.B_STEPS, _NOTHING),
+            (k.B_PLACE, np.zeros(1, np.int32)),
+            (k.B_STEPS, np.zeros(1, np.int32)),
         ):
             put(arrays, context, field, array)
         self._put_block(_FOUND, p.states)
