@@ -7,8 +7,6 @@ cannot be read or written only costs time: it is reported once and the work is d
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grammars.cache_folder import ENVIRONMENT_VARIABLE, cache_folder, warn_once, warn_unwritable
+from grammars.cache_folder import (
+    ENVIRONMENT_VARIABLE,
+    appearing,
+    cache_folder,
+    warn_once,
+    warn_unwritable,
+)
 
 __all__ = ["ENVIRONMENT_VARIABLE", "cache_folder", "load_arrays", "save_arrays", "warn_once"]
 
@@ -46,20 +50,9 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> bool:
         Whether the file is there now.  A folder that cannot be written is reported once.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".npz")
-    except OSError as error:
-        warn_unwritable(path, error)
-        return False
-    try:
-        with os.fdopen(handle, "wb") as stream:
+        with appearing(path) as stream:
             np.savez(stream, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
     except OSError as error:
         warn_unwritable(path, error)
-        Path(temporary).unlink(missing_ok=True)
         return False
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return True
