@@ -13,6 +13,7 @@ from grammars.errors import (
 from grammars.explain import Explanation
 from grammars.grammar import Grammar
 from grammars.limits import Limits
+from grammars.special_tokens import SpecialToken
 
 __all__ = [
     "BudgetError",
@@ -21,6 +22,7 @@ __all__ = [
     "GrammarError",
     "LimitExceeded",
     "Limits",
+    "SpecialToken",
     "UnkeptConstraintWarning",
     "UnsupportedSchemaError",
 ]

@@ -7,6 +7,7 @@ from typing import Final
 
 from grammars.program import Program
 from grammars.recognizer import DEAD, END, Recognizer
+from grammars.special_tokens import FRAME, names_in, shown
 
 FREE_TEXT: Final = "free text"
 """Names of rules that begin so say what may come in them."""
@@ -14,6 +15,7 @@ _MOST_EXPECTED: Final = 12
 _LONGEST_WORD: Final = 40
 _CONTEXT: Final = 60
 _DEEPEST: Final = 16
+_FRAME: Final = bytes((FRAME,))
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,50 @@ def explain(recognizer: Recognizer, data: bytes, names: frozenset[str]) -> Expla
     """Explains a text by a recognizer; of its rules, those in ``names`` are shown."""
     state, offset = recognizer.run(data)
     accepted = offset == len(data) and recognizer.accepting[state]
+    where = in_names(data, offset)
+    if where.token is not None:
+        state, _ = recognizer.run(data[: where.start])
+    data, offset = where.data, where.offset
     line, column = place(data, offset)
     expected = () if accepted else expectations(recognizer, state)
     path = () if accepted else rule_path(recognizer, state, names)
     if accepted:
         message = "accepted"
     else:
-        message = message_of(data, offset, line, column, expected, path)
+        message = message_of(data, offset, line, column, expected, path, where.unexpected)
     return Explanation(accepted, offset, line, column, expected, path, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place in a text whose special tokens are shown by their names.
+
+    Attributes:
+        data: the text, the names in plain bytes.
+        offset: the place in it; a token is told where it begins.
+        start: that place in the text that rules read.
+        token: the special token there that was refused; ``None`` if it is none.
+    """
+
+    data: bytes
+    offset: int
+    start: int
+    token: str | None = None
+
+    @property
+    def unexpected(self) -> str:
+        """What to say of a token; empty if it is none."""
+        return "" if self.token is None else f"unexpected special token {self.token}"
+
+
+def in_names(data: bytes, offset: int) -> Where:
+    """The place of an offset where special tokens are shown by their names."""
+    if FRAME not in data:
+        return Where(data, offset, offset)
+    inside = data.count(FRAME, 0, offset) % 2
+    start = data.rfind(FRAME, 0, offset) if inside else offset
+    refused = names_in(data[start:])[0] if data[start : start + 1] == _FRAME else None
+    return Where(shown(data), len(shown(data[:start])), start, refused)
 
 
 def explain_surrogate(recognizer: Recognizer, text: str, names: frozenset[str]) -> Explanation:
@@ -69,6 +107,25 @@ def explain_surrogate(recognizer: Recognizer, text: str, names: frozenset[str]) 
         "surrogate pair and no character; decode the text as UTF-16 first"
     )
     return Explanation(False, len(before), line, column, found.expected, found.rule_path, message)
+
+
+def explain_outside(
+    recognizer: Recognizer, before: bytes, names: frozenset[str], what: str
+) -> Explanation:
+    """Explains data that is no text from some place on.
+
+    Args:
+        recognizer: of the grammar.
+        before: the text up to that place.
+        names: of the rules that are shown.
+        what: what is wrong with the rest.
+    """
+    found = explain(recognizer, before, names)
+    if found.offset < len(shown(before)):
+        return found
+    line, column = place(shown(before), found.offset)
+    message = f"line {line}, column {column} (byte {found.offset}): {what}"
+    return Explanation(False, found.offset, line, column, found.expected, found.rule_path, message)
 
 
 def empty_explanation(notes: tuple[str, ...]) -> Explanation:
@@ -102,11 +159,9 @@ def message_of(
     column: int,
     expected: tuple[str, ...],
     path: tuple[str, ...],
+    what: str = "",
 ) -> str:
-    if offset == len(data):
-        what = "the text ends too early"
-    else:
-        what = f"unexpected {_character_at(data, offset)}"
+    what = what or _unexpected(data, offset)
     parts = [f"line {line}, column {column} (byte {offset}): {what}"]
     if expected:
         parts[0] += f"; expected {_listing(expected)}"
@@ -115,6 +170,12 @@ def message_of(
     if path:
         parts.append("in " + " > ".join(path))
     return "\n".join(parts)
+
+
+def _unexpected(data: bytes, offset: int) -> str:
+    if offset == len(data):
+        return "the text ends too early"
+    return f"unexpected {_character_at(data, offset)}"
 
 
 def _character_at(data: bytes, offset: int) -> str:
@@ -159,7 +220,10 @@ def expectations(recognizer: Recognizer, state: int) -> tuple[str, ...]:
     ways = next_bytes(recognizer, state)
     groups: dict[int, list[int]] = {}
     for byte, after in ways.items():
-        groups.setdefault(after, []).append(byte)
+        if byte == FRAME:
+            out += [f"the special token {name}" for name in _tokens(recognizer, after)]
+        else:
+            groups.setdefault(after, []).append(byte)
     for after, found in groups.items():
         if len(found) <= 2:
             out += [_word(recognizer, byte, after) for byte in found]
@@ -201,6 +265,20 @@ def _word(recognizer: Recognizer, byte: int, state: int) -> str:
     except UnicodeDecodeError as error:
         whole = word[: error.start].decode()
         return repr(whole) if whole else "a character beyond ASCII"
+
+
+def _tokens(recognizer: Recognizer, state: int) -> list[str]:
+    """The names of special tokens that may come, from the state inside their frame."""
+    out: list[str] = []
+    stack = [(b"", state)]
+    while stack and len(out) <= _MOST_EXPECTED:
+        name, state = stack.pop()
+        for byte, after in reversed(next_bytes(recognizer, state).items()):
+            if byte == FRAME:
+                out.append(name.decode("utf-8", "replace"))
+            else:
+                stack.append((name + bytes((byte,)), after))
+    return out
 
 
 def _ranges(values: list[int]) -> list[str]:

@@ -5,26 +5,43 @@ from __future__ import annotations
 import hashlib
 import marshal
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from grammars import program_files
+from grammars import composition, program_files
 from grammars.compiling.compiler import compile_ir
 from grammars.compiling.utf8 import ByteMask
 from grammars.errors import GrammarError, LimitExceeded
-from grammars.explain import Explanation, empty_explanation, explain, explain_surrogate
+from grammars.explain import (
+    Explanation,
+    empty_explanation,
+    explain,
+    explain_outside,
+    explain_surrogate,
+)
 from grammars.files import ImportPath, Kind, kind_of, read_text
 from grammars.ir import GrammarIR, Rule
+from grammars.ir import Literal as Text
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.program import Program
 from grammars.recognizer import Recognizer
 from grammars.sampling import Sampler, no_text
+from grammars.special_tokens import (
+    FRAME,
+    Part,
+    SpecialToken,
+    framed,
+    name_of,
+    read_as_tokenizer,
+    read_parts,
+    shown,
+)
 from grammars.storage import dumps, is_saved, loads
 from grammars.uniqueness.memory import Memory
 from grammars.uniqueness.recognize import accepts, explain_with_memory
@@ -37,6 +54,8 @@ Formats = Literal["assert", "annotate"]
 Numbers = Literal["shortest", "any"]
 ExtraKeys = Literal["forbid", "ignore"]
 Validators = Literal["refuse", "warn", "ignore"]
+Trigger: TypeAlias = str | SpecialToken
+Data: TypeAlias = str | bytes | Sequence[Part]
 
 
 _COMPILING: Final = "compiling this grammar"
@@ -259,9 +278,80 @@ class Grammar:
         return grammar_of(read_text(path), kind, path=path, limits=limits)
 
     @classmethod
+    def literal(cls, text: str | bytes, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+        """Exactly one text.
+
+        Raises:
+            GrammarError: for a text with half of a surrogate pair.
+        """
+        return cls.from_choices([text], limits=limits)
+
+    @classmethod
+    def token(cls, token: str | int, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+        """A special token of the vocabulary: a symbol that no text spells.
+
+        Args:
+            token: its name as the tokenizer has it (``"<|call|>"``), or its id.
+            limits: bounds on what the grammar may cost.
+
+        Raises:
+            GrammarError: for an empty name or a negative id.  A name that a vocabulary does not have is
+                refused when the grammar meets that vocabulary.
+        """
+        name = name_of(token)
+        rule = Rule("token", Text(framed(name)))
+        return cls(GrammarIR((rule,), "token", tokens=(name,)), limits=limits)
+
+    # -- algebra -------------------------------------------------------------------------------
+
+    def __add__(self, other: Grammar) -> Grammar:
+        """A text of this grammar followed by one of the other.
+
+        Limits are those of the left operand, here and in every operation below.
+        """
+        if not isinstance(other, Grammar):
+            return NotImplemented
+        return self._composed(lambda: composition.concatenated([self.ir, other.ir]))
+
+    def __or__(self, other: Grammar) -> Grammar:
+        """A text of this grammar or of the other."""
+        if not isinstance(other, Grammar):
+            return NotImplemented
+        return self._composed(lambda: composition.united([self.ir, other.ir]))
+
+    def optional(self) -> Grammar:
+        """A text of this grammar, or none at all."""
+        return self.repeat(0, 1)
+
+    def repeat(
+        self, min: int = 0, max: int | None = None, separator: str | Grammar = ""
+    ) -> Grammar:
+        """Several texts of this grammar, on end.
+
+        Args:
+            min, max: how many; without ``max`` any number from ``min`` on.
+            separator: what stands between neighbours.
+
+        Raises:
+            ValueError: for negative bounds, and bounds out of order.
+            TypeError: for bounds and separators of other kinds.
+        """
+        between = separator if isinstance(separator, Grammar) else Grammar.literal(separator)
+        for bound in (min, 0 if max is None else max):
+            if isinstance(bound, bool) or not isinstance(bound, int):
+                raise TypeError(f"bounds of a repetition are whole numbers, not {bound!r:.80}")
+        if min < 0 or (max is not None and max < min):
+            raise ValueError(f"bad bounds of a repetition: at least {min}, at most {max}")
+        return self._composed(lambda: composition.repeated(self.ir, min, max, between.ir))
+
+    def _composed(self, compose: Callable[[], GrammarIR]) -> Grammar:
+        return Grammar._read(self._limits, compose)
+
+    @classmethod
     def free_text(
         cls,
-        then: Mapping[str, Grammar] | Iterable[tuple[str, Grammar] | tuple[str, Grammar, str]],
+        then: Mapping[Trigger, Grammar]
+        | Iterable[tuple[Trigger, Grammar] | tuple[Trigger, Grammar, Trigger]],
         *,
         required: bool = True,
         repeat: bool = False,
@@ -285,6 +375,7 @@ class Grammar:
 
         Args:
             then: triggers with the grammar that follows each, and perhaps a text that follows that.
+                Triggers and closing texts may be special tokens (:class:`~grammars.SpecialToken`).
             required: whether there must be a trigger; else text without any is fine as well.
             repeat: whether free text goes on behind an answer, with further triggers or none.
             max_length: how many characters one stretch of free text may have, its trigger included.
@@ -344,9 +435,21 @@ class Grammar:
         """Whether no text at all is in the language."""
         return self._program.is_empty
 
-    def accepts(self, data: str | bytes) -> bool:
-        """Whether the whole of ``data`` is in the language (``str`` as UTF-8)."""
-        raw = _as_bytes(data)
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The special tokens that the grammar names, each once; ids as ``[7]``."""
+        return self._head.tokens
+
+    def accepts(self, data: Data) -> bool:
+        """Whether the whole of ``data`` is in the language.
+
+        Args:
+            data: a ``str`` is read as a tokenizer reads it: as UTF-8, and where the name of a special
+                token that the grammar names stands, that token is meant.  ``bytes`` are bytes and
+                no special token.  A list of parts says it all: ``SpecialToken("<|call|>")``, or its
+                name as a part of its own, is the token; other ``str`` and ``bytes`` are text.
+        """
+        raw = self._as_bytes(data)
         if raw is None:
             return False
         with self._reading(raw):
@@ -357,27 +460,65 @@ class Grammar:
             state, used = recognizer.run(raw)
             return used == len(raw) and recognizer.accepting[state]
 
+    def _as_bytes(self, data: Data) -> bytes | None:
+        """What rules read, special tokens framed; ``None`` for what is no text of any grammar.
+
+        That is text with half of a surrogate pair, which has no UTF-8 form, and where special tokens are
+        named the byte that is reserved for them, or a token that is not named.
+        """
+        try:
+            if isinstance(data, str):
+                return read_as_tokenizer(data, self.tokens)
+            if isinstance(data, bytes | bytearray | memoryview):
+                raw = bytes(data)
+                return None if self.tokens and FRAME in raw else raw
+            if isinstance(data, Sequence):
+                return read_parts(data, self.tokens)
+        except UnicodeEncodeError:
+            return None
+        raise TypeError(
+            f"data must be str, bytes or a list of parts, not {type(data).__name__}: {data!r:.80}"
+        )
+
+    def _explain_no_text(self, data: Data, names: frozenset[str]) -> Explanation:
+        """For data that :meth:`_as_bytes` gives no bytes for."""
+        if isinstance(data, str):
+            return explain_surrogate(self._explainer, data, names)
+        if isinstance(data, bytes | bytearray | memoryview):
+            before = bytes(data).partition(bytes((FRAME,)))[0]
+            return explain_outside(self._explainer, before, names, "the byte 0xFF is in no text")
+        good: list[Part] = []
+        for part in data:
+            if self._as_bytes([part]) is None:
+                what = f"{part!r} is no text, and no special token that this grammar names"
+                break
+            good.append(part)
+        return explain_outside(self._explainer, self._as_bytes(good) or b"", names, what)
+
     def _reading(self, data: bytes) -> AbstractContextManager[None]:
         """Bounds the work of reading a text, which has more of it the longer the text is."""
         return counted_work(self._limits, "reading this text", more=_WORK_A_BYTE * len(data))
 
-    def explain(self, data: str | bytes) -> Explanation:
-        """Where ``data`` leaves the language and what was expected there."""
-        raw = _as_bytes(data)
+    def explain(self, data: Data) -> Explanation:
+        """Where ``data`` leaves the language and what was expected there.
+
+        Args:
+            data: as :meth:`accepts` takes it.  Offsets count the name of a special token as so many bytes.
+        """
+        raw = self._as_bytes(data)
         with self._reading(raw or b""):
             if self.is_empty:
                 return empty_explanation(self.ir.notes or self._sampler.causes())
             names = frozenset(r.name for r in self.ir.rules if not r.name.startswith("_"))
             if raw is None:
-                assert isinstance(data, str)
-                return explain_surrogate(self._explainer, data, names)
+                return self._explain_no_text(data, names)
             memory = self.memory()
             if memory is not None:
                 return explain_with_memory(self._explainer, memory, raw, names)
             return explain(self._explainer, raw, names)
 
     def sample(self, seed: int | None = None, max_bytes: int | None = None) -> bytes:
-        """A random text of the language, the same for the same seed.
+        """A random text of the language, the same for the same seed; special tokens by their names.
 
         Raises:
             GrammarError: if the language is empty.
@@ -390,7 +531,8 @@ class Grammar:
         with counted_work(self._limits, "sampling a text", more=_WORK_A_BYTE * (max_bytes or 0)):
             if self.is_empty:
                 raise no_text(self.ir.notes or self._sampler.causes())
-            return self._sampler.sample(random.Random(seed), max_bytes)
+            text = self._sampler.sample(random.Random(seed), max_bytes)
+            return shown(text) if self.tokens else text
 
     def memory(self) -> Memory | None:
         """A fresh automaton for keys and items that must not repeat; ``None`` if there are none.
@@ -520,15 +662,3 @@ def grammar_of(
 def _from_pickle(text: str) -> Grammar:
     ir, limits = loads(text)
     return Grammar(ir, limits=limits)
-
-
-def _as_bytes(data: str | bytes) -> bytes | None:
-    """UTF-8; ``None`` for text with a lone surrogate, which has no UTF-8 form."""
-    if isinstance(data, bytes | bytearray | memoryview):
-        return bytes(data)
-    if not isinstance(data, str):
-        raise TypeError(f"data must be str or bytes, not {type(data).__name__}: {data!r:.80}")
-    try:
-        return data.encode()
-    except UnicodeEncodeError:
-        return None

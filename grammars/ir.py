@@ -308,6 +308,7 @@ class GrammarIR:
             section asks for it.
         repeated: behind a section (one JSON value and its ``end``) memory waits for triggers again.
         json: every text is one JSON value and nothing else, no blanks around it.
+        tokens: the special tokens that rules name (:mod:`grammars.special_tokens`), each once.
     """
 
     rules: tuple[Rule, ...]
@@ -318,6 +319,7 @@ class GrammarIR:
     sections: tuple[Section, ...] = ()
     repeated: bool = False
     json: bool = False
+    tokens: tuple[str, ...] = ()
     _index: dict[str, Rule] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ LEAST_STATES: Final = 2_000
 """Smaller programs are not kept."""
 MOST_BYTES: Final = 256_000_000
 """Of all files together."""
-_MAGIC: Final = b"gramma program 1"
+_MAGIC: Final = b"gramma program 2"
 _HASH: Final = 16
 _ALIGNED: Final = 64
 _SWEEP_EVERY: Final = 64
@@ -196,7 +196,8 @@ def _written(program: Program, ir: GrammarIR) -> list[bytes]:
             plain["bags"] = [asdict(spec) for spec in value]
         else:
             plain[field.name] = value
-    head = {"start": ir.start, "notes": ir.notes, **{flag: getattr(ir, flag) for flag in _FLAGS}}
+    flags = {flag: getattr(ir, flag) for flag in _FLAGS}
+    head = {"start": ir.start, "notes": ir.notes, "tokens": ir.tokens, **flags}
     return file_of({"plain": plain, "head": head}, arrays)
 
 
@@ -263,4 +264,5 @@ def _read(data: bytes) -> Kept:
     )
     head = entries["head"]
     flags = {flag: head[flag] for flag in _FLAGS}
-    return Kept(Program(**values), GrammarIR((), head["start"], tuple(head["notes"]), **flags))
+    bare = GrammarIR((), head["start"], tuple(head["notes"]), tokens=tuple(head["tokens"]), **flags)
+    return Kept(Program(**values), bare)

@@ -46,11 +46,13 @@ from grammars.ir import (
     normalize_ranges,
 )
 from grammars.limits import Limits
+from grammars.special_tokens import name_of
 
 FORMAT: Final = "gramma-grammar"
-VERSION: Final = 4
-_EARLIER: Final = (1, 2, 3)
-"""Versions that are read as well: 1 has no bags, marks or memory, 2 no sections, 3 no conditions.
+VERSION: Final = 5
+_EARLIER: Final = (1, 2, 3, 4)
+"""Versions that are read as well: 1 has no bags, marks or memory, 2 no sections, 3 no conditions, 4 no
+special tokens.
 
 A grammar is written as the earliest version that has what it has.  A checksum may be there in all of them:
 what reads older files takes no notice of it.
@@ -88,10 +90,14 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
         "limits": asdict(limits),
     }
     data |= {flag: True for flag in _FLAGS if getattr(grammar, flag)}
+    if grammar.tokens:
+        data["tokens"] = list(grammar.tokens)
     if grammar.sections:
         data["sections"] = [_section_entry(section) for section in grammar.sections]
     version = 3 if grammar.sections else 2
     if any(node[0] == "bag" and len(node) > 6 for node in table.nodes):
+        version = 4
+    if grammar.tokens:
         version = VERSION
     head = {"format": FORMAT, "version": version, _CHECKSUM: _checksum(data)}
     return _json(head | data)
@@ -154,7 +160,18 @@ _DAMAGE: Final = (
 
 
 _KEYS: Final = frozenset(
-    {"format", _CHECKSUM, "start", "rules", "nodes", "notes", "limits", "sections", *_FLAGS}
+    {
+        "format",
+        _CHECKSUM,
+        "start",
+        "rules",
+        "nodes",
+        "notes",
+        "limits",
+        "sections",
+        "tokens",
+        *_FLAGS,
+    }
 )
 
 
@@ -180,6 +197,7 @@ def _read(data: dict[str, Any]) -> tuple[GrammarIR, Limits]:
     limits = Limits(**{k: _whole(v) for k, v in data["limits"].items() if k in known})
     flags: dict[str, Any] = {flag: _flag(data.get(flag, False)) for flag in _FLAGS}
     flags["sections"] = _sections(data.get("sections", []))
+    flags["tokens"] = _tokens(data.get("tokens", []))
     notes = tuple(map(_text, data["notes"]))
     return GrammarIR(rules, _text(data["start"]), notes, **flags), limits
 
@@ -188,6 +206,13 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is no text")
     return value
+
+
+def _tokens(names: Any) -> tuple[str, ...]:
+    tokens = tuple(name_of(_text(name)) for name in names)
+    if len(set(tokens)) != len(tokens):
+        raise ValueError("it names a special token twice")
+    return tokens
 
 
 def _span(line: Any, column: Any, pointer: Any) -> Span:
@@ -202,7 +227,9 @@ _SECTION_FLAGS: Final = ("inside", "distinct_keys", "compare_items", "repeated")
 
 
 def _section_entry(section: Section) -> dict[str, Any]:
-    texts = {name: getattr(section, name).decode() for name in ("trigger", "end")}
+    texts = {
+        name: getattr(section, name).decode(errors="surrogateescape") for name in ("trigger", "end")
+    }
     flags = {flag: getattr(section, flag) for flag in _SECTION_FLAGS}
     return texts | flags | {"sections": [_section_entry(x) for x in section.sections]}
 
@@ -211,8 +238,8 @@ def _sections(entries: list[dict[str, Any]]) -> tuple[Section, ...]:
     """Sections, with triggers that :class:`Triggers` takes."""
     sections = tuple(
         Section(
-            entry["trigger"].encode(),
-            entry["end"].encode(),
+            entry["trigger"].encode(errors="surrogateescape"),
+            entry["end"].encode(errors="surrogateescape"),
             sections=_sections(entry["sections"]),
             **{flag: _flag(entry[flag]) for flag in _SECTION_FLAGS},
         )

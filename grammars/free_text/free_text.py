@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from grammars import ir
 from grammars.compiling.quotient import quotient, unused
+from grammars.composition import Renaming
 from grammars.errors import GrammarError
 from grammars.explain import FREE_TEXT
 from grammars.free_text.triggers import Triggers
@@ -29,13 +30,21 @@ from grammars.ir import (
     Section,
     alt,
     both,
-    children,
     optional,
     repeat,
     seq,
 )
 from grammars.limits import Limits
 from grammars.program import Program
+from grammars.special_tokens import (
+    SpecialToken,
+    check_free,
+    framed,
+    is_framed,
+    name_of,
+    names_in,
+    shown,
+)
 from grammars.uniqueness.sections import BLANK_BYTES
 
 _NAME: Final = "text"
@@ -67,7 +76,7 @@ class Answer:
     """What follows a trigger.
 
     Attributes:
-        trigger: the trigger's bytes.
+        trigger: the trigger's bytes; a special token is framed.
         grammar: of the text behind it.
         end: a text behind that.
     """
@@ -108,17 +117,23 @@ def answers_of(entries: Iterable[tuple[Any, ...]], kind: type[Language]) -> list
 
 def _answer(entry: tuple[Any, ...], kind: type[Language]) -> Answer:
     match entry:
-        case (str(trigger), grammar) if isinstance(grammar, kind):
+        case (str() | SpecialToken() as trigger, grammar) if isinstance(grammar, kind):
             return Answer(_bytes(trigger), grammar)
-        case (str(trigger), grammar, str(end)) if isinstance(grammar, kind):
+        case (
+            str() | SpecialToken() as trigger,
+            grammar,
+            str() | SpecialToken() as end,
+        ) if isinstance(grammar, kind):
             return Answer(_bytes(trigger), grammar, _bytes(end))
     raise TypeError(
-        "free text needs (trigger, Grammar) or (trigger, Grammar, end) with texts for trigger and "
-        f"end, not {entry!r}"
+        "free text needs (trigger, Grammar) or (trigger, Grammar, end) with texts or special tokens for "
+        f"trigger and end, not {entry!r}"
     )
 
 
-def _bytes(text: str) -> bytes:
+def _bytes(text: str | SpecialToken) -> bytes:
+    if isinstance(text, SpecialToken):
+        return framed(name_of(text.name))
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -150,6 +165,8 @@ def _check(answers: Sequence[Answer], shape: Shape) -> None:
     if shape.max_length is None:
         return
     for answer in answers:
+        if is_framed(answer.trigger):
+            continue
         needed = len(answer.trigger.decode())
         if needed > shape.max_length:
             raise GrammarError(
@@ -168,10 +185,15 @@ class _Builder:
     def __init__(self, answers: Sequence[Answer], shape: Shape) -> None:
         self.answers = answers
         self.shape = shape
-        self.triggers = Triggers([a.trigger for a in answers])
+        # a special token is no text: free text cannot have one, and needs no automaton to stop at it
+        plain = [i for i, answer in enumerate(answers) if not is_framed(answer.trigger)]
+        self.plain = {i: number for number, i in enumerate(plain)}
+        self.triggers = Triggers([answers[i].trigger for i in plain])
+        self.tokens: dict[str, None] = {}
         self.rules: list[Rule] = []
         self.notes: dict[str, None] = {}
         self.taken = {_NAME}
+        self._without: Expr | None = None
 
     def grammar(self) -> GrammarIR:
         """The whole grammar."""
@@ -185,15 +207,24 @@ class _Builder:
             body = formats if shape.required else alt(formats, self._plain())
         rules = (Rule(_NAME, body), *self.rules)
         notes = tuple(self.notes) if shape.required else ()
-        return replace(self._memory(), rules=rules, notes=notes)
+        made = replace(self._memory(), rules=rules, notes=notes, tokens=tuple(self.tokens))
+        if made.tokens:
+            check_free(made)
+        return made
 
     def _apart(self, groups: list[list[int]]) -> Expr:
         """For each group one automaton of free text that includes its triggers."""
         ways = []
         for group in groups:
-            name = f"{FREE_TEXT} up to {self._shown(group)}"
-            free = self._free(name, self.triggers.before(frozenset(group)))
-            ways.append(seq(free, self._answer(group)))
+            answer = self._answer(group)
+            plain = [i for i in group if i in self.plain]
+            if plain:
+                name = f"{FREE_TEXT} up to {self._shown(plain)}"
+                numbers = frozenset(self.plain[i] for i in plain)
+                ways.append(seq(self._free(name, self.triggers.before(numbers)), answer))
+            special = [Literal(self.answers[i].trigger) for i in group if i not in self.plain]
+            if special:
+                ways.append(seq(self._plain(), alt(*special), answer))
         return alt(*ways)
 
     def _together(self, groups: list[list[int]]) -> Expr:
@@ -209,10 +240,12 @@ class _Builder:
         return seq(self._free(name, self.triggers.without()), alt(*ways))
 
     def _plain(self) -> Expr:
-        return self._free(FREE_TEXT, self.triggers.without())
+        if self._without is None:
+            self._without = self._free(FREE_TEXT, self.triggers.without())
+        return self._without
 
     def _shown(self, group: Iterable[int]) -> str:
-        return " or ".join(repr(self.answers[i].trigger.decode()) for i in group)
+        return " or ".join(repr(shown(self.answers[i].trigger).decode()) for i in group)
 
     def _groups(self) -> list[list[int]]:
         """Triggers by what follows them."""
@@ -227,6 +260,8 @@ class _Builder:
         answer = self.answers[group[0]]
         inner, limits = answer.grammar.ir, answer.grammar.limits
         self.notes |= dict.fromkeys(inner.notes)
+        named = [name for i in group for name in names_in(self.answers[i].trigger + answer.end)]
+        self.tokens |= dict.fromkeys([*named, *inner.tokens])
         blanks = _BLANKS if self.shape.blanks_around(answer) else EPSILON
         before = blanks
         if self.shape.trigger_in_answer:
@@ -247,7 +282,7 @@ class _Builder:
     def _add(self, grammar: GrammarIR) -> str:
         """Adds a grammar's rules under names of their own; returns that of the first."""
         names = {rule.name: unused(rule.name, self.taken) for rule in grammar.rules}
-        renamed = _Renaming(names)
+        renamed = Renaming(names)
         self.rules += [
             replace(rule, name=names[rule.name], body=renamed(rule.body)) for rule in grammar.rules
         ]
@@ -295,7 +330,7 @@ def _check_end(answer: Answer) -> None:
     first = {b for b in range(256) if _begins(program.first[program.start], program.byte_class[b])}
     if not answer.grammar.ir.json or not first <= _JSON_STARTS:
         raise GrammarError(
-            f"the answer to {answer.trigger.decode()!r} must be a JSON object, array or string, as "
+            f"the answer to {shown(answer.trigger).decode()!r} must be a JSON object, array or string, as "
             "repeat=True goes on with free text behind it and an answer here compares keys or items "
             "(uniqueItems, or an object with keys of any name): where it ends must show.  Make it "
             "one, or leave repeat out"
@@ -304,30 +339,3 @@ def _check_end(answer: Answer) -> None:
 
 def _begins(classes: Iterable[int], byte_class: int) -> bool:
     return bool(int(list(classes)[byte_class >> 6]) >> (int(byte_class) & 63) & 1)
-
-
-class _Renaming:
-    """Expressions with their references renamed; shared parts stay shared."""
-
-    def __init__(self, names: dict[str, str]) -> None:
-        self._names = names
-        self._done: dict[int, Expr] = {}
-
-    def __call__(self, expr: Expr) -> Expr:
-        if all(self._names[name] == name for name in ir.refs(expr)):
-            return expr
-        stack = [expr]
-        while stack:
-            node = stack[-1]
-            waiting = [x for x in children(node) if id(x) not in self._done]
-            if waiting:
-                stack.extend(waiting)
-            else:
-                self._done[id(node)] = self._renamed(node)
-                stack.pop()
-        return self._done[id(expr)]
-
-    def _renamed(self, node: Expr) -> Expr:
-        if isinstance(node, Ref):
-            return Ref(self._names[node.name])
-        return ir.with_children(node, [self._done[id(x)] for x in children(node)])

@@ -8,11 +8,13 @@ from grammars.explain import (
     Explanation,
     excerpt,
     expectations,
+    in_names,
     message_of,
     place,
     rule_path,
 )
 from grammars.recognizer import DEAD, Recognizer
+from grammars.special_tokens import shown
 from grammars.uniqueness.memory import Memory, decode
 
 
@@ -65,20 +67,25 @@ def explain_with_memory(
     """Like :func:`grammars.explain.explain`; names keys and items that are repeated."""
     reading = read(recognizer, memory, data)
     if reading.used == len(data) and recognizer.accepting[reading.state]:
+        data = shown(data)
         line, column = place(data, len(data))
         return Explanation(True, len(data), line, column, (), (), "accepted")
-    line, column = place(data, reading.used)
+    where = in_names(data, reading.used)
+    if where.token is not None:
+        reading = read(recognizer, memory, data[: where.start])
+    data, offset = where.data, where.offset
+    line, column = place(data, offset)
     path = rule_path(recognizer, reading.state, names)
     if reading.key is None and not reading.item:
         expected = expectations(recognizer, reading.state)
-        message = message_of(data, reading.used, line, column, expected, path)
-        return Explanation(False, reading.used, line, column, expected, path, message)
+        message = message_of(data, offset, line, column, expected, path, where.unexpected)
+        return Explanation(False, offset, line, column, expected, path, message)
     if reading.key is not None:
         what = f"the key {reading.key!r} occurs twice in this object"
     else:
         what = "this array item equals an earlier one, but items must be unique (uniqueItems)"
-    parts = [f"line {line}, column {column} (byte {reading.used}): {what}"]
-    parts += excerpt(data, reading.used)
+    parts = [f"line {line}, column {column} (byte {offset}): {what}"]
+    parts += excerpt(data, offset)
     if path:
         parts.append("in " + " > ".join(path))
-    return Explanation(False, reading.used, line, column, (), path, "\n".join(parts))
+    return Explanation(False, offset, line, column, (), path, "\n".join(parts))
