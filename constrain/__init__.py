@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from constrain.huggingface.processor import GrammarLogitsProcessor
     from constrain.models import load_model
     from constrain.vocabulary import Vocabulary
+    from constrain.vocabulary.special import SpecialTokenWarning
 
 _HOMES = {
     "TokenAutomaton": "constrain.automaton",
     "fill_masks": "constrain.automaton",
+    "SpecialTokenWarning": "constrain.vocabulary.special",
     "Vocabulary": "constrain.vocabulary",
     "GrammarLogitsProcessor": "constrain.huggingface.processor",
     "Extraction": "constrain.huggingface.extraction",
@@ -44,6 +46,7 @@ __all__ = [
     "LimitExceeded",
     "Limits",
     "MissingExtra",
+    "SpecialTokenWarning",
     "TokenAutomaton",
     "Vocabulary",
     "allocate_bitmask",

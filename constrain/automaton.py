@@ -23,9 +23,11 @@ from constrain.masks.cache import MaskCache, Row
 from constrain.masks.trie_positions import Positions
 from constrain.masks.wide import LexemeShape
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.trie import Trie
 from grammars.grammar import Grammar
 from grammars.limits import Limits
 from grammars.program import Program
+from grammars.special_tokens import FRAME, until_token
 
 _GENERATIONS: Final = 1 << 30
 _RESERVED: Final = frozenset((DEAD, FINISHED))
@@ -96,6 +98,7 @@ class TokenAutomaton:
         self._lock = threading.RLock()
         self._size = vocabulary.size
         self._eos_ids = frozenset(vocabulary.eos_token_ids)
+        self._names_tokens = bool(grammar.tokens)
         self._eos_row = core.rules.eos_row
         self._no_row = np.zeros_like(self._eos_row)
         self._no_row.setflags(write=False)
@@ -126,6 +129,14 @@ class TokenAutomaton:
         return self._core.rules.program
 
     @property
+    def trie(self) -> Trie:
+        """The tokens as a byte trie, whose nodes :meth:`walk_from` speaks of.
+
+        That of the vocabulary; where the grammar names special tokens, with these by their framed names.
+        """
+        return self._core.rules.vocabulary.trie
+
+    @property
     def spells_bytes(self) -> bool:
         """Whether every byte of the rules is a token by itself."""
         return self._core.rules.spells_bytes
@@ -150,8 +161,9 @@ class TokenAutomaton:
     def advance(self, state: int, token_id: int) -> int:
         """The state after a token; ``DEAD`` if it is not allowed.
 
-        An EOS id leads from an accepting state to ``FINISHED``, which stays there.  An id outside
-        the vocabulary is never allowed.
+        An EOS id leads from an accepting state to ``FINISHED``, which stays there; from others it leads
+        nowhere, unless the grammar names it as a special token.  An id outside the vocabulary is never
+        allowed.
 
         Raises:
             ValueError: if the state is none of this automaton's.
@@ -167,7 +179,10 @@ class TokenAutomaton:
         if known is not None:
             return known
         if token_id in self._eos_ids:
-            return FINISHED if self._accepts(self._place_of(state)) else DEAD
+            if self._accepts(self._place_of(state)):
+                return FINISHED
+            if not self._names_tokens:  # else it may be a special token that the grammar names
+                return DEAD
         if not 0 <= token_id < self._size:
             self._place_of(state)
             return DEAD
@@ -198,7 +213,7 @@ class TokenAutomaton:
             data = checks.octets(data)
         if not data:
             return self._state_at(place)
-        if place in _RESERVED:
+        if place in _RESERVED or (self._names_tokens and FRAME in data):
             return DEAD
         with self._lock:
             return self._state_at(self._core.after_bytes(place, data))
@@ -384,7 +399,7 @@ class TokenAutomaton:
             ValueError: if the state is none of this automaton's, the trie has no such node, or the
                 root is to be entered, which has no byte.
         """
-        place, node, trie = self._place(state), checks.size(node, "a node"), self.vocabulary.trie
+        place, node, trie = self._place(state), checks.size(node, "a node"), self.trie
         if node >= trie.node_count:
             raise ValueError(f"the trie has nodes 0 to {trie.node_count - 1}, not {node}")
         if enter and node == 0:
@@ -450,12 +465,15 @@ class TokenAutomaton:
             return self._core.approximations()
 
     def forced_bytes(self, state: int) -> bytes:
-        """The bytes that every completion begins with (empty if there is a choice, or EOS)."""
+        """The bytes that every completion begins with (empty if there is a choice, or EOS).
+
+        They end before a special token; :meth:`forced_tokens` has these too.
+        """
         place = self._place(state)
         if place in _RESERVED:
             return b""
         with self._lock:
-            return self._forced_bytes(place)
+            return until_token(self._forced_bytes(place))
 
     def _forced_bytes(self, place: int) -> bytes:
         known = self._forced.get(place)
@@ -477,7 +495,7 @@ class TokenAutomaton:
             return self._spell(place, self._forced_bytes(place))
 
     def _spell(self, place: int, data: bytes) -> list[int]:
-        trie = self.vocabulary.trie
+        trie = self.trie
         out: list[int] = []
         while data:
             token, length, node = trie.longest_token(data)

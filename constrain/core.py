@@ -20,6 +20,7 @@ from constrain.rules import RuleAutomaton
 from constrain.uniqueness.automaton import UniquenessAutomaton, relaxed_rules
 from constrain.uniqueness.search import wants_marks
 from constrain.vocabulary import Vocabulary
+from constrain.vocabulary.special import resolve
 from grammars.grammar import Grammar
 from grammars.limits import Limits
 
@@ -135,8 +136,10 @@ def build_core(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> Core
     """The core that a grammar needs.
 
     Raises:
-        GrammarError: if the language is empty, or none of its texts can be spelled in tokens.
+        GrammarError: if the language is empty, none of its texts can be spelled in tokens, or it names a
+            special token that the vocabulary does not have.
     """
+    grammar, vocabulary = resolve(grammar, vocabulary)
     memory = grammar.memory()
     if memory is None:
         return RuleAutomaton(grammar, vocabulary, limits)
@@ -149,6 +152,7 @@ def build_relaxation(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -
     It allows all that the whole automaton allows, and more (a superset, see ``Pairs.begin``): keys and
     items may repeat, and places that no tokens complete count as alive.
     """
+    grammar, vocabulary = resolve(grammar, vocabulary)
     rules = RuleAutomaton(grammar, vocabulary, limits, judges_spelling=False)
     if not wants_marks(rules.program):
         return rules

@@ -7,14 +7,14 @@ asks for it where that text can be found again: see :func:`memory_of_parts`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from grammars import ir
 from grammars.compiling.quotient import unused
 from grammars.errors import GrammarError
 from grammars.ir import EPSILON, NOTHING, Expr, GrammarIR, Literal, Ref, Rule, alt, children, seq
-from grammars.special_tokens import check_free
+from grammars.special_tokens import check_free, framed, names_in
 
 _NAME = "start"
 
@@ -78,16 +78,13 @@ class Assembly:
         return made
 
 
-class Renaming:
-    """Expressions with their references renamed; shared parts stay shared."""
+class _Rewriting:
+    """Expressions with their leaves replaced; shared parts stay shared."""
 
-    def __init__(self, names: dict[str, str]) -> None:
-        self._names = names
+    def __init__(self) -> None:
         self._done: dict[int, Expr] = {}
 
     def __call__(self, expr: Expr) -> Expr:
-        if all(self._names[name] == name for name in ir.refs(expr)):
-            return expr
         stack = [expr]
         while stack:
             node = stack[-1]
@@ -95,14 +92,80 @@ class Renaming:
             if waiting:
                 stack.extend(waiting)
             else:
-                self._done[id(node)] = self._renamed(node)
+                self._done[id(node)] = self._leaf(node) or self._inner(node)
                 stack.pop()
         return self._done[id(expr)]
 
-    def _renamed(self, node: Expr) -> Expr:
-        if isinstance(node, Ref):
-            return Ref(self._names[node.name])
+    def _inner(self, node: Expr) -> Expr:
         return ir.with_children(node, [self._done[id(x)] for x in children(node)])
+
+    def _leaf(self, node: Expr) -> Expr | None:
+        """What stands for a node; ``None`` if it is to be kept."""
+        raise NotImplementedError
+
+
+class Renaming(_Rewriting):
+    """Expressions with their references renamed."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        super().__init__()
+        self._names = names
+
+    def __call__(self, expr: Expr) -> Expr:
+        if all(self._names[name] == name for name in ir.refs(expr)):
+            return expr
+        return super().__call__(expr)
+
+    def _leaf(self, node: Expr) -> Expr | None:
+        return Ref(self._names[node.name]) if isinstance(node, Ref) else None
+
+
+class _Replacing(_Rewriting):
+    """Expressions with parts of their literals replaced."""
+
+    def __init__(self, other: Mapping[bytes, bytes]) -> None:
+        super().__init__()
+        self._other = other
+
+    def _leaf(self, node: Expr) -> Expr | None:
+        if not isinstance(node, Literal):
+            return None
+        data = node.data
+        for old, new in self._other.items():
+            data = data.replace(old, new)
+        return Literal(data)
+
+
+def with_texts(grammar: GrammarIR, other: Mapping[bytes, bytes]) -> GrammarIR:
+    """A grammar with some texts replaced by others wherever a literal contains them.
+
+    Names of special tokens that are not framed any more are dropped, new ones are listed.
+    """
+    replacing = _Replacing(other)
+    rules = tuple(replace(rule, body=replacing(rule.body)) for rule in grammar.rules)
+    named: dict[str, None] = {}
+    for name in grammar.tokens:
+        new = other.get(framed(name))
+        if new is None:
+            named[name] = None
+        else:
+            named |= dict.fromkeys(names_in(new))
+    return replace(grammar, rules=rules, tokens=tuple(named))
+
+
+def texts_in(grammar: GrammarIR) -> bytes:
+    """All literals of the rules, with a zero byte between any two."""
+    seen: set[int] = set()
+    texts: dict[bytes, None] = {}
+    stack = [rule.body for rule in grammar.rules]
+    while stack:
+        node = stack.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            if isinstance(node, Literal):
+                texts[node.data] = None
+            stack.extend(children(node))
+    return b"\0".join(texts)
 
 
 def concatenated(parts: Sequence[GrammarIR]) -> GrammarIR:

@@ -440,6 +440,11 @@ class Grammar:
         """The special tokens that the grammar names, each once; ids as ``[7]``."""
         return self._head.tokens
 
+    @property
+    def is_json(self) -> bool:
+        """Whether every text is one JSON value, as those of a JSON Schema or a type are."""
+        return self._head.json
+
     def accepts(self, data: Data) -> bool:
         """Whether the whole of ``data`` is in the language.
 

@@ -56,9 +56,10 @@ def steps_of(grammar: Grammar, data: bytes, model: str) -> Iterator[Step]:
 
 
 def _step(automaton: TokenAutomaton, state: int, token_id: int, allowed_here: bool) -> Step:
-    text = automaton.vocabulary.token_bytes(token_id) if token_id >= 0 else b""
+    vocabulary = automaton.vocabulary
+    text = vocabulary.token_bytes(token_id) if token_id >= 0 else b""
     return Step(
-        _shown(text or b""),
+        vocabulary.name_of(token_id) if text is None else _shown(text),
         token_id,
         len(automaton.allowed_tokens(state)),
         automaton.is_accepting(state),

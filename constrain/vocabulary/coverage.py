@@ -15,6 +15,7 @@ import numpy.typing as npt
 from constrain.vocabulary import Vocabulary
 from grammars.grammar import Grammar
 from grammars.program import Program
+from grammars.special_tokens import FRAME
 
 
 class Spelling:
@@ -34,7 +35,10 @@ class Spelling:
             program = grammar.compile(_as_mask(available))
             used = used_bytes(program)
         self.program = program
-        self.trivial = not (used & ~np.asarray(vocabulary.single_byte)).any()
+        alone = np.array(vocabulary.single_byte)
+        # names stand in frames, which are whole tokens; a byte that is read elsewhere too counts
+        alone[FRAME] |= bool(grammar.tokens)
+        self.trivial = not (used & ~alone).any()
 
     def complaint(self) -> str:
         """Why nothing can be spelled."""

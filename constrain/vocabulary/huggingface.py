@@ -30,6 +30,24 @@ def texts_of(tokenizer: Any) -> list[bytes | None]:
     )
 
 
+def names_of(tokenizer: Any) -> dict[str, int]:
+    """Names of special and of added tokens, with their ids."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None and hasattr(tokenizer, "to_str") and hasattr(tokenizer, "get_vocab"):
+        fast = tokenizer
+    special: set[int] = set(getattr(tokenizer, "all_special_ids", ()))
+    if fast is not None:
+        described = json.loads(fast.to_str())
+        names = {str(t["content"]): int(t["id"]) for t in described.get("added_tokens") or ()}
+        vocab: dict[str, int] = fast.get_vocab(with_added_tokens=True)
+    else:
+        added = getattr(tokenizer, "added_tokens_decoder", {}).items()
+        names = {str(token): int(i) for i, token in added}
+        vocab = tokenizer.get_vocab()
+    names |= {name: i for name, i in vocab.items() if i in special}
+    return dict(sorted(names.items(), key=lambda item: item[1]))
+
+
 def eos_ids_of(tokenizer: Any, model: Any) -> list[int]:
     """Every EOS id that tokenizer, model configuration and generation configuration name.
 

@@ -13,7 +13,8 @@ tiktoken               the ranks are byte strings already
 tekken                 likewise, after the special tokens
 =====================  =============================================================================
 
-Special tokens have no bytes, so that no text ever matches them.
+Special tokens have no bytes, so that no text ever matches them; a grammar may name them
+(:mod:`grammars.special_tokens`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +34,7 @@ import numpy.typing as npt
 from constrain import checks
 from constrain.vocabulary.trie import Trie, hash_texts
 from grammars.errors import GrammarError
+from grammars.special_tokens import FRAME, framed
 
 _WORTH_CACHING: Final = 4_096
 """Vocabularies below are built faster than they are read from disk."""
@@ -44,7 +47,9 @@ class Vocabulary:
         size: number of ids, at least the tokenizer's; the model's embedding rows where it is known.
             Rows without a token behave like special tokens: they are never allowed.
         eos_token_ids: ids that end the text, ascending.
-        digest: SHA-256, in hex, of tokens and EOS ids: equal for equal vocabularies.
+        special_tokens: ids by name, of the tokens that a grammar may name: special tokens, and added
+            tokens that have bytes but never come from ordinary text (``<think>``).
+        digest: SHA-256, in hex, of tokens, names and EOS ids: equal for equal vocabularies.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Vocabulary:
         eos_token_ids: Iterable[int] | int,
         *,
         size: int | None = None,
+        special_tokens: Mapping[str, int] | None = None,
     ) -> None:
         """
         Args:
@@ -60,6 +66,8 @@ class Vocabulary:
             eos_token_ids: ids that end the text; at least one, several or one alone.
             size: number of ids, if it is not that of ``tokens``: embedding rows without a token are
                 never allowed, nor are tokens without a row.
+            special_tokens: names of tokens, for grammars to name; those of one name with an id beyond
+                ``size`` are left out.
 
         Raises:
             GrammarError: without an EOS id, or with one outside the vocabulary.
@@ -78,7 +86,12 @@ class Vocabulary:
         for i in ends:  # an EOS id ends the text, whatever its bytes would be
             texts[i] = None
         self._texts: Final = tuple(texts)
-        self.digest: Final = hashlib.sha256(f"{hash_texts(texts)} {ends}".encode()).hexdigest()
+        self.special_tokens: Final = MappingProxyType(_names_of(special_tokens, self.size))
+        content = f"{hash_texts(texts)} {ends}"
+        if self.special_tokens:
+            content += json.dumps(sorted(self.special_tokens.items()))
+        self.digest: Final = hashlib.sha256(content.encode()).hexdigest()
+        self._with_tokens: dict[frozenset[int], Vocabulary] = {}
 
     # -- construction --------------------------------------------------------------------------
 
@@ -89,9 +102,10 @@ class Vocabulary:
         eos_token_ids: Iterable[int] | int,
         *,
         size: int | None = None,
+        special_tokens: Mapping[str, int] | None = None,
     ) -> Vocabulary:
-        """From the bytes of each token (``None`` for special ones) and the EOS ids."""
-        return cls(tokens, eos_token_ids, size=size)
+        """From the bytes of each token (``None`` for special ones), EOS ids and names of special tokens."""
+        return cls(tokens, eos_token_ids, size=size, special_tokens=special_tokens)
 
     @classmethod
     def from_huggingface(
@@ -114,7 +128,7 @@ class Vocabulary:
         Raises:
             GrammarError: if the tokenizer is of another kind, or no EOS id is known.
         """
-        from constrain.vocabulary.huggingface import eos_ids_of, rows_of, texts_of
+        from constrain.vocabulary.huggingface import eos_ids_of, names_of, rows_of, texts_of
 
         if eos_token_ids is None:
             eos_token_ids = eos_ids_of(tokenizer, model)
@@ -122,7 +136,8 @@ class Vocabulary:
             eos_token_ids = (eos_token_ids,)
         if size is None and model is not None:
             size = rows_of(model)
-        return cls(texts_of(tokenizer), eos_token_ids, size=size)
+        names = names_of(tokenizer)
+        return cls(texts_of(tokenizer), eos_token_ids, size=size, special_tokens=names)
 
     @classmethod
     def from_tiktoken(
@@ -140,7 +155,8 @@ class Vocabulary:
             known = "<|endoftext|>" in special
             eos_token_ids = (encoding.eot_token,) if known else ()
         ends = eos_token_ids
-        return cls(texts, ends, size=size)
+        names = {name: encoding.encode_single_token(name) for name in special}
+        return cls(texts, ends, size=size, special_tokens=names)
 
     @classmethod
     def from_tekken(
@@ -165,10 +181,10 @@ class Vocabulary:
         texts: list[bytes | None] = [None] * (specials + count)
         for entry in data["vocab"][:count]:
             texts[specials + int(entry["rank"])] = base64.b64decode(entry["token_bytes"])
+        named = {e["token_str"]: int(e["rank"]) for e in data.get("special_tokens") or ()}
         if eos_token_ids is None:
-            named = {e["token_str"]: int(e["rank"]) for e in data.get("special_tokens") or ()}
             eos_token_ids = (named.get("</s>", 2),)
-        return cls(texts, eos_token_ids, size=size)
+        return cls(texts, eos_token_ids, size=size, special_tokens=named)
 
     # -- what it says --------------------------------------------------------------------------
 
@@ -222,6 +238,29 @@ class Vocabulary:
         """bool[256]: bytes that occur in some token."""
         return _flags(np.unique(np.frombuffer(b"".join(self.texts), np.uint8)))
 
+    def with_special_tokens(self, apart: Iterable[int] = ()) -> Vocabulary:
+        """The same tokens where special ones are spelled by their framed names.
+
+        What :mod:`grammars.special_tokens` calls a special token is one more token there.  Tokens of a text
+        with the byte of the frame are left out: such a text is none of a grammar that names special tokens.
+
+        Args:
+            apart: tokens with bytes that count as special.
+        """
+        chosen = frozenset(apart)
+        known = self._with_tokens.get(chosen)
+        if known is None:
+            known = self._with_tokens[chosen] = _Framed(self, chosen)
+        return known
+
+    def name_of(self, token_id: int) -> str:
+        """The name by which a grammar calls a token: its own, or ``[id]``."""
+        return self._names.get(token_id, f"[{token_id}]")
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return {i: name for name, i in reversed(self.special_tokens.items())}
+
     def __len__(self) -> int:
         return self.size
 
@@ -241,7 +280,57 @@ class Vocabulary:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Vocabulary, (self._texts, self.eos_token_ids)
+        return _remade, (self._texts, self.eos_token_ids, dict(self.special_tokens))
+
+
+class _Framed(Vocabulary):
+    """See :meth:`Vocabulary.with_special_tokens`; tokens have the bytes they had."""
+
+    def __init__(self, plain: Vocabulary, apart: frozenset[int]) -> None:
+        super().__init__(plain._texts, plain.eos_token_ids, special_tokens=plain.special_tokens)
+        self._plain = plain
+        self._apart = apart
+        spelled = [
+            framed(plain.name_of(i)) if text is None or i in apart else text
+            for i, text in enumerate(plain._texts)
+        ]
+        texts = [
+            None if text is not None and FRAME in text and plain._texts[i] == text else text
+            for i, text in enumerate(spelled)
+        ]
+        object.__setattr__(self, "_texts", tuple(texts))
+        content = f"{hash_texts(texts)} {plain.digest}"
+        object.__setattr__(self, "digest", hashlib.sha256(content.encode()).hexdigest())
+
+    def token_bytes(self, token_id: int) -> bytes | None:
+        return self._plain.token_bytes(token_id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade_framed, (self._plain, self._apart)
+
+
+def _remade(
+    texts: Sequence[bytes | None], ends: Sequence[int], names: Mapping[str, int]
+) -> Vocabulary:
+    return Vocabulary(texts, ends, special_tokens=names)
+
+
+def _remade_framed(plain: Vocabulary, apart: frozenset[int]) -> Vocabulary:
+    return plain.with_special_tokens(apart)
+
+
+def _names_of(names: Mapping[str, int] | None, size: int) -> dict[str, int]:
+    """Names of special tokens with their ids, checked; those without a row are left out."""
+    out: dict[str, int] = {}
+    for name, token in (names or {}).items():
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a special token is a text, not {name!r:.80}")
+        i = checks.integer(token, f"the id of {name!r}")
+        if i < 0:
+            raise ValueError(f"the id of {name!r} is negative: {i}")
+        if name and i < size:
+            out[name] = i
+    return out
 
 
 def _ends_of(eos_token_ids: Iterable[int] | int) -> tuple[int, ...]:

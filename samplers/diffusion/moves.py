@@ -49,7 +49,7 @@ class Moves:
         self.limits: Final = automaton.limits
         self._shape_of = automaton.shape
         self._positions: Positions = automaton.positions
-        self._trie = automaton.vocabulary.trie
+        self._trie = automaton.trie
         self.pool: Final = StatePool(automaton.program, automaton.vocabulary, automaton.limits)
         self._heads: dict[tuple[int, int], int] = {}
         self._sets: list[Int32] = [np.zeros(1, np.int32)]
