@@ -477,7 +477,7 @@ class Grammar:
             if isinstance(data, bytes | bytearray | memoryview):
                 raw = bytes(data)
                 return None if self.tokens and FRAME in raw else raw
-            if isinstance(data, Sequence):
+            if isinstance(data, Sequence) and not isinstance(data, str | bytes):
                 return read_parts(data, self.tokens)
         except UnicodeEncodeError:
             return None

@@ -259,7 +259,7 @@ class Vocabulary:
 
     @cached_property
     def _names(self) -> dict[int, str]:
-        return {i: name for name, i in reversed(self.special_tokens.items())}
+        return {i: name for name, i in reversed(list(self.special_tokens.items()))}
 
     def __len__(self) -> int:
         return self.size

@@ -2,7 +2,11 @@
 
 Where llama.cpp accepts a text and then ignores part of it (a rule defined twice, a range written
 backwards, an empty class), this front end refuses, and upper bounds of repetitions are exact.
-References to tokens by name or number are refused: a grammar here is about text.
+
+``<|call|>`` and ``<[7]>`` are tokens of the vocabulary, by name and by id (:mod:`grammars.special_tokens`).
+``!<|call|>`` is any other token; how much text one token has differs from vocabulary to vocabulary, so it
+stands under ``*`` or ``+`` only, as any text without that token.  Of special tokens it takes those that the
+grammar names elsewhere.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from grammars.ir import (
     MAX_CODE_POINT,
     Expr,
     GrammarIR,
+    Literal,
     Ref,
     Rule,
     Span,
@@ -30,12 +35,18 @@ from grammars.ir import (
     seq,
     text,
 )
+from grammars.special_tokens import framed, name_of
 
 _BLANK: Final = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _BLANK_LINES: Final = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _INTEGER: Final = re.compile(r"[0-9]+")
 _PLAIN_CHARACTERS: Final = re.compile(r'[^"\\\r\n\ud800-\udfff]*')
+_TOKEN: Final = re.compile(r"<[^<>\r\n]+>")
+_ID: Final = re.compile(r"<\[([0-9]{1,9})\]>")
+_REPEATED: Final = re.compile(r"(?:[ \t\r\n]*\))*[*+]")
+"""What may follow a negated token, groups around it closed."""
+_OTHER: Final = "_any text but "
 _HEX: Final = re.compile(r"[0-9A-Fa-f]*")
 _HEX_DIGITS: Final = {"x": 2, "u": 4, "U": 8}
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", **{c: c for c in '\\"[]-'}}
@@ -47,7 +58,7 @@ def gbnf_to_ir(source: str, start: str = "root") -> GrammarIR:
 
     Raises:
         GrammarError: with line and column, for text that is not GBNF, undefined or repeated rules,
-            and token references.
+            and negated tokens that are not repeated.
     """
     if not isinstance(source, str):
         raise TypeError(f"a grammar must be str, not {type(source).__name__}: {source!r:.80}")
@@ -78,7 +89,8 @@ def gbnf_to_ir(source: str, start: str = "root") -> GrammarIR:
             line=1,
             column=1,
         )
-    return GrammarIR(tuple(rules), start)
+    rules += parser.rules_of_other_tokens()
+    return GrammarIR(tuple(rules), start, tokens=tuple(parser.tokens))
 
 
 def _suggestion(name: str, names: list[str]) -> str:
@@ -94,6 +106,8 @@ class _Parser:
         self.at = 0
         self.references: dict[str, int] = {}
         self.defined: dict[str, int] = {}
+        self.tokens: dict[str, None] = {}
+        self._without: dict[str, None] = {}
         self._long_string: int | None = None
 
     def error(self, message: str, offset: int | None = None) -> GrammarError:
@@ -215,17 +229,58 @@ class _Parser:
             case ".":
                 self.at += 1
                 return ANY_CHAR
-            case "<" | "!":
-                raise self.error(
-                    f"token references such as {self._here()} are not supported: write the text "
-                    "of the token as a string"
-                )
+            case "<":
+                return Literal(framed(self._token()))
+            case "!":
+                return self._other_tokens()
         offset = self.at
         name = self._skip(_NAME)
         if not name:
             return None
         self.references.setdefault(name, offset)
         return Ref(name)
+
+    # -- tokens ---------------------------------------------------------------------------------
+
+    def _token(self) -> str:
+        """A token in angle brackets: its name is written with them, an id in square brackets within."""
+        offset = self.at
+        written = self._skip(_TOKEN)
+        if not written:
+            raise self.error("this token is never closed; write <name> or <[id]>", offset)
+        by_id = _ID.fullmatch(written)
+        if by_id is None and written[1:2] == "[":
+            raise self.error(f"bad token {written!r}; an id is written <[7]>", offset)
+        name = name_of(int(by_id[1]) if by_id else written)
+        self.tokens[name] = None
+        return name
+
+    def _other_tokens(self) -> Expr:
+        offset = self.at
+        self.at += 1
+        if self._peek() != "<":
+            raise self.error("only a token can be negated, as in !<name>; use [^...] for characters")
+        name = self._token()
+        if not _REPEATED.match(self._source, self.at):
+            raise self.error(
+                f"{self._source[offset : self.at]} is one token of any length, which no text is; write "
+                f"{self._source[offset : self.at]}* or ...+ for any text without that token",
+                offset,
+            )
+        self._without[name] = None
+        return Ref(_OTHER + name)
+
+    def rules_of_other_tokens(self) -> list[Rule]:
+        """The rules that negated tokens refer to: a character, or a token named elsewhere."""
+        return [
+            Rule(
+                _OTHER + name,
+                alt(ANY_CHAR, *(Literal(framed(t)) for t in self.tokens if t not in self._without)),
+            )
+            for name in self._without
+        ]
+
+    # -- groups ---------------------------------------------------------------------------------
 
     def _group(self) -> Expr:
         opened = self.at
