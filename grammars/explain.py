@@ -48,7 +48,7 @@ def explain(recognizer: Recognizer, data: bytes, names: frozenset[str]) -> Expla
     """Explains a text by a recognizer; of its rules, those in ``names`` are shown."""
     state, offset = recognizer.run(data)
     accepted = offset == len(data) and recognizer.accepting[state]
-    where = in_names(data, offset)
+    where = in_names(data, offset, recognizer.names_tokens)
     if where.token is not None:
         state, _ = recognizer.run(data[: where.start])
     data, offset = where.data, where.offset
@@ -84,9 +84,9 @@ class Where:
         return "" if self.token is None else f"unexpected special token {self.token}"
 
 
-def in_names(data: bytes, offset: int) -> Where:
+def in_names(data: bytes, offset: int, names_tokens: bool) -> Where:
     """The place of an offset where special tokens are shown by their names."""
-    if FRAME not in data:
+    if not names_tokens or FRAME not in data:
         return Where(data, offset, offset)
     inside = data.count(FRAME, 0, offset) % 2
     start = data.rfind(FRAME, 0, offset) if inside else offset
@@ -220,7 +220,7 @@ def expectations(recognizer: Recognizer, state: int) -> tuple[str, ...]:
     ways = next_bytes(recognizer, state)
     groups: dict[int, list[int]] = {}
     for byte, after in ways.items():
-        if byte == FRAME:
+        if byte == FRAME and recognizer.names_tokens:
             out += [f"the special token {name}" for name in _tokens(recognizer, after)]
         else:
             groups.setdefault(after, []).append(byte)

@@ -552,7 +552,7 @@ class Grammar:
 
     @cached_property
     def _recognizer(self) -> Recognizer:
-        return Recognizer(self._program, self._limits)
+        return Recognizer(self._program, self._limits, names_tokens=bool(self.tokens))
 
     @cached_property
     def _explainer(self) -> Recognizer:
@@ -564,7 +564,9 @@ class Grammar:
             return self._recognizer
         # a call in last place is a jump otherwise, and a jump forgets its caller
         return Recognizer(
-            replace(program, call_tail=np.zeros_like(program.call_tail)), self._limits
+            replace(program, call_tail=np.zeros_like(program.call_tail)),
+            self._limits,
+            names_tokens=bool(self.tokens),
         )
 
     @cached_property

@@ -34,10 +34,15 @@ class Recognizer:
     """Steps through texts; readable first, though memoised.
 
     ``DEAD`` (0) is the state without a reading, ``END`` (1) the frame below the start rule.
+
+    Attributes:
+        program: what it reads by.
+        names_tokens: framed names in texts are special tokens (:mod:`grammars.special_tokens`).
     """
 
-    def __init__(self, program: Program, limits: Limits) -> None:
+    def __init__(self, program: Program, limits: Limits, *, names_tokens: bool = False) -> None:
         self.program = program
+        self.names_tokens = names_tokens
         self._limits = limits
         self.items: list[tuple[Item, ...]] = [(), ((0, 0, 0),)]
         self.accepting: list[bool] = [False, True]

@@ -43,7 +43,7 @@ def names_of(tokenizer: Any) -> dict[str, int]:
     else:
         added = getattr(tokenizer, "added_tokens_decoder", {}).items()
         names = {str(token): int(i) for i, token in added}
-        vocab = tokenizer.get_vocab()
+        vocab = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
     names |= {name: i for name, i in vocab.items() if i in special}
     return dict(sorted(names.items(), key=lambda item: item[1]))
 

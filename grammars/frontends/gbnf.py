@@ -259,7 +259,9 @@ class _Parser:
         offset = self.at
         self.at += 1
         if self._peek() != "<":
-            raise self.error("only a token can be negated, as in !<name>; use [^...] for characters")
+            raise self.error(
+                "only a token can be negated, as in !<name>; use [^...] for characters"
+            )
         name = self._token()
         if not _REPEATED.match(self._source, self.at):
             raise self.error(

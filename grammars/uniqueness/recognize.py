@@ -14,7 +14,6 @@ from grammars.explain import (
     rule_path,
 )
 from grammars.recognizer import DEAD, Recognizer
-from grammars.special_tokens import shown
 from grammars.uniqueness.memory import Memory, decode
 
 
@@ -67,10 +66,10 @@ def explain_with_memory(
     """Like :func:`grammars.explain.explain`; names keys and items that are repeated."""
     reading = read(recognizer, memory, data)
     if reading.used == len(data) and recognizer.accepting[reading.state]:
-        data = shown(data)
+        data = in_names(data, len(data), recognizer.names_tokens).data
         line, column = place(data, len(data))
         return Explanation(True, len(data), line, column, (), (), "accepted")
-    where = in_names(data, reading.used)
+    where = in_names(data, reading.used, recognizer.names_tokens)
     if where.token is not None:
         reading = read(recognizer, memory, data[: where.start])
     data, offset = where.data, where.offset
