@@ -62,6 +62,9 @@ class TokenAutomaton:
         grammar: the language.
         vocabulary: the tokens.
         limits: bounds on memory and search; the grammar's own by default.
+        canonical: masks keep to the tokenizer's own way of writing, where the grammar and the budget leave
+            a choice (:mod:`constrain.canonical.core`).  The vocabulary has to be of a tokenizer with
+            byte-pair merges.
 
     Attributes:
         grammar, vocabulary, limits: what it was made from.
@@ -76,14 +79,21 @@ class TokenAutomaton:
     FINISHED: Final = FINISHED
 
     def __init__(
-        self, grammar: Grammar, vocabulary: Vocabulary, limits: Limits | None = None
+        self,
+        grammar: Grammar,
+        vocabulary: Vocabulary,
+        limits: Limits | None = None,
+        *,
+        canonical: bool = False,
     ) -> None:
         checks.instance(grammar, Grammar, "grammar")
         checks.instance(vocabulary, Vocabulary, "vocabulary")
         if limits is not None:
             checks.instance(limits, Limits, "limits")
         bounds = limits or grammar.limits
-        self._take(grammar, vocabulary, bounds, build_core(grammar, vocabulary, bounds))
+        self._canonical = bool(canonical)
+        core = build_core(grammar, vocabulary, bounds, canonical=self._canonical)
+        self._take(grammar, vocabulary, bounds, core)
 
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError(
@@ -548,7 +558,8 @@ class TokenAutomaton:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (self._is_relaxed, self.grammar, self.vocabulary, self.limits)
+        made_of = (self.grammar, self.vocabulary, self.limits)
+        return _remade, (self._is_relaxed, *made_of, self._canonical)
 
 
 def _relaxed(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> TokenAutomaton:
@@ -556,15 +567,22 @@ def _relaxed(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> TokenA
     made = object.__new__(TokenAutomaton)
     made._take(grammar, vocabulary, limits, build_relaxation(grammar, vocabulary, limits))
     made._is_relaxed = True
+    made._canonical = False
     return made
 
 
 def _remade(
-    is_relaxed: bool, grammar: Grammar, vocabulary: Vocabulary, limits: Limits
+    is_relaxed: bool,
+    grammar: Grammar,
+    vocabulary: Vocabulary,
+    limits: Limits,
+    canonical: bool = False,
 ) -> TokenAutomaton:
     """A pickled automaton made again; integers of other processes are refused, not misread."""
-    make = _relaxed if is_relaxed else TokenAutomaton
-    made = make(grammar, vocabulary, limits)
+    if is_relaxed:
+        made = _relaxed(grammar, vocabulary, limits)
+    else:
+        made = TokenAutomaton(grammar, vocabulary, limits, canonical=canonical)
     made._core.start_generation(1 + secrets.randbelow(_GENERATIONS))
     return made
 

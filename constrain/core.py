@@ -132,18 +132,36 @@ class Core(Protocol):
         ...
 
 
-def build_core(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> Core:
+def build_core(
+    grammar: Grammar, vocabulary: Vocabulary, limits: Limits, *, canonical: bool = False
+) -> Core:
     """The core that a grammar needs.
+
+    Args:
+        grammar: the language.
+        vocabulary: the tokens.
+        limits: bounds on memory and search.
+        canonical: whether masks keep to the tokenizer's own way of writing.
 
     Raises:
         GrammarError: if the language is empty, none of its texts can be spelled in tokens, or it names a
             special token that the vocabulary does not have.
     """
+    canonical_rules = vocabulary.canonical_rules if canonical else None
     grammar, vocabulary = resolve(grammar, vocabulary)
     memory = grammar.memory()
+    core: Core
     if memory is None:
-        return RuleAutomaton(grammar, vocabulary, limits)
-    return UniquenessAutomaton(grammar, memory, vocabulary, limits)
+        core = RuleAutomaton(grammar, vocabulary, limits)
+    else:
+        core = UniquenessAutomaton(grammar, memory, vocabulary, limits)
+    if canonical_rules is None:
+        return core
+    from constrain.canonical.core import (
+        CanonicalAutomaton,  # its kernels are for those who ask for it
+    )
+
+    return CanonicalAutomaton(core, canonical_rules, limits)
 
 
 def build_relaxation(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> RuleAutomaton:

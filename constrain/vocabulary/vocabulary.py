@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,9 @@ from constrain import checks
 from constrain.vocabulary.trie import Trie, hash_texts
 from grammars.errors import GrammarError
 from grammars.special_tokens import FRAME, framed
+
+if TYPE_CHECKING:
+    from constrain.canonical.rules import CanonicalRules
 
 _WORTH_CACHING: Final = 4_096
 """Vocabularies below are built faster than they are read from disk."""
@@ -92,6 +95,7 @@ class Vocabulary:
             content += json.dumps(sorted(self.special_tokens.items()))
         self.digest: Final = hashlib.sha256(content.encode()).hexdigest()
         self._with_tokens: dict[frozenset[int], Vocabulary] = {}
+        self._tokenizer: Any = None
 
     # -- construction --------------------------------------------------------------------------
 
@@ -137,7 +141,9 @@ class Vocabulary:
         if size is None and model is not None:
             size = rows_of(model)
         names = names_of(tokenizer)
-        return cls(texts_of(tokenizer), eos_token_ids, size=size, special_tokens=names)
+        made = cls(texts_of(tokenizer), eos_token_ids, size=size, special_tokens=names)
+        made._tokenizer = tokenizer
+        return made
 
     @classmethod
     def from_tiktoken(
@@ -258,6 +264,23 @@ class Vocabulary:
         return self._names.get(token_id, f"[{token_id}]")
 
     @cached_property
+    def canonical_rules(self) -> CanonicalRules:
+        """Which token follows which in texts as the tokenizer writes them; made when first asked for.
+
+        Raises:
+            GrammarError: if the vocabulary was not made with :meth:`from_huggingface`, or the tokenizer
+                has no byte-pair merges.
+        """
+        from constrain.canonical.rules import rules_of
+
+        if self._tokenizer is None:
+            raise GrammarError(
+                "canonical=True needs the tokenizer's merges: make the vocabulary with "
+                "Vocabulary.from_huggingface"
+            )
+        return rules_of(self._tokenizer, self)
+
+    @cached_property
     def _names(self) -> dict[int, str]:
         return {i: name for name, i in reversed(list(self.special_tokens.items()))}
 
@@ -280,7 +303,9 @@ class Vocabulary:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (self._texts, self.eos_token_ids, dict(self.special_tokens))
+        # the tokenizer goes along where its merges were asked for
+        tokenizer = self._tokenizer if "canonical_rules" in self.__dict__ else None
+        return _remade, (self._texts, self.eos_token_ids, dict(self.special_tokens), tokenizer)
 
 
 class _Framed(Vocabulary):
@@ -310,9 +335,11 @@ class _Framed(Vocabulary):
 
 
 def _remade(
-    texts: Sequence[bytes | None], ends: Sequence[int], names: Mapping[str, int]
+    texts: Sequence[bytes | None], ends: Sequence[int], names: Mapping[str, int], tokenizer: Any
 ) -> Vocabulary:
-    return Vocabulary(texts, ends, special_tokens=names)
+    made = Vocabulary(texts, ends, special_tokens=names)
+    made._tokenizer = tokenizer
+    return made
 
 
 def _remade_framed(plain: Vocabulary, apart: frozenset[int]) -> Vocabulary:

@@ -1,0 +1,324 @@
+"""``CanonicalAutomaton``: an automaton that keeps to the tokenizer's own way of writing.
+
+Its places name triples (place of another core, last token, shape of the word before that token).  Masks
+are those of the other core without the tokens that the tokenizer would not write there
+(:mod:`constrain.canonical.rules`).  What comes first, in this order: the grammar, the budget, the way of
+writing.  So where no token is left that the tokenizer would write, all that the grammar (and the budget)
+allow are; steps by other tokens than those of the mask lead where the other core says; and distances are
+those of the other core, which may be met in another way of writing only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain.arrays import Int64
+from constrain.canonical.rules import CanonicalRules
+from constrain.engine.jit import kernels as k
+from constrain.engine.pool import DEAD, FINISHED, NO_STATE
+from constrain.masks.cache import MaskCache, Row
+from constrain.masks.wide import pack_bits
+from constrain.rules import RuleAutomaton
+from grammars.errors import LimitExceeded
+from grammars.limits import Limits
+
+if TYPE_CHECKING:
+    from constrain.core import Core
+
+_FIRST: Final = 3
+"""The integers below are reserved, as in the pool."""
+_NO_TOKEN: Final = -1
+_FEW: Final = 512
+"""Masks of so many tokens are looked through one by one, and seen through to what follows."""
+_DEEPEST: Final = 24
+"""Tokens that are looked ahead."""
+_PLACE_BYTES: Final = 250
+"""About what a triple and its number take."""
+_Place: TypeAlias = tuple[int, int, str]
+
+
+class CanonicalAutomaton:
+    """Another core's places, each with the token that led there; implements ``constrain.core.Core``.
+
+    The caller holds a lock.
+
+    Args:
+        inner: what the grammar allows.
+        canonical: which token may follow which.
+        limits: bounds on the number of places.
+
+    Attributes:
+        start: the place of the empty text.
+        rules: the automaton of the rules.
+        masks: whole masks made so far, by place.
+    """
+
+    def __init__(self, inner: Core, canonical: CanonicalRules, limits: Limits) -> None:
+        self.rules: Final[RuleAutomaton] = inner.rules
+        self.masks: Final = MaskCache(limits.max_cached_masks)
+        self._inner: Final = inner
+        self._canonical: Final = canonical
+        self._limits: Final = limits
+        self._at: dict[int, _Place] = {}
+        self._numbers: dict[_Place, int] = {}
+        self._next = _FIRST
+        self.state_at: Final[Callable[[int], int]] = int
+        self._size: Final = inner.rules.vocabulary.size
+        self._ends: Final = frozenset(inner.rules.vocabulary.eos_token_ids)
+        self._few: dict[int, list[int] | None] = {}
+        self._narrow: dict[int, list[int]] = {}
+        self._viability: dict[_Place, bool] = {}
+        self.start: Final = self._number((inner.start, _NO_TOKEN, ""))
+
+    def _number(self, place: _Place) -> int:
+        if place[0] in (DEAD, FINISHED):
+            return place[0]
+        known = self._numbers.get(place)
+        if known is None:
+            if len(self._numbers) >= self._limits.max_states:
+                raise LimitExceeded(
+                    "max_states",
+                    self._limits.max_states,
+                    "this automaton (trim() releases states that are no longer needed)",
+                )
+            known = self._numbers[place] = self._next
+            self._at[known] = place
+            self._next += 1
+        return known
+
+    # -- states and places: one and the same here ----------------------------------------------
+
+    def place_of(self, state: int) -> int:
+        """The state itself.
+
+        Raises:
+            ValueError: if it is none of this automaton's, or was forgotten.
+        """
+        if state in self._at or state in (DEAD, FINISHED):
+            return state
+        raise ValueError(NO_STATE)
+
+    def states_at(self, places: npt.NDArray[np.integer]) -> Int64:
+        """The places themselves, int64[n]."""
+        return places.astype(np.int64)
+
+    def start_generation(self, number: int) -> None:
+        """States given out from now on are not those of another copy (the start aside)."""
+        self._inner.start_generation(number)
+        self._next = number << k.SLOT_BITS
+
+    # -- moving --------------------------------------------------------------------------------
+
+    def advance(self, state: int, token_id: int) -> int:
+        """From state to state; the token is not EOS, or a special token that the grammar names.
+
+        Raises:
+            ValueError: if the state is none of this automaton's.
+        """
+        if state in self._at:
+            return self.after_token(state, token_id)
+        self.place_of(state)
+        return DEAD
+
+    def after_token(self, place: int, token_id: int) -> int:
+        """The place after a token; ``DEAD`` if the grammar does not allow it."""
+        inner, last, context = self._at[place]
+        after = self._inner.after_token(inner, token_id)
+        if after in (DEAD, FINISHED):
+            return after
+        return self._number(
+            (after, token_id, self._canonical.context_behind(context, last, token_id))
+        )
+
+    def after_bytes(self, place: int, data: bytes) -> int:
+        """The place after some bytes, behind which any token may follow; ``DEAD`` if no text goes on so."""
+        after = self._inner.after_bytes(self._at[place][0], data)
+        return self._number((after, _NO_TOKEN, ""))
+
+    def accepts(self, place: int) -> bool:
+        """Whether the text may end here."""
+        return self._inner.accepts(self._at[place][0])
+
+    def signature(self, place: int, depth: int) -> tuple[int, ...]:
+        """That of the other core's place."""
+        return self._inner.signature(self._at[place][0], depth)
+
+    # -- masks ---------------------------------------------------------------------------------
+
+    def mask(self, place: int) -> Row:
+        """The allowed tokens, EOS included: int32[ceil(V/32)], read-only, cached."""
+        known = self.masks.get(place)
+        if known is not None:
+            return known
+        cut = self.rules.rule_masks
+        before = cut.cut_short
+        row = self._filtered(place, self._inner.mask(self._at[place][0]))
+        return self.masks.keep(place, row, only_once=cut.cut_short != before)
+
+    def mask_within(self, place: int, tokens_left: int) -> Row:
+        """Those after which the text, EOS included, can be completed in ``tokens_left - 1``."""
+        return self._filtered(place, self._inner.mask_within(self._at[place][0], tokens_left))
+
+    def _filtered(self, place: int, row: Row) -> Row:
+        """The tokens of a row that the tokenizer writes here; all of them where it writes none."""
+        _, last, context = self._at[place]
+        few = _few_tokens(row)
+        if few is not None:
+            good = [t for t in few if self._canonical.allows(context, last, t)]
+            good = [t for t in good if self._viable(self._behind(self._at[place], t))] or good
+            return pack_bits(np.array(good, np.int64), self._size) if good else row
+        found = self._canonical.after(context, last, row)
+        if not found.any():
+            return row
+        return self._without_blind_alleys(self._at[place], found)
+
+    def _without_blind_alleys(self, place: _Place, row: Row) -> Row:
+        """A row of many tokens without those behind which few are allowed, and none that is written so."""
+        out = row
+        for token in self._narrow_steps(place[0]):
+            allowed = row.item(token >> 5) >> (token & 31) & 1
+            if allowed and not self._viable(self._behind(place, token)):
+                if out is row:
+                    out = row.copy()
+                out.view(np.uint32)[token >> 5] &= np.uint32(~(1 << (token & 31)) & 0xFFFFFFFF)
+        return out if out.any() else row
+
+    def _narrow_steps(self, inner: int) -> list[int]:
+        """The tokens of a place of the other core behind which few are allowed."""
+        known = self._narrow.get(inner)
+        if known is None:
+            tokens, places = self._inner.edges(inner)
+            distinct, which = np.unique(places, return_inverse=True)
+            narrow = np.array([self._few_at(p) is not None for p in distinct.tolist()], np.bool_)
+            known = self._narrow[inner] = tokens[narrow[which]].tolist()
+        return known
+
+    def _behind(self, place: _Place, token: int) -> _Place:
+        """The place behind a token."""
+        inner, last, context = place
+        if token in self._ends and self._inner.accepts(inner):
+            return FINISHED, token, ""
+        after = self._inner.after_token(inner, token)
+        return after, token, self._canonical.context_behind(context, last, token)
+
+    def _viable(self, place: _Place, depth: int = _DEEPEST) -> bool:
+        """Whether tokens that the tokenizer writes lead on, to the end or to where many are allowed.
+
+        Looks no deeper than ``depth`` tokens: what lies beyond counts as viable.
+        """
+        inner, last, context = place
+        if inner == FINISHED or depth == 0:
+            return True
+        known = self._viability.get(place)
+        if known is not None:
+            return known
+        few = self._few_at(inner)
+        found = few is None
+        for token in few or ():
+            if self._canonical.allows(context, last, token) and self._viable(
+                self._behind(place, token), depth - 1
+            ):
+                found = True
+                break
+        self._viability[place] = found
+        return found
+
+    def _few_at(self, inner: int) -> list[int] | None:
+        """The tokens that the other core allows in a place, if they are few."""
+        if inner not in self._few:
+            self._few[inner] = _few_tokens(self._inner.mask(inner))
+        return self._few[inner]
+
+    # -- edges ---------------------------------------------------------------------------------
+
+    def walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, Int64, Row]:
+        """Where the grammar's tokens lead, in whatever way of writing."""
+        ends, places, exits = self._inner.walk_from(self._at[place][0], node, enter)
+        trie = self.rules.vocabulary.trie
+        tokens = trie.tokens[trie.token_start[ends]]
+        return ends, self._wrapped(place, tokens.astype(np.int64), places), exits
+
+    def edges(self, place: int) -> tuple[Int64, Int64]:
+        """The allowed tokens, EOS aside, ascending, and the place after each."""
+        tokens, places = self._inner.edges(self._at[place][0])
+        flags = np.unpackbits(self.mask(place).view(np.uint8), bitorder="little")
+        chosen = flags[tokens].astype(np.bool_)
+        return tokens[chosen], self._wrapped(place, tokens[chosen], places[chosen])
+
+    def _wrapped(self, place: int, tokens: Int64, places: Int64) -> Int64:
+        _, last, context = self._at[place]
+        behind = self._canonical.context_behind
+        pairs = zip(places.tolist(), tokens.tolist(), strict=True)
+        return np.array(
+            [self._number((q, t, behind(context, last, t))) for q, t in pairs], np.int64
+        )
+
+    def reaches_below(self, place: int, data: bytes, node: int) -> bool:
+        """Whether, after some bytes, tokens at or below a trie node go on by the rules."""
+        return self._inner.reaches_below(self._at[place][0], data, node)
+
+    # -- completion ----------------------------------------------------------------------------
+
+    def fewest(self, place: int) -> tuple[int, bool]:
+        """Fewest tokens to an accepting place in any way of writing, and whether that is exact."""
+        return self._inner.fewest(self._at[place][0])
+
+    def enough_tokens(self, place: int) -> int:
+        """A number of tokens left from which on a budget takes nothing from the mask of a place."""
+        return self._inner.enough_tokens(self._at[place][0])
+
+    def search_further(self, place: int) -> tuple[int, bool]:
+        """The same as :meth:`fewest` after a search that may take a hundred times the work."""
+        return self._inner.search_further(self._at[place][0])
+
+    def forced_bytes(self, place: int) -> bytes:
+        """Bytes that every completion begins with."""
+        return self._inner.forced_bytes(self._at[place][0])
+
+    def approximations(self) -> tuple[str, ...]:
+        """In which cases masks and budgets are not exact, a sentence each."""
+        return (
+            *self._inner.approximations(),
+            "Distances count tokens in any way of writing, not in the tokenizer's own (canonical=True).",
+        )
+
+    # -- memory --------------------------------------------------------------------------------
+
+    @property
+    def state_count(self) -> int:
+        """Places held now, the reserved ones included."""
+        return len(self._numbers) + _FIRST
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of places and cached masks, in bytes."""
+        return self._inner.nbytes + self.masks.nbytes + _PLACE_BYTES * len(self._numbers)
+
+    def trim(self, places: set[int]) -> None:
+        """Forgets all places but those given, the start among them."""
+        self.masks.clear()
+        self._few.clear()
+        self._narrow.clear()
+        self._viability.clear()
+        self._at = {n: place for n, place in self._at.items() if n in places or n == self.start}
+        self._numbers = {place: n for n, place in self._at.items()}
+        self._inner.trim({place[0] for place in self._at.values()} | {self._inner.start})
+
+
+def _few_tokens(row: Row) -> list[int] | None:
+    """The tokens of a row if they are few; ``None`` if not."""
+    words = np.flatnonzero(row)
+    if len(words) > _FEW:
+        return None
+    out: list[int] = []
+    for word in words.tolist():
+        bits = row.item(word) & 0xFFFFFFFF
+        while bits:
+            low = bits & -bits
+            out.append(word << 5 | (low.bit_length() - 1))
+            bits ^= low
+    return out if len(out) <= _FEW else None

@@ -1,0 +1,174 @@
+"""Where a tokenizer cuts a text into words before it merges, around two tokens.
+
+A pre-tokenizer is a regular expression that looks at kinds of characters, so whether it cuts between two
+tokens is asked once for each pair of *shapes*: a shape is the token's text with each character replaced by
+its kind and long runs cut short.  Of the text before both tokens the shape of the word that they are in is
+looked at; of what follows, whether it could change the answer: a run of blanks is cut before its last one
+where a word follows.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from constrain.arrays import Int32
+
+CUT: Final = 0
+"""The border of the two tokens is where the text is cut, and there alone."""
+JOINED: Final = 1
+"""Both lie within one word."""
+ELSEWHERE: Final = 2
+"""The text is cut within one of them: it is never written in these two tokens."""
+CUT_BEFORE_A_WORD: Final = 3
+"""``JOINED``, but ``CUT`` if the next token does not begin with a blank."""
+_UNKNOWN: Final = -1
+
+Cutter = Callable[[str], Sequence[int]]
+"""The places, in characters, at which a text is cut; its ends are left out."""
+_LONGEST_RUN: Final = 2
+_LONGEST_NUMBER: Final = 4
+_APOSTROPHE: Final = "'"
+_WORD: Final = "x"
+NO_SHAPE: Final = -1
+
+
+def shapes_of(texts: Sequence[bytes]) -> tuple[Int32, Int32, Int32]:
+    """The shapes of tokens.
+
+    Args:
+        texts: the bytes of each token; empty for none.
+
+    Returns:
+        int32[V] numbers of shapes (``NO_SHAPE`` for texts that are not made of whole characters), the same
+        for tokens behind an apostrophe, where contractions count, and int32[S] a token of each shape.
+    """
+    known: dict[str, int] = {}
+    examples: list[int] = []
+    out = np.full((2, len(texts)), NO_SHAPE, np.int32)
+    for token, text in enumerate(texts):
+        try:
+            words = text.decode()
+        except UnicodeDecodeError:
+            continue
+        if not words:
+            continue
+        for which, head in enumerate(("", words[:2])):
+            shape = head + "\0" + shape_of(words[len(head) :])
+            number = known.get(shape)
+            if number is None:
+                number = known[shape] = len(examples)
+                examples.append(token)
+            out[which, token] = number
+    return out[0], out[1], np.array(examples, np.int32)
+
+
+class Pretokens:
+    """Verdicts of a pre-tokenizer on pairs of tokens.
+
+    Args:
+        texts: the bytes of each token, as they are in the middle of a text; empty for none.
+        shapes: see :func:`shapes_of`.
+        cut: the pre-tokenizer; ``None`` where there is none, so that nothing is ever cut.
+    """
+
+    def __init__(
+        self, texts: Sequence[bytes], shapes: tuple[Int32, Int32, Int32], cut: Cutter | None
+    ) -> None:
+        self._texts: Final = texts
+        self._plain, self._contracted, self._examples = shapes
+        self._cut: Final = cut
+        self._verdicts: dict[tuple[str, int, bool], npt.NDArray[np.int8]] = {}
+
+    def after(
+        self, context: str, token: int, wanted: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.int8]:
+        """int8[V]: ``CUT``, ``JOINED``, ``ELSEWHERE`` or ``CUT_BEFORE_A_WORD`` for each token behind this one.
+
+        Args:
+            context: the kinds of the characters before the token in its word; empty if it begins one.
+            token: the token before.
+            wanted: bool[V], the tokens that are asked about; for others the answer means nothing.
+        """
+        joined = np.full(len(self._texts), JOINED, np.int8)
+        mine = int(self._plain[token])
+        if self._cut is None or mine == NO_SHAPE:
+            return joined
+        contracted = self._texts[token].endswith(_APOSTROPHE.encode())
+        shapes = self._contracted if contracted else self._plain
+        key = (context, mine, contracted)
+        verdicts = self._verdicts.get(key)
+        if verdicts is None:
+            verdicts = self._verdicts[key] = np.full(len(self._examples), _UNKNOWN, np.int8)
+        asked = np.unique(shapes[wanted & (shapes != NO_SHAPE)])
+        before = self._example(mine)
+        for shape in asked[verdicts[asked] == _UNKNOWN].tolist():
+            verdicts[shape] = self._verdict(context, before, self._example(shape))
+        return np.where(shapes != NO_SHAPE, verdicts[shapes], joined)
+
+    def between(self, context: str, token: int, behind: int) -> int:
+        """The verdict on one token behind another, see :meth:`after`."""
+        mine = int(self._plain[token])
+        contracted = self._texts[token].endswith(_APOSTROPHE.encode())
+        shape = int((self._contracted if contracted else self._plain)[behind])
+        if self._cut is None or NO_SHAPE in (mine, shape):
+            return JOINED
+        key = (context, mine, contracted)
+        verdicts = self._verdicts.get(key)
+        if verdicts is None:
+            verdicts = self._verdicts[key] = np.full(len(self._examples), _UNKNOWN, np.int8)
+        if verdicts[shape] == _UNKNOWN:
+            verdicts[shape] = self._verdict(context, self._example(mine), self._example(shape))
+        return int(verdicts[shape])
+
+    def _example(self, shape: int) -> str:
+        return self._texts[int(self._examples[shape])].decode()
+
+    def _verdict(self, context: str, before: str, behind: str) -> int:
+        verdict = self._cut_at(context, before, behind, "")
+        may_change = verdict == JOINED and behind[-1].isspace()
+        if may_change and self._cut_at(context, before, behind, _WORD) == CUT:
+            return CUT_BEFORE_A_WORD
+        return verdict
+
+    def _cut_at(self, context: str, before: str, behind: str, following: str) -> int:
+        assert self._cut is not None
+        if context and self._cut(context + before):
+            context = ""  # the kinds alone do not make the word that the token is in
+        begin = len(context)
+        border, end = begin + len(before), begin + len(before) + len(behind)
+        places = [at for at in self._cut(context + before + behind + following) if begin < at < end]
+        if not places:
+            return JOINED
+        return CUT if places == [border] else ELSEWHERE
+
+
+def shape_of(text: str) -> str:
+    """The kinds of a text's characters, long runs cut short."""
+    out: list[str] = []
+    run = 0
+    for kind in map(kind_of, text):
+        run = run + 1 if out and out[-1] == kind else 1
+        if run <= (_LONGEST_NUMBER if kind == "0" else _LONGEST_RUN):
+            out.append(kind)
+    return "".join(out)
+
+
+@lru_cache(maxsize=1 << 16)
+def kind_of(char: str) -> str:
+    """One character of the kind, for all that pre-tokenizers treat alike."""
+    if char in "'/ \n\r\t":
+        return char
+    category = unicodedata.category(char)
+    if category[0] == "L":
+        return {"Lu": "A", "Lt": "A", "Ll": "a"}.get(category, "\u3042")
+    if category[0] == "M":
+        return "\u0301"
+    if category[0] == "N":
+        return "0" if category == "Nd" else "\u00b2"
+    return "\u2003" if char.isspace() else "."
