@@ -88,7 +88,7 @@ class Pretokens:
     def after(
         self, context: str, token: int, wanted: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.int8]:
-        """int8[V]: ``CUT``, ``JOINED``, ``ELSEWHERE`` or ``CUT_BEFORE_A_WORD`` for each token behind this one.
+        """int8[V]: the verdict on each token behind this one.
 
         Args:
             context: the kinds of the characters before the token in its word; empty if it begins one.
