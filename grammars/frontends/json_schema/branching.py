@@ -43,6 +43,7 @@ from grammars.frontends.json_schema.assertions import (
 from grammars.frontends.json_schema.clauses import Chain, Clauses
 from grammars.frontends.json_schema.document import below
 from grammars.frontends.json_schema.negation import opposite
+from grammars.frontends.json_schema.plain import PlainObject, PlainReader
 from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.strings import (
     has_shape,
@@ -99,8 +100,9 @@ class _Partial:
 class Brancher:
     """Multiplies formulas out."""
 
-    def __init__(self, reader: Reader, limits: Limits) -> None:
+    def __init__(self, reader: Reader, plain: PlainReader, limits: Limits) -> None:
         self._reader = reader
+        self._plain_reader = plain
         self._limits = limits
         self._known: dict[Demands, list[Branch]] = {}
         self._possible: dict[Demands, bool] = {}
@@ -192,6 +194,8 @@ class Brancher:
         if not demands or depth <= 0:
             return True
         known = self._possible.get(demands)
+        if known is None and self._is_plainly_possible(demands, depth):
+            return True
         if known is None and len(demands) == 1 and self._is_plain(demands[0]):
             known = self._possible[demands] = True
         if known is None:
@@ -204,6 +208,28 @@ class Brancher:
             else:
                 self._possible[demands] = known
         return known
+
+    def _is_plainly_possible(self, demands: Demands, depth: int) -> bool:
+        """Whether a plain schema has a value; ``False`` if it takes a closer look to tell."""
+        if len(demands) != 1 or type(demands[0]) is not At:
+            return False
+        meaning = self._plain_reader.meaning(demands[0])
+        if not meaning:
+            return meaning is not None
+        at = meaning[0]
+        assert isinstance(at, At)
+        if not self._plain_reader.surely_possible(at):
+            return False
+        self._possible[demands] = True  # what goes in a circle is not looked into
+        read = self._plain_reader.schema(at)
+        if type(read) is not PlainObject or not read.required:
+            return True
+        self._work += 1
+        spend(_UNITS)
+        fine = all(self.possible(read.value(name), depth - 1) for name in read.required)
+        if not fine or depth < _DEPTH:
+            del self._possible[demands]
+        return fine
 
     def _is_plain(self, demand: Formula) -> bool:
         """Whether a schema has a value at a glance: nothing that it says can clash."""

@@ -152,6 +152,8 @@ class Documents:
 
     def _home(self, place: str) -> str:
         """The URI of the resource that a place belongs to."""
+        if len(self._uri_at) == 1:
+            return self._uri_at[""]
         known = self._homes.get(place)
         if known is None:
             at = place
@@ -166,8 +168,14 @@ class Documents:
         So equal schemas are known to be equal, and share their rules.
         """
         known = self._canonical.get(place)
+        return self.canonical_of(place, self._lookup(place)) if known is None else known
+
+    def canonical_of(self, place: str, schema: Any) -> str:
+        """The same of a schema that is known to be at the place."""
+        known = self._canonical.get(place)
         if known is None:
-            content = self._contents.of(self._lookup(place))
+            self._found[place] = schema
+            content = self._contents.of(schema)
             known = place
             if content is not None:
                 known = self._first.setdefault((self._home(place), content), place)
@@ -175,6 +183,17 @@ class Documents:
         return known
 
     # -- resources -----------------------------------------------------------------------------
+
+    @property
+    def resources(self) -> int:
+        """How many schemas with an identifier there are by now."""
+        return len(self._resources)
+
+    def only_dialect(self) -> int | None:
+        """The draft of all that has been loaded, if validation applies and no anchor is dynamic."""
+        drafts = {found.draft for found in self._resources.values()}
+        asserts = all(found.asserts for found in self._resources.values())
+        return drafts.pop() if len(drafts) == 1 and asserts and not self._any_dynamic else None
 
     def _add(self, place: str, text: Any, uri: str) -> None:
         """Notes the identifiers in a document whose own URI is ``uri``."""

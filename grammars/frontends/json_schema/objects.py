@@ -27,6 +27,7 @@ from grammars.frontends.json_schema.assertions import (
 from grammars.frontends.json_schema.branching import Brancher
 from grammars.frontends.json_schema.clauses import opposite
 from grammars.frontends.json_schema.key_sets import KeySet, KeySets, KeyTest
+from grammars.frontends.json_schema.plain import PlainObject
 from grammars.frontends.json_schema.satisfies import Judge
 from grammars.frontends.json_schema.strings import content, shape_expr
 from grammars.ir import Condition, Expr, alt, text
@@ -139,9 +140,23 @@ class Planner:
             self._check_count(len(plans))
         classes = tuple(_merged(cells))
         if whole and len(classes) == 1:  # nothing tells them apart after all
-            everything = _Cell(KeySet(tuple(named)), frozenset(), tuple(named))
-            classes = (KeyClass(everything.keys.expr, everything.label, classes[0].demands),)
+            classes = (_all_others(tuple(named), classes[0].demands),)
         return [_settled(p.slots, p.classes + classes, p.low, p.high) for p in plans]
+
+    def plain(self, read: PlainObject) -> Plan | None:
+        """The plan of a plain schema; ``None`` where a value is impossible that there must be."""
+        possible, value = self._brancher.possible, read.value
+        if not all(possible(value(name)) for name in read.required):
+            return None
+        slots: list[Slot] = []
+        for name, demands in read.named.items():
+            if possible(demands):
+                slots.append(Slot(name, demands, name in read.required))
+        names = tuple(dict.fromkeys((*read.named, *read.required)))
+        for name in names[len(read.named) :]:
+            slots.append(Slot(name, read.rest, required=True, placed=False))
+        classes = (_all_others(names, read.rest),) if possible(read.rest) else ()
+        return Plan(tuple(slots), classes, 0, None)
 
     def _conditional(self, objects: Objects) -> list[Plan]:
         """One plan for all alternatives that were put off: each key by what its value has to say.
@@ -388,6 +403,12 @@ class _Cell:
         found = sorted(repr(h) for h in self.holds if isinstance(h, str))
         said = [f"key other than {listed}"] if self.names else ["key"]
         return " with ".join([*said, *found])
+
+
+def _all_others(names: tuple[str, ...], demands: Demands) -> KeyClass:
+    """All keys but some, where nothing tells them apart."""
+    cell = _Cell(KeySet(names), frozenset(), names)
+    return KeyClass(cell.keys.expr, cell.label, demands)
 
 
 def _covers(region: Region, holds: frozenset[object]) -> bool:

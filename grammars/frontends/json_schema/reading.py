@@ -141,12 +141,12 @@ class _Schema:
             yield self.reader.target(self.at, "$ref")
             return
         draft, declared, asserts = self.reader.documents.dialect(self.at.place)
-        said = [keyword for keyword in self.schema if keyword in _KEYWORDS]
+        said = [keyword for keyword in self.schema if keyword in KEYWORDS]
         for keyword in sorted(said, key=_ORDER.__getitem__):
             if applies(keyword, draft, declared=declared):
                 if keyword in VALIDATION and not asserts:
                     continue
-                yield _KEYWORDS[keyword](self, keyword)
+                yield KEYWORDS[keyword](self, keyword)
 
     # -- help ----------------------------------------------------------------------------------
 
@@ -621,7 +621,7 @@ def _listed(schema: Any, draft: int) -> frozenset[Value] | None:
     return frozenset(map(Value, values)) if isinstance(values, list) else None
 
 
-_KEYWORDS: Final[dict[str, _Keyword]] = {
+KEYWORDS: Final[dict[str, _Keyword]] = {
     "type": _Schema.types,
     "disallow": _Schema.disallow,
     "enum": _Schema.enum,
@@ -665,7 +665,7 @@ _KEYWORDS: Final[dict[str, _Keyword]] = {
     "unevaluatedItems": _Schema.unevaluated,
 }
 """Those with assertions first: they narrow what the combinators then have to tell apart."""
-_ORDER: Final = {keyword: place for place, keyword in enumerate(_KEYWORDS)}
+_ORDER: Final = {keyword: place for place, keyword in enumerate(KEYWORDS)}
 
-_SAYING: Final = NAMING | _KEYWORDS.keys()
+_SAYING: Final = NAMING | KEYWORDS.keys()
 """Keywords that a schema does not have for people alone."""

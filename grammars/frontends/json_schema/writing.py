@@ -36,6 +36,13 @@ from grammars.frontends.json_schema.assertions import (
 from grammars.frontends.json_schema.branching import Brancher
 from grammars.frontends.json_schema.numbers import equal_to, number_expr, shortest_notations
 from grammars.frontends.json_schema.objects import KeyClass, Plan, Planner, Slot
+from grammars.frontends.json_schema.plain import (
+    PlainArray,
+    PlainObject,
+    PlainReader,
+    PlainScalar,
+    PlainWords,
+)
 from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.satisfies import Judge
 from grammars.frontends.json_schema.strings import ANY_TEXT, content, has_shape
@@ -86,7 +93,8 @@ class Writer:
     ) -> None:
         self._reader = reader
         self._shortest = shortest
-        self._brancher = Brancher(reader, limits)
+        self._plain = PlainReader(reader)
+        self._brancher = Brancher(reader, self._plain, limits)
         self._judge = Judge(self._brancher.branches, has_shape)
         self._planner = Planner(self._brancher, self._judge, limits)
         self._limits = limits
@@ -108,6 +116,7 @@ class Writer:
         self._notes: dict[str, None] = {}
         self.gap: Final = self._make_gap()
         self._comma = seq(_COMMA, self.gap)
+        self._scalars: dict[str, Expr] = {}
         self._known_pairs: dict[tuple[str, Demands], Expr] = {}
 
     @property
@@ -184,6 +193,10 @@ class Writer:
 
     def _meaningful(self, demands: Demands) -> Demands:
         """Without demands that allow anything; references followed where they say nothing else."""
+        if len(demands) == 1 and type(demands[0]) is At:
+            plain = self._plain.meaning(demands[0])
+            if plain is not None:
+                return plain
         out: list[Any] = []
         for demand in demands:
             seen: list[At] = []
@@ -222,6 +235,9 @@ class Writer:
         return Ref(name)
 
     def _value_of(self, demands: Demands) -> Expr:
+        plain = self._plainly(demands)
+        if plain is not None:
+            return plain
         ways = self._only_alternatives(demands)
         if ways is not None:
             refs = [self.ref((way,)) for way in ways]
@@ -236,6 +252,36 @@ class Writer:
             if not any(branch.objects.needs for branch in branches):
                 raise
             return self._ways(self._brancher.multiplied_out(demands))
+
+    def _plainly(self, demands: Demands) -> Expr | None:
+        """The texts of a plain schema, or of any value; ``None`` for other demands."""
+        read = self._plain.read(demands)
+        if type(read) is PlainScalar:
+            return self._scalar(read.kind)
+        if type(read) is PlainWords:
+            return alt(*map(t.string_literal, read.words))
+        if type(read) is PlainArray:
+            return None if forbids(read.items) else self._arrays.array(Arrays(rest=read.items))
+        if type(read) is not PlainObject:
+            return None
+        plan = self._planner.plain(read)
+        if plan is None or read.alone:
+            return None if plan is None else self._plan(plan)
+        parts = [*map(self._scalar, ("null", "boolean", "number", "string"))]
+        parts += [self._arrays.array(Arrays()), self._plan(plan)]
+        return alt(*parts)
+
+    def _scalar(self, kind: str) -> Expr:
+        """All values of a type, as a branch with nothing else would be written."""
+        known = self._scalars.get(kind)
+        if known is None:
+            numbers = Numbers()
+            if kind == "integer":
+                numbers = Numbers(step=Fraction(1), whole=self._plain.draft <= 4)
+            named = "number" if kind == "integer" else kind
+            branch = Branch(types=frozenset([named]), numbers=numbers)
+            known = self._scalars[kind] = self._typed(named, branch)
+        return known
 
     def _ways(self, branches: list[Branch]) -> Expr:
         self._apart = len(branches) > 1
