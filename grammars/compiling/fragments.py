@@ -35,8 +35,11 @@ from grammars.ir import (
 )
 from grammars.limits import Limits
 
-LEAST_ROWS: Final = 60
+LEAST_ROWS: Final = 4
 """Nodes of a rule's body below which it is compiled as fast as it is taken over."""
+_MANY_ROWS: Final = 60
+"""Nodes from which on a rule is kept at once; smaller ones when they are seen a second time."""
+_MOST_SEEN: Final = 1 << 12
 _ROOM: Final = 400_000
 
 
@@ -108,7 +111,24 @@ def keep_fragment(body: Expr, limits: Limits, fragment: Fragment) -> None:
         program_files.write_file(_file_name(body, limits), _written(fragment))
 
 
+def is_worth_keeping(body: Expr, rows: int) -> bool:
+    """Whether a rule of so many nodes is to be kept: a large one, or one that was seen before."""
+    if rows < LEAST_ROWS:
+        return False
+    if rows >= _MANY_ROWS:
+        return True
+    key = hash(body)  # where two have the same, one is kept early
+    if key in _seen:
+        return True
+    _seen[key] = None
+    if len(_seen) > _MOST_SEEN:
+        _seen.pop(next(iter(_seen)), None)
+    return False
+
+
 _KEPT: Final[Shelf[Fragment]] = Shelf(_ROOM)
+_seen: Final[dict[int, None]] = {}
+"""Hashes of the bodies of small rules that were compiled lately."""
 
 
 # -- on disk -----------------------------------------------------------------------------------

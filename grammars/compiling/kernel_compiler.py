@@ -37,6 +37,7 @@ from grammars.compiling.fragments import (
     LEAST_ROWS,
     Fragment,
     Part,
+    is_worth_keeping,
     keep_fragment,
     known_fragment,
 )
@@ -191,13 +192,16 @@ class _Compilation:
 
     def _keep_fragments(self, made: Made) -> None:
         """Notes the large rules that refer to no other, for grammars to come."""
-        code, rows = self.code, len(self.table)
-        ends = [*code.rows_from[1:], rows]
+        code = self.code
+        ends = [*code.rows_from[1:], len(self.table)]
         for number, (name, end) in enumerate(zip(code.names, ends, strict=True)):
             rule = self.grammar[name]
-            if not rule.shared or end - code.rows_from[number] < LEAST_ROWS:
+            rows = end - code.rows_from[number]
+            if not rule.shared or rows < LEAST_ROWS:
                 continue
-            if not self.flags[self.roots[number]] & CALLS and not self.facts[number, NULLABLE]:
+            if self.flags[self.roots[number]] & CALLS or self.facts[number, NULLABLE]:
+                continue
+            if is_worth_keeping(rule.body, rows):
                 fragment = self._fragment(made, number)
                 if fragment is not None:
                     keep_fragment(rule.body, self.limits, fragment)

@@ -8,9 +8,9 @@ only if it matters: where what is already demanded excludes the schema, its nega
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Final
 
 from grammars.errors import LimitExceeded
@@ -208,6 +208,18 @@ class Brancher:
             else:
                 self._possible[demands] = known
         return known
+
+    def all_possible(self, values: Iterable[Demands]) -> bool:
+        """Whether no value is known to be impossible; if one is, that is found out anew by whoever asks next.
+
+        So whoever looks for all alternatives finds what clashes there.
+        """
+        known = len(self._possible)
+        if all(map(self.possible, values)):
+            return True
+        for demands in [d for d, fine in islice(self._possible.items(), known, None) if not fine]:
+            del self._possible[demands]
+        return False
 
     def _is_plainly_possible(self, demands: Demands, depth: int) -> bool:
         """Whether a plain schema has a value; ``False`` if it takes a closer look to tell."""

@@ -145,8 +145,8 @@ class Planner:
 
     def plain(self, read: PlainObject) -> Plan | None:
         """The plan of a plain schema; ``None`` where a value is impossible that there must be."""
-        possible, value = self._brancher.possible, read.value
-        if not all(possible(value(name)) for name in read.required):
+        possible = self._brancher.possible
+        if not self._brancher.all_possible(map(read.value, read.required)):
             return None
         slots: list[Slot] = []
         for name, demands in read.named.items():
