@@ -52,6 +52,22 @@ _INNER: Final = frozenset({Seq, Alt, Repeat, And, Not, Bag})
 """Kinds of nodes that have children."""
 
 
+_LITERAL: Final = int(kinds.LITERAL)
+_REF: Final = int(kinds.REF)
+
+
+def _below(node: Expr) -> tuple[Expr, ...] | None:
+    """The children of a node; ``None`` for kinds that have none."""
+    kind = type(node)
+    if kind is Seq or kind is Alt or kind is And:
+        return node.items  # type: ignore[union-attr]
+    if kind is Repeat or kind is Not:
+        return (node.item,)  # type: ignore[union-attr]
+    if kind is Bag:
+        return (*(m.item for m in node.members), node.separator)  # type: ignore[union-attr]
+    return None
+
+
 class UnencodableError(Exception):
     """The grammar has something that only the plain builder knows, or that is an error."""
 
@@ -133,52 +149,37 @@ class Encoding:
     def row(self, root: Expr) -> int:
         """The row of an expression; those below it are added first."""
         known = self._row
-        get = known.get
-        number = get(id(root))
-        if number is None and type(root) not in _INNER:
-            number = known[id(root)] = self._leaf(root)
-        if number is not None:
-            return number
-        stack = [self._begun(root)]
+        get, leaf = known.get, self._leaf
+        stack = [root]
         while stack:
-            node, below, numbers = stack[-1]
-            if None in numbers:
-                depth = len(stack)
-                for place, number in enumerate(numbers):
-                    if number is not None:
+            node = stack[-1]
+            if id(node) in known:
+                stack.pop()
+                continue
+            below = _below(node)
+            if below is None:
+                known[id(node)] = leaf(node)
+                stack.pop()
+                continue
+            numbers: list[int] = []
+            depth = len(stack)
+            for child in below:
+                number = get(id(child))
+                if number is None:
+                    if type(child) in _INNER:
+                        stack.append(child)
                         continue
-                    child = below[place]
-                    number = get(id(child))
-                    if number is None and type(child) in _INNER:
-                        stack.append(self._begun(child))
-                        continue
-                    if number is None:
-                        number = known[id(child)] = self._leaf(child)
-                    numbers[place] = number
-                if len(stack) > depth:
-                    continue
-            stack.pop()
-            if id(node) not in known:
-                known[id(node)] = self._inner(node, below, numbers)  # type: ignore[arg-type]
+                    number = known[id(child)] = leaf(child)
+                numbers.append(number)
+            if len(stack) == depth:
+                stack.pop()
+                known[id(node)] = self._inner(node, below, numbers)
         return known[id(root)]
-
-    def _begun(self, node: Expr) -> tuple[Expr, tuple[Expr, ...], list[int | None]]:
-        """A node with children, these, and the rows of those that have one."""
-        below: tuple[Expr, ...]
-        kind = type(node)
-        if kind is Repeat or kind is Not:
-            below = (node.item,)  # type: ignore[union-attr]
-        elif kind is Bag:
-            below = (*(m.item for m in node.members), node.separator)  # type: ignore[union-attr]
-        else:
-            below = node.items  # type: ignore[union-attr]
-        get = self._row.get
-        return node, below, [get(id(child)) for child in below]
 
     def _texts_first(self, below: tuple[Expr, ...], at: int) -> int:
         """Sorts alternatives: texts first, in order, each once.  Returns how many texts there are."""
         first = type(below[0]) is Literal
-        if sum(type(child) is Literal for child in below) == first:
+        if all(type(child) is not Literal for child in below[1:]):
             return int(first)  # none, or one that is first already
         numbers = self.kids[at:]
         texts = {
@@ -198,15 +199,21 @@ class Encoding:
 
     def _leaf(self, node: Expr) -> int:
         kind = type(node)
+        at, nodes = len(self.kids), self.nodes
         if kind is Literal:
             data = node.data  # type: ignore[union-attr]
-            at = len(self.kids)
-            self.rows += (kinds.LITERAL, len(self.text), len(data), at, at)
+            self.rows.extend((_LITERAL, len(self.text), len(data), at, at))
             self.text += data
-            self.nodes.append(node)
-            return len(self.nodes) - 1
+            nodes.append(node)
+            return len(nodes) - 1
         if kind is Ref:
-            return self.add(kinds.REF, self.number_of(node.name), 0, [], node)  # type: ignore[union-attr]
+            name = node.name  # type: ignore[union-attr]
+            number = self._number.get(name)
+            if number is None:
+                number = self.number_of(name)
+            self.rows.extend((_REF, number, 0, at, at))
+            nodes.append(node)
+            return len(nodes) - 1
         if kind is Chars:
             return self._chars(node.ranges, node)  # type: ignore[union-attr]
         if kind is ByteSet:
@@ -220,8 +227,9 @@ class Encoding:
         raise UnencodableError
 
     def _inner(self, node: Expr, below: tuple[Expr, ...], numbers: list[int]) -> int:
-        at = len(self.kids)
-        self.kids += numbers
+        kids = self.kids
+        at = len(kids)
+        kids.extend(numbers)
         kind = type(node)
         a = b = 0
         if kind is Seq:
@@ -239,7 +247,7 @@ class Encoding:
             code = kinds.NOT
         else:
             code = kinds.BAG
-        self.rows += (code, a, b, at, len(self.kids))
+        self.rows.extend((code, a, b, at, len(kids)))
         self.nodes.append(node)
         return len(self.nodes) - 1
 
