@@ -410,6 +410,13 @@ def seq(*items: Expr) -> Expr:
     out: list[Expr] = []
     run: list[Literal] = []  # joined at once: many short ones would be copied again and again
     for part in items:
+        kind = type(part)
+        if kind is not Seq and kind is not Literal and kind is not Nothing:  # as most are
+            if run:
+                out.append(run[0] if len(run) == 1 else _joined(run))
+                run = []
+            out.append(part)
+            continue
         for item in part.items if type(part) is Seq else (part,):
             kind = type(item)
             if kind is Literal:
@@ -419,7 +426,7 @@ def seq(*items: Expr) -> Expr:
             if kind is Nothing:
                 return NOTHING
             if run:
-                out.append(_joined(run))
+                out.append(run[0] if len(run) == 1 else _joined(run))
                 run = []
             out.append(item)
     if run:
@@ -435,7 +442,12 @@ def _joined(run: list[Literal]) -> Literal:
 
 def alt(*items: Expr) -> Expr:
     """Union; flattens and drops empty languages and repeated branches, keeping the order."""
-    found = [x for x in _flatten(items, Alt) if type(x) is not Nothing]
+    found: list[Expr] = []
+    for item in items:
+        if type(item) is Alt:
+            found.extend(x for x in item.items if type(x) is not Nothing)
+        elif type(item) is not Nothing:
+            found.append(item)
     if len(found) > 1 and (len(found) > 2 or found[0] == found[1]):
         found = list(dict.fromkeys(found))
     if not found:
@@ -445,6 +457,9 @@ def alt(*items: Expr) -> Expr:
 
 def optional(item: Expr) -> Expr:
     """The item or nothing at all."""
+    kind = type(item)
+    if kind is Seq or kind is Ref:
+        return Alt((EPSILON, item))
     return alt(EPSILON, item)
 
 

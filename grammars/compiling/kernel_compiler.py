@@ -56,6 +56,7 @@ Uint8 = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
 
 _ROOM: Final = 1 << 12
+_OPERANDS_ROOM: Final = 1 << 10
 _CHAINS: Final = 1 << 10
 _MOST_ROOM: Final = 1 << 21
 _NO_NUMBERS: Final = np.zeros(0, np.int32)
@@ -441,13 +442,14 @@ class _Compilation:
             wanted,
             self.limits.max_dfa_states,
         )
+        room = min(self.room, _OPERANDS_ROOM) if len(wanted) else self.room
         while True:
             try:
-                made: Made = assemble(*arguments, self.room)
+                made: Made = assemble(*arguments, room)
                 spend(len(made[1]))  # edges
             except OverflowError:
-                self.room *= 4
-                if self.room > _MOST_ROOM:
+                room *= 4
+                if room > _MOST_ROOM:
                     raise UnencodableError from None
             else:
                 return made

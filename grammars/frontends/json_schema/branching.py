@@ -189,24 +189,27 @@ class Brancher:
 
     def possible(self, demands: Demands, depth: int = _DEPTH) -> bool:
         """``False`` only if nothing meets the demands."""
+        if not demands:
+            return True
+        known = self._possible.get(demands) if depth > 0 else None
+        if known is not None:
+            return known
         if forbids(demands):
             return False
-        if not demands or depth <= 0:
+        if depth <= 0:
             return True
-        known = self._possible.get(demands)
-        if known is None and self._is_plainly_possible(demands, depth):
+        if self._is_plainly_possible(demands, depth):
             return True
-        if known is None and len(demands) == 1 and self._is_plain(demands[0]):
-            known = self._possible[demands] = True
-        if known is None:
-            self._possible[demands] = True  # what goes in a circle is not looked into
-            plain = self._plain(demands)
-            known = plain is not None and self._checked(plain, depth - 1) is not None
-            known = known or self._some(FREE, demands, depth - 1)  # which notes what clashes
-            if known and depth < _DEPTH:
-                del self._possible[demands]  # not looked at closely enough to be kept
-            else:
-                self._possible[demands] = known
+        self._possible[demands] = True  # what goes in a circle is not looked into
+        if len(demands) == 1 and self._is_plain(demands[0]):
+            return True
+        plain = self._plain(demands)
+        known = plain is not None and self._checked(plain, depth - 1) is not None
+        known = known or self._some(FREE, demands, depth - 1)  # which notes what clashes
+        if known and depth < _DEPTH:
+            del self._possible[demands]  # not looked at closely enough to be kept
+        else:
+            self._possible[demands] = known
         return known
 
     def all_possible(self, values: Iterable[Demands]) -> bool:

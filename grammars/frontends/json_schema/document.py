@@ -202,7 +202,8 @@ class Documents:
         self._resources[uri] = _Resource(place, dialect.draft, dialect.declared, dialect.asserts)
         if not self._keys(text) & _IDENTIFYING:
             return
-        for where, schema in _schemas(text, place):
+        found = _schemas(text, place) if _names_below(text) else iter([(place, text)])
+        for where, schema in found:
             home = self._resources[self._home(where)]
             named = self._identifier(schema, home.draft)
             if named:
@@ -500,6 +501,21 @@ def _schemas(text: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
             if keyword in SUBSCHEMA_MAPS and isinstance(value, dict):
                 inner += [(below(where, keyword, key), item) for key, item in value.items()]
         stack.extend(reversed(inner))
+
+
+def _names_below(text: Any) -> bool:
+    """Whether anything below the outermost schema may be an identifier."""
+    stack = [*text.values()] if isinstance(text, dict) else [text]
+    while stack:
+        part = stack.pop()
+        if type(part) is dict:
+            for key in _IDENTIFYING & part.keys():
+                if isinstance(part[key], str | bool):
+                    return True
+            stack.extend(part.values())
+        elif type(part) is list:
+            stack.extend(part)
+    return False
 
 
 class _Contents:

@@ -70,6 +70,7 @@ _ANYTHING: Final = PlainObject({}, (), _ANY, alone=False)
 _TEXTS: Final = frozenset(["pattern", "format"])
 _STRINGS: Final = _TYPE | _TEXTS
 _MOST_REFERENCES: Final = 8
+_UNKNOWN: Final = object()
 
 
 class PlainReader:
@@ -82,9 +83,9 @@ class PlainReader:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._documents: Documents = reader.documents
-        self._known: dict[str, PlainSchema | None] = {}
+        self._known: dict[At, PlainSchema | None] = {}
         self._demands: dict[str, Demands] = {}
-        self._meanings: dict[str, Demands | None] = {}
+        self._meanings: dict[At, Demands | None] = {}
         self._checked: tuple[int, bool] = (0, False)
         self.draft = 0
 
@@ -109,15 +110,13 @@ class PlainReader:
 
     def schema(self, at: At) -> PlainSchema | None:
         """What a plain schema says."""
-        known = self._known.get(at.place, 0)
-        if known != 0:
-            return known if self._applies(at) else None  # type: ignore[return-value]
-        if not self._applies(at):
-            return None
-        found = self._documents.at(at.place)
-        read = self._read(at.place, found) if type(found) is dict else None
-        self._known[at.place] = read
-        return read
+        known = self._known.get(at, _UNKNOWN)
+        if known is _UNKNOWN:
+            schema = self._documents.at(at.place) if self._applies(at) else None
+            known = self._known[at] = (
+                self._read(at.place, schema) if type(schema) is dict else None
+            )
+        return known  # type: ignore[return-value]
 
     def _read(self, place: str, schema: dict[str, Any]) -> PlainSchema | None:
         said = schema.keys() & KEYWORDS
@@ -184,10 +183,10 @@ class PlainReader:
 
     def surely_possible(self, at: At) -> bool:
         """Whether it is plain that some value meets a schema, keys that there must be aside."""
-        if not self._applies(at):
-            return False
         if self.schema(at) is not None:
             return True
+        if not self._applies(at):
+            return False
         schema = self._documents.at(at.place)
         if type(schema) is not dict:
             return False
@@ -201,11 +200,9 @@ class PlainReader:
 
         ``None`` if that takes a closer look.
         """
-        if not self._applies(at):
-            return None
-        known = self._meanings.get(at.place, 0)
-        if known == 0:
-            known = self._meanings[at.place] = self._followed(at)
+        known = self._meanings.get(at, _UNKNOWN)
+        if known is _UNKNOWN:
+            known = self._meanings[at] = self._followed(at) if self._applies(at) else None
         return known  # type: ignore[return-value]
 
     def _followed(self, at: At) -> Demands | None:

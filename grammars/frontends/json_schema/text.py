@@ -28,6 +28,8 @@ from grammars.ir import (
     text,
 )
 
+_in_json: Final = json.JSONEncoder(ensure_ascii=False).encode  # made once, unlike by json.dumps
+
 INDENT: Final = 64
 """Blanks that may follow a line break: enough for ``indent=2`` down to 32 levels."""
 
@@ -70,7 +72,7 @@ def quoted(content: Expr) -> Expr:
 def string_literal(value: str) -> Expr:
     """One string as ``json.dumps(value, ensure_ascii=False)`` writes it."""
     try:
-        return Literal(json.dumps(value, ensure_ascii=False).encode())
+        return Literal(_in_json(value).encode())
     except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form, but an escape
         return Literal(json.dumps(value).encode())
 
@@ -146,7 +148,7 @@ def _spelled_class(expr: Chars) -> Expr:
 
 
 def _literal_content(data: bytes) -> bytes:
-    return json.dumps(data.decode(), ensure_ascii=False)[1:-1].encode()
+    return _in_json(data.decode())[1:-1].encode()
 
 
 def string_content(value: str) -> Expr:

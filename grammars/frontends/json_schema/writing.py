@@ -56,6 +56,7 @@ from grammars.ir import (
     Nothing,
     Ref,
     Rule,
+    Seq,
     Span,
     alt,
     bag,
@@ -69,6 +70,7 @@ from grammars.limits import Limits
 
 _COMMA: Final = Literal(b",")
 _COLON: Final = Literal(b":")
+_UNWRITTEN: Final = Rule("", NOTHING)
 _LONGEST_NAME: Final = 200
 _ENDLESS: Final = 1 << 40
 
@@ -108,6 +110,7 @@ class Writer:
         self._keys: dict[Expr, str] = {}
         self._texts: dict[Expr, Expr] = {}
         self._names: dict[Demands, str] = {}
+        self._refs: dict[Demands, str | Nothing] = {}
         self._todo: list[Demands] = []
         self._place: str | None = None
         self._later: list[tuple[str, str | None, Callable[[], Expr]]] = []
@@ -135,7 +138,7 @@ class Writer:
             demands = self._todo.pop()
             name = self._names[demands]
             self._place = next((d.place for d in demands if isinstance(d, At)), None)
-            self._rules[name] = Rule(name, NOTHING)  # keeps its position among the rules
+            self._rules[name] = _UNWRITTEN  # keeps its position among the rules
             body = self._located(partial(self._value_of, demands))
             shared = name in self._beside and _has_object(body)
             self._rules[name] = Rule(name, body, Span(pointer=self._place), shared)
@@ -188,8 +191,11 @@ class Writer:
 
     def ref(self, demands: Demands) -> Expr:
         """The rule for values that meet all demands."""
-        demands = self._meaningful(demands)
-        return NOTHING if forbids(demands) else Ref(self._name(demands))
+        known = self._refs.get(demands)
+        if known is None:
+            meant = self._meaningful(demands)
+            known = self._refs[demands] = NOTHING if forbids(meant) else self._name(meant)
+        return Ref(known) if type(known) is str else NOTHING
 
     def _meaningful(self, demands: Demands) -> Demands:
         """Without demands that allow anything; references followed where they say nothing else."""
@@ -230,7 +236,7 @@ class Writer:
     def later(self, what: str, body: Callable[[], Expr]) -> Expr:
         """A new rule whose body is made when all that has been begun is done."""
         name = self._free(f"_{what} {len(self._rules)}")
-        self._rules[name] = Rule(name, NOTHING)
+        self._rules[name] = _UNWRITTEN
         self._later.append((name, self._place, body))
         return Ref(name)
 
@@ -504,9 +510,20 @@ class Writer:
     def _pair(self, name: str, demands: Demands) -> Expr:
         known = self._known_pairs.get((name, demands))
         if known is None:
-            known = seq(t.string_literal(name), _COLON, self.gap, self.ref(demands))
+            known = self._keyed(t.string_literal(name), self.ref(demands))
             self._known_pairs[name, demands] = known
         return known
+
+    def _keyed(self, key: Expr, value: Expr) -> Expr:
+        """A key, a colon and a value."""
+        if type(key) is Literal and type(value) is Ref and not self._compact:
+            return Seq((Literal(key.data + b":"), self.gap, value))  # as below, but at once
+        return seq(key, _COLON, self.gap, value)
+
+    def _behind_comma(self, pair: Expr) -> Expr:
+        if type(pair) is Seq and type(self._comma) is Seq:
+            return Seq(self._comma.items + pair.items)  # as below, but at once
+        return seq(self._comma, pair)
 
     def _class_pair(self, keys: KeyClass) -> Expr:
         """A key that has no place of its own, with its value."""
@@ -526,7 +543,7 @@ class Writer:
         Which pair is the first decides where commas stand: up to the first required pair every
         pair may be it, and what follows is shared.
         """
-        others = repeat(seq(self._comma, other))
+        others = repeat(self._behind_comma(other))
         first_required = next((i for i, (_, needed) in enumerate(pairs) if needed), len(pairs))
         tail = self._after(pairs[first_required + 1 :], others)
         if first_required < len(pairs):
@@ -538,11 +555,11 @@ class Writer:
         for i in range(first_required - 1, -1, -1):
             tail = self.own_rule("more", tail) if _is_large(tail) else tail
             ways.append(seq(pairs[i][0], tail))
-            tail = seq(optional(seq(self._comma, pairs[i][0])), tail)
+            tail = seq(optional(self._behind_comma(pairs[i][0])), tail)
         return alt(*reversed(ways))
 
     def _after(self, pairs: list[tuple[Expr, bool]], others: Expr) -> Expr:
-        parts = [seq(self._comma, pair) for pair, _ in pairs]
+        parts = [self._behind_comma(pair) for pair, _ in pairs]
         kept = [p if needed else optional(p) for p, (_, needed) in zip(parts, pairs, strict=True)]
         return seq(*kept, others)
 
