@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import zeros_on_demand
 from constrain.engine.jit import kernels as k
 from constrain.masks.subtrees import subtrees_of
 from constrain.vocabulary import Vocabulary
@@ -191,7 +192,7 @@ class StatePool:
             rows: length of each.
             kept: how much of the old arrays is copied.
         """
-        block = np.zeros(sum(each for _, _, each in fields) * rows, np.uint8)
+        block = zeros_on_demand(sum(each for _, _, each in fields) * rows)
         at, address = 0, _address(block)
         for field, dtype, each in fields:
             fresh = block[at : at + each * rows].view(dtype)

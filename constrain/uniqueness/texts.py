@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import zeros_on_demand
 from constrain.engine.jit import kernels as k
 from constrain.engine.jit import load
 from constrain.engine.pool import StatePool
@@ -148,7 +149,7 @@ class UsedTexts:
 
     def _set_scratch(self, tables: _Tables) -> None:
         """What only kernels write and read, in one array; pages that are never used take no memory."""
-        block = np.zeros(tables.scratch_bytes, np.uint8)
+        block = zeros_on_demand(tables.scratch_bytes)
         self._scratch = block
         self._nbytes += block.nbytes
         self._context[tables.scratch_fields] = block.ctypes.data + tables.scratch_offsets

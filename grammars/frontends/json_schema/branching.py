@@ -213,9 +213,9 @@ class Brancher:
         return known
 
     def all_possible(self, values: Iterable[Demands]) -> bool:
-        """Whether no value is known to be impossible; if one is, that is found out anew by whoever asks next.
+        """Whether no value is known to be impossible; if one is, that is forgotten again.
 
-        So whoever looks for all alternatives finds what clashes there.
+        So whoever asks for all alternatives next finds what clashes there.
         """
         known = len(self._possible)
         if all(map(self.possible, values)):

@@ -113,9 +113,7 @@ class PlainReader:
         known = self._known.get(at, _UNKNOWN)
         if known is _UNKNOWN:
             schema = self._documents.at(at.place) if self._applies(at) else None
-            known = self._known[at] = (
-                self._read(at.place, schema) if type(schema) is dict else None
-            )
+            known = self._known[at] = self._read(at.place, schema) if type(schema) is dict else None
         return known  # type: ignore[return-value]
 
     def _read(self, place: str, schema: dict[str, Any]) -> PlainSchema | None:
@@ -191,7 +189,7 @@ class PlainReader:
         if type(schema) is not dict:
             return False
         said = schema.keys() & KEYWORDS
-        if schema.get("type") != "string" or not said <= _STRINGS or _TEXTS <= said:
+        if schema.get("type") != "string" or not said <= _STRINGS or said >= _TEXTS:
             return False
         return all(type(schema.get(keyword, "")) is str for keyword in _TEXTS)
 
