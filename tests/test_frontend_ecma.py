@@ -401,3 +401,9 @@ def test_escaped_text_is_found(needle: str, text: str) -> None:
     grammar = grammar_of(pattern)
     assert grammar.accepts(text) == (needle in text)
     assert grammar.accepts(text + needle)
+
+
+def test_white_space_has_every_space_separator() -> None:
+    grammar = grammar_of(r"^\s$")
+    for point in (p for p in range(0x110000) if unicodedata.category(chr(p)) == "Zs"):
+        assert grammar.accepts(chr(point)), hex(point)

@@ -38,7 +38,7 @@ from grammars.frontends.regex.lookaround import (
     solve,
     union,
 )
-from grammars.frontends.regex.properties import OF_STRINGS, matching, property_ranges
+from grammars.frontends.regex.properties import OF_STRINGS, property_ranges
 from grammars.ir import (
     MAX_CODE_POINT,
     Chars,
@@ -501,4 +501,11 @@ def _joined(first: int, second: int) -> int:
 def _spaces() -> Ranges:
     r"""``\s``: white space and line ends of ECMA-262."""
     controls = ((0x09, 0x0D), (0xFEFF, 0xFEFF), (0x2028, 0x2029))
-    return normalize_ranges([*controls, *matching(r"\p{Zs}")])
+    return normalize_ranges([*controls, *_SPACE_SEPARATORS])
+
+
+_SPACE_SEPARATORS: Final = (
+    *((0x20, 0x20), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A)),
+    *((0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000)),
+)
+r"""``\p{Zs}``, since looking through all of Unicode for it takes as long as compiling a large schema."""
