@@ -38,6 +38,7 @@ def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf[fragments.Fragment]:
     monkeypatch.setenv("GRAMMA_PROGRAMS", "off")
     fresh: Shelf[fragments.Fragment] = Shelf(1_000_000)
     monkeypatch.setattr(fragments, "_KEPT", fresh)
+    monkeypatch.setattr(fragments, "_seen", {})
     return fresh
 
 
@@ -66,6 +67,24 @@ def test_formats_are_taken_over(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(found) == 1
     assert made is not None
     assert same_language(made, compile_plainly(grammar, DEFAULT_LIMITS))
+
+
+def test_small_rules_are_taken_over_from_the_third_time_on(
+    shelf: Shelf[fragments.Fragment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strings = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "number"}}}
+    grammar = json_schema_to_ir({**strings, "additionalProperties": False})
+    small = {rule.body for rule in grammar.rules if rule.name in ("string", "number")}
+    wanted = compile_plainly(grammar, DEFAULT_LIMITS)
+    found = taken(monkeypatch)
+    for time in range(3):
+        kept = {body for body in small if shelf.get((body, DEFAULT_LIMITS.max_dfa_states))}
+        assert kept == (small if time == 2 else set())
+        made = compile_by_kernels(grammar, DEFAULT_LIMITS)
+        assert len(found) >= len(kept)
+        assert bool(found) == bool(kept)
+        assert made is not None
+        assert same_language(made, wanted)
 
 
 def test_a_rule_that_is_also_part_of_an_intersection(monkeypatch: pytest.MonkeyPatch) -> None:
