@@ -158,11 +158,10 @@ class PlainReader:
             if demands is None:
                 return None
             named[name] = demands
-        rest: Demands | None = _ANY
-        if "additionalProperties" in schema:
-            rest = self._below(f"{place}/additionalProperties", schema["additionalProperties"])
-            if rest is None:
-                return None
+        others = schema.get("additionalProperties", True)
+        rest = self._below(f"{place}/additionalProperties", others)
+        if rest is None:
+            return None
         return PlainObject(named, tuple(dict.fromkeys(required)), rest, "type" in schema)
 
     def _below(self, place: str, schema: Any) -> Demands | None:
