@@ -1,9 +1,10 @@
-"""Compiled rules that many grammars have: large parts without references, such as formats of dates.
+"""Compiled rules that many grammars have: parts without references, such as strings, or formats of dates.
 
 A *fragment* is the automaton of a rule and those of the rules that the compiler made for its parts
 (counted repetitions, free text).  What a rule says decides all of them, so they are kept by the rule's
-body, and the next grammar that has it takes them over as they are; large ones lie on disk as well, for
-other processes (:mod:`grammars.program_files` says where, and what turns it off).
+body, and the next grammar that has it takes them over as they are (of small rules the one after that);
+large ones lie on disk as well, for other processes (:mod:`grammars.program_files` says where, and what
+turns it off).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
 ``keywords``    which keywords there are, draft by draft
 ``document``    schema texts, drafts, places, identifiers and references
 ``reading``     keywords to formulas; ``evaluated``: what ``unevaluated*`` need to know
+``plain``       schemas that leave no choice, read at once, without formulas
 ``circles``     references that go in a circle at one value
 ``assertions``  what a formula can say about each type, and how two such statements combine
 ``negation``    the opposite of assertions
