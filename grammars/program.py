@@ -74,7 +74,7 @@ class Program:
             of a bag that take items, classes with which some item begins, available or not.
         start_rank: int32[Q]: for rule start states, the order in which frames are made (callers
             before callees); else -1.
-        rule_of: int32[Q], index into ``rule_names``.
+        rule_of: int32[Q], index into ``rule_names``; states of a rule stand together.
         bags: bounds of the bags.
         bag_of: int32[Q], the bag whose items the state takes; -1 for none.
         bag_offset, bag_start: start states of the rules of bag b's members:

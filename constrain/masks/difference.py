@@ -18,7 +18,7 @@ from constrain.engine.jit import kernels as k
 from constrain.engine.jit import mask_kernels as m
 from constrain.engine.pool import StatePool
 from constrain.masks.trie_positions import Positions
-from constrain.masks.wide import Lexeme, Wide, entered
+from constrain.masks.wide import Lexeme, Wide
 
 _ROOM: Final = 8_192
 """Differences up to which the comparison is worth it."""
@@ -45,11 +45,12 @@ def compared(
     if count == k.OUT_OF_FUEL:
         return None
     trie, row = lexeme.trie, lexeme.mask.copy()
-    out = np.empty(len(lexeme.beyond) + count, np.int32)
+    out = np.empty(1 + 2 * (len(lexeme.beyond) + count), np.int32)
     written = m.apply_difference(
-        found, count, trie.depth, trie.skip, trie.token_start, trie.tokens, lexeme.beyond, row, out
-    )
-    beyond = positions.group_entries(entered(trie, np.unique(out[:written]), follow))
+        found, count, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens,
+        trie.suffix_class, follow, lexeme.beyond, row, out,
+    )  # fmt: skip
+    beyond = out[:written].copy()
     pairs = found[: 2 * count].reshape(-1, 2).copy()
     return Wide(
         row,

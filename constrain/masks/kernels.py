@@ -246,54 +246,92 @@ def _add_follow(follow, called, words, at):  # type: ignore[no-untyped-def]
     return grown
 
 
+@njit
+def _has_twice(edge_class, begin, end):  # type: ignore[no-untyped-def]
+    """Whether several edges are by one class."""
+    if end - begin < 2:
+        return False
+    seen0, seen1, seen2, seen3 = uint64(0), uint64(0), uint64(0), uint64(0)
+    for e in range(begin, end):
+        bit = uint64(1) << uint64(edge_class[e] & 63)
+        word = edge_class[e] >> 6
+        if word == 0:
+            if seen0 & bit:
+                return True
+            seen0 |= bit
+        elif word == 1:
+            if seen1 & bit:
+                return True
+            seen1 |= bit
+        elif word == 2:
+            if seen2 & bit:
+                return True
+            seen2 |= bit
+        else:
+            if seen3 & bit:
+                return True
+            seen3 |= bit
+    return False
+
+
 @njit(
-    f"void({_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, "
-    f"{_INTS}, {_INTS}, {_INTS}, Array(uint64, 2, 'C', readonly=True), uint8[::1], uint64[:, ::1])",
+    f"int64({_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, int64)",
     cache=True,
     nogil=True,
 )
-def survey_rules(  # type: ignore[no-untyped-def]
-    rule_of, edge_offset, edge_class, call_offset, call_start, call_return, bag_of, bag_offset,
-    bag_start, bag_return, accept_from, count_limit, count_cap, first, flags, follow,
+def rule_kind(  # type: ignore[no-untyped-def]
+    rule_of, edge_offset, edge_class, call_offset, bag_of, accept_from, count_limit, count_cap, q
+):
+    """What kind the rule of a program state is: ``CALLING`` and ``COUNTING``.
+
+    Args:
+        rule_of to count_cap: of the program, see ``grammars.program``; states of a rule stand together.
+    """
+    rule = rule_of[q]
+    first, last = q, q + 1
+    while first > 0 and rule_of[first - 1] == rule:
+        first -= 1
+    while last < len(rule_of) and rule_of[last] == rule:
+        last += 1
+    kind = 0
+    if call_offset[last] > call_offset[first]:
+        kind = CALLING
+    for state in range(first, last):
+        if kind & CALLING == 0 and (
+            bag_of[state] >= 0
+            or _has_twice(edge_class, edge_offset[state], edge_offset[state + 1])
+        ):
+            kind |= CALLING
+        accepts = accept_from[state]
+        if (
+            count_limit[state] != UNBOUNDED
+            or count_cap[state] != UNBOUNDED
+            or (accepts != 0 and accepts != UNBOUNDED)
+        ):
+            kind |= COUNTING
+        if kind == CALLING | COUNTING:
+            break
+    return kind
+
+
+@njit(
+    f"void({_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, "
+    "Array(uint64, 2, 'C', readonly=True), uint64[:, ::1])",
+    cache=True,
+    nogil=True,
+)
+def follow_sets(  # type: ignore[no-untyped-def]
+    rule_of, call_offset, call_start, call_return, bag_offset, bag_start, bag_return, accept_from,
+    first, follow,
 ):  # fmt: skip
-    """What kind each rule of a program is, and which byte classes can come after it.
+    """Which byte classes can come after each rule of a program.
 
     Args:
         rule_of to first: of the program, see ``grammars.program``.
-        flags: uint8[R] of zeros; receives ``CALLING`` and ``COUNTING``.
         follow: uint64[R, 4] of zeros; receives the sets of classes.
     """
-    states = len(rule_of)
-    for q in range(states):
-        rule = rule_of[q]
-        calls = call_offset[q + 1] > call_offset[q] or bag_of[q] >= 0
-        seen0, seen1, seen2, seen3 = uint64(0), uint64(0), uint64(0), uint64(0)
-        for e in range(edge_offset[q], edge_offset[q + 1]):
-            bit = uint64(1) << uint64(edge_class[e] & 63)
-            word = edge_class[e] >> 6
-            if word == 0:
-                calls |= seen0 & bit != 0
-                seen0 |= bit
-            elif word == 1:
-                calls |= seen1 & bit != 0
-                seen1 |= bit
-            elif word == 2:
-                calls |= seen2 & bit != 0
-                seen2 |= bit
-            else:
-                calls |= seen3 & bit != 0
-                seen3 |= bit
-        if calls:
-            flags[rule] |= CALLING
-        accepts = accept_from[q]
-        if (
-            count_limit[q] != UNBOUNDED
-            or count_cap[q] != UNBOUNDED
-            or (accepts != 0 and accepts != UNBOUNDED)
-        ):
-            flags[rule] |= COUNTING
-        for e in range(call_offset[q], call_offset[q + 1]):
-            _add_follow(follow, rule_of[call_start[e]], first, call_return[e] >> 1)
+    for e in range(len(call_start)):
+        _add_follow(follow, rule_of[call_start[e]], first, call_return[e] >> 1)
     # a bag, too, is followed by its separators: costs are worked out item by item
     bags = len(bag_return) // 4
     for bag in range(bags):
@@ -304,25 +342,33 @@ def survey_rules(  # type: ignore[no-untyped-def]
             for i in range(bag_offset[bag], bag_offset[bag + 1]):
                 _add_follow(follow, rule_of[bag_start[i]], first, after)
     # where a rule may end behind a call, what comes after it comes after the called one: there and back,
-    # as chains of calls go through states upwards or downwards
+    # as chains of calls go through rules upwards or downwards
+    passing = len(call_start) + 3 * bag_offset[bags] if bags else len(call_start)
+    callers, called = np.empty(passing, np.int32), np.empty(passing, np.int32)
+    latest = np.full(len(follow), -1, np.int32)  # the rule that was last noted to call each
+    found = 0
+    for q in range(len(rule_of)):
+        for e in range(call_offset[q], call_offset[q + 1]):
+            rule = rule_of[call_start[e]]
+            if latest[rule] != rule_of[q] and accept_from[call_return[e] >> 1] != UNBOUNDED:
+                callers[found], called[found] = rule_of[q], rule
+                latest[rule] = rule_of[q]
+                found += 1
+    for bag in range(bags):
+        for flag in range(1, 4):
+            if accept_from[bag_return[4 * bag + flag]] == UNBOUNDED:
+                continue
+            for i in range(bag_offset[bag], bag_offset[bag + 1]):
+                callers[found] = rule_of[bag_return[4 * bag + 1]]
+                called[found] = rule_of[bag_start[i]]
+                found += 1
     changed = True
     backwards = False
     while changed:
         changed = False
-        for j in range(states):
-            q = states - 1 - j if backwards else j
-            for e in range(call_offset[q], call_offset[q + 1]):
-                if accept_from[call_return[e] >> 1] != UNBOUNDED:
-                    called = rule_of[call_start[e]]
-                    changed |= _add_follow(follow, called, follow, rule_of[q])
-        for bag in range(bags):
-            calling = rule_of[bag_return[4 * bag + 1]]
-            for flag in range(1, 4):
-                if accept_from[bag_return[4 * bag + flag]] == UNBOUNDED:
-                    continue
-                for i in range(bag_offset[bag], bag_offset[bag + 1]):
-                    called = rule_of[bag_start[i]]
-                    changed |= _add_follow(follow, called, follow, calling)
+        for j in range(found):
+            i = found - 1 - j if backwards else j
+            changed |= _add_follow(follow, called[i], follow, callers[i])
         backwards = not backwards
 
 
@@ -1114,30 +1160,56 @@ LACKING_BELOW: Final = 2
 """The state may end right above, and something is lost at or below the node."""
 
 
+@njit
+def _sort_nodes(nodes, keys, count):  # type: ignore[no-untyped-def]
+    """Sorts nodes by key and number in place."""
+    gap = 1
+    while gap * 3 + 1 < count:
+        gap = gap * 3 + 1
+    while gap >= 1:
+        for i in range(gap, count):
+            node, key = nodes[i], keys[i]
+            j = i
+            while j >= gap and (
+                keys[j - gap] > key or (keys[j - gap] == key and nodes[j - gap] > node)
+            ):
+                nodes[j], keys[j] = nodes[j - gap], keys[j - gap]
+                j -= gap
+            nodes[j], keys[j] = node, key
+        gap //= 3
+
+
 @njit(
-    f"int64({_INTS}, int64, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, int32[::1], int32[::1])",
+    f"int64({_INTS}, int64, {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, "
+    f"Array(boolean, 1, 'C', readonly=True), {_INTS}, int32[::1], int32[::1])",
     cache=True,
     nogil=True,
 )
-def apply_difference(found, count, t_depth, t_skip, t_start, t_tokens, beyond, row, out):  # type: ignore[no-untyped-def]
+def apply_difference(  # type: ignore[no-untyped-def]
+    found, count, t_byte, t_depth, t_skip, t_start, t_tokens, t_class, follow, beyond, row, out
+):
     """Takes from a mask, and from what is entered behind it, what one state lacks and the other has.
 
     Args:
         found, count: pairs (trie node, what), see ``kernels.difference_walk``.
+        t_byte to t_class: of the trie, the last by equal subtrees.
+        follow: bool[256], by which bytes nodes are entered that matter.
         beyond: int32[M], the entries of :func:`walk_lexeme` from the other state, ascending.
         row: int32[W], the other's mask, changed in place.
-        out: int32[M + count], receives the entries, some of them twice.
+        out: int32[1 + 2 * (M + count)], receives those entries in groups, see :func:`list_groups`.
 
     Returns:
-        How many there are.
+        How much of ``out`` was written.
     """
-    written = 0
+    nodes = np.empty(len(beyond) + count, np.int32)
+    kept = 0
     keep = np.ones(len(beyond), np.uint8)
     for i in range(count):
         node, what = int64(found[2 * i]), found[2 * i + 1]
         if what == LACKING_BELOW:
-            out[written] = node
-            written += 1
+            if follow[t_byte[node]]:
+                nodes[kept] = node
+                kept += 1
             continue
         end = int64(t_skip[node])
         if what == LOST:
@@ -1148,7 +1220,24 @@ def apply_difference(found, count, t_depth, t_skip, t_start, t_tokens, beyond, r
                 keep[at] = 0
             at += 1
     for i in range(len(beyond)):
-        if keep[i]:
-            out[written] = beyond[i]
-            written += 1
-    return written
+        if keep[i] and follow[t_byte[beyond[i]]]:
+            nodes[kept] = beyond[i]
+            kept += 1
+    keys = np.empty(kept, np.int64)
+    for i in range(kept):
+        keys[i] = int64(t_class[nodes[i]]) << 8 | int64(t_byte[nodes[i]])
+    _sort_nodes(nodes, keys, kept)
+    groups, at, size_at = 0, 1, 0
+    for i in range(kept):
+        if i > 0 and nodes[i] == nodes[i - 1]:  # noted twice
+            continue
+        if i == 0 or keys[i] != keys[i - 1]:
+            groups += 1
+            size_at = at
+            out[size_at] = 0
+            at += 1
+        out[size_at] += 1
+        out[at] = nodes[i]
+        at += 1
+    out[0] = groups
+    return at
