@@ -53,9 +53,9 @@ from grammars.program import MANY, NO_EDGE, UNBOUNDED
     P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_STEPS, N_PLACES, N_CANONICAL,
     N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION, N_WORK, N_WORK_LIMIT, P_LOOP_KIND, P_LOOP,
     T_ASCII_BELOW, T_BELOW, W_MASK, W_GROUPS, W_LOW, W_HIGH, N_WORDS, N_WIDE_STATE, N_WIDE_COUNT,
-    P_CLASS_SIZE, N_MOVE_LIMIT,
-) = range(81)  # fmt: skip
-FIELD_COUNT: Final = 81
+    P_CLASS_SIZE, N_MOVE_LIMIT, N_MOST_COUNT,
+) = range(82)  # fmt: skip
+FIELD_COUNT: Final = 82
 
 GROW: Final = -1
 """Room ran out: enlarge the pool and call again."""
@@ -672,10 +672,10 @@ def _bytes_of(ctx, state):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _loops_below(ctx, q, n, i):  # type: ignore[no-untyped-def]
-    """Whether all that is below a trie node leads from a program state back to it."""
+def _loops_below(ctx, q, i):  # type: ignore[no-untyped-def]
+    """Whether all that is below a trie node leads from a program state back to it, counting nothing."""
     known = _u8(ctx, P_LOOP_KIND)[q]
-    if known == NO_LOOP + 1 or n != 0:
+    if known == NO_LOOP + 1:
         return False
     kind = int64(known) - 1 if known != _LOOP_UNKNOWN else loop_of(ctx, q)
     if kind == NO_LOOP:
@@ -727,7 +727,7 @@ def _same_below(ctx, q, n, f, i, frame, low, high, beyond):  # type: ignore[no-u
 
     Returns that, and the bytes that can come at the latest frame asked for, to be given again.
     """
-    if q == SET or not _loops_below(ctx, q, n, i):
+    if q == SET or not _loops_below(ctx, q, i):
         return False, frame, low, high, beyond
     if _i32(ctx, P_ACCEPT_FROM)[q] == UNBOUNDED:
         return True, frame, low, high, beyond
@@ -736,6 +736,19 @@ def _same_below(ctx, q, n, f, i, frame, low, high, beyond):  # type: ignore[no-u
         frame = f
         low, high, beyond = _bytes_of(ctx, f)
     return _avoids(ctx, i, low, high, beyond), frame, low, high, beyond
+
+
+@njit
+def _largest_count(ctx, q, n, f):  # type: ignore[no-untyped-def]
+    """The largest count of a configuration, or of those of a state of several."""
+    if q != SET:
+        return n
+    counts = _i32(ctx, S_N)
+    begin = int64(_i32(ctx, S_OFFSET)[f])
+    most = int64(0)
+    for i in range(begin, begin + _i32(ctx, S_COUNT)[f]):
+        most = max(most, int64(counts[i]))
+    return most
 
 
 @njit(cache=True)
@@ -747,8 +760,9 @@ def _walk_below(  # type: ignore[no-untyped-def]
     The node itself is not entered, and nothing deeper than ``deepest``, nor what is below a node if all
     bits there are set.  Unless ``left_address`` is 0 int32 data at the address receive the nodes entered
     at which the text may end, behind their number; of those below which no byte of ``follow_low``,
-    ``follow_high`` or beyond ASCII occurs some may be missing.  Returns the number of nodes visited,
-    OUT_OF_FUEL, OUT_OF_WORK or what a step answers.
+    ``follow_high`` or beyond ASCII occurs some may be missing.  ``N_MOST_COUNT`` is then the largest count of
+    a configuration entered.  Returns the number of nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a step
+    answers.
     """
     byte_class, classes = _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
     table, accept_from = _i32(ctx, P_TABLE), _i32(ctx, P_ACCEPT_FROM)
@@ -759,6 +773,7 @@ def _walk_below(  # type: ignore[no-untyped-def]
     base = int64(t_depth[node])
     path[0], path[1], path[2] = unpack(ctx, state)
     exited = 0
+    most = int64(0)
     i = int64(node) + 1
     end = int64(t_skip[node])
     allowed = min(int64(fuel), _nodes_allowed(ctx))
@@ -800,7 +815,10 @@ def _walk_below(  # type: ignore[no-untyped-def]
                     return f
                 i = int64(t_skip[i])
                 continue
-        ends_text = left_address != 0 and _ends_text(ctx, q, n, f)
+        ends_text = False
+        if left_address != 0:
+            most = max(most, _largest_count(ctx, q, n, f))
+            ends_text = _ends_text(ctx, q, n, f)
         if ends_text:
             exited += 1
             left[exited] = i
@@ -816,6 +834,7 @@ def _walk_below(  # type: ignore[no-untyped-def]
     ctx[N_WORK] += NODE_WORK * visited
     if left_address:
         left[0] = exited
+        ctx[N_MOST_COUNT] = most
     return int64(visited)
 
 

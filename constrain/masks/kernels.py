@@ -228,10 +228,14 @@ def find_closed(table, accepts, ordinary, beyond, closed):  # type: ignore[no-un
                         changed = True
 
 
+UNREAD: Final = -2
+"""In place of an edge of a lexeme's automaton: it leads to a state that was not read."""
 CALLING: Final = 1
-"""Flag of a rule: it calls others, or is a bag, or has several edges by one byte."""
+"""Flag of a rule: it calls others, or is a bag."""
 COUNTING: Final = 2
 """Flag of a rule: something is counted in it."""
+SPLITTING: Final = 4
+"""Flag of a rule: some state has several edges by one byte."""
 
 
 @njit
@@ -282,7 +286,7 @@ def _has_twice(edge_class, begin, end):  # type: ignore[no-untyped-def]
 def rule_kind(  # type: ignore[no-untyped-def]
     rule_of, edge_offset, edge_class, call_offset, bag_of, accept_from, count_limit, count_cap, q
 ):
-    """What kind the rule of a program state is: ``CALLING`` and ``COUNTING``.
+    """What kind the rule of a program state is: ``CALLING``, ``COUNTING`` and ``SPLITTING``.
 
     Args:
         rule_of to count_cap: of the program, see ``grammars.program``; states of a rule stand together.
@@ -297,11 +301,12 @@ def rule_kind(  # type: ignore[no-untyped-def]
     if call_offset[last] > call_offset[first]:
         kind = CALLING
     for state in range(first, last):
-        if kind & CALLING == 0 and (
-            bag_of[state] >= 0
-            or _has_twice(edge_class, edge_offset[state], edge_offset[state + 1])
-        ):
+        if bag_of[state] >= 0:
             kind |= CALLING
+        if kind & (CALLING | SPLITTING) == 0 and _has_twice(
+            edge_class, edge_offset[state], edge_offset[state + 1]
+        ):
+            kind |= SPLITTING
         accepts = accept_from[state]
         if (
             count_limit[state] != UNBOUNDED
@@ -309,7 +314,7 @@ def rule_kind(  # type: ignore[no-untyped-def]
             or (accepts != 0 and accepts != UNBOUNDED)
         ):
             kind |= COUNTING
-        if kind == CALLING | COUNTING:
+        if kind & CALLING and kind & COUNTING:
             break
     return kind
 
@@ -373,21 +378,26 @@ def follow_sets(  # type: ignore[no-untyped-def]
 
 
 @njit(
-    f"int64({_INTS}, int64, {_BYTES}, {_INTS}, int64, int32[::1], int32[::1], int16[::1], uint8[::1])",
+    f"int64({_INTS}, int64, {_BYTES}, {_INTS}, int64, boolean, int32[::1], int32[::1], int16[::1], "
+    "uint8[::1])",
     cache=True,
     nogil=True,
 )
-def read_shape(table, classes, byte_class, accept_from, q, numbers, states, out, accepts):  # type: ignore[no-untyped-def]
+def read_shape(  # type: ignore[no-untyped-def]
+    table, classes, byte_class, accept_from, q, whole, numbers, states, out, accepts
+):
     """The part of a call-free rule's automaton that a state reaches, in canonical numbering.
 
-    States are numbered as bytes 0 to 255, state by state, lead to them.
+    States are numbered as bytes 0 to 255, state by state, lead to them: the nearest first.
 
     Args:
         table, classes, byte_class, accept_from: of the program.
         q: a program state of a call-free, deterministic rule.
+        whole: whether nothing is wanted if there are more states than there is room for.
         numbers: int32[Q] of zeros; left so.
         states: int32[L], room for L states; receives the program states.
-        out: int16[256 * L], receives ``number << 1 | inc`` by state and byte, -1 for none.
+        out: int16[256 * L], receives ``number << 1 | inc`` by state and byte, -1 for none, ``UNREAD``
+            where there was no room for the state.
         accepts: uint8[L], receives whether a state ends the rule at some count.
 
     Returns:
@@ -397,8 +407,9 @@ def read_shape(table, classes, byte_class, accept_from, q, numbers, states, out,
     states[0] = q
     numbers[q] = 1
     found = 1
+    fits = True
     i = 0
-    while i < found:
+    while i < found and (fits or not whole):
         row = int64(states[i]) * classes
         accepts[i] = accept_from[states[i]] != UNBOUNDED
         for byte in range(256):
@@ -409,18 +420,17 @@ def read_shape(table, classes, byte_class, accept_from, q, numbers, states, out,
             state = target >> 1
             if numbers[state] == 0:
                 if found == most:
-                    found = -found
-                    break
+                    fits = False
+                    out[256 * i + byte] = int16(UNREAD)
+                    continue
                 states[found] = state
                 found += 1
                 numbers[state] = found
             out[256 * i + byte] = int16((numbers[state] - 1) << 1 | (target & 1))
-        if found < 0:
-            break
         i += 1
-    for j in range(abs(found)):
+    for j in range(found):
         numbers[states[j]] = 0
-    return found if found > 0 else -1
+    return found if fits or not whole else -1
 
 
 @njit(
@@ -560,10 +570,12 @@ def _any_lacking(row, tokens, begin, end):  # type: ignore[no-untyped-def]
 
 NO_STATE: Final = -1
 """In place of a state of a lexeme's automaton: none."""
-_MOST_PAIRS: Final = 4_096
+_MOST_PAIRS: Final = 1_024
 """Pairs of states that are looked at to tell two of them apart."""
 _MOST_PASSES: Final = 32
 """How often these are gone over."""
+_USEFUL: Final = 16
+"""What makes a number worth keeping that is too small where not all pairs behind were looked at."""
 EQUAL: Final = 255
 """What :func:`tell_apart` writes for states that no text tells apart; one less stands for more, too."""
 
@@ -577,13 +589,14 @@ def _bytes_to_tell(table, accepts, bytes_, a, b, apart):  # type: ignore[no-unty
     best = EQUAL
     for byte in bytes_:
         to_a, to_b = int64(table[256 * a + byte]), int64(table[256 * b + byte])
-        if to_a == to_b:
+        if to_a == to_b and to_a != UNREAD:
             continue
         if to_a < 0 or to_b < 0 or (to_a ^ to_b) & 1:
             return 2
         known = int64(apart[(to_a >> 1) * size + (to_b >> 1)])
         if known != EQUAL:
-            best = min(best, min(known + 1, EQUAL - 1))
+            # 0 for pairs that were not looked at, which may differ at once
+            best = min(best, min(max(known, 1) + 1, EQUAL - 1))
     return best
 
 
@@ -597,10 +610,11 @@ def tell_apart(table, accepts, bytes_, first, second, apart):  # type: ignore[no
         first, second: different states.
         apart: uint8[L * L], by two states one more than the fewest bytes of a text that one of them
             goes on with, ends after, or counts otherwise than the other; ``EQUAL`` if there is none; 0
-            where it was not looked for.  Only the latter are written.
+            where it was not looked for.  Only the latter are written.  Where that takes too much work, or
+            there are states that were not read, it is a lower bound.
 
     Returns:
-        What stands there for the two; 0 if it takes too much work.
+        What stands there for the two.
     """
     size = len(accepts)
     if apart[first * size + second]:
@@ -611,7 +625,7 @@ def tell_apart(table, accepts, bytes_, first, second, apart):  # type: ignore[no
     found = 1
     i = 0
     fits = True
-    while i < found and fits:
+    while i < found:
         a, b = int64(one[i]), int64(other[i])
         for byte in bytes_:
             to_a, to_b = int64(table[256 * a + byte]), int64(table[256 * b + byte])
@@ -622,25 +636,28 @@ def tell_apart(table, accepts, bytes_, first, second, apart):  # type: ignore[no
                 continue
             if found == _MOST_PAIRS:
                 fits = False
-                break
+                continue
             one[found], other[found] = to_a, to_b
             apart[to_a * size + to_b] = EQUAL
             found += 1
         i += 1
     changed = True
-    for _ in range(_MOST_PASSES):
-        if not changed or not fits:
-            break
+    passes = 0
+    while changed and passes < _MOST_PASSES:
         changed = False
+        passes += 1
         for j in range(found - 1, -1, -1):
             at = int64(one[j]) * size + other[j]
             known = _bytes_to_tell(table, accepts, bytes_, int64(one[j]), int64(other[j]), apart)
             if known != apart[at]:
                 apart[at] = known
                 changed = True
-    if changed or not fits:  # numbers that may be too large yet
-        for j in range(found):
-            apart[int64(one[j]) * size + other[j]] = 0
+    for j in range(found):
+        at = int64(one[j]) * size + other[j]
+        if changed:  # so many passes find all differences of so many bytes; others may be too large yet
+            apart[at] = min(int64(apart[at]), passes + 1)
+        if not fits and j > 0 and apart[at] < _USEFUL:
+            apart[at] = 0
     return int64(apart[first * size + second])
 
 
@@ -703,7 +720,8 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         entries: int32[N], receives the nodes above which the rule may end (right above) and below
             which, or at which, a token does not stay inside.
         counts: int64[3], receives the number of exits, the most that one token counts (or more; with another
-            state nothing), and the number of entries.
+            state nothing), and the number of entries; the latter is ``UNREAD`` where the walk came upon a
+            state that was not read.
     """
     size = bounds.shape[1]
     same = np.empty(256, np.uint8)
@@ -750,10 +768,16 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         if before >= 0:
             step = int64(table[256 * before + t_byte[i]])
             before = step >> 1
-            if step >= 0:
+            if step == UNREAD:  # what that walk set below is not known
+                _clear_tokens(row, t_tokens, t_start[i], t_start[skip])
+                before = int64(NO_STATE)
+            elif step >= 0:
                 m = min(path[depth - 1, 6] + (step & 1), int64(other_bounds[CAP, before]))
                 if m < other_bounds[LEAST, before] or m > other_bounds[MOST, before]:
                     before = int64(NO_STATE)
+        if target == UNREAD:
+            counts[2] = UNREAD
+            return
         if target < 0 or n < bounds[LEAST, q] or n > bounds[MOST, q]:
             found = _note_lacking(path, depth, i, entries, found)
             if before >= 0:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -26,7 +27,14 @@ from constrain.engine.jit import mask_kernels as m
 from constrain.engine.pool import END, StatePool
 from constrain.masks.difference import compared
 from constrain.masks.trie_positions import positions_of
-from constrain.masks.wide import LexemeShape, Shapes, Wide, answered, lexeme_of
+from constrain.masks.wide import (
+    LexemeShape,
+    Shapes,
+    Wide,
+    answered,
+    lexeme_of,
+    unbounded_counts,
+)
 from constrain.vocabulary import Vocabulary
 from grammars.errors import LimitExceeded
 
@@ -76,6 +84,7 @@ class RuleMasks:
         self._numbers = np.zeros(pool.program.states, np.int32)
         self._answers: OrderedDict[tuple[int, int], Wide] = OrderedDict()
         self._ranges: dict[tuple[int, int], tuple[int, int]] = {}
+        self._widest: dict[int, int] = {}
         self._in_use: dict[int, Wide] = {}
         self._scratch = np.zeros((vocabulary.size + 31) // 32, np.int32)
         self._scratch_address = self._scratch.ctypes.data  # looked up once: it takes a microsecond
@@ -156,22 +165,32 @@ class RuleMasks:
 
     def wide(self, q: int, n: int) -> Wide:
         """What a program state with a count of n does with the whole vocabulary."""
+        return self._answers[self._known(q, n)]
+
+    def _known(self, q: int, n: int) -> tuple[int, int]:
+        """Under which state and count the answer for a state and a count is kept."""
         key = (q, n)
-        known = self._answers.get(key)
-        if known is None:
-            known, self._ranges[key] = self._find(q, n)
-            self._answers[key] = known
-            self._pool.wide[q] = k.WIDE
-            if len(self._answers) > _KEPT:
-                oldest, _ = self._answers.popitem(last=False)
-                del self._ranges[oldest]
-        return known
+        if key in self._answers:
+            return key
+        wide = (q, self._widest.get(q, n))  # that of most counts
+        if wide in self._answers and self._ranges[wide][0] <= n <= self._ranges[wide][1]:
+            return wide
+        self._answers[key], (low, high) = self._find(q, n)
+        self._ranges[key] = low, high
+        if low < high:
+            self._widest[q] = n
+        self._pool.wide[q] = k.WIDE
+        if len(self._answers) > _KEPT:
+            oldest, _ = self._answers.popitem(last=False)
+            del self._ranges[oldest]
+        return key
 
     def _use(self, q: int, n: int) -> None:
         """Lets kernels know what a wide state does."""
-        answer = self._in_use[q] = self.wide(q, n)
+        key = self._known(q, n)
+        answer = self._in_use[q] = self._answers[key]
         beyond = answer.groups_beyond(self._vocabulary.trie)
-        self._pool.set_wide(q, self._ranges[q, n], answer.mask, beyond)
+        self._pool.set_wide(q, self._ranges[key], answer.mask, beyond)
 
     def _find(self, q: int, n: int) -> tuple[Wide, tuple[int, int]]:
         """The answer, and the counts that it is valid for."""
@@ -180,9 +199,10 @@ class RuleMasks:
         if answer is not None:
             return answer, (0, 0)
         found = answered(
-            self._shapes, self._vocabulary, program, q, n, self._positions, self.follow(q)
-        )
-        return (self._collect(q, n), (n, n)) if found is None else found
+            self._shapes, self._vocabulary, program, q, n, self._positions, self.follow(q),
+            partial(self._all_groups, q, n),
+        )  # fmt: skip
+        return self._collect(q, n) if found is None else found
 
     def _compare(self, q: int) -> Wide | None:
         """The answer by comparison with the state that most bytes lead to, if that is cheap."""
@@ -198,7 +218,7 @@ class RuleMasks:
         lexeme = lexeme_of(self._vocabulary, shape)
         return compared(self._pool, q, other, lexeme, self._positions, self.follow(q))
 
-    def _collect(self, q: int, n: int) -> Wide:
+    def _collect(self, q: int, n: int) -> tuple[Wide, tuple[int, int]]:
         """The general way: walk with an empty frame, note where the rule can end.
 
         What the state's own edges allow, whatever rules are called, comes first and is left out of the walk.
@@ -213,10 +233,26 @@ class RuleMasks:
             self._scratch |= row
             raise OutOfWorkError
         if shape is None:
-            return Wide(row, lambda: self._positions.group(exits, follow))
-        return Wide(
-            row, lambda: self._all_groups(q, n), lambda: self._positions.group(exits, follow)
+            counts = self._counts_alike(q, n)
+            return Wide(row, lambda: self._positions.group(exits, follow)), counts
+        answer = Wide(
+            row, partial(self._all_groups, q, n), lambda: self._positions.group(exits, follow)
         )
+        return answer, (n, n)
+
+    def _counts_alike(self, q: int, n: int) -> tuple[int, int]:
+        """The counts for which the walk just made from a state and a count of n is the same.
+
+        Where no token came near a bound: in rules without calls counts are seen as a whole.
+        """
+        if not self._survey.is_flat(q):
+            return n, n
+        rule_of = self._pool.program.rule_of
+        states = np.flatnonzero(rule_of == rule_of[q])
+        # one more, for those that a bound may have stopped
+        longest = int(self._pool.context[k.N_MOST_COUNT]) - n + 1
+        low, high = unbounded_counts(self._pool.program, states, max(longest, 0))
+        return (low, high) if low <= n <= high else (n, n)
 
     def _all_groups(self, q: int, n: int) -> Int32:
         """How tokens go on after the rule of a state, those among them that its mask holds."""

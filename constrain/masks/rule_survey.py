@@ -59,6 +59,10 @@ class RuleSurvey:
 
     def is_plain(self, q: int) -> bool:
         """Whether a program state's rule is a deterministic automaton without calls."""
+        return not self._kind(q) & (m.CALLING | m.SPLITTING)
+
+    def is_flat(self, q: int) -> bool:
+        """Whether a program state's rule calls no other, and is no bag."""
         return not self._kind(q) & m.CALLING
 
     def is_uncounted(self, q: int) -> bool:

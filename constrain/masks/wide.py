@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from threading import Lock, local
 from typing import Any, Final
@@ -43,6 +43,8 @@ _OWN_WALKS: Final = 4
 some such walks but serves all answers."""
 _KEPT_WALKS: Final = 4
 """Walks kept per lexeme for later ones to begin with."""
+_FAR_APART: Final = 12
+"""Bytes that tell two states apart from which on a walk is not worth looking for a nearer one."""
 
 
 def pack_bits(tokens: npt.NDArray[np.integer], size: int) -> Int32:
@@ -247,7 +249,7 @@ class Lexeme:
     def _answered(self, start: int, bounds: Int32, positions: Positions, follow: Flags) -> Wide:
         if start == 0:
             self._near += 1
-            if self._near > _OWN_WALKS:
+            if self._near > _OWN_WALKS and self._shape.whole:
                 return self._selected(bounds, positions, follow)
         walk = self.walk(start, bounds)
         beyond = positions.group_entries(entered(self.trie, walk.beyond, follow))
@@ -309,6 +311,8 @@ class Lexeme:
             )
             if apart > best:
                 best, found = apart, walk
+            if best >= _FAR_APART:
+                break
         return found
 
     @cached_property
@@ -429,7 +433,14 @@ Strings, numbers, names and blanks have fewer; for larger ones finding the canon
 state would cost more than walking from it.
 """
 MAX_LARGE_SHAPE: Final = 1_024
-"""The same where a mask needs the walk: then whoever comes next to an equal state is spared it."""
+"""The same where a mask needs the walk: then whoever comes next to an equal state is spared it.
+
+Of larger automata so many states are read, the nearest: tokens hardly get further.
+"""
+
+
+class UnreadError(Exception):
+    """A walk came upon a state of a lexeme's automaton that was not read."""
 
 
 def distinct_rows(*columns: Int32) -> tuple[Int32, Int32]:
@@ -463,15 +474,17 @@ class LexemeShape:
         states: the program state of each local one.
         table: int16[256 * L], by local state and byte ``state << 1 | inc``, or -1.
         accepts: uint8[L], whether a state ends the rule at some count.
-        alphabet: uint8, one byte of each class of bytes that are alike.
+        byte_class: uint8[256], equal for bytes that are alike.
         key: content that two equal automata share (counts' bounds are not part of it).
+        whole: whether all states that can be reached were read, not only the nearest.
     """
 
     states: list[int]
     table: npt.NDArray[np.int16]
     accepts: npt.NDArray[np.uint8]
-    alphabet: npt.NDArray[np.uint8]
+    byte_class: npt.NDArray[np.uint8]
     key: tuple[bytes, bytes]
+    whole: bool = True
 
     @cached_property
     def number(self) -> dict[int, int]:
@@ -482,6 +495,15 @@ class LexemeShape:
     def places(self) -> Int32:
         """int32[L], the program states."""
         return np.array(self.states, np.int32)
+
+    @cached_property
+    def alphabet(self) -> npt.NDArray[np.uint8]:
+        """uint8, one byte of each class of bytes that are alike."""
+        return np.unique(self.byte_class, return_index=True)[1].astype(np.uint8)
+
+    def is_far(self, number: int) -> bool:
+        """Whether a local state is so far from the first that walks from there may get to unread ones."""
+        return not self.whole and 2 * number > len(self.states)
 
     def free_bounds(self) -> Int32:
         """Bounds of counts that are far away, see ``mask_kernels.walk_lexeme``."""
@@ -524,6 +546,9 @@ class LexemeShape:
             words: length of the mask.
             apart: see ``mask_kernels.tell_apart``.
             listing: whether exits are wanted, which another walk does not help with.
+
+        Raises:
+            UnreadError: if not all states were read, and a token leads to one that was not.
         """
         room = _room(trie.node_count)
         counts = np.zeros(3, np.int64)
@@ -537,6 +562,8 @@ class LexemeShape:
         )  # fmt: skip
         row.setflags(write=False)
         exited, longest, found = counts.tolist()
+        if found == m.UNREAD:
+            raise UnreadError
         beyond = np.sort(room.entries[:found])
         return Walk(start, bounds, row, room.exits[:, :exited].copy(), beyond, longest)
 
@@ -585,12 +612,8 @@ class Shapes:
         self._known: dict[int, LexemeShape | None] = {}
         self._latest: dict[int, tuple[LexemeShape, Lexeme]] = {}
         self._large: dict[int, LexemeShape | None] = {}
+        self._unread: set[int] = set()
         self._of_edges: dict[int, LexemeShape | None] = {}
-
-    @cached_property
-    def _sizes(self) -> npt.NDArray[np.int64]:
-        """How many states each rule has."""
-        return np.bincount(self._program.rule_of)
 
     def of(self, q: int) -> LexemeShape | None:
         """The automaton from a program state on, if it is call-free and small."""
@@ -599,39 +622,39 @@ class Shapes:
         return self._known[q]
 
     def large(self, q: int) -> LexemeShape | None:
-        """The same, of up to ``MAX_LARGE_SHAPE`` states if the rule has no more."""
+        """The same, or the ``MAX_LARGE_SHAPE`` states that are nearest if there are more."""
         small = self.of(q)
         if small is not None or not self.survey.is_plain(q):
             return small
         if q not in self._large:
-            fits = self._sizes[self._program.rule_of[q]] <= MAX_LARGE_SHAPE
-            self._large[q] = self._read(q, MAX_LARGE_SHAPE) if fits else None
+            self._large[q] = self._read(q, MAX_LARGE_SHAPE, whole=False)
         return self._large[q]
-
-    @cached_property
-    def _bytes(self) -> npt.NDArray[np.uint8]:
-        """One byte of each class."""
-        _, first = np.unique(self._program.byte_class[:256], return_index=True)
-        return first.astype(np.uint8)
 
     def walked(self, vocabulary: Vocabulary, q: int) -> tuple[LexemeShape, Lexeme] | None:
         """An automaton with a program state, which may begin elsewhere in the rule, and its walk.
 
-        Of those of the rule the latest that was walked; else, if it is not too large, that of the state.
+        Of those of the rule the latest that was walked; else that of the state.  ``None`` if walks from
+        states of the rule came upon states that were not read.
         """
         small = self.of(q)
         known = None if small is None else known_lexeme(vocabulary, small)
         if small is not None and known is not None:
             return small, known
         rule = int(self._program.rule_of[q])
+        if rule in self._unread:
+            return None
         latest = self._latest.get(rule)
-        if latest is not None and q in latest[0].number:
+        if latest is not None and not latest[0].is_far(latest[0].number.get(q, len(latest[0].states))):
             return latest
         shape = self.large(q)
         if shape is None:
             return None
         latest = self._latest[rule] = (shape, lexeme_of(vocabulary, shape))
         return latest
+
+    def note_unread(self, q: int) -> None:
+        """Notes that walks from states of a program state's rule come upon states that were not read."""
+        self._unread.add(int(self._program.rule_of[q]))
 
     def of_edges(self, q: int) -> LexemeShape | None:
         """An automaton that allows no more than a program state's edges and those behind them, if small.
@@ -661,22 +684,25 @@ class Shapes:
         table = np.concatenate(rows)
         accepts = np.zeros(len(states), np.uint8)
         key = (table.tobytes(), accepts.tobytes())
-        return LexemeShape(states, table, accepts, self._bytes, key)
+        return LexemeShape(states, table, accepts, p.byte_class[:256], key)
 
-    def _read(self, q: int, most: int) -> LexemeShape | None:
+    def _read(self, q: int, most: int, *, whole: bool = True) -> LexemeShape | None:
+        """The automaton from a state of a plain rule on; ``None`` if it is to be whole and is too large."""
         if most > len(self._states):
             self._states = np.zeros(most, np.int32)
             self._table, self._accepts = np.zeros(256 * most, np.int16), np.zeros(most, np.uint8)
         p = self._program
         size = m.read_shape(
-            p.table.reshape(-1), p.classes, p.byte_class, p.accept_from, q, self._numbers,
+            p.table.reshape(-1), p.classes, p.byte_class, p.accept_from, q, whole, self._numbers,
             self._states[:most], self._table, self._accepts,
         )  # fmt: skip
         if size < 0:
             return None
         table, accepts = self._table[: 256 * size].copy(), self._accepts[:size].copy()
         key = (table.tobytes(), accepts.tobytes())
-        return LexemeShape(self._states[:size].tolist(), table, accepts, self._bytes, key)
+        whole = whole or size < most or not (table == m.UNREAD).any()
+        states = self._states[:size].tolist()
+        return LexemeShape(states, table, accepts, p.byte_class[:256], key, whole)
 
 
 _KEPT_LEXEMES: Final = 160
@@ -724,16 +750,41 @@ def answered(
     n: int,
     positions: Positions,
     follow: Flags,
+    groups: Callable[[], Int32],
 ) -> tuple[Wide, tuple[int, int]] | None:
     """The answer for a program state with a count of n, and the counts that it is valid for.
 
     ``None`` if its rule is no plain automaton, or too large.  Near bounds the answer depends on the
     distance to them only, and only while that is within one token's reach: so it is kept with the
     lexeme, for all lengths and grammars.
+
+    Args:
+        groups: makes :attr:`Wide.groups`, where the lexeme's automaton was not read as a whole.
     """
-    found = shapes.walked(vocabulary, q)
-    if found is None:
+    try:
+        found = shapes.walked(vocabulary, q)
+        if found is None:
+            return None
+        answer, counts = _answer(shapes, vocabulary, program, q, n, positions, follow, found)
+    except UnreadError:
+        shapes.note_unread(q)
         return None
+    if not found[0].whole:
+        answer = Wide(answer.mask, groups, partial(answer.groups_beyond, vocabulary.trie))
+    return answer, counts
+
+
+def _answer(
+    shapes: Shapes,
+    vocabulary: Vocabulary,
+    program: Program,
+    q: int,
+    n: int,
+    positions: Positions,
+    follow: Flags,
+    found: tuple[LexemeShape, Lexeme],
+) -> tuple[Wide, tuple[int, int]]:
+    """The answer from a walk of an automaton with the state."""
     shape, lexeme = found
     start = shape.number[q]
     # how much a token counts is known from where the walk began
