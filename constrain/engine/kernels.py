@@ -685,6 +685,23 @@ def _loops_below(ctx, q, i):  # type: ignore[no-untyped-def]
     return stays(kind, low, high, i, _u64(ctx, T_ASCII_BELOW), _u16(ctx, T_BELOW))
 
 
+_MOST_LOOPS: Final = 4
+"""Configurations of a state up to which it is worth a look whether all of them stay where they are."""
+
+
+@njit
+def _all_loop_below(ctx, state, i):  # type: ignore[no-untyped-def]
+    """Whether all that is below a trie node leads from a state of several configurations back to it."""
+    begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
+    if count > _MOST_LOOPS:
+        return False
+    for j in range(begin, begin + count):
+        q = int64(_i32(ctx, S_Q)[j])
+        if _i32(ctx, P_ACCEPT_FROM)[q] != UNBOUNDED or not _loops_below(ctx, q, i):
+            return False
+    return True
+
+
 @njit
 def _avoids(ctx, i, low, high, beyond):  # type: ignore[no-untyped-def]
     """Whether none of some bytes occurs below a trie node."""
@@ -727,7 +744,9 @@ def _same_below(ctx, q, n, f, i, frame, low, high, beyond):  # type: ignore[no-u
 
     Returns that, and the bytes that can come at the latest frame asked for, to be given again.
     """
-    if q == SET or not _loops_below(ctx, q, i):
+    if q == SET:
+        return _all_loop_below(ctx, f, i), frame, low, high, beyond
+    if not _loops_below(ctx, q, i):
         return False, frame, low, high, beyond
     if _i32(ctx, P_ACCEPT_FROM)[q] == UNBOUNDED:
         return True, frame, low, high, beyond
@@ -822,7 +841,7 @@ def _walk_below(  # type: ignore[no-untyped-def]
         if ends_text:
             exited += 1
             left[exited] = i
-        if q != SET and loop_kind[q] != NO_LOOP + 1:
+        if q == SET or loop_kind[q] != NO_LOOP + 1:
             same, frame, low, high, beyond = _same_below(ctx, q, n, f, i, frame, low, high, beyond)
             if same and (not ends_text or _avoids(ctx, i, follow_low, follow_high, True)):
                 _set_tokens(ctx, row, i, int64(t_skip[i]))
@@ -947,7 +966,7 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
                     i = int64(t_skip[i])
                     continue
             next_i = i + 1
-            if q != SET and loop_kind[q] != NO_LOOP + 1:
+            if q == SET or loop_kind[q] != NO_LOOP + 1:
                 same, frame, low, high, beyond = _same_below(
                     ctx, q, n, f, i, frame, low, high, beyond
                 )

@@ -29,8 +29,8 @@ ASCII_LOOP: Final = 1
 """Only ASCII bytes are known to lead back."""
 TEXT_LOOP: Final = 2
 """So do all characters beyond ASCII."""
-_NOT_LOOKED: Final = 255
-"""In place of a kind of loop: not known yet."""
+LOOKED: Final = 1
+"""What is added to a kind of loop that is known."""
 _MOST_CLOSED: Final = 128
 """States of an automaton up to which closed ones are looked for (some 50 microseconds)."""
 _MIDDLES: Final = 32
@@ -691,14 +691,14 @@ def _is_free(n, height, most, need, never):  # type: ignore[no-untyped-def]
 
 @njit(
     f"void(int16[::1], {_INTS2}, int64, {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, "
-    f"{_SHORTS}, {_SHORTS}, int64, {_INTS2}, {_INTS}, {_BYTES}, int32[::1], int32[:, ::1], "
-    "int32[::1], int64[::1])",
+    f"{_SHORTS}, {_SHORTS}, int64, {_INTS2}, {_INTS}, {_BYTES}, uint64[:, ::1], int32[::1], "
+    "int32[:, ::1], int32[::1], int64[::1])",
     cache=True,
     nogil=True,
 )
 def walk_lexeme(  # type: ignore[no-untyped-def]
     table, bounds, start, t_byte, t_depth, t_skip, t_start, t_tokens, ascii_below, below, deepest,
-    other, other_bounds, other_entries, apart, row, exits, entries, counts,
+    other, other_bounds, other_entries, apart, loops, row, exits, entries, counts,
 ):  # fmt: skip
     """A plain automaton over the whole trie: the mask of what stays inside, and where it may end.
 
@@ -713,6 +713,8 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         other: a state that was walked from before; ``NO_STATE`` for none.
         other_bounds, other_entries: of that walk, the entries ascending.
         apart: uint8[L * L], see :func:`tell_apart`.
+        loops: uint64[L, 4], by state what is known of its loop: ``LOOKED`` or 0, plus its kind; ASCII bytes as
+            two words; how much a character counts.  Zeros at first; what is found is added.
         row: int32[W], the mask of that walk or zeros; receives the bits of the tokens that stay inside.
         exits: int32[5, N], receives where it may end: first node, end, state, count, step.  That is the
             first node and all up to the end (not included) at which a character ends, where each
@@ -727,9 +729,6 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
     same = np.empty(256, np.uint8)
     for byte in range(256):
         same[byte] = byte
-    kinds = np.full(size, _NOT_LOOKED, np.uint8)
-    lows, highs = np.empty(size, np.uint64), np.empty(size, np.uint64)
-    steps = np.zeros(size, np.uint8)
     closed = np.zeros(size, np.uint8)
     closed_kind, closed_low, closed_high = NO_LOOP, uint64(0), uint64(0)
     alike = other >= 0
@@ -816,24 +815,26 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             _set_tokens(row, t_tokens, t_start[i], t_start[skip])
             i = skip
             continue
-        if kinds[q] == _NOT_LOOKED:
+        if loops[q, 0] == uint64(0):
             for inc in range(2):
                 kind, low, high = find_loop(table, 256, same, accepts, UNBOUNDED, q, int64(inc))
-                kinds[q], lows[q], highs[q], steps[q] = kind, low, high, inc
+                loops[q, 1], loops[q, 2], loops[q, 3] = low, high, uint64(inc)
+                loops[q, 0] = uint64(LOOKED + kind)
                 if kind != NO_LOOP:
                     break
         ends = n >= accepts[q]
+        loop, step = int64(loops[q, 0]) - LOOKED, int64(loops[q, 3])
         if (
-            kinds[q] != NO_LOOP
+            loop != NO_LOOP
             and (ends or accepts[q] == UNBOUNDED)
-            and (steps[q] == 0 or most <= bounds[MOST, q])
-            and stays(kinds[q], lows[q], highs[q], i, ascii_below, below)
+            and (step == 0 or most <= bounds[MOST, q])
+            and stays(loop, loops[q, 1], loops[q, 2], i, ascii_below, below)
         ):
-            longest = max(longest, most if steps[q] else n)
+            longest = max(longest, most if step else n)
             _set_tokens(row, t_tokens, t_start[i], t_start[skip])
             if ends and listing:
                 exits[0, exited], exits[1, exited], exits[2, exited] = i, skip, q
-                exits[3, exited], exits[4, exited] = n, steps[q]
+                exits[3, exited], exits[4, exited] = n, step
                 exited += 1
             i = skip
             continue

@@ -200,6 +200,7 @@ class Lexeme:
     longest: int
     _shape: LexemeShape
     _below: Subtrees
+    _loops: npt.NDArray[np.uint64]
     nbytes: int = 0
     _free: dict[bytes, Wide] = field(default_factory=dict)
     _exits: WeakKeyDictionary[Positions, dict[bytes, Int32]] = field(
@@ -212,7 +213,7 @@ class Lexeme:
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        own = (self.table, self.mask, self.exits, self.beyond)
+        own = (self.table, self.mask, self.exits, self.beyond, self._loops)
         self.nbytes += sum(array.nbytes for array in own)
 
     @cached_property
@@ -287,6 +288,7 @@ class Lexeme:
             len(self.mask),
             nearest,
             self._apart,
+            self._loops,
             listing=False,
         )
         if len(self._walks) > _KEPT_WALKS:
@@ -514,11 +516,16 @@ class LexemeShape:
 
     def walk(self, vocabulary: Vocabulary) -> Lexeme:
         """Runs the automaton over the vocabulary's trie, whatever is counted."""
-        walk = self.walk_within(vocabulary, self.free_bounds())
+        words = (vocabulary.size + 31) // 32
+        trie, below, loops = vocabulary.trie, subtrees_of(vocabulary), self.no_loops()
+        walk = self.walk_from(0, self.free_bounds(), trie, below, words, loops=loops)
         return Lexeme(
-            vocabulary.trie, self.table, walk.mask, walk.exits, walk.beyond, walk.longest, self,
-            subtrees_of(vocabulary),
-        )  # fmt: skip
+            trie, self.table, walk.mask, walk.exits, walk.beyond, walk.longest, self, below, loops
+        )
+
+    def no_loops(self) -> npt.NDArray[np.uint64]:
+        """What is known of loops at first, see ``mask_kernels.walk_lexeme``."""
+        return np.zeros((len(self.states), 4), np.uint64)
 
     def walk_within(self, vocabulary: Vocabulary, bounds: Int32, start: int = 0) -> Walk:
         """The same from any state and within bounds of counts.
@@ -538,6 +545,7 @@ class LexemeShape:
         words: int,
         other: Walk | None = None,
         apart: npt.NDArray[np.uint8] | None = None,
+        loops: npt.NDArray[np.uint64] | None = None,
         listing: bool = True,
     ) -> Walk:
         """The same, beginning with another walk, if there is one.
@@ -545,6 +553,7 @@ class LexemeShape:
         Args:
             words: length of the mask.
             apart: see ``mask_kernels.tell_apart``.
+            loops: what is known of loops, which is added to; see ``mask_kernels.walk_lexeme``.
             listing: whether exits are wanted, which another walk does not help with.
 
         Raises:
@@ -557,8 +566,8 @@ class LexemeShape:
         m.walk_lexeme(
             self.table, bounds, start, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens,
             below.ascii_bytes, below.flags, below.deepest, known.start, known.bounds, known.beyond,
-            _UNKNOWN if apart is None else apart, row, room.exits if listing else _NO_EXITS,
-            room.entries, counts,
+            _UNKNOWN if apart is None else apart, self.no_loops() if loops is None else loops, row,
+            room.exits if listing else _NO_EXITS, room.entries, counts,
         )  # fmt: skip
         row.setflags(write=False)
         exited, longest, found = counts.tolist()
