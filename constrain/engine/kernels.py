@@ -27,6 +27,7 @@ from constrain.engine.context import u8_at as _u8_at
 from constrain.engine.context import u16 as _u16
 from constrain.engine.context import u64 as _u64
 from constrain.masks.kernels import (
+    ASCII_LOOP,
     LACKING_BELOW,
     LOST,
     NO_EXIT,
@@ -53,9 +54,9 @@ from grammars.program import MANY, NO_EDGE, UNBOUNDED
     P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_STEPS, N_PLACES, N_CANONICAL,
     N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION, N_WORK, N_WORK_LIMIT, P_LOOP_KIND, P_LOOP,
     T_ASCII_BELOW, T_BELOW, W_MASK, W_GROUPS, W_LOW, W_HIGH, N_WORDS, N_WIDE_STATE, N_WIDE_COUNT,
-    P_CLASS_SIZE, N_MOVE_LIMIT, N_MOST_COUNT,
-) = range(82)  # fmt: skip
-FIELD_COUNT: Final = 82
+    P_CLASS_SIZE, N_MOVE_LIMIT, N_MOST_COUNT, S_LOOP, S_VISITS,
+) = range(84)  # fmt: skip
+FIELD_COUNT: Final = 84
 
 GROW: Final = -1
 """Room ran out: enlarge the pool and call again."""
@@ -685,21 +686,63 @@ def _loops_below(ctx, q, i):  # type: ignore[no-untyped-def]
     return stays(kind, low, high, i, _u64(ctx, T_ASCII_BELOW), _u16(ctx, T_BELOW))
 
 
-_MOST_LOOPS: Final = 4
-"""Configurations of a state up to which it is worth a look whether all of them stay where they are."""
+_FEW_VISITS: Final = 4
+"""How often a state of several configurations is come upon before it is looked which bytes lead back to it."""
+_LOOKED: Final = 255
+"""In place of that number: they are known."""
+_MOST_LOOPS: Final = 8
+"""Configurations of a state up to which that is looked at."""
+
+
+@njit("int64(int64[::1], int64)", cache=True)
+def _find_set_loop(ctx, state):  # type: ignore[no-untyped-def]
+    """Finds the ASCII bytes that lead from a state of several configurations back to it.
+
+    Returns 0, OUT_OF_WORK, or what a step answers.
+    """
+    byte_class, can = _u8(ctx, P_BYTE_CLASS), _u64(ctx, S_CAN)
+    low, high = uint64(0), uint64(0)
+    for byte in range(128):
+        c = int64(byte_class[byte])
+        if not can_take(can, state, c):
+            continue
+        if ctx[N_WORK] > ctx[N_WORK_LIMIT]:
+            return int64(OUT_OF_WORK)
+        after = step(ctx, state, c)
+        if after < 0:
+            return after
+        if after == state and byte < 64:
+            low |= uint64(1) << uint64(byte)
+        elif after == state:
+            high |= uint64(1) << uint64(byte - 64)
+    loops = _u64(ctx, S_LOOP)
+    loops[2 * state], loops[2 * state + 1] = low, high
+    _u8(ctx, S_VISITS)[state] = _LOOKED
+    return int64(0)
 
 
 @njit
-def _all_loop_below(ctx, state, i):  # type: ignore[no-untyped-def]
-    """Whether all that is below a trie node leads from a state of several configurations back to it."""
-    begin, count = int64(_i32(ctx, S_OFFSET)[state]), int64(_i32(ctx, S_COUNT)[state])
-    if count > _MOST_LOOPS:
-        return False
-    for j in range(begin, begin + count):
-        q = int64(_i32(ctx, S_Q)[j])
-        if _i32(ctx, P_ACCEPT_FROM)[q] != UNBOUNDED or not _loops_below(ctx, q, i):
-            return False
-    return True
+def _set_loops_below(ctx, state, i):  # type: ignore[no-untyped-def]
+    """Whether all that is below a trie node leads from a state of several configurations back to it.
+
+    1 if so, 0 if it is not known to, OUT_OF_WORK, or what a step answers.
+    """
+    visits = _u8(ctx, S_VISITS)
+    if visits[state] < _FEW_VISITS:
+        visits[state] += 1
+        return int64(0)
+    # with canonical bags steps are others
+    if ctx[N_CANONICAL] != 0 or _i32(ctx, S_COUNT)[state] > _MOST_LOOPS:
+        return int64(0)
+    if visits[state] != _LOOKED:
+        out = _find_set_loop(ctx, state)
+        if out < 0:
+            return out
+    loops = _u64(ctx, S_LOOP)
+    low, high = loops[2 * state], loops[2 * state + 1]
+    if low == uint64(0) and high == uint64(0):
+        return int64(0)
+    return int64(stays(ASCII_LOOP, low, high, i, _u64(ctx, T_ASCII_BELOW), _u16(ctx, T_BELOW)))
 
 
 @njit
@@ -744,8 +787,6 @@ def _same_below(ctx, q, n, f, i, frame, low, high, beyond):  # type: ignore[no-u
 
     Returns that, and the bytes that can come at the latest frame asked for, to be given again.
     """
-    if q == SET:
-        return _all_loop_below(ctx, f, i), frame, low, high, beyond
     if not _loops_below(ctx, q, i):
         return False, frame, low, high, beyond
     if _i32(ctx, P_ACCEPT_FROM)[q] == UNBOUNDED:
@@ -841,12 +882,19 @@ def _walk_below(  # type: ignore[no-untyped-def]
         if ends_text:
             exited += 1
             left[exited] = i
-        if q == SET or loop_kind[q] != NO_LOOP + 1:
+        same = False
+        if q == SET:
+            out = _set_loops_below(ctx, f, i)
+            if out < 0:
+                return out
+            allowed = min(int64(fuel), _nodes_allowed(ctx))
+            same = out == 1
+        elif loop_kind[q] != NO_LOOP + 1:
             same, frame, low, high, beyond = _same_below(ctx, q, n, f, i, frame, low, high, beyond)
-            if same and (not ends_text or _avoids(ctx, i, follow_low, follow_high, True)):
-                _set_tokens(ctx, row, i, int64(t_skip[i]))
-                i = int64(t_skip[i])
-                continue
+        if same and (not ends_text or _avoids(ctx, i, follow_low, follow_high, True)):
+            _set_tokens(ctx, row, i, int64(t_skip[i]))
+            i = int64(t_skip[i])
+            continue
         path[at + 3], path[at + 4], path[at + 5] = q, n, f
         _set_tokens(ctx, row, i, i + 1)
         i += 1
@@ -966,12 +1014,19 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
                     i = int64(t_skip[i])
                     continue
             next_i = i + 1
-            if q == SET or loop_kind[q] != NO_LOOP + 1:
+            same = False
+            if q == SET:
+                out = _set_loops_below(ctx, f, i)
+                if out < 0:
+                    return out
+                allowed = _nodes_allowed(ctx)
+                same = out == 1
+            elif loop_kind[q] != NO_LOOP + 1:
                 same, frame, low, high, beyond = _same_below(
                     ctx, q, n, f, i, frame, low, high, beyond
                 )
-                if same:
-                    next_i = int64(t_skip[i])
+            if same:
+                next_i = int64(t_skip[i])
             path[at + 3], path[at + 4], path[at + 5] = q, n, f
             for k in range(members):
                 x = int64(data[first_member + k]) + i - node

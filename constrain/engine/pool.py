@@ -67,12 +67,14 @@ _FOUND: Final[_Fields] = (
 """What is found out of each state of the program."""
 _STATES_HELD: Final[_Fields] = (
     (k.S_CAN, np.uint64, 32),
+    (k.S_LOOP, np.uint64, 16),
     (k.S_OFFSET, np.int32, 4),
     (k.S_COUNT, np.int32, 4),
     (k.S_FREE, np.int32, 4),
     (k.S_MARK, np.int32, 4),
     (k.S_TAG, np.int32, 4),
     (k.S_ACCEPT, np.uint8, 1),
+    (k.S_VISITS, np.uint8, 1),
 )
 _ITEMS: Final[_Fields] = ((k.S_Q, np.int32, 4), (k.S_N, np.int32, 4), (k.S_F, np.int32, 4))
 
@@ -639,6 +641,7 @@ class StatePool:
         kept = [(s, self.items(s)) for s in order]
         counts = self._arrays[k.S_COUNT]
         counts[:] = 0
+        self._arrays[k.S_VISITS][:] = 0
         at = 0
         for s, items in kept:
             self._arrays[k.S_OFFSET][s] = at

@@ -653,7 +653,8 @@ class Shapes:
         if rule in self._unread:
             return None
         latest = self._latest.get(rule)
-        if latest is not None and not latest[0].is_far(latest[0].number.get(q, len(latest[0].states))):
+        number = None if latest is None else latest[0].number.get(q)
+        if latest is not None and number is not None and not latest[0].is_far(number):
             return latest
         shape = self.large(q)
         if shape is None:
