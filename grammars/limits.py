@@ -22,7 +22,7 @@ class Limits:
             for a 128k vocabulary).  The oldest goes first; nothing fails.
         max_items: simultaneous readings of one ambiguous prefix (default 20,000; 12 bytes each).
         max_mask_work: work for one mask, or for one step by a token, in units of some 15 ns (default
-            1,000,000, about 15 ms): 1 for a node of the vocabulary's trie visited, 2 more where a state
+            420,000, about 6 ms): 1 for a node of the vocabulary's trie visited, 2 more where a state
             there has several configurations, 8 for each of these that is stepped from.  Vocabularies of
             more than 128k tokens are allowed more, in proportion, so that one walk over the whole trie
             fits.  Where it is reached, three eighths of it having been kept for short tokens, the mask
@@ -46,7 +46,7 @@ class Limits:
     max_states: int = 4_000_000
     max_cached_masks: int = 2_048
     max_items: int = 20_000
-    max_mask_work: int = 1_000_000
+    max_mask_work: int = 420_000
     max_distance_work: int = 200_000
     max_search_states: int = 200_000
     max_work: int = 4_000_000
