@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from constrain import TokenAutomaton, Vocabulary
 from constrain.engine.jit import kernels as k
 from constrain.engine.jit import mask_kernels as m
+from constrain.masks import wide
 from constrain.masks.rule_survey import RuleSurvey
 from constrain.masks.subtrees import Subtrees
 from constrain.masks.wide import Ends, Shapes, lexeme_of
@@ -117,6 +118,15 @@ GRAMMARS = {
         {"type": "string", "pattern": r"^([a-z_]([a-z7 ]{0,9}[a-z])?\.?)+$", "maxLength": 40}
     ),
     "names": lambda: Grammar.from_regex(r"[a-z_]+(\.[a-z_]+)*,( [a-z_]+)*"),
+    "counted words": lambda: Grammar.from_json_schema(
+        {"type": "string", "pattern": r"^(?:\S+\s+){0,9}\S+$"}
+    ),
+    "few words": lambda: Grammar.from_json_schema(
+        {"type": "string", "pattern": r"^(?:\S+\s+){0,5}\S+$", "maxLength": 30}
+    ),
+    "two readings": lambda: Grammar.from_gbnf("""root ::= "'" [^/\\n] any? end | "'" any "'"
+any ::= [^\\n]*
+end ::= [^/\\n]? "'" """),
     "letters of all alphabets": lambda: Grammar.from_regex(r"\w{2,400}( \w+)?"),
     "anything": lambda: Grammar.from_regex(r"(?s).*\*.*"),
     "line": lambda: Grammar.from_regex(r".*"),
@@ -172,6 +182,57 @@ def test_masks(name: str, vocabulary: Vocabulary, seed: int, all_wide: bool) -> 
         if not found:
             break
         state = automaton.advance(state, rng.choice(sorted(found)))
+
+
+@pytest.mark.parametrize("most", [1, 3, 9, 27])
+@pytest.mark.parametrize("name", ["few words", "two patterns", "short parts", "counted parts"])
+def test_masks_of_automata_that_are_read_in_part(
+    name: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of large automata the nearest states are read; walks that come upon others begin anew."""
+    monkeypatch.setattr(wide, "MAX_SHAPE", 1)
+    monkeypatch.setattr(wide, "MAX_LARGE_SHAPE", most)
+    unread: list[int] = []
+    note_unread = Shapes.note_unread
+    monkeypatch.setattr(
+        Shapes, "note_unread", lambda self, q: (unread.append(q), note_unread(self, q))[1]
+    )
+    rng = random.Random(most)
+    texts = ["".join(rng.choices(PIECES, k=rng.randrange(2, 5))).encode() for _ in range(60)]
+    tokens = [*(bytes([b]) for b in range(256)), *texts]
+    for seed in range(6):
+        vocabulary = Vocabulary.from_tokens([*tokens, None], [len(tokens)])
+        automaton = TokenAutomaton(grammar(name), vocabulary)
+        automaton._core.rules.pool.wide[:] = k.WIDE
+        state = automaton.start
+        rng = random.Random(seed)
+        for _ in range(12):
+            found = allowed(automaton, state)
+            assert found == allowed_by_bytes(automaton, state)
+            if not found:
+                break
+            longer = [t for t in found if t >= 256] or sorted(found)
+            state = automaton.advance(state, rng.choice(sorted(longer)))
+    assert unread or most > 3
+
+
+def test_walks_hold_for_counts_from_which_no_token_comes_near_a_bound() -> None:
+    """All masks along many words are right, and most of them need no walk of their own."""
+    tokens = [*(bytes([b]) for b in range(256)), b"a b", b" a a", b"\n a b a", b"bb ", b"a a a a a"]
+    vocabulary = Vocabulary.from_tokens([*tokens, None], [len(tokens)])
+    pattern = Grammar.from_json_schema({"type": "string", "pattern": r"^(?:\S+\s+){0,39}\S+$"})
+    automaton = TokenAutomaton(pattern, vocabulary)
+    masks = automaton._core.rules.rule_masks
+    state = automaton.advance_bytes(automaton.start, b'"a')
+    for _ in range(45):
+        assert allowed(automaton, state) == allowed_by_bytes(automaton, state)
+        after = automaton.advance_bytes(state, b" a")
+        if after == automaton.DEAD:
+            break
+        state = after
+    walked = {n for _, n in masks._answers}
+    assert after == automaton.DEAD and max(walked) >= 35
+    assert len(walked) < 20
 
 
 @given(vocabularies(), st.sampled_from(["short string", "long string", "letters of all alphabets"]))
