@@ -687,7 +687,7 @@ def _loops_below(ctx, q, i):  # type: ignore[no-untyped-def]
 
 
 _FEW_VISITS: Final = 4
-"""How often a state of several configurations is come upon before it is looked which bytes lead back to it."""
+"""How often a state of several configurations is come upon before it is looked what leads back to it."""
 _LOOKED: Final = 255
 """In place of that number: they are known."""
 _MOST_LOOPS: Final = 8
@@ -820,9 +820,9 @@ def _walk_below(  # type: ignore[no-untyped-def]
     The node itself is not entered, and nothing deeper than ``deepest``, nor what is below a node if all
     bits there are set.  Unless ``left_address`` is 0 int32 data at the address receive the nodes entered
     at which the text may end, behind their number; of those below which no byte of ``follow_low``,
-    ``follow_high`` or beyond ASCII occurs some may be missing.  ``N_MOST_COUNT`` is then the largest count of
-    a configuration entered.  Returns the number of nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a step
-    answers.
+    ``follow_high`` or beyond ASCII occurs some may be missing.  ``N_MOST_COUNT`` is then the largest count
+    of a configuration entered.  Returns the number of nodes visited, OUT_OF_FUEL, OUT_OF_WORK or what a
+    step answers.
     """
     byte_class, classes = _u8(ctx, P_BYTE_CLASS), ctx[N_CLASSES]
     table, accept_from = _i32(ctx, P_TABLE), _i32(ctx, P_ACCEPT_FROM)

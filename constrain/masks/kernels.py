@@ -654,7 +654,7 @@ def tell_apart(table, accepts, bytes_, first, second, apart):  # type: ignore[no
                 changed = True
     for j in range(found):
         at = int64(one[j]) * size + other[j]
-        if changed:  # so many passes find all differences of so many bytes; others may be too large yet
+        if changed:  # so many passes find all that differ by so many bytes; others are too large yet
             apart[at] = min(int64(apart[at]), passes + 1)
         if not fits and j > 0 and apart[at] < _USEFUL:
             apart[at] = 0
@@ -713,8 +713,8 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         other: a state that was walked from before; ``NO_STATE`` for none.
         other_bounds, other_entries: of that walk, the entries ascending.
         apart: uint8[L * L], see :func:`tell_apart`.
-        loops: uint64[L, 4], by state what is known of its loop: ``LOOKED`` or 0, plus its kind; ASCII bytes as
-            two words; how much a character counts.  Zeros at first; what is found is added.
+        loops: uint64[L, 4], by state what is known of its loop: ``LOOKED`` or 0, plus its kind; ASCII bytes
+            as two words; how much a character counts.  Zeros at first; what is found is added.
         row: int32[W], the mask of that walk or zeros; receives the bits of the tokens that stay inside.
         exits: int32[5, N], receives where it may end: first node, end, state, count, step.  That is the
             first node and all up to the end (not included) at which a character ends, where each
