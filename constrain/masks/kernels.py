@@ -654,7 +654,7 @@ def tell_apart(table, accepts, bytes_, first, second, apart):  # type: ignore[no
                 changed = True
     for j in range(found):
         at = int64(one[j]) * size + other[j]
-        if changed:  # so many passes find all that differ by so many bytes; others are too large yet
+        if changed:  # so many passes find all that differ by so many bytes
             apart[at] = min(int64(apart[at]), passes + 1)
         if not fits and j > 0 and apart[at] < _USEFUL:
             apart[at] = 0
