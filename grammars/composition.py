@@ -1,8 +1,10 @@
 """Grammars composed of grammars: concatenation, union, repetition, rules taken from another grammar.
 
 Each part brings its rules under names that are free in the whole (:class:`Assembly`).  What a part asks
-for beside its rules (keys and items that must not repeat) is about the part's own text, so the whole
-asks for it where that text can be found again: see :func:`memory_of_parts`.
+for beside its rules (keys and items that must not repeat) is about the part's own text.  The whole
+remembers which of its rules have JSON values for texts (``GrammarIR.parts``), and where in a text these begin
+is found from all rules together (:mod:`grammars.uniqueness.locating`), anew for each whole.  So it does not
+matter in which order grammars are put together.
 """
 
 from __future__ import annotations
@@ -13,8 +15,24 @@ from dataclasses import replace
 from grammars import ir
 from grammars.compiling.quotient import unused
 from grammars.errors import GrammarError
-from grammars.ir import EPSILON, NOTHING, Expr, GrammarIR, Literal, Ref, Rule, alt, children, seq
+from grammars.ir import (
+    EPSILON,
+    NOTHING,
+    Alt,
+    Expr,
+    GrammarIR,
+    Literal,
+    Part,
+    Ref,
+    Rule,
+    alt,
+    children,
+    seq,
+)
+from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.special_tokens import check_free, framed, names_in
+from grammars.uniqueness.locating import locate
+from grammars.uniqueness.marking import with_marks
 
 _NAME = "start"
 
@@ -22,22 +40,25 @@ _NAME = "start"
 class Assembly:
     """The rules of a grammar that is put together of others.
 
-    Args:
-        taken: names that are not free.
-
     Attributes:
         rules: so far.
-        parts: the grammars added.
-        notes, tokens: of the parts, each once.
+        values: the rules among them whose texts are JSON values.
+        notes, tokens: of the grammars added, each once.
+
+    Args:
+        taken: names that are not free.
+        limits: bounds on what it may cost to find the values in a text.
     """
 
-    def __init__(self, taken: Iterable[str] = ()) -> None:
+    def __init__(self, taken: Iterable[str] = (), limits: Limits = DEFAULT_LIMITS) -> None:
         self.rules: list[Rule] = []
-        self.parts: list[GrammarIR] = []
+        self.values: list[Part] = []
         self.notes: dict[str, None] = {}
         self.tokens: dict[str, None] = {}
         self._taken = set(taken)
+        self._limits = limits
         self._known: dict[int, Expr] = {}
+        self._kept: list[GrammarIR] = []  # they are known by identity
 
     def name(self, wanted: str) -> str:
         """A free name like the one wanted; it is taken from now on."""
@@ -48,11 +69,11 @@ class Assembly:
         known = self._known.get(id(part))
         if known is not None:
             return known
-        self.parts.append(part)
+        values = parts_of(part)
         self.notes |= dict.fromkeys(part.notes)
         self.tokens |= dict.fromkeys(part.tokens)
         body = part[part.start].body
-        if len(part.rules) == 1 and isinstance(body, Literal | ir.Nothing):
+        if len(part.rules) == 1 and not values and isinstance(body, Literal | ir.Nothing):
             made: Expr = body
         else:
             names = {rule.name: self.name(rule.name) for rule in part.rules}
@@ -60,22 +81,29 @@ class Assembly:
             self.rules += [
                 replace(rule, name=names[rule.name], body=renamed(rule.body)) for rule in part.rules
             ]
+            self.values += [replace(value, rule=names[value.rule]) for value in values]
             made = Ref(names[part.start])
         self._known[id(part)] = made
+        self._kept.append(part)
         return made
 
     def grammar(self, start: str, body: Expr) -> GrammarIR:
         """The whole: a start rule and the rules of the parts.
 
         Raises:
-            GrammarError: where special tokens stand beside a part that reads their reserved byte.
+            GrammarError: where special tokens stand beside a part that reads their reserved byte; where a
+                part compares keys or items and a text does not show that it begins.
         """
         made = GrammarIR(
-            (Rule(start, body), *self.rules), start, tuple(self.notes), tokens=tuple(self.tokens)
+            (Rule(start, body), *self.rules),
+            start,
+            tuple(self.notes),
+            tokens=tuple(self.tokens),
+            parts=tuple(self.values),
         )
         if made.tokens:
             check_free(made)
-        return made
+        return with_memory(made, self._limits)
 
 
 class _Rewriting:
@@ -136,10 +164,15 @@ class _Replacing(_Rewriting):
         return Literal(data)
 
 
-def with_texts(grammar: GrammarIR, other: Mapping[bytes, bytes]) -> GrammarIR:
+def with_texts(
+    grammar: GrammarIR, other: Mapping[bytes, bytes], limits: Limits = DEFAULT_LIMITS
+) -> GrammarIR:
     """A grammar with some texts replaced by others wherever a literal contains them.
 
     Names of special tokens that are not framed any more are dropped, new ones are listed.
+
+    Raises:
+        GrammarError: where a text no longer shows that a part begins which compares keys or items.
     """
     replacing = _Replacing(other)
     rules = tuple(replace(rule, body=replacing(rule.body)) for rule in grammar.rules)
@@ -150,7 +183,9 @@ def with_texts(grammar: GrammarIR, other: Mapping[bytes, bytes]) -> GrammarIR:
             named[name] = None
         else:
             named |= dict.fromkeys(names_in(new))
-    return replace(grammar, rules=rules, tokens=tuple(named))
+    made = replace(grammar, rules=rules, tokens=tuple(named))
+    # where values begin is told by texts
+    return with_locator(made, limits)[0] if made.locator is not None else made
 
 
 def texts_in(grammar: GrammarIR) -> bytes:
@@ -168,28 +203,33 @@ def texts_in(grammar: GrammarIR) -> bytes:
     return b"\0".join(texts)
 
 
-def concatenated(parts: Sequence[GrammarIR]) -> GrammarIR:
+def concatenated(parts: Sequence[GrammarIR], limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
     """A text of each part, on end."""
-    whole = Assembly()
+    whole = Assembly(limits=limits)
     name = whole.name(_NAME)
     body = seq(*[whole.add(part) for part in parts])
-    return memory_of_parts(whole.grammar(name, body), whole.parts)
+    return whole.grammar(name, body)
 
 
-def united(parts: Sequence[GrammarIR]) -> GrammarIR:
+def united(parts: Sequence[GrammarIR], limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
     """A text of any part."""
-    whole = Assembly()
+    whole = Assembly(limits=limits)
     name = whole.name(_NAME)
     body = alt(*[whole.add(part) for part in parts])
-    made = whole.grammar(name, body)
     if body != NOTHING and any(part[part.start].body != NOTHING for part in parts):
-        made = replace(made, notes=())
-    return memory_of_parts(made, whole.parts)
+        whole.notes.clear()
+    return whole.grammar(name, body)
 
 
-def repeated(part: GrammarIR, low: int, high: int | None, separator: GrammarIR) -> GrammarIR:
+def repeated(
+    part: GrammarIR,
+    low: int,
+    high: int | None,
+    separator: GrammarIR,
+    limits: Limits = DEFAULT_LIMITS,
+) -> GrammarIR:
     """So many texts of a part, with a text of the separator between neighbours."""
-    whole = Assembly()
+    whole = Assembly(limits=limits)
     name = whole.name(_NAME)
     item = whole.add(part)
     between = whole.add(separator)
@@ -200,29 +240,104 @@ def repeated(part: GrammarIR, low: int, high: int | None, separator: GrammarIR) 
     else:
         more = ir.repeat(seq(between, item), max(low - 1, 0), None if high is None else high - 1)
         body = seq(item, more) if low else alt(EPSILON, seq(item, more))
-    return memory_of_parts(whole.grammar(name, body), whole.parts)
+    return whole.grammar(name, body)
 
 
-def memory_of_parts(whole: GrammarIR, parts: Sequence[GrammarIR]) -> GrammarIR:
-    """The whole with what its parts ask for beside their rules.
+def embedded(
+    host: GrammarIR, rules: Mapping[str, GrammarIR], limits: Limits = DEFAULT_LIMITS
+) -> GrammarIR:
+    """A grammar whose rules refer to names that they do not define: those of other grammars.
+
+    Args:
+        host: the grammar; memory is not asked for in it.
+        rules: the other grammars, by name.
+        limits: bounds on what it may cost to find the values in a text.
+    """
+    whole = Assembly([*(rule.name for rule in host.rules), *rules], limits)
+    whole.notes |= dict.fromkeys(host.notes)
+    whole.tokens |= dict.fromkeys(host.tokens)
+    whole.values += host.parts
+    known = {rule.name: rule for rule in host.rules}
+    order = [host[host.start], *(rule for rule in host.rules if rule.name != host.start)]
+    rest = order[1:]
+    for name, part in rules.items():
+        if name not in known:
+            rest.append(Rule(name, whole.add(part)))
+    whole.rules = [*rest, *whole.rules]
+    return replace_start(whole.grammar(host.start, order[0].body), order[0])
+
+
+def replace_start(grammar: GrammarIR, start: Rule) -> GrammarIR:
+    """The grammar with what its start rule has beside name and body: where it comes from, how it is kept."""
+    rules = tuple(
+        replace(rule, span=start.span, shared=start.shared) if rule.name == start.name else rule
+        for rule in grammar.rules
+    )
+    return replace(grammar, rules=rules)
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def parts_of(grammar: GrammarIR) -> tuple[Part, ...]:
+    """The rules of a grammar whose texts are JSON values.
 
     Raises:
-        GrammarError: where a part compares keys or items and its text cannot be found in the whole.
+        GrammarError: where it asks for memory in a way that does not say of which rules.
     """
-    asking = [part for part in parts if part.distinct_keys or part.compare_items]
-    if not asking:
-        return whole
-    if all(part.json and not part.sections for part in parts) and len(parts) == len(asking) == 1:
-        body = whole[whole.start].body
-        if isinstance(body, Ref):
-            return replace(
-                whole,
-                distinct_keys=asking[0].distinct_keys,
-                compare_items=asking[0].compare_items,
-                json=True,
-            )
-    raise GrammarError(
-        "a part of this grammar compares keys or items (uniqueItems, or an object with keys of any "
-        "name), and where its text begins does not show; close its objects (additionalProperties: "
-        "false), leave uniqueItems out, or put the part behind a trigger with Grammar.free_text"
+    if grammar.json:
+        return (Part(grammar.start, grammar.distinct_keys, grammar.compare_items),)
+    if grammar.locator is None and (grammar.distinct_keys or grammar.compare_items):
+        raise GrammarError(
+            "a part of this grammar compares keys or items and does not say which of its rules are JSON "
+            "(it was saved by an earlier version, or its rules were written by hand); make it again from "
+            "its source"
+        )
+    return grammar.parts
+
+
+def with_memory(whole: GrammarIR, limits: Limits) -> GrammarIR:
+    """A grammar with what its parts ask for beside their rules.
+
+    Raises:
+        GrammarError: where a part compares keys or items and a text does not show that it begins.
+    """
+    roots = _whole_values(whole)
+    if roots:
+        keys = any(part.distinct_keys for part in roots)
+        items = any(part.compare_items for part in roots)
+        blind = frozenset(part.rule for part in roots if items and not part.compare_items)
+        if blind:
+            whole = with_marks(whole, blind, limits)
+        return replace(
+            whole, parts=(), locator=None, json=True, distinct_keys=keys, compare_items=items
+        )
+    made, blind = with_locator(whole, limits)
+    return with_marks(made, blind, limits) if blind else made
+
+
+def with_locator(whole: GrammarIR, limits: Limits) -> tuple[GrammarIR, frozenset[str]]:
+    """A grammar with the locator of its parts, and those that have to be made to read marks.
+
+    Raises:
+        GrammarError: where a part compares keys or items and a text does not show that it begins.
+    """
+    found = locate(whole, limits)
+    if found is None:
+        return replace(whole, locator=None, distinct_keys=False, compare_items=False), frozenset()
+    made = replace(
+        whole,
+        locator=found.locator,
+        distinct_keys=found.distinct_keys,
+        compare_items=found.compare_items,
     )
+    return made, found.marked
+
+
+def _whole_values(whole: GrammarIR) -> list[Part]:
+    """The parts, if every text is a value of one of them and nothing else."""
+    body = whole[whole.start].body
+    ways = body.items if isinstance(body, Alt) else (body,)
+    known = {part.rule: part for part in whole.parts if not part.read}
+    found = [known.get(way.name) if isinstance(way, Ref) else None for way in ways]
+    return [part for part in found if part is not None] if all(found) else []

@@ -311,13 +311,13 @@ class Grammar:
         """
         if not isinstance(other, Grammar):
             return NotImplemented
-        return self._composed(lambda: composition.concatenated([self.ir, other.ir]))
+        return self._composed(lambda: composition.concatenated([self.ir, other.ir], self._limits))
 
     def __or__(self, other: Grammar) -> Grammar:
         """A text of this grammar or of the other."""
         if not isinstance(other, Grammar):
             return NotImplemented
-        return self._composed(lambda: composition.united([self.ir, other.ir]))
+        return self._composed(lambda: composition.united([self.ir, other.ir], self._limits))
 
     def optional(self) -> Grammar:
         """A text of this grammar, or none at all."""
@@ -342,7 +342,9 @@ class Grammar:
                 raise TypeError(f"bounds of a repetition are whole numbers, not {bound!r:.80}")
         if min < 0 or (max is not None and max < min):
             raise ValueError(f"bad bounds of a repetition: at least {min}, at most {max}")
-        return self._composed(lambda: composition.repeated(self.ir, min, max, between.ir))
+        return self._composed(
+            lambda: composition.repeated(self.ir, min, max, between.ir, self._limits)
+        )
 
     def _composed(self, compose: Callable[[], GrammarIR]) -> Grammar:
         return Grammar._read(self._limits, compose)
@@ -351,13 +353,16 @@ class Grammar:
     def free_text(
         cls,
         then: Mapping[Trigger, Grammar]
-        | Iterable[tuple[Trigger, Grammar] | tuple[Trigger, Grammar, Trigger]],
+        | Iterable[
+            tuple[Trigger, Grammar] | tuple[Trigger, Grammar, Trigger | Sequence[Trigger]]
+        ],
         *,
         required: bool = True,
         repeat: bool = False,
         max_length: int | None = None,
-        trigger_in_answer: bool = False,
+        trigger_in_answer: bool | Iterable[Trigger] = False,
         blanks: bool | None = None,
+        excludes: Iterable[Trigger] = (),
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
         """Anything at all up to a trigger, and a text of the trigger's grammar behind it.
@@ -374,32 +379,35 @@ class Grammar:
         what follows; all else has a name.  A mapping is enough where nothing closes an answer.
 
         Args:
-            then: triggers with the grammar that follows each, and perhaps a text that follows that.
-                Triggers and closing texts may be special tokens (:class:`~grammars.SpecialToken`).
+            then: triggers with the grammar that follows each, and perhaps a text that follows that, or a
+                list of texts of which one does.  Triggers and closing texts may be special tokens (:class:`~grammars.SpecialToken`).
             required: whether there must be a trigger; else text without any is fine as well.
             repeat: whether free text goes on behind an answer, with further triggers or none.
             max_length: how many characters one stretch of free text may have, its trigger included.
             trigger_in_answer: the trigger is the beginning of its answer (the grammar describes
-                both), instead of standing before it.
+                both), instead of standing before it: for all triggers, none, or those of a list.
             blanks: whether up to eight blanks (space, tab, line breaks) may stand between a trigger
                 and its answer, and between an answer and its closing text.  ``None``: where the
                 answer is JSON, that is, made of a JSON Schema or a type, since models put
                 line breaks behind ``</think>``.  A closing text that begins with a blank says itself
                 which blanks there are.
+            excludes: texts that never occur in free text, nor together with the beginning of a trigger.
             limits: bounds on what the grammar may cost.
 
         Raises:
             GrammarError: for a trigger that is empty, given twice, never reached as another one
-                lies within it, or longer than ``max_length``; with ``repeat``, for answers that
-                compare keys or items (see ``docs/free-text.md``) and whose end does not show;
-                for ``blanks=True`` where there is no place for any.
+                or an excluded text lies within it, or longer than ``max_length``; for answers that
+                compare keys or items (see ``docs/free-text.md``) where a text does not show that
+                they begin; for ``blanks=True`` where there is no place for any.
             TypeError: for entries that are no such pairs or triples.
         """
         from grammars.free_text.free_text import Shape, answers_of, free_text_to_ir
 
-        shape = Shape(required, repeat, max_length, trigger_in_answer, blanks)
+        shape = Shape(required, repeat, max_length, trigger_in_answer, blanks, excludes)
         entries = then.items() if isinstance(then, Mapping) else then
-        return cls._read(limits, lambda: free_text_to_ir(answers_of(entries, Grammar), shape))
+        return cls._read(
+            limits, lambda: free_text_to_ir(answers_of(entries, Grammar), shape, limits)
+        )
 
     @classmethod
     def _read(cls, limits: Limits, read: Callable[[], GrammarIR]) -> Grammar:

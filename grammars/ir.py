@@ -30,7 +30,9 @@ the rules; two flags of :class:`GrammarIR` ask for it (the text is then taken fo
   replaced by ``Mark(REPEATED_COMMA)`` or ``Mark(REPEATED_CLOSE)`` before the rules read it.  A
   rule that demands different items simply has no edge for the marks.
 
-In free text that turns into JSON at a trigger, memory begins there: see :class:`Section`.
+Where JSON is a part of other text, each value of the part has a memory of its own: ``parts`` says which
+rules those values are the texts of (:class:`Part`), and ``locator`` where in a text they begin
+(:class:`Locator`; :mod:`grammars.uniqueness.locating` makes it of rules and parts).
 
 Build expressions with the lower-case helpers (:func:`seq`, :func:`alt`, ...): they flatten nested
 nodes and drop units, so equal languages are more often equal objects.
@@ -277,8 +279,61 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A rule whose texts are JSON values (no blanks around them) that memory looks at one by one.
+
+    Attributes:
+        rule: its name.
+        distinct_keys, compare_items: as in :class:`GrammarIR`, for these values.
+        read: the beginning of the values, where that is no part of the rule's texts but stands before them.
+    """
+
+    rule: str
+    distinct_keys: bool = False
+    compare_items: bool = False
+    read: bytes = b""
+
+    @property
+    def asks(self) -> bool:
+        """Whether memory has anything to do with its values."""
+        return self.distinct_keys or self.compare_items
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A JSON value that begins at a state of a :class:`Locator`.
+
+    Attributes:
+        first: the bytes that it may go on with there.
+        after: the state behind it.
+        distinct_keys, compare_items, read: as in :class:`Part`.
+    """
+
+    first: Ranges
+    after: int
+    distinct_keys: bool = False
+    compare_items: bool = False
+    read: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """A deterministic automaton over bytes that finds the values of parts in a text.
+
+    Attributes:
+        edges: by state, (lowest byte, highest byte, target), disjoint.  A byte without an edge leads to
+            where nothing matters any more, and so does the target -1.
+        regions: by state, the values that may begin there, told apart by their first bytes, which have no
+            edges; state 0 is the start.
+    """
+
+    edges: tuple[tuple[tuple[int, int, int], ...], ...]
+    regions: tuple[tuple[Region, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
-    """What memory does behind one trigger of free text.
+    """What memory does behind one trigger of free text, in grammars saved by earlier versions.
 
     Attributes:
         trigger: the bytes behind which the section begins: the first occurrence of any trigger.
@@ -309,6 +364,9 @@ class GrammarIR:
         repeated: behind a section (one JSON value and its ``end``) memory waits for triggers again.
         json: every text is one JSON value and nothing else, no blanks around it.
         tokens: the special tokens that rules name (:mod:`grammars.special_tokens`), each once.
+        parts: rules whose texts are JSON values, where not the whole text is one.
+        locator: where in a text these values begin; None where no part asks for memory, else the two flags
+            say whether any does.
     """
 
     rules: tuple[Rule, ...]
@@ -320,6 +378,8 @@ class GrammarIR:
     repeated: bool = False
     json: bool = False
     tokens: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+    locator: Locator | None = None
     _index: dict[str, Rule] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:

@@ -151,6 +151,7 @@ def keep(key: str, program: Program, ir: GrammarIR) -> bool:
         program.states < LEAST_STATES
         or program.is_empty
         or ir.sections
+        or ir.parts
         or _size(program) > _LARGEST
     ):
         return False

@@ -56,6 +56,7 @@ from grammars.ir import (
     refs,
 )
 from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.uniqueness.regions import first_clash_of_regions
 from grammars.uniqueness.sections import first_clash_of_sections
 from grammars.uniqueness.values import Clash, first_clash
 from grammars.work import spend
@@ -230,6 +231,10 @@ class Sampler:
         return True
 
     def _clash(self, draft: _Draft) -> Clash | None:
+        if self._grammar.locator is not None:
+            return first_clash_of_regions(
+                bytes(draft.out), frozenset(draft.marks), self._grammar.locator
+            )
         if self._grammar.sections:
             return first_clash_of_sections(bytes(draft.out), frozenset(draft.marks), self._grammar)
         marks = frozenset(draft.marks) if self._grammar.compare_items else None

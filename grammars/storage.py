@@ -11,9 +11,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any, Final
 
+from grammars.composition import with_locator
 from grammars.errors import GrammarError
 from grammars.free_text.triggers import Triggers
 from grammars.ir import (
@@ -33,6 +34,7 @@ from grammars.ir import (
     Member,
     Not,
     Nothing,
+    Part,
     Ranges,
     Ref,
     Repeat,
@@ -47,12 +49,14 @@ from grammars.ir import (
 )
 from grammars.limits import Limits
 from grammars.special_tokens import name_of
+from grammars.uniqueness.regions import goes_on
+from grammars.work import counted_work
 
 FORMAT: Final = "gramma-grammar"
-VERSION: Final = 5
-_EARLIER: Final = (1, 2, 3, 4)
+VERSION: Final = 6
+_EARLIER: Final = (1, 2, 3, 4, 5)
 """Versions that are read as well: 1 has no bags, marks or memory, 2 no sections, 3 no conditions, 4 no
-special tokens.
+special tokens, 5 no parts (they are what sections have become).
 
 A grammar is written as the earliest version that has what it has.  A checksum may be there in all of them:
 what reads older files takes no notice of it.
@@ -98,6 +102,9 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
     if any(node[0] == "bag" and len(node) > 6 for node in table.nodes):
         version = 4
     if grammar.tokens:
+        version = 5
+    if grammar.parts:
+        data["parts"] = [_part_entry(part) for part in grammar.parts]
         version = VERSION
     head = {"format": FORMAT, "version": version, _CHECKSUM: _checksum(data)}
     return _json(head | data)
@@ -170,6 +177,7 @@ _KEYS: Final = frozenset(
         "limits",
         "sections",
         "tokens",
+        "parts",
         *_FLAGS,
     }
 )
@@ -199,7 +207,32 @@ def _read(data: dict[str, Any]) -> tuple[GrammarIR, Limits]:
     flags["sections"] = _sections(data.get("sections", []))
     flags["tokens"] = _tokens(data.get("tokens", []))
     notes = tuple(map(_text, data["notes"]))
-    return GrammarIR(rules, _text(data["start"]), notes, **flags), limits
+    made = GrammarIR(rules, _text(data["start"]), notes, **flags)
+    if "parts" in data:
+        made = _with_parts(made, data["parts"], limits)
+    return made, limits
+
+
+def _part_entry(part: Part) -> list[Any]:
+    return [part.rule, part.distinct_keys, part.compare_items, part.read.decode("latin-1")]
+
+
+def _with_parts(grammar: GrammarIR, entries: list[list[Any]], limits: Limits) -> GrammarIR:
+    """A grammar with its parts; where their values begin is found anew."""
+    parts = tuple(
+        Part(_text(rule), _flag(keys), _flag(items), read.encode("latin-1"))
+        for rule, keys, items, read in entries
+    )
+    if not all(part.rule in grammar for part in parts):
+        raise ValueError("a part names a rule that is not there")
+    if not all(goes_on(part.read) for part in parts if part.read):
+        raise ValueError("a part begins with what begins no value")
+    with counted_work(limits, "reading this grammar"):
+        found, _ = with_locator(replace(grammar, parts=parts), limits)
+    asked = (grammar.distinct_keys, grammar.compare_items)
+    if (found.distinct_keys, found.compare_items) != asked:
+        raise ValueError("its parts do not ask for what it asks for")
+    return found
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,7 @@ recursion of any kind stays what it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -29,6 +29,7 @@ from grammars.ir import (
     Mark,
     Member,
     Not,
+    Part,
     Ref,
     Repeat,
     Rule,
@@ -39,6 +40,8 @@ from grammars.ir import (
     seq,
 )
 from grammars.limits import Limits
+from grammars.uniqueness.memory import SEPARATORS
+from grammars.uniqueness.regions import goes_on
 from grammars.uniqueness.sections import memory_of
 
 
@@ -50,7 +53,12 @@ def quotient(grammar: GrammarIR, beginning: bytes, limits: Limits) -> GrammarIR:
     """
     symbols = _symbols(grammar, beginning)
     if symbols is None:
-        return replace(grammar, rules=(Rule(grammar.start, NOTHING),))
+        return GrammarIR((Rule(grammar.start, NOTHING),), grammar.start, grammar.notes)
+    if grammar.json and beginning:
+        part = Part(grammar.start, grammar.distinct_keys, grammar.compare_items)
+        grammar = replace(grammar, json=False, parts=(part,))
+    if grammar.parts:  # asked for anew where the whole is known
+        grammar = replace(grammar, locator=None, distinct_keys=False, compare_items=False)
     try:
         with deep_recursion():
             for symbol in symbols:
@@ -96,7 +104,24 @@ class _Derivative:
         reached = [start]
         for name in reached:  # grows while we iterate
             reached += [x for x in ir.refs(rules[name].body) if x not in reached]
-        return replace(self._grammar, rules=tuple(rules[name] for name in reached), start=start)
+        return replace(
+            self._grammar,
+            rules=tuple(rules[name] for name in reached),
+            start=start,
+            parts=tuple(self._parts(set(reached))),
+        )
+
+    def _parts(self, reached: set[str]) -> Iterator[Part]:
+        """Rules that are left of parts; those behind which nothing of a value can matter are plain rules."""
+        for part in self._grammar.parts:
+            if part.rule in reached:
+                yield part
+            name = self._names.get(part.rule)
+            if name in reached:
+                byte = SEPARATORS.get(self._symbol, self._symbol)
+                rest = replace(part, rule=name, read=part.read + bytes((byte,)))
+                if goes_on(rest.read):
+                    yield rest
 
     def _named(self, name: str) -> str:
         known = self._names.get(name)

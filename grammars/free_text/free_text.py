@@ -8,12 +8,12 @@ are those of one lexeme, worked out once for a vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from grammars import ir
-from grammars.compiling.quotient import quotient, unused
-from grammars.composition import Renaming
+from grammars.compiling.quotient import quotient
+from grammars.composition import Assembly
 from grammars.errors import GrammarError
 from grammars.explain import FREE_TEXT
 from grammars.free_text.triggers import Triggers
@@ -27,18 +27,15 @@ from grammars.ir import (
     Machine,
     Ref,
     Rule,
-    Section,
     alt,
     both,
     optional,
     repeat,
     seq,
 )
-from grammars.limits import Limits
-from grammars.program import Program
+from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.special_tokens import (
     SpecialToken,
-    check_free,
     framed,
     is_framed,
     name_of,
@@ -47,9 +44,8 @@ from grammars.special_tokens import (
 )
 from grammars.uniqueness.sections import BLANK_BYTES
 
+Text = str | SpecialToken
 _NAME: Final = "text"
-_JSON_STARTS: Final = frozenset(b'{["')
-"""First bytes of JSON values whose end can be seen from what they are alone."""
 MAX_BLANKS: Final = 8
 """Blanks between a trigger and its answer, or an answer and its closing text: so many at most, since a
 model that likes them would go on writing them."""
@@ -65,10 +61,6 @@ class Language(Protocol):
     def ir(self) -> GrammarIR: ...
     @property
     def limits(self) -> Limits: ...
-    @property
-    def program(self) -> Program: ...
-    @property
-    def is_empty(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +70,12 @@ class Answer:
     Attributes:
         trigger: the trigger's bytes; a special token is framed.
         grammar: of the text behind it.
-        end: a text behind that.
+        ends: the texts of which one stands behind that.
     """
 
     trigger: bytes
     grammar: Language
-    end: bytes = b""
+    ends: tuple[bytes, ...] = (b"",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +85,9 @@ class Shape:
     required: bool = True
     repeat: bool = False
     max_length: int | None = None
-    trigger_in_answer: bool = False
+    trigger_in_answer: bool | Iterable[Text] = False
     blanks: bool | None = None
+    excludes: Iterable[Text] = ()
 
     def blanks_around(self, answer: Answer) -> bool:
         """Whether blanks may stand between trigger and answer, and answer and closing text."""
@@ -102,7 +95,7 @@ class Shape:
 
 
 def answers_of(entries: Iterable[tuple[Any, ...]], kind: type[Language]) -> list[Answer]:
-    """(trigger, grammar) and (trigger, grammar, end), checked.
+    """(trigger, grammar) and (trigger, grammar, end or ends), checked.
 
     Args:
         entries: as the caller of ``Grammar.free_text`` gave them.
@@ -124,11 +117,42 @@ def _answer(entry: tuple[Any, ...], kind: type[Language]) -> Answer:
             grammar,
             str() | SpecialToken() as end,
         ) if isinstance(grammar, kind):
-            return Answer(_bytes(trigger), grammar, _bytes(end))
+            return Answer(_bytes(trigger), grammar, (_bytes(end),))
+        case (
+            str() | SpecialToken() as trigger,
+            grammar,
+            list() | tuple() as ends,
+        ) if isinstance(grammar, kind) and all(isinstance(x, str | SpecialToken) for x in ends):
+            if not ends:
+                raise GrammarError(
+                    f"the closing texts of {_shown(_bytes(trigger))!r} are an empty list, so that nothing "
+                    "could close its answer; name one, or leave the list out"
+                )
+            return Answer(_bytes(trigger), grammar, tuple(dict.fromkeys(map(_bytes, ends))))
     raise TypeError(
         "free text needs (trigger, Grammar) or (trigger, Grammar, end) with texts or special tokens for "
-        f"trigger and end, not {entry!r}"
+        f"trigger and end, or a list of them for the end, not {entry!r}"
     )
+
+
+def _texts(given: Iterable[Text], name: str) -> list[bytes]:
+    """Texts and special tokens of an option, checked.
+
+    Raises:
+        GrammarError: for an empty text.
+        TypeError: for anything else, a single text among it.
+    """
+    listed = None if isinstance(given, str | bytes | SpecialToken) else list(given)
+    if listed is None or not all(isinstance(x, str | SpecialToken) for x in listed):
+        raise TypeError(f"{name} needs a list of texts or special tokens, not {given!r:.80}")
+    out = [_bytes(x) for x in listed]
+    if not all(out):
+        raise GrammarError(f"{name} has an empty text, which occurs everywhere; take it out")
+    return list(dict.fromkeys(out))
+
+
+def _shown(data: bytes) -> str:
+    return shown(data).decode()
 
 
 def _bytes(text: str | SpecialToken) -> bytes:
@@ -143,25 +167,67 @@ def _bytes(text: str | SpecialToken) -> bytes:
         ) from None
 
 
-def free_text_to_ir(answers: Sequence[Answer], shape: Shape) -> GrammarIR:
+def free_text_to_ir(
+    answers: Sequence[Answer], shape: Shape, limits: Limits = DEFAULT_LIMITS
+) -> GrammarIR:
     """The rules of free text with these answers; see ``Grammar.free_text`` for the meaning.
 
     Raises:
-        GrammarError: for triggers or bounds that make no sense, or an answer that needs memory
-            where its end cannot be seen.
+        GrammarError: for triggers, excluded texts or bounds that make no sense, or an answer that compares
+            keys or items where a text does not show that it begins.
     """
-    _check(answers, shape)
-    return _Builder(answers, shape).grammar()
+    return _Builder(answers, shape, limits).grammar()
 
 
-def _check(answers: Sequence[Answer], shape: Shape) -> None:
+def _inside(answers: Sequence[Answer], shape: Shape) -> frozenset[bytes]:
+    """The triggers that are the beginning of their answers."""
+    if isinstance(shape.trigger_in_answer, bool):
+        return frozenset(a.trigger for a in answers if shape.trigger_in_answer)
+    named = _texts(shape.trigger_in_answer, "trigger_in_answer")
+    known = [answer.trigger for answer in answers]
+    for trigger in named:
+        if trigger not in known:
+            raise GrammarError(
+                f"trigger_in_answer names {_shown(trigger)!r}, which is none of the triggers; these are "
+                + ", ".join(repr(_shown(x)) for x in known)
+            )
+    return frozenset(named)
+
+
+def _excluded(answers: Sequence[Answer], shape: Shape) -> list[bytes]:
+    """The texts that free text may not have and could have."""
+    triggers = [answer.trigger for answer in answers]
+    out: list[bytes] = []
+    for text in _texts(shape.excludes, "excludes"):
+        if text in triggers:
+            raise GrammarError(
+                f"{_shown(text)!r} is a trigger and is excluded, so it could never be reached; take it out "
+                "of one of them"
+            )
+        for trigger in triggers:
+            if 0 <= trigger.find(text) < len(trigger) - len(text):
+                raise GrammarError(
+                    f"trigger {_shown(trigger)!r} can never be reached, as {_shown(text)!r}, which is "
+                    "excluded, occurs in it"
+                )
+        # a special token is in no free text, nor is what has a trigger or another excluded text in it
+        if not is_framed(text):
+            out.append(text)
+    others = [*triggers, *out]
+    return [
+        text for text in out if not any(0 <= text.find(x) < len(text) - len(x) for x in others)
+    ]
+
+
+def _check(answers: Sequence[Answer], shape: Shape, inside: frozenset[bytes]) -> None:
     if not answers:
         raise GrammarError("free text needs at least one trigger with the grammar that follows it")
-    if shape.blanks and shape.trigger_in_answer and not any(_takes_blanks(a) for a in answers):
-        raise GrammarError(
-            "blanks=True has no place to allow them: with trigger_in_answer the trigger is a part of "
-            "its answer, and no closing text stands behind; describe them in the answer's grammar"
-        )
+    if shape.blanks and all(a.trigger in inside for a in answers):
+        if not any(_takes_blanks(end) for a in answers for end in a.ends):
+            raise GrammarError(
+                "blanks=True has no place to allow them: with trigger_in_answer the trigger is a part of "
+                "its answer, and no closing text stands behind; describe them in the answer's grammar"
+            )
     if shape.max_length is None:
         return
     for answer in answers:
@@ -176,23 +242,24 @@ def _check(answers: Sequence[Answer], shape: Shape) -> None:
             )
 
 
-def _takes_blanks(answer: Answer) -> bool:
-    """Whether blanks before the closing text can be told from those that it begins with."""
-    return answer.end != b"" and answer.end[0] not in BLANK_BYTES
+def _takes_blanks(end: bytes) -> bool:
+    """Whether blanks before a closing text can be told from those that it begins with."""
+    return end != b"" and end[0] not in BLANK_BYTES
 
 
 class _Builder:
-    def __init__(self, answers: Sequence[Answer], shape: Shape) -> None:
+    def __init__(self, answers: Sequence[Answer], shape: Shape, limits: Limits) -> None:
         self.answers = answers
         self.shape = shape
+        self.inside = _inside(answers, shape)
+        _check(answers, shape, self.inside)
         # a special token is no text: free text cannot have one, and needs no automaton to stop at it
         plain = [i for i, answer in enumerate(answers) if not is_framed(answer.trigger)]
         self.plain = {i: number for number, i in enumerate(plain)}
-        self.triggers = Triggers([answers[i].trigger for i in plain])
-        self.tokens: dict[str, None] = {}
-        self.rules: list[Rule] = []
-        self.notes: dict[str, None] = {}
-        self.taken = {_NAME}
+        excluded = _excluded(answers, shape)
+        self.triggers = Triggers([*(answers[i].trigger for i in plain), *excluded])
+        self.excludes = bool(excluded)
+        self.whole = Assembly([_NAME], limits)
         self._without: Expr | None = None
 
     def grammar(self) -> GrammarIR:
@@ -205,12 +272,9 @@ class _Builder:
             body = seq(repeat(formats, 1 if shape.required else 0), self._plain())
         else:
             body = formats if shape.required else alt(formats, self._plain())
-        rules = (Rule(_NAME, body), *self.rules)
-        notes = tuple(self.notes) if shape.required else ()
-        made = replace(self._memory(), rules=rules, notes=notes, tokens=tuple(self.tokens))
-        if made.tokens:
-            check_free(made)
-        return made
+        if not shape.required:
+            self.whole.notes.clear()
+        return self.whole.grammar(_NAME, body)
 
     def _apart(self, groups: list[list[int]]) -> Expr:
         """For each group one automaton of free text that includes its triggers."""
@@ -245,97 +309,37 @@ class _Builder:
         return self._without
 
     def _shown(self, group: Iterable[int]) -> str:
-        return " or ".join(repr(shown(self.answers[i].trigger).decode()) for i in group)
+        return " or ".join(repr(_shown(self.answers[i].trigger)) for i in group)
 
     def _groups(self) -> list[list[int]]:
         """Triggers by what follows them."""
         groups: dict[object, list[int]] = {}
         for i, answer in enumerate(self.answers):
-            own = i if self.shape.trigger_in_answer else None
-            groups.setdefault((answer.grammar, answer.end, own), []).append(i)
+            own = i if answer.trigger in self.inside else None
+            groups.setdefault((answer.grammar, answer.ends, own), []).append(i)
         return list(groups.values())
 
     def _answer(self, group: list[int]) -> Expr:
         """What follows the triggers of a group."""
         answer = self.answers[group[0]]
-        inner, limits = answer.grammar.ir, answer.grammar.limits
-        self.notes |= dict.fromkeys(inner.notes)
-        named = [name for i in group for name in names_in(self.answers[i].trigger + answer.end)]
-        self.tokens |= dict.fromkeys([*named, *inner.tokens])
+        inner = answer.grammar.ir
+        texts = [self.answers[i].trigger for i in group] + list(answer.ends)
+        self.whole.tokens |= dict.fromkeys(name for text in texts for name in names_in(text))
         blanks = _BLANKS if self.shape.blanks_around(answer) else EPSILON
         before = blanks
-        if self.shape.trigger_in_answer:
-            inner = quotient(inner, answer.trigger, limits)
+        if answer.trigger in self.inside:
+            inner = quotient(inner, answer.trigger, answer.grammar.limits)
             before = EPSILON
-        behind = blanks if _takes_blanks(answer) else EPSILON
-        return seq(before, Ref(self._add(inner)), behind, Literal(answer.end))
+        ends = (
+            seq(blanks if _takes_blanks(end) else EPSILON, Literal(end)) for end in answer.ends
+        )
+        return seq(before, self.whole.add(inner), alt(*ends))
 
     def _free(self, name: str, machine: Machine) -> Expr:
         """A rule of free text: a unit of its own wherever it occurs."""
         body: Expr = machine
         if self.shape.max_length is not None:
             body = both(machine, repeat(ANY_CHAR, 0, self.shape.max_length))
-        name = unused(name, self.taken)
-        self.rules.append(Rule(name, body, shared=True))
+        name = self.whole.name(name)
+        self.whole.rules.append(Rule(name, body, shared=True))
         return Ref(name)
-
-    def _add(self, grammar: GrammarIR) -> str:
-        """Adds a grammar's rules under names of their own; returns that of the first."""
-        names = {rule.name: unused(rule.name, self.taken) for rule in grammar.rules}
-        renamed = Renaming(names)
-        self.rules += [
-            replace(rule, name=names[rule.name], body=renamed(rule.body)) for rule in grammar.rules
-        ]
-        return names[grammar.start]
-
-    # -- memory --------------------------------------------------------------------------------
-
-    def _memory(self) -> GrammarIR:
-        """A grammar without rules that asks for the memory which the answers need."""
-        grammars = [answer.grammar.ir for answer in self.answers]
-        distinct = any(g.distinct_keys for g in grammars)
-        compared = any(g.compare_items for g in grammars)
-        bare = GrammarIR((), _NAME)
-        if not distinct and not compared:
-            return bare
-        if self.shape.repeat:
-            for answer in self.answers:
-                _check_end(answer)
-        return replace(
-            bare,
-            distinct_keys=distinct,
-            compare_items=compared,
-            sections=tuple(self._section(answer) for answer in self.answers),
-            repeated=self.shape.repeat,
-        )
-
-    def _section(self, answer: Answer) -> Section:
-        inner = answer.grammar.ir
-        return Section(
-            answer.trigger,
-            answer.end,
-            self.shape.trigger_in_answer,
-            inner.distinct_keys,
-            inner.compare_items,
-            inner.sections,
-            inner.repeated,
-        )
-
-
-def _check_end(answer: Answer) -> None:
-    """Memory must see where an answer ends, to sleep through the free text behind it."""
-    if answer.grammar.is_empty:
-        return
-    program = answer.grammar.program
-    first = {b for b in range(256) if _begins(program.first[program.start], program.byte_class[b])}
-    if not answer.grammar.ir.json or not first <= _JSON_STARTS:
-        raise GrammarError(
-            f"the answer to {shown(answer.trigger).decode()!r} must be a JSON object, array or string, as "
-            "repeat=True goes on with free text behind it and an answer here compares keys or items "
-            "(uniqueItems, or an object with keys of any name): where it ends must show.  Make it "
-            "one, or leave repeat out"
-        )
-
-
-def _begins(classes: Iterable[int], byte_class: int) -> bool:
-    return bool(int(list(classes)[byte_class >> 6]) >> (int(byte_class) & 63) & 1)

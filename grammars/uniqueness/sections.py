@@ -13,6 +13,7 @@ from typing import Final
 from grammars.free_text.triggers import Triggers
 from grammars.ir import GrammarIR, Section
 from grammars.uniqueness.memory import DONE, SCALAR, Marks, Memory, Tracker
+from grammars.uniqueness.regions import RegionMemory
 from grammars.uniqueness.values import Clash, first_clash
 
 FREE: Final = 9
@@ -221,6 +222,8 @@ def memory_of(ir: GrammarIR) -> Memory | None:
     """The tracker of keys and items that a grammar asks for; ``None`` if nothing must not repeat."""
     if not (ir.distinct_keys or ir.compare_items):
         return None
+    if ir.locator is not None:
+        return RegionMemory(ir.locator)
     if ir.sections:
         return SectionMemory(ir.sections, ir.repeated)
     # rules of a JSON schema name each key once, or else ask for distinct keys
