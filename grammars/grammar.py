@@ -134,11 +134,33 @@ class Grammar:
 
     @classmethod
     def from_gbnf(
-        cls, text: str, start: str = "root", *, limits: Limits = DEFAULT_LIMITS
+        cls,
+        text: str,
+        start: str = "root",
+        *,
+        rules: Mapping[str, Grammar] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
-        """A grammar in llama.cpp's GBNF."""
+        """A grammar in llama.cpp's GBNF.
+
+        Args:
+            text: the grammar.
+            start: the rule to start from.
+            rules: other grammars, under the names by which the text refers to them.
+            limits: bounds on what the grammar may cost.
+
+        Raises:
+            GrammarError: with line and column, for text that is not GBNF, and for a name of ``rules`` that
+                the text defines itself, or does not use.
+        """
         from grammars.frontends.gbnf import gbnf_to_ir
 
+        if rules:
+            given = _irs_of(rules)
+            return cls._read(
+                limits,
+                lambda: composition.embedded(gbnf_to_ir(text, start, given), given, limits),
+            )
         return cls._of_source("gbnf", (text, start), lambda source: gbnf_to_ir(*source), limits)
 
     @classmethod
@@ -672,6 +694,14 @@ def grammar_of(
         case "json" if not is_saved(text):
             return Grammar.from_json_schema(text, limits=limits, **options)
     return Grammar._from_saved(text, limits=limits, **options)
+
+
+def _irs_of(rules: Mapping[str, Grammar]) -> dict[str, GrammarIR]:
+    """The grammars that stand under names in the text of another one."""
+    for name, grammar in rules.items():
+        if not isinstance(name, str) or not isinstance(grammar, Grammar):
+            raise TypeError(f"rules= needs grammars by name, not {name!r}: {grammar!r:.80}")
+    return {name: grammar.ir for name, grammar in rules.items()}
 
 
 def _from_pickle(text: str) -> Grammar:

@@ -447,18 +447,46 @@ def test_versions_of_the_format() -> None:
     """What earlier versions can read they still may; sections they would miss."""
     plain, nested = (GRAMMARS[name]() for name in ("plain", "nested"))
     assert '"version":2' in dumps(plain.ir, plain.limits)
-    assert '"version":3' in dumps(nested.ir, nested.limits)
+    assert '"version":6' in dumps(nested.ir, nested.limits)
 
 
-@pytest.mark.parametrize("value", [1, [1], [{}], [{"trigger": ""}], "x"])
-def test_damaged_sections(value: Any) -> None:
+def in_version_3(**section: Any) -> str:
+    """Calls of tools as earlier versions saved them: triggers instead of parts."""
+    grammar = GRAMMARS["calls"]()
+    data = json.loads(dumps(grammar.ir, grammar.limits))
+    del data["checksum"], data["parts"]
+    whole = {"trigger": "<c>", "end": "</c>", "inside": False, "sections": [], "repeated": False}
+    whole |= {"distinct_keys": True, "compare_items": False, **section}
+    return json.dumps(data | {"version": 3, "sections": [whole], "repeated": True})
+
+
+def test_sections_of_earlier_versions_are_read() -> None:
+    ir, limits = loads(in_version_3())
+    grammar = Grammar(ir, limits=limits)
+    for text in ('{"a":1,"a":1}', 'x<c>{"a":1}</c><c>{"a":1}\n</c>{"a":1,"a":2}'):
+        assert grammar.accepts(text)
+    assert not grammar.accepts('x<c>{"a":1}</c><c>{"a":1,"a":2}</c>')
+    assert grammar.accepts(grammar.sample(1))
+    with pytest.raises(GrammarError, match="saved by an earlier version"):
+        Grammar.literal("x") + grammar
+
+
+@pytest.mark.parametrize("section", [{"trigger": ""}, {"trigger": 1}, {"sections": 1}, {"inside": 2}])
+def test_damaged_sections(section: Any) -> None:
+    with pytest.raises(GrammarError, match="damaged"):
+        loads(in_version_3(**section))
+
+
+@pytest.mark.parametrize("parts", [
+    1, [1], [[]], [["#", True, True, ""]], [["none", True, False, ""]], [["#", True, False, "x"]],
+    [["#", 1, False, ""]], [["#", True, False, "é€"]], [],
+])  # fmt: skip
+def test_damaged_parts(parts: Any) -> None:
     grammar = GRAMMARS["calls"]()
     data = json.loads(dumps(grammar.ir, grammar.limits))
     del data["checksum"]
-    whole = data["sections"][0]
-    data["sections"] = [whole | value[0]] if value == [{"trigger": ""}] else value
     with pytest.raises(GrammarError, match="damaged"):
-        loads(json.dumps(data))
+        loads(json.dumps(data | {"parts": parts}))
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
@@ -785,17 +813,109 @@ def test_memory_of_calls_survives_trim() -> None:
     assert automaton.is_accepting(automaton.advance_bytes(after, b'"u":1}!'))
 
 
-@pytest.mark.parametrize("answer", [
-    Grammar.from_json_schema(True), Grammar.from_json_schema({"type": ["number", "array"]}),
-    Grammar.from_regex("x"),
+NUMBER_OR_LIST = {"type": ["number", "array"]}
+
+
+@pytest.mark.parametrize(("answer", "texts"), [
+    (Grammar.from_json_schema(True), ["1", "true", '{"k":1}', "[{}]"]),
+    (Grammar.from_json_schema(NUMBER_OR_LIST), ["12", "[1]"]),
+    (Grammar.from_regex("x"), ["x"]),
+    (Grammar.from_regex('[a-z"{}]*'), ["x", '{"', ""]),
 ])  # fmt: skip
-def test_an_end_that_does_not_show(answer: Grammar) -> None:
-    """Only where memory is needed and free text goes on."""
-    then = {"<u>": schema(OPEN), "<v>": answer}
-    with pytest.raises(GrammarError, match="the answer to '<v>' must be a JSON object, array or"):
-        Grammar.free_text(then, repeat=True)
-    Grammar.free_text(then)
-    Grammar.free_text({"<u>": schema(CLOSED), "<v>": Grammar.from_regex("x")}, repeat=True)
+def test_answers_whose_end_does_not_show(answer: Grammar, texts: list[str]) -> None:
+    """It need not, as no reading of such an answer can be confused with a trigger."""
+    grammar = Grammar.free_text({"<u>": schema(OPEN), "<v>": answer}, repeat=True)
+    for text in texts:
+        assert grammar.accepts(f'say <v>{text} and <u>{{"k":1}}{{"k":1,"k":2}}')
+        assert not grammar.accepts(f'say <v>{text} and <u>{{"k":1,"k":2}}')
+
+
+def test_answers_that_may_hold_a_trigger() -> None:
+    """``<u>{`` may then be a call, or an answer and free text."""
+    words = Grammar.from_regex("[a-z<>]*")
+    with pytest.raises(GrammarError, match="where its text begins does not show: behind '<v><u>'"):
+        Grammar.free_text({"<u>": schema(OPEN), "<v>": words}, repeat=True)
+    Grammar.free_text({"<u>": schema(OPEN), "<v>": words})
+    Grammar.free_text([("<u>", schema(OPEN)), ("<v>", words, ".")], repeat=True)
+    Grammar.free_text({"<u>": schema(CLOSED), "<v>": words}, repeat=True)
+
+
+# -- closing texts, excluded texts, triggers within some answers ---------------------------------------
+
+
+def test_several_closing_texts() -> None:
+    call = Grammar.free_text([("<c>", schema(OPEN), ["</c>", "\n\n", "<end/>"])], repeat=True)
+    for end in ("</c>", "\n</c>", "\n\n", " <end/>"):
+        assert call.accepts(f'a<c>{{"k":1}}{end}b<c>{{}}{end}')
+        assert not call.accepts(f'a<c>{{"k":1,"k":1}}{end}b')
+    assert not call.accepts("a<c>{}")
+    assert not call.accepts("a<c>{} \n\n")
+    with pytest.raises(GrammarError, match="the closing texts of '<c>' are an empty list"):
+        Grammar.free_text([("<c>", schema(OPEN), [])])
+    with pytest.raises(TypeError, match="free text needs"):
+        Grammar.free_text([("<c>", schema(OPEN), ["x", 1])])
+
+
+def excluding(text: str, trigger: str, excluded: list[str]) -> bool:
+    """Free text up to a trigger, read literally; the answer is ``.``."""
+    at = text.find(trigger)
+    if at < 0 or text[at + len(trigger) :] != ".":
+        return False
+    whole = text[: at + len(trigger)]
+    return not any(x in whole and whole.find(x) < at for x in excluded)
+
+
+@pytest.mark.parametrize(("trigger", "excluded"), [
+    ("ab", ["ba"]), ("ab", ["bb", "aa"]), ("a", ["bb"]), ("aab", ["ab", "b"]), ("ba", ["cba", "bc"]),
+    ("ab", ["cab"]), ("b", ["aba"]),
+])  # fmt: skip
+def test_excluded_texts(trigger: str, excluded: list[str]) -> None:
+    grammar = Grammar.free_text({trigger: Grammar.literal(".")}, excludes=excluded)
+    for text in ("".join(x) for n in range(7) for x in product("abc.", repeat=n)):
+        assert grammar.accepts(text) == excluding(text, trigger, excluded), text
+
+
+def test_excluded_texts_everywhere() -> None:
+    thought = Grammar.free_text(
+        [("<c>", ANSWER, "</c>")], required=False, repeat=True, excludes=["</think>", "\n\n\n"]
+    )
+    for text in ("a\n\nb", "</think", "<c> 1</c></thin</think"):
+        assert thought.accepts(text)
+    for text in ("a</think>", "<c> 1</c></think>", "</think><c> 1</c>", "\n\n\n<c> 1</c>"):
+        assert not thought.accepts(text)
+    whole = thought + Grammar.literal("</think>") + schema(OPEN)
+    assert whole.accepts('{"k":1,"k":2}<c> 1</c>\n</think>{"k":1}')
+    assert not whole.accepts('<c> 1</c>\n</think>{"k":1,"k":2}')
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"excludes": ["####"]}, GrammarError, "is a trigger and is excluded"),
+    ({"excludes": ["##"]}, GrammarError, "can never be reached, as '##', which is excluded"),
+    ({"excludes": [""]}, GrammarError, "excludes has an empty text"),
+    ({"excludes": "xyz"}, TypeError, "excludes needs a list"),
+    ({"excludes": [1]}, TypeError, "excludes needs a list"),
+    ({"trigger_in_answer": ["##"]}, GrammarError, "which is none of the triggers; these are '####'"),
+    ({"trigger_in_answer": "####"}, TypeError, "trigger_in_answer needs a list"),
+])  # fmt: skip
+def test_wrong_options(options: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Grammar.free_text({"####": ANSWER}, **options)
+
+
+def test_a_trigger_that_is_the_beginning_of_some_answers() -> None:
+    """``<function=`` begins the tags of all functions; ``</think>`` stands before its answer."""
+    call = Grammar.from_gbnf(
+        'root ::= "<function=" ("get" | "put") ">" args "</function>"', rules={"args": schema(OPEN)}
+    )
+    grammar = Grammar.free_text(
+        [("<function=", call), ("!", schema(OPEN), ";")],
+        trigger_in_answer=["<function="],
+        repeat=True,
+    )
+    assert grammar.accepts('a <function=get>{"k":1}</function> b !{"k":1}; <function=put>{}</function>')
+    assert not grammar.accepts("a <function=gut>{}</function>")
+    assert not grammar.accepts('<function=get>{"k":1,"k":1}</function>')
+    assert not grammar.accepts('!{"k":1,"k":1};')
 
 
 def test_free_text_in_free_text() -> None:

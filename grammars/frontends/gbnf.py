@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from grammars.compiling.analysis import check_count
@@ -53,8 +54,13 @@ _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", **{c: c for c in '\\"[]-'}}
 _SIGNS: Final[dict[str, tuple[int, int | None]]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 
 
-def gbnf_to_ir(source: str, start: str = "root") -> GrammarIR:
+def gbnf_to_ir(source: str, start: str = "root", given: Iterable[str] = ()) -> GrammarIR:
     """The rules of a GBNF text.
+
+    Args:
+        source: the text.
+        start: the rule to start from.
+        given: names of rules that it refers to and does not define.
 
     Raises:
         GrammarError: with line and column, for text that is not GBNF, undefined or repeated rules,
@@ -74,14 +80,24 @@ def gbnf_to_ir(source: str, start: str = "root") -> GrammarIR:
             line=line,
             column=column,
         ) from None
-    names = [rule.name for rule in rules]
+    given = list(given)
+    names = [*(rule.name for rule in rules), *given]
+    for name in given:
+        if name in parser.defined:
+            raise parser.error(
+                f"rule {name!r} is defined in the text and given with rules=; rename or remove one",
+                parser.defined[name],
+            )
     for name, offset in parser.references.items():
-        if name not in parser.defined:
+        if name not in parser.defined and name not in given:
             raise parser.error(
                 f"rule {name!r} is not defined; define it with '{name} ::= ...'"
                 + _suggestion(name, names),
                 offset,
             )
+    for name in given:
+        if name not in parser.references:
+            raise GrammarError(f"rules= gives {name!r}, which nothing refers to; take it out")
     if start not in parser.defined:
         raise GrammarError(
             f"there is no rule {start!r} to start from; define it with '{start} ::= ...' or name "
