@@ -42,23 +42,22 @@ class Assembly:
 
     Attributes:
         rules: so far.
+        parts: the grammars added.
         values: the rules among them whose texts are JSON values.
         notes, tokens: of the grammars added, each once.
 
     Args:
         taken: names that are not free.
-        limits: bounds on what it may cost to find the values in a text.
     """
 
-    def __init__(self, taken: Iterable[str] = (), limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, taken: Iterable[str] = ()) -> None:
         self.rules: list[Rule] = []
+        self.parts: list[GrammarIR] = []
         self.values: list[Part] = []
         self.notes: dict[str, None] = {}
         self.tokens: dict[str, None] = {}
         self._taken = set(taken)
-        self._limits = limits
-        self._known: dict[int, Expr] = {}
-        self._kept: list[GrammarIR] = []  # they are known by identity
+        self._known: dict[int, Expr] = {}  # by identity of the parts
 
     def name(self, wanted: str) -> str:
         """A free name like the one wanted; it is taken from now on."""
@@ -84,15 +83,14 @@ class Assembly:
             self.values += [replace(value, rule=names[value.rule]) for value in values]
             made = Ref(names[part.start])
         self._known[id(part)] = made
-        self._kept.append(part)
+        self.parts.append(part)
         return made
 
     def grammar(self, start: str, body: Expr) -> GrammarIR:
-        """The whole: a start rule and the rules of the parts.
+        """The whole: a start rule and the rules of the parts, for :func:`memory_of_parts`.
 
         Raises:
-            GrammarError: where special tokens stand beside a part that reads their reserved byte; where a
-                part compares keys or items and a text does not show that it begins.
+            GrammarError: where special tokens stand beside a part that reads their reserved byte.
         """
         made = GrammarIR(
             (Rule(start, body), *self.rules),
@@ -103,7 +101,7 @@ class Assembly:
         )
         if made.tokens:
             check_free(made)
-        return with_memory(made, self._limits)
+        return made
 
 
 class _Rewriting:
@@ -205,20 +203,20 @@ def texts_in(grammar: GrammarIR) -> bytes:
 
 def concatenated(parts: Sequence[GrammarIR], limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
     """A text of each part, on end."""
-    whole = Assembly(limits=limits)
+    whole = Assembly()
     name = whole.name(_NAME)
     body = seq(*[whole.add(part) for part in parts])
-    return whole.grammar(name, body)
+    return memory_of_parts(whole.grammar(name, body), limits=limits)
 
 
 def united(parts: Sequence[GrammarIR], limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
     """A text of any part."""
-    whole = Assembly(limits=limits)
+    whole = Assembly()
     name = whole.name(_NAME)
     body = alt(*[whole.add(part) for part in parts])
     if body != NOTHING and any(part[part.start].body != NOTHING for part in parts):
         whole.notes.clear()
-    return whole.grammar(name, body)
+    return memory_of_parts(whole.grammar(name, body), limits=limits)
 
 
 def repeated(
@@ -229,7 +227,7 @@ def repeated(
     limits: Limits = DEFAULT_LIMITS,
 ) -> GrammarIR:
     """So many texts of a part, with a text of the separator between neighbours."""
-    whole = Assembly(limits=limits)
+    whole = Assembly()
     name = whole.name(_NAME)
     item = whole.add(part)
     between = whole.add(separator)
@@ -240,7 +238,7 @@ def repeated(
     else:
         more = ir.repeat(seq(between, item), max(low - 1, 0), None if high is None else high - 1)
         body = seq(item, more) if low else alt(EPSILON, seq(item, more))
-    return whole.grammar(name, body)
+    return memory_of_parts(whole.grammar(name, body), limits=limits)
 
 
 def embedded(
@@ -253,7 +251,7 @@ def embedded(
         rules: the other grammars, by name.
         limits: bounds on what it may cost to find the values in a text.
     """
-    whole = Assembly([*(rule.name for rule in host.rules), *rules], limits)
+    whole = Assembly([*(rule.name for rule in host.rules), *rules])
     whole.notes |= dict.fromkeys(host.notes)
     whole.tokens |= dict.fromkeys(host.tokens)
     whole.values += host.parts
@@ -264,16 +262,8 @@ def embedded(
         if name not in known:
             rest.append(Rule(name, whole.add(part)))
     whole.rules = [*rest, *whole.rules]
-    return replace_start(whole.grammar(host.start, order[0].body), order[0])
-
-
-def replace_start(grammar: GrammarIR, start: Rule) -> GrammarIR:
-    """The grammar with what its start rule has beside name and body: where it comes from, how it is kept."""
-    rules = tuple(
-        replace(rule, span=start.span, shared=start.shared) if rule.name == start.name else rule
-        for rule in grammar.rules
-    )
-    return replace(grammar, rules=rules)
+    made = whole.grammar(host.start, order[0].body)
+    return memory_of_parts(replace(made, rules=(order[0], *made.rules[1:])), limits=limits)
 
 
 # -- memory ----------------------------------------------------------------------------------------
@@ -296,8 +286,15 @@ def parts_of(grammar: GrammarIR) -> tuple[Part, ...]:
     return grammar.parts
 
 
-def with_memory(whole: GrammarIR, limits: Limits) -> GrammarIR:
+def memory_of_parts(
+    whole: GrammarIR, parts: object = None, limits: Limits = DEFAULT_LIMITS
+) -> GrammarIR:
     """A grammar with what its parts ask for beside their rules.
+
+    Args:
+        whole: what :meth:`Assembly.grammar` gave; it knows which of its rules ask for something.
+        parts: of no use any more.
+        limits: bounds on what it may cost to find their values in a text.
 
     Raises:
         GrammarError: where a part compares keys or items and a text does not show that it begins.

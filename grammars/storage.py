@@ -227,6 +227,8 @@ def _with_parts(grammar: GrammarIR, entries: list[list[Any]], limits: Limits) ->
         raise ValueError("a part names a rule that is not there")
     if not all(goes_on(part.read) for part in parts if part.read):
         raise ValueError("a part begins with what begins no value")
+    if not grammar.distinct_keys and not grammar.compare_items:
+        return replace(grammar, parts=parts)
     with counted_work(limits, "reading this grammar"):
         found, _ = with_locator(replace(grammar, parts=parts), limits)
     asked = (grammar.distinct_keys, grammar.compare_items)

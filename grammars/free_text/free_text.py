@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from grammars import ir
 from grammars.compiling.quotient import quotient
-from grammars.composition import Assembly
+from grammars.composition import Assembly, memory_of_parts
 from grammars.errors import GrammarError
 from grammars.explain import FREE_TEXT
 from grammars.free_text.triggers import Triggers
@@ -259,7 +259,8 @@ class _Builder:
         excluded = _excluded(answers, shape)
         self.triggers = Triggers([*(answers[i].trigger for i in plain), *excluded])
         self.excludes = bool(excluded)
-        self.whole = Assembly([_NAME], limits)
+        self.limits = limits
+        self.whole = Assembly([_NAME])
         self._without: Expr | None = None
 
     def grammar(self) -> GrammarIR:
@@ -274,7 +275,7 @@ class _Builder:
             body = formats if shape.required else alt(formats, self._plain())
         if not shape.required:
             self.whole.notes.clear()
-        return self.whole.grammar(_NAME, body)
+        return memory_of_parts(self.whole.grammar(_NAME, body), limits=self.limits)
 
     def _apart(self, groups: list[list[int]]) -> Expr:
         """For each group one automaton of free text that includes its triggers."""
