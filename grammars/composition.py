@@ -104,7 +104,7 @@ class Assembly:
         return made
 
 
-class _Rewriting:
+class Rewriting:
     """Expressions with their leaves replaced; shared parts stay shared."""
 
     def __init__(self) -> None:
@@ -118,19 +118,19 @@ class _Rewriting:
             if waiting:
                 stack.extend(waiting)
             else:
-                self._done[id(node)] = self._leaf(node) or self._inner(node)
+                self._done[id(node)] = self.leaf(node) or self._inner(node)
                 stack.pop()
         return self._done[id(expr)]
 
     def _inner(self, node: Expr) -> Expr:
         return ir.with_children(node, [self._done[id(x)] for x in children(node)])
 
-    def _leaf(self, node: Expr) -> Expr | None:
+    def leaf(self, node: Expr) -> Expr | None:
         """What stands for a node; ``None`` if it is to be kept."""
         raise NotImplementedError
 
 
-class Renaming(_Rewriting):
+class Renaming(Rewriting):
     """Expressions with their references renamed."""
 
     def __init__(self, names: dict[str, str]) -> None:
@@ -142,18 +142,18 @@ class Renaming(_Rewriting):
             return expr
         return super().__call__(expr)
 
-    def _leaf(self, node: Expr) -> Expr | None:
+    def leaf(self, node: Expr) -> Expr | None:
         return Ref(self._names[node.name]) if isinstance(node, Ref) else None
 
 
-class _Replacing(_Rewriting):
+class _Replacing(Rewriting):
     """Expressions with parts of their literals replaced."""
 
     def __init__(self, other: Mapping[bytes, bytes]) -> None:
         super().__init__()
         self._other = other
 
-    def _leaf(self, node: Expr) -> Expr | None:
+    def leaf(self, node: Expr) -> Expr | None:
         if not isinstance(node, Literal):
             return None
         data = node.data

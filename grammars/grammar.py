@@ -170,6 +170,7 @@ class Grammar:
         start: str = "start",
         *,
         import_paths: Iterable[ImportPath] = (),
+        rules: Mapping[str, Grammar] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
         """A Lark grammar, its terminals read as lark's own lexer reads them.
@@ -181,9 +182,14 @@ class Grammar:
                 ``FromPackageLoader`` too), before lark's own library.  Relative imports
                 (``%import .words``) are also looked for in the folder of the running script, as
                 ``lark.Lark`` does; those of a file, :meth:`from_file`, in the folder of the file.
+            rules: other grammars, under the names of rules that the text refers to and does not
+                define.  To the lexer each is one token; their texts are read without it, and ``%ignore``
+                does not apply within.
             limits: bounds on what the grammar may cost.
         """
-        return cls._from_lark(text, start=start, import_paths=import_paths, limits=limits)
+        return cls._from_lark(
+            text, start=start, import_paths=import_paths, rules=rules, limits=limits
+        )
 
     @classmethod
     def _from_lark(
@@ -193,6 +199,7 @@ class Grammar:
         path: Path | None = None,
         start: str = "start",
         import_paths: Iterable[ImportPath] = (),
+        rules: Mapping[str, Grammar] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
         """With the file that it comes from, for relative imports."""
@@ -201,7 +208,16 @@ class Grammar:
         if isinstance(import_paths, str | Path):
             raise TypeError(f"import_paths needs a list of folders, not {import_paths!r}")
         paths = tuple(import_paths)
-        return cls._read(limits, lambda: lark_to_ir(text, start, limits, paths, path))
+
+        def read(text: str) -> GrammarIR:
+            return lark_to_ir(text, start, limits, paths, path)
+
+        if rules:
+            from grammars.frontends.lark_rules import lark_with_rules
+
+            given = _irs_of(rules)
+            return cls._read(limits, lambda: lark_with_rules(text, given, limits, read))
+        return cls._read(limits, lambda: read(text))
 
     @classmethod
     def from_json_schema(

@@ -532,3 +532,57 @@ def test_wrong_rules_of_other_grammars(source: str, rules: Any, message: str) ->
 def test_rules_of_other_grammars_are_grammars() -> None:
     with pytest.raises(TypeError, match="rules"):
         Grammar.from_gbnf("root ::= a", rules={"a": "text"})  # type: ignore[dict-item]
+
+
+LARK = """
+start: call ("," call)*
+call: NAME "(" args? ")" | NAME "=" STRING
+NAME: /[a-z]+/
+STRING: /"[^"]*"/
+%ignore " "
+"""
+
+
+def test_lark_with_rules_of_other_grammars() -> None:
+    """To the lexer a text of another grammar is one token: blanks are ignored around it, not within."""
+    grammar = Grammar.from_lark(LARK, rules={"args": OBJECT})
+    for text in ('f({"a":1})', ' f ( {"a":1} ) , g({"a":2}),h()', 'x = "{", f({})', 'x="\ufdd0"'):
+        assert grammar.accepts(text), text
+    for text in (f"f({TWICE})", 'f({ "a":1})', "f(\ufdd0)", 'f({"a":1}{})'):
+        assert not grammar.accepts(text), text
+    assert "the key 'a' occurs twice" in grammar.explain(f"f({TWICE})").message
+    assert (grammar + Grammar.token("<|end|>")).accepts('f({"a":1})<|end|>')
+
+
+@pytest.mark.parametrize(("source", "rules", "message"), [
+    ('start: "x" args\nargs: "y"', {"args": OBJECT}, "args"),
+    ('start: "x"', {"args": OBJECT}, "nothing refers to"),
+    ('start: "x" arg', {"args": OBJECT}, "'arg' used but not defined"),
+    ('start: "x" args', {"Args": OBJECT}, "no name of a Lark rule"),
+])  # fmt: skip
+def test_wrong_rules_in_lark(source: str, rules: Any, message: str) -> None:
+    with pytest.raises(GrammarError, match=message):
+        Grammar.from_lark(source, rules=rules)
+
+
+def test_any_front_end_stands_inside_any_other() -> None:
+    makers: list[Callable[[dict[str, Grammar]], Grammar]] = [
+        lambda rules: Grammar.from_lark('start: "<" part ">"', rules=rules),
+        lambda rules: Grammar.from_gbnf('root ::= "<" part ">"', rules=rules),
+        lambda rules: Grammar.literal("<") + rules["part"] + Grammar.literal(">"),
+        lambda rules: Grammar.free_text([("<", rules["part"], ">")]),
+    ]
+    inner = [
+        (OBJECT, '{"a":1}', TWICE),
+        (Grammar.from_regex("[a-z]+"), "abc", "1"),
+        (Grammar.from_lark("start: NUMBER\nNUMBER: /[0-9]+/"), "12", "a"),
+        (Grammar.from_gbnf('root ::= "(" root ")" | "x"'), "((x))", "((x)"),
+        (Grammar.token("<|call|>") + OBJECT, '<|call|>{"a":1}', f"<|call|>{TWICE}"),
+        (Grammar.free_text({"!": OBJECT}), '{!{"a":1}', f"!{TWICE}"),
+    ]
+    for outer in makers:
+        for grammar, good, bad in inner:
+            for again in (grammar, Grammar.from_gbnf("root ::= part", rules={"part": grammar})):
+                made = outer({"part": again})
+                assert made.accepts(f"<{good}>"), good
+                assert not made.accepts(f"<{bad}>"), bad
