@@ -2,9 +2,9 @@
 
 Each part brings its rules under names that are free in the whole (:class:`Assembly`).  What a part asks
 for beside its rules (keys and items that must not repeat) is about the part's own text.  The whole
-remembers which of its rules have JSON values for texts (``GrammarIR.parts``), and where in a text these begin
-is found from all rules together (:mod:`grammars.uniqueness.locating`), anew for each whole.  So it does not
-matter in which order grammars are put together.
+remembers which of its rules have JSON values for texts (``GrammarIR.parts``), and where in a text these
+begin is found from all rules together (:mod:`grammars.uniqueness.locating`), anew for each whole.  So the
+order in which grammars are put together does not matter.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from grammars.ir import (
     children,
     seq,
 )
+from grammars.json_signs import with_marks
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.special_tokens import check_free, framed, names_in
 from grammars.uniqueness.locating import locate
-from grammars.uniqueness.marking import with_marks
 
 _NAME = "start"
 

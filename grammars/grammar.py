@@ -28,6 +28,7 @@ from grammars.explain import (
 from grammars.files import ImportPath, Kind, kind_of, read_text
 from grammars.ir import GrammarIR, Rule
 from grammars.ir import Literal as Text
+from grammars.json_signs import with_separators
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.program import Program
 from grammars.recognizer import Recognizer
@@ -228,6 +229,7 @@ class Grammar:
         property_order: PropertyOrder = "schema",
         formats: Formats = "assert",
         numbers: Numbers = "shortest",
+        separators: tuple[str, str] | None = None,
         registry: Mapping[str, Any] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
@@ -243,6 +245,8 @@ class Grammar:
                 ``const`` among them: ``"shortest"`` as writers of JSON do (``16``, ``16.5``; no
                 zeros at the end of a fraction), ``"any"`` with any zeros and exponents (``16.0``).
                 Without such a keyword a number is any JSON number.
+            separators: ``(item_separator, key_separator)`` as ``json.dumps`` takes them, such as
+                ``(", ", ": ")``: exactly these, and no other blanks, whatever ``whitespace`` says.
             registry: schemas by URI for references out of the schema; nothing is ever fetched.
 
         Raises:
@@ -251,18 +255,21 @@ class Grammar:
         from grammars.frontends.json_schema import json_schema_to_ir
 
         def read(source: Any) -> GrammarIR:
-            schema, whitespace, property_order, formats, numbers = source
-            return json_schema_to_ir(
+            schema, whitespace, property_order, formats, numbers, separators = source
+            read = json_schema_to_ir(
                 schema,
-                whitespace=whitespace,
+                whitespace="compact" if separators else whitespace,
                 property_order=property_order,
                 formats=formats,
                 numbers=numbers,
                 registry=registry,
                 limits=limits,
             )
+            return with_separators(read, *separators, limits) if separators else read
 
-        source = (schema, whitespace, property_order, formats, numbers)
+        if separators is not None:
+            separators = _checked_separators(separators)
+        source = (schema, whitespace, property_order, formats, numbers, separators)
         if registry is not None:
             return cls._read(limits, lambda: read(source))
         return cls._of_source("json schema", source, read, limits)
@@ -391,9 +398,7 @@ class Grammar:
     def free_text(
         cls,
         then: Mapping[Trigger, Grammar]
-        | Iterable[
-            tuple[Trigger, Grammar] | tuple[Trigger, Grammar, Trigger | Sequence[Trigger]]
-        ],
+        | Iterable[tuple[Trigger, Grammar] | tuple[Trigger, Grammar, Trigger | Sequence[Trigger]]],
         *,
         required: bool = True,
         repeat: bool = False,
@@ -418,7 +423,8 @@ class Grammar:
 
         Args:
             then: triggers with the grammar that follows each, and perhaps a text that follows that, or a
-                list of texts of which one does.  Triggers and closing texts may be special tokens (:class:`~grammars.SpecialToken`).
+                list of texts of which one does.  Triggers and closing texts may be special tokens
+                (:class:`~grammars.SpecialToken`).
             required: whether there must be a trigger; else text without any is fine as well.
             repeat: whether free text goes on behind an answer, with further triggers or none.
             max_length: how many characters one stretch of free text may have, its trigger included.
@@ -710,6 +716,15 @@ def grammar_of(
         case "json" if not is_saved(text):
             return Grammar.from_json_schema(text, limits=limits, **options)
     return Grammar._from_saved(text, limits=limits, **options)
+
+
+def _checked_separators(given: Sequence[str]) -> tuple[str, str]:
+    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != 2:
+        raise TypeError(f"separators needs two texts, as json.dumps takes them, not {given!r:.80}")
+    item, key = given
+    if not isinstance(item, str) or not isinstance(key, str):
+        raise TypeError(f"separators needs two texts, as json.dumps takes them, not {given!r:.80}")
+    return item, key
 
 
 def _irs_of(rules: Mapping[str, Grammar]) -> dict[str, GrammarIR]:

@@ -471,7 +471,9 @@ def test_sections_of_earlier_versions_are_read() -> None:
         Grammar.literal("x") + grammar
 
 
-@pytest.mark.parametrize("section", [{"trigger": ""}, {"trigger": 1}, {"sections": 1}, {"inside": 2}])
+@pytest.mark.parametrize(
+    "section", [{"trigger": ""}, {"trigger": 1}, {"sections": 1}, {"inside": 2}]
+)
 def test_damaged_sections(section: Any) -> None:
     with pytest.raises(GrammarError, match="damaged"):
         loads(in_version_3(**section))
@@ -912,7 +914,9 @@ def test_a_trigger_that_is_the_beginning_of_some_answers() -> None:
         trigger_in_answer=["<function="],
         repeat=True,
     )
-    assert grammar.accepts('a <function=get>{"k":1}</function> b !{"k":1}; <function=put>{}</function>')
+    assert grammar.accepts(
+        'a <function=get>{"k":1}</function> b !{"k":1}; <function=put>{}</function>'
+    )
     assert not grammar.accepts("a <function=gut>{}</function>")
     assert not grammar.accepts('<function=get>{"k":1,"k":1}</function>')
     assert not grammar.accepts('!{"k":1,"k":1};')

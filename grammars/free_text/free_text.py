@@ -214,20 +214,18 @@ def _excluded(answers: Sequence[Answer], shape: Shape) -> list[bytes]:
         if not is_framed(text):
             out.append(text)
     others = [*triggers, *out]
-    return [
-        text for text in out if not any(0 <= text.find(x) < len(text) - len(x) for x in others)
-    ]
+    return [text for text in out if not any(0 <= text.find(x) < len(text) - len(x) for x in others)]
 
 
 def _check(answers: Sequence[Answer], shape: Shape, inside: frozenset[bytes]) -> None:
     if not answers:
         raise GrammarError("free text needs at least one trigger with the grammar that follows it")
-    if shape.blanks and all(a.trigger in inside for a in answers):
-        if not any(_takes_blanks(end) for a in answers for end in a.ends):
-            raise GrammarError(
-                "blanks=True has no place to allow them: with trigger_in_answer the trigger is a part of "
-                "its answer, and no closing text stands behind; describe them in the answer's grammar"
-            )
+    begun = all(a.trigger in inside for a in answers)
+    if shape.blanks and begun and not any(_takes_blanks(end) for a in answers for end in a.ends):
+        raise GrammarError(
+            "blanks=True has no place to allow them: with trigger_in_answer the trigger is a part of "
+            "its answer, and no closing text stands behind; describe them in the answer's grammar"
+        )
     if shape.max_length is None:
         return
     for answer in answers:
@@ -331,9 +329,7 @@ class _Builder:
         if answer.trigger in self.inside:
             inner = quotient(inner, answer.trigger, answer.grammar.limits)
             before = EPSILON
-        ends = (
-            seq(blanks if _takes_blanks(end) else EPSILON, Literal(end)) for end in answer.ends
-        )
+        ends = (seq(blanks if _takes_blanks(end) else EPSILON, Literal(end)) for end in answer.ends)
         return seq(before, self.whole.add(inner), alt(*ends))
 
     def _free(self, name: str, machine: Machine) -> Expr:

@@ -117,9 +117,7 @@ class _Search:
             at += 1
         return self._result()
 
-    def _number(
-        self, readings: frozenset[int], before: tuple[int, int | None] | None
-    ) -> int:
+    def _number(self, readings: frozenset[int], before: tuple[int, int | None] | None) -> int:
         if not any(self._outline.useful[state] for state in readings):
             return _OFF
         known = self._numbers.get(readings)
@@ -171,7 +169,8 @@ class _Search:
             targets[target] = targets.get(target, 0) | mask
         state = self._states[number]
         state.edges = [
-            (mask, self._number(target, (number, _lowest(mask)))) for target, mask in targets.items()
+            (mask, self._number(target, (number, _lowest(mask))))
+            for target, mask in targets.items()
         ]
         state.groups = [
             (group, self._number(self._closure(then for _, then in group.values), (number, None)))
@@ -281,7 +280,7 @@ class _Search:
 
 
 _Row = tuple[list[tuple[int, ByteMask]], list[tuple[ByteMask, bool, bool, bytes, int]]]
-"""Of a state: (target, bytes) of its edges, and (first bytes, what is asked, what was read, state behind)."""
+"""Of a state: (target, bytes) of its edges; (first bytes, what is asked, what was read, state behind)."""
 
 
 def _lowest(mask: ByteMask) -> int:

@@ -42,9 +42,9 @@ from grammars.work import spend
 
 VALUE_STARTS: Final[ByteMask] = ranges_mask(((0x22, 0x22), (0x5B, 0x5B), (0x7B, 0x7B)))
 """First bytes of JSON values whose end shows: ``"``, ``[`` and ``{``."""
-_SCALARS: Final[ByteMask] = ranges_mask(((0x2B, 0x2B), (0x2D, 0x2E), (0x30, 0x39), (0x41, 0x5A))) | (
-    ranges_mask(((0x61, 0x7A),))
-)
+_SCALARS: Final[ByteMask] = ranges_mask(
+    ((0x2B, 0x2B), (0x2D, 0x2E), (0x30, 0x39), (0x41, 0x5A))
+) | (ranges_mask(((0x61, 0x7A),)))
 """What numbers, ``true``, ``false`` and ``null`` are made of."""
 _FEW: Final = 8
 """Bounds of repetitions up to which copies are counted."""
@@ -235,7 +235,9 @@ class Outline:
         try:
             dfa = self._builder.regular_dfa(expr)
         except LimitExceeded as error:
-            more = [x for x in expr.items if not isinstance(x, Not)] if isinstance(expr, And) else []
+            more = (
+                [x for x in expr.items if not isinstance(x, Not)] if isinstance(expr, And) else []
+            )
             if error.limit != "max_dfa_states" or not more:
                 raise
             return self._before(more[0], then)

@@ -119,7 +119,8 @@ def memory_of_region(region: Region) -> Memory:
 def begun(memory: Memory, read: bytes) -> tuple[Tracker, Marks]:
     """The state of a value some bytes of which were read already, and the marks in these."""
     after, marks, used = memory.advance(memory.start, read)
-    assert after is not None and used == len(read), "the value goes on"
+    assert after is not None, "the value goes on"
+    assert used == len(read), "the value goes on"
     return after, marks
 
 

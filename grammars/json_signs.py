@@ -1,24 +1,30 @@
-"""Rules that compare no items, made to read marks: for JSON that may stand where items are compared.
+"""Signs of JSON outside of strings, replaced in rules: separators by marks, or by separators with blanks.
 
-Behind an item that repeats an earlier one memory puts a mark in the place of the separator.  Rules that do not
-care have to take the mark for the separator, wherever one is read outside of strings.  Where that is follows
-from a small automaton (outside, in a string, behind a backslash), whose state at the start of each expression
-is found by going through the rules; more marks than needed do no harm, as memory makes none in strings.
+Which commas, colons and brackets of a rule stand outside of strings follows from a small automaton (outside,
+in a string, behind a backslash), whose states at the start of each rule are found by going through all rules
+from those whose texts are JSON values.
+
+*Marks*: behind an item that repeats an earlier one memory puts a mark in the place of the separator.  Rules
+that compare no items but may stand where items are compared have to take the mark for the separator.  More
+marks than needed do no harm, as memory makes none in strings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from grammars import ir
-from grammars.compiling.analysis import Analysis
+from grammars.compiling.analysis import Analysis, deep_recursion
 from grammars.compiling.automata import ALL_BYTES, expand
 from grammars.compiling.building import RuleBuilder
 from grammars.compiling.quotient import unused
+from grammars.compiling.utf8 import ByteMask
+from grammars.errors import GrammarError
 from grammars.ir import (
     EPSILON,
+    NOTHING,
     REPEATED_CLOSE,
     REPEATED_COMMA,
     Alt,
@@ -31,8 +37,9 @@ from grammars.ir import (
     Literal,
     Machine,
     Mark,
-    Nothing,
     Not,
+    Nothing,
+    Ranges,
     Ref,
     Repeat,
     Rule,
@@ -67,21 +74,71 @@ def with_marks(grammar: GrammarIR, roots: frozenset[str], limits: Limits) -> Gra
         roots: rules whose texts are JSON values.
         limits: bounds on automata of regular parts.
     """
-    marker = _Marker(grammar, limits)
-    for root in roots:
-        marker.enter(root)
-    return marker.grammar()
+    signs: dict[int, Expr] = {
+        byte: alt(Literal(bytes((byte,))), Mark(symbol)) for byte, symbol in _MARKS.items()
+    }
+    return _replaced(grammar, roots, _Replacement(signs, {}, exact=False), limits)
 
 
-class _Marker:
-    def __init__(self, grammar: GrammarIR, limits: Limits) -> None:
+def with_separators(grammar: GrammarIR, item: str, key: str, limits: Limits) -> GrammarIR:
+    """A grammar of JSON values without blanks, with blanks around its commas and colons.
+
+    Args:
+        grammar: its rules.
+        item: what stands between items and members: a comma, with blanks.
+        key: what stands between a key and its value: a colon, with blanks.
+        limits: bounds on automata of regular parts.
+
+    Raises:
+        ValueError: for separators of another kind.
+        GrammarError: for a rule of which a part may stand in strings and outside of them.
+    """
+    for name, text, sign in (("item", item, ","), ("key", key, ":")):
+        if text.strip(" \t\r\n") != sign:
+            raise ValueError(f"the {name} separator of JSON is {sign!r} with blanks, not {text!r}")
+    before, behind = item.split(",")
+    repeated = seq(ir.text(before), Mark(REPEATED_COMMA), ir.text(behind))
+    signs = {0x2C: ir.text(item), 0x3A: ir.text(key)}
+    replacement = _Replacement(signs, {REPEATED_COMMA: repeated}, exact=True)
+    return _replaced(grammar, frozenset({grammar.start}), replacement, limits)
+
+
+@dataclass(frozen=True)
+class _Replacement:
+    """What stands for signs.
+
+    Attributes:
+        signs: by byte.
+        marks: by symbol; others stay.
+        exact: it must not be done in strings.
+    """
+
+    signs: Mapping[int, Expr]
+    marks: Mapping[int, Expr]
+    exact: bool
+
+
+def _replaced(
+    grammar: GrammarIR, roots: frozenset[str], replacement: _Replacement, limits: Limits
+) -> GrammarIR:
+    rewriter = _Rewriter(grammar, replacement, limits)
+    with deep_recursion():
+        for root in roots:
+            rewriter.enter(root)
+        return rewriter.grammar()
+
+
+class _Rewriter:
+    def __init__(self, grammar: GrammarIR, replacement: _Replacement, limits: Limits) -> None:
         self._grammar = grammar
+        self._replacement = replacement
+        self._signs = sum(1 << byte for byte in replacement.signs)
         self._limits = limits
         self._moves: dict[str, _Moves] = {}
         self._seen: dict[int, _Moves] = {}
         self._places: dict[int, _Places] = {}
         self._rules: dict[str, _Places] = {}
-        self._done: dict[int, Expr] = {}
+        self._done: dict[tuple[int, _Places], Expr] = {}
         self._fresh: list[Rule] = []
         self._taken = {rule.name for rule in grammar.rules}
         self._builder: RuleBuilder | None = None
@@ -89,7 +146,9 @@ class _Marker:
     def grammar(self) -> GrammarIR:
         """The changed grammar."""
         rules = tuple(
-            replace(rule, body=self._marked(rule.body)) if rule.name in self._rules else rule
+            replace(rule, body=self._changed(rule.body, self._rules[rule.name]))
+            if rule.name in self._rules
+            else rule
             for rule in self._grammar.rules
         )
         return replace(self._grammar, rules=(*rules, *self._fresh))
@@ -200,75 +259,132 @@ class _Marker:
                 return _NONE
         return _union(self._of(part) for part in children(expr))
 
-    # -- marks -----------------------------------------------------------------------------------
+    # -- replacing -----------------------------------------------------------------------------
 
-    def _marked(self, expr: Expr) -> Expr:
-        known = self._done.get(id(expr))
+    def _changed(self, expr: Expr, places: _Places) -> Expr:
+        """An expression that begins in some states."""
+        key = (id(expr), places)
+        known = self._done.get(key)
         if known is None:
-            known = self._done[id(expr)] = self._changed(expr)
+            known = self._done[key] = self._made(expr, places)
         return known
 
-    def _changed(self, expr: Expr) -> Expr:
-        outside = bool(self._places.get(id(expr), 0) & 1 << _OUTSIDE)
+    def _made(self, expr: Expr, places: _Places) -> Expr:
+        outside = bool(places & 1 << _OUTSIDE)
         match expr:
             case Literal(data):
-                return _spelled(data) if outside else expr
+                return self._literal(data, places) if outside else expr
             case Chars(ranges) | ByteSet(ranges):
-                marks = [
-                    Mark(symbol)
-                    for byte, symbol in _MARKS.items()
-                    if outside and any(low <= byte <= high for low, high in ranges)
-                ]
-                return alt(expr, *marks)
+                signs = [b for b in self._replacement.signs if _has(ranges, b)] if outside else []
+                return self._class(expr, signs, places) if signs else expr
+            case Mark(symbol):
+                return self._replacement.marks.get(symbol, expr)
             case Machine() | And() | Not():
-                return self._regular(expr) if outside else expr
-        parts = children(expr)
-        fresh = [self._marked(part) for part in parts]
-        if all(a is b for a, b in zip(parts, fresh, strict=True)):
-            return expr
-        if isinstance(expr, Alt):
-            return alt(*fresh)
-        if isinstance(expr, Seq):
-            return seq(*fresh)
-        return with_children(expr, fresh)
+                return self._regular(expr, places) if outside else expr
+            case Alt(items):
+                return alt(*(self._changed(item, places) for item in items))
+            case Seq(items):
+                made = []
+                for item in items:
+                    made.append(self._changed(item, places))
+                    places = _moved(places, self._of(item))
+                return seq(*made)
+            case Repeat(item):
+                inside = self._changed(item, _moved(places, _star(self._of(item))))
+                return replace(expr, item=inside)
+            case Bag(members, separator):
+                moves = _union(self._of(member.item) for member in members)
+                begin = _moved(places, _star(_joined(moves, self._of(separator))))
+                fresh = [self._changed(member.item, begin) for member in members]
+                return with_children(expr, [*fresh, self._changed(separator, _moved(begin, moves))])
+        return expr
 
-    def _regular(self, expr: Expr) -> Expr:
-        """A regular expression that reads separators outside of strings: a rule for each state."""
+    def _check(self, places: _Places) -> None:
+        if self._replacement.exact and places != 1 << _OUTSIDE:
+            raise GrammarError(
+                "the separators of this grammar cannot be told from signs in its strings; use "
+                "whitespace= instead of separators="
+            )
+
+    def _literal(self, data: bytes, places: _Places) -> Expr:
+        items: list[Expr] = []
+        place, begin = _OUTSIDE, 0
+        for at, byte in enumerate(data):
+            if place == _OUTSIDE and byte in self._replacement.signs:
+                self._check(places)
+                items += [Literal(data[begin:at]), self._replacement.signs[byte]]
+                begin = at + 1
+            place = _byte(byte)[place].bit_length() - 1
+        return seq(*items, Literal(data[begin:]))
+
+    def _class(self, expr: Chars | ByteSet, signs: list[int], places: _Places) -> Expr:
+        self._check(places)
+        used = ((byte, byte) for byte in signs)
+        limit = 0xFF if isinstance(expr, ByteSet) else ir.MAX_CODE_POINT
+        rest = ir.intersect_ranges(expr.ranges, ir.invert_ranges(ir.normalize_ranges(used), limit))
+        others: Expr = NOTHING
+        if rest:
+            others = ByteSet(rest) if isinstance(expr, ByteSet) else ir.chars(rest)
+        return alt(others, *(self._replacement.signs[byte] for byte in signs))
+
+    def _regular(self, expr: Expr, places: _Places) -> Expr:
+        """A regular expression that reads signs outside of strings: a rule for each state."""
         if self._builder is None:
             self._builder = RuleBuilder(
                 Analysis(self._grammar, self._limits), self._limits, ALL_BYTES
             )
         dfa = expand(self._builder.regular_dfa(expr), self._limits.max_dfa_states)
-        if not _reads_separators(dfa.start, dfa.edges):
+        if not _reads_signs(dfa.start, dfa.edges, self._signs):
             return expr
-        names = [unused("value", self._taken) for _ in dfa.accept]
-        for name, row, accepts in zip(names, dfa.edges, dfa.accept, strict=True):
-            ways: list[Expr] = [EPSILON] if accepts else []
-            for label, target, _ in row:
-                pairs = ((byte, byte) for byte in range(256) if label >> byte & 1)
-                symbols: list[Expr] = [ByteSet(ir.normalize_ranges(pairs))]
-                symbols += [Mark(symbol) for byte, symbol in _MARKS.items() if label >> byte & 1]
-                ways.append(seq(alt(*symbols), Ref(names[target])))
-            self._fresh.append(Rule(name, alt(*ways)))
-        return Ref(names[dfa.start])
+        self._check(places)
+        start = (dfa.start, _OUTSIDE)
+        names = {start: unused("value", self._taken)}
+        todo = [start]
+        for state, place in todo:  # grows while we iterate
+            ways: list[Expr] = [EPSILON] if dfa.accept[state] else []
+            for label, target, _ in dfa.edges[state]:
+                for mask, after in _split(label, place):
+                    goal = (target, after)
+                    if goal not in names:
+                        names[goal] = unused("value", self._taken)
+                        todo.append(goal)
+                    ways.append(seq(self._read(mask, place), Ref(names[goal])))
+            self._fresh.append(Rule(names[state, place], alt(*ways)))
+        return Ref(names[start])
+
+    def _read(self, mask: ByteMask, place: int) -> Expr:
+        """One byte of a mask, or what stands for it."""
+        signs = [b for b in self._replacement.signs if place == _OUTSIDE and mask >> b & 1]
+        rest = mask & ~sum(1 << byte for byte in signs) & ALL_BYTES
+        plain = ((byte, byte) for byte in range(256) if rest >> byte & 1)
+        others = ByteSet(ir.normalize_ranges(plain)) if rest else NOTHING
+        return alt(others, *(self._replacement.signs[byte] for byte in signs))
 
 
-def _reads_separators(start: int, edges: list[list[tuple[int, int, int]]]) -> bool:
-    """Whether a text of an automaton has a separator outside of strings, if it begins there."""
+def _has(ranges: Ranges, value: int) -> bool:
+    return any(low <= value <= high for low, high in ranges)
+
+
+def _split(label: ByteMask, place: int) -> list[tuple[ByteMask, int]]:
+    """The bytes of an edge by the state behind them."""
+    out = [(1 << b, _byte(b)[place].bit_length() - 1) for b in (0x22, 0x5C) if label >> b & 1]
+    others = label & ALL_BYTES & ~(1 << 0x22 | 1 << 0x5C)
+    return [*out, (others, _byte(0x80)[place].bit_length() - 1)] if others else out
+
+
+def _reads_signs(start: int, edges: list[list[tuple[int, int, int]]], signs: ByteMask) -> bool:
+    """Whether a text of an automaton has one of some signs outside of strings, if it begins there."""
     seen, stack = {(start, _OUTSIDE)}, [(start, _OUTSIDE)]
     while stack:
         state, place = stack.pop()
         spend()
         for label, target, _ in edges[state]:
-            if place == _OUTSIDE and any(label >> byte & 1 for byte in _MARKS):
+            if place == _OUTSIDE and label & signs:
                 return True
-            special = [byte for byte in (0x22, 0x5C) if label >> byte & 1]
-            other = label & ~(1 << 0x22 | 1 << 0x5C)
-            for byte in [*special, *([0x80] if other else [])]:
-                after = (target, _byte(byte)[place].bit_length() - 1)
-                if after not in seen:
-                    seen.add(after)
-                    stack.append(after)
+            for _, after in _split(label, place):
+                if (target, after) not in seen:
+                    seen.add((target, after))
+                    stack.append((target, after))
     return False
 
 
@@ -329,18 +445,3 @@ def _of_machine(machine: Machine) -> _Moves:
                 ends |= 1 << now
         out.append(ends)
     return (out[0], out[1], out[2])
-
-
-def _spelled(data: bytes) -> Expr:
-    """A text that begins outside of strings, marks beside its separators."""
-    items: list[Expr] = []
-    place, begin = _OUTSIDE, 0
-    for at, byte in enumerate(data):
-        if place == _OUTSIDE and byte in _MARKS:
-            one = Literal(data[at : at + 1])
-            items += [Literal(data[begin:at]), alt(one, Mark(_MARKS[byte]))]
-            begin = at + 1
-        place = _byte(byte)[place].bit_length() - 1
-    if not items:
-        return Literal(data)
-    return seq(*items, Literal(data[begin:]))
