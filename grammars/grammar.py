@@ -256,7 +256,7 @@ class Grammar:
 
         def read(source: Any) -> GrammarIR:
             schema, whitespace, property_order, formats, numbers, separators = source
-            read = json_schema_to_ir(
+            made = json_schema_to_ir(
                 schema,
                 whitespace="compact" if separators else whitespace,
                 property_order=property_order,
@@ -265,7 +265,9 @@ class Grammar:
                 registry=registry,
                 limits=limits,
             )
-            return with_separators(read, *separators, limits) if separators else read
+            if separators is None:
+                return made
+            return with_separators(made, separators[0], separators[1], limits)
 
         if separators is not None:
             separators = _checked_separators(separators)

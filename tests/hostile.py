@@ -274,6 +274,7 @@ def saved_seeds() -> tuple[str, ...]:
         ),
         Grammar.from_json_schema(json.loads(SCHEMA_SEEDS[1]), whitespace="compact", limits=SMALL),
         Grammar.free_text({"<c>": Grammar.from_json_schema({"enum": [1, "a"]})}, limits=SMALL),
+        Grammar.literal("x", limits=SMALL) + Grammar.from_json_schema({"type": "object"}),
     ]
     return tuple(dumps(grammar.ir, grammar.limits) for grammar in grammars)
 
@@ -324,7 +325,7 @@ def _mutate_saved(rng: random.Random, text: str) -> str:
         return text
     data = json.loads(text)
     del data["checksum"]
-    keys = ("start", "rules", "nodes", "notes", "sections", "repeated", "distinct_keys")
+    keys = ("start", "rules", "nodes", "notes", "sections", "parts", "repeated", "distinct_keys")
     return _mutate_json(rng, json.dumps(data), keys if rng.random() < 0.9 else ())
 
 

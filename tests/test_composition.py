@@ -371,6 +371,82 @@ def test_masks(node: Node, seed: int) -> None:
         assert node.accepts(out.decode()), (node.source, out)
 
 
+# -- finite languages: every text is known, so is every mask -----------------------------------------------
+
+FINITE: dict[str, tuple[Grammar, list[str]]] = {
+    "object": (
+        _schema(
+            {
+                "type": "object",
+                "propertyNames": {"enum": ["a", "b"]},
+                "additionalProperties": {"const": 1},
+            }
+        ),
+        ["{}", '{"a":1}', '{"b":1}', '{"a":1,"b":1}', '{"b":1,"a":1}'],
+    ),
+    "unique": (
+        _schema({"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True}),
+        ["[]", "[1]", "[2]", "[1,2]", "[2,1]"],
+    ),
+    "list": (
+        _schema({"type": "array", "items": {"enum": [1, 2]}, "maxItems": 2}),
+        ["[]", "[1]", "[2]", "[1,1]", "[1,2]", "[2,1]", "[2,2]"],
+    ),
+    "closed": (_schema(CLOSED), ["{}", '{"k":true}']),
+    "words": (Grammar.from_regex("a?b?"), ["", "a", "b", "ab"]),
+    "sign": (Grammar.literal("#"), ["#"]),
+    "opening": (Grammar.from_choices(["{a", "x"]), ["{a", "x"]),
+}
+
+
+def _finite(rng: random.Random, depth: int) -> tuple[Grammar, frozenset[str]]:
+    """A random composition with all its texts."""
+    if depth == 0 or rng.random() < 0.2:
+        grammar, texts = FINITE[rng.choice(["object", "unique", *FINITE])]
+        return grammar, frozenset(texts)
+    grammar, texts = _finite(rng, depth - 1)
+    other, more = _finite(rng, depth - 1)
+    match rng.randrange(4):
+        case 0:
+            return grammar | other, texts | more
+        case 1:
+            return grammar.optional(), texts | {""}
+        case 2:
+            sign = rng.choice([",", "#", ""])
+            assume(len(texts) < 30)
+            pairs = {a + sign + b for a in texts for b in texts}
+            return grammar.repeat(1, 2, sign), texts | pairs
+    assume(len(texts) * len(more) < 1500)
+    return grammar + other, frozenset(a + b for a in texts for b in more)
+
+
+@settings(law_settings, max_examples=60)
+@given(st.integers(0, 10**9))
+def test_masks_of_finite_languages(seed: int) -> None:
+    rng = random.Random(seed)
+    try:
+        grammar, texts = _finite(rng, 3)
+    except GrammarError as error:
+        if "where its text begins does not show" not in str(error):
+            raise
+        return
+    automaton = TokenAutomaton(grammar, VOCABULARY)
+    data = {text.encode() for text in texts}
+    eos = VOCABULARY.eos_token_ids[0]
+    for text in rng.sample(sorted(data), min(len(data), 8)):
+        state, read = automaton.start, b""
+        while True:
+            rest = {x[len(read) :] for x in data if x.startswith(read)}
+            expected = {t for t, w in enumerate(WORDS) if any(x.startswith(w) for x in rest)}
+            assert set(_allowed(automaton, state)) == expected | ({eos} if b"" in rest else set())
+            ways = [t for t in expected if text.startswith(read + WORDS[t])]
+            if not ways:
+                break
+            token = rng.choice(ways)
+            state, read = automaton.advance(state, token), read + WORDS[token]
+        assert read == text
+
+
 # -- known compositions ----------------------------------------------------------------------------
 
 OBJECT = _schema({"type": "object"})
