@@ -13,7 +13,7 @@ other readings are in the way they are read byte by byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,8 @@ from grammars.work import spend
 
 _OFF: Final = -1
 """The state from which no value is ahead that matters."""
+_TRIES: Final = 12
+"""Searches in which some rules are read coarsely."""
 _SHOWN: Final = 60
 """Bytes of a text in a message."""
 
@@ -59,13 +61,33 @@ def locate(grammar: GrammarIR, limits: Limits) -> Found | None:
     parts = {part.rule: part for part in grammar.parts}
     if not any(part.asks for part in parts.values()):
         return None
+    exact: set[str] | None = set()
+    tries = 0
     try:
         with deep_recursion():
-            return _Search(Outline(grammar, parts, limits), parts, limits).found()
+            while True:
+                outline = Outline(grammar, parts, limits, exact)
+                try:
+                    return _Search(outline, parts, limits).found()
+                except _CoarseError as error:
+                    tries += 1
+                    exact = exact | error.rules if exact is not None and tries < _TRIES else None
     except RecursionError:
         raise GrammarError(
             "a grammar around a part that compares keys or items is nested too deeply"
         ) from None
+
+
+class _CoarseError(Exception):
+    """Readings do not agree, and some of them are of rules that are read coarsely.
+
+    Attributes:
+        rules: their names.
+    """
+
+    def __init__(self, rules: Set[str]) -> None:
+        super().__init__()
+        self.rules = rules
 
 
 @dataclass(slots=True)
@@ -162,7 +184,7 @@ class _Search:
         """The steps from a set of readings."""
         readings, groups = self._agreed(number)
         edges = [edge for state in readings for edge in self._outline.edges[state]]
-        spend(2 + len(edges) // 2)
+        spend(20 + 4 * len(readings) + 4 * len(edges))
         targets: dict[frozenset[int], ByteMask] = {}
         for mask, seeds in _disjoint(edges):
             target = self._closure(seeds)
@@ -193,7 +215,9 @@ class _Search:
                 return readings, groups
             idle = [v for g in bad for v in g.values if not self._parts[v[0]].asks]
             if not idle:
-                raise self._error(number, bad[0])
+                coarse = {outline.coarse[x] for x in readings if x in outline.coarse}
+                coarse = coarse or set(outline.coarse.values())
+                raise _CoarseError(coarse) if coarse else self._error(number, bad[0])
             values = [v for v in values if v not in idle]
             for rule, then in idle:
                 opened = self._closure([outline.opened(rule, then)])
@@ -301,7 +325,7 @@ def _disjoint(edges: list[tuple[ByteMask, int]]) -> list[tuple[ByteMask, set[int
     if not overlap:
         return list(targets.items())
     blocks = [block & union for block in refine(targets) if block & union]
-    spend(len(blocks) * len(targets) // 8)
+    spend(len(blocks) * len(targets) // 4)
     return [
         (block, {t for mask, found in targets.items() if mask & block for t in found})
         for block in blocks

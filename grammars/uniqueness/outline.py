@@ -2,13 +2,16 @@
 
 It answers one question, where values of parts begin (:mod:`grammars.uniqueness.locating`), so it may read
 too much, never too little: values are single edges, brackets of recursive rules need not match, long
-counts are not counted.  Rules are copied where they are called, and only when the search gets there; of a
-recursive rule there is one copy for each call from outside the recursion.
+counts are not counted.  Rules in which no value is that matters are *coarse* at first, any text in their bytes:
+following all readings of a programming language would take for ever, and what matters may only be that a
+token stands behind it.  The search says which of them have to be read as they are.  These are copied where
+they are called, and only when the search gets there; of a recursive rule there is one copy for each call
+from outside the recursion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import cached_property
 from typing import Final
 
@@ -57,16 +60,27 @@ class Outline:
         grammar: the rules.
         parts: by the names of their rules.
         limits: bounds on automata of regular parts.
+        exact: rules that are not coarse; all if there is no set.
 
     Attributes:
+        coarse: the coarse rules, by the state that stands for each.
         eps, edges: of each state.
         values: of each state, (rule of a part, state behind its value).
         useful: of each state, whether a value for which memory is asked may be ahead.
     """
 
-    def __init__(self, grammar: GrammarIR, parts: Mapping[str, Part], limits: Limits) -> None:
+    def __init__(
+        self,
+        grammar: GrammarIR,
+        parts: Mapping[str, Part],
+        limits: Limits,
+        exact: Set[str] | None = None,
+    ) -> None:
         self._grammar = grammar
         self._parts = parts
+        self._exact = exact
+        self.coarse: dict[int, str] = {}
+        self._alphabets: dict[str, ByteMask] = {}
         self._limits = limits
         self._analysis = Analysis(grammar, limits)
         self.eps: list[list[int]] = []
@@ -266,9 +280,35 @@ class Outline:
             known = self._called[key] = self._state(self.useful[then] or name in self._asking)
             if name in self._parts and not opened:
                 self._value(known, name, then)
+            elif self._is_coarse(name):
+                self.coarse[known] = name
+                self.eps[known].append(then)
+                self.edges[known].append((self._alphabet(name), known))
             else:
                 self._pending[known] = (name, then)
         return known
+
+    def _is_coarse(self, name: str) -> bool:
+        """Whether a rule is read as any text in its bytes."""
+        if self._exact is None or name in self._exact or name in self._asking:
+            return False
+        body = self._grammar[name].body  # automata stand for free text, which matters
+        return not isinstance(body, Literal | Machine | And | Not)
+
+    def _alphabet(self, name: str) -> ByteMask:
+        """The bytes in the texts of a rule (a superset)."""
+        seen = {name}
+        stack = [name]
+        mask = 0
+        while stack:
+            one = stack.pop()
+            if one not in self._alphabets:
+                self._alphabets[one] = _bytes_of(self._grammar[one].body)
+            mask |= self._alphabets[one]
+            fresh = [x for x in refs(self._grammar[one].body) if x not in seen]
+            seen.update(fresh)
+            stack += fresh
+        return mask
 
     def _value(self, state: int, name: str, then: int) -> None:
         self.values[state].append((name, then))
@@ -309,6 +349,52 @@ def _rings(
         if len(members) > 1 or component[0] in calls[component[0]]:
             found |= dict.fromkeys(members, members)
     return found
+
+
+def _bytes_of(expr: Expr) -> ByteMask:
+    """The bytes that an expression reads itself (a superset)."""
+    mask = 0
+    stack = [expr]
+    while stack:
+        node = stack.pop()
+        spend()
+        match node:
+            case Literal(data):
+                for byte in set(data):
+                    mask |= 1 << byte
+            case Chars(ranges):
+                mask |= _bytes_of_characters(utf8_node(ranges))
+            case ByteSet(ranges):
+                mask |= ranges_mask(ranges)
+            case Mark(symbol):
+                mask |= 1 << (0x2C if symbol == REPEATED_COMMA else 0x5D)
+            case Machine(edges):
+                for row in edges:
+                    mask |= ranges_mask(tuple((low, high) for low, high, _ in row))
+            case And(items):
+                inside = ALL_BYTES
+                for item in items:
+                    if not isinstance(item, Not) and not refs(item):
+                        inside &= _bytes_of(item)
+                mask |= inside
+            case Not():
+                return ALL_BYTES
+            case _:
+                stack.extend(children(node))
+    return mask
+
+
+def _bytes_of_characters(node: Utf8Node) -> ByteMask:
+    mask = 0
+    seen = {node}
+    stack = [node]
+    while stack:
+        for edge, rest in stack.pop():
+            mask |= edge
+            if rest not in seen:
+                seen.add(rest)
+                stack.append(rest)
+    return mask
 
 
 class FirstBytes:
