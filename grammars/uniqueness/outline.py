@@ -2,11 +2,11 @@
 
 It answers one question, where values of parts begin (:mod:`grammars.uniqueness.locating`), so it may read
 too much, never too little: values are single edges, brackets of recursive rules need not match, long
-counts are not counted.  Rules in which no value is that matters are *coarse* at first, any text in their bytes:
-following all readings of a programming language would take for ever, and what matters may only be that a
-token stands behind it.  The search says which of them have to be read as they are.  These are copied where
-they are called, and only when the search gets there; of a recursive rule there is one copy for each call
-from outside the recursion.
+counts are not counted.  Rules in which no value is that matters are *coarse* at first, any text in their
+bytes: following all readings of a programming language would take for ever, and what matters may only be
+that a token stands behind it.  The search says which of them have to be read as they are.  These are copied
+where they are called, and only when the search gets there; of a recursive rule there is one copy for each
+call from outside the recursion.
 """
 
 from __future__ import annotations
