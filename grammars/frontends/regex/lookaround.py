@@ -18,12 +18,37 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
-from grammars.errors import GrammarError
+from grammars.frontends.regex.alternating import solve_by_automaton
+from grammars.frontends.regex.nodes import (
+    ALL,
+    ANY_TEXT,
+    EMPTY,
+    NEVER,
+    Atomic,
+    Cat,
+    Edge,
+    Look,
+    Node,
+    Or,
+    Plain,
+    Rep,
+    Side,
+    Solved,
+    UnsolvableError,
+    as_grammar_error,
+    cat,
+    contains,
+    locate,
+    look,
+    nodes_of,
+    nullable,
+    rep,
+    union,
+    united,
+)
 from grammars.ir import (
-    ANY_CHAR,
     EPSILON,
     MAX_CODE_POINT,
     NOTHING,
@@ -33,7 +58,6 @@ from grammars.ir import (
     Expr,
     Literal,
     Not,
-    Nothing,
     Ranges,
     Repeat,
     Seq,
@@ -47,238 +71,26 @@ from grammars.ir import (
     seq,
     walk,
 )
+from grammars.limits import DEFAULT_LIMITS
 from grammars.work import spend
 
 _Key = TypeVar("_Key", bound=Hashable)
 
-ANY_TEXT: Final = repeat(ANY_CHAR)
-ALL: Final[Ranges] = ((0, MAX_CODE_POINT),)
 _NEWLINE: Final[Ranges] = ((10, 10),)
 
 _MAX_COPIES: Final = 64
 """Most copies of a repeated part whose text depends on its surroundings."""
-_MAX_LOOK_COPIES: Final = 8
-"""Most copies of a repeated part with a look inside."""
-_MAX_LINES: Final = 500
+_MAX_LINES: Final = 32
 """Most alternatives after looks have been brought to the top."""
-_MAX_NODES: Final = 500_000
+_MAX_NODES: Final = 50_000
 """Largest expression made here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """What may stand on one side of a position: a character of a class, or other things."""
-
-    ranges: Ranges = ()
-    nothing: bool = False
-    last_newline: bool = False
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Plain:
-    """An expression without conditions."""
-
-    expr: Expr
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Edge:
-    """A position where one of the pairs (before, behind) holds."""
-
-    pairs: tuple[tuple[Side, Side], ...]
-    negative: bool = False
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Look:
-    """What stands behind (``ahead``) or before this position begins (ends) with the item, or not.
-
-    ``offset`` is where the look was written, for messages.
-    """
-
-    item: Node
-    ahead: bool
-    negative: bool
-    offset: int
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Cat:
-    """Concatenation."""
-
-    items: tuple[Node, ...]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Or:
-    """Union."""
-
-    items: tuple[Node, ...]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Rep:
-    """``min`` to ``max`` copies."""
-
-    item: Node
-    min: int
-    max: int | None
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Solved:
-    """A part that is a text's whole beginning or end: its language by the class on its open side.
-
-    ``tail`` says which: the language by the class before it, or by the class behind it.
-    """
-
-    by_class: dict[int, Expr]
-    tail: bool
-
-
-Node: TypeAlias = Plain | Edge | Look | Cat | Or | Rep | _Solved
-
-
-class UnsolvableError(Exception):
-    """A condition that is not written as an expression here; ``offset`` is its place if known."""
-
-    def __init__(self, message: str, offset: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.offset = offset
-
-
-# -- building nodes --------------------------------------------------------------------------------
-
-EMPTY: Final = Plain(EPSILON)
-NEVER: Final = Plain(NOTHING)
-
-
-def cat(items: Iterable[Node]) -> Node:
-    """Concatenation; neighbours without conditions become one."""
-    out: list[Node] = []
-    for item in items:
-        for part in item.items if isinstance(item, Cat) else (item,):
-            before = out[-1] if out else None
-            if isinstance(part, Plain) and part.expr == EPSILON:
-                continue
-            if isinstance(part, Plain) and isinstance(before, Plain):
-                out[-1] = Plain(seq(before.expr, part.expr))
-            else:
-                out.append(part)
-    if not out:
-        return EMPTY
-    return out[0] if len(out) == 1 else Cat(tuple(out))
-
-
-def union(items: Sequence[Node]) -> Node:
-    """Union of nodes."""
-    if all(isinstance(item, Plain) for item in items):
-        return Plain(_alt(*(item.expr for item in items if isinstance(item, Plain))))
-    return items[0] if len(items) == 1 else Or(tuple(items))
-
-
-def rep(item: Node, least: int, most: int | None) -> Node:
-    """Repetition of a node."""
-    if isinstance(item, Plain):
-        return Plain(repeat(item.expr, least, most))
-    if most == 0:
-        return EMPTY
-    if isinstance(item, Rep) and item.min == 0 and item.max is None:
-        return item  # copies of x* are x*
-    return item if least == most == 1 else Rep(item, least, most)
-
-
-def look(item: Node, *, ahead: bool, negative: bool, offset: int) -> Node:
-    """A look; an :class:`Edge` where one character decides."""
-    match item:
-        case Plain(expr):
-            needed = _needed(expr, ahead)
-            if needed == EPSILON:
-                return NEVER if negative else EMPTY
-            if isinstance(needed, Nothing):
-                return EMPTY if negative else NEVER
-            ranges = _one_character(needed)
-            if ranges is None:
-                return Look(Plain(needed), ahead, negative, offset)
-            side = Side(ranges)
-            free = Side(ALL, nothing=True, last_newline=True)
-            return Edge((((free, side) if ahead else (side, free)),), negative)
-        case Edge(pairs, inner):
-            if inner or not any(right.last_newline and right.ranges != ALL for _, right in pairs):
-                return Edge(pairs, inner != negative)
-        case Or(items):
-            parts = [look(x, ahead=ahead, negative=negative, offset=offset) for x in items]
-            return cat(parts) if negative else union(parts)
-    return Look(item, ahead, negative, offset)
-
-
-def _needed(expr: Expr, ahead: bool) -> Expr:
-    """The part that decides a look: what may be empty at its far end does not."""
-    if _nullable(expr):
-        return EPSILON
-    if isinstance(expr, Repeat):
-        return _needed(expr.item, ahead) if expr.min == 1 else repeat(expr.item, expr.min, expr.min)
-    if isinstance(expr, Seq):
-        items = list(expr.items)
-        far = -1 if ahead else 0
-        while len(items) > 1 and _nullable(items[far]):
-            items.pop(far)
-        items[far] = _needed(items[far], ahead)
-        return seq(*items)
-    return expr
-
-
-def _one_character(expr: Expr) -> Ranges | None:
-    """The class, if the expression is one."""
-    match expr:
-        case Chars(ranges):
-            return ranges
-        case Literal(data):
-            text = data.decode()
-            return ((ord(text), ord(text)),) if len(text) == 1 else None
-        case Alt(items):
-            parts = [_one_character(x) for x in items]
-            if all(part is not None for part in parts):
-                return normalize_ranges(pair for part in parts if part for pair in part)
-    return None
-
-
-# -- expressions -----------------------------------------------------------------------------------
-
-
-def _alt(*items: Expr) -> Expr:
-    """Union; single characters become one class, which is far cheaper to compile than several."""
-    flat = alt(*items)
-    if not isinstance(flat, Alt) or not any(isinstance(x, Chars) for x in flat.items):
-        return flat
-    singles = {x: ranges for x in flat.items if (ranges := _one_character(x)) is not None}
-    if len(singles) < 2:
-        return flat
-    merged = chars(pair for ranges in singles.values() for pair in ranges)
-    return alt(*(x for x in flat.items if x not in singles), merged)
-
-
-def _nullable(expr: Expr) -> bool:
-    match expr:
-        case Literal(data):
-            return not data
-        case Seq(items) | And(items):
-            return all(map(_nullable, items))
-        case Alt(items):
-            return any(map(_nullable, items))
-        case Repeat(item, low, _):
-            return low == 0 or _nullable(item)
-        case Not(item):
-            return not _nullable(item)
-    return False
 
 
 def first_in(expr: Expr, ranges: Ranges) -> Expr:
     """The texts of the expression that begin with a character of the class."""
     match expr:
         case Literal(data):
-            inside = bool(data) and _contains(ranges, ord(data.decode()[0]))
+            inside = bool(data) and contains(ranges, ord(data.decode()[0]))
             return expr if inside else NOTHING
         case Chars(own):
             return chars(intersect_ranges(own, ranges))
@@ -286,11 +98,11 @@ def first_in(expr: Expr, ranges: Ranges) -> Expr:
             out: list[Expr] = []
             for i, item in enumerate(items):
                 out.append(seq(first_in(item, ranges), *items[i + 1 :]))
-                if not _nullable(item):
+                if not nullable(item):
                     break
-            return _alt(*out)
+            return united(*out)
         case Alt(items):
-            return _alt(*(first_in(item, ranges) for item in items))
+            return united(*(first_in(item, ranges) for item in items))
         case Repeat(item, low, high):
             rest = repeat(item, max(low - 1, 0), None if high is None else high - 1)
             return seq(first_in(item, ranges), rest)
@@ -305,7 +117,7 @@ def last_in(expr: Expr, ranges: Ranges) -> Expr:
     """The texts of the expression that end with a character of the class."""
     match expr:
         case Literal(data):
-            inside = bool(data) and _contains(ranges, ord(data.decode()[-1]))
+            inside = bool(data) and contains(ranges, ord(data.decode()[-1]))
             return expr if inside else NOTHING
         case Chars(own):
             return chars(intersect_ranges(own, ranges))
@@ -313,11 +125,11 @@ def last_in(expr: Expr, ranges: Ranges) -> Expr:
             out: list[Expr] = []
             for i in range(len(items) - 1, -1, -1):
                 out.append(seq(*items[:i], last_in(items[i], ranges)))
-                if not _nullable(items[i]):
+                if not nullable(items[i]):
                     break
-            return _alt(*out)
+            return united(*out)
         case Alt(items):
-            return _alt(*(last_in(item, ranges) for item in items))
+            return united(*(last_in(item, ranges) for item in items))
         case Repeat(item, low, high):
             rest = repeat(item, max(low - 1, 0), None if high is None else high - 1)
             return seq(rest, last_in(item, ranges))
@@ -334,10 +146,10 @@ def _is_newline(expr: Expr) -> bool:
         case Literal(data):
             return data == b"\n"
         case Chars(ranges):
-            return _contains(ranges, 10)
+            return contains(ranges, 10)
         case Seq(items):
             return any(
-                _is_newline(item) and all(_nullable(x) for j, x in enumerate(items) if j != i)
+                _is_newline(item) and all(nullable(x) for j, x in enumerate(items) if j != i)
                 for i, item in enumerate(items)
             )
         case Alt(items):
@@ -345,7 +157,7 @@ def _is_newline(expr: Expr) -> bool:
         case And(items):
             return all(map(_is_newline, items))
         case Repeat(item, low, _):
-            return _is_newline(item) and (low <= 1 or _nullable(item))
+            return _is_newline(item) and (low <= 1 or nullable(item))
         case Not(item):
             return not _is_newline(item)
     return False
@@ -358,47 +170,52 @@ def _without_empty(expr: Expr) -> Expr:
     return alt(*(x for x in expr.items if x != EPSILON)) if isinstance(expr, Alt) else expr
 
 
-def _contains(ranges: Ranges, point: int) -> bool:
-    return any(lo <= point <= hi for lo, hi in ranges)
-
-
 # -- solving ---------------------------------------------------------------------------------------
 
 _START: Final = 0  # a class before a position: nothing
 _END: Final = 0  # a class behind a position: nothing
 
 
-def solve(node: Node) -> Expr:
+def solve(node: Node, limit: int = DEFAULT_LIMITS.max_dfa_states) -> Expr:
     """The texts that match the node from their start to their end, without conditions.
 
+    Where looks stand outside repetitions the answer is an expression, in which counted repetitions
+    stay counted; otherwise, or where that expression would be large, an automaton.
+
+    Args:
+        node: the pattern.
+        limit: most states of an automaton.
+
     Raises:
-        UnsolvableError: where a condition cannot be written as an expression (of sensible size).
+        UnsolvableError: for an atomic group with a repetition whose part may be empty.
+        LimitExceeded: for ``max_dfa_states`` and ``max_work``.
     """
     if isinstance(node, Plain):
         return node.expr
-    solver = _Solver(_edges(node))
-    if not _has_look(node):
-        return solver.language(node, _START, _END)
-    return _alt(*(solver.line(items) for items in _lines(node)))
+    if not _needs_automaton(node):
+        try:
+            solver = _Solver(_edges(node))
+            if not _has_look(node):
+                return solver.language(node, _START, _END)
+            return united(*(solver.line(items) for items in _lines(node)))
+        except UnsolvableError:
+            pass
+    return solve_by_automaton(node, limit)
 
 
-def _nodes(node: Node) -> Iterator[Node]:
-    stack = [node]
-    while stack:
-        at = stack.pop()
-        yield at
-        if isinstance(at, Cat | Or):
-            stack.extend(at.items)
-        elif isinstance(at, Rep | Look):
-            stack.append(at.item)
+def _needs_automaton(node: Node) -> bool:
+    return any(
+        isinstance(x, Atomic) or (isinstance(x, Rep) and x.max != 1 and _has_look(x.item))
+        for x in nodes_of(node)
+    )
 
 
 def _edges(node: Node) -> list[Edge]:
-    return [x for x in _nodes(node) if isinstance(x, Edge)]
+    return [x for x in nodes_of(node) if isinstance(x, Edge)]
 
 
 def _has_look(node: Node, ahead: bool | None = None) -> bool:
-    return any(isinstance(x, Look) and (ahead is None or x.ahead == ahead) for x in _nodes(node))
+    return any(isinstance(x, Look) and (ahead is None or x.ahead == ahead) for x in nodes_of(node))
 
 
 def _lines(node: Node) -> list[tuple[Node, ...]]:
@@ -413,37 +230,19 @@ def _lines(node: Node) -> list[tuple[Node, ...]]:
             out = [()]
             for item in items:
                 out = [a + b for a in out for b in _lines(item)]
-                _check_lines(node, out)
-        case Rep(item, least, most):
-            if most is None or most > _MAX_LOOK_COPIES:
-                raise UnsolvableError(
-                    "a look-ahead or look-behind of more than one character inside a repetition "
-                    "is not possible; move it out of the repetition",
-                    _first_look(node),
-                )
-            out = []
-            once = _lines(item)
-            for count in range(least, most + 1):
-                if len(once) ** count > _MAX_LINES:
-                    _check_lines(node, None)
-                out += [tuple(itertools.chain(*x)) for x in itertools.product(once, repeat=count)]
+                _check_lines(out)
+        case Rep(item, least, _):
+            out = [] if least else [()]
+            out += _lines(item)
         case _:
             out = [(node,)]
-    _check_lines(node, out)
+    _check_lines(out)
     return out
 
 
-def _check_lines(node: Node, lines: list[tuple[Node, ...]] | None) -> None:
-    if lines is None or len(lines) > _MAX_LINES:
-        raise UnsolvableError(
-            "too many combinations of alternatives with look-ahead or look-behind; "
-            "write fewer of them",
-            _first_look(node),
-        )
-
-
-def _first_look(node: Node) -> int | None:
-    return min((x.offset for x in _nodes(node) if isinstance(x, Look)), default=None)
+def _check_lines(lines: list[tuple[Node, ...]]) -> None:
+    if len(lines) > _MAX_LINES:
+        raise UnsolvableError("too many combinations of alternatives with look-around")
 
 
 class _Solver:
@@ -465,7 +264,7 @@ class _Solver:
         self._befores = range(count + 1)
         self._afters = range(count + (2 if uses_last else 1))
         self._last_newline = count + 1
-        self._newline = next(i for i, x in enumerate(self._atoms, 1) if _contains(x, 10))
+        self._newline = next(i for i, x in enumerate(self._atoms, 1) if contains(x, 10))
         self._known: dict[tuple[Node, int, int], Expr] = {}
         self._powers: dict[tuple[Node, int], Node] = {}
         self._halves: dict[Node, tuple[Node, Node]] = {}
@@ -479,7 +278,7 @@ class _Solver:
                 return expr
             case Edge():
                 return EPSILON if self._holds(node, p, n) else NOTHING
-            case _Solved(by_class, tail):
+            case Solved(by_class, tail):
                 return by_class[p if tail else n]
             case Look():
                 raise UnsolvableError("a look-around cannot stand here", node.offset)
@@ -488,7 +287,7 @@ class _Solver:
         if known is None:
             match node:
                 case Or(items):
-                    known = _alt(*(self.language(x, p, n) for x in items))
+                    known = united(*(self.language(x, p, n) for x in items))
                 case Cat():
                     known = self._join(*self._split(node), p, n)
                 case Rep():
@@ -514,8 +313,8 @@ class _Solver:
         if which == 0:
             return side.nothing
         if behind and which == self._last_newline:
-            return side.last_newline or _contains(side.ranges, 10)
-        return _contains(side.ranges, self._atoms[which - 1][0][0])
+            return side.last_newline or contains(side.ranges, 10)
+        return contains(side.ranges, self._atoms[which - 1][0][0])
 
     def _split(self, node: Cat) -> tuple[Node, Node]:
         halves = self._halves.get(node)
@@ -532,7 +331,7 @@ class _Solver:
         for a, ahead in firsts.items():
             for b, before in seconds.items():
                 out.append(seq(self._ending(a, before, p), self._starting(b, ahead, n)))
-        return _alt(*out)
+        return united(*out)
 
     def _ranges(self, classes: Iterable[int]) -> Ranges:
         count = len(self._atoms)
@@ -547,18 +346,18 @@ class _Solver:
         """Texts after which one of the classes stands before the position."""
         if self._is_every_atom(classes) and p in classes:
             return expr
-        empty = EPSILON if p in classes and _nullable(expr) else NOTHING
-        return _alt(empty, last_in(expr, self._ranges(classes)))
+        empty = EPSILON if p in classes and nullable(expr) else NOTHING
+        return united(empty, last_in(expr, self._ranges(classes)))
 
     def _starting(self, expr: Expr, classes: Sequence[int], n: int) -> Expr:
         """Texts before which one of the classes stands behind the position."""
         if self._is_every_atom(classes) and n in classes:
             return expr
-        empty = EPSILON if n in classes and _nullable(expr) else NOTHING
+        empty = EPSILON if n in classes and nullable(expr) else NOTHING
         some = first_in(expr, self._ranges(classes))
         if self._last_newline in classes and n == _END and _is_newline(expr):
-            return _alt(empty, Literal(b"\n"), some)
-        return _alt(empty, some)
+            return united(empty, Literal(b"\n"), some)
+        return united(empty, some)
 
     # -- repetition -----------------------------------------------------------------------------
 
@@ -624,7 +423,7 @@ class _Solver:
             for c0, ahead in enumerate(afters):
                 begun = first_in(expr, self._ranges(ahead))
                 if self._last_newline in ahead and after == [_END] and _is_newline(expr):
-                    begun = _alt(begun, Literal(b"\n"))
+                    begun = united(begun, Literal(b"\n"))
                 for d1, behind in enumerate(befores):
                     ended = last_in(begun, self._ranges(behind))
                     if ended != NOTHING:
@@ -639,7 +438,7 @@ class _Solver:
             _add(edges, source, here * width + c, EPSILON)
         for d in range(len(befores)):
             _add(edges, d * width + last, sink, EPSILON)
-        return _alt(EPSILON, _paths(edges, source, sink))
+        return united(EPSILON, _paths(edges, source, sink))
 
     # -- looks ----------------------------------------------------------------------------------
 
@@ -696,7 +495,7 @@ class _Solver:
             else:
                 inside = cat(self._head([Plain(ANY_TEXT), *items]))
                 out.append(self.language(inside, _START, which))
-        return _alt(*out), node.negative
+        return united(*out), node.negative
 
     def _tail(self, items: Sequence[Node]) -> list[Node]:
         """A text's end: everything from the first look-ahead on is solved together."""
@@ -710,7 +509,7 @@ class _Solver:
                     expr, negative = self._looked(node, d)
                     own = self.language(rest, d, _END)
                     table[d] = minus(own, expr) if negative else both(own, expr)
-                out[i:] = [_Solved(table, tail=True)]
+                out[i:] = [Solved(table, tail=True)]
         return out
 
     def _head(self, items: Sequence[Node]) -> list[Node]:
@@ -726,7 +525,7 @@ class _Solver:
                 expr, negative = self._looked(node, c)
                 own = self.language(rest, _START, c)
                 table[c] = minus(own, expr) if negative else both(own, expr)
-            out = [_Solved(table, tail=False)]
+            out = [Solved(table, tail=False)]
         return out
 
 
@@ -756,7 +555,7 @@ def _grouped(classes: Iterable[int], key: Callable[[int], _Key]) -> dict[_Key, l
 
 def _add(edges: dict[tuple[int, int], Expr], a: int, b: int, expr: Expr) -> None:
     if expr != NOTHING:
-        edges[a, b] = _alt(edges.get((a, b), NOTHING), expr)
+        edges[a, b] = united(edges.get((a, b), NOTHING), expr)
 
 
 def _paths(edges: dict[tuple[int, int], Expr], source: int, sink: int) -> Expr:
@@ -776,14 +575,3 @@ def _paths(edges: dict[tuple[int, int], Expr], source: int, sink: int) -> Expr:
             _add(edges, a, b, seq(first, loop, second))
     return edges.get((source, sink), NOTHING)
 
-
-def locate(text: str, offset: int) -> tuple[int, int]:
-    """Line and column, both from 1, of an offset."""
-    line = text.count("\n", 0, offset) + 1
-    return line, offset - (text.rfind("\n", 0, offset) + 1) + 1
-
-
-def as_grammar_error(error: UnsolvableError, pattern: str) -> GrammarError:
-    """The error with its place in the pattern."""
-    line, column = locate(pattern, error.offset or 0)
-    return GrammarError(f"{error.message} (pattern {pattern!r})", line=line, column=column)
