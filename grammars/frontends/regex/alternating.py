@@ -47,7 +47,6 @@ from grammars.frontends.regex.nodes import (
 )
 from grammars.ir import (
     MAX_CODE_POINT,
-    NOTHING,
     Alt,
     Chars,
     Expr,
@@ -370,16 +369,27 @@ def _check_order(item: Node, offset: int) -> None:
     Raises:
         UnsolvableError: if one may.
     """
-    for part in nodes_of(item):
-        if isinstance(part, Rep) and part.max != 1 and may_be_empty(part.item):
+    stack = [item]
+    while stack:
+        part = stack.pop()
+        empty = False
+        match part:
+            case Plain(expr):
+                repeats = (x for x in walk(expr) if isinstance(x, Repeat) and x.max != 1)
+                empty = any(nullable(x.item) for x in repeats)
+            case Rep(inner, _, most):
+                empty = most != 1 and may_be_empty(inner)
+                stack.append(inner)
+            case Cat(items) | Or(items):
+                stack.extend(items)
+            case Atomic(inner):
+                stack.append(inner)
+        if empty:
             raise UnsolvableError(
                 "in an atomic group or possessive repetition a repeated part that may be empty is not "
                 "possible; let the part have one character at least, or use an ordinary group",
                 offset,
             )
-        for expr in walk(part.expr) if isinstance(part, Plain) else ():
-            if isinstance(expr, Repeat) and expr.max != 1 and nullable(expr.item):
-                raise UnsolvableError("a repeated part in an atomic group may be empty", offset)
 
 
 # -- the deterministic automaton -------------------------------------------------------------------

@@ -17,17 +17,14 @@ from functools import lru_cache
 from typing import Final
 
 from grammars.errors import GrammarError
-from grammars.frontends.regex.lookaround import (
+from grammars.frontends.regex.lookaround import solve
+from grammars.frontends.regex.nodes import (
     ALL,
     ANY_TEXT,
     EMPTY,
-    Cat,
     Edge,
-    Look,
     Node,
-    Or,
     Plain,
-    Rep,
     Side,
     UnsolvableError,
     as_grammar_error,
@@ -35,24 +32,16 @@ from grammars.frontends.regex.lookaround import (
     locate,
     look,
     rep,
-    solve,
     union,
 )
 from grammars.frontends.regex.properties import OF_STRINGS, property_ranges
 from grammars.ir import (
     MAX_CODE_POINT,
-    Chars,
     Expr,
-    Literal,
-    Not,
     Ranges,
-    alt,
-    both,
     chars,
     invert_ranges,
     normalize_ranges,
-    repeat,
-    seq,
 )
 
 _DIGITS: Final[Ranges] = ((0x30, 0x39),)
@@ -81,50 +70,17 @@ def ecma_search_to_expr(pattern: str, *, loose: bool = False) -> Expr:
     Raises:
         GrammarError: with line and column in the pattern, for text that is not a pattern, for
             backreferences, which are not regular, and for what is not translated exactly
-            (properties of strings, lone halves of surrogate pairs, look-around inside unbounded
-            repetitions).
+            (properties of strings, lone halves of surrogate pairs).
+        LimitExceeded: for look-around whose automaton would be too large.
     """
     try:
-        node = _tempered(_Parser(pattern, loose).parse())
+        node = _Parser(pattern, loose).parse()
         anywhere = Plain(ANY_TEXT)
         return solve(cat([anywhere, node, anywhere]))
     except UnsolvableError as error:
         raise as_grammar_error(error, pattern) from None
     except RecursionError:
         raise GrammarError("the pattern is nested too deeply", line=1, column=1) from None
-
-
-def _tempered(node: Node) -> Node:
-    """Repetitions such as ``(?:(?!ab).)*`` before the pattern's last ``$``, as one condition.
-
-    At the end of the text they say that no part of what they match begins what the look-ahead
-    forbids; elsewhere such a repetition has no translation.
-    """
-    if isinstance(node, Or):
-        return union([_tempered(item) for item in node.items])
-    if not isinstance(node, Cat) or len(node.items) < 2:
-        return node
-    *before, loop, end = node.items
-    if not isinstance(end, Edge) or end.pairs != _TEXT_END or not isinstance(loop, Rep):
-        return node
-    if not isinstance(loop.item, Cat) or loop.min > 1 or loop.max is not None:
-        return node
-    *looks, last = loop.item.items
-    if not isinstance(last, Plain) or not _is_character(last.expr):
-        return node
-    forbidden: list[Expr] = []
-    for look_ in looks:
-        if not (isinstance(look_, Look) and look_.ahead and look_.negative):
-            return node
-        if not isinstance(look_.item, Plain):
-            return node
-        forbidden.append(seq(ANY_TEXT, look_.item.expr, ANY_TEXT))
-    allowed = both(repeat(last.expr, loop.min), Not(alt(*forbidden)))
-    return cat([*before, Plain(allowed), end])
-
-
-def _is_character(expr: Expr) -> bool:
-    return isinstance(expr, Chars) or (isinstance(expr, Literal) and len(expr.data.decode()) == 1)
 
 
 class _Parser:

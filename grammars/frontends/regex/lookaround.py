@@ -17,7 +17,7 @@ Besides the classes, two things can stand next to a position: nothing (the text'
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from grammars.frontends.regex.alternating import solve_by_automaton
@@ -25,7 +25,6 @@ from grammars.frontends.regex.nodes import (
     ALL,
     ANY_TEXT,
     EMPTY,
-    NEVER,
     Atomic,
     Cat,
     Edge,
@@ -37,15 +36,10 @@ from grammars.frontends.regex.nodes import (
     Side,
     Solved,
     UnsolvableError,
-    as_grammar_error,
     cat,
     contains,
-    locate,
-    look,
     nodes_of,
     nullable,
-    rep,
-    union,
     united,
 )
 from grammars.ir import (
@@ -574,4 +568,3 @@ def _paths(edges: dict[tuple[int, int], Expr], source: int, sink: int) -> Expr:
         for (a, first), (b, second) in itertools.product(into, out):
             _add(edges, a, b, seq(first, loop, second))
     return edges.get((source, sink), NOTHING)
-

@@ -229,7 +229,6 @@ def one_character(expr: Expr) -> Ranges | None:
     return None
 
 
-
 # -- expressions -----------------------------------------------------------------------------------
 
 
@@ -259,9 +258,9 @@ def nullable(expr: Expr) -> bool:
             return not nullable(item)
     return False
 
+
 def contains(ranges: Ranges, point: int) -> bool:
     return any(lo <= point <= hi for lo, hi in ranges)
-
 
 
 # -- looking at nodes ------------------------------------------------------------------------------

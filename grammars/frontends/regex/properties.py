@@ -132,6 +132,37 @@ def property_ranges(written: str) -> Ranges | None:
     return normalize_ranges([*found, *SURROGATES]) if has_surrogates else found
 
 
+@lru_cache(maxsize=256)
+def any_property_ranges(name: str, ignore_case: bool = False) -> Ranges | None:
+    """The code points of a property by any name that Unicode, ECMA-262 or ``regex`` have for it.
+
+    ``regex`` reads names without regard to case, blanks, hyphens and underscores, and looks for them
+    among categories, scripts, blocks and other properties.
+
+    Args:
+        name: ``L``, ``Greek``, ``Script=Greek``, ``scx=Greek``, ``Alphabetic``, ...
+        ignore_case: with what ``regex`` matches under its flag ``i``.
+
+    Returns:
+        the ranges, or ``None`` if there is no such property.
+    """
+    known = property_ranges(name)
+    if known is not None and not ignore_case:
+        return known
+    if not _NAME.fullmatch(name):
+        return None
+    one = rf"\p{{{_UNLIKE.get(name, name)}}}"
+    try:
+        return matching(f"(?i:{one})" if ignore_case else one)
+    except regex.error:
+        return known
+
+
+_NAME: Final = regex.compile(r"[\w &.=:/-]+")
+_UNLIKE: Final = {"IDC": "ID_Continue", "VS": "Variation_Selector"}
+"""Names of properties that ``regex`` takes for those of blocks."""
+
+
 @lru_cache(maxsize=8)
 def _names(table: str) -> dict[str, str]:
     """The first name of each entry by all of its names."""

@@ -4,6 +4,8 @@ Parsing is ``re``'s own, and so are classes: whatever ``\w``, ``[^k]`` or ``(?i:
 by asking ``re`` about every code point once.  The order in which ``re`` tries alternatives does not
 matter for a full match, except inside atomic groups and possessive repetitions, which become
 conditions on what may follow.
+
+Properties (``\p{Greek}``), which ``re`` has none of, are read as well, see :mod:`.placeholders`.
 """
 
 from __future__ import annotations
@@ -16,16 +18,21 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from grammars.compiling.analysis import check_count
-from grammars.compiling.compiler import compile_ir
 from grammars.errors import GrammarError
 from grammars.frontends import _re_api
 from grammars.frontends.nesting import deepest_bracket
-from grammars.frontends.regex.lookaround import (
+from grammars.frontends.regex.lookaround import solve
+from grammars.frontends.regex.nodes import (
+    ANY_TEXT,
     EMPTY,
     NEVER,
+    Atomic,
+    Cat,
     Edge,
     Node,
+    Or,
     Plain,
+    Rep,
     Side,
     UnsolvableError,
     as_grammar_error,
@@ -33,9 +40,9 @@ from grammars.frontends.regex.lookaround import (
     locate,
     look,
     rep,
-    solve,
     union,
 )
+from grammars.frontends.regex.placeholders import Rewritten, rewritten
 from grammars.ir import (
     ANY_CHAR,
     MAX_CODE_POINT,
@@ -44,13 +51,9 @@ from grammars.ir import (
     Ranges,
     Rule,
     Span,
-    both,
     chars,
     invert_ranges,
     normalize_ranges,
-    repeat,
-    seq,
-    single_rule,
     text,
 )
 from grammars.limits import DEFAULT_LIMITS, Limits
@@ -74,49 +77,53 @@ _UNSUPPORTED: Final = {
 }
 
 
-def regex_to_expr(pattern: str, flags: int = 0, *, look_around: bool = False) -> Expr:
+def regex_to_expr(
+    pattern: str, flags: int = 0, *, look_around: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> Expr:
     """The texts that ``re.fullmatch(pattern, text, flags)`` matches.
 
     Args:
-        look_around: translate look-ahead and look-behind where that is exact for the whole text;
-            by default they are refused, because in a part of a larger grammar they would speak
-            about more than this pattern's own text.
+        look_around: translate look-ahead and look-behind, for the whole text; by default they are
+            refused, because in a part of a larger grammar they would speak about more than this
+            pattern's own text.
+        limits: ``max_dfa_states`` bounds the automaton of a pattern with look-around.
 
     Raises:
         GrammarError: for a pattern that ``re`` refuses, or that is not regular (backreferences,
-            conditional groups), or whose conditions are not translated.
+            conditional groups), for properties that are not known, and for atomic groups with a
+            repetition whose part may be empty.
+        LimitExceeded: for an automaton that is too large.
     """
     try:
-        translator = _Translator(pattern, flags, look_around)
-        return solve(translator.translate())
+        return solve(_Translator(pattern, flags, look_around).translate(), limits.max_dfa_states)
     except UnsolvableError as error:
-        if error.offset is not None and error.offset == translator.atomic:
-            raise translator.unordered() from None
         raise as_grammar_error(error, pattern) from None
     except RecursionError:
-        offset, depth = deepest_bracket(pattern)
-        line, column = locate(pattern, offset)
-        raise GrammarError(
-            f"the pattern is nested too deeply ({depth:,} levels)", line=line, column=column
-        ) from None
+        raise _nested_too_deeply(pattern) from None
 
 
 def regex_search_to_expr(pattern: str, flags: int = 0) -> Expr:
     """The texts in which ``re.search(pattern, text, flags)`` finds something.
 
     Raises:
-        GrammarError: see :func:`regex_to_expr`; and for atomic groups and possessive repetitions.
+        GrammarError: see :func:`regex_to_expr`.
     """
     try:
-        translator = _Translator(pattern, flags, look_around=True)
-        if translator.atomic is not None:
-            raise translator.unordered()
-        anywhere = Plain(repeat(ANY_CHAR))
-        return solve(cat([anywhere, translator.translate(), anywhere]))
+        node = _Translator(pattern, flags, look_around=True).translate()
+        anywhere = Plain(ANY_TEXT)
+        return solve(cat([anywhere, node, anywhere]))
     except UnsolvableError as error:
         raise as_grammar_error(error, pattern) from None
     except RecursionError:
-        raise GrammarError("the pattern is nested too deeply", line=1, column=1) from None
+        raise _nested_too_deeply(pattern) from None
+
+
+def _nested_too_deeply(pattern: str) -> GrammarError:
+    offset, depth = deepest_bracket(pattern)
+    line, column = locate(pattern, offset)
+    return GrammarError(
+        f"the pattern is nested too deeply ({depth:,} levels)", line=line, column=column
+    )
 
 
 def regex_to_ir(pattern: str, limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
@@ -125,29 +132,33 @@ def regex_to_ir(pattern: str, limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
     Raises:
         GrammarError: see :func:`regex_to_expr`.
     """
-    return GrammarIR((Rule("root", regex_to_expr(pattern), Span(1, 1)),), "root")
+    body = regex_to_expr(pattern, look_around=True, limits=limits)
+    return GrammarIR((Rule("root", body, Span(1, 1)),), "root")
+
+
+class _OrderMattersError(Exception):
+    """What an atomic group matches depends on the order of its alternatives in a way that shows."""
 
 
 class _Translator:
     """From ``re``'s parse tree to nodes."""
 
     def __init__(self, pattern: str, flags: int, look_around: bool) -> None:
-        self._pattern = pattern
         self._look_around = look_around
+        self._source: Rewritten = rewritten(pattern)
         try:
-            self._tree = _re_api.parse(pattern, flags)
+            self._tree = _re_api.parse(self._source.text, flags)
         except _re_api.PatternError as error:
-            offset = error.offset or 0
+            offset = self._source.offset(error.offset or 0)
             line, column = locate(pattern, offset)
+            reason = self._source.restored(error.reason)
             raise GrammarError(
-                f"not a regular expression: {error.reason} (in {_excerpt(pattern, offset)})",
+                f"not a regular expression: {reason} (in {_excerpt(pattern, offset)})",
                 line=line,
                 column=column,
             ) from None
         self._flags = int(self._tree.state.flags)
-        self._looks: Iterator[int] | None = None
-        self.atomic = next(_places(pattern, self._flags, "ATOMIC"), None)
-        """Offset of the first atomic group or possessive repetition."""
+        self._offsets: dict[int, int] | None = None
 
     def translate(self) -> Node:
         return self._sequence(self._tree, self._flags)
@@ -158,16 +169,21 @@ class _Translator:
     def _op(self, op: Any, av: Any, flags: int) -> Node:
         name = str(op)
         match name:
-            case "LITERAL" | "NOT_LITERAL" | "IN":
-                return Plain(_character(name, av, flags))
-            case "ANY":
-                return Plain(ANY_CHAR if flags & re.DOTALL else _NOT_NEWLINE)
             case "BRANCH":
                 return union([self._sequence(branch, flags) for branch in av[1]])
             case "SUBPATTERN":
                 return self._sequence(av[3], _inner_flags(flags, av))
             case "MAX_REPEAT" | "MIN_REPEAT":
                 return rep(self._sequence(av[2], flags), *self._counted(av))
+        return self._leaf(name, av, flags)
+
+    def _leaf(self, name: str, av: Any, flags: int) -> Node:
+        """What is read alike inside an atomic group and outside."""
+        match name:
+            case "LITERAL" | "NOT_LITERAL" | "IN":
+                return Plain(self._character(name, av, flags))
+            case "ANY":
+                return Plain(ANY_CHAR if flags & re.DOTALL else _NOT_NEWLINE)
             case "AT":
                 return _at(str(av), flags)
             case "ASSERT" | "ASSERT_NOT":
@@ -175,9 +191,9 @@ class _Translator:
             case "FAILURE":
                 return NEVER
             case "POSSESSIVE_REPEAT":
-                return self._atomic_last((op, av), flags)
+                return self._possessive(av, flags)
             case "ATOMIC_GROUP":
-                return self._atomic(av, flags)
+                return self._atomic(av, flags, self._offset(av))
         raise self._unsupported(name)
 
     def _counted(self, av: Any) -> tuple[int, int | None]:
@@ -187,109 +203,186 @@ class _Translator:
             check_count(low, high)
         except GrammarError as error:
             wanted = str(low if high is None else high)
-            found = (f for f in _BOUNDS.finditer(self._pattern) if wanted in f.groups())
+            found = (f for f in _BOUNDS.finditer(self._source.text) if wanted in f.groups())
             place = next(found, None)
-            line, column = locate(self._pattern, place.start() if place else 0)
+            line, column = self._locate(place.start() if place else 0)
             error.locate(line=line, column=column)
             raise
         return low, high
 
     def _look(self, name: str, av: Any, flags: int) -> Node:
         direction, ops = av
-        if self._looks is None:
-            self._looks = _places(self._pattern, self._flags, "ASSERT")
-        offset = next(self._looks, 0)
         if not self._look_around and len(ops):
-            raise self._unsupported("ASSERT", offset)
+            raise self._unsupported("ASSERT", self._offset(av))
         return look(
             self._sequence(ops, flags),
             ahead=direction > 0,
             negative=name == "ASSERT_NOT",
-            offset=offset,
+            offset=self._source.offset(self._offset(av)),
         )
+
+    # -- characters -----------------------------------------------------------------------------
+
+    def _character(self, name: str, av: Any, flags: int) -> Expr:
+        """What stands for one character; a property does for its characters."""
+        source = self._source
+        if not source.properties:
+            return _character(name, av, flags)
+        if name != "IN":
+            if av not in source.properties:
+                return _character(name, av, flags)
+            ranges = self._property(av, flags)
+            return chars(invert_ranges(ranges) if name == "NOT_LITERAL" else ranges)
+        for op, value in av:
+            if str(op) == "RANGE" and not source.properties.keys().isdisjoint(value):
+                point = value[0] if value[0] in source.properties else value[1]
+                raise self._error("a property cannot be the end of a range", source.place(point))
+        mine = [v for op, v in av if str(op) == "LITERAL" and v in source.properties]
+        if not mine:
+            return _character(name, av, flags)
+        rest = [
+            (op, v)
+            for op, v in av
+            if str(op) != "NEGATE" and not (str(op) == "LITERAL" and v in source.properties)
+        ]
+        pairs = [pair for point in mine for pair in self._property(point, flags)]
+        if rest:
+            pairs += _class(name, tuple(rest), flags)
+        ranges = normalize_ranges(pairs)
+        return chars(invert_ranges(ranges) if len(av) > len(rest) + len(mine) else ranges)
+
+    def _property(self, point: int, flags: int) -> Ranges:
+        """The characters of the property that a character of the rewritten pattern stands for."""
+        ranges = self._source.ranges(
+            point, ignore_case=bool(flags & re.IGNORECASE), ascii_only=bool(flags & re.ASCII)
+        )
+        if ranges is None:
+            raise self._error(
+                f"{self._source.properties[point]!r} is no property that is known: write a general "
+                "category such as \\p{L}, a script such as \\p{Greek} or \\p{scx=Greek}, or a "
+                "property of characters such as \\p{Alphabetic}",
+                self._source.place(point),
+            )
+        return ranges
+
+    # -- errors ---------------------------------------------------------------------------------
+
+    def _locate(self, offset: int) -> tuple[int, int]:
+        """Line and column of an offset in the rewritten pattern."""
+        return locate(self._source.original, self._source.offset(offset))
+
+    def _error(self, message: str, offset: int) -> GrammarError:
+        line, column = self._locate(offset)
+        return GrammarError(message, line=line, column=column)
 
     def _unsupported(self, name: str, offset: int | None = None) -> GrammarError:
         what, advice = _UNSUPPORTED.get(name, (name, "rewrite the pattern without it"))
         if offset is None:
-            offset = next(_places(self._pattern, self._flags, name), 0)
-        line, column = locate(self._pattern, offset)
-        return GrammarError(
-            f"{what} {_excerpt(self._pattern, offset)} is not supported: {advice}",
-            line=line,
-            column=column,
-        )
+            offset = next(_places(self._source.text, self._flags, name), 0)
+        excerpt = _excerpt(self._source.original, self._source.offset(offset))
+        return self._error(f"{what} {excerpt} is not supported: {advice}", offset)
+
+    def _offset(self, av: Any) -> int:
+        """Where a look, an atomic group or a possessive repetition is written (its sign, that is)."""
+        if self._offsets is None:
+            self._offsets = {}
+            looks, atomic = (
+                _places(self._source.text, self._flags, kind) for kind in ("ASSERT", "ATOMIC")
+            )
+            _find_offsets(self._tree, looks, atomic, self._offsets)
+        return self._offsets.get(id(av), 0)
 
     # -- atomic groups --------------------------------------------------------------------------
 
-    def _atomic(self, ops: Sequence[_Op], flags: int) -> Node:
+    def _atomic(self, ops: Sequence[_Op], flags: int, offset: int) -> Node:
         """The first match in ``re``'s order, whatever follows.
 
-        Parts of which no text begins another have one match at most, so the order matters only for
-        what follows them.
+        Where the order shows only in what must not follow, it is a negative look-ahead: cheaper than
+        an automaton, and counted repetitions stay counted.
+        """
+        try:
+            return self._unordered(ops, flags)
+        except _OrderMattersError:
+            return Atomic(self._ordered(ops, flags), self._source.offset(offset))
+
+    def _possessive(self, av: Any, flags: int) -> Node:
+        """A possessive repetition; ``re`` never goes back into one of its copies."""
+        try:
+            return self._unordered([(_re_api.constants.POSSESSIVE_REPEAT, av)], flags)
+        except _OrderMattersError:
+            offset = self._offset(av)
+            item = self._atomic(av[2], flags, offset)
+            return Atomic(Rep(item, *self._counted(av)), self._source.offset(offset))
+
+    def _ordered(self, ops: Sequence[_Op], flags: int) -> Node:
+        """The same nodes with all alternatives in ``re``'s order."""
+        return Cat(tuple(self._ordered_op(str(op), av, flags) for op, av in ops))
+
+    def _ordered_op(self, name: str, av: Any, flags: int) -> Node:
+        match name:
+            case "BRANCH":
+                return Or(tuple(self._ordered(branch, flags) for branch in av[1]))
+            case "SUBPATTERN":
+                return self._ordered(av[3], _inner_flags(flags, av))
+            case "MAX_REPEAT" | "MIN_REPEAT":
+                inner = self._ordered(av[2], flags)
+                return Rep(inner, *self._counted(av), lazy=name == "MIN_REPEAT")
+        return self._leaf(name, av, flags)
+
+    def _unordered(self, ops: Sequence[_Op], flags: int) -> Node:
+        """The first match, said without order.
+
+        Parts that always match texts of one length have one match at most, so the order matters only
+        for what follows them.
+
+        Raises:
+            _OrderMattersError: where it cannot be said.
         """
         ops = list(ops)
         if not ops:
             return EMPTY
-        head = self._sequence(ops[:-1], flags)
-        if not self._is_prefix_free(ops[:-1], head):
-            raise self.unordered()
-        return cat([head, self._atomic_last(ops[-1], flags)])
+        if not _has_one_width(ops[:-1]):
+            raise _OrderMattersError
+        return cat([self._sequence(ops[:-1], flags), self._unordered_last(ops[-1], flags)])
 
-    def _atomic_last(self, last: _Op, flags: int) -> Node:
+    def _unordered_last(self, last: _Op, flags: int) -> Node:
         op, av = last
-        greedy = _re_api.constants.MAX_REPEAT if str(op) == "POSSESSIVE_REPEAT" else op
-        whole = self._op(greedy, av, flags)
-        if self._is_prefix_free([last], whole):
-            return whole
+        if _has_one_width([last]):
+            greedy = _re_api.constants.MAX_REPEAT if str(op) == "POSSESSIVE_REPEAT" else op
+            return self._op(greedy, av, flags)
         match str(op):
             case "SUBPATTERN":
-                return self._atomic(av[3], _inner_flags(flags, av))
+                return self._unordered(av[3], _inner_flags(flags, av))
             case "ATOMIC_GROUP":
-                return self._atomic(av, flags)
+                return self._unordered(av, flags)
             case "BRANCH":
                 parts: list[Node] = []
                 refused: list[Node] = []
                 for branch in av[1]:
-                    parts.append(cat([*refused, self._atomic(branch, flags)]))
+                    parts.append(cat([*refused, self._unordered(branch, flags)]))
                     refused.append(self._not_ahead(self._sequence(branch, flags)))
                 return union(parts)
             case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
                 low, high = self._counted(av)
+                if not _has_one_width(av[2]) or av[2].getwidth()[0] == 0:
+                    raise _OrderMattersError
                 item = self._sequence(av[2], flags)
-                if not self._is_prefix_free(av[2], item) or av[2].getwidth()[0] == 0:
-                    raise self.unordered()
                 if str(op) == "MIN_REPEAT" or low == high:
                     return rep(item, low, low)
                 if high is None:
                     return cat([rep(item, low, None), self._not_ahead(item)])
                 fewer = cat([rep(item, low, high - 1), self._not_ahead(item)])
                 return union([fewer, rep(item, high, high)])
-        raise self.unordered()
-
-    def _is_prefix_free(self, ops: Sequence[_Op], node: Node) -> bool:
-        """Whether no text of the part begins another text of it."""
-        low, high = _re_api.tree_of(ops).getwidth()
-        if low == high:
-            return True
-        if not isinstance(node, Plain):
-            return False
-        longer = seq(node.expr, repeat(ANY_CHAR, 1))
-        overlap = single_rule(both(node.expr, longer))
-        return compile_ir(overlap, DEFAULT_LIMITS).is_empty
+        raise _OrderMattersError
 
     def _not_ahead(self, item: Node) -> Node:
-        return look(item, ahead=True, negative=True, offset=self.atomic or 0)
+        return look(item, ahead=True, negative=True, offset=0)
 
-    def unordered(self) -> GrammarError:
-        """The refusal of what depends on the order in which ``re`` tries alternatives."""
-        offset = self.atomic or 0
-        line, column = locate(self._pattern, offset)
-        return GrammarError(
-            f"atomic group or possessive repetition {_excerpt(self._pattern, offset)} is not "
-            "supported for this content: use an ordinary group or repetition",
-            line=line,
-            column=column,
-        )
+
+def _has_one_width(ops: Sequence[_Op]) -> bool:
+    """Whether all texts of some operations have the same length."""
+    low, high = _re_api.tree_of(ops).getwidth()
+    return bool(low == high)
 
 
 def _bounds(av: Any) -> tuple[int, int | None]:
@@ -310,7 +403,7 @@ _BOUNDS: Final = re.compile(r"\{0*(\d*),?0*(\d*)\}")
 _TOKEN: Final = re.compile(
     r"(?P<GROUPREF>\\[1-9]\d?|\(\?P=)|\\.|(?P<CLASS>\[\^?\]?(?:\\.|[^\]\\])*\]?)"
     r"|(?P<NOTE>\(\?\#[^)]*\)?)|(?P<ASSERT>\(\?<?[=!])|(?P<GROUPREF_EXISTS>\(\?\()"
-    r"|(?P<ATOMIC>\(\?>|[*+?}]\+)|(?P<COMMENT>\#[^\n]*)|.",
+    r"|(?P<ATOMIC>\(\?>|(?:[*+?]|\{(?:\d+,?\d*|,\d*)\})\+)|(?P<COMMENT>\#[^\n]*)|.",
     re.DOTALL,
 )
 
@@ -324,6 +417,32 @@ def _places(pattern: str, flags: int, kind: str) -> Iterator[int]:
             at = found.start() + 1
         elif found.lastgroup == kind:
             yield found.start()
+
+
+def _find_offsets(
+    ops: Sequence[_Op], looks: Iterator[int], atomic: Iterator[int], out: dict[int, int]
+) -> None:
+    """Assigns the places of looks and atomic groups, which come in order, to their arguments."""
+    for op, av in ops:
+        match str(op):
+            case "SUBPATTERN":
+                _find_offsets(av[3], looks, atomic, out)
+            case "BRANCH":
+                for branch in av[1]:
+                    _find_offsets(branch, looks, atomic, out)
+            case "MAX_REPEAT" | "MIN_REPEAT":
+                _find_offsets(av[2], looks, atomic, out)
+            case "POSSESSIVE_REPEAT":
+                _find_offsets(av[2], looks, atomic, out)
+                out[id(av)] = next(atomic, 0)
+            case "ASSERT" | "ASSERT_NOT":
+                out[id(av)] = next(looks, 0)
+                _find_offsets(av[1], looks, atomic, out)
+            case "ATOMIC_GROUP":
+                out[id(av)] = next(atomic, 0)
+                _find_offsets(av, looks, atomic, out)
+            case "FAILURE":  # (?!)
+                next(looks, 0)
 
 
 def _excerpt(pattern: str, offset: int) -> str:
