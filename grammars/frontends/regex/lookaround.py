@@ -40,6 +40,7 @@ from grammars.frontends.regex.nodes import (
     contains,
     nodes_of,
     nullable,
+    size_of,
     united,
 )
 from grammars.ir import (
@@ -78,6 +79,8 @@ _MAX_LINES: Final = 32
 """Most alternatives after looks have been brought to the top."""
 _MAX_NODES: Final = 50_000
 """Largest expression made here."""
+_FEW_STATES: Final = 2_000
+"""States of a pattern, its repetitions written out, with which automata are cheap."""
 
 
 def first_in(expr: Expr, ranges: Ranges) -> Expr:
@@ -173,8 +176,8 @@ _END: Final = 0  # a class behind a position: nothing
 def solve(node: Node, limit: int = DEFAULT_LIMITS.max_dfa_states) -> Expr:
     """The texts that match the node from their start to their end, without conditions.
 
-    Where looks stand outside repetitions the answer is an expression, in which counted repetitions
-    stay counted; otherwise, or where that expression would be large, an automaton.
+    Where conditions stand outside repetitions the answer is an expression, in which counted
+    repetitions stay counted; otherwise, or where that expression would be large, an automaton.
 
     Args:
         node: the pattern.
@@ -186,7 +189,7 @@ def solve(node: Node, limit: int = DEFAULT_LIMITS.max_dfa_states) -> Expr:
     """
     if isinstance(node, Plain):
         return node.expr
-    if not _needs_automaton(node):
+    if not _suits_automaton(node):
         try:
             solver = _Solver(_edges(node))
             if not _has_look(node):
@@ -194,13 +197,54 @@ def solve(node: Node, limit: int = DEFAULT_LIMITS.max_dfa_states) -> Expr:
             return united(*(solver.line(items) for items in _lines(node)))
         except UnsolvableError:
             pass
-    return solve_by_automaton(node, limit)
+    return _by_automaton(node, limit)
 
 
-def _needs_automaton(node: Node) -> bool:
-    return any(
-        isinstance(x, Atomic) or (isinstance(x, Rep) and x.max != 1 and _has_look(x.item))
-        for x in nodes_of(node)
+def _suits_automaton(node: Node) -> bool:
+    """Whether something has no expression, or only a large one though its automaton is small."""
+    repeated: list[Node] = []
+    for part in nodes_of(node):
+        if isinstance(part, Atomic):
+            return True
+        if isinstance(part, Rep) and part.max != 1:
+            if _has_look(part.item):
+                return True
+            repeated.append(part.item)
+    return any(map(_edges, repeated)) and size_of(node) <= _FEW_STATES
+
+
+def _by_automaton(node: Node, limit: int) -> Expr:
+    """By automata: one for each look-ahead at the start of the text, one for the rest."""
+    rest = list(node.items) if isinstance(node, Cat) else [node]
+    if len(rest) > 1 and _is_any_text(rest[0]) and _is_text_start(rest[1]):
+        del rest[0]
+    looks: list[Look] = []
+    kept: list[Node] = []
+    for i, item in enumerate(rest):
+        if isinstance(item, Look) and item.ahead:
+            looks.append(item)
+            continue
+        kept.append(item)
+        if not _is_text_start(item):
+            kept += rest[i + 1 :]
+            break
+    out = solve(cat(kept), limit) if looks else solve_by_automaton(cat(kept), limit)
+    for item in looks:
+        asked = solve(cat([item.item, Plain(ANY_TEXT)]), limit)
+        out = minus(out, asked) if item.negative else both(out, asked)
+    return out
+
+
+def _is_any_text(node: Node) -> bool:
+    return isinstance(node, Plain) and node.expr == ANY_TEXT
+
+
+def _is_text_start(node: Node) -> bool:
+    """Whether the node is an edge that holds at the start of the text only."""
+    return (
+        isinstance(node, Edge)
+        and not node.negative
+        and all(left == Side((), nothing=True) for left, _ in node.pairs)
     )
 
 

@@ -294,6 +294,33 @@ def may_be_empty(node: Node) -> bool:
     return True
 
 
+def size_of(node: Node) -> int:
+    """States of an automaton for the node: characters, with those of all copies of repetitions."""
+    match node:
+        case Plain(expr):
+            return _size_of(expr)
+        case Cat(items) | Or(items):
+            return sum(map(size_of, items))
+        case Rep(item, least, most):
+            return size_of(item) * max(most or least, 1)
+        case Look(item) | Atomic(item):
+            return size_of(item)
+    return 1
+
+
+def _size_of(expr: Expr) -> int:
+    match expr:
+        case Literal(data):
+            return len(data)
+        case Seq(items) | Alt(items) | And(items):
+            return sum(map(_size_of, items))
+        case Repeat(item, least, most):
+            return _size_of(item) * max(most or least, 1)
+        case Not(item):
+            return _size_of(item)
+    return 1
+
+
 # -- places ----------------------------------------------------------------------------------------
 
 

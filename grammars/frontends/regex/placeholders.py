@@ -52,12 +52,20 @@ class Rewritten:
             message = message.replace(chr(point), written)
         return message
 
-    def ranges(self, point: int, *, ignore_case: bool, ascii_only: bool) -> Ranges | None:
-        """The characters that one stands for; ``None`` if there is no such property."""
+    def ranges(
+        self, point: int, *, ignore_case: bool, ascii_only: bool, in_set: bool
+    ) -> Ranges | None:
+        """The characters that one stands for; ``None`` if there is no such property.
+
+        Args:
+            point: a key of ``properties``.
+            ignore_case, ascii_only: the flags ``i`` and ``a``, which ``regex`` applies to properties.
+            in_set: it stands beside others between brackets.
+        """
         written = self.properties[point]
         name = written[2:].removeprefix("{").removesuffix("}").strip()
         negative = (written[1] == "P") != name.startswith("^")
-        found = any_property_ranges(name.removeprefix("^"), ignore_case)
+        found = any_property_ranges(name.removeprefix("^"), ignore_case=ignore_case, in_set=in_set)
         if found is None:
             return None
         if ascii_only:

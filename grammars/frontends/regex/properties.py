@@ -133,8 +133,10 @@ def property_ranges(written: str) -> Ranges | None:
 
 
 @lru_cache(maxsize=256)
-def any_property_ranges(name: str, ignore_case: bool = False) -> Ranges | None:
-    """The code points of a property by any name that Unicode, ECMA-262 or ``regex`` have for it.
+def any_property_ranges(
+    name: str, *, ignore_case: bool = False, in_set: bool = False
+) -> Ranges | None:
+    r"""The code points of a property by any name that Unicode, ECMA-262 or ``regex`` have for it.
 
     ``regex`` reads names without regard to case, blanks, hyphens and underscores, and looks for them
     among categories, scripts, blocks and other properties.
@@ -142,6 +144,9 @@ def any_property_ranges(name: str, ignore_case: bool = False) -> Ranges | None:
     Args:
         name: ``L``, ``Greek``, ``Script=Greek``, ``scx=Greek``, ``Alphabetic``, ...
         ignore_case: with what ``regex`` matches under its flag ``i``.
+        in_set: the same where it stands beside others between brackets: ``regex`` then adds every
+            character of which another case has the property (the micro sign, which has the script
+            Common, matches ``(?i)[\p{Greek}_]`` though not ``(?i)\p{Greek}``).
 
     Returns:
         the ranges, or ``None`` if there is no such property.
@@ -152,8 +157,10 @@ def any_property_ranges(name: str, ignore_case: bool = False) -> Ranges | None:
     if not _NAME.fullmatch(name):
         return None
     one = rf"\p{{{_UNLIKE.get(name, name)}}}"
+    if ignore_case:
+        one = f"(?i:[{one}\\ud800])" if in_set else f"(?i:{one})"
     try:
-        return matching(f"(?i:{one})" if ignore_case else one)
+        return matching(one)
     except regex.error:
         return known
 

@@ -231,7 +231,7 @@ class _Translator:
         if name != "IN":
             if av not in source.properties:
                 return _character(name, av, flags)
-            ranges = self._property(av, flags)
+            ranges = self._property(av, flags, in_set=False)
             return chars(invert_ranges(ranges) if name == "NOT_LITERAL" else ranges)
         for op, value in av:
             if str(op) == "RANGE" and not source.properties.keys().isdisjoint(value):
@@ -245,16 +245,20 @@ class _Translator:
             for op, v in av
             if str(op) != "NEGATE" and not (str(op) == "LITERAL" and v in source.properties)
         ]
-        pairs = [pair for point in mine for pair in self._property(point, flags)]
+        several = len(mine) + len(rest) > 1
+        pairs = [pair for point in mine for pair in self._property(point, flags, in_set=several)]
         if rest:
             pairs += _class(name, tuple(rest), flags)
         ranges = normalize_ranges(pairs)
         return chars(invert_ranges(ranges) if len(av) > len(rest) + len(mine) else ranges)
 
-    def _property(self, point: int, flags: int) -> Ranges:
+    def _property(self, point: int, flags: int, *, in_set: bool) -> Ranges:
         """The characters of the property that a character of the rewritten pattern stands for."""
         ranges = self._source.ranges(
-            point, ignore_case=bool(flags & re.IGNORECASE), ascii_only=bool(flags & re.ASCII)
+            point,
+            ignore_case=bool(flags & re.IGNORECASE),
+            ascii_only=bool(flags & re.ASCII),
+            in_set=in_set,
         )
         if ranges is None:
             raise self._error(
