@@ -153,7 +153,7 @@ class Family:
     def grammar(self, pattern: str) -> Grammar:
         """The grammar of a pattern."""
         if self.ecma:
-            return Grammar(single_rule(ecma_search_to_expr(pattern)))
+            return Grammar(single_rule(ecma_search_to_expr(pattern, loose=True)))
         return Grammar.from_regex(pattern)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from operator import is_
 from typing import Final
@@ -15,6 +16,7 @@ from grammars.ir import (
     Chars,
     Expr,
     Literal,
+    Machine,
     Not,
     Repeat,
     Seq,
@@ -127,8 +129,51 @@ class _Speller:
             case Repeat(item, low, high):
                 part = self.of(item)
                 return expr if part is item else repeat(part, low, high)
+            case Machine():
+                return spelled_machine(expr)
             case _:
                 return expr
+
+
+@lru_cache(256)
+def spelled_machine(machine: Machine) -> Machine:
+    """The usual spelling inside quotes of every text of an automaton."""
+    if not any(
+        intersect_ranges(((lo, hi),), _SPECIAL) for row in machine.edges for lo, hi, _ in row
+    ):
+        return machine
+    edges = list(machine.edges)
+    accept = list(machine.accept)
+    inner: dict[tuple[tuple[bytes, int], ...], int] = {}
+
+    def ways(rests: Iterable[tuple[bytes, int]]) -> list[tuple[int, int, int]]:
+        """Edges that read texts, each before its target; no text begins another one."""
+        by_first: dict[int, list[tuple[bytes, int]]] = {}
+        for rest, target in rests:
+            by_first.setdefault(rest[0], []).append((rest[1:], target))
+        out: list[tuple[int, int, int]] = []
+        for byte, behind in by_first.items():
+            key = tuple(sorted(behind))
+            if key[0][0] == b"":
+                out.append((byte, byte, key[0][1]))
+                continue
+            if key not in inner:
+                inner[key] = len(edges)
+                edges.append(())
+                accept.append(False)
+                edges[inner[key]] = tuple(sorted(ways(key)))
+            out.append((byte, byte, inner[key]))
+        return out
+
+    for q, row in enumerate(machine.edges):
+        plain: list[tuple[int, int, int]] = []
+        escaped: list[tuple[bytes, int]] = []
+        for low, high, target in row:
+            plain += [(a, b, target) for a, b in intersect_ranges(((low, high),), _RAW)]
+            for a, b in intersect_ranges(((low, high),), _SPECIAL):
+                escaped += [(json.dumps(chr(c))[1:-1].encode(), target) for c in range(a, b + 1)]
+        edges[q] = tuple(sorted([*plain, *ways(escaped)]))
+    return Machine(tuple(edges), tuple(accept))
 
 
 def _are_same(parts: list[Expr], items: tuple[Expr, ...]) -> bool:

@@ -43,6 +43,7 @@ from grammars.frontends.regex.nodes import (
     size_of,
     united,
 )
+from grammars.frontends.regex.nodes import locate as locate  # for other front ends
 from grammars.ir import (
     EPSILON,
     MAX_CODE_POINT,
@@ -206,6 +207,11 @@ def _suits_automaton(node: Node) -> bool:
     for part in nodes_of(node):
         if isinstance(part, Atomic):
             return True
+        if isinstance(part, Look):
+            if _has_look(part.item):
+                return True
+            if not part.ahead and any(map(_asks_for_last_newline, _edges(part.item))):
+                return True  # a guess of any line feed would be wrong where the look is negated
         if isinstance(part, Rep) and part.max != 1:
             if _has_look(part.item):
                 return True
@@ -250,6 +256,10 @@ def _is_text_start(node: Node) -> bool:
 
 def _edges(node: Node) -> list[Edge]:
     return [x for x in nodes_of(node) if isinstance(x, Edge)]
+
+
+def _asks_for_last_newline(edge: Edge) -> bool:
+    return any(right.last_newline and right.ranges != ALL for _, right in edge.pairs)
 
 
 def _has_look(node: Node, ahead: bool | None = None) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from grammars.frontends.json_schema import json_schema_to_ir
 from grammars.frontends.json_schema.spelling import Spelling
-from grammars.frontends.json_schema.text import ANY_SPELLED, spelled
+from grammars.frontends.json_schema.text import ANY_SPELLED, spelled, spelled_machine
 from grammars.ir import (
     ByteSet,
     Chars,
@@ -74,11 +74,8 @@ def _escaped(expr: Expr, prefix: str) -> Expr:
             return Ref(_named(prefix, name))
         case Not(item):
             return both(repeat(ANY_SPELLED), Not(_escaped(item, prefix)))
-        case Machine(edges):
-            assert not any(
-                low <= s <= high for row in edges for low, high, _ in row for s in _SPECIAL
-            )
-            return expr
+        case Machine():
+            return spelled_machine(expr)
     return with_children(expr, [_escaped(item, prefix) for item in children(expr)])
 
 

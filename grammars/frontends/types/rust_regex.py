@@ -15,7 +15,8 @@ from typing import Final
 
 from grammars.errors import GrammarError
 from grammars.frontends.regex import ecma
-from grammars.frontends.regex.lookaround import (
+from grammars.frontends.regex.lookaround import solve
+from grammars.frontends.regex.nodes import (
     ALL,
     ANY_TEXT,
     Edge,
@@ -26,7 +27,6 @@ from grammars.frontends.regex.lookaround import (
     as_grammar_error,
     cat,
     rep,
-    solve,
     union,
 )
 from grammars.frontends.types.textual import WHITE_SPACE
