@@ -106,9 +106,9 @@ WRITTEN: Final[dict[str, tuple[str, ...]]] = {
     r"^(?:\w+(?:(?<=[a-z])-(?=[a-z]))?)+$": ("a-b", "a-1", "1-a"),
     r"\b\w+(?<!s)\b(?: \b\w+(?<!s)\b)*": ("a bc", "as b", "a bs"),
     r"(?x) ^ (?= [^a]* a ) [a-z]{2,5} $  # has an a": ("ba", "bc", "bbbbba"),
-    r"(?i:select|from) (?-i:[a-z]+)(?i)": ("SELECT a", "Select A"),
+    r"(?i)(?:select|from) (?-i:[a-z_]+)": ("SELECT a", "Select A"),
 }  # fmt: skip
-"""Patterns with texts to begin from.  (Some of these set a flag at a place where ``re`` refuses it.)"""
+"""Patterns, with texts to begin from."""
 
 
 # -- random patterns -------------------------------------------------------------------------------

@@ -120,6 +120,12 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
     r"^(?:(?!ab).)*$": (["", "ba", "aa"], ["ab", "xabx", "b\nb"]),
     r"^x((?!ab|-)[^c])+$": (["xa", "xba"], ["x", "xab", "xa-", "xc", "a"]),
     r"^a$|((?!aa)a)*$": (["", "a", "ba", "aa", "xaa"], []),
+    r"^(?:a(?=bc)|[bc])*$": (["abc", "bcabc", ""], ["ab", "a", "acb"]),
+    r"^(?:[abc](?<!ab))+$": (["a", "acb", "ba"], ["ab", "", "cab"]),
+    r"^(?:(?!</a>).)*</a>$": (["</a>", "<a></a>", "</</a>"], ["</a></a>", "a", "\r</a>"]),
+    r"^(a(?!bb))*b*$": (["", "aab", "bbb"], ["abb", "aba"]),
+    r"^(?:(?<=^|,\s*)\w+,?\s*)+$": (["a", "a, b,c"], ["a b", ",a"]),
+    r"^([a-zA-Z\d]|[a-zA-Z\d][\w.-]*[a-zA-Z\d])$": (["a", "a.b-c", "Foo_1"], ["-a", "a.", ""]),
 }
 
 
@@ -180,8 +186,6 @@ def test_table(pattern: str) -> None:
         ("(?i)a", 1, "not a group"),
         ("a(?P<n>b)", 2, "not a group"),
         ("(?<1>b)", 1, "name"),
-        ("(?:a(?=bc))*", 5, "repetition"),
-        ("(?:a(?<!bc))+", 5, "repetition"),
     ],
 )
 def test_errors(pattern: str, column: int, part: str) -> None:
@@ -383,8 +387,7 @@ def test_like_search(pattern: str) -> None:
     compiled = re.compile(pattern)
     refused = refusal(pattern)
     if refused:
-        assert "look" in refused or "copies" in refused
-        return
+        raise AssertionError(refused)
     try:
         grammar = grammar_of(pattern)
     except LimitExceeded:  # repeated look-ahead multiplies states: loud, and rare

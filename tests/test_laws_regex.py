@@ -44,6 +44,12 @@ PATTERNS: dict[str, list[str]] = {
     r"[\u03bc-\u03bd\xb5]+": ["μ", "µμ", "a"],
     r"(?x) a b # comment": ["ab", "a b", ""],
     r"\Aab\Z|^c$": ["ab", "c", "abc"],
+    r"(?:(?!bc).)*bc": ["bc", "aabc", "bcbc", "ébc", "a"],
+    r"^(a(?!bb))*b*$": ["aab", "abb", "aba", "", "b\n"],
+    r"(?=.*[19])(?=.*[a-c]).{2,4}": ["a1", "1zzé", "aa", "1", "a1a1a"],
+    r"(?:\b[abé]+(?<!a)\b[ .]?)*": ["ab.b", "a", "b é", "b  b", ""],
+    r"(?>a|ab)*c|[^a]++é": ["aac", "abc", "bé", "é", "ac"],
+    r"(?:(?<=a(?=b))b|a)*": ["ab", "abab", "b", "abb"],
 }
 
 
