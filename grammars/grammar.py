@@ -119,7 +119,16 @@ class Grammar:
 
     @classmethod
     def from_regex(cls, pattern: str, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
-        """Texts that ``re.fullmatch(pattern, text)`` matches (Python's syntax)."""
+        r"""Texts that ``re.fullmatch(pattern, text)`` matches.
+
+        Args:
+            pattern: in Python's syntax, look-around and inline flags included, and with properties of
+                characters (``\p{Greek}``) as the package ``regex`` has them; see ``docs/regex.md``.
+            limits: bounds on what the grammar may cost.
+
+        Raises:
+            GrammarError: with line and column, for what is no pattern or not regular.
+        """
         from grammars.frontends.regex.python import regex_to_ir
 
         return cls._of_source("regex", pattern, lambda text: regex_to_ir(text, limits), limits)
