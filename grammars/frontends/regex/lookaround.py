@@ -328,8 +328,8 @@ class _Solver:
                 return EPSILON if self._holds(node, p, n) else NOTHING
             case Solved(by_class, tail):
                 return by_class[p if tail else n]
-            case Look():
-                raise UnsolvableError("a look-around cannot stand here", node.offset)
+            case Look() | Atomic():
+                raise UnsolvableError("this cannot stand here", node.offset)
         key = (node, p, n)
         known = self._known.get(key)
         if known is None:
