@@ -51,6 +51,25 @@ def test_patterns_that_people_write(pattern: str) -> None:
     assert not outcome.refused
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_patterns_of_cpython() -> None:
+    """The table that CPython tests ``re`` with, where it is installed: only backreferences are refused."""
+    tests = pytest.importorskip("test.re_tests").tests
+    begun: dict[str, list[str]] = {}
+    for pattern, text, *_ in tests:
+        if isinstance(pattern, str):
+            begun.setdefault(pattern, []).append(text)
+    family = agreement.Family((), alphabet="ab\n ")
+    outcome = agreement.Outcome()
+    rng = random.Random("re_tests")
+    for pattern, texts in begun.items():
+        agreement.compare(outcome, family, pattern, 12, rng, tuple(texts))
+    assert outcome.patterns > 250
+    assert outcome.differences == []
+    assert all(why.startswith("backreference") for why in outcome.refused)
+    assert outcome.refused.total() < 30
+
+
 # -- methods against each other --------------------------------------------------------------------
 
 
