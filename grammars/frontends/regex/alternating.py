@@ -86,13 +86,20 @@ def solve_by_automaton(node: Node, limit: int) -> Expr:
 
     Raises:
         LimitExceeded: for ``max_dfa_states``, or where work is counted for ``max_work``.
-        UnsolvableError: for a repetition in an atomic group whose part may be empty.
+        UnsolvableError: for a repetition in an atomic group whose part may be empty, and for looks
+            that may be waiting at too many places at once.
     """
     letters = _Letters(node)
     net = _Net(letters)
     start = net.built(node, (_AT_END,), ordered=False)[0]
     net.runs.append(_Run(start, _AT_END, again=False))
-    rows, accept = _Subsets(net, limit).automaton()
+    try:
+        rows, accept = _Subsets(net, limit).automaton()
+    except RecursionError:  # formulas of hundreds of variables
+        raise UnsolvableError(
+            "look-around that has to remember too many places of the text at once is not possible; "
+            "use shorter repetitions in it"
+        ) from None
     rows, accept = trimmed(rows, accept)
     block = equivalence_classes(rows, accept)
     first: dict[int, int] = {}
@@ -457,6 +464,7 @@ class _Subsets:
         reads = self._net.reads
         out: list[tuple[tuple[int, int], ...]] = []
         for reached in self._reach(state, letter):
+            spend(1 + len(reached) // 4)
             after: _Reached = {}
             for q, formula in reached.items():
                 move = reads[q]
@@ -476,6 +484,7 @@ class _Subsets:
         out: list[_Reached] = []
         for run, arrived in zip(self._net.runs, runs, strict=True):
             position = self._position(kind, letter, behind)
+            spend(1 + len(arrived) // 4)
             begun = {q: self._composed(f, position) for q, f in arrived}
             if run.again:
                 begun[run.start] = TRUE
@@ -512,7 +521,7 @@ class _Subsets:
                 if after != before:
                     reached[target] = after
                     stack.append(target)
-        spend(steps)
+        spend(steps // 3)
         return reached
 
     def _derivative(self, state: int, position: _Position) -> int:
@@ -538,6 +547,7 @@ class _Subsets:
             return formula
         known = position.composed.get(formula)
         if known is None:
+            spend(2)
             variable, high, low = self._formulas.parts(formula)
             known = self._formulas.choose(
                 self._derivative(variable, position),

@@ -63,7 +63,7 @@ class Formulas:
         key = (condition, then, other)
         known = self._chosen.get(key)
         if known is None:
-            spend(2)
+            spend(5)
             first = min(self._nodes[f][0] for f in key)
             high, low = zip(*(self._ways(f, first) for f in key), strict=True)
             known = self._node(first, self.choose(*high), self.choose(*low))
