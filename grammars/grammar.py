@@ -319,6 +319,32 @@ class Grammar:
         return cls._read(limits, lambda: type_to_ir(tp, limits, extra=extra, validators=validators))
 
     @classmethod
+    def from_structural_tag(
+        cls, tag: Mapping[str, Any] | str, *, limits: Limits = DEFAULT_LIMITS
+    ) -> Grammar:
+        """Texts of a structural tag, xgrammar's JSON for answers with free text and tool calls.
+
+        Both forms are read: ``{"type": "structural_tag", "format": {...}}`` with all its formats, and
+        ``{"structures": [{"begin", "schema", "end"}], "triggers": [...]}``.  ``docs/tools.md`` says what
+        each format allows and where it differs from xgrammar.
+
+        Args:
+            tag: the tag, or the JSON text of one; pydantic models of it as well.
+            limits: bounds on what the grammar may cost.
+
+        Raises:
+            GrammarError: with the JSON pointer of what is malformed or cannot be kept, such as
+                numbers of tokens.
+        """
+        from grammars.frontends.structural_tag import structural_tag_to_ir
+
+        dump = getattr(tag, "model_dump", None)
+        source = tag if dump is None else dump(mode="json", by_alias=True)
+        return cls._of_source(
+            "structural tag", source, lambda found: structural_tag_to_ir(found, limits), limits
+        )
+
+    @classmethod
     def from_file(cls, path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
         """By suffix: ``.lark``, ``.gbnf``, ``.regex``, ``.json`` (a JSON Schema, or saved).
 

@@ -31,6 +31,7 @@ from functools import partial
 from typing import Any
 
 from grammars.errors import GrammarError
+from grammars.frontends.json_schema.assertions import Demands
 from grammars.frontends.json_schema.document import Documents
 from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.spelling import NO_SPELLINGS, Spellings
@@ -69,21 +70,35 @@ def json_schema_to_ir(
         reader = Reader(
             documents, assert_formats=formats == "assert", spellings=spellings, limits=limits
         )
-        write = partial(
-            Writer,
+        return values_to_ir(
             reader,
             compact=whitespace == "compact",
             any_order=property_order == "any",
             shortest=numbers == "shortest",
             limits=limits,
         )
-        # whether items are compared shows when all arrays are written; the first try is a guess
-        guess = documents.mentions("uniqueItems", True)
-        writer = write(compared=guess)
-        ir = writer.grammar()
-        return ir if writer.compares == guess else write(compared=not guess).grammar()
     except RecursionError:
         raise GrammarError("the schema is nested too deeply to be read") from None
+
+
+def values_to_ir(
+    reader: Reader,
+    demands: Demands | None = None,
+    *,
+    compact: bool,
+    any_order: bool,
+    shortest: bool,
+    limits: Limits,
+) -> GrammarIR:
+    """JSON texts of the values that meet demands; without any, those of the schema."""
+    write = partial(
+        Writer, reader, compact=compact, any_order=any_order, shortest=shortest, limits=limits
+    )
+    # whether items are compared shows when all arrays are written; the first try is a guess
+    guess = reader.documents.mentions("uniqueItems", True)
+    writer = write(compared=guess)
+    ir = writer.grammar(demands)
+    return ir if writer.compares == guess else write(compared=not guess).grammar(demands)
 
 
 def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -91,4 +106,4 @@ def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, known))}")
 
 
-__all__ = ["json_schema_to_ir"]
+__all__ = ["json_schema_to_ir", "values_to_ir"]

@@ -127,9 +127,13 @@ class Writer:
         """Whether some array that was written has items that must differ, or must not."""
         return self._arrays.compares
 
-    def grammar(self) -> GrammarIR:
-        """The whole grammar, the root's rule first."""
-        start = self._name(self._meaningful((self._reader.root(),)))
+    def grammar(self, demands: Demands | None = None) -> GrammarIR:
+        """The whole grammar, the root's rule first.
+
+        Args:
+            demands: what values have to meet; if not given, what the schema says.
+        """
+        start = self._name(self._meaningful(demands or (self._reader.root(),)))
         while self._todo or self._later:
             if self._later:
                 name, self._place, make = self._later.pop()
