@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import marshal
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -48,6 +48,9 @@ from grammars.uniqueness.memory import Memory
 from grammars.uniqueness.recognize import accepts, explain_with_memory
 from grammars.uniqueness.sections import memory_of
 from grammars.work import collector_paused, counted_work
+
+if TYPE_CHECKING:
+    from grammars.tools.definitions import ToolChoice, ToolLike
 
 Whitespace = Literal["flexible", "compact"]
 PropertyOrder = Literal["schema", "any"]
@@ -317,6 +320,47 @@ class Grammar:
         from grammars.frontends.types import type_to_ir
 
         return cls._read(limits, lambda: type_to_ir(tp, limits, extra=extra, validators=validators))
+
+    @classmethod
+    def from_tools(
+        cls,
+        tools: Iterable[ToolLike],
+        *,
+        format: str,
+        tool_choice: ToolChoice | None = "auto",
+        reasoning: bool | Literal["optional"] | None = None,
+        parallel: bool = True,
+        special: Collection[str] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Grammar:
+        """What an assistant may write that has tools: text, calls with arguments of their schemas, or both.
+
+        Args:
+            tools: as OpenAI lists them (``{"type": "function", "function": {"name", "parameters"}}``), as Anthropic
+                and MCP do (``name``, ``input_schema`` or ``inputSchema``), pydantic models, or functions.  Objects
+                that name their keys are closed: no others are written.
+            format: that of the model's family, see ``docs/tools.md`` (``"hermes"``, ``"llama3"``, ``"harmony"``,
+                ...); :func:`grammars.tool_format_of` reads it from a tokenizer's chat template.
+            tool_choice: ``"auto"``: text, calls, or text and calls behind it; ``"none"``: text; ``"required"``: calls; the
+                name of a tool, or ``{"type": "function", "function": {"name": ...}}``: calls of this one.
+            reasoning: ``True``: a section of reasoning comes first, its opening marker there or in the
+                prompt; ``"optional"``: or none; ``None``, ``False``: none.
+            parallel: whether there may be more than one call.
+            special: which markers of the format are tokens of the vocabulary, where they are not
+                those of the family's own tokenizer; ``tokenizer.all_special_tokens``, or ``()`` for texts.
+            limits: bounds on what the grammar may cost.
+
+        Raises:
+            GrammarError: naming the tool and the place in its schema.
+            ValueError: for an unknown format or choice.
+            TypeError: for something that describes no tool.
+        """
+        from grammars.tools import tools_to_ir
+
+        def read() -> GrammarIR:
+            return tools_to_ir(tools, format, tool_choice, reasoning, parallel, special, limits)
+
+        return cls._read(limits, read)
 
     @classmethod
     def from_structural_tag(

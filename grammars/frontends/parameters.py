@@ -25,6 +25,7 @@ from grammars.frontends.json_schema.assertions import (
     Strings,
     join,
 )
+from grammars.frontends.json_schema.blanks import with_blanks
 from grammars.frontends.json_schema.document import Documents
 from grammars.frontends.json_schema.objects import KeyClass, Plan
 from grammars.frontends.json_schema.reading import Reader
@@ -91,7 +92,7 @@ class Style:
     item: str = ""
     barred: tuple[str, ...] = ()
     escape: Callable[[str], str] = _as_it_is
-    in_no_key: str = "<>\""
+    in_no_key: str = '<>"'
 
 
 def _kimi_key(name: str) -> str:
@@ -109,7 +110,11 @@ STYLES: Final[Mapping[str, Style]] = MappingProxyType(
             '<｜DSML｜parameter name="', '" string="', "</｜DSML｜parameter>", '">', _STRING_OR_NOT
         ),
         "deepseek_v4_1_xml": Style(
-            '<｜DSML｜ parameter name="', '" string="', "</｜DSML｜ parameter>", '">', _STRING_OR_NOT
+            '<｜DSML｜ parameter name="',
+            '" string="',
+            "</｜DSML｜ parameter>",
+            '">',
+            _STRING_OR_NOT,
         ),
         "glm_xml": Style("<arg_key>", "</arg_key><arg_value>", "</arg_value>"),
         "cohere_xml": Style(
@@ -159,7 +164,7 @@ def parameters_to_ir(
         schema: of the object with all arguments.
         style: how they are written: a style, or the name of one of :data:`STYLES`.
         any_order: whether they may stand in any order.
-        blanks: 0: none where some are allowed otherwise.
+        blanks: how many may stand in a row, where the style allows any.
         limits: bounds on what the grammar may cost.
 
     Raises:
@@ -168,9 +173,7 @@ def parameters_to_ir(
     chosen = STYLES[style] if isinstance(style, str) else style
     reader = Reader(Documents(schema, {}), assert_formats=True, limits=limits)
     try:
-        writer = _Parameters(
-            reader, chosen, any_order=any_order, blanks=blanks != 0, limits=limits
-        )
+        writer = _Parameters(reader, chosen, any_order=any_order, blanks=blanks, limits=limits)
         return writer.whole()
     except RecursionError:
         raise GrammarError("the schema is nested too deeply to be read") from None
@@ -180,7 +183,13 @@ class _Parameters(Writer):
     """Writes objects as parameters; which there are is found as for JSON."""
 
     def __init__(
-        self, reader: Reader, style: Style, *, any_order: bool, blanks: bool, limits: Limits
+        self,
+        reader: Reader,
+        style: Style,
+        *,
+        any_order: bool,
+        blanks: int | None,
+        limits: Limits,
     ) -> None:
         super().__init__(
             reader,
@@ -196,14 +205,16 @@ class _Parameters(Writer):
         self._values: dict[tuple[Demands, str | None], Expr] = {}
         self._raw: dict[Expr, Expr] = {}
         self._open: set[str] = set()
-        some = optional(repeat(_BLANKS, 1, _MOST_BLANKS)) if blanks else EPSILON
+        most = _MOST_BLANKS if blanks is None else min(blanks, _MOST_BLANKS)
+        some = optional(repeat(_BLANKS, 1, most)) if most else EPSILON
+        self._most = blanks
         self._pad = some if style.padded else EPSILON
         self._edge = some if style.gap is None else EPSILON
         self._comma = some if style.gap is None else Literal(style.gap.encode())
         self._json = partial(
             values_to_ir,
             reader,
-            compact=not blanks,
+            compact=blanks == 0,
             any_order=any_order,
             shortest=True,
             limits=limits,
@@ -320,7 +331,9 @@ class _Parameters(Writer):
             return NOTHING
         known = self._values.get((wanted, None))
         if known is None:
-            known = self._values[wanted, None] = self._assembly.add(self._json(wanted))
+            made = self._json(wanted)
+            made = with_blanks(made, self._most) if self._most else made
+            known = self._values[wanted, None] = self._assembly.add(made)
         return seq(self._pad, known, self._pad)
 
     def _deeper(self, demands: Demands, kind: str) -> Expr:
@@ -387,7 +400,7 @@ class _Parameters(Writer):
         return known
 
     def _stops(self) -> list[bytes]:
-        found = [s.encode() for s in (self._style.end, *self._style.barred)]
+        found = list(dict.fromkeys(s.encode() for s in (self._style.end, *self._style.barred)))
         return [s for s in found if not any(o != s and o in s for o in found)]
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from grammars.errors import GrammarError
 from grammars.frontends import pieces
 from grammars.frontends.json_schema import json_schema_to_ir
+from grammars.frontends.json_schema.blanks import with_blanks
 from grammars.frontends.json_schema.closing import closed
 from grammars.frontends.parameters import STYLES, parameters_to_ir
 from grammars.frontends.pieces import Dispatched
@@ -164,25 +165,19 @@ class _Reader:
                 "excludes in a json_schema is not kept; say it in the schema: strings with "
                 '"not": {"pattern": ...}'
             )
-        blanks = form.get("max_whitespace_cnt")
-        if blanks is not None:
-            _count(form, "max_whitespace_cnt", place)
-        if blanks not in (None, 0):
-            raise place.error(
-                f"max_whitespace_cnt={blanks} is not kept: runs of blanks are bounded anyway "
-                "(a line break and its indentation); leave it out, or say 0 for none"
-            )
+        blanks = _count(form, "max_whitespace_cnt", place)
         try:
             if style != "json":
                 return parameters_to_ir(
                     closed(schema), style, any_order=any_order, blanks=blanks, limits=self._limits
                 )
-            return json_schema_to_ir(
+            made = json_schema_to_ir(
                 closed(schema),
                 whitespace="compact" if blanks == 0 else "flexible",
                 property_order="any" if any_order else "schema",
                 limits=self._limits,
             )
+            return with_blanks(made, blanks) if blanks else made
         except GrammarError as error:
             raise _moved(error, place.below("json_schema")) from None
 
@@ -271,10 +266,13 @@ class _Reader:
             raise place.error("the content of this tag is free text, so its end must not be empty")
         inner = replace(place, ends=closing, end_token=None)
         return pieces.sequence(
-            self._content(form, inner), pieces.either(*(pieces.text(e) for e in dict.fromkeys(ends)))
+            self._content(form, inner),
+            pieces.either(*(pieces.text(e) for e in dict.fromkeys(ends))),
         )
 
-    def _tags(self, form: Mapping[str, Any], place: _Place) -> list[tuple[Mapping[str, Any], _Place]]:
+    def _tags(
+        self, form: Mapping[str, Any], place: _Place
+    ) -> list[tuple[Mapping[str, Any], _Place]]:
         out = []
         for i, tag in enumerate(_list(form, "tags", place)):
             at = place.below("tags", i)
@@ -382,7 +380,9 @@ class _Reader:
             if not isinstance(trigger, str) or not trigger:
                 raise place.below("rules", i, 0).error("a trigger is a text, and not an empty one")
             answers.append(Dispatched(trigger, False, then))
-        return pieces.dispatch(answers, excludes=excludes, once=not _flag(form, "loop", place, True))
+        return pieces.dispatch(
+            answers, excludes=excludes, once=not _flag(form, "loop", place, True)
+        )
 
     def _token_dispatch(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
         barred = self._token_names(form, "exclude_tokens", place)
@@ -402,9 +402,7 @@ class _Reader:
             raise place.error(f"a text, or a token, is needed here, not {form!r:.80}")
         return _checked_token(form.get("token"), place)
 
-    def _token_names(
-        self, form: Mapping[str, Any], key: str, place: _Place
-    ) -> list[str | int]:
+    def _token_names(self, form: Mapping[str, Any], key: str, place: _Place) -> list[str | int]:
         found = form.get(key, [])
         if not isinstance(found, list | tuple):
             raise place.error(f"{key} is a list of tokens, not {found!r:.80}")

@@ -64,7 +64,9 @@ class _Closer:
         for key in _MAPS:
             if isinstance(out.get(key), Mapping):
                 out[key] = {
-                    name: self._beside(item) if f"#/{key}/{name}" in self._shared else self.value(item)
+                    name: self._beside(item)
+                    if f"#/{key}/{name}" in self._shared
+                    else self.value(item)
                     for name, item in out[key].items()
                 }
         for key in (*_LISTS, "items"):

@@ -33,6 +33,7 @@ from grammars.frontends.json_schema.assertions import (
     join,
     type_of,
 )
+from grammars.frontends.json_schema.blanks import NEW_LINE_RULE
 from grammars.frontends.json_schema.branching import Brancher
 from grammars.frontends.json_schema.numbers import equal_to, number_expr, shortest_notations
 from grammars.frontends.json_schema.objects import KeyClass, Plan, Planner, Slot
@@ -170,7 +171,7 @@ class Writer:
         """Blanks that may stand inside brackets and after separators: none, one, or a new line."""
         if self._compact:
             return EPSILON
-        return optional(alt(Literal(b" "), self._fixed("_new line", t.NEW_LINE)))
+        return optional(alt(Literal(b" "), self._fixed(NEW_LINE_RULE, t.NEW_LINE)))
 
     # -- rules ---------------------------------------------------------------------------------
 
