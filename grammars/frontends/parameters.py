@@ -13,8 +13,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
-from grammars.composition import Assembly, memory_of_parts
 from grammars.errors import GrammarError
+from grammars.free_text.triggers import Triggers
 from grammars.frontends.json_schema import values_to_ir
 from grammars.frontends.json_schema.assertions import (
     TYPES,
@@ -31,13 +31,12 @@ from grammars.frontends.json_schema.objects import KeyClass, Plan
 from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.strings import ANY_TEXT, content
 from grammars.frontends.json_schema.writing import Writer
-from grammars.free_text.triggers import Triggers
+from grammars.frontends.pieces import Pieces
 from grammars.ir import (
     EPSILON,
     NOTHING,
     ByteSet,
     Expr,
-    GrammarIR,
     Literal,
     Ref,
     Rule,
@@ -147,22 +146,25 @@ STYLES: Final[Mapping[str, Style]] = MappingProxyType(
 """The styles of xgrammar's structural tags."""
 
 
-def parameters_to_ir(
+def parameters(
     schema: Mapping[str, Any] | bool,
-    style: str | Style,
+    style: Style,
+    pieces: Pieces,
     *,
     any_order: bool = False,
     blanks: int | None = None,
     limits: Limits,
-) -> GrammarIR:
+) -> Expr:
     """The arguments that a schema of an object describes, one after another.
 
     A string is written as it is, so it cannot have the text that ends it.  Keys that the schema
-    does not name (where ``additionalProperties`` allows any) may be written twice: what reads them keeps the last.
+    does not name (where ``additionalProperties`` allows any) may be written twice: what reads them
+    keeps the last.
 
     Args:
         schema: of the object with all arguments.
-        style: how they are written: a style, or the name of one of :data:`STYLES`.
+        style: how they are written.
+        pieces: where rules go.
         any_order: whether they may stand in any order.
         blanks: how many may stand in a row, where the style allows any.
         limits: bounds on what the grammar may cost.
@@ -170,11 +172,11 @@ def parameters_to_ir(
     Raises:
         GrammarError: with the JSON pointer into the schema, for what cannot be written in this style.
     """
-    chosen = STYLES[style] if isinstance(style, str) else style
     reader = Reader(Documents(schema, {}), assert_formats=True, limits=limits)
     try:
-        writer = _Parameters(reader, chosen, any_order=any_order, blanks=blanks, limits=limits)
-        return writer.whole()
+        return _Parameters(
+            reader, style, pieces, any_order=any_order, blanks=blanks, limits=limits
+        ).whole()
     except RecursionError:
         raise GrammarError("the schema is nested too deeply to be read") from None
 
@@ -186,6 +188,7 @@ class _Parameters(Writer):
         self,
         reader: Reader,
         style: Style,
+        pieces: Pieces,
         *,
         any_order: bool,
         blanks: int | None,
@@ -200,8 +203,7 @@ class _Parameters(Writer):
             compared=False,
         )
         self._style = style
-        self._assembly = Assembly()
-        self._start = self._assembly.name("arguments")
+        self._assembly = pieces.assembly
         self._values: dict[tuple[Demands, str | None], Expr] = {}
         self._raw: dict[Expr, Expr] = {}
         self._open: set[str] = set()
@@ -220,13 +222,11 @@ class _Parameters(Writer):
             limits=limits,
         )
 
-    def whole(self) -> GrammarIR:
-        """The grammar of all arguments."""
+    def whole(self) -> Expr:
+        """All arguments."""
         body = self._arguments((self._reader.root(),))
-        notes = tuple(self._notes)
-        made = self._assembly.grammar(self._start, body)
-        self._assembly.notes |= dict.fromkeys(notes)
-        return memory_of_parts(made, self._assembly.parts)
+        self._assembly.notes |= dict.fromkeys(self._notes)
+        return self.own_rule("arguments", body)
 
     # -- objects -------------------------------------------------------------------------------
 
@@ -404,4 +404,4 @@ class _Parameters(Writer):
         return [s for s in found if not any(o != s and o in s for o in found)]
 
 
-__all__ = ["STYLES", "Style", "parameters_to_ir"]
+__all__ = ["STYLES", "Style", "parameters"]

@@ -1,16 +1,15 @@
 """Pieces that front ends put together: texts, special tokens, free text, answers at triggers.
 
-Each piece is a :class:`~grammars.ir.GrammarIR`; ``grammars.composition`` joins them, so whatever it can
-join can be a piece, grammars of other front ends among them.
+Pieces are expressions; those that need rules of their own are made by :class:`Pieces`, which gathers the rules and, with
+:meth:`Pieces.add`, grammars of other front ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from grammars.composition import concatenated, repeated, united
+from grammars.composition import Assembly, memory_of_parts
 from grammars.errors import GrammarError
 from grammars.explain import FREE_TEXT
 from grammars.free_text.triggers import Triggers
@@ -21,13 +20,18 @@ from grammars.ir import (
     Expr,
     GrammarIR,
     Literal,
+    Nothing,
+    Ref,
     Rule,
+    alt,
     both,
     normalize_ranges,
     optional,
     repeat,
+    seq,
+    walk,
 )
-from grammars.special_tokens import framed, name_of
+from grammars.special_tokens import framed, name_of, names_in
 
 _LONGEST_NAME: Final = 60
 
@@ -38,142 +42,175 @@ class Dispatched(NamedTuple):
     Attributes:
         trigger: a text, or the name of a special token.
         special: whether it is a special token.
-        then: the grammar behind it.
+        then: what stands behind it.
     """
 
     trigger: str
     special: bool
-    then: GrammarIR
+    then: Expr
 
 
-def piece(body: Expr, name: str = "text", *, shared: bool = False) -> GrammarIR:
-    """A grammar of one rule."""
-    return GrammarIR((Rule(name, body, shared=shared),), name)
-
-
-def empty() -> GrammarIR:
-    """The empty text."""
-    return piece(EPSILON)
-
-
-def text(value: str) -> GrammarIR:
+def text(value: str) -> Expr:
     """Exactly one text.
 
     Raises:
         GrammarError: for half of a surrogate pair.
     """
-    return piece(Literal(as_bytes(value)))
+    return Literal(as_bytes(value))
 
 
-def token(token: str | int) -> GrammarIR:
+def token(token: str | int) -> Expr:
     """One special token, by its name or its id.
 
     Raises:
         GrammarError: for an empty name or a negative id.
     """
-    name = name_of(token)
-    return replace(piece(Literal(framed(name)), "token"), tokens=(name,))
+    return Literal(framed(name_of(token)))
 
 
-def blanks(low: int, high: int, characters: bytes = b" \t\n\r") -> GrammarIR:
+def blanks(low: int, high: int, characters: bytes = b" \t\n\r") -> Expr:
     """So many blanks."""
     one = ByteSet(normalize_ranges((b, b) for b in characters))
-    return piece(optional(repeat(one, max(low, 1), high)) if not low else repeat(one, low, high))
+    return repeat(one, low, high)
 
 
-def sequence(*parts: GrammarIR) -> GrammarIR:
-    """A text of each part, on end."""
-    return parts[0] if len(parts) == 1 else concatenated(parts)
-
-
-def either(*parts: GrammarIR) -> GrammarIR:
-    """A text of any part."""
-    return parts[0] if len(parts) == 1 else united(parts)
-
-
-def many(
-    part: GrammarIR, low: int = 0, high: int | None = None, separator: GrammarIR | None = None
-) -> GrammarIR:
+def many(part: Expr, low: int = 0, high: int | None = None, separator: Expr = EPSILON) -> Expr:
     """So many texts of a part, with one of the separator between neighbours."""
-    return repeated(part, low, high, separator or empty())
+    if high == 0:
+        return EPSILON
+    if separator == EPSILON:
+        return repeat(part, low, high)
+    more = repeat(seq(separator, part), max(low - 1, 0), None if high is None else high - 1)
+    return seq(part, more) if low else optional(seq(part, more))
 
 
-def maybe(part: GrammarIR) -> GrammarIR:
-    """A text of the part, or none."""
-    return many(part, 0, 1)
+class Pieces:
+    """Rules of a grammar in the making.
 
-
-def free(excludes: Iterable[str] = (), *, max_length: int | None = None) -> GrammarIR:
-    """Any text in UTF-8 in which none of some texts occurs.
-
-    Args:
-        excludes: the texts; one that contains another says nothing more.
-        max_length: how many characters there may be.
+    Attributes:
+        assembly: them, and the grammars they were taken from.
     """
-    texts = _shortest(map(as_bytes, excludes))
-    body: Expr = Triggers(texts).without() if texts else repeat(ANY_CHAR)
-    name = FREE_TEXT + (f" without {_listed(texts)}" if texts else "")
-    return piece(_bounded(body, max_length), name, shared=True)
+
+    def __init__(self) -> None:
+        self.assembly = Assembly()
+        self._start: Final = self.assembly.name("start")
+        self._free: dict[tuple[Expr, str], Expr] = {}
+        self._tokens: dict[str, None] = {}
+
+    def whole(self, body: Expr) -> GrammarIR:
+        """The grammar of what a piece describes.
+
+        Raises:
+            GrammarError: where a part compares keys or items and where it begins does not show.
+        """
+        named = [name for rule in self.assembly.rules for name in _named(rule.body)]
+        self.assembly.tokens |= dict.fromkeys([*_named(body), *named, *self._tokens])
+        parts = self.assembly.parts
+        alone = len(parts) == 1 and body == self.assembly.add(parts[0])
+        made = self.assembly.grammar(self._start, body)
+        return memory_of_parts(made, parts if alone else [*parts, GrammarIR((Rule(self._start, body),), self._start)])
+
+    def add(self, part: GrammarIR) -> Expr:
+        """Another front end's grammar."""
+        return self.assembly.add(part)
+
+    def name_tokens(self, names: Iterable[str]) -> None:
+        """Names special tokens that the vocabulary must have, though no rule has them."""
+        self._tokens |= dict.fromkeys(names)
+
+    def rule(self, name: str, body: Expr, *, shared: bool = False) -> Expr:
+        """A rule of its own, unless it would be as short as its name."""
+        if isinstance(body, Literal | Ref | Nothing) and not shared:
+            return body
+        name = self.assembly.name(name)
+        self.assembly.rules.append(Rule(name, body, shared=shared))
+        return Ref(name)
+
+    def free(self, excludes: Iterable[str] = (), *, max_length: int | None = None) -> Expr:
+        """Any text in UTF-8 in which none of some texts occurs.
+
+        Args:
+            excludes: the texts; one that contains another says nothing more.
+            max_length: how many characters there may be.
+        """
+        texts = _shortest(map(as_bytes, excludes))
+        body: Expr = Triggers(texts).without() if texts else repeat(ANY_CHAR)
+        if max_length is not None:
+            body = both(body, repeat(ANY_CHAR, 0, max_length))
+        return self._free_rule(body, f" without {_listed(texts)}" if texts else "")
+
+    def _free_rule(self, body: Expr, what: str) -> Expr:
+        known = self._free.get((body, what))
+        if known is None:
+            known = self._free[body, what] = self.rule(FREE_TEXT + what, body, shared=True)
+        return known
+
+    def dispatch(
+        self,
+        answers: Sequence[Dispatched],
+        *,
+        excludes: Iterable[str] = (),
+        once: bool = False,
+        required: bool = False,
+    ) -> Expr:
+        """Free text that a trigger ends; what follows it, and free text again.
+
+        The trigger is the one that ends first, and of those that end together the longest, as in
+        :meth:`grammars.Grammar.free_text`.
+
+        Args:
+            answers: triggers, each with what follows it.
+            excludes: texts that free text must not have, also together with the trigger behind it.
+            once: whether the text ends with the first answer.
+            required: whether there must be a trigger.
+
+        Raises:
+            GrammarError: for triggers of which one, or an excluded text, lies within another.
+        """
+        plain = [a for a in answers if not a.special]
+        special = [a for a in answers if a.special]
+        texts = [as_bytes(a.trigger) for a in plain]
+        barred = [t for t in _shortest(map(as_bytes, excludes)) if not _holds(t, texts)]
+        _check_reachable(texts, barred)
+        machine = Triggers([*texts, *barred])
+        without = self._free_rule(machine.without(), "")
+        ways = []
+        if plain and (machine.overlap or len(plain) == 1):
+            for number, answer in enumerate(plain):
+                body = machine.before(frozenset((number,)))
+                ways.append(seq(self._free_rule(body, f" up to {answer.trigger!r}"), answer.then))
+        elif plain:
+            ways.append(self._behind(machine, plain, text))
+        if special:
+            ways.append(self._behind(machine, special, token))
+        found = self.rule("answer", alt(*ways)) if len(ways) > 1 else ways[0]
+        if once:
+            return found if required else alt(found, without)
+        return seq(repeat(found, 1 if required else 0), without)
+
+    def _behind(
+        self, machine: Triggers, answers: Sequence[Dispatched], mark: Callable[[str], Expr]
+    ) -> Expr:
+        """Free text without any trigger, and the triggers with their answers behind it."""
+        listed = " or ".join(repr(a.trigger) for a in answers)
+        before = self._free_rule(machine.without(), f" up to {listed}")
+        tails = [seq(mark(a.trigger), a.then) for a in answers]
+        return seq(before, self.rule("triggered", alt(*tails)))
 
 
-def dispatch(
-    answers: Sequence[Dispatched],
-    *,
-    excludes: Iterable[str] = (),
-    once: bool = False,
-    required: bool = False,
-) -> GrammarIR:
-    """Free text that a trigger ends; what follows it, and free text again.
+def _named(expr: Expr) -> list[str]:
+    """The special tokens in an expression."""
+    return [n for x in walk(expr) if isinstance(x, Literal) for n in names_in(x.data)]
 
-    The trigger is the one that ends first, and of those that end together the longest, as in
-    :meth:`grammars.Grammar.free_text`.
 
-    Args:
-        answers: triggers, each with what follows it.
-        excludes: texts that free text must not have, also together with the trigger behind it.
-        once: whether the text ends with the first answer.
-        required: whether there must be a trigger.
-
-    Raises:
-        GrammarError: for triggers of which one lies within another.
-    """
-    plain = [a for a in answers if not a.special]
-    special = [a for a in answers if a.special]
-    texts = [as_bytes(a.trigger) for a in plain]
-    barred = [t for t in _shortest(map(as_bytes, excludes)) if not _holds(t, texts)]
-    for trigger in texts:
+def _check_reachable(triggers: list[bytes], barred: list[bytes]) -> None:
+    for trigger in triggers:
         hit = next((t for t in barred if t in trigger and not _ends_longer(trigger, t)), None)
         if hit is not None:
             raise GrammarError(
                 f"the trigger {trigger.decode()!r} can never be reached, as {hit.decode()!r}, which is "
                 "excluded, occurs in it; exclude something longer, or take another trigger"
             )
-    machine = Triggers([*texts, *barred])
-    without = piece(machine.without(), FREE_TEXT, shared=True)
-    ways = []
-    if plain and (machine.overlap or len(plain) == 1):
-        for number, answer in enumerate(plain):
-            name = f"{FREE_TEXT} up to {answer.trigger!r}"
-            before = piece(machine.before(frozenset((number,))), name, shared=True)
-            ways.append(sequence(before, answer.then))
-    elif plain:
-        tails = [sequence(text(a.trigger), a.then) for a in plain]
-        ways.append(sequence(_named(without, [a.trigger for a in plain]), either(*tails)))
-    if special:
-        tails = [sequence(token(a.trigger), a.then) for a in special]
-        ways.append(sequence(_named(without, [a.trigger for a in special]), either(*tails)))
-    if once:
-        return either(*ways) if required else either(*ways, without)
-    return sequence(many(either(*ways), 1 if required else 0), without)
-
-
-def _named(free_text: GrammarIR, triggers: list[str]) -> GrammarIR:
-    name = f"{FREE_TEXT} up to {' or '.join(map(repr, triggers))}"
-    return piece(free_text.rules[0].body, name, shared=True)
-
-
-def _bounded(body: Expr, max_length: int | None) -> Expr:
-    return body if max_length is None else both(body, repeat(ANY_CHAR, 0, max_length))
 
 
 def _shortest(texts: Iterable[bytes]) -> list[bytes]:
@@ -212,17 +249,4 @@ def as_bytes(value: str) -> bytes:
         ) from None
 
 
-__all__ = [
-    "Dispatched",
-    "blanks",
-    "dispatch",
-    "either",
-    "empty",
-    "free",
-    "many",
-    "maybe",
-    "piece",
-    "sequence",
-    "text",
-    "token",
-]
+__all__ = ["Dispatched", "Pieces", "as_bytes", "blanks", "many", "text", "token"]

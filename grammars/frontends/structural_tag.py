@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from grammars.errors import GrammarError
-from grammars.frontends import pieces
 from grammars.frontends.json_schema import json_schema_to_ir
 from grammars.frontends.json_schema.blanks import with_blanks
 from grammars.frontends.json_schema.closing import closed
-from grammars.frontends.parameters import STYLES, parameters_to_ir
-from grammars.frontends.pieces import Dispatched
-from grammars.ir import GrammarIR
+from grammars.frontends.parameters import STYLES, parameters
+from grammars.frontends.pieces import Dispatched, Pieces, many, text, token
+from grammars.ir import EPSILON, Expr, GrammarIR, alt, optional, seq
 from grammars.limits import Limits
 
 _MAX_COUNT: Final = 2**31 - 1
@@ -75,7 +74,7 @@ def structural_tag_to_ir(tag: Any, limits: Limits) -> GrammarIR:
             raise GrammarError("the structural tag is nested too deeply to be read") from None
     reader = _Reader(limits)
     try:
-        return reader.root(tag)
+        return reader.whole(tag)
     except RecursionError:
         raise GrammarError("the structural tag is nested too deeply to be read") from None
 
@@ -85,8 +84,9 @@ class _Reader:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._known: dict[str, GrammarIR] = {}
-        self._readers: Final[dict[str, Callable[[Mapping[str, Any], _Place], GrammarIR]]] = {
+        self._pieces = Pieces()
+        self._known: dict[str, Expr] = {}
+        self._readers: Final[dict[str, Callable[[Mapping[str, Any], _Place], Expr]]] = {
             "const_string": self._const_string,
             "json_schema": self._json_schema,
             "qwen_xml_parameter": self._json_schema,
@@ -110,8 +110,11 @@ class _Reader:
             "token_dispatch": self._token_dispatch,
         }
 
-    def root(self, tag: Any) -> GrammarIR:
-        """The whole."""
+    def whole(self, tag: Any) -> GrammarIR:
+        """The whole grammar."""
+        return self._pieces.whole(self._root(tag))
+
+    def _root(self, tag: Any) -> Expr:
         place = _Place("")
         if not isinstance(tag, Mapping):
             raise place.error("a structural tag is an object with a format")
@@ -123,7 +126,7 @@ class _Reader:
             raise place.error("a structural tag needs a format (or structures and triggers)")
         return self.format(tag["format"], place.below("format"))
 
-    def format(self, form: Any, place: _Place, default: str | None = None) -> GrammarIR:
+    def format(self, form: Any, place: _Place, default: str | None = None) -> Expr:
         """Any format; equal ones in equal surroundings are the same grammar."""
         if not isinstance(form, Mapping):
             raise place.error(f"a format is an object with a type, not {form!r:.80}")
@@ -142,15 +145,15 @@ class _Reader:
             except GrammarError as error:
                 error.locate(pointer=place.pointer)
                 raise
-            self._known[key] = made
+            made = self._known[key] = self._pieces.rule(str(kind), made)
         return made
 
     # -- texts ---------------------------------------------------------------------------------
 
-    def _const_string(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
-        return pieces.text(_string(form, "value", place))
+    def _const_string(self, form: Mapping[str, Any], place: _Place) -> Expr:
+        return text(_string(form, "value", place))
 
-    def _json_schema(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _json_schema(self, form: Mapping[str, Any], place: _Place) -> Expr:
         schema = form.get("json_schema")
         if not isinstance(schema, bool | Mapping):
             raise place.error("json_schema needs a schema: an object, or true or false")
@@ -168,8 +171,13 @@ class _Reader:
         blanks = _count(form, "max_whitespace_cnt", place)
         try:
             if style != "json":
-                return parameters_to_ir(
-                    closed(schema), style, any_order=any_order, blanks=blanks, limits=self._limits
+                return parameters(
+                    closed(schema),
+                    STYLES[style],
+                    self._pieces,
+                    any_order=any_order,
+                    blanks=blanks,
+                    limits=self._limits,
                 )
             made = json_schema_to_ir(
                 closed(schema),
@@ -177,16 +185,16 @@ class _Reader:
                 property_order="any" if any_order else "schema",
                 limits=self._limits,
             )
-            return with_blanks(made, blanks) if blanks else made
+            return self._pieces.add(with_blanks(made, blanks) if blanks else made)
         except GrammarError as error:
             raise _moved(error, place.below("json_schema")) from None
 
-    def _any_text(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _any_text(self, form: Mapping[str, Any], place: _Place) -> Expr:
         excludes = _strings(form, "excludes", place)
         longest = _count(form, "max_chars", place)
         if self._no_tokens(form, place):
-            return pieces.empty()
-        return pieces.free([*excludes, *place.ends], max_length=longest)
+            return EPSILON
+        return self._pieces.free([*excludes, *place.ends], max_length=longest)
 
     def _no_tokens(self, form: Mapping[str, Any], place: _Place) -> bool:
         """Whether ``max_tokens`` leaves nothing; other bounds are refused."""
@@ -198,66 +206,66 @@ class _Reader:
             )
         return bound == 0
 
-    def _grammar(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _grammar(self, form: Mapping[str, Any], place: _Place) -> Expr:
         from grammars.frontends.gbnf import gbnf_to_ir
 
-        return gbnf_to_ir(_string(form, "grammar", place), "root")
+        return self._pieces.add(gbnf_to_ir(_string(form, "grammar", place), "root"))
 
-    def _regex(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _regex(self, form: Mapping[str, Any], place: _Place) -> Expr:
         from grammars.frontends.regex.python import regex_to_ir
 
-        return regex_to_ir(_string(form, "pattern", place), self._limits)
+        return self._pieces.add(regex_to_ir(_string(form, "pattern", place), self._limits))
 
     # -- combinations --------------------------------------------------------------------------
 
-    def _elements(self, form: Mapping[str, Any], place: _Place) -> list[GrammarIR]:
+    def _elements(self, form: Mapping[str, Any], place: _Place) -> list[Expr]:
         found = _list(form, "elements", place)
         return [self.format(x, place.below("elements", i)) for i, x in enumerate(found)]
 
-    def _sequence(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
-        return pieces.sequence(*self._elements(form, place))
+    def _sequence(self, form: Mapping[str, Any], place: _Place) -> Expr:
+        return seq(*self._elements(form, place))
 
-    def _or(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
-        return pieces.either(*self._elements(form, place))
+    def _or(self, form: Mapping[str, Any], place: _Place) -> Expr:
+        return alt(*self._elements(form, place))
 
-    def _content(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _content(self, form: Mapping[str, Any], place: _Place) -> Expr:
         if "content" not in form:
             raise place.error("content is missing: the format of what stands there")
         return self.format(form["content"], place.below("content"))
 
-    def _optional(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
-        return pieces.maybe(self._content(form, place))
+    def _optional(self, form: Mapping[str, Any], place: _Place) -> Expr:
+        return optional(self._content(form, place))
 
-    def _plus(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
-        return pieces.many(self._content(form, place), 1)
+    def _plus(self, form: Mapping[str, Any], place: _Place) -> Expr:
+        return many(self._content(form, place), 1)
 
-    def _star(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
-        return pieces.many(self._content(form, place))
+    def _star(self, form: Mapping[str, Any], place: _Place) -> Expr:
+        return many(self._content(form, place))
 
-    def _repeat(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _repeat(self, form: Mapping[str, Any], place: _Place) -> Expr:
         low, high = _whole(form, "min", place), _whole(form, "max", place)
         if low < 0 or high < -1 or (high >= 0 and low > high):
             raise place.error(f"bad bounds of a repetition: min {low}, max {high} (-1: any number)")
-        return pieces.many(self._content(form, place), low, None if high == -1 else high)
+        return many(self._content(form, place), low, None if high == -1 else high)
 
     # -- tags ----------------------------------------------------------------------------------
 
-    def _tag(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
-        return pieces.sequence(self._begin(form, place), self._inside(form, place))
+    def _tag(self, form: Mapping[str, Any], place: _Place) -> Expr:
+        return seq(self._begin(form, place), self._inside(form, place))
 
-    def _begin(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _begin(self, form: Mapping[str, Any], place: _Place) -> Expr:
         begin = form.get("begin")
         if isinstance(begin, str):
-            return pieces.text(begin)
-        return pieces.token(self._named_token(begin, place.below("begin")))
+            return text(begin)
+        return token(self._named_token(begin, place.below("begin")))
 
-    def _inside(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _inside(self, form: Mapping[str, Any], place: _Place) -> Expr:
         """Content and end of a tag."""
         end = form.get("end")
         if isinstance(end, Mapping):
             name = self._named_token(end, place.below("end"))
             inner = replace(place, ends=(), end_token=name)
-            return pieces.sequence(self._content(form, inner), pieces.token(name))
+            return seq(self._content(form, inner), token(name))
         ends = [end] if isinstance(end, str) else end
         if not isinstance(ends, list) or not ends or not all(isinstance(e, str) for e in ends):
             raise place.error("end is missing: a text, a list of texts, or a token")
@@ -265,9 +273,9 @@ class _Reader:
         if not closing and _is_endless(form.get("content")):
             raise place.error("the content of this tag is free text, so its end must not be empty")
         inner = replace(place, ends=closing, end_token=None)
-        return pieces.sequence(
+        return seq(
             self._content(form, inner),
-            pieces.either(*(pieces.text(e) for e in dict.fromkeys(ends))),
+            alt(*(text(e) for e in dict.fromkeys(ends))),
         )
 
     def _tags(
@@ -281,7 +289,7 @@ class _Reader:
             out.append((tag, at))
         return out
 
-    def _triggered_tags(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _triggered_tags(self, form: Mapping[str, Any], place: _Place) -> Expr:
         triggers = _strings(form, "triggers", place)
         if not triggers or "" in triggers:
             raise place.error("triggers needs texts, and none of them empty")
@@ -299,11 +307,9 @@ class _Reader:
             Dispatched(
                 trigger,
                 False,
-                pieces.either(
+                alt(
                     *(
-                        pieces.sequence(
-                            pieces.text(tag["begin"][len(trigger) :]), self._inside(tag, at)
-                        )
+                        seq(text(tag["begin"][len(trigger) :]), self._inside(tag, at))
                         for tag, at in tags
                     )
                 ),
@@ -315,12 +321,12 @@ class _Reader:
         excludes = [*_strings(form, "excludes", place), *place.ends, *unused]
         return self._dispatched(form, place, answers, excludes)
 
-    def _token_triggered_tags(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _token_triggered_tags(self, form: Mapping[str, Any], place: _Place) -> Expr:
         triggers = self._token_names(form, "trigger_tokens", place)
         if not triggers:
             raise place.error("trigger_tokens needs tokens")
         barred = self._token_names(form, "exclude_tokens", place)
-        grouped: dict[str | int, list[GrammarIR]] = {}
+        grouped: dict[str | int, list[Expr]] = {}
         for tag, at in self._tags(form, place):
             if isinstance(tag.get("begin"), str):
                 raise at.error("begin must be a token here; triggered_tags takes texts")
@@ -329,8 +335,7 @@ class _Reader:
                 raise at.error(f"{name!r} is none of the trigger_tokens")
             grouped.setdefault(name, []).append(self._inside(tag, at))
         answers = [
-            Dispatched(_token_name(name), True, pieces.either(*parts))
-            for name, parts in grouped.items()
+            Dispatched(_token_name(name), True, alt(*parts)) for name, parts in grouped.items()
         ]
         made = self._dispatched(form, place, answers, ())
         return self._without_tokens(made, place, barred, triggers)
@@ -341,29 +346,24 @@ class _Reader:
         place: _Place,
         answers: list[Dispatched],
         excludes: Any,
-    ) -> GrammarIR:
+    ) -> Expr:
         needed, once = _flag(form, "at_least_one", place), _flag(form, "stop_after_first", place)
-        whole = [
-            pieces.sequence(
-                pieces.token(a.trigger) if a.special else pieces.text(a.trigger), a.then
-            )
-            for a in answers
-        ]
-        first = pieces.either(*whole)
+        whole = [seq(token(a.trigger) if a.special else text(a.trigger), a.then) for a in answers]
+        first = alt(*whole)
         if needed and once:
             return first
-        rest = pieces.dispatch(answers, excludes=excludes, once=once)
-        return pieces.sequence(first, rest) if needed else rest
+        rest = self._pieces.dispatch(answers, excludes=excludes, once=once)
+        return seq(first, rest) if needed else rest
 
-    def _tags_with_separator(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
-        tags = pieces.either(*(self._tag(tag, at) for tag, at in self._tags(form, place)))
-        separator = pieces.text(_string(form, "separator", place))
+    def _tags_with_separator(self, form: Mapping[str, Any], place: _Place) -> Expr:
+        tags = alt(*(self._tag(tag, at) for tag, at in self._tags(form, place)))
+        separator = text(_string(form, "separator", place))
         needed, once = _flag(form, "at_least_one", place), _flag(form, "stop_after_first", place)
-        return pieces.many(tags, int(needed), 1 if once else None, separator)
+        return many(tags, int(needed), 1 if once else None, separator)
 
     # -- dispatch ------------------------------------------------------------------------------
 
-    def _rules(self, form: Mapping[str, Any], place: _Place) -> list[tuple[Any, GrammarIR]]:
+    def _rules(self, form: Mapping[str, Any], place: _Place) -> list[tuple[Any, Expr]]:
         out = []
         for i, rule in enumerate(_list(form, "rules", place)):
             at = place.below("rules", i)
@@ -373,18 +373,18 @@ class _Reader:
             out.append((rule[0], self.format(rule[1], bare.below(1))))
         return out
 
-    def _dispatch(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _dispatch(self, form: Mapping[str, Any], place: _Place) -> Expr:
         excludes = _strings(form, "excludes", place)
         answers = []
         for i, (trigger, then) in enumerate(self._rules(form, place)):
             if not isinstance(trigger, str) or not trigger:
                 raise place.below("rules", i, 0).error("a trigger is a text, and not an empty one")
             answers.append(Dispatched(trigger, False, then))
-        return pieces.dispatch(
+        return self._pieces.dispatch(
             answers, excludes=excludes, once=not _flag(form, "loop", place, True)
         )
 
-    def _token_dispatch(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _token_dispatch(self, form: Mapping[str, Any], place: _Place) -> Expr:
         barred = self._token_names(form, "exclude_tokens", place)
         rules = self._rules(form, place)
         names = [_checked_token(t, place.below("rules", i, 0)) for i, (t, _) in enumerate(rules)]
@@ -392,7 +392,7 @@ class _Reader:
             Dispatched(_token_name(name), True, then)
             for name, (_, then) in zip(names, rules, strict=True)
         ]
-        made = pieces.dispatch(answers, once=not _flag(form, "loop", place, True))
+        made = self._pieces.dispatch(answers, once=not _flag(form, "loop", place, True))
         return self._without_tokens(made, place, barred, names)
 
     # -- tokens --------------------------------------------------------------------------------
@@ -408,38 +408,39 @@ class _Reader:
             raise place.error(f"{key} is a list of tokens, not {found!r:.80}")
         return [_checked_token(t, place.below(key, i)) for i, t in enumerate(found)]
 
-    def _token(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
-        return pieces.token(self._named_token(form, place))
+    def _token(self, form: Mapping[str, Any], place: _Place) -> Expr:
+        return token(self._named_token(form, place))
 
-    def _exclude_token(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _exclude_token(self, form: Mapping[str, Any], place: _Place) -> Expr:
         raise place.error(
             "exclude_token (one token, whichever) is not kept, as a grammar is about texts and not about "
             "how they are cut into tokens; use any_tokens, or any_text with max_chars"
         )
 
-    def _any_tokens(self, form: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _any_tokens(self, form: Mapping[str, Any], place: _Place) -> Expr:
         barred = self._token_names(form, "exclude_tokens", place)
         if self._no_tokens(form, place):
-            return pieces.empty()
-        return self._without_tokens(pieces.free(), place, barred, ())
+            return EPSILON
+        return self._without_tokens(self._pieces.free(), place, barred, ())
 
     def _without_tokens(
         self,
-        made: GrammarIR,
+        made: Expr,
         place: _Place,
         barred: list[str | int],
         triggers: Any,
-    ) -> GrammarIR:
+    ) -> Expr:
         """Free text has no special token, so excluding some says nothing; but they must be special.
 
         They are named, so that a vocabulary in which one is an ordinary token refuses the grammar.
         """
         found = [_token_name(t) for t in barred if t not in triggers]
-        return replace(made, tokens=tuple(dict.fromkeys((*made.tokens, *found))))
+        self._pieces.name_tokens(found)
+        return made
 
     # -- the older form ------------------------------------------------------------------------
 
-    def _legacy(self, tag: Mapping[str, Any], place: _Place) -> GrammarIR:
+    def _legacy(self, tag: Mapping[str, Any], place: _Place) -> Expr:
         """``{"structures": [{"begin", "schema", "end"}], "triggers": [...]}``."""
         tags = []
         for i, item in enumerate(_list(tag, "structures", place)):

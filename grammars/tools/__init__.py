@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from grammars.ir import GrammarIR
+from grammars.frontends.pieces import Pieces
+from grammars.ir import Expr, GrammarIR
 from grammars.limits import Limits
 from grammars.tools import (
     cohere,
@@ -45,7 +46,7 @@ class ToolFormat:
     models: str
     markers: tuple[str, ...]
     special: frozenset[str]
-    build: Callable[[Layout], GrammarIR]
+    build: Callable[[Layout], Expr]
 
 
 _ALL: Final = (
@@ -122,8 +123,9 @@ def tools_to_ir(
         raise ValueError(f"reasoning={reasoning!r}: must be True, False, None or 'optional'")
     mode, allowed = choose(read_tools(tools), tool_choice)
     tokens = chosen.special if special is None else frozenset(special) & set(chosen.markers)
-    layout = Layout(allowed, mode, _REASONING[reasoning], tokens, parallel, limits)
-    return chosen.build(layout)
+    pieces = Pieces()
+    layout = Layout(allowed, mode, _REASONING[reasoning], tokens, parallel, limits, pieces)
+    return pieces.whole(chosen.build(layout))
 
 
 _SIGNS: Final = (

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from grammars.frontends.pieces import blanks, either, piece, sequence, text
-from grammars.ir import GrammarIR, chars, repeat
+from grammars.frontends.pieces import blanks, text
+from grammars.ir import Expr, alt, chars, repeat, seq
 from grammars.tools.definitions import Tool
 from grammars.tools.layout import Layout, brackets, comma, gap, line_breaks
 
@@ -30,33 +30,33 @@ TEXT_MARKERS: Final[tuple[str, ...]] = ()
 _ACTION: Final = "Action:"
 
 
-def cohere(layout: Layout) -> GrammarIR:
+def cohere(layout: Layout) -> Expr:
     """The assistant's message, Command R7B and Command A."""
     free = layout.free(*MARKERS)
-    wrapped = sequence(layout.mark("<|START_RESPONSE|>"), free, layout.mark("<|END_RESPONSE|>"))
-    ways = [] if layout.mode == "required" else [either(wrapped, free)]
+    wrapped = seq(layout.mark("<|START_RESPONSE|>"), free, layout.mark("<|END_RESPONSE|>"))
+    ways = [] if layout.mode == "required" else [alt(wrapped, free)]
     if layout.mode != "none":
-        number = piece(repeat(chars([(0x30, 0x39)]), 1, 4), "number")
-        known = sequence(text('"tool_call_id":'), gap(), text('"'), number, text('"'))
+        number = repeat(chars([(0x30, 0x39)]), 1, 4)
+        known = seq(text('"tool_call_id":'), gap(), text('"'), number, text('"'))
 
-        def call(tool: Tool) -> GrammarIR:
+        def call(tool: Tool) -> Expr:
             return layout.object(tool, "tool_name", "parameters", known)
 
         calls = brackets(layout.several(layout.each(call), comma()))
-        ways.append(sequence(layout.mark("<|START_ACTION|>"), calls, layout.mark("<|END_ACTION|>")))
-    return layout.reasoned("<|START_THINKING|>", "<|END_THINKING|>", either(*ways))
+        ways.append(seq(layout.mark("<|START_ACTION|>"), calls, layout.mark("<|END_ACTION|>")))
+    return layout.reasoned("<|START_THINKING|>", "<|END_THINKING|>", alt(*ways))
 
 
-def cohere_r(layout: Layout) -> GrammarIR:
+def cohere_r(layout: Layout) -> Expr:
     """The assistant's message, Command R and R+."""
     rest = None
     if layout.tools:
 
-        def call(tool: Tool) -> GrammarIR:
+        def call(tool: Tool) -> Expr:
             return layout.object(tool, "tool_name", "parameters")
 
         calls = brackets(layout.several(layout.each(call), comma()))
-        rest = sequence(
+        rest = seq(
             blanks(0, 1, b" "), text("```json"), line_breaks(1), calls, line_breaks(1), text("```")
         )
     if layout.reasoning != "never":

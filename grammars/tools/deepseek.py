@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Final
 
 from grammars.frontends.parameters import STYLES, Style
-from grammars.frontends.pieces import sequence, text
-from grammars.ir import GrammarIR
+from grammars.frontends.pieces import text
+from grammars.ir import Expr, seq
 from grammars.tools.definitions import Tool
 from grammars.tools.layout import Layout
 
@@ -48,11 +48,11 @@ _STYLE: Final = Style(
 )
 
 
-def deepseek_v3(layout: Layout) -> GrammarIR:
+def deepseek_v3(layout: Layout) -> Expr:
     """The assistant's message, R1 and V3."""
 
-    def call(tool: Tool) -> GrammarIR:
-        return sequence(
+    def call(tool: Tool) -> Expr:
+        return seq(
             layout.mark("<｜tool▁call▁begin｜>"),
             text("function"),
             layout.mark("<｜tool▁sep｜>"),
@@ -65,11 +65,11 @@ def deepseek_v3(layout: Layout) -> GrammarIR:
     return _message(layout, call, "\n")
 
 
-def deepseek_v31(layout: Layout) -> GrammarIR:
+def deepseek_v31(layout: Layout) -> Expr:
     """The assistant's message, V3.1."""
 
-    def call(tool: Tool) -> GrammarIR:
-        return sequence(
+    def call(tool: Tool) -> Expr:
+        return seq(
             layout.mark("<｜tool▁call▁begin｜>"),
             text(layout.name(tool)),
             layout.mark("<｜tool▁sep｜>"),
@@ -80,28 +80,28 @@ def deepseek_v31(layout: Layout) -> GrammarIR:
     return _message(layout, call, "")
 
 
-def _message(layout: Layout, call: Callable[[Tool], GrammarIR], separator: str) -> GrammarIR:
+def _message(layout: Layout, call: Callable[[Tool], Expr], separator: str) -> Expr:
     begin, end = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
     rest = None
     if layout.tools:
-        rest = sequence(layout.several(layout.each(call), separator), layout.mark(end))
+        rest = seq(layout.several(layout.each(call), separator), layout.mark(end))
     answer = layout.answer(begin, rest, *MARKERS)
     return layout.reasoned("<think>", "</think>", answer)
 
 
-def deepseek_v32(layout: Layout) -> GrammarIR:
+def deepseek_v32(layout: Layout) -> Expr:
     """The assistant's message, V3.2."""
     return _tagged(layout, "function_calls")
 
 
-def deepseek_v4(layout: Layout) -> GrammarIR:
+def deepseek_v4(layout: Layout) -> Expr:
     """The assistant's message, V4."""
     return _tagged(layout, "tool_calls")
 
 
-def _tagged(layout: Layout, block: str) -> GrammarIR:
-    def call(tool: Tool) -> GrammarIR:
-        return sequence(
+def _tagged(layout: Layout, block: str) -> Expr:
+    def call(tool: Tool) -> Expr:
+        return seq(
             text(f'<｜DSML｜invoke name="{layout.name(tool)}">\n'),
             layout.parameters(tool, _STYLE),
             text("</｜DSML｜invoke>\n"),
@@ -111,6 +111,6 @@ def _tagged(layout: Layout, block: str) -> GrammarIR:
     rest = None
     if layout.tools:
         calls = layout.several(layout.each(call))
-        rest = sequence(text("\n"), calls, text(f"</｜DSML｜{block}>"))
+        rest = seq(text("\n"), calls, text(f"</｜DSML｜{block}>"))
     answer = layout.answer(begin, rest, "<think>", "</think>")
     return layout.reasoned("<think>", "</think>", answer)

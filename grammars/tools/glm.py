@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 from grammars.frontends.parameters import Style
-from grammars.frontends.pieces import sequence, text
-from grammars.ir import GrammarIR
+from grammars.frontends.pieces import text
+from grammars.ir import Expr, seq
 from grammars.tools.definitions import Tool
 from grammars.tools.layout import Layout, line_breaks
 
@@ -40,26 +40,26 @@ _DENSE: Final = Style(
 )
 
 
-def glm_lines(layout: Layout) -> GrammarIR:
+def glm_lines(layout: Layout) -> Expr:
     """The assistant's message, GLM 4.5 and 4.6."""
     return _message(layout, _LINES, "\n")
 
 
-def glm_dense(layout: Layout) -> GrammarIR:
+def glm_dense(layout: Layout) -> Expr:
     """The assistant's message, GLM 4.7."""
     return _message(layout, _DENSE, "")
 
 
-def _message(layout: Layout, style: Style, behind_name: str) -> GrammarIR:
+def _message(layout: Layout, style: Style, behind_name: str) -> Expr:
     begin, end = layout.mark("<tool_call>"), layout.mark("</tool_call>")
 
-    def call(tool: Tool) -> GrammarIR:
+    def call(tool: Tool) -> Expr:
         name = text(layout.name(tool) + behind_name)
-        return sequence(name, layout.parameters(tool, style), end)
+        return seq(name, layout.parameters(tool, style), end)
 
     rest = None
     if layout.tools:
         one = layout.each(call)
-        rest = layout.then_more(one, sequence(line_breaks(1), begin, one))
+        rest = layout.then_more(one, seq(line_breaks(1), begin, one))
     answer = layout.answer("<tool_call>", rest, "</tool_call>", "<think>", "</think>")
     return layout.reasoned("<think>", "</think>", answer)

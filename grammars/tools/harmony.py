@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from grammars.frontends.pieces import blanks, either, many, maybe, sequence, text
-from grammars.ir import GrammarIR
+from grammars.frontends.pieces import blanks, many, text
+from grammars.ir import Expr, alt, optional, seq
 from grammars.tools.definitions import Tool
 from grammars.tools.layout import Layout
 
@@ -35,35 +35,33 @@ MARKERS: Final = (
 SPECIAL: Final = frozenset(MARKERS)
 
 
-def harmony(layout: Layout) -> GrammarIR:
+def harmony(layout: Layout) -> Expr:
     """The assistant's messages."""
     channel, message = layout.mark("<|channel|>"), layout.mark("<|message|>")
     free = layout.free(*MARKERS)
-    further = sequence(layout.mark("<|start|>"), text("assistant"))
+    further = seq(layout.mark("<|start|>"), text("assistant"))
 
-    def said(name: str, end: str) -> GrammarIR:
-        return sequence(channel, text(name), message, free, layout.mark(end))
+    def said(name: str, end: str) -> Expr:
+        return seq(channel, text(name), message, free, layout.mark(end))
 
-    json = sequence(blanks(0, 1, b" "), layout.mark("<|constrain|>"), text("json"))
-    kind = either(json, text(" json"))
+    json = seq(blanks(0, 1, b" "), layout.mark("<|constrain|>"), text("json"))
+    kind = alt(json, text(" json"))
 
-    def call(tool: Tool) -> GrammarIR:
+    def call(tool: Tool) -> Expr:
         name = layout.name(tool)
-        behind = sequence(channel, text(f"commentary to=functions.{name}"), maybe(kind))
-        before = sequence(text(f" to=functions.{name}"), channel, text("commentary"), maybe(kind))
-        return sequence(
-            either(behind, before), message, layout.arguments(tool), layout.mark("<|call|>")
-        )
+        behind = seq(channel, text(f"commentary to=functions.{name}"), optional(kind))
+        before = seq(text(f" to=functions.{name}"), channel, text("commentary"), optional(kind))
+        return seq(alt(behind, before), message, layout.arguments(tool), layout.mark("<|call|>"))
 
     ways = []
     if layout.mode != "required":
-        final = sequence(channel, text("final"), message, free)
-        ways.append(sequence(final, maybe(layout.mark("<|return|>"))))
+        final = seq(channel, text("final"), message, free)
+        ways.append(seq(final, optional(layout.mark("<|return|>"))))
     if layout.mode != "none":
-        preamble = sequence(said("commentary", "<|end|>"), further)
-        ways.append(sequence(maybe(preamble), layout.each(call)))
-    answer = either(*ways)
+        preamble = seq(said("commentary", "<|end|>"), further)
+        ways.append(seq(optional(preamble), layout.each(call)))
+    answer = alt(*ways)
     if layout.reasoning == "never":
         return answer
-    thought = sequence(said("analysis", "<|end|>"), further)
-    return sequence(many(thought, 1 if layout.reasoning == "always" else 0), answer)
+    thought = seq(said("analysis", "<|end|>"), further)
+    return seq(many(thought, 1 if layout.reasoning == "always" else 0), answer)

@@ -11,21 +11,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from grammars.frontends.pieces import sequence
-from grammars.ir import GrammarIR
+from grammars.ir import Expr, seq
 from grammars.tools.layout import Layout, line_breaks
 
 SPECIAL: Final[frozenset[str]] = frozenset()
 MARKERS: Final = ("<tool_call>", "</tool_call>", "<think>", "</think>")
 
 
-def hermes(layout: Layout) -> GrammarIR:
+def hermes(layout: Layout) -> Expr:
     """The assistant's message."""
     begin, end = layout.mark("<tool_call>"), layout.mark("</tool_call>")
     rest = None
     if layout.tools:
         call = layout.each(lambda tool: layout.object(tool, "name", "arguments"))
-        one = sequence(line_breaks(1), call, line_breaks(1), end)
-        rest = layout.then_more(one, sequence(line_breaks(1), begin, one))
+        one = seq(line_breaks(1), call, line_breaks(1), end)
+        rest = layout.then_more(one, seq(line_breaks(1), begin, one))
     answer = layout.answer("<tool_call>", rest, "</tool_call>", "<think>", "</think>")
     return layout.reasoned("<think>", "</think>", answer)

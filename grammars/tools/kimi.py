@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from grammars.frontends.pieces import either, piece, sequence, text
-from grammars.ir import GrammarIR, chars, repeat, seq
+from grammars.frontends.pieces import text
+from grammars.ir import Expr, alt, chars, repeat, seq
 from grammars.tools.definitions import Tool
 from grammars.tools.layout import Layout
 
@@ -27,16 +27,16 @@ SPECIAL: Final = frozenset(
 MARKERS: Final = (*sorted(SPECIAL), "<think>", "</think>")
 
 
-def _number() -> GrammarIR:
+def _number() -> Expr:
     digit = chars([(0x30, 0x39)])
-    return either(text("0"), piece(seq(chars([(0x31, 0x39)]), repeat(digit, 0, 3)), "number"))
+    return alt(text("0"), seq(chars([(0x31, 0x39)]), repeat(digit, 0, 3)))
 
 
-def kimi(layout: Layout) -> GrammarIR:
+def kimi(layout: Layout) -> Expr:
     """The assistant's message."""
 
-    def call(tool: Tool) -> GrammarIR:
-        return sequence(
+    def call(tool: Tool) -> Expr:
+        return seq(
             layout.mark("<|tool_call_begin|>"),
             text(f"functions.{layout.name(tool)}:"),
             _number(),
@@ -48,6 +48,6 @@ def kimi(layout: Layout) -> GrammarIR:
     rest = None
     if layout.tools:
         calls = layout.several(layout.each(call))
-        rest = sequence(calls, layout.mark("<|tool_calls_section_end|>"))
+        rest = seq(calls, layout.mark("<|tool_calls_section_end|>"))
     answer = layout.answer("<|tool_calls_section_begin|>", rest, *MARKERS)
     return layout.reasoned("<think>", "</think>", answer)

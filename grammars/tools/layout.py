@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from grammars.errors import GrammarError
-from grammars.frontends import pieces
 from grammars.frontends.json_schema import json_schema_to_ir
 from grammars.frontends.json_schema.blanks import with_blanks
 from grammars.frontends.json_schema.closing import closed
-from grammars.frontends.parameters import Style, parameters_to_ir
-from grammars.frontends.pieces import Dispatched, either, maybe, sequence, text
-from grammars.ir import EPSILON, GrammarIR, alt, repeat, seq
+from grammars.frontends.parameters import Style, parameters
+from grammars.frontends.pieces import Dispatched, Pieces, blanks, many, text, token
+from grammars.ir import EPSILON, Expr, alt, optional, repeat, seq
 from grammars.ir import Literal as Text
 from grammars.limits import Limits
 from grammars.tools.definitions import Mode, Tool
@@ -37,6 +36,7 @@ class Layout:
         special: the markers that are special tokens.
         parallel: whether there may be several calls.
         limits: bounds on what the grammar may cost.
+        pieces: the rules that are made.
     """
 
     tools: Sequence[Tool]
@@ -45,25 +45,26 @@ class Layout:
     special: frozenset[str]
     parallel: bool
     limits: Limits
+    pieces: Pieces
 
     # -- markers -------------------------------------------------------------------------------
 
-    def mark(self, marker: str) -> GrammarIR:
+    def mark(self, marker: str) -> Expr:
         """A marker: a special token, or its text."""
-        return pieces.token(marker) if marker in self.special else text(marker)
+        return token(marker) if marker in self.special else text(marker)
 
-    def at(self, marker: str, then: GrammarIR) -> Dispatched:
+    def at(self, marker: str, then: Expr) -> Dispatched:
         """What follows a marker in free text."""
         return Dispatched(marker, marker in self.special, then)
 
-    def free(self, *markers: str) -> GrammarIR:
+    def free(self, *markers: str) -> Expr:
         """Any text without some markers; special tokens are in none anyway."""
-        return pieces.free(m for m in markers if m not in self.special)
+        return self.pieces.free(m for m in markers if m not in self.special)
 
-    def up_to(self, marker: str, *others: str) -> GrammarIR:
+    def up_to(self, marker: str, *others: str) -> Expr:
         """Any text up to a marker, without others before it."""
         barred = [m for m in (marker, *others) if m not in self.special]
-        return sequence(pieces.free(barred), self.mark(marker))
+        return seq(self.pieces.free(barred), self.mark(marker))
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -78,43 +79,44 @@ class Layout:
             raise tool.error(f"this format cannot write a name with {bad!r} in it; rename the tool")
         return tool.name
 
-    def arguments(self, tool: Tool, lines: bool = True) -> GrammarIR:
+    def arguments(self, tool: Tool, lines: bool = True) -> Expr:
         """The arguments as JSON, with line breaks in it or without."""
         try:
             ir = json_schema_to_ir(closed(tool.schema), limits=self.limits)
-            return ir if lines else with_blanks(ir, 1)
+            return self.pieces.add(ir if lines else with_blanks(ir, 1))
         except GrammarError as error:
             raise _about(tool, error) from None
 
-    def parameters(self, tool: Tool, style: Style) -> GrammarIR:
+    def parameters(self, tool: Tool, style: Style) -> Expr:
         """The arguments as texts between tags."""
         try:
-            return parameters_to_ir(closed(tool.schema), style, limits=self.limits)
+            return parameters(closed(tool.schema), style, self.pieces, limits=self.limits)
         except GrammarError as error:
             raise _about(tool, error) from None
 
-    def each(self, call: Callable[[Tool], GrammarIR]) -> GrammarIR:
+    def each(self, call: Callable[[Tool], Expr]) -> Expr:
         """A call of any tool."""
-        return either(*(call(tool) for tool in self.tools))
+        calls = [self.pieces.rule(f"call of {tool.name}", call(tool)) for tool in self.tools]
+        return self.pieces.rule("call", alt(*calls)) if len(calls) > 1 else alt(*calls)
 
-    def several(self, call: GrammarIR, separator: GrammarIR | str = "") -> GrammarIR:
+    def several(self, call: Expr, separator: Expr | str = "") -> Expr:
         """At least one call, and more where there may be."""
         between = text(separator) if isinstance(separator, str) else separator
-        return pieces.many(call, 1, None if self.parallel else 1, between)
+        return many(call, 1, None if self.parallel else 1, between)
 
-    def then_more(self, first: GrammarIR, more: GrammarIR) -> GrammarIR:
+    def then_more(self, first: Expr, more: Expr) -> Expr:
         """One call, and others, each with what stands before it."""
-        return sequence(first, pieces.many(more)) if self.parallel else first
+        return seq(first, many(more)) if self.parallel else first
 
     def object(
         self,
         tool: Tool,
         name: str,
         arguments: str,
-        *before: GrammarIR,
-        behind: GrammarIR | None = None,
+        *before: Expr,
+        behind: Expr | None = None,
         lines: bool = True,
-    ) -> GrammarIR:
+    ) -> Expr:
         """A call as a JSON object.
 
         Args:
@@ -127,26 +129,26 @@ class Layout:
         blank = gap(lines)
         pairs = [
             *before,
-            sequence(text(json.dumps(name) + ":"), blank, text(self._quoted(tool))),
-            sequence(text(json.dumps(arguments) + ":"), blank, self.arguments(tool, lines)),
+            seq(text(json.dumps(name) + ":"), blank, text(self._quoted(tool))),
+            seq(text(json.dumps(arguments) + ":"), blank, self.arguments(tool, lines)),
         ]
         parts = [text("{"), blank, pairs[0]]
         for pair in pairs[1:]:
             parts += [text(","), blank, pair]
         parts += [] if behind is None else [behind]
-        return sequence(*parts, blank, text("}"))
+        return seq(*parts, blank, text("}"))
 
-    def call_behind(self, tool: Tool, arguments: str) -> GrammarIR:
+    def call_behind(self, tool: Tool, arguments: str) -> Expr:
         """A call as a JSON object, from the value of its name on."""
-        pair = sequence(text(json.dumps(arguments) + ":"), gap(), self.arguments(tool))
-        return sequence(text(self._quoted(tool)), comma(), pair, gap(), text("}"))
+        pair = seq(text(json.dumps(arguments) + ":"), gap(), self.arguments(tool))
+        return seq(text(self._quoted(tool)), comma(), pair, gap(), text("}"))
 
     def _quoted(self, tool: Tool) -> str:
         return json.dumps(tool.name, ensure_ascii=False)
 
     # -- the whole -----------------------------------------------------------------------------
 
-    def answer(self, begin: str, rest: GrammarIR | None, *barred: str) -> GrammarIR:
+    def answer(self, begin: str, rest: Expr | None, *barred: str) -> Expr:
         """Text with calls behind it, or calls alone, or text alone.
 
         Args:
@@ -158,10 +160,10 @@ class Layout:
         if self.mode == "none" or rest is None:
             return self.free(begin, *barred)
         if self.mode == "required":
-            return sequence(line_breaks(), self.mark(begin), rest)
-        return pieces.dispatch([self.at(begin, rest)], excludes=excluded, once=True)
+            return seq(line_breaks(), self.mark(begin), rest)
+        return self.pieces.dispatch([self.at(begin, rest)], excludes=excluded, once=True)
 
-    def reasoned(self, begin: str, end: str, answer: GrammarIR, *, behind: int = 2) -> GrammarIR:
+    def reasoned(self, begin: str, end: str, answer: Expr, *, behind: int = 2) -> Expr:
         """An answer with a section of reasoning before it.
 
         The marker that begins the section may be missing, as it may stand at the end of the prompt.
@@ -173,38 +175,36 @@ class Layout:
         """
         if self.reasoning == "never":
             return answer
-        thought = sequence(
-            maybe(sequence(line_breaks(1), self.mark(begin))), self.up_to(end, begin)
-        )
-        thought = sequence(thought, line_breaks(behind))
-        return sequence(thought if self.reasoning == "always" else maybe(thought), answer)
+        thought = seq(optional(seq(line_breaks(1), self.mark(begin))), self.up_to(end, begin))
+        thought = seq(thought, line_breaks(behind))
+        return seq(thought if self.reasoning == "always" else optional(thought), answer)
 
     def no_reasoning(self, models: str) -> GrammarError:
         """An error for models that do not reason."""
         return GrammarError(f"{models} has no section of reasoning; leave reasoning= out")
 
 
-def gap(lines: bool = True) -> GrammarIR:
+def gap(lines: bool = True) -> Expr:
     """Blanks of JSON: none, one, or a line break and its indentation."""
     if not lines:
-        return pieces.blanks(0, 1, b" ")
+        return blanks(0, 1, b" ")
     indent = repeat(Text(b" "), 0, _MOST_INDENT)
-    return pieces.piece(alt(EPSILON, Text(b" "), seq(Text(b"\n"), indent)), "blanks")
+    return alt(EPSILON, Text(b" "), seq(Text(b"\n"), indent))
 
 
-def comma() -> GrammarIR:
+def comma() -> Expr:
     """A comma of JSON, with the blanks behind it."""
-    return sequence(text(","), gap())
+    return seq(text(","), gap())
 
 
-def brackets(items: GrammarIR) -> GrammarIR:
+def brackets(items: Expr) -> Expr:
     """A JSON list."""
-    return sequence(text("["), gap(), items, gap(), text("]"))
+    return seq(text("["), gap(), items, gap(), text("]"))
 
 
-def line_breaks(most: int = 2) -> GrammarIR:
+def line_breaks(most: int = 2) -> Expr:
     """No line break, or some."""
-    return pieces.blanks(0, most, b"\n")
+    return blanks(0, most, b"\n")
 
 
 def _about(tool: Tool, error: GrammarError) -> GrammarError:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from grammars.frontends.pieces import sequence
-from grammars.ir import GrammarIR
+from grammars.ir import Expr, seq
 from grammars.tools.layout import Layout, gap
 
 SPECIAL: Final[frozenset[str]] = frozenset()
@@ -18,10 +17,10 @@ MARKERS: Final = ("<think>", "</think>")
 _BEGIN: Final = '{"name":'
 
 
-def llama(layout: Layout) -> GrammarIR:
+def llama(layout: Layout) -> Expr:
     """The assistant's message."""
     rest = None
     if layout.tools:
-        rest = sequence(gap(), layout.each(lambda tool: layout.call_behind(tool, "parameters")))
+        rest = seq(gap(), layout.each(lambda tool: layout.call_behind(tool, "parameters")))
     answer = layout.answer(_BEGIN, rest, "<think>", "</think>")
     return layout.reasoned("<think>", "</think>", answer)

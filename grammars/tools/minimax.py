@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 from grammars.frontends.parameters import Style
-from grammars.frontends.pieces import sequence, text
-from grammars.ir import GrammarIR
+from grammars.frontends.pieces import text
+from grammars.ir import Expr, seq
 from grammars.tools.definitions import Tool
 from grammars.tools.layout import Layout
 
@@ -43,21 +43,21 @@ _STYLE: Final = Style(
 )
 
 
-def minimax_m1(layout: Layout) -> GrammarIR:
+def minimax_m1(layout: Layout) -> Expr:
     """The assistant's message, M1."""
     rest = None
     if layout.tools:
         call = layout.each(lambda tool: layout.object(tool, "name", "arguments", lines=False))
         calls = layout.several(call, "\n")
-        rest = sequence(text("\n"), calls, text("\n"), layout.mark("</tool_calls>"))
+        rest = seq(text("\n"), calls, text("\n"), layout.mark("</tool_calls>"))
     return _message(layout, "<tool_calls>", rest)
 
 
-def minimax_m2(layout: Layout) -> GrammarIR:
+def minimax_m2(layout: Layout) -> Expr:
     """The assistant's message, M2."""
 
-    def call(tool: Tool) -> GrammarIR:
-        return sequence(
+    def call(tool: Tool) -> Expr:
+        return seq(
             text(f'<invoke name="{layout.name(tool)}">\n'),
             layout.parameters(tool, _STYLE),
             text("</invoke>\n"),
@@ -66,10 +66,10 @@ def minimax_m2(layout: Layout) -> GrammarIR:
     rest = None
     if layout.tools:
         calls = layout.several(layout.each(call))
-        rest = sequence(text("\n"), calls, layout.mark("</minimax:tool_call>"))
+        rest = seq(text("\n"), calls, layout.mark("</minimax:tool_call>"))
     return _message(layout, "<minimax:tool_call>", rest)
 
 
-def _message(layout: Layout, begin: str, rest: GrammarIR | None) -> GrammarIR:
+def _message(layout: Layout, begin: str, rest: Expr | None) -> Expr:
     answer = layout.answer(begin, rest, "<think>", "</think>")
     return layout.reasoned("<think>", "</think>", answer)

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from grammars.frontends.pieces import blanks, empty, maybe, piece, sequence, text
-from grammars.ir import GrammarIR, chars, repeat
+from grammars.frontends.pieces import blanks, text
+from grammars.ir import EPSILON, Expr, chars, optional, repeat, seq
 from grammars.tools.definitions import Tool
 from grammars.tools.layout import Layout, brackets, comma, gap
 
@@ -24,34 +24,32 @@ SPECIAL: Final = frozenset(MARKERS)
 _BEGIN: Final = "[TOOL_CALLS]"
 
 
-def _call_id() -> GrammarIR:
-    return piece(repeat(chars([(0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A)]), 9, 9), "call id")
+def _call_id() -> Expr:
+    return repeat(chars([(0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A)]), 9, 9)
 
 
-def mistral(layout: Layout) -> GrammarIR:
+def mistral(layout: Layout) -> Expr:
     """The assistant's message, tokenizers up to v7."""
-    known = sequence(comma(), text('"id":'), gap(), text('"'), _call_id(), text('"'))
+    known = seq(comma(), text('"id":'), gap(), text('"'), _call_id(), text('"'))
 
-    def call(tool: Tool) -> GrammarIR:
-        return layout.object(tool, "name", "arguments", behind=maybe(known))
+    def call(tool: Tool) -> Expr:
+        return layout.object(tool, "name", "arguments", behind=optional(known))
 
     rest = None
     if layout.tools:
         listed = brackets(layout.several(layout.each(call), comma()))
-        rest = sequence(blanks(0, 1, b" "), listed)
+        rest = seq(blanks(0, 1, b" "), listed)
     return _message(layout, rest)
 
 
-def mistral_args(layout: Layout) -> GrammarIR:
+def mistral_args(layout: Layout) -> Expr:
     """The assistant's message, tokenizers from v11 on."""
-    named = (
-        sequence(layout.mark("[CALL_ID]"), _call_id()) if "[CALL_ID]" in layout.special else empty()
-    )
+    named = seq(layout.mark("[CALL_ID]"), _call_id()) if "[CALL_ID]" in layout.special else EPSILON
 
-    def call(tool: Tool) -> GrammarIR:
-        return sequence(
+    def call(tool: Tool) -> Expr:
+        return seq(
             text(layout.name(tool)),
-            maybe(named),
+            optional(named),
             layout.mark("[ARGS]"),
             blanks(0, 1, b" "),
             layout.arguments(tool),
@@ -60,10 +58,10 @@ def mistral_args(layout: Layout) -> GrammarIR:
     rest = None
     if layout.tools:
         one = layout.each(call)
-        rest = layout.then_more(one, sequence(layout.mark(_BEGIN), one))
+        rest = layout.then_more(one, seq(layout.mark(_BEGIN), one))
     return _message(layout, rest)
 
 
-def _message(layout: Layout, rest: GrammarIR | None) -> GrammarIR:
+def _message(layout: Layout, rest: Expr | None) -> Expr:
     answer = layout.answer(_BEGIN, rest, "[THINK]", "[/THINK]")
     return layout.reasoned("[THINK]", "[/THINK]", answer)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Final
 
 from grammars.frontends.parameters import Style
-from grammars.frontends.pieces import sequence, text
-from grammars.ir import GrammarIR
+from grammars.frontends.pieces import text
+from grammars.ir import Expr, seq
 from grammars.tools.definitions import Tool
 from grammars.tools.layout import Layout, line_breaks
 
@@ -35,12 +35,12 @@ _STYLE: Final = Style(
 )
 
 
-def qwen_coder(layout: Layout) -> GrammarIR:
+def qwen_coder(layout: Layout) -> Expr:
     """The assistant's message."""
     begin, end = layout.mark("<tool_call>"), layout.mark("</tool_call>")
 
-    def call(tool: Tool) -> GrammarIR:
-        return sequence(
+    def call(tool: Tool) -> Expr:
+        return seq(
             text(f"\n<function={layout.name(tool)}>\n"),
             layout.parameters(tool, _STYLE),
             text("</function>\n"),
@@ -50,6 +50,6 @@ def qwen_coder(layout: Layout) -> GrammarIR:
     rest = None
     if layout.tools:
         one = layout.each(call)
-        rest = layout.then_more(one, sequence(line_breaks(1), begin, one))
+        rest = layout.then_more(one, seq(line_breaks(1), begin, one))
     answer = layout.answer("<tool_call>", rest, "</tool_call>", "<think>", "</think>")
     return layout.reasoned("<think>", "</think>", answer)
