@@ -58,13 +58,12 @@ class Layout:
         return Dispatched(marker, marker in self.special, then)
 
     def free(self, *markers: str) -> Expr:
-        """Any text without some markers; special tokens are in none anyway."""
-        return self.pieces.free(m for m in markers if m not in self.special)
+        """Any text without some markers, be they special tokens or spelled."""
+        return self.pieces.free(markers)
 
     def up_to(self, marker: str, *others: str) -> Expr:
         """Any text up to a marker, without others before it."""
-        barred = [m for m in (marker, *others) if m not in self.special]
-        return seq(self.pieces.free(barred), self.mark(marker))
+        return seq(self.free(marker, *others), self.mark(marker))
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -156,12 +155,13 @@ class Layout:
             rest: what follows it; ``None`` if there are no tools.
             barred: markers that the text must not have.
         """
-        excluded = [m for m in barred if m not in self.special]
         if self.mode == "none" or rest is None:
             return self.free(begin, *barred)
         if self.mode == "required":
             return seq(line_breaks(), self.mark(begin), rest)
-        return self.pieces.dispatch([self.at(begin, rest)], excludes=excluded, once=True)
+        spelled = (begin,) if begin in self.special else ()
+        excludes = [m for m in (*spelled, *barred) if begin in self.special or m != begin]
+        return self.pieces.dispatch([self.at(begin, rest)], excludes=excludes, once=True)
 
     def reasoned(self, begin: str, end: str, answer: Expr, *, behind: int = 2) -> Expr:
         """An answer with a section of reasoning before it.
