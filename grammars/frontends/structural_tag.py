@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from grammars.errors import GrammarError
+from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.json_schema import json_schema_to_ir
 from grammars.frontends.json_schema.blanks import with_blanks
 from grammars.frontends.json_schema.closing import closed
@@ -209,12 +209,23 @@ class _Reader:
     def _grammar(self, form: Mapping[str, Any], place: _Place) -> Expr:
         from grammars.frontends.gbnf import gbnf_to_ir
 
-        return self._pieces.add(gbnf_to_ir(_string(form, "grammar", place), "root"))
+        source = _string(form, "grammar", place)
+        return self._other(lambda: gbnf_to_ir(source, "root"), place.below("grammar"))
 
     def _regex(self, form: Mapping[str, Any], place: _Place) -> Expr:
         from grammars.frontends.regex.python import regex_to_ir
 
-        return self._pieces.add(regex_to_ir(_string(form, "pattern", place), self._limits))
+        source = _string(form, "pattern", place)
+        return self._other(lambda: regex_to_ir(source, self._limits), place.below("pattern"))
+
+    def _other(self, read: Callable[[], GrammarIR], place: _Place) -> Expr:
+        """A grammar of another front end, whose errors say where in its text they are."""
+        try:
+            return self._pieces.add(read())
+        except LimitExceeded:
+            raise
+        except GrammarError as error:
+            raise place.error(str(error)) from None
 
     # -- combinations --------------------------------------------------------------------------
 
