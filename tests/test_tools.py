@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any, Literal
 
 import jsonschema
@@ -398,7 +398,7 @@ READ: dict[str, Callable[[str, dict[str, Any]], list[Call]]] = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def _grammar(number: int, form: str, choice: str) -> Grammar:
     return Grammar.from_tools(TOOL_SETS[number][0], format=form, tool_choice=choice)
 

@@ -27,11 +27,12 @@ from grammars.frontends.json_schema.assertions import (
 )
 from grammars.frontends.json_schema.blanks import with_blanks
 from grammars.frontends.json_schema.document import Documents
+from grammars.frontends.json_schema.excluding import without_texts
 from grammars.frontends.json_schema.objects import KeyClass, Plan
 from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.strings import ANY_TEXT, content
 from grammars.frontends.json_schema.writing import Writer
-from grammars.frontends.pieces import Pieces
+from grammars.frontends.pieces import Pieces, as_bytes, shortest
 from grammars.ir import (
     EPSILON,
     NOTHING,
@@ -76,6 +77,7 @@ class Style:
         nested: whether objects and arrays are written in tags, too, instead of as JSON.
         item: what a value of an array begins with, where it is nested (``before`` without a key).
         barred: texts that a string must not have, beside ``end``, since a reader would stop there.
+        excludes: texts that strings without pattern and format must not have, those in JSON among them.
         escape: how a key is written.
         in_no_key: characters of which a key cannot have any, written as ``escape`` writes it.
     """
@@ -90,6 +92,7 @@ class Style:
     nested: bool = False
     item: str = ""
     barred: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
     escape: Callable[[str], str] = _as_it_is
     in_no_key: str = '<>"'
 
@@ -333,6 +336,8 @@ class _Parameters(Writer):
         if known is None:
             made = self._json(wanted)
             made = with_blanks(made, self._most) if self._most else made
+            barred = [as_bytes(t) for t in shortest(self._style.excludes)]
+            made = without_texts(made, barred) if barred else made
             known = self._values[wanted, None] = self._assembly.add(made)
         return seq(self._pad, known, self._pad)
 
@@ -383,25 +388,25 @@ class _Parameters(Writer):
         return alt(*ways)
 
     def _raw_strings(self, branch: Branch) -> Expr:
-        machine = Triggers(self._stops()).without()
         if branch.values is not None:
+            stops = [*self._stops(excludes=True)]
             words = [v.data for v in branch.values if self._judge.allows(branch, v.data)]
-            stops = [s.decode() for s in self._stops()]
             kept = [w for w in words if isinstance(w, str) and not any(s in w for s in stops)]
             return alt(*map(text, kept))
         excluded = [v.data for v in branch.excluded if isinstance(v.data, str)]
-        if branch.strings == Strings() and not excluded:
-            body: Expr = machine
-        else:
-            body = both(machine, content(branch.strings, excluded))
+        stops = self._stops(excludes=not branch.strings.shapes)
+        body: Expr = Triggers([*map(as_bytes, stops)]).without()
+        if branch.strings != Strings() or excluded:
+            body = both(body, content(branch.strings, excluded))
         known = self._raw.get(body)
         if known is None:
             known = self._raw[body] = self.own_rule("string", body, shared=True)
         return known
 
-    def _stops(self) -> list[bytes]:
-        found = list(dict.fromkeys(s.encode() for s in (self._style.end, *self._style.barred)))
-        return [s for s in found if not any(o != s and o in s for o in found)]
+    def _stops(self, *, excludes: bool) -> list[str]:
+        """Texts that a string must not have."""
+        style = self._style
+        return shortest((style.end, *style.barred, *(style.excludes if excludes else ())))
 
 
 __all__ = ["STYLES", "Style", "parameters"]

@@ -7,7 +7,7 @@ Pieces are expressions; those that need rules of their own are made by :class:`P
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from grammars.composition import Assembly, memory_of_parts
 from grammars.errors import GrammarError
@@ -33,6 +33,7 @@ from grammars.ir import (
 )
 from grammars.special_tokens import framed, name_of, names_in
 
+Text = TypeVar("Text", str, bytes)
 _LONGEST_NAME: Final = 60
 
 
@@ -108,7 +109,9 @@ class Pieces:
         parts = self.assembly.parts
         alone = len(parts) == 1 and body == self.assembly.add(parts[0])
         made = self.assembly.grammar(self._start, body)
-        return memory_of_parts(made, parts if alone else [*parts, GrammarIR((Rule(self._start, body),), self._start)])
+        return memory_of_parts(
+            made, parts if alone else [*parts, GrammarIR((Rule(self._start, body),), self._start)]
+        )
 
     def add(self, part: GrammarIR) -> Expr:
         """Another front end's grammar."""
@@ -133,7 +136,7 @@ class Pieces:
             excludes: the texts; one that contains another says nothing more.
             max_length: how many characters there may be.
         """
-        texts = _shortest(map(as_bytes, excludes))
+        texts = shortest(map(as_bytes, excludes))
         body: Expr = Triggers(texts).without() if texts else repeat(ANY_CHAR)
         if max_length is not None:
             body = both(body, repeat(ANY_CHAR, 0, max_length))
@@ -170,7 +173,7 @@ class Pieces:
         plain = [a for a in answers if not a.special]
         special = [a for a in answers if a.special]
         texts = [as_bytes(a.trigger) for a in plain]
-        barred = [t for t in _shortest(map(as_bytes, excludes)) if not _holds(t, texts)]
+        barred = [t for t in shortest(map(as_bytes, excludes)) if not _holds(t, texts)]
         _check_reachable(texts, barred)
         machine = Triggers([*texts, *barred])
         without = self._free_rule(machine.without(), "")
@@ -213,7 +216,7 @@ def _check_reachable(triggers: list[bytes], barred: list[bytes]) -> None:
             )
 
 
-def _shortest(texts: Iterable[bytes]) -> list[bytes]:
+def shortest(texts: Iterable[Text]) -> list[Text]:
     """Texts without those that contain another one."""
     found = list(dict.fromkeys(texts))
     return [t for t in found if not any(o != t and o in t for o in found)]
@@ -249,4 +252,4 @@ def as_bytes(value: str) -> bytes:
         ) from None
 
 
-__all__ = ["Dispatched", "Pieces", "as_bytes", "blanks", "many", "text", "token"]
+__all__ = ["Dispatched", "Pieces", "as_bytes", "blanks", "many", "shortest", "text", "token"]

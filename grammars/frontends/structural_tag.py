@@ -16,8 +16,9 @@ from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.json_schema import json_schema_to_ir
 from grammars.frontends.json_schema.blanks import with_blanks
 from grammars.frontends.json_schema.closing import closed
-from grammars.frontends.parameters import STYLES, parameters
-from grammars.frontends.pieces import Dispatched, Pieces, many, text, token
+from grammars.frontends.json_schema.excluding import without_texts, without_values
+from grammars.frontends.parameters import STYLES, Style, parameters
+from grammars.frontends.pieces import Dispatched, Pieces, as_bytes, many, shortest, text, token
 from grammars.ir import EPSILON, Expr, GrammarIR, alt, optional, seq
 from grammars.limits import Limits
 
@@ -163,29 +164,28 @@ class _Reader:
             known = ", ".join(["json", *STYLES])
             raise place.error(f"{style!r:.80} is no style; there are {known}")
         any_order = _flag(form, "any_order", place)
-        if form.get("excludes"):
-            raise place.error(
-                "excludes in a json_schema is not kept; say it in the schema: strings with "
-                '"not": {"pattern": ...}'
-            )
+        excludes = _strings(form, "excludes", place)
+        schema = closed(without_values(schema, excludes) if excludes else schema)
         blanks = _count(form, "max_whitespace_cnt", place)
         try:
             if style != "json":
                 return parameters(
-                    closed(schema),
-                    STYLES[style],
+                    schema,
+                    _without(STYLES[style], excludes, place),
                     self._pieces,
                     any_order=any_order,
                     blanks=blanks,
                     limits=self._limits,
                 )
             made = json_schema_to_ir(
-                closed(schema),
+                schema,
                 whitespace="compact" if blanks == 0 else "flexible",
                 property_order="any" if any_order else "schema",
                 limits=self._limits,
             )
-            return self._pieces.add(with_blanks(made, blanks) if blanks else made)
+            made = with_blanks(made, blanks) if blanks else made
+            barred = [as_bytes(t) for t in shortest(excludes)]
+            return self._pieces.add(without_texts(made, barred) if barred else made)
         except GrammarError as error:
             raise _moved(error, place.below("json_schema")) from None
 
@@ -468,6 +468,18 @@ class _Reader:
             tags.append({"begin": item.get("begin"), "content": content, "end": item.get("end")})
         form = {"type": "triggered_tags", "triggers": tag.get("triggers"), "tags": tags}
         return self.format(form, place)
+
+
+def _without(style: Style, excludes: list[str], place: _Place) -> Style:
+    """A style in which strings have none of some texts."""
+    if not excludes:
+        return style
+    if style.nested or any(t != t.strip() for t in excludes):
+        raise place.error(
+            "excludes cannot be kept in this style, or with blanks at an end; say it in the schema: strings "
+            'with "not": {"pattern": ...}'
+        )
+    return replace(style, excludes=tuple(excludes))
 
 
 def _moved(error: GrammarError, place: _Place) -> GrammarError:
