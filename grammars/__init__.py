@@ -14,6 +14,7 @@ from grammars.explain import Explanation
 from grammars.grammar import Grammar
 from grammars.limits import Limits
 from grammars.special_tokens import SpecialToken
+from grammars.tools import tool_format_of
 
 __all__ = [
     "BudgetError",
@@ -25,4 +26,5 @@ __all__ = [
     "SpecialToken",
     "UnkeptConstraintWarning",
     "UnsupportedSchemaError",
+    "tool_format_of",
 ]

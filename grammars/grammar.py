@@ -336,13 +336,16 @@ class Grammar:
         """What an assistant may write that has tools: text, calls with arguments of their schemas, or both.
 
         Args:
-            tools: as OpenAI lists them (``{"type": "function", "function": {"name", "parameters"}}``), as Anthropic
-                and MCP do (``name``, ``input_schema`` or ``inputSchema``), pydantic models, or functions.  Objects
+            tools: as OpenAI lists them (``{"type": "function", "function": {"name",
+                "parameters"}}``), as Anthropic and MCP do (``name``, ``input_schema`` or
+                ``inputSchema``), pydantic models, or functions.  Objects
                 that name their keys are closed: no others are written.
-            format: that of the model's family, see ``docs/tools.md`` (``"hermes"``, ``"llama3"``, ``"harmony"``,
-                ...); :func:`grammars.tool_format_of` reads it from a tokenizer's chat template.
-            tool_choice: ``"auto"``: text, calls, or text and calls behind it; ``"none"``: text; ``"required"``: calls; the
-                name of a tool, or ``{"type": "function", "function": {"name": ...}}``: calls of this one.
+            format: that of the model's family, see ``docs/tools.md`` (``"hermes"``, ``"llama3"``,
+                ``"harmony"``, ...); :func:`grammars.tool_format_of` reads it from a tokenizer's
+                chat template.
+            tool_choice: ``"auto"``: text, calls, or text and calls behind it; ``"none"``: text;
+                ``"required"``: calls; the name of a tool, or ``{"type": "function", "function":
+                {"name": ...}}``: calls of this one.
             reasoning: ``True``: a section of reasoning comes first, its opening marker there or in the
                 prompt; ``"optional"``: or none; ``None``, ``False``: none.
             parallel: whether there may be more than one call.
@@ -355,7 +358,7 @@ class Grammar:
             ValueError: for an unknown format or choice.
             TypeError: for something that describes no tool.
         """
-        from grammars.tools import tools_to_ir
+        from grammars.tools.formats import tools_to_ir
 
         def read() -> GrammarIR:
             return tools_to_ir(tools, format, tool_choice, reasoning, parallel, special, limits)

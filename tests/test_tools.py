@@ -1,7 +1,7 @@
 """Tool calls of model families: renderings are accepted, samples are read back, wrong calls are refused.
 
-Renderings follow each family's chat template, which the docstrings in ``grammars/tools`` name; readers are regular
-expressions of their own and know nothing of the grammars.
+Renderings follow each family's chat template, which the docstrings in ``grammars/tools`` name; readers
+are regular expressions of their own and know nothing of the grammars.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pytest
 from pydantic import BaseModel
 
 from constrain import TokenAutomaton, Vocabulary
-from grammars import Grammar, GrammarError, SpecialToken
-from grammars.tools import FORMATS, tool_format_of
+from grammars import Grammar, GrammarError, SpecialToken, tool_format_of
+from grammars.tools.formats import FORMATS
 
 Call = tuple[str, dict[str, Any]]
 
@@ -186,7 +186,8 @@ def _dsml(block: str) -> Callable[[Sequence[Call], str, str | None], str]:
             text += f'<｜DSML｜invoke name="{name}">\n'
             for key, value in arguments.items():
                 kind = "true" if isinstance(value, str) else "false"
-                text += f'<｜DSML｜parameter name="{key}" string="{kind}">{_raw(value)}</｜DSML｜parameter>\n'
+                text += f'<｜DSML｜parameter name="{key}" string="{kind}">'
+                text += f"{_raw(value)}</｜DSML｜parameter>\n"
             text += "</｜DSML｜invoke>\n"
         return text + f"</｜DSML｜{block}>"
 
@@ -287,7 +288,7 @@ def _objects(name: str, arguments: str) -> Callable[[list[Any]], list[Call]]:
 
 
 def _typed(pairs: list[tuple[str, str]], schema: dict[str, Any]) -> dict[str, Any]:
-    """Values between tags: a string is read as it is where the schema lets it be one and it is no JSON of another type."""
+    """Values between tags: JSON where that is what the schema wants, else a string as it is."""
     out = {}
     for key, value in pairs:
         told = schema["properties"][key]
@@ -661,7 +662,8 @@ def test_formats_are_told_from_chat_templates(sign: str, form: str) -> None:
     assert tool_format_of(sign) == form
 
     class Tokenizer:
-        chat_template = {"default": "x", "tool_use": sign}
+        def __init__(self) -> None:
+            self.chat_template = {"default": "x", "tool_use": sign}
 
     assert tool_format_of(Tokenizer()) == form
 

@@ -207,7 +207,7 @@ class _Parameters(Writer):
         )
         self._style = style
         self._assembly = pieces.assembly
-        self._values: dict[tuple[Demands, str | None], Expr] = {}
+        self._made: dict[tuple[Demands, str | None], Expr] = {}
         self._raw: dict[Expr, Expr] = {}
         self._open: set[str] = set()
         most = _MOST_BLANKS if blanks is None else min(blanks, _MOST_BLANKS)
@@ -332,33 +332,33 @@ class _Parameters(Writer):
         wanted = join(demands, (asked,))
         if not self._brancher.possible(wanted):
             return NOTHING
-        known = self._values.get((wanted, None))
+        known = self._made.get((wanted, None))
         if known is None:
             made = self._json(wanted)
             made = with_blanks(made, self._most) if self._most else made
             barred = [as_bytes(t) for t in shortest(self._style.excludes)]
             made = without_texts(made, barred) if barred else made
-            known = self._values[wanted, None] = self._assembly.add(made)
+            known = self._made[wanted, None] = self._assembly.add(made)
         return seq(self._pad, known, self._pad)
 
     def _deeper(self, demands: Demands, kind: str) -> Expr:
         """An object or array in tags: a rule, since values may hold values of their own kind."""
         wanted = join(demands, (Leaf(Branch(types=frozenset((kind,))), kind),))
-        known = self._values.get((wanted, kind))
+        known = self._made.get((wanted, kind))
         if known is not None:
             return known
         if not self._brancher.possible(wanted):
             return NOTHING
         name = self._assembly.name(kind)
-        known = self._values[wanted, kind] = Ref(name)
+        known = self._made[wanted, kind] = Ref(name)
         body = self._arguments(wanted) if kind == "object" else self._items(wanted)
         self._assembly.rules.append(Rule(name, body))
         return known
 
     def _items(self, demands: Demands) -> Expr:
-        return alt(*(self._list(branch) for branch in self._brancher.branches(demands)))
+        return alt(*(self._listed(branch) for branch in self._brancher.branches(demands)))
 
-    def _list(self, branch: Branch) -> Expr:
+    def _listed(self, branch: Branch) -> Expr:
         arrays = branch.arrays.tightened()
         if branch.values is not None:
             self._refuse(branch, "arrays listed one by one (enum, const)")

@@ -1,7 +1,7 @@
 """Pieces that front ends put together: texts, special tokens, free text, answers at triggers.
 
-Pieces are expressions; those that need rules of their own are made by :class:`Pieces`, which gathers the rules and, with
-:meth:`Pieces.add`, grammars of other front ends.
+Pieces are expressions; those that need rules of their own are made by :class:`Pieces`, which
+gathers the rules and, with :meth:`Pieces.add`, grammars of other front ends.
 """
 
 from __future__ import annotations

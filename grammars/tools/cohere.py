@@ -1,10 +1,12 @@
 """Cohere Command R7B, Command A, and Command R: an action, which is a JSON list of calls.
 
-* R7B and A: a plan between ``<|START_THINKING|>`` and ``<|END_THINKING|>``, then ``<|START_ACTION|>[{"tool_call_id": "0",
-  "tool_name": ..., "parameters": {...}}, ...]<|END_ACTION|>``, or ``<|START_RESPONSE|>`` text ``<|END_RESPONSE|>``;
+* R7B and A: a plan between ``<|START_THINKING|>`` and ``<|END_THINKING|>``, then
+  ``<|START_ACTION|>[{"tool_call_id": "0", "tool_name": ..., "parameters": {...}},
+  ...]<|END_ACTION|>``, or ``<|START_RESPONSE|>`` text ``<|END_RESPONSE|>``;
 * R and R+: ``Action:`` and a JSON code block with a list of ``{"tool_name": ..., "parameters": {...}}``.
 
-References: the chat templates ``tool_use`` of ``CohereLabs/c4ai-command-r7b-12-2024`` and ``CohereLabs/c4ai-command-r-plus``.
+References: the chat templates ``tool_use`` of ``CohereLabs/c4ai-command-r7b-12-2024`` and
+``CohereLabs/c4ai-command-r-plus``.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
 """DeepSeek R1, V3, V3.1, V3.2 and V4: lists of calls between tokens of their own.
 
-* R1 and V3: ``<｜tool▁calls▁begin｜>``, for each call ``<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME``, the arguments as JSON in
-  a code block, and ``<｜tool▁call▁end｜>``, separated by line breaks; ``<｜tool▁calls▁end｜>``.
+* R1 and V3: ``<｜tool▁calls▁begin｜>``, for each call
+  ``<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME``, the arguments as JSON in a code block, and
+  ``<｜tool▁call▁end｜>``, separated by line breaks; ``<｜tool▁calls▁end｜>``.
 * V3.1: ``<｜tool▁call▁begin｜>NAME<｜tool▁sep｜>JSON<｜tool▁call▁end｜>``, without separators.
-* V3.2 and V4: ``<｜DSML｜function_calls>`` (V4: ``tool_calls``), for each call ``<｜DSML｜invoke name="NAME">`` and
-  ``<｜DSML｜parameter name="KEY" string="true">VALUE</｜DSML｜parameter>``; ``string`` says whether the value is a
-  string, written as it is, or JSON.
+* V3.2 and V4: ``<｜DSML｜function_calls>`` (V4: ``tool_calls``), for each call ``<｜DSML｜invoke
+  name="NAME">`` and ``<｜DSML｜parameter name="KEY" string="true">VALUE</｜DSML｜parameter>``;
+  ``string`` says whether the value is a string, written as it is, or JSON.
 
-References: the chat templates of ``deepseek-ai/DeepSeek-R1-0528``, ``deepseek-ai/DeepSeek-V3.1`` and
-``encoding_dsv32.py`` of ``deepseek-ai/DeepSeek-V3.2``; vLLM's ``deepseek_v3``, ``deepseek_v31`` and ``deepseek_v32`` parsers.
+References: the chat templates of ``deepseek-ai/DeepSeek-R1-0528``, ``deepseek-ai/DeepSeek-V3.1``
+and ``encoding_dsv32.py`` of ``deepseek-ai/DeepSeek-V3.2``; vLLM's ``deepseek_v3``, ``deepseek_v31``
+and ``deepseek_v32`` parsers.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """GLM 4.5, 4.6 and 4.7: the name of a tool, then keys and values between tags.
 
-``<tool_call>NAME``, for each argument ``<arg_key>KEY</arg_key>`` and ``<arg_value>VALUE</arg_value>``, and
-``</tool_call>``; up to GLM 4.6 on lines of their own, from 4.7 on without line breaks.  Strings are written as they are,
-other values as JSON.
+``<tool_call>NAME``, for each argument ``<arg_key>KEY</arg_key>`` and
+``<arg_value>VALUE</arg_value>``, and ``</tool_call>``; up to GLM 4.6 on lines of their own, from
+4.7 on without line breaks.  Strings are written as they are, other values as JSON.
 
-References: the chat templates of ``zai-org/GLM-4.5``, ``zai-org/GLM-4.6`` and ``zai-org/GLM-4.7``; vLLM's ``glm45`` parser.
+References: the chat templates of ``zai-org/GLM-4.5``, ``zai-org/GLM-4.6`` and ``zai-org/GLM-4.7``;
+vLLM's ``glm45`` parser.
 """
 
 from __future__ import annotations

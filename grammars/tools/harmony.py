@@ -4,14 +4,15 @@ The prompt ends with ``<|start|>assistant``.  What follows are messages, each wi
 
 * ``<|channel|>analysis<|message|>`` text ``<|end|>``: reasoning;
 * ``<|channel|>commentary<|message|>`` text ``<|end|>``: a word to the user before a call;
-* ``<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>`` JSON ``<|call|>``: a call, which ends the answer; the
-  recipient may also stand before the channel, and ``<|constrain|>`` may be missing, as in the chat template;
+* ``<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>`` JSON ``<|call|>``: a
+  call, which ends the answer; the recipient may also stand before the channel, and
+  ``<|constrain|>`` may be missing, as in the chat template;
 * ``<|channel|>final<|message|>`` text ``<|return|>``: the answer.
 
 Each further message begins with ``<|start|>assistant``.
 
-References: https://cookbook.openai.com/articles/openai-harmony and the chat template of ``openai/gpt-oss-20b``; vLLM's
-``openai`` parser.
+References: https://cookbook.openai.com/articles/openai-harmony and the chat template of
+``openai/gpt-oss-20b``; vLLM's ``openai`` parser.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 The assistant's message is content, then for each call ``<tool_call>``, a line break, ``{"name": ...,
 "arguments": ...}``, a line break and ``</tool_call>``, calls separated by a line break.
 
-References: the chat templates of ``Qwen/Qwen3-8B`` and ``NousResearch/Hermes-3-Llama-3.1-8B``; vLLM's ``hermes``
-parser.
+References: the chat templates of ``Qwen/Qwen3-8B`` and ``NousResearch/Hermes-3-Llama-3.1-8B``;
+vLLM's ``hermes`` parser.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """Kimi K2: a section of calls, each with a numbered name.
 
 ``<|tool_calls_section_begin|>``, for each call ``<|tool_call_begin|>functions.NAME:NUMBER``,
-``<|tool_call_argument_begin|>``, the arguments as JSON, ``<|tool_call_end|>``; ``<|tool_calls_section_end|>``.
+``<|tool_call_argument_begin|>``, the arguments as JSON, ``<|tool_call_end|>``;
+``<|tool_calls_section_end|>``.
 
-References: ``docs/tool_call_guidance.md`` of ``moonshotai/Kimi-K2-Instruct`` and its chat template; vLLM's ``kimi_k2`` parser.
+References: ``docs/tool_call_guidance.md`` of ``moonshotai/Kimi-K2-Instruct`` and its chat template;
+vLLM's ``kimi_k2`` parser.
 """
 
 from __future__ import annotations

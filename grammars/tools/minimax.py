@@ -1,11 +1,13 @@
 """MiniMax M1 and M2: a block of calls.
 
-* M1: ``<tool_calls>``, a JSON object ``{"name": ..., "arguments": ...}`` on a line for each call, ``</tool_calls>``;
-* M2: ``<minimax:tool_call>``, for each call ``<invoke name="NAME">``, ``<parameter name="KEY">VALUE</parameter>`` and
-  ``</invoke>`` on lines of their own, ``</minimax:tool_call>``.  Strings are written as they are, other values as JSON.
+* M1: ``<tool_calls>``, a JSON object ``{"name": ..., "arguments": ...}`` on a line for each call,
+  ``</tool_calls>``;
+* M2: ``<minimax:tool_call>``, for each call ``<invoke name="NAME">``, ``<parameter
+  name="KEY">VALUE</parameter>`` and ``</invoke>`` on lines of their own, ``</minimax:tool_call>``.
+  Strings are written as they are, other values as JSON.
 
-References: the chat templates and tool calling guides of ``MiniMaxAI/MiniMax-M1-80k`` and ``MiniMaxAI/MiniMax-M2``;
-vLLM's ``minimax`` and ``minimax_m2`` parsers.
+References: the chat templates and tool calling guides of ``MiniMaxAI/MiniMax-M1-80k`` and
+``MiniMaxAI/MiniMax-M2``; vLLM's ``minimax`` and ``minimax_m2`` parsers.
 """
 
 from __future__ import annotations

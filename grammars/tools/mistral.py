@@ -1,9 +1,9 @@
 """Mistral: ``[TOOL_CALLS]`` and a JSON list of calls, or a name and its arguments.
 
-* up to the tokenizer v7: ``[TOOL_CALLS][{"name": ..., "arguments": {...}}, ...]``; a call may have an ``id`` of nine
-  letters and digits behind these;
-* from v11 on (Mistral Small 3.2, Devstral, Magistral, Ministral 3): ``[TOOL_CALLS]NAME[ARGS]{...}`` for each call, in v11 with
-  ``[CALL_ID]`` and an id between name and arguments.
+* up to the tokenizer v7: ``[TOOL_CALLS][{"name": ..., "arguments": {...}}, ...]``; a call may have
+  an ``id`` of nine letters and digits behind these;
+* from v11 on (Mistral Small 3.2, Devstral, Magistral, Ministral 3): ``[TOOL_CALLS]NAME[ARGS]{...}``
+  for each call, in v11 with ``[CALL_ID]`` and an id between name and arguments.
 
 Reasoning stands between ``[THINK]`` and ``[/THINK]``.
 

@@ -1,7 +1,8 @@
 """Qwen3-Coder and Qwen 3.5: a call as tags, each argument between tags of its own.
 
-``<tool_call>``, ``<function=NAME>``, for each argument ``<parameter=KEY>``, its value and ``</parameter>``,
-``</function>``, ``</tool_call>``, all on lines of their own.  Strings are written as they are, other values as JSON.
+``<tool_call>``, ``<function=NAME>``, for each argument ``<parameter=KEY>``, its value and
+``</parameter>``, ``</function>``, ``</tool_call>``, all on lines of their own.  Strings are written
+as they are, other values as JSON.
 
 References: the chat template of ``Qwen/Qwen3-Coder-30B-A3B-Instruct``; vLLM's ``qwen3_coder`` parser.
 """
