@@ -293,7 +293,7 @@ def _typed(pairs: list[tuple[str, str]], schema: dict[str, Any]) -> dict[str, An
     for key, value in pairs:
         told = schema["properties"][key]
         try:
-            other = json.loads(value)
+            other = json.loads(value.lower() if value in ("True", "False") else value)
             jsonschema.validate(other, {**told, "$defs": schema.get("$defs", {})})
             out[key] = other
         except (json.JSONDecodeError, jsonschema.ValidationError):

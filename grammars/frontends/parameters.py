@@ -78,6 +78,8 @@ class Style:
         item: what a value of an array begins with, where it is nested (``before`` without a key).
         barred: texts that a string must not have, beside ``end``, since a reader would stop there.
         excludes: texts that strings without pattern and format must not have, those in JSON among them.
+        capitals: whether ``True`` and ``False`` stand for booleans, too.
+        nothing: what may stand where there are no arguments.
         escape: how a key is written.
         in_no_key: characters of which a key cannot have any, written as ``escape`` writes it.
     """
@@ -93,6 +95,8 @@ class Style:
     item: str = ""
     barred: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
+    capitals: bool = False
+    nothing: str = ""
     escape: Callable[[str], str] = _as_it_is
     in_no_key: str = '<>"'
 
@@ -250,7 +254,8 @@ class _Parameters(Writer):
                 self._refuse(branch, "minProperties where keys of any name are allowed")
             inside = NOTHING if plan.high == 0 else self._content(plan)
             inside = seq(self._edge, inside, self._edge)
-            ways.append(alt(self._edge, inside) if plan.may_be_empty else inside)
+            nothing = alt(self._edge, text(self._style.nothing))
+            ways.append(alt(nothing, inside) if plan.may_be_empty else inside)
         return alt(*ways)
 
     def _plan(self, plan: Plan) -> Expr:
@@ -311,7 +316,11 @@ class _Parameters(Writer):
         """A value with the word for its type, if the style has words."""
         style = self._style
         if style.types is None:
-            return seq(text(style.after), alt(self._string_in(demands), self._others(demands)))
+            words = [text(str(w)) for w in (True, False) if self._judge.meets(demands, w)]
+            more = words if style.capitals else []
+            return seq(
+                text(style.after), alt(self._string_in(demands), self._others(demands), *more)
+            )
         words: dict[str, list[str]] = {}
         for kind in _NOT_STRINGS:
             words.setdefault(style.types[kind], []).append(kind)

@@ -59,7 +59,12 @@ def cohere_r(layout: Layout) -> Expr:
 
         calls = brackets(layout.several(layout.each(call), comma()))
         rest = seq(
-            blanks(0, 1, b" "), text("```json"), line_breaks(1), calls, line_breaks(1), text("```")
+            blanks(0, 1, b" \n"),
+            text("```json"),
+            line_breaks(1),
+            calls,
+            line_breaks(1),
+            text("```"),
         )
     if layout.reasoning != "never":
         raise layout.no_reasoning("Command R")

@@ -47,6 +47,7 @@ _STYLE: Final = Style(
     gap="",
     padded=False,
     barred=("</｜DSML｜", "<｜DSML｜"),
+    nothing="\n",
 )
 
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 _SIGNS: Final = (
     ("harmony", ("<|channel|>", "functions.")),
-    ("deepseek_v4", ("<｜DSML｜tool_calls>",)),
-    ("deepseek_v32", ("<｜DSML｜function_calls>",)),
+    ("deepseek_v32", ("｜DSML｜", "function_calls")),
+    ("deepseek_v4", ("｜DSML｜",)),
     ("deepseek_v3", ("<｜tool▁calls▁begin｜>", "```json")),
     ("deepseek_v31", ("<｜tool▁calls▁begin｜>",)),
     ("kimi_k2", ("<|tool_calls_section_begin|>",)),

@@ -2,7 +2,7 @@
 
 ``<tool_call>``, ``<function=NAME>``, for each argument ``<parameter=KEY>``, its value and
 ``</parameter>``, ``</function>``, ``</tool_call>``, all on lines of their own.  Strings are written
-as they are, other values as JSON.
+as they are, other values as JSON; booleans also as the template writes them, ``True`` and ``False``.
 
 References: the chat template of ``Qwen/Qwen3-Coder-30B-A3B-Instruct``; vLLM's ``qwen3_coder`` parser.
 """
@@ -25,6 +25,7 @@ _STYLE: Final = Style(
     "\n</parameter>\n",
     gap="",
     padded=False,
+    capitals=True,
     barred=(
         "</parameter>",
         "<parameter=",
