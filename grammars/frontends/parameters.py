@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from grammars.errors import GrammarError
-from grammars.free_text.triggers import Triggers
 from grammars.frontends.json_schema import values_to_ir
 from grammars.frontends.json_schema.assertions import (
     TYPES,
@@ -32,7 +31,7 @@ from grammars.frontends.json_schema.objects import KeyClass, Plan
 from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.strings import ANY_TEXT, content
 from grammars.frontends.json_schema.writing import Writer
-from grammars.frontends.pieces import Pieces, as_bytes, shortest
+from grammars.frontends.pieces import Pieces, as_bytes, shortest, text_without
 from grammars.ir import (
     EPSILON,
     NOTHING,
@@ -210,10 +209,9 @@ class _Parameters(Writer):
             compared=False,
         )
         self._style = style
+        self._pieces = pieces
         self._assembly = pieces.assembly
         self._made: dict[tuple[Demands, str | None], Expr] = {}
-        self._raw: dict[Expr, Expr] = {}
-        self._open: set[str] = set()
         most = _MOST_BLANKS if blanks is None else min(blanks, _MOST_BLANKS)
         some = optional(repeat(_BLANKS, 1, most)) if most else EPSILON
         self._most = blanks
@@ -316,8 +314,8 @@ class _Parameters(Writer):
         """A value with the word for its type, if the style has words."""
         style = self._style
         if style.types is None:
-            words = [text(str(w)) for w in (True, False) if self._judge.meets(demands, w)]
-            more = words if style.capitals else []
+            capitals = [text(str(w)) for w in (True, False) if self._judge.meets(demands, w)]
+            more = capitals if style.capitals else []
             return seq(
                 text(style.after), alt(self._string_in(demands), self._others(demands), *more)
             )
@@ -404,13 +402,10 @@ class _Parameters(Writer):
             return alt(*map(text, kept))
         excluded = [v.data for v in branch.excluded if isinstance(v.data, str)]
         stops = self._stops(excludes=not branch.strings.shapes)
-        body: Expr = Triggers([*map(as_bytes, stops)]).without()
+        body: Expr = text_without(tuple(map(as_bytes, stops)))
         if branch.strings != Strings() or excluded:
             body = both(body, content(branch.strings, excluded))
-        known = self._raw.get(body)
-        if known is None:
-            known = self._raw[body] = self.own_rule("string", body, shared=True)
-        return known
+        return self._pieces.shared("_string", body)
 
     def _stops(self, *, excludes: bool) -> list[str]:
         """Texts that a string must not have."""

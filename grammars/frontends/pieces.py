@@ -7,6 +7,7 @@ gathers the rules and, with :meth:`Pieces.add`, grammars of other front ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
 from grammars.composition import Assembly, memory_of_parts
@@ -20,6 +21,7 @@ from grammars.ir import (
     Expr,
     GrammarIR,
     Literal,
+    Machine,
     Nothing,
     Ref,
     Rule,
@@ -85,6 +87,12 @@ def many(part: Expr, low: int = 0, high: int | None = None, separator: Expr = EP
     return seq(part, more) if low else optional(seq(part, more))
 
 
+@lru_cache(256)
+def text_without(texts: tuple[bytes, ...]) -> Machine:
+    """Any text in UTF-8 in which none of some texts occurs."""
+    return Triggers(texts).without()
+
+
 class Pieces:
     """Rules of a grammar in the making.
 
@@ -95,7 +103,7 @@ class Pieces:
     def __init__(self) -> None:
         self.assembly = Assembly()
         self._start: Final = self.assembly.name("start")
-        self._free: dict[tuple[Expr, str], Expr] = {}
+        self._shared: dict[tuple[str, Expr], Expr] = {}
         self._tokens: dict[str, None] = {}
 
     def whole(self, body: Expr) -> GrammarIR:
@@ -137,15 +145,19 @@ class Pieces:
             max_length: how many characters there may be.
         """
         texts = shortest(map(as_bytes, excludes))
-        body: Expr = Triggers(texts).without() if texts else repeat(ANY_CHAR)
+        body: Expr = text_without(tuple(texts)) if texts else repeat(ANY_CHAR)
         if max_length is not None:
             body = both(body, repeat(ANY_CHAR, 0, max_length))
         return self._free_rule(body, f" without {_listed(texts)}" if texts else "")
 
     def _free_rule(self, body: Expr, what: str) -> Expr:
-        known = self._free.get((body, what))
+        return self.shared(FREE_TEXT + what, body)
+
+    def shared(self, name: str, body: Expr) -> Expr:
+        """A rule that all places with this body share, kept as a unit of its own."""
+        known = self._shared.get((name, body))
         if known is None:
-            known = self._free[body, what] = self.rule(FREE_TEXT + what, body, shared=True)
+            known = self._shared[name, body] = self.rule(name, body, shared=True)
         return known
 
     def dispatch(
@@ -176,27 +188,28 @@ class Pieces:
         barred = [t for t in shortest(map(as_bytes, excludes)) if not _holds(t, texts)]
         _check_reachable(texts, barred)
         machine = Triggers([*texts, *barred])
-        without = self._free_rule(machine.without(), "")
+        plain_text = text_without((*texts, *barred))
+        without = self._free_rule(plain_text, "")
         ways = []
         if plain and (machine.overlap or len(plain) == 1):
             for number, answer in enumerate(plain):
                 body = machine.before(frozenset((number,)))
                 ways.append(seq(self._free_rule(body, f" up to {answer.trigger!r}"), answer.then))
         elif plain:
-            ways.append(self._behind(machine, plain, text))
+            ways.append(self._behind(plain_text, plain, text))
         if special:
-            ways.append(self._behind(machine, special, token))
+            ways.append(self._behind(plain_text, special, token))
         found = self.rule("answer", alt(*ways)) if len(ways) > 1 else ways[0]
         if once:
             return found if required else alt(found, without)
         return seq(repeat(found, 1 if required else 0), without)
 
     def _behind(
-        self, machine: Triggers, answers: Sequence[Dispatched], mark: Callable[[str], Expr]
+        self, plain: Expr, answers: Sequence[Dispatched], mark: Callable[[str], Expr]
     ) -> Expr:
         """Free text without any trigger, and the triggers with their answers behind it."""
         listed = " or ".join(repr(a.trigger) for a in answers)
-        before = self._free_rule(machine.without(), f" up to {listed}")
+        before = self._free_rule(plain, f" up to {listed}")
         tails = [seq(mark(a.trigger), a.then) for a in answers]
         return seq(before, self.rule("triggered", alt(*tails)))
 
@@ -252,4 +265,14 @@ def as_bytes(value: str) -> bytes:
         ) from None
 
 
-__all__ = ["Dispatched", "Pieces", "as_bytes", "blanks", "many", "shortest", "text", "token"]
+__all__ = [
+    "Dispatched",
+    "Pieces",
+    "as_bytes",
+    "blanks",
+    "many",
+    "shortest",
+    "text",
+    "text_without",
+    "token",
+]

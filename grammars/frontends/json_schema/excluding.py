@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from grammars import ir
-from grammars.free_text.triggers import Triggers
 from grammars.frontends.json_schema.text import CHARACTER
+from grammars.frontends.pieces import text_without
 from grammars.ir import Expr, GrammarIR, Repeat, both, children
 
 _MAPS: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
@@ -63,7 +63,7 @@ def without_texts(grammar: GrammarIR, texts: Sequence[bytes]) -> GrammarIR:
         grammar: of JSON texts.
         texts: as they would be written, before any escape is read.
     """
-    excluding = _Excluding(Triggers(texts).without())
+    excluding = _Excluding(text_without(tuple(texts)))
     rules = (replace(rule, body=excluding.of(rule.body)) for rule in grammar.rules)
     return replace(grammar, rules=tuple(rules))
 
