@@ -345,7 +345,7 @@ class _Parameters(Writer):
             made = with_blanks(made, self._most) if self._most else made
             barred = [as_bytes(t) for t in shortest(self._style.excludes)]
             made = without_texts(made, barred) if barred else made
-            known = self._made[wanted, None] = self._assembly.add(made)
+            known = self._made[wanted, None] = self._pieces.add(made)
         return seq(self._pad, known, self._pad)
 
     def _deeper(self, demands: Demands, kind: str) -> Expr:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
-from grammars.composition import Assembly, memory_of_parts
+from grammars.composition import Assembly
 from grammars.errors import GrammarError
 from grammars.explain import FREE_TEXT
 from grammars.free_text.triggers import Triggers
@@ -105,6 +105,7 @@ class Pieces:
         self._start: Final = self.assembly.name("start")
         self._shared: dict[tuple[str, Expr], Expr] = {}
         self._tokens: dict[str, None] = {}
+        self._added: list[tuple[GrammarIR, Expr]] = []
 
     def whole(self, body: Expr) -> GrammarIR:
         """The grammar of what a piece describes.
@@ -114,16 +115,22 @@ class Pieces:
         """
         named = [name for rule in self.assembly.rules for name in _named(rule.body)]
         self.assembly.tokens |= dict.fromkeys([*_named(body), *named, *self._tokens])
-        parts = self.assembly.parts
-        alone = len(parts) == 1 and body == self.assembly.add(parts[0])
+        if len(self._added) == 1 and body == self._added[0][1] and not self._tokens:
+            return self._added[0][0]
         made = self.assembly.grammar(self._start, body)
-        return memory_of_parts(
-            made, parts if alone else [*parts, GrammarIR((Rule(self._start, body),), self._start)]
-        )
+        if any(asks_for_memory(part) for part, _ in self._added) and not asks_for_memory(made):
+            raise GrammarError(
+                "a part of this grammar compares keys or items (uniqueItems, or an object with keys of "
+                "any name), and where its text begins does not show; close its objects "
+                "(additionalProperties: false), or leave uniqueItems out"
+            )
+        return made
 
     def add(self, part: GrammarIR) -> Expr:
         """Another front end's grammar."""
-        return self.assembly.add(part)
+        found = self.assembly.add(part)
+        self._added.append((part, found))
+        return found
 
     def name_tokens(self, names: Iterable[str]) -> None:
         """Names special tokens that the vocabulary must have, though no rule has them."""
@@ -212,6 +219,11 @@ class Pieces:
         before = self._free_rule(plain, f" up to {listed}")
         tails = [seq(mark(a.trigger), a.then) for a in answers]
         return seq(before, self.rule("triggered", alt(*tails)))
+
+
+def asks_for_memory(grammar: GrammarIR) -> bool:
+    """Whether keys or items are compared."""
+    return grammar.distinct_keys or grammar.compare_items
 
 
 def _named(expr: Expr) -> list[str]:
