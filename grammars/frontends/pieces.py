@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
-from grammars.composition import Assembly
+from grammars.composition import Assembly, memory_of_parts
 from grammars.errors import GrammarError
 from grammars.explain import FREE_TEXT
 from grammars.free_text.triggers import Triggers
@@ -118,13 +118,7 @@ class Pieces:
         if len(self._added) == 1 and body == self._added[0][1] and not self._tokens:
             return self._added[0][0]
         made = self.assembly.grammar(self._start, body)
-        if any(asks_for_memory(part) for part, _ in self._added) and not asks_for_memory(made):
-            raise GrammarError(
-                "a part of this grammar compares keys or items (uniqueItems, or an object with keys of "
-                "any name), and where its text begins does not show; close its objects "
-                "(additionalProperties: false), or leave uniqueItems out"
-            )
-        return made
+        return memory_of_parts(made, [*(part for part, _ in self._added), made])
 
     def add(self, part: GrammarIR) -> Expr:
         """Another front end's grammar."""
@@ -219,11 +213,6 @@ class Pieces:
         before = self._free_rule(plain, f" up to {listed}")
         tails = [seq(mark(a.trigger), a.then) for a in answers]
         return seq(before, self.rule("triggered", alt(*tails)))
-
-
-def asks_for_memory(grammar: GrammarIR) -> bool:
-    """Whether keys or items are compared."""
-    return grammar.distinct_keys or grammar.compare_items
 
 
 def _named(expr: Expr) -> list[str]:
