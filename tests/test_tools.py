@@ -7,6 +7,7 @@ are regular expressions of their own and know nothing of the grammars.
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -673,3 +674,73 @@ def test_an_unknown_chat_template() -> None:
         tool_format_of("{{ messages }}")
     with pytest.raises(ValueError, match="no chat template"):
         tool_format_of(object())
+
+
+# -- random schemas ------------------------------------------------------------------------------------
+
+
+def _random_value(rng: random.Random, depth: int) -> dict[str, Any]:
+    """A schema of a value."""
+    kinds = ["string", "words", "pattern", "integer", "number", "boolean", "null", "any of"]
+    match rng.choice(kinds + ["array", "object"] * (depth > 0)):
+        case "string":
+            low = rng.randint(0, 3)
+            return {"type": "string", "minLength": low, "maxLength": low + rng.randint(0, 6)}
+        case "words":
+            return {"enum": rng.sample(["a", "b c", "", "é", 7, True, None], 3)}
+        case "pattern":
+            return {"type": "string", "pattern": rng.choice(["^[a-z]+$", "x", "^(ab|é)?$"])}
+        case "integer":
+            return {"type": "integer", "minimum": rng.randint(-5, 5), "maximum": rng.randint(6, 99)}
+        case "any of":
+            return {"anyOf": [_random_value(rng, 0), _random_value(rng, 0)]}
+        case "array":
+            return {"type": "array", "items": _random_value(rng, depth - 1), "maxItems": 3}
+        case "object":
+            return _random_object(rng, depth - 1)
+        case "number":
+            return {"type": "number", "minimum": -9.5, "maximum": 9}
+        case kind:
+            return {"type": kind}
+
+
+def _random_object(rng: random.Random, depth: int) -> dict[str, Any]:
+    """A schema of an object."""
+    names = rng.sample(["a", "bc", "d_e", "f"], rng.randint(0, 4))
+    out: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: _random_value(rng, depth) for name in names},
+        "additionalProperties": False,
+    }
+    if names:
+        out["required"] = rng.sample(names, rng.randint(0, len(names)))
+    return out
+
+
+TAGGED = ("qwen3_coder", "glm45", "glm47", "deepseek_v32", "minimax_m2")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_arguments_between_tags_are_those_of_the_schema(seed: int) -> None:
+    """What JSON of a schema says can be written between tags, and what is written there is in JSON."""
+    rng = random.Random(seed)
+    schema = _random_object(rng, 2)
+    form = TAGGED[seed % len(TAGGED)]
+    whole = Grammar.from_json_schema(schema)
+    tagged = Grammar.from_tools(
+        [_openai("f", schema)], format=form, tool_choice="f", parallel=False
+    )
+    if whole.is_empty:
+        assert tagged.is_empty
+        return
+    for number in range(20):
+        arguments = json.loads(whole.sample(number), parse_float=lambda x: float(x) + 0.0)
+        text = RENDER[form]([("f", arguments)], "", None)
+        if any("<" in v for v in arguments.values() if isinstance(v, str)):
+            continue  # it may end the tag
+        assert tagged.accepts(text), (schema, text, str(tagged.explain(text)))
+    for number in range(20):
+        text = tagged.sample(number).decode()
+        ((name, arguments),) = READ[form](text, {"f": schema})
+        assert name == "f"
+        jsonschema.validate(arguments, schema)
