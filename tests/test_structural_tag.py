@@ -356,3 +356,24 @@ def test_excluded_texts_of_json() -> None:
         assert ours.accepts(text) == theirs(text) == accepted, text
     with pytest.raises(GrammarError, match="excludes"):
         Grammar.from_structural_tag({"format": {**form, "style": "cohere_xml"}})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a<b": {"type": "string"}, "d": {"type": "string"}}},
+        {"properties": {"c": {"type": "string"}}, "additionalProperties": {"type": "string"}},
+        {"patternProperties": {"^d": {"type": "string"}}, "additionalProperties": False},
+        {},
+        {"propertyNames": {"pattern": "^d"}},
+    ],
+)
+def test_excluded_texts_of_keys(schema: dict[str, Any]) -> None:
+    form = {
+        "type": "json_schema",
+        "json_schema": {"type": "object", **schema},
+        "excludes": ["<"],
+    }
+    ours, theirs = Grammar.from_structural_tag({"format": form}), xgrammar_reader(form)
+    for text in ('{"d": "x"}', '{"d<": "x"}', '{"d": "<"}', '{"a<b": "x"}', '{"d": "x<y"}', "{}"):
+        assert ours.accepts(text) == theirs(text) == ("<" not in text), text

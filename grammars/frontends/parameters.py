@@ -295,6 +295,8 @@ class _Parameters(Writer):
 
     def _class_pair(self, keys: KeyClass) -> Expr:
         plain = repeat(not_chars(_IN_NO_KEY), 1)
+        barred = [as_bytes(t) for t in shortest(self._style.excludes)]
+        plain = both(plain, text_without(tuple(barred))) if barred else plain
         key = plain if keys.key == ANY_TEXT else both(plain, keys.key)
         name = self._keys.get(keys.key)
         if name is None:

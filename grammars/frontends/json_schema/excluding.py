@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from grammars import ir
+from grammars.frontends.json_schema.objects import KEY
 from grammars.frontends.json_schema.text import CHARACTER
 from grammars.frontends.pieces import text_without
-from grammars.ir import Expr, GrammarIR, Repeat, both, children
+from grammars.ir import Expr, GrammarIR, Literal, Repeat, both, children, seq
 
 _MAPS: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS: Final = ("prefixItems", "anyOf", "oneOf", "allOf", "items")
@@ -18,7 +19,7 @@ _SINGLE: Final = ("items", "additionalProperties", "unevaluatedProperties", "the
 
 
 def without_values(schema: Any, texts: Sequence[str]) -> Any:
-    """A schema without the values of ``enum`` and ``const`` that have a string with one of some texts."""
+    """A schema without values of ``enum`` and ``const``, and keys, with one of some texts in a string."""
     if not isinstance(schema, Mapping):
         return schema
     out = dict(schema)
@@ -29,6 +30,9 @@ def without_values(schema: Any, texts: Sequence[str]) -> Any:
     for key in _MAPS:
         if isinstance(out.get(key), Mapping):
             out[key] = {name: without_values(item, texts) for name, item in out[key].items()}
+    if isinstance(out.get("properties"), Mapping):
+        named = out["properties"].items()
+        out["properties"] = {k: False if _has(k, texts) else item for k, item in named}
     for key in _LISTS:
         if isinstance(out.get(key), list):
             out[key] = [without_values(item, texts) for item in out[key]]
@@ -57,14 +61,20 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def without_texts(grammar: GrammarIR, texts: Sequence[bytes]) -> GrammarIR:
-    """JSON texts in which none of some texts occurs inside a string that has no pattern or format.
+    """JSON texts in which none of some texts occurs in a string without pattern and format, or a key.
 
     Args:
         grammar: of JSON texts.
         texts: as they would be written, before any escape is read.
     """
-    excluding = _Excluding(text_without(tuple(texts)))
-    rules = (replace(rule, body=excluding.of(rule.body)) for rule in grammar.rules)
+    machine = text_without(tuple(texts))
+    excluding = _Excluding(machine)
+    key = seq(Literal(b'"'), machine, Literal(b'"'))
+    rules = []
+    for rule in grammar.rules:
+        is_key = rule.shared and rule.name.startswith(KEY)
+        body = both(rule.body, key) if is_key else excluding.of(rule.body)
+        rules.append(replace(rule, body=body))
     return replace(grammar, rules=tuple(rules))
 
 

@@ -34,6 +34,8 @@ from grammars.ir import Condition, Expr, alt, text
 from grammars.limits import Limits
 from grammars.work import spend
 
+KEY: Final = "key"
+"""What labels of classes of keys, and so the names of their rules, begin with."""
 _UNITS: Final = 20
 """Work of one state of an automaton that tells keys apart, see :mod:`grammars.work`."""
 _STATES_PER_BRANCH: Final = 48
@@ -401,7 +403,7 @@ class _Cell:
     def label(self) -> str:
         listed = ", ".join(map(repr, self.names[:8])) + (", ..." if len(self.names) > 8 else "")
         found = sorted(repr(h) for h in self.holds if isinstance(h, str))
-        said = [f"key other than {listed}"] if self.names else ["key"]
+        said = [f"{KEY} other than {listed}"] if self.names else [KEY]
         return " with ".join([*said, *found])
 
 
