@@ -58,6 +58,7 @@ Formats = Literal["assert", "annotate"]
 Numbers = Literal["shortest", "any"]
 ExtraKeys = Literal["forbid", "ignore"]
 Validators = Literal["refuse", "warn", "ignore"]
+Dialect = Literal["lark", "llguidance"]
 Trigger: TypeAlias = str | SpecialToken
 Data: TypeAlias = str | bytes | Sequence[Part]
 
@@ -183,6 +184,7 @@ class Grammar:
         start: str = "start",
         *,
         import_paths: Iterable[ImportPath] = (),
+        dialect: Dialect = "lark",
         rules: Mapping[str, Grammar] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
@@ -195,13 +197,20 @@ class Grammar:
                 ``FromPackageLoader`` too), before lark's own library.  Relative imports
                 (``%import .words``) are also looked for in the folder of the running script, as
                 ``lark.Lark`` does; those of a file, :meth:`from_file`, in the folder of the file.
+            dialect: ``"lark"``, or ``"llguidance"`` (``docs/dialects.md``), which a line that begins with
+                ``%llguidance`` asks for as well.
             rules: other grammars, under the names of rules that the text refers to and does not
-                define.  To the lexer each is one token; their texts are read without it, and ``%ignore``
-                does not apply within.
+                define (``@name`` in llguidance's dialect).  To the lexer each is one token; their texts
+                are read without it, and ``%ignore`` does not apply within.
             limits: bounds on what the grammar may cost.
         """
         return cls._from_lark(
-            text, start=start, import_paths=import_paths, rules=rules, limits=limits
+            text,
+            start=start,
+            import_paths=import_paths,
+            dialect=dialect,
+            rules=rules,
+            limits=limits,
         )
 
     @classmethod
@@ -212,12 +221,19 @@ class Grammar:
         path: Path | None = None,
         start: str = "start",
         import_paths: Iterable[ImportPath] = (),
+        dialect: Dialect = "lark",
         rules: Mapping[str, Grammar] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
         """With the file that it comes from, for relative imports."""
         from grammars.frontends.lark.grammar import lark_to_ir
+        from grammars.frontends.llguidance import is_llguidance, llguidance_to_ir
 
+        if dialect not in ("lark", "llguidance"):
+            raise ValueError(f"dialect={dialect!r}: must be 'lark' or 'llguidance'")
+        if dialect == "llguidance" or (isinstance(text, str) and is_llguidance(text)):
+            parts = {name: grammar.ir for name, grammar in (rules or {}).items()}
+            return cls._read(limits, lambda: llguidance_to_ir(text, start, limits, parts))
         if isinstance(import_paths, str | Path):
             raise TypeError(f"import_paths needs a list of folders, not {import_paths!r}")
         paths = tuple(import_paths)

@@ -82,6 +82,20 @@ def rust_search_to_expr(pattern: str) -> Expr:
         raise GrammarError("the pattern is nested too deeply", line=1, column=1) from None
 
 
+def rust_fullmatch_to_expr(pattern: str) -> Expr:
+    """The texts that the pattern matches from the first character to the last.
+
+    Raises:
+        GrammarError: with line and column in the pattern, for what is not translated.
+    """
+    try:
+        return solve(_Parser(pattern).parse())
+    except UnsolvableError as error:
+        raise as_grammar_error(error, pattern) from None
+    except RecursionError:
+        raise GrammarError("the pattern is nested too deeply", line=1, column=1) from None
+
+
 _POSIX: Final[dict[str, Ranges]] = {
     "alnum": ((0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A)),
     "alpha": ((0x41, 0x5A), (0x61, 0x7A)),

@@ -1,0 +1,207 @@
+"""From rules over lexemes to the intermediate form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from grammars import composition
+from grammars.compiling.automata import ALL_BYTES, Dfa
+from grammars.compiling.compiler import regular_dfa
+from grammars.errors import GrammarError, LimitExceeded
+from grammars.frontends.llguidance.first_bytes import first_bytes
+from grammars.frontends.llguidance.lexing import Lexer, automaton_of
+from grammars.frontends.llguidance.networks import TooLargeError, network_of
+from grammars.frontends.llguidance.rows import Rows
+from grammars.frontends.llguidance.structure import (
+    Call,
+    Cat,
+    Lex,
+    Lexeme,
+    Node,
+    Or,
+    Part,
+    Rep,
+    Structure,
+    machine_of,
+)
+from grammars.ir import (
+    Expr,
+    GrammarIR,
+    Literal,
+    Ref,
+    Rule,
+    Span,
+    alt,
+    repeat,
+    seq,
+    single_rule,
+)
+from grammars.limits import Limits
+
+_MAX_NETWORK: Final = 50_000
+_MAX_READING: Final = 400_000
+_INEXACT: Final = (
+    "this grammar is too large to be lexed as llguidance does: wherever a lexeme matches it may end, so "
+    "texts are accepted that llguidance cuts in another way"
+)
+_DUPLICATES: Final = (
+    "a JSON part with keys of any name stands where its text cannot be found again, so keys that it "
+    "repeats are not noticed there, as in llguidance"
+)
+
+
+def emit(structure: Structure, start: str, limits: Limits) -> GrammarIR:
+    """The rules of a structure.
+
+    Raises:
+        GrammarError: where a part compares items and its text cannot be found again, or reads the byte
+            that frames special tokens.
+    """
+    return _Emission(structure, start, limits).grammar()
+
+
+class _Emission:
+    def __init__(self, structure: Structure, start: str, limits: Limits) -> None:
+        self._structure = structure
+        self._start = start
+        self._limits = limits
+        self._whole = composition.Assembly()
+        self._rules: list[Rule] = []
+        self._terminals: dict[int, Expr] = {}
+        self._names: dict[str, str] = {}
+
+    def grammar(self) -> GrammarIR:
+        structure = self._structure
+        try:
+            rules, start = self._by_rows()
+        except TooLargeError:
+            structure.notes[_INEXACT] = None
+            rules, start = self._plainly()
+        whole = self._whole
+        body = next(rule for rule in rules if rule.name == start)
+        whole.rules[:0] = [rule for rule in (*rules, *self._rules) if rule is not body]
+        whole.tokens |= structure.tokens
+        made = whole.grammar(start, body.body)
+        made = replace(made, rules=(body, *made.rules[1:]))
+        made = self._remembering(made)
+        notes = dict.fromkeys((*made.notes, *structure.notes))
+        return replace(made, notes=tuple(notes))
+
+    def _remembering(self, made: GrammarIR) -> GrammarIR:
+        """With what JSON parts ask for beside their rules."""
+        parts = self._whole.parts
+        try:
+            return composition.memory_of_parts(made, parts)
+        except GrammarError:
+            if any(part.compare_items for part in parts):
+                raise
+            self._structure.notes[_DUPLICATES] = None
+            return made
+
+    # -- lexemes and parts ------------------------------------------------------------------------
+
+    def _terminal(self, number: int) -> Expr:
+        """What stands for a lexeme in rules."""
+        if number not in self._terminals:
+            lexeme = self._structure.lexemes[number]
+            body = self._lazily(lexeme) if lexeme.lazy else lexeme.expr
+            if isinstance(body, Literal):
+                self._terminals[number] = body
+            else:
+                name = self._whole.name(lexeme.name)
+                self._rules.append(Rule(name, body))
+                self._terminals[number] = Ref(name)
+        return self._terminals[number]
+
+    def _lazily(self, lexeme: Lexeme) -> Expr:
+        """The texts of a lexeme of which no beginning is one (but the empty one)."""
+        dfa = regular_dfa(single_rule(lexeme.expr), lexeme.expr, self._limits)
+        edges = [[] if dfa.accept[q] else list(row) for q, row in enumerate(dfa.edges)]
+        edges.append(list(dfa.edges[dfa.start]))
+        return machine_of(edges, [*dfa.accept, dfa.accept[dfa.start]], len(edges) - 1)
+
+    def _part(self, number: int) -> Expr:
+        return self._whole.add(self._structure.parts[number].ir)
+
+    # -- row by row -------------------------------------------------------------------------------
+
+    def _by_rows(self) -> tuple[list[Rule], str]:
+        try:
+            return self._rows(inline=True)
+        except TooLargeError:
+            return self._rows(inline=False)
+
+    def _rows(self, *, inline: bool) -> tuple[list[Rule], str]:
+        structure = self._structure
+        network = network_of(structure.rules, self._start, inline=inline, limit=_MAX_NETWORK)
+        automata = []
+        states = 0
+        for lexeme in structure.lexemes:
+            dfa = self._automaton(lexeme.expr)
+            states += len(dfa)
+            if states > _MAX_READING:
+                raise TooLargeError
+            automata.append(automaton_of(dfa))
+        lexer = Lexer(
+            automata,
+            frozenset(i for i, x in enumerate(structure.lexemes) if x.lazy),
+            frozenset(i for i, x in enumerate(structure.lexemes) if x.free),
+            _MAX_READING,
+        )
+        firsts = [first_bytes(part.ir) & ALL_BYTES for part in structure.parts]
+        rows = Rows(structure, network, lexer, firsts, self._terminal)
+        first = rows.explore(self._start)
+        if rows.plain:
+            return self._plainly()
+        return rows.rules(first, self._whole.name, self._part)
+
+    def _automaton(self, expr: Expr) -> Dfa:
+        try:
+            return regular_dfa(single_rule(expr), expr, self._limits)
+        except LimitExceeded as error:
+            if error.limit == "max_dfa_states":
+                raise TooLargeError from None
+            raise
+
+    # -- as written -------------------------------------------------------------------------------
+
+    def _plainly(self) -> tuple[list[Rule], str]:
+        self._names = {name: self._whole.name(name) for name in self._structure.rules}
+        out = []
+        for name, node in self._structure.rules.items():
+            place = self._structure.places.get(name)
+            span = Span(place.line, place.column) if place else Span()
+            body = self._node(node)
+            if name == self._start:
+                body = self._with_blanks_ahead(body)
+            out.append(Rule(self._names[name], body, span))
+        return out, self._names[self._start]
+
+    def _with_blanks_ahead(self, body: Expr) -> Expr:
+        return body
+
+    def _blanks(self, group: int) -> Expr | None:
+        skip = self._structure.skips[group]
+        if skip.lexeme is None:
+            return None if skip.parent is None else self._blanks(skip.parent)
+        return repeat(self._terminal(skip.lexeme), 0, 1 if skip.once else None)
+
+    def _node(self, node: Node) -> Expr:
+        match node:
+            case Lex(lexeme):
+                blanks = self._blanks(self._structure.lexemes[lexeme].group)
+                found = self._terminal(lexeme)
+                # on either side: where text is cut differs, and the last lexeme may have some behind it
+                return found if blanks is None else seq(blanks, found, blanks)
+            case Part(part):
+                return self._part(part)
+            case Call(rule):
+                return Ref(self._names[rule])
+            case Cat(items):
+                return seq(*map(self._node, items))
+            case Or(items):
+                return alt(*map(self._node, items))
+            case Rep(item, low, high):
+                return repeat(self._node(item), low, high)
+        raise TypeError(node)
