@@ -10,6 +10,7 @@ from grammars.compiling.automata import ALL_BYTES, Dfa
 from grammars.compiling.compiler import regular_dfa
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends.llguidance.first_bytes import first_bytes
+from grammars.frontends.llguidance.interference import following, interference
 from grammars.frontends.llguidance.lexing import Lexer, automaton_of
 from grammars.frontends.llguidance.networks import TooLargeError, network_of
 from grammars.frontends.llguidance.rows import Rows
@@ -150,7 +151,15 @@ class _Emission:
             _MAX_READING,
         )
         firsts = [first_bytes(part.ir) & ALL_BYTES for part in structure.parts]
-        rows = Rows(structure, network, lexer, firsts, self._terminal)
+        known = following(network, [automaton.first for automaton in automata], firsts)
+        skips = [skip.lexeme for skip in structure.skips if skip.lexeme is not None]
+        blanks = 0
+        for skip in skips:
+            blanks |= automata[skip].first
+        rivals = interference(automata, lexer.lazy, lexer.free, known.after, blanks)
+        if not skips and not any(rivals.values()):
+            return self._plainly()
+        rows = Rows(structure, network, lexer, firsts, known, rivals, self._terminal)
         first = rows.explore(self._start)
         if rows.plain:
             return self._plainly()

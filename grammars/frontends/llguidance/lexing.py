@@ -93,8 +93,8 @@ class Lexer:
         self, automata: list[Automaton], lazy: frozenset[int], free: frozenset[int], limit: int
     ) -> None:
         self.automata: Final = automata
-        self._lazy = lazy
-        self._free = free
+        self.lazy: Final = lazy
+        self.free: Final = free
         self._left = limit
         self._known: dict[frozenset[int], Reading] = {}
 
@@ -120,7 +120,7 @@ class Lexer:
                 raise TooLargeError
             started = bool(out.edges)
             accepting = frozenset(x for x, q in place if started and self.automata[x].accept[q])
-            lazy = accepting & self._lazy
+            lazy = accepting & self.lazy
             if lazy:
                 out.cut |= {x for x, _ in place} - lazy
                 out.found.append(((lazy, 0),))
@@ -141,7 +141,7 @@ class Lexer:
     def _ends(self, accepting: frozenset[int], onward: Bytes) -> tuple[Found, ...]:
         if not accepting:
             return ()
-        free = accepting & self._free
+        free = accepting & self.free
         if not free or not onward:
             return ((accepting, onward),)
         greedy = accepting - free

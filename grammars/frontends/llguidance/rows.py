@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from grammars.compiling.automata import ALL_BYTES
+from grammars.frontends.llguidance.interference import Following
 from grammars.frontends.llguidance.lexing import Bytes, Found, Lexer, Reading
 from grammars.frontends.llguidance.networks import Network, TooLargeError
 from grammars.frontends.llguidance.structure import Structure, machine_of
@@ -29,7 +30,7 @@ Exit: TypeAlias = tuple[Bytes, Symbols, int]
 """What a rule leaves behind: bytes that may not follow, lexemes with which it could have gone on, group."""
 
 _NONE: Final[Symbols] = frozenset()
-_MAX_ROWS: Final = 30_000
+_MAX_ROWS: Final = 6_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ class Rows:
         network: of its rules.
         lexer: reads its lexemes.
         part_first: the bytes with which the parts may begin.
+        following: what may come where.
+        rivals: by lexeme, those that get in its way.
         terminal: what stands for a whole lexeme in rules.
 
     Attributes:
@@ -109,15 +112,22 @@ class Rows:
         network: Network,
         lexer: Lexer,
         part_first: list[Bytes],
+        following: Following,
+        rivals: dict[int, frozenset[int]],
         terminal: Callable[[int], Expr],
     ) -> None:
         self._structure = structure
         self._network = network
         self._lexer = lexer
         self._part_first = part_first
+        self._following = following
+        self._rivals = rivals
+        self._outside = {
+            rule: self._first_bytes(symbols) for rule, symbols in following.behind.items()
+        }
         self._terminal = terminal
         self._skips = {s.lexeme: s for s in structure.skips if s.lexeme is not None}
-        self._firsts: dict[str, Symbols] = {}
+        self._blank_bytes = self._first_bytes(frozenset(self._skips))
         self._rows: dict[tuple[Instance, RowKey], Row] = {}
         self._entries: dict[Instance, RowKey] = {}
         self._exits: dict[Instance, dict[Exit, None]] = {}
@@ -128,19 +138,15 @@ class Rows:
 
     def _first_of(self, rule: str) -> Symbols:
         """The lexemes and parts with which a rule may begin."""
-        if rule not in self._firsts:
-            found: set[int] = set()
-            seen = {rule}
-            stack = [rule]
-            while stack:
-                states = self._network.closure([self._network.starts[stack.pop()]])
-                found |= self._own(states)
-                for name in self._called(states):
-                    if name not in seen:
-                        seen.add(name)
-                        stack.append(name)
-            self._firsts[rule] = frozenset(found)
-        return self._firsts[rule]
+        return self._following.first[rule]
+
+    def _mattering(self, rivals: Iterable[int], lexemes: Iterable[int]) -> Symbols:
+        """Of some lexemes those that get in the way of others."""
+        hindering: set[int] = set()
+        for x in lexemes:
+            if x >= 0:
+                hindering |= self._rivals[x]
+        return frozenset(hindering.intersection(rivals))
 
     def _called(self, states: Iterable[int]) -> list[str]:
         return [call[0] for s in states if (call := self._network.calls[s])]
@@ -159,14 +165,15 @@ class Rows:
         return self._network.ends[instance.rule] in states
 
     def _allowed(self, key: RowKey, instance: Instance) -> Symbols:
-        """Everything that may come in a place, what is ignored there included."""
-        out = self._all(key.states) | key.beside
-        if self._ends(key.states, instance):
-            out |= instance.behind
+        """Everything that may come in a place and matters there, what is ignored included."""
+        out = self._all(key.states)
         if key.blanks:
             skip = self._skip_for(key.group, out)
             if skip is not None:
                 out.add(skip)
+        out |= key.beside
+        if self._ends(key.states, instance):
+            out |= instance.behind
         return frozenset(out)
 
     def _skip_for(self, group: int, allowed: set[int]) -> int | None:
@@ -255,9 +262,16 @@ class Rows:
         blanks: bool = True,
     ) -> RowKey:
         """A place, without what cannot come there anyway."""
-        key = RowKey(states, 0, beside, group, False, blanks and bool(self._skips))
-        forbidden &= self._first_bytes(self._allowed(key, instance))
-        return RowKey(states, forbidden, beside, group, False, key.blanks)
+        blanks = blanks and bool(self._skips)
+        if forbidden or beside:
+            key = RowKey(states, 0, _NONE, group, False, blanks)
+            allowed = self._allowed(key, instance)
+            beside = self._mattering(beside, allowed)
+            possible = self._first_bytes(allowed)
+            if self._ends(states, instance):
+                possible |= self._outside[instance.rule] | self._blank_bytes
+            forbidden &= possible
+        return RowKey(states, forbidden, beside, group, False, blanks)
 
     def _row(self, instance: Instance, key: RowKey) -> Row:
         row = self._rows.get((instance, key))
@@ -281,7 +295,9 @@ class Rows:
             if call is not None:
                 row.calls.append(self._call(call, key, instance, allowed))
         if self._ends(key.states, instance) and not key.entry:
-            row.leaves = (key.forbidden, frozenset(self._all(key.states)), key.group)
+            outer = self._following.behind[instance.rule] | self._skips.keys()
+            more = self._all(key.states)
+            row.leaves = (key.forbidden, self._mattering(more, outer), key.group)
             if instance.first:
                 row.leaves = (0, _NONE, 0)
         self._add_lexemes(row, own, key, instance, allowed)
@@ -307,8 +323,9 @@ class Rows:
             behind |= instance.behind
         first = self._first_of(rule)
         forbidden = key.forbidden & self._first_bytes(first)
-        beside = allowed - first
-        return Instance(rule, forbidden, beside, frozenset(behind), key.group), states
+        beside = self._mattering(allowed - first, first)
+        mattering = self._mattering(behind, self._following.within[rule])
+        return Instance(rule, forbidden, beside, mattering, key.group), states
 
     def _add_lexemes(
         self,
@@ -322,7 +339,8 @@ class Rows:
         mine = own.keys() | skips
         if not mine:
             return
-        reading = self._lexer.reading(frozenset(x for x in allowed if x >= 0))
+        rivals = self._mattering(allowed, mine)
+        reading = self._lexer.reading(frozenset(mine) | rivals)
         ends: dict[RowKey, list[int]] = {}
         whole: dict[int, set[RowKey | None]] = {}
         targets: dict[Found, RowKey | None] = {}
@@ -410,7 +428,8 @@ class Rows:
             wanted = (instance, key, left)
             if wanted not in names:
                 outer = instance.first and key == self._entries[instance]
-                names[wanted] = name(instance.rule if outer else f"_{instance.rule}")
+                inner = f"_{instance.rule}.{len(names)}"
+                names[wanted] = name(instance.rule if outer else inner)
                 todo.append(wanted)
             return Ref(names[wanted])
 
@@ -426,8 +445,8 @@ class Rows:
             for callee, states in row.calls:
                 for exit_ in self._exits[callee]:
                     after = self._behind_call(exit_, states, instance)
-                    inner = ref(callee, self._entries[callee], exit_)
-                    branches.append(seq(inner, ref(instance, after, left)))
+                    whole = ref(callee, self._entries[callee], exit_)
+                    branches.append(seq(whole, ref(instance, after, left)))
             made.append(Rule(names[instance, key, left], alt(*branches)))
         if isinstance(start, Ref):
             return made, start.name

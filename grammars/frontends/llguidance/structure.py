@@ -227,8 +227,10 @@ class _Structuring:
         number = self._groups[skip, once] = len(self.structure.skips)
         self.structure.skips.append(Skip(None, once, around))
         if skip != NOTHING:
-            lexeme = self.lexeme(skip, f"ignored{number or ''}", number)
-            self.structure.skips[number] = Skip(lexeme, once, around)
+            # a number of its own, whatever rules refer to the same text
+            lexeme = Lexeme(skip, False, False, number, f"ignored{number or ''}")
+            self.structure.skips[number] = Skip(len(self.structure.lexemes), once, around)
+            self.structure.lexemes.append(lexeme)
         return number
 
     def lexeme(
