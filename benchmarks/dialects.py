@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
 import subprocess
+import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -290,6 +294,82 @@ def _as_parts(text: str) -> tuple[str | SpecialToken, ...]:
     return tuple(out)
 
 
+# -- cases of xgrammar ---------------------------------------------------------------------------
+
+_XGRAMMAR: Final = (
+    "tests/python/test_grammar_matcher_ebnf.py",
+    "tests/python/test_grammar_parser.py",
+    "tests/python/test_grammar_matcher_macro.py",
+    "tests/python/test_grammar_matcher_basic.py",
+)
+_RECORDER: Final = """
+import json, sys
+import xgrammar as xgr
+import xgrammar.testing as testing
+
+log = open(sys.argv[1], "a")
+sources = {}
+make = xgr.Grammar.from_ebnf
+
+def from_ebnf(text, *, root_rule_name="root"):
+    try:
+        made = make(text, root_rule_name=root_rule_name)
+    except Exception:
+        print(json.dumps([text, root_rule_name, "bad", ""]), file=log, flush=True)
+        raise
+    print(json.dumps([text, root_rule_name, "good", ""]), file=log, flush=True)
+    sources[id(made)] = (made, text, root_rule_name)
+    return made
+
+accept = testing._is_grammar_accept_string
+
+def accepts(grammar, data, *args, **options):
+    verdict = accept(grammar, data, *args, **options)
+    if isinstance(data, bytes):
+        return verdict
+    if isinstance(grammar, str):
+        known = (None, grammar, "root")
+    else:
+        known = sources.get(id(grammar))
+    if known:
+        line = [known[1], known[2], "accept" if verdict else "refuse", data]
+        print(json.dumps(line), file=log, flush=True)
+    return verdict
+
+xgr.Grammar.from_ebnf = staticmethod(from_ebnf)
+testing._is_grammar_accept_string = accepts
+import pytest
+pytest.main(["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:randomly", *sys.argv[2:]])
+"""
+
+
+def xgrammar_cases(place: Path) -> Iterator[Case]:
+    """What xgrammar answers while its own tests run."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for name in _XGRAMMAR:
+            file = Path(folder) / Path(name).name
+            file.write_text(read_from(place, name), "utf-8")
+            files.append(str(file))
+        recorder = Path(folder) / "recorder.py"
+        recorder.write_text(_RECORDER, "utf-8")
+        log = Path(folder) / "log"
+        log.touch()
+        command = [sys.executable, str(recorder), str(log), *files]
+        offline = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run(
+                command, cwd=folder, check=False, capture_output=True, env=offline, timeout=300
+            )
+        seen = set()
+        for line in log.read_text("utf-8").splitlines():
+            if line in seen:
+                continue
+            seen.add(line)
+            text, start, kind, data = json.loads(line)
+            yield Case(text, kind, (data,) if data else (), (), start)
+
+
 # -- verdicts ------------------------------------------------------------------------------------
 
 
@@ -300,7 +380,7 @@ class Ours:
         self._known: dict[tuple[str, str], Grammar | GrammarError] = {}
 
     def grammar(self, case: Case, dialect: str) -> Grammar | GrammarError:
-        key = (case.grammar, json.dumps(case.parts))
+        key = (case.grammar, json.dumps(case.parts) + (case.place if dialect == "xgrammar" else ""))
         if key not in self._known:
             try:
                 self._known[key] = self._make(case, dialect)
@@ -310,7 +390,7 @@ class Ours:
 
     def _make(self, case: Case, dialect: str) -> Grammar:
         if dialect == "xgrammar":
-            return Grammar.from_gbnf(case.grammar, dialect="xgrammar")
+            return Grammar.from_gbnf(case.grammar, start=case.place, dialect="xgrammar")
         rules = {
             name: Grammar.from_lark(part, dialect="llguidance")
             if isinstance(part, str)
@@ -521,6 +601,8 @@ def main() -> None:
         for name in _LLGUIDANCE:
             cases = list(llguidance_cases(read_from(given.llguidance, name), name))
             report(name, cases, "llguidance", given.show)
+    if given.xgrammar:
+        report("xgrammar", list(xgrammar_cases(given.xgrammar)), "xgrammar", given.show)
     if given.random:
         for what, count in sorted(compare_random(given.random, given.seed, given.show).items()):
             print(f"{count:7} {what}")

@@ -59,6 +59,7 @@ Numbers = Literal["shortest", "any"]
 ExtraKeys = Literal["forbid", "ignore"]
 Validators = Literal["refuse", "warn", "ignore"]
 Dialect = Literal["lark", "llguidance"]
+EbnfDialect = Literal["gbnf", "xgrammar"]
 Trigger: TypeAlias = str | SpecialToken
 Data: TypeAlias = str | bytes | Sequence[Part]
 
@@ -152,6 +153,7 @@ class Grammar:
         text: str,
         start: str = "root",
         *,
+        dialect: EbnfDialect = "gbnf",
         rules: Mapping[str, Grammar] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
@@ -160,15 +162,23 @@ class Grammar:
         Args:
             text: the grammar.
             start: the rule to start from.
-            rules: other grammars, under the names by which the text refers to them.
+            dialect: ``"gbnf"``, or ``"xgrammar"`` for xgrammar's EBNF (``docs/dialects.md``).
+            rules: other grammars, under the names by which the text refers to them (in GBNF alone).
             limits: bounds on what the grammar may cost.
 
         Raises:
-            GrammarError: with line and column, for text that is not GBNF, and for a name of ``rules`` that
-                the text defines itself, or does not use.
+            GrammarError: with line and column, for text that is not of the dialect, and for a name of
+                ``rules`` that the text defines itself, or does not use.
         """
         from grammars.frontends.gbnf import gbnf_to_ir
+        from grammars.frontends.xgrammar_ebnf import xgrammar_ebnf_to_ir
 
+        if dialect == "xgrammar":
+            if rules:
+                raise ValueError("rules= is for dialect='gbnf'; xgrammar's EBNF takes none")
+            return cls._read(limits, lambda: xgrammar_ebnf_to_ir(text, start, limits))
+        if dialect != "gbnf":
+            raise ValueError(f"dialect={dialect!r}: must be 'gbnf' or 'xgrammar'")
         if rules:
             given = _irs_of(rules)
             return cls._read(

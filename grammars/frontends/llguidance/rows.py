@@ -359,25 +359,24 @@ class Rows:
         if reading.cut & mine or key.forbidden & self._first_bytes(frozenset(mine)):
             self.plain = False
         for after, states in ends.items():
-            lexeme = self._only(after, whole, reading, key)
-            if lexeme is not None:
-                row.arms.append((self._terminal(lexeme), after))
+            lexemes = self._whole(after, whole, reading, key)
+            if lexemes:
+                row.arms.append((alt(*map(self._terminal, lexemes)), after))
             else:
                 row.arms.append((_texts(reading, states, key.forbidden), after))
 
-    def _only(
+    def _whole(
         self, after: RowKey, whole: dict[int, set[RowKey | None]], reading: Reading, key: RowKey
-    ) -> int | None:
-        """The lexeme, if exactly the texts of one lead to a place."""
+    ) -> list[int]:
+        """The lexemes of which exactly all texts lead to a place; none if it is not so."""
         leading = [x for x, places in whole.items() if after in places]
-        if len(leading) != 1 or whole[leading[0]] != {after} or after.forbidden:
-            return None
-        lexeme = leading[0]
-        if lexeme in reading.cut or key.forbidden & self._lexer.automata[lexeme].first:
-            return None
-        if any(None in places for places in whole.values()):
-            return None
-        return lexeme
+        if after.forbidden or any(None in places for places in whole.values()):
+            return []
+        for x in leading:
+            first = self._lexer.automata[x].first
+            if whole[x] != {after} or x in reading.cut or key.forbidden & first:
+                return []
+        return leading
 
     def _target(
         self,

@@ -58,6 +58,8 @@ from grammars.special_tokens import framed, name_of
 
 _MAX_INSTANCES: Final = 20_000
 """Values of parameters for which rules are written out, together."""
+_APART: Final = 64
+"""Tokens of one place up to which each is a lexeme of its own."""
 _MAX_TOKENS: Final = 4_096
 """Special tokens that one place may list."""
 
@@ -577,6 +579,8 @@ class _OneGrammar:
 
     def _tokens(self, names: list[str]) -> Node:
         self._whole.structure.tokens |= dict.fromkeys(names)
+        if len(names) <= _APART:  # places that share some of their tokens then share lexemes
+            return either(self._lexeme(Literal(framed(name)), name) for name in names)
         expr = alt(*(Literal(framed(name)) for name in names))
         return self._lexeme(expr, names[0] if len(names) == 1 else f"{names[0]}...")
 
