@@ -1,9 +1,9 @@
 """Grammars of llguidance and xgrammar, read by us: their own test cases, and random ones.
 
-Cases of llguidance's tests (``test_lark.rs``, ``test_ll.rs``) and xgrammar's (``test_grammar_matcher_ebnf.py``,
-``test_grammar_parser.py``) are taken from a copy of their repositories, a folder or a git directory; none
-is kept here.  For each grammar and text the verdict that the test states is compared with ours: *agree*,
-*choice* (the peer's own choice, named in ``_CHOICES``), *refused* (a loud error, by its first words) and *wrong*.
+Cases of llguidance's tests and what xgrammar answers in its own are taken from copies of their
+repositories, a folder or a git directory; none is kept here.  For each grammar and text the peer's
+verdict is compared with ours: *agree*, *choice* (the peer's own, see ``_CHOICES``), *refused* (a loud error,
+by its first words) and *wrong*.
 
 With ``--random N`` llguidance itself is asked about random grammars and texts.
 
@@ -56,7 +56,7 @@ class Case:
 # -- Rust literals -------------------------------------------------------------------------------
 
 
-class _Unreadable(Exception):
+class _UnreadableError(Exception):
     """An argument that is no literal."""
 
 
@@ -70,7 +70,9 @@ class Rust:
 
     def calls(self, wanted: frozenset[str]) -> Iterator[tuple[str, list[Any], int]]:
         """Name, arguments and line of every call of one of the functions."""
-        pattern = re.compile(r"\b(?:let|const)\s+(\w+)(?::\s*&str)?\s*=\s*(?=[r\"&])|\b(\w+)\(|//[^\n]*")
+        pattern = re.compile(
+            r"\b(?:let|const)\s+(\w+)(?::\s*&str)?\s*=\s*(?=[r\"&])|\b(\w+)\(|//[^\n]*"
+        )
         at = 0
         while found := pattern.search(self.text, at):
             at = found.end()
@@ -79,7 +81,7 @@ class Rust:
                 self.at = found.end()
                 try:
                     self.names[found[1]] = self.value()
-                except _Unreadable:
+                except _UnreadableError:
                     self.names.pop(found[1], None)
             elif name in wanted and not self.text[: found.start()].rstrip().endswith("fn"):
                 line = self.text.count("\n", 0, found.start()) + 1
@@ -101,7 +103,7 @@ class Rust:
                 return out
             try:
                 out.append(self.value())
-            except _Unreadable:
+            except _UnreadableError:
                 out.append(None)
                 self.skip(end)
             self.blank()
@@ -141,7 +143,7 @@ class Rust:
         if word and word[0] in self.names and self.text[word.end()] in ",)":
             self.at = word.end()
             return self.names[word[0]]
-        raise _Unreadable
+        raise _UnreadableError
 
     def string(self) -> str:
         raw = re.compile(r'r(#*)"').match(self.text, self.at)
@@ -151,7 +153,7 @@ class Rust:
             return self.text[raw.end() : end]
         found = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL).match(self.text, self.at)
         if not found:
-            raise _Unreadable
+            raise _UnreadableError
         self.at = found.end()
         plain = re.sub(r"\\\n\s*", "", found[1])
 
@@ -170,10 +172,12 @@ class Rust:
         depth = 1
         out = []
         while True:
-            found = re.compile(r'"(?:[^"\\]|\\.)*"|r#*"|//[^\n]*|.', re.DOTALL).match(self.text, self.at)
+            found = re.compile(r'"(?:[^"\\]|\\.)*"|r#*"|//[^\n]*|.', re.DOTALL).match(
+                self.text, self.at
+            )
             assert found is not None
             token = found[0]
-            if token.startswith('"') or token.startswith('r"') or token.startswith("r#"):
+            if token.startswith(('"', 'r"', "r#")):
                 out.append(json.dumps(self.string()))
                 continue
             self.at = found.end()
@@ -187,7 +191,7 @@ class Rust:
         try:
             return json.loads(written)
         except ValueError:
-            raise _Unreadable from None
+            raise _UnreadableError from None
 
 
 # -- cases of llguidance -------------------------------------------------------------------------
@@ -222,8 +226,10 @@ def llguidance_cases(source: str, place: str) -> Iterator[Case]:
                 yield from (_failing(grammar, text, where) for text in bad)
             case "lark_str_test":
                 grammar, good, text = given[:3]
-                yield Case(grammar, "accept", (text,), (), where) if good else _failing(
-                    grammar, text, where
+                yield (
+                    Case(grammar, "accept", (text,), (), where)
+                    if good
+                    else _failing(grammar, text, where)
                 )
             case "lark_ok":
                 yield Case(given[0], "good", (), (), where)
@@ -255,7 +261,11 @@ _SPECIAL: Final = re.compile(r"(<\|\w+\|>|<\[\d+\]>|≺EOS≻)")
 
 
 def _trace(
-    grammar: str, parts: tuple[tuple[str, Any], ...], pieces: list[str], where: str, prompt: str = ""
+    grammar: str,
+    parts: tuple[tuple[str, Any], ...],
+    pieces: list[str],
+    where: str,
+    prompt: str = "",
 ) -> Iterator[Case]:
     """A recorded dialogue as statements about texts."""
     tokens: list[str] = []
@@ -332,7 +342,8 @@ def accepts(grammar, data, *args, **options):
     else:
         known = sources.get(id(grammar))
     if known:
-        line = [known[1], known[2], "accept" if verdict else "refuse", data]
+        kinds = ("accept", "refuse") if options.get("require_termination", True) else ("begin", "cut")
+        line = [known[1], known[2], kinds[not verdict], data]
         print(json.dumps(line), file=log, flush=True)
     return verdict
 
@@ -368,6 +379,23 @@ def xgrammar_cases(place: Path) -> Iterator[Case]:
             seen.add(line)
             text, start, kind, data = json.loads(line)
             yield Case(text, kind, (data,) if data else (), (), start)
+
+
+_CHOICES: Final[dict[str, str]] = {
+    "start: %json": "JSON: keywords it does not know, order of other keys, escapes",
+    "foobarbaz": "names of tokens are checked where a grammar meets its vocabulary",
+    'start: "\\x41\\x42"': "a token that is not the tokenizer's own for a forced text",
+    "<[54": "an ordinary token named by id is that token, not its text",
+    "<[32006,9000": "an ordinary token named by id is that token, not its text",
+    "<[29730]>": "an ordinary token named by id is that token, not its text",
+    '(=("a" | "b"))': "alternatives in a look-ahead assertion",
+}
+"""Beginnings or parts of grammars where a peer chose otherwise, and what it chose."""
+
+
+def choice(case: Case) -> str | None:
+    """What the peer chose, if the difference is of that kind."""
+    return next((why for part, why in _CHOICES.items() if part in case.grammar), None)
 
 
 # -- verdicts ------------------------------------------------------------------------------------
@@ -432,9 +460,7 @@ def verdict(case: Case, ours: Ours, dialect: str) -> tuple[str, str]:
         if grammar.is_empty:
             begins = False
         else:
-            length = sum(
-                len(x.encode() if isinstance(x, str) else x.name.encode()) for x in parts
-            )
+            length = sum(len(x.encode() if isinstance(x, str) else x.name.encode()) for x in parts)
             found = grammar.explain(parts)
             begins = found.accepted or found.offset >= length
         good = begins == (case.kind == "begin")
@@ -455,9 +481,7 @@ class Peer:
 
     def grammar(self, text: str) -> Any:
         """A matcher at the beginning, or ``None`` for a grammar that is refused."""
-        made = self._matcher(
-            self._tokenizer, self._matcher.grammar_from_lark(text), log_level=0
-        )
+        made = self._matcher(self._tokenizer, self._matcher.grammar_from_lark(text), log_level=0)
         return None if made.is_error() else made
 
     def accepts(self, matcher: Any, data: bytes) -> bool:
@@ -576,17 +600,19 @@ def report(name: str, cases: list[Case], dialect: str, show: bool) -> None:
     reasons: Counter[str] = Counter()
     for case in cases:
         kind, word = verdict(case, ours, dialect)
+        if kind == "wrong" and (why := choice(case)) is not None:
+            kind, word = "choice", why
         counts[kind] += 1
-        if kind == "refused":
-            reasons[word] += 1
+        if kind in ("refused", "choice"):
+            reasons[f"{kind}: {word}"] += 1
         if kind == "wrong" and show:
             print(f"--- {case.place}: {case.kind} {case.text!r}: {word}\n{case.grammar}")
     print(
-        f"{name}: {len(cases)} cases, {counts['agree']} agree, {counts['refused']} refused, "
-        f"{counts['wrong']} wrong"
+        f"{name}: {len(cases)} cases, {counts['agree']} agree, {counts['choice']} the peer's choice, "
+        f"{counts['refused']} refused, {counts['wrong']} wrong"
     )
     for word, count in reasons.most_common():
-        print(f"    {count:4} refused: {word}")
+        print(f"    {count:4} {word}")
 
 
 def main() -> None:

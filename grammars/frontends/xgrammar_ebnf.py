@@ -63,8 +63,15 @@ _METADATA: Final = frozenset(
 _SIGNS: Final[dict[str, tuple[int, int | None]]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _CONTROLS: Final = {
     **{c: c for c in "\"'?\\/"},
-    **{"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v"},
-    **{"0": "\0", "e": "\x1b"},
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+    "b": "\b",
+    "f": "\f",
+    "a": "\a",
+    "v": "\v",
+    "0": "\0",
+    "e": "\x1b",
 }
 _IN_CLASSES: Final = frozenset("^$\\.*+?()[]{}|/-")
 _HEX: Final = re.compile(r"[0-9A-Fa-f]*")
@@ -92,10 +99,14 @@ def xgrammar_ebnf_to_ir(
     try:
         rules = parser.rules()
     except RecursionError:
-        raise parser.error("groups are nested too deeply here; give parts rules of their own") from None
+        raise parser.error(
+            "groups are nested too deeply here; give parts rules of their own"
+        ) from None
     for name, offset in parser.references.items():
         if name not in parser.defined:
-            raise parser.error(f"rule {name!r} is not defined; define it with '{name} ::= ...'", offset)
+            raise parser.error(
+                f"rule {name!r} is not defined; define it with '{name} ::= ...'", offset
+            )
     if start not in parser.defined:
         raise GrammarError(
             f"there is no rule {start!r} to start from; define it with '{start} ::= ...' or name "
@@ -215,7 +226,13 @@ class _Parser:
         out: dict[str, str | None] = {}
         for part in written[1:-1].split(",") if written else ():
             found = _OPTION.fullmatch(part)
-            known = found and found[1] in {*_METADATA, "lazy", "max_tokens", "max_chars", "temperature"}
+            known = found and found[1] in {
+                *_METADATA,
+                "lazy",
+                "max_tokens",
+                "max_chars",
+                "temperature",
+            }
             if not found or not known or found[1] in out:
                 raise self.error(
                     f"bad option {part.strip()!r} of rule {name!r}; known are lazy, max_chars=, "
@@ -235,13 +252,17 @@ class _Parser:
                 offset,
             )
         if "temperature" in options:
-            said = (
+            self._say(
                 f"temperature={options['temperature']} of rule {name!r} is not applied: a grammar says "
-                "what may be written, not how likely; give the sampler its temperature"
+                "what may be written, not how likely; give the sampler its temperature",
+                offset,
             )
-            self.notes[said] = None
-            line, _ = locate(self._source, offset)
-            warnings.warn(f"line {line}: {said}", UnkeptConstraintWarning, stacklevel=2)
+        if "capture" in options:
+            self._say(
+                f"the capture of rule {name!r} does not come back: a grammar says whether a text is its "
+                "own, not how it reads it; take the finished text apart with re or json",
+                offset,
+            )
         if "lazy" in options:
             body = both(body, Not(seq(body, repeat(ANY_CHAR, 1))))
         if "max_chars" in options:
@@ -252,6 +273,11 @@ class _Parser:
             full = both(body, repeat(ANY_CHAR, int(count)))
             body = both(body, Not(seq(full, repeat(ANY_CHAR, 1))))
         return body
+
+    def _say(self, said: str, offset: int) -> None:
+        self.notes[said] = None
+        line, _ = locate(self._source, offset)
+        warnings.warn(f"line {line}: {said}", UnkeptConstraintWarning, stacklevel=2)
 
     # -- expressions ----------------------------------------------------------------------------
 
@@ -493,7 +519,7 @@ class _Parser:
         good = len(given) == 1 and isinstance(given[0], str) and not named
         if not good or not isinstance(json_string, bool) or not isinstance(flags, str | None):
             raise self.error(
-                "Regex: one pattern, and perhaps json_string=true and flags=\"...\"", offset
+                'Regex: one pattern, and perhaps json_string=true and flags="..."', offset
             )
         if flags is not None and set(flags) - set("isu"):
             raise self.error(f"Regex: of flags only i, s and u are known, not {flags!r}", offset)
@@ -523,7 +549,7 @@ class _Parser:
         loop = named.pop("loop_after_dispatch", True)
         excludes = named.pop("excludes", ())
         by_id = name == "TokenTagDispatch"
-        good = (_is_id if by_id else lambda x: isinstance(x, str) and bool(x))
+        good = _is_id if by_id else lambda x: isinstance(x, str) and bool(x)
         if named:
             raise refuse(f"unknown argument {next(iter(named))!r}")
         if not isinstance(loop, bool):
@@ -531,9 +557,8 @@ class _Parser:
         if not isinstance(excludes, tuple) or not all(map(good, excludes)):
             raise refuse("excludes is a tuple of " + ("ids" if by_id else "strings, none empty"))
         for pair in given:
-            if (
-                not (isinstance(pair, tuple) and len(pair) == 2 and good(pair[0]))
-                or not isinstance(pair[1], _Identifier)
+            if not (isinstance(pair, tuple) and len(pair) == 2 and good(pair[0])) or not isinstance(
+                pair[1], _Identifier
             ):
                 raise refuse("the arguments are pairs of a trigger and the name of a rule")
             self.references.setdefault(pair[1].name, self.at)
@@ -603,9 +628,7 @@ def _free_text(triggers: list[str], excludes: list[str]) -> tuple[Expr, list[Exp
     moves = [table[node] for node in range(len(nodes))]
     valid = repeat(ANY_CHAR)
     quiet = [not found for found in ending]
-    edges = tuple(
-        _ranges_of(row) if quiet[node] else () for node, row in enumerate(moves)
-    )
+    edges = tuple(_ranges_of(row) if quiet[node] else () for node, row in enumerate(moves))
     free = both(valid, Machine(edges, tuple(quiet)))
     ends = []
     for number in range(len(triggers)):

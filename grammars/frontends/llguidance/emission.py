@@ -156,10 +156,10 @@ class _Emission:
         blanks = 0
         for skip in skips:
             blanks |= automata[skip].first
-        rivals = interference(automata, lexer.lazy, lexer.free, known.after, blanks)
+        rivals, together = interference(automata, lexer.lazy, lexer.free, known.after, blanks)
         if not skips and not any(rivals.values()):
             return self._plainly()
-        rows = Rows(structure, network, lexer, firsts, known, rivals, self._terminal)
+        rows = Rows(structure, network, lexer, firsts, known, rivals, together, self._terminal)
         first = rows.explore(self._start)
         if rows.plain:
             return self._plainly()

@@ -139,9 +139,7 @@ def _spread(sets: dict[str, set[int]], edges: list[tuple[str, str]]) -> None:
                 changed = True
 
 
-def following(
-    network: Network, first_bytes: list[Bytes], part_bytes: list[Bytes]
-) -> Following:
+def following(network: Network, first_bytes: list[Bytes], part_bytes: list[Bytes]) -> Following:
     """What may come where in a network.
 
     Args:
@@ -158,8 +156,10 @@ def interference(
     free: frozenset[int],
     after: dict[int, Bytes],
     blanks: Bytes,
-) -> dict[int, frozenset[int]]:
+) -> tuple[dict[int, frozenset[int]], set[frozenset[int]]]:
     """By lexeme, those that get in its way (itself, where it may swallow what follows).
+
+    Also those that match one text together, as pairs.
 
     Args:
         automata: of the lexemes.
@@ -168,6 +168,7 @@ def interference(
         blanks: the bytes with which ignored text may begin.
     """
     out: dict[int, set[int]] = {x: set() for x in range(len(automata))}
+    together: set[frozenset[int]] = set()
     onward = [
         [_union(mask for mask, _ in row) for row in automaton.edges] for automaton in automata
     ]
@@ -178,7 +179,7 @@ def interference(
     while stack:
         place = stack.pop()
         if begun:
-            _meet(place, automata, onward, lazy, free, after, blanks, out)
+            _meet(place, automata, onward, lazy, free, after, blanks, out, together)
         begun = True
         blocks: list[tuple[Bytes, tuple[tuple[int, int], ...]]] = [(ALL_BYTES, ())]
         for lexeme, state in place:
@@ -199,7 +200,7 @@ def interference(
                 stack.append(reached)
         if len(seen) > _MAX_PLACES:
             return _by_first_bytes(automata)
-    return {x: frozenset(found) for x, found in out.items()}
+    return {x: frozenset(found) for x, found in out.items()}, together
 
 
 def _meet(
@@ -211,8 +212,10 @@ def _meet(
     after: dict[int, Bytes],
     blanks: Bytes,
     out: dict[int, set[int]],
+    together: set[frozenset[int]],
 ) -> None:
     ending = [x for x, q in place if automata[x].accept[q]]
+    together.update(frozenset((x, z)) for x in ending for z in ending if x < z)
     cutting = [x for x in ending if x in lazy]
     for x, _ in place:
         if x in ending and x not in free and x not in lazy:
@@ -222,11 +225,14 @@ def _meet(
             out[x].update(cutting)
 
 
-def _by_first_bytes(automata: list[Automaton]) -> dict[int, frozenset[int]]:
-    return {
+def _by_first_bytes(
+    automata: list[Automaton],
+) -> tuple[dict[int, frozenset[int]], set[frozenset[int]]]:
+    out = {
         x: frozenset(z for z, other in enumerate(automata) if automaton.first & other.first)
         for x, automaton in enumerate(automata)
     }
+    return out, {frozenset((x, z)) for x, found in out.items() for z in found if x < z}
 
 
 def _union(masks: Iterable[Bytes]) -> Bytes:

@@ -1,4 +1,4 @@
-"""The parser of llguidance's dialect of Lark: text to :class:`~grammars.frontends.llguidance.syntax.Source`."""
+"""The parser of llguidance's dialect of Lark: from text to what is written."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def parse(text: str) -> Source:
     try:
         return parser.grammar(closing=False)
     except RecursionError:
-        raise parser.error("groups are nested too deeply here; give parts rules of their own") from None
+        raise parser.error(
+            "groups are nested too deeply here; give parts rules of their own"
+        ) from None
 
 
 class _Parser:
@@ -335,7 +337,9 @@ class _Parser:
 
     def _no_template(self) -> None:
         if self._is("{"):
-            raise self.error("templates are not part of the dialect; write the rule out for each use")
+            raise self.error(
+                "templates are not part of the dialect; write the rule out for each use"
+            )
         if self._is("."):
             raise self.error(
                 "priorities are not part of the dialect: terminals that match in one place are all "
@@ -569,11 +573,15 @@ class _Parser:
     def _name(self, place: Place) -> Name:
         token = self._take("rule") or self._take("terminal")
         if token is None:
-            raise self.error(f"expected a string, a pattern, a name or a group, found {self._shown()}")
+            raise self.error(
+                f"expected a string, a pattern, a name or a group, found {self._shown()}"
+            )
         after = self._peek(1)
         bounds = after is not None and (after.kind == "number" or self._is(",", 1))
         if self._is("{") and not bounds:
-            raise self.error("templates are not part of the dialect; write the rule out for each use")
+            raise self.error(
+                "templates are not part of the dialect; write the rule out for each use"
+            )
         argument = self._argument() if self._takes("::") else None
         return Name(token.text.lstrip("!").removeprefix("?"), place, argument)
 

@@ -22,7 +22,7 @@ from grammars.frontends.llguidance.interference import Following
 from grammars.frontends.llguidance.lexing import Bytes, Found, Lexer, Reading
 from grammars.frontends.llguidance.networks import Network, TooLargeError
 from grammars.frontends.llguidance.structure import Structure, machine_of
-from grammars.ir import EPSILON, Expr, Ref, Rule, alt, seq
+from grammars.ir import EPSILON, Expr, Ref, Rule, alt, repeat, seq
 
 Symbols: TypeAlias = frozenset[int]
 """Lexemes, and parts as ``-1 - part``."""
@@ -100,10 +100,12 @@ class Rows:
         part_first: the bytes with which the parts may begin.
         following: what may come where.
         rivals: by lexeme, those that get in its way.
+        together: pairs of lexemes that match one text.
         terminal: what stands for a whole lexeme in rules.
 
     Attributes:
         plain: whether all lexemes are read as if each stood alone.
+        ambiguous: whether somewhere a text may be read inside a rule that is called and outside it.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Rows:
         part_first: list[Bytes],
         following: Following,
         rivals: dict[int, frozenset[int]],
+        together: set[frozenset[int]],
         terminal: Callable[[int], Expr],
     ) -> None:
         self._structure = structure
@@ -122,6 +125,7 @@ class Rows:
         self._part_first = part_first
         self._following = following
         self._rivals = rivals
+        self._together = together
         self._outside = {
             rule: self._first_bytes(symbols) for rule, symbols in following.behind.items()
         }
@@ -133,6 +137,7 @@ class Rows:
         self._exits: dict[Instance, dict[Exit, None]] = {}
         self._callers: dict[Instance, set[Instance]] = {}
         self.plain = not self._skips
+        self.ambiguous = False
 
     # -- what may come ----------------------------------------------------------------------------
 
@@ -294,6 +299,12 @@ class Rows:
                 self._add_part(row, part, key, instance)
             if call is not None:
                 row.calls.append(self._call(call, key, instance, allowed))
+        if row.calls and not self.ambiguous:
+            self.ambiguous = self._is_ambiguous(
+                [set(own), *(self._firsts(x) for x, _ in row.calls)]
+            )
+        if self._skips and not key.blanks and not key.entry:
+            self._add_empty(row, own, key, instance, allowed)
         if self._ends(key.states, instance) and not key.entry:
             outer = self._following.behind[instance.rule] | self._skips.keys()
             more = self._all(key.states)
@@ -303,9 +314,35 @@ class Rows:
         self._add_lexemes(row, own, key, instance, allowed)
         return row
 
-    def _add_part(
-        self, row: Row, part: tuple[int, int], key: RowKey, instance: Instance
+    def _firsts(self, instance: Instance) -> set[int]:
+        return {x for x in self._first_of(instance.rule) if x >= 0}
+
+    def _is_ambiguous(self, readings: list[set[int]]) -> bool:
+        for i, some in enumerate(readings):
+            for others in readings[:i]:
+                if some & others:
+                    return True
+                if any(frozenset((x, z)) in self._together for x in some for z in others):
+                    return True
+        return False
+
+    def _add_empty(
+        self,
+        row: Row,
+        own: dict[int, set[int]],
+        key: RowKey,
+        instance: Instance,
+        allowed: Symbols,
     ) -> None:
+        """Lexemes that match nothing at all end where none can begin; text may be ignored behind."""
+        automata = self._lexer.automata
+        empty = [x for x in own if automata[x].accept[automata[x].start]]
+        if empty:
+            states = self._network.closure(target for x in empty for target in own[x])
+            forbidden = key.forbidden | self._first_bytes(frozenset(x for x in allowed if x >= 0))
+            row.arms.append((EPSILON, self._place(states, forbidden, _NONE, key.group, instance)))
+
+    def _add_part(self, row: Row, part: tuple[int, int], key: RowKey, instance: Instance) -> None:
         number, target = part
         first = self._part_first[number]
         if first and not first & ~key.forbidden:
@@ -373,9 +410,11 @@ class Rows:
         if after.forbidden or any(None in places for places in whole.values()):
             return []
         for x in leading:
-            first = self._lexer.automata[x].first
-            if whole[x] != {after} or x in reading.cut or key.forbidden & first:
+            automaton = self._lexer.automata[x]
+            if whole[x] != {after} or x in reading.cut or key.forbidden & automaton.first:
                 return []
+            if automaton.accept[automaton.start]:
+                return []  # a lexeme that is read is not empty
         return leading
 
     def _target(
@@ -393,9 +432,7 @@ class Rows:
             if skip not in skips:
                 return None
             again = not self._skips[skip].once
-            return self._place(
-                key.states, forbidden, key.beside, key.group, instance, blanks=again
-            )
+            return self._place(key.states, forbidden, key.beside, key.group, instance, blanks=again)
         mine = [x for x in lexemes if x in own]
         if not mine:
             return None
@@ -423,7 +460,7 @@ class Rows:
         def ref(instance: Instance, key: RowKey, left: Exit) -> Expr:
             row = self._row(instance, key)
             if row.leaves == left and not (row.arms or row.calls or row.parts):
-                return EPSILON
+                return self._ending(instance, key)
             wanted = (instance, key, left)
             if wanted not in names:
                 outer = instance.first and key == self._entries[instance]
@@ -438,7 +475,7 @@ class Rows:
             if len(todo) > _MAX_ROWS:
                 raise TooLargeError
             row = self._row(instance, key)
-            branches = [EPSILON] if row.leaves == left else []
+            branches = [self._ending(instance, key)] if row.leaves == left else []
             branches += [seq(text, ref(instance, after, left)) for text, after in row.arms]
             branches += [seq(part(p), ref(instance, after, left)) for p, after in row.parts]
             for callee, states in row.calls:
@@ -451,6 +488,13 @@ class Rows:
             return made, start.name
         only = name(first.rule)
         return [Rule(only, start)], only
+
+    def _ending(self, instance: Instance, key: RowKey) -> Expr:
+        """What may stand at the end: where another reading could have gone on, ignored text."""
+        skip = self._structure.skips[key.group].lexeme
+        if not (self.ambiguous and instance.first and key.blanks) or skip is None:
+            return EPSILON
+        return repeat(self._terminal(skip), 0, 1 if self._skips[skip].once else None)
 
 
 def _texts(reading: Reading, states: list[int], forbidden: Bytes) -> Expr:

@@ -47,14 +47,15 @@ def _options(options: Any, schema: Schema) -> str:
         match key:
             case "whitespace_flexible":
                 whitespace = "flexible" if value else "compact"
-            case "coerce_one_of" | "lenient":
-                pass  # oneOf is exact here, and what is not known is never dropped
+            case "coerce_one_of" | "lenient" | "json_allow_general_unicode_escapes":
+                pass  # oneOf is exact here, nothing is dropped, any character may be escaped
             case "item_separator" | "key_separator" if str(value).strip() in _SEPARATORS[key]:
                 pass
             case _:
                 raise error_at(
                     schema.place,
                     f"the option {key!r} of {_KEY} is not supported; known are whitespace_flexible, "
-                    "coerce_one_of and lenient (Grammar.from_json_schema has options of its own)",
+                    "coerce_one_of, lenient and json_allow_general_unicode_escapes "
+                    "(Grammar.from_json_schema has options of its own)",
                 )
     return whitespace

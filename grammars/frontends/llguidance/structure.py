@@ -165,7 +165,7 @@ class Structure:
     Attributes:
         rules: by name; ``start`` is among them.
         places: where rules are written.
-        captures: by rule, the name under which its text is captured.
+        captures: by name of a capture, the rule whose text it is.
     """
 
     rules: dict[str, Node] = field(default_factory=dict)
@@ -273,7 +273,9 @@ _JSON_BLANKS: Final = repeat(alt(*(Literal(c) for c in (b" ", b"\n", b"\r", b"\t
 class _OneGrammar:
     """One grammar: the whole, or one nested in it."""
 
-    def __init__(self, whole: _Structuring, source: Source, prefix: str, around: int | None) -> None:
+    def __init__(
+        self, whole: _Structuring, source: Source, prefix: str, around: int | None
+    ) -> None:
         self._whole = whole
         self._source = source
         self._prefix = prefix
@@ -350,9 +352,14 @@ class _OneGrammar:
         except LimitExceeded as error:
             error.locate(line=definition.place.line, column=definition.place.column, rule=rule)
             raise
-        capture = definition.attributes.capture
-        if capture is not None:
-            self._whole.structure.captures[name] = capture
+        capture = definition.attributes.capture or definition.attributes.stop_capture
+        if capture is not None and capture not in self._whole.structure.captures:
+            self._whole.structure.captures[capture] = name
+            self._say(
+                definition,
+                f"the capture {capture!r} does not come back: a grammar says whether a text is its own, "
+                "not how it reads it; take the finished text apart with re or json",
+            )
 
     def _definition(self, rule: RuleDefinition, value: int | None) -> Node:
         given = rule.attributes
@@ -377,11 +384,13 @@ class _OneGrammar:
             return self._lexeme(self._terminals.alternatives(rule.body), rule.name, lazy=True)
         if rule.parametric and not self._depends(rule.body):
             raise error_at(
-                rule.place, f"rule {rule.name!r} is parametric, but its body doesn't need parameters"
+                rule.place,
+                f"rule {rule.name!r} is parametric, but its body doesn't need parameters",
             )
         if not rule.parametric and self._depends(rule.body):
             raise error_at(
-                rule.place, f"rule {rule.name!r} is not parametric, but its body requires parameters"
+                rule.place,
+                f"rule {rule.name!r} is not parametric, but its body requires parameters",
             )
         return self._alternatives(rule.body, value, rule.name)
 
@@ -401,10 +410,13 @@ class _OneGrammar:
             raise error_at(rule.place, "stop_capture requires stop= or suffix=")
 
     def _say_temperature(self, rule: RuleDefinition) -> None:
-        text = (
+        self._say(
+            rule,
             f"temperature={rule.attributes.temperature:g} of rule {rule.name!r} is not applied: a "
-            "grammar says what may be written, not how likely; give the sampler its temperature"
+            "grammar says what may be written, not how likely; give the sampler its temperature",
         )
+
+    def _say(self, rule: RuleDefinition, text: str) -> None:
         self._whole.note(text)
         warnings.warn(f"line {rule.place.line}: {text}", UnkeptConstraintWarning, stacklevel=2)
 
@@ -431,7 +443,7 @@ class _OneGrammar:
             return self._lexeme(seq(body, end), rule.name, lazy=lazy)
         if not lazy:
             self._whole.note(
-                f"stop=\"\" of rule {rule.name!r}: no token is hidden here; the rule ends where what "
+                f'stop="" of rule {rule.name!r}: no token is hidden here; the rule ends where what '
                 "follows it begins"
             )
             return self._lexeme(body, rule.name, free=True)
@@ -641,9 +653,7 @@ def _reaches(
     return False
 
 
-def machine_of(
-    edges: list[list[tuple[int, int, int]]], accept: list[bool], start: int
-) -> Expr:
+def machine_of(edges: list[list[tuple[int, int, int]]], accept: list[bool], start: int) -> Expr:
     """An automaton over masks of bytes as an expression, useless states left out."""
     into: list[list[int]] = [[] for _ in edges]
     for state, row in enumerate(edges):

@@ -79,7 +79,8 @@ class Terminals:
         if definition is None:
             kind = "a rule, which cannot be used in a terminal" if self._is_rule(name) else ""
             raise error_at(
-                place, f"{name!r} is {kind}" if kind else f"unknown name {name!r}: it is not defined"
+                place,
+                f"{name!r} is {kind}" if kind else f"unknown name {name!r}: it is not defined",
             )
         self._open.append(name)
         found = self._known[name] = self.alternatives(definition.body)
