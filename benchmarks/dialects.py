@@ -500,8 +500,8 @@ _TERMINALS: Final = ("/[a-b]+/", '"a" "b"?', "/a+/ & /(aa)+/", "/[abc]+/ & ~/.*b
 _BLANKS: Final = ("", "", "%ignore /x+/\n", '%ignore "x"\n', "%ignore / /\n")
 
 
-def random_grammar(rng: random.Random) -> str:
-    """A grammar of a few rules over a few letters."""
+def random_grammar(rng: random.Random, *, recursive: bool = True) -> str:
+    """A grammar of a few rules over a few letters, of which some may be recursive."""
     names = ["start", *[f"r{i}" for i in range(rng.randrange(4))]]
 
     def item(depth: int, known: list[str]) -> str:
@@ -521,7 +521,7 @@ def random_grammar(rng: random.Random) -> str:
         return " | ".join(sequence(depth, known) for _ in range(rng.choice((1, 2, 2, 3))))
 
     out = []
-    recursive = rng.random() < 0.4
+    recursive = recursive and rng.random() < 0.4
     for i, name in enumerate(names):
         known = names[1:] if recursive and rng.random() < 0.5 else names[i + 1 :]
         if name != "start" and rng.random() < 0.25:
