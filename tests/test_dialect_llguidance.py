@@ -1,4 +1,4 @@
-"""llguidance's dialect of Lark: what it says, how it lexes, what it refuses, and llguidance's own verdicts."""
+"""llguidance's dialect of Lark: what it says, how it lexes, what it refuses, and its own verdicts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_another_start_rule_and_other_grammars() -> None:
     grammar = make('start: "a"\nsum: @number ("+" @number)*', start="sum", rules={"number": other})
     assert grammar.accepts("1+22")
     assert not grammar.accepts("1+")
-    with pytest.raises(GrammarError, match="there is no grammar 'number'.*rules="):
+    with pytest.raises(GrammarError, match=r"there is no grammar 'number'.*rules="):
         make("start: @number")
 
 
@@ -103,8 +103,8 @@ def test_another_start_rule_and_other_grammars() -> None:
         ('start: %regex {"x": 1}', (1, 8), "unknown field"),
         ("start: A\nA: <|x|>", (2, 4), "cannot be used in terminals"),
         ("start: <[9-3]>", (1, 8), "invalid token range"),
-        ("start: <[*]>", (1, 8), r"list the ids"),
-        ("start: <[^7]>", (1, 8), r"list the ids"),
+        ("start: <[*]>", (1, 8), "list the ids"),
+        ("start: <[^7]>", (1, 8), "list the ids"),
         ("start: t\nt[max_tokens=5]: /.*/", (2, 1), r"\{0,400\}"),
         ('start: t\nt[foo=5]: "a"', (2, 3), "no attribute 'foo'"),
         ('start: t\nt[stop="a", suffix="b"]: /.*/', (2, 13), "one stop= or suffix="),
@@ -121,7 +121,7 @@ def test_another_start_rule_and_other_grammars() -> None:
         ('start: a::_\na::_: a::_ | "x"', (1, 1), "requires parameters"),
         ('start: a::1\na::_: "x" %if eq([3:3], 0)', (2, 18), "end bit index 3"),
         ('start: a::1\na::_: "x" %if foo(_, 0)', (2, 15), "no condition 'foo'"),
-        ('start: A\nA: "x" %if true', (2, 4), "not supported in terminals"),
+        ('start: A\nA: "x" %if bit_set(0)', (2, 4), "not supported in terminals"),
     ],
 )
 def test_refusals_say_where(text: str, place: tuple[int, int], message: str) -> None:
@@ -165,7 +165,7 @@ def test_refusals_say_where(text: str, place: tuple[int, int], message: str) -> 
             ["(1 + 2)+3"],
             ["1 2"],
         ),
-        ('start: "(" start ")" | /[a-z(]/', ["((a))", "(a)"], ["(", "((a)"]),
+        ('start: "(" start ")" | /[a-z(]/', ["((a))", "(a)", "("], ["((a)", "()"]),
     ],
 )
 def test_lexing(text: str, good: list[str], bad: list[str]) -> None:
@@ -281,10 +281,10 @@ def test_what_bears_on_no_text_is_said() -> None:
 
 
 def test_large_grammars_take_more_and_say_so() -> None:
-    rules = "\n".join(f'r{i}: (r{i + 1} | "a" r{i + 1} | /[ab]+/){{1,9}}' for i in range(12))
-    grammar = make(f'start: r0\n{rules}\nr12: "b"')
+    grammar = make('start: (A | "b"){1,40000} "b"\nA: /a+/')
     assert any("too large" in note for note in grammar.ir.notes)
-    assert grammar.accepts("abab")
+    assert grammar.accepts("aab" * 10 + "b")
+    assert not grammar.accepts("b")
 
 
 def test_limits_hold() -> None:
