@@ -46,6 +46,10 @@ _INEXACT: Final = (
     "this grammar is too large to be lexed as llguidance does: wherever a lexeme matches it may end, so "
     "texts are accepted that llguidance cuts in another way"
 )
+_ROUGHLY: Final = (
+    "this grammar has texts that can be read in two ways at once, inside a recursive rule (or one used in "
+    "many places) and outside: of such texts some are accepted that llguidance cuts in another way"
+)
 _DUPLICATES: Final = (
     "a JSON part with keys of any name stands where its text cannot be found again, so keys that it "
     "repeats are not noticed there, as in llguidance"
@@ -163,6 +167,8 @@ class _Emission:
         first = rows.explore(self._start)
         if rows.plain:
             return self._plainly()
+        if rows.ambiguous:
+            structure.notes[_ROUGHLY] = None
         return rows.rules(first, self._whole.name, self._part)
 
     def _automaton(self, expr: Expr) -> Dfa:

@@ -299,10 +299,11 @@ class Rows:
                 self._add_part(row, part, key, instance)
             if call is not None:
                 row.calls.append(self._call(call, key, instance, allowed))
-        if row.calls and not self.ambiguous:
-            self.ambiguous = self._is_ambiguous(
-                [set(own), *(self._firsts(x) for x, _ in row.calls)]
-            )
+        if not self.ambiguous and (row.calls or not instance.first):
+            readings = [set(own), *(self._firsts(callee) for callee, _ in row.calls)]
+            if self._ends(key.states, instance):
+                readings.append({x for x in self._following.behind[instance.rule] if x >= 0})
+            self.ambiguous = self._is_ambiguous(readings)
         if self._skips and not key.blanks and not key.entry:
             self._add_empty(row, own, key, instance, allowed)
         if self._ends(key.states, instance) and not key.entry:
