@@ -525,7 +525,7 @@ def random_grammar(rng: random.Random, *, recursive: bool = True) -> str:
     for i, name in enumerate(names):
         known = names[1:] if recursive and rng.random() < 0.5 else names[i + 1 :]
         if name != "start" and rng.random() < 0.25:
-            lexeme = rng.choice(("/[abc]*b/", '/[^c]*/ "c"', "/a+b/", "/(.|\\n)*x/"))
+            lexeme = rng.choice(("/[abc]+b/", '/[^c]+/ "c"', "/a+b/", "/(.|\\n)+x/"))
             attribute = rng.choice(("lazy", 'suffix="c"', "suffix=/b+/", "lazy"))
             out.append(f"{name}[{attribute}]: {lexeme}")
         else:
