@@ -292,10 +292,13 @@ def test_limits_hold() -> None:
         make("start: /(.|\\n){1000,3000}/ /x/", limits=Limits(max_work=2_000))
 
 
+LARGE = {12, 17}
+"""Seeds of grammars with thousands of places, which take seconds."""
+
 # -- llguidance itself ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", [x for x in range(26) if x not in LARGE])
 def test_random_grammars_against_llguidance(seed: int) -> None:
     pytest.importorskip("llguidance")
     rng = random.Random(seed)
