@@ -559,7 +559,9 @@ class TokenAutomaton:
 
     def __reduce__(self) -> tuple[Any, ...]:
         made_of = (self.grammar, self.vocabulary, self.limits)
-        return _remade, (self._is_relaxed, *made_of, self._canonical)
+        # the tokenizer is pickled where its way of writing is needed
+        tokenizer = self.vocabulary.tokenizer if self._canonical else None
+        return _remade, (self._is_relaxed, *made_of, self._canonical, tokenizer)
 
 
 def _relaxed(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> TokenAutomaton:
@@ -577,11 +579,13 @@ def _remade(
     vocabulary: Vocabulary,
     limits: Limits,
     canonical: bool = False,
+    tokenizer: Any = None,
 ) -> TokenAutomaton:
     """A pickled automaton made again; integers of other processes are refused, not misread."""
     if is_relaxed:
         made = _relaxed(grammar, vocabulary, limits)
     else:
+        vocabulary = vocabulary.with_tokenizer(tokenizer)
         made = TokenAutomaton(grammar, vocabulary, limits, canonical=canonical)
     made._core.start_generation(1 + secrets.randbelow(_GENERATIONS))
     return made

@@ -147,7 +147,7 @@ def build_core(
         GrammarError: if the language is empty, none of its texts can be spelled in tokens, or it names a
             special token that the vocabulary does not have.
     """
-    canonical_rules = vocabulary.canonical_rules if canonical else None
+    given = vocabulary
     grammar, vocabulary = resolve(grammar, vocabulary)
     memory = grammar.memory()
     core: Core
@@ -155,13 +155,12 @@ def build_core(
         core = RuleAutomaton(grammar, vocabulary, limits)
     else:
         core = UniquenessAutomaton(grammar, memory, vocabulary, limits)
-    if canonical_rules is None:
+    if not canonical:
         return core
-    from constrain.canonical.core import (
-        CanonicalAutomaton,  # its kernels are for those who ask for it
-    )
+    from constrain.canonical.core import CanonicalAutomaton  # kernels for those who ask for it
+    from constrain.canonical.rules import canonical_rules_of
 
-    return CanonicalAutomaton(core, canonical_rules, limits)
+    return CanonicalAutomaton(core, canonical_rules_of(given), limits)
 
 
 def build_relaxation(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> RuleAutomaton:

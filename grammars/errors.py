@@ -56,6 +56,18 @@ class GrammarError(ValueError):
             self.rule = rule
         self.args = (self._render(),)
 
+    def move_to(self, pointer: str, about: str) -> None:
+        """Gives an error about a part of a document its place in the whole.
+
+        Args:
+            pointer: the JSON pointer into the whole.
+            about: what the part is; stands before the message.
+        """
+        self.message = f"{about}: {self.message}"
+        self.line = self.column = None
+        self.pointer = pointer
+        self.args = (self._render(),)
+
     def _render(self) -> str:
         if self.line is not None:
             where = f"line {self.line}"

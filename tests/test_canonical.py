@@ -14,6 +14,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from constrain import TokenAutomaton, Vocabulary
+from constrain.canonical.rules import canonical_rules_of
 from constrain.models import ModelUnavailable, load_tokenizer
 from grammars import Grammar, GrammarError
 
@@ -85,7 +86,7 @@ def encoded(tokenizer: Any, text: str) -> list[int]:
 def test_pairs_of_a_tokenizer_without_words_are_those_that_it_writes() -> None:
     """Every pair of tokens, against the tokenizer itself."""
     words, tokenizer = vocabulary("whole text"), trained("whole text")
-    rules = words.canonical_rules
+    rules = canonical_rules_of(words)
     tokens = [i for i, text in enumerate(words.texts) if text.isascii() and text][::5]
     everything = np.full((words.size + 31) // 32, -1, np.int32)
     for u in tokens:
@@ -110,7 +111,7 @@ def test_the_tokens_of_encoded_texts_are_allowed(kind: str) -> None:
 
 def refused(words: Vocabulary, ids: list[int]) -> list[tuple[bytes, bytes]]:
     """The pairs of a text that the rules refuse."""
-    rules, out = words.canonical_rules, []
+    rules, out = canonical_rules_of(words), []
     context, before = "", -1
     for u, v in pairwise(ids):
         context, before = rules.context_behind(context, before, u), u
@@ -128,7 +129,7 @@ def test_texts_of_allowed_tokens_are_what_encoding_gives(kind: str) -> None:
 
 def walk(words: Vocabulary, tokenizer: Any, seed: int, most: int = 2_000) -> bool:
     """Draws tokens that may follow each other; whether they are a text, which is then compared."""
-    rng, rules = random.Random(seed), words.canonical_rules
+    rng, rules = random.Random(seed), canonical_rules_of(words)
     everything = np.zeros((words.size + 31) // 32, np.uint32)
     for token in rng.sample(range(words.size), min(most, words.size)):
         everything[token >> 5] |= np.uint32(1 << (token & 31))

@@ -134,8 +134,8 @@ def test_table(name: str) -> None:
         ('root ::=\nother ::= "a"', 2, 7, ["no body"]),
         ("root ::= 'a'", 1, 10, ["double quotes"]),
         ("root ::= /a+/", 1, 10, ["regular expressions"]),
-        ("root ::= <think>", 1, 10, ["token", "<think>"]),
-        ("root ::= <[1000]> .", 1, 10, ["token"]),
+        ("root ::= <think", 1, 10, ["token", "never closed"]),
+        ("root ::= <[x]> .", 1, 10, ["token", "<[7]>"]),
         ("root ::= !<[1000]>", 1, 10, ["token"]),
         ('root ::= "a" ::= "b"', 1, 14, ["unexpected"]),
         ('ro ot ::= "a"', 1, 4, ["expected '::='"]),
@@ -214,3 +214,14 @@ def test_many_choices() -> None:
     grammar = Grammar(choices_to_ir(members))
     assert all(map(grammar.accepts, members))
     assert not grammar.accepts("item number 1000000")
+
+
+def test_tokens_by_name_and_by_id() -> None:
+    grammar = Grammar.from_gbnf(
+        "root ::= <think> thought </think> <[7]> .*\nthought ::= (!</think>)*"
+    )
+    assert grammar.tokens == ("<think>", "</think>", "[7]")
+    assert grammar.accepts("<think>a b</think>[7]xyz")
+    assert grammar.accepts("<think>a [7] b</think>[7]")
+    assert not grammar.accepts("<think>a</think></think>[7]")
+    assert not grammar.accepts(b"<think>a</think>[7]")

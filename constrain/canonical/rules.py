@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import fields
@@ -210,6 +212,28 @@ class CanonicalRules:
         below = trie.tokens[trie.token_start[node] : trie.token_start[trie.skip[node]]]
         rests = (self._texts[i][len(before) :] for i in below.tolist())
         return [self._number[rest] for rest in rests if rest in self._number]
+
+
+_known: weakref.WeakKeyDictionary[Vocabulary, CanonicalRules] = weakref.WeakKeyDictionary()
+_lock: Final = threading.Lock()
+
+
+def canonical_rules_of(vocabulary: Vocabulary) -> CanonicalRules:
+    """The rules of a vocabulary's tokenizer, made once.
+
+    Raises:
+        GrammarError: if the vocabulary knows no tokenizer, or one without byte-pair merges.
+    """
+    if vocabulary.tokenizer is None:
+        raise GrammarError(
+            "canonical=True needs the tokenizer's merges: make the vocabulary with "
+            "Vocabulary.from_huggingface"
+        )
+    with _lock:
+        known = _known.get(vocabulary)
+        if known is None:
+            known = _known[vocabulary] = rules_of(vocabulary.tokenizer, vocabulary)
+        return known
 
 
 def rules_of(tokenizer: Any, vocabulary: Vocabulary) -> CanonicalRules:

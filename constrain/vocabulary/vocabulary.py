@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,6 @@ from constrain import checks
 from constrain.vocabulary.trie import Trie, hash_texts
 from grammars.errors import GrammarError
 from grammars.special_tokens import FRAME, framed
-
-if TYPE_CHECKING:
-    from constrain.canonical.rules import CanonicalRules
 
 _WORTH_CACHING: Final = 4_096
 """Vocabularies below are built faster than they are read from disk."""
@@ -142,8 +139,7 @@ class Vocabulary:
             size = rows_of(model)
         names = names_of(tokenizer)
         made = cls(texts_of(tokenizer), eos_token_ids, size=size, special_tokens=names)
-        made._tokenizer = tokenizer
-        return made
+        return made.with_tokenizer(tokenizer)
 
     @classmethod
     def from_tiktoken(
@@ -263,22 +259,19 @@ class Vocabulary:
         """The name by which a grammar calls a token: its own, or ``[id]``."""
         return self._names.get(token_id, f"[{token_id}]")
 
-    @cached_property
-    def canonical_rules(self) -> CanonicalRules:
-        """Which token follows which in texts as the tokenizer writes them; made when first asked for.
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that it was made from, by :meth:`from_huggingface`; ``None`` else.
 
-        Raises:
-            GrammarError: if the vocabulary was not made with :meth:`from_huggingface`, or the tokenizer
-                has no byte-pair merges.
+        It is not pickled with the vocabulary.
         """
-        from constrain.canonical.rules import rules_of
+        return self._tokenizer
 
+    def with_tokenizer(self, tokenizer: Any) -> Vocabulary:
+        """The same vocabulary, with its tokenizer if it had none."""
         if self._tokenizer is None:
-            raise GrammarError(
-                "canonical=True needs the tokenizer's merges: make the vocabulary with "
-                "Vocabulary.from_huggingface"
-            )
-        return rules_of(self._tokenizer, self)
+            self._tokenizer = tokenizer
+        return self
 
     @cached_property
     def _names(self) -> dict[int, str]:
@@ -303,9 +296,7 @@ class Vocabulary:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # the tokenizer goes along where its merges were asked for
-        tokenizer = self._tokenizer if "canonical_rules" in self.__dict__ else None
-        return _remade, (self._texts, self.eos_token_ids, dict(self.special_tokens), tokenizer)
+        return _remade, (self._texts, self.eos_token_ids, dict(self.special_tokens))
 
 
 class _Framed(Vocabulary):
@@ -335,11 +326,9 @@ class _Framed(Vocabulary):
 
 
 def _remade(
-    texts: Sequence[bytes | None], ends: Sequence[int], names: Mapping[str, int], tokenizer: Any
+    texts: Sequence[bytes | None], ends: Sequence[int], names: Mapping[str, int]
 ) -> Vocabulary:
-    made = Vocabulary(texts, ends, special_tokens=names)
-    made._tokenizer = tokenizer
-    return made
+    return Vocabulary(texts, ends, special_tokens=names)
 
 
 def _remade_framed(plain: Vocabulary, apart: frozenset[int]) -> Vocabulary:

@@ -210,8 +210,5 @@ def line_breaks(most: int = 2) -> Expr:
 def _about(tool: Tool, error: GrammarError) -> GrammarError:
     """An error about a schema, with the tool and the schema's place before its own."""
     pointer = tool.pointer + (error.pointer or "")
-    error.message = f"tool {tool.name!r}: {error.message}"
-    error.line = error.column = None
-    error.pointer = pointer
-    error.args = (error._render(),)
+    error.move_to(pointer, f"tool {tool.name!r}")
     return error
