@@ -31,7 +31,7 @@ GRAMMARS = {
         {
             "type": "object",
             "properties": {
-                "name": {"type": "string", "maxLength": 20},
+                "name": {"type": "string", "pattern": "^[ -~]{0,20}$"},
                 "count": {"type": "integer"},
                 "tags": {"type": "array", "items": {"enum": ["red", "green", "light blue"]}},
                 "when": {"type": "string", "format": "date"},

@@ -46,7 +46,7 @@ class CanonicalRules:
     The law: ``v`` may follow ``u`` if, in a word that begins as the one ``u`` is in, the tokenizer writes
     the text of both as ``u v``, or may, with what follows.  So the tokens of an encoded text are allowed,
     and a text of allowed tokens is what encoding it gives, but for words whose ends are decided further
-    away.
+    away, and tokens that are parts of a character: of which kind it is shows later.
 
     Args:
         merges: of the tokenizer.
