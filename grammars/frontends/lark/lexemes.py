@@ -1,0 +1,308 @@
+"""Lexemes: the texts a terminal reads where lark's lexer looks for it, as automata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from grammars.errors import LimitExceeded
+from grammars.frontends.lark.minimization import language, minimal_automaton, trimmed
+from grammars.frontends.lark.patterns import Mask, UnsupportedError
+from grammars.frontends.lark.threads import (
+    Machine,
+    Obligation,
+    Thread,
+    UnsupportedTerminalError,
+    thread_order,
+    union,
+)
+
+
+@dataclass(eq=False)
+class Lexeme:
+    """The texts a terminal reads in some context, as an automaton.
+
+    Attributes:
+        number: of the lexeme among all of its maker's.
+        rows: per state, class to next state; every state can still come to an end.
+        ends: per state, the obligations under which the lexeme may end there.
+        first: the classes it can begin with.
+    """
+
+    number: int
+    terminal: int
+    rows: list[dict[int, int]]
+    ends: list[tuple[Obligation, ...]]
+    first: Mask = 0
+
+    def is_empty(self) -> bool:
+        return not any(self.ends)
+
+
+@dataclass
+class Ways:
+    """A lexeme read under an obligation: its automaton, and how each state may end."""
+
+    rows: list[dict[int, int]]
+    ends: list[frozenset[Obligation]]
+    outcomes: tuple[Obligation, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = dict.fromkeys(o for ends in self.ends for o in sorted(ends, key=_obligation_order))
+        self.outcomes = tuple(found)
+
+
+def _obligation_order(o: Obligation) -> tuple[int, list[tuple[int, int, list[tuple[int, int]]]]]:
+    return -o.following, sorted(map(thread_order, o.threads))
+
+
+class Lexer:
+    """Makes lexemes of terminals in contexts and follows obligations through them."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._interplay: dict[tuple[int, int], bool] = {}
+        self._families: dict[object, dict[int, Lexeme]] = {}
+        self._ways: dict[tuple[int, Obligation], Ways] = {}
+        self._effects: dict[tuple[int, Obligation], object] = {}
+        self._matters: dict[tuple[Thread, int], bool] = {}
+        self._by_shape: dict[object, Lexeme] = {}
+        self._plain: dict[int, tuple[list[dict[int, int]], list[bool]]] = {}
+
+    def lexemes(
+        self, terminal: int, earlier: Iterable[int], retyped: Sequence[int]
+    ) -> dict[int, Lexeme]:
+        """What a terminal reads, by the terminal the token is reported as.
+
+        Args:
+            earlier: the terminals that lark tries before it.
+            retyped: string terminals that lark turns an equal text into, in order.
+        """
+        rivals = tuple(t for t in earlier if self._meets(t, terminal))
+        key = (terminal, rivals, tuple(retyped))
+        known = self._families.get(key)
+        if known is None:
+            known = self._families[key] = self._make(terminal, rivals, tuple(retyped))
+        return known
+
+    def _meets(self, earlier: int, terminal: int) -> bool:
+        """Whether the one terminal's being tried first changes what the other reads."""
+        key = (earlier, terminal)
+        known = self._interplay.get(key)
+        if known is None:
+            known = self._interplay[key] = self._search_meeting(earlier, terminal)
+        return known
+
+    def _search_meeting(self, earlier: int, terminal: int) -> bool:
+        machine = self.machine
+        alone = self.lexemes(terminal, (), ())[terminal]
+        threads, matches = machine.begin([earlier])
+        if not alone.first & union(threads):
+            return False
+        todo: list[tuple[int, tuple[Thread, ...]]] = [(0, tuple(threads))]
+        seen = set(todo)
+        for q, rivals in todo:  # grows while we iterate
+            if alone.ends[q]:
+                return True
+            for c in machine.alphabet.members(union(rivals)):
+                if c not in alone.rows[q]:
+                    continue
+                threads, matches = machine.advance(rivals, c)
+                if matches:
+                    return True
+                place = (alone.rows[q][c], tuple(threads))
+                if threads and place not in seen:
+                    seen.add(place)
+                    todo.append(place)
+                    self._check(len(todo))
+        return False
+
+    def _check(self, states: int) -> None:
+        if states > self.machine.limit:
+            raise LimitExceeded("max_dfa_states", self.machine.limit, "the lexer of this grammar")
+
+    def _make(
+        self, terminal: int, rivals: tuple[int, ...], retyped: tuple[int, ...]
+    ) -> dict[int, Lexeme]:
+        machine = self.machine
+        threads, matches = machine.begin((*rivals, terminal))
+        shadows = tuple(frozenset(machine.begin([s])[0]) for s in retyped)
+        first = (tuple(threads), shadows)
+        index: dict[object, int] = {(first, terminal, ()): 0}
+        order = [first]
+        rows: list[dict[int, int]] = []
+        ends: list[dict[int, list[Obligation]]] = [{}]
+        try:
+            for current, others in order:  # grows while we iterate
+                row: dict[int, int] = {}
+                for c in machine.alphabet.members(union(current)):
+                    threads, matches = machine.advance(current, c)
+                    moved = [machine.advance(sorted(x, key=thread_order), c) for x in others]
+                    said = next((s for s, x in zip(retyped, moved, strict=True) if x[1]), terminal)
+                    outcome = [
+                        machine.obligation(mask, before)
+                        for tag, mask, before in matches
+                        if tag == terminal
+                    ]
+                    if not threads and not outcome:
+                        continue
+                    if not outcome:
+                        said = terminal
+                    # a state is also told apart by how it ends, since that is found on the way in
+                    place = (tuple(threads), tuple(frozenset(x[0]) for x in moved))
+                    key = (place, said, tuple(outcome))
+                    if key not in index:
+                        index[key] = len(order)
+                        order.append(place)
+                        ends.append({said: outcome} if outcome else {})
+                        self._check(len(order))
+                    row[c] = index[key]
+                rows.append(row)
+        except UnsupportedError as error:
+            raise UnsupportedTerminalError(terminal, str(error)) from None
+        out: dict[int, Lexeme] = {}
+        for said in (terminal, *retyped):
+            finals = [tuple(e.get(said, ())) for e in ends]
+            out[said] = self._lexeme(said, rows, finals)
+        return out
+
+    def _lexeme(
+        self, terminal: int, rows: list[dict[int, int]], ends: list[tuple[Obligation, ...]]
+    ) -> Lexeme:
+        rows, ends = trimmed(rows, ends)
+        shape = (terminal, tuple(tuple(sorted(r.items())) for r in rows), tuple(ends))
+        known = self._by_shape.get(shape)
+        if known is None:
+            first = sum(1 << c for c in rows[0])
+            known = Lexeme(len(self._by_shape), terminal, rows, ends, first)
+            self._by_shape[shape] = known
+        return known
+
+    # -- reading under an obligation -----------------------------------------------------------
+
+    def ways(self, lexeme: Lexeme, obligation: Obligation) -> Ways:
+        """All ways to read a lexeme where an obligation is pending."""
+        key = (lexeme.number, obligation)
+        known = self._ways.get(key)
+        if known is None:
+            known = self._ways[key] = self._make_ways(lexeme, obligation)
+        return known
+
+    def _make_ways(self, lexeme: Lexeme, obligation: Obligation) -> Ways:
+        machine = self.machine
+        if obligation == machine.free:
+            return Ways(lexeme.rows, [frozenset(e) for e in lexeme.ends])
+        index = {(0, obligation): 0}
+        order = [(0, obligation)]
+        rows: list[dict[int, int]] = []
+        ends: list[frozenset[Obligation]] = []
+        for q, pending in order:  # grows while we iterate
+            row: dict[int, int] = {}
+            for c, target in lexeme.rows[q].items():
+                after = machine.keep(pending, c)
+                if after is None:
+                    continue
+                place = (target, after)
+                if place not in index:
+                    index[place] = len(order)
+                    order.append(place)
+                    self._check(len(order))
+                row[c] = index[place]
+            rows.append(row)
+            both = (machine.together(pending, o) for o in lexeme.ends[q])
+            ends.append(frozenset(o for o in both if o is not None))
+        return Ways(*trimmed(rows, ends))
+
+    def effect(self, lexeme: Lexeme, obligation: Obligation) -> object:
+        """A value that is equal for obligations under which a lexeme is read in the same ways."""
+        touched = union(obligation.threads) | ~obligation.following
+        if not touched & lexeme.first:
+            return None
+        key = (lexeme.number, obligation)
+        if key not in self._effects:
+            ways = self.ways(lexeme, obligation)
+            self._effects[key] = minimal_automaton(ways.rows, ways.ends)
+        return self._effects[key]
+
+    def survivors(self, thread: Thread, lexeme: Lexeme) -> set[Thread]:
+        """The threads a pending one may have become when the lexeme ends."""
+        if not thread[1] & lexeme.first:
+            return set()
+        pending = self.machine.obligation(self.machine.alphabet.all, [thread])
+        ways = self.ways(lexeme, pending)
+        return {t for o in ways.outcomes for t in o.threads}
+
+    def matters(self, thread: Thread, lexeme: Lexeme) -> bool:
+        """Whether a pending thread may forbid the lexeme or still be pending behind it."""
+        if not thread[1] & lexeme.first:
+            return False
+        key = (thread, lexeme.number)
+        known = self._matters.get(key)
+        if known is None:
+            known = self._matters[key] = self._search_matter(thread, lexeme)
+        return known
+
+    def _search_matter(self, thread: Thread, lexeme: Lexeme) -> bool:
+        machine = self.machine
+        start = (0, machine.obligation(machine.alphabet.all, [thread]))
+        if start[1].following != machine.alphabet.all:
+            return True  # it forbids some first character
+        todo = [start]
+        seen = {start}
+        for q, pending in todo:  # grows while we iterate
+            if lexeme.ends[q]:
+                return True
+            for c in machine.alphabet.members(union(pending.threads)):
+                target = lexeme.rows[q].get(c)
+                if target is None:
+                    continue
+                after = machine.keep(pending, c)
+                if after is None or after.following != machine.alphabet.all:
+                    return True
+                place = (target, after)
+                if after.threads and place not in seen:
+                    seen.add(place)
+                    todo.append(place)
+                    self._check(len(todo))
+        return False
+
+    def whole(self, terminal: int) -> object:
+        """The minimal automaton of all texts the terminal's pattern matches in full."""
+        machine = self.machine
+        first = frozenset(machine.begin([terminal])[0])
+        index = {(first, False): 0}
+        order = [(first, False)]
+        rows: list[dict[int, int]] = []
+        for current, _ in order:  # grows while we iterate
+            row = {}
+            for c in machine.alphabet.members(union(current)):
+                # every thread on its own: none cuts another off
+                threads: set[Thread] = set()
+                ended = False
+                for thread in current:
+                    more, matches = self._all_threads(thread, c)
+                    threads |= more
+                    ended = ended or matches
+                place = (frozenset(threads), ended)
+                if place not in index:
+                    index[place] = len(order)
+                    order.append(place)
+                    self._check(len(order))
+                row[c] = index[place]
+            rows.append(row)
+        return language(rows, [e for _, e in order])
+
+    def _all_threads(self, thread: Thread, c: int) -> tuple[set[Thread], bool]:
+        machine = self.machine
+        node, mask, antis = thread
+        if not mask >> c & 1:
+            return set(), False
+        cond, after = machine._antis_after(antis, c)
+        threads: set[Thread] = set()
+        ended = False
+        for n, m, a, tag in machine._closure(machine._steps[node].nexts[0], c, cond, after):
+            if tag is None:
+                threads.add((n, m, a))
+            elif m & machine.alphabet.end:
+                ended = True
+        return threads, ended

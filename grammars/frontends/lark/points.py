@@ -1,0 +1,196 @@
+"""Points, the places between two tokens that lark tells apart, and what its lexer reads there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from grammars.errors import GrammarError, LimitExceeded
+from grammars.frontends import _lark_api
+from grammars.frontends._lark_api import LarkError, TerminalDef, UnlessCallback
+from grammars.frontends.lark.lexemes import Lexeme, Lexer
+from grammars.frontends.lark.loading import Loaded
+from grammars.frontends.lark.patterns import Mask, Pattern, UnsupportedError, parse_pattern
+from grammars.frontends.lark.source import Source
+from grammars.frontends.lark.threads import (
+    Machine,
+    Obligation,
+    Thread,
+    UnsupportedTerminalError,
+)
+from grammars.limits import Limits
+
+END: Final = "$END"
+"""lark's name for the end of the text."""
+
+
+@dataclass
+class Point:
+    """A place between two tokens.
+
+    Attributes:
+        follow: the terminals that may be read next, and perhaps the end.
+        read: per terminal of ``follow``, the lexemes it can be read as.
+        ignored: the lexemes that are dropped.
+    """
+
+    follow: frozenset[str]
+    read: dict[str, tuple[Lexeme, ...]]
+    ignored: tuple[Lexeme, ...]
+    group: int = -1
+
+
+class View:
+    """What may follow at a point, to tell which obligations can matter there."""
+
+    def __init__(self, lexer: Lexer, lexemes: Iterable[Lexeme], end: bool) -> None:
+        self.lexer = lexer
+        self.lexemes = tuple({x.number: x for x in lexemes}.values())
+        alphabet = lexer.machine.alphabet
+        first: Mask = 0
+        for lexeme in self.lexemes:
+            first |= lexeme.first
+        self.never = alphabet.all & ~first
+        if end:
+            self.never &= ~alphabet.end
+        self.end = end
+        self._reduced: dict[Obligation, Obligation] = {}
+        self._by_effect: dict[object, Obligation] = {}
+
+    def matters(self, thread: Thread) -> bool:
+        """Whether a pending thread can still forbid anything."""
+        return any(self.lexer.matters(thread, lexeme) for lexeme in self.lexemes)
+
+    def reduce(self, obligation: Obligation) -> Obligation:
+        """The obligation without what cannot matter here.
+
+        Of obligations that forbid the same lexemes and leave the same behind, one stands for all.
+        """
+        known = self._reduced.get(obligation)
+        if known is None:
+            machine = self.lexer.machine
+            threads = [t for t in obligation.threads if self.matters(t)]
+            known = machine.obligation(obligation.following | self.never, threads)
+            if known != machine.free:
+                known = self._by_effect.setdefault(self._effect(known), known)
+            self._reduced[obligation] = known
+        return known
+
+    def _effect(self, obligation: Obligation) -> object:
+        end = self.lexer.machine.alphabet.end if self.end else 0
+        parts = tuple(self.lexer.effect(x, obligation) for x in self.lexemes)
+        return obligation.following & end, parts
+
+
+class Group:
+    """Points at which the lexer does the same."""
+
+    def __init__(self) -> None:
+        self.read: dict[str, tuple[Lexeme, ...]] = {}
+        self.ignored: tuple[Lexeme, ...] | None = None
+        self.end = False
+
+    def takes(self, point: Point) -> bool:
+        """Whether a point agrees on every terminal both know."""
+        if self.ignored is not None and self.ignored != point.ignored:
+            return False
+        return all(self.read.get(t, lexemes) == lexemes for t, lexemes in point.read.items())
+
+    def add(self, point: Point) -> None:
+        """Puts a point into the group."""
+        self.read.update(point.read)
+        self.ignored = point.ignored
+        self.end = self.end or END in point.follow
+
+
+class Lexing:
+    """The terminals as lexemes, by the set of terminals the lexer looks for."""
+
+    def __init__(self, source: Source, loaded: Loaded, limits: Limits) -> None:
+        self.source = source
+        self.terminals = loaded.terminals
+        self.number = {t.name: i for i, t in enumerate(loaded.terminals)}
+        self.by_name = {t.name: t for t in loaded.terminals}
+        self.ignored = loaded.ignored
+        patterns: list[Pattern] = []
+        for i, t in enumerate(loaded.terminals):
+            try:
+                patterns.append(parse_pattern(t.pattern.to_regexp()))
+            except UnsupportedError as error:
+                raise UnsupportedTerminalError(i, str(error)) from None
+        try:
+            self.machine = Machine(
+                patterns, [t.name for t in loaded.terminals], limits.max_dfa_states
+            )
+        except UnsupportedError as error:
+            raise GrammarError(f"a terminal uses {error}, which cannot be followed") from None
+        except LimitExceeded as error:
+            if error.rule is not None:
+                self._locate(error, self.by_name[error.rule])
+            raise
+        self.lexer = Lexer(self.machine)
+        self._contexts: dict[frozenset[str], Context] = {}
+
+    def context(self, names: Iterable[str]) -> Context:
+        """Lexing among these terminals and the ignored ones."""
+        key = frozenset(n for n in names if n in self.number) | frozenset(self.ignored)
+        known = self._contexts.get(key)
+        if known is None:
+            known = self._contexts[key] = self._make_context(key)
+        return known
+
+    def _make_context(self, names: frozenset[str]) -> Context:
+        for name in names:
+            self._check_width(self.by_name[name])
+        try:
+            basic = _lark_api.basic_lexer([self.by_name[n] for n in sorted(names)], self.ignored)
+        except LarkError as error:
+            raise self.source.error(error) from None
+        order = [str(t.name) for t in basic.scanner.terminals]
+        read: dict[str, list[Lexeme]] = {}
+        ignored: list[Lexeme] = []
+        for i, name in enumerate(order):
+            unless = basic.callback.get(name)
+            retyped: list[int] = []
+            if isinstance(unless, UnlessCallback):
+                retyped = [self.number[str(t.name)] for t in unless.scanner.terminals]
+            earlier = [self.number[n] for n in order[:i]]
+            if name in self.ignored:
+                found = self._lexemes(name, earlier, ())
+                ignored += (x for x in found.values() if not x.is_empty())
+                continue
+            for said, lexeme in self._lexemes(name, earlier, retyped).items():
+                if not lexeme.is_empty():
+                    read.setdefault(str(self.terminals[said].name), []).append(lexeme)
+        return Context({n: tuple(x) for n, x in read.items()}, tuple(ignored))
+
+    def _locate(self, error: GrammarError, definition: TerminalDef) -> None:
+        where = self.source.place(definition.name, definition.pattern.raw)
+        error.locate(line=where.line, column=where.column)
+
+    def _lexemes(
+        self, name: str, earlier: Sequence[int], retyped: Sequence[int]
+    ) -> dict[int, Lexeme]:
+        try:
+            return self.lexer.lexemes(self.number[name], earlier, retyped)
+        except LimitExceeded as error:
+            self._locate(error, self.by_name[name])
+            raise
+
+    def _check_width(self, definition: TerminalDef) -> None:
+        if definition.pattern.min_width:
+            return
+        where = self.source.place(definition.name, definition.pattern.raw)
+        raise GrammarError(
+            f"terminal {definition.user_repr()} (/{definition.pattern.value}/) can match the "
+            "empty text, which lark's lexer does not allow; make it match at least one character",
+            line=where.line,
+            column=where.column,
+        )
+
+
+@dataclass
+class Context:
+    read: dict[str, tuple[Lexeme, ...]]
+    ignored: tuple[Lexeme, ...]
