@@ -62,6 +62,7 @@ Dialect = Literal["lark", "llguidance"]
 EbnfDialect = Literal["gbnf", "xgrammar"]
 Trigger: TypeAlias = str | SpecialToken
 Data: TypeAlias = str | bytes | Sequence[Part]
+LarkLexer = Literal["auto", "contextual", "basic", "dynamic", "dynamic_complete"]
 
 
 _COMPILING: Final = "compiling this grammar"
@@ -193,6 +194,7 @@ class Grammar:
         text: str,
         start: str = "start",
         *,
+        lexer: LarkLexer = "auto",
         import_paths: Iterable[ImportPath] = (),
         dialect: Dialect = "lark",
         rules: Mapping[str, Grammar] | None = None,
@@ -203,6 +205,13 @@ class Grammar:
         Args:
             text: the grammar.
             start: the rule to start from.
+            lexer: how text is cut into tokens, in lark's words (``docs/lark.md``), kept as
+                :attr:`lexer`.  ``"contextual"``: of the terminals that the parser can use in a
+                place the first that matches, as ``Lark(parser="lalr")``; where its table has a
+                conflict every reading stays open.  ``"basic"``: of all terminals, everywhere.
+                ``"dynamic"``: every terminal that the rules allow is tried on its own, as lark's
+                default (Earley) does; ``"dynamic_complete"``: shorter matches too.  ``"auto"`` is
+                ``"contextual"``.
             import_paths: folders in which ``%import`` looks for grammars (loaders as lark's
                 ``FromPackageLoader`` too), before lark's own library.  Relative imports
                 (``%import .words``) are also looked for in the folder of the running script, as
@@ -217,6 +226,7 @@ class Grammar:
         return cls._from_lark(
             text,
             start=start,
+            lexer=lexer,
             import_paths=import_paths,
             dialect=dialect,
             rules=rules,
@@ -230,6 +240,7 @@ class Grammar:
         *,
         path: Path | None = None,
         start: str = "start",
+        lexer: LarkLexer = "auto",
         import_paths: Iterable[ImportPath] = (),
         dialect: Dialect = "lark",
         rules: Mapping[str, Grammar] | None = None,
@@ -249,7 +260,7 @@ class Grammar:
         paths = tuple(import_paths)
 
         def read(text: str) -> GrammarIR:
-            return lark_to_ir(text, start, limits, paths, path)
+            return lark_to_ir(text, start, limits, paths, path, lexer)
 
         if rules:
             from grammars.frontends.lark_rules import lark_with_rules
@@ -591,6 +602,11 @@ class Grammar:
     def program(self) -> Program:
         """The compiled form."""
         return self._program
+
+    @property
+    def lexer(self) -> str | None:
+        """How text is cut into tokens, for a Lark grammar: see :meth:`from_lark`; else ``None``."""
+        return self._head.lexer
 
     @property
     def is_empty(self) -> bool:

@@ -367,6 +367,7 @@ class GrammarIR:
         parts: rules whose texts are JSON values, where not the whole text is one.
         locator: where in a text these values begin; None where no part asks for memory, else the two flags
             say whether any does.
+        lexer: for a Lark grammar, how text is cut into tokens (lark's name for it).
     """
 
     rules: tuple[Rule, ...]
@@ -380,6 +381,7 @@ class GrammarIR:
     tokens: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
     locator: Locator | None = None
+    lexer: str | None = None
     _index: dict[str, Rule] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:

@@ -56,7 +56,7 @@ FORMAT: Final = "gramma-grammar"
 VERSION: Final = 6
 _EARLIER: Final = (1, 2, 3, 4, 5)
 """Versions that are read as well: 1 has no bags, marks or memory, 2 no sections, 3 no conditions, 4 no
-special tokens, 5 no parts (they are what sections have become).
+special tokens, 5 no parts (they are what sections have become) and no lexer.
 
 A grammar is written as the earliest version that has what it has.  A checksum may be there in all of them:
 what reads older files takes no notice of it.
@@ -105,6 +105,9 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
         version = 5
     if grammar.parts:
         data["parts"] = [_part_entry(part) for part in grammar.parts]
+    if grammar.lexer is not None:
+        data["lexer"] = grammar.lexer
+    if grammar.parts or grammar.lexer is not None:
         version = VERSION
     head = {"format": FORMAT, "version": version, _CHECKSUM: _checksum(data)}
     return _json(head | data)
@@ -178,6 +181,7 @@ _KEYS: Final = frozenset(
         "sections",
         "tokens",
         "parts",
+        "lexer",
         *_FLAGS,
     }
 )
@@ -206,6 +210,7 @@ def _read(data: dict[str, Any]) -> tuple[GrammarIR, Limits]:
     flags: dict[str, Any] = {flag: _flag(data.get(flag, False)) for flag in _FLAGS}
     flags["sections"] = _sections(data.get("sections", []))
     flags["tokens"] = _tokens(data.get("tokens", []))
+    flags["lexer"] = _text(data["lexer"]) if "lexer" in data else None
     notes = tuple(map(_text, data["notes"]))
     made = GrammarIR(rules, _text(data["start"]), notes, **flags)
     if "parts" in data:

@@ -12,7 +12,7 @@ from grammars.frontends.lark.points import END, Group, Lexing, Point, View
 from grammars.frontends.lark.threads import Obligation, Thread
 
 Node: TypeAlias = tuple[int, str]
-"""A rule and the LALR state in which it starts (0 where there are no states)."""
+"""A rule and the LALR state in which it starts (0 where there is one only)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,6 @@ class AnnotatedRules:
             by_origin.setdefault(str(rule.origin.name), []).append(list(rule.expansion))
         self.points: dict[int, Point] = {}
         self.start: Node = (states.start, self._loaded.start)
-        if states.table is None:
-            self.start = (0, self._loaded.start)
         self._point(states, states.start)
         todo = [self.start]
         for node in todo:  # grows while we iterate
@@ -81,7 +79,7 @@ class AnnotatedRules:
     def _point(self, states: States, q: int) -> None:
         if q in self.points:
             return
-        context = self.lexing.context(states.contexts[q])
+        context = self.lexing.context(states.looked_for[q])
         follow = states.follow[q]
         # a terminal that is never read here says so: points that differ in it are no group
         read = {t: context.read.get(t, ()) for t in follow if t in self.lexing.number}

@@ -22,14 +22,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from grammars.causes import barren_causes
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.files import ImportPath
 from grammars.frontends.lark.imports import Imports
 from grammars.frontends.lark.loading import Loaded, load
-from grammars.frontends.lark.points import Lexing
+from grammars.frontends.lark.points import LexerName, Lexing
 from grammars.frontends.lark.readings import Builder
 from grammars.frontends.lark.source import Source, describe
 from grammars.frontends.lark.threads import UnsupportedTerminalError
@@ -40,8 +40,7 @@ from grammars.work import allow
 _WORK_A_CHARACTER: Final = 20
 """Units of work beside those of ``max_work``, see :mod:`grammars.work`."""
 
-_INLINED_SIZE: Final = 400
-"""A rule whose body would have more nodes with all it refers to stays a unit of its own."""
+LEXERS: Final = ("auto", "contextual", "basic", "dynamic", "dynamic_complete")
 
 
 def lark_to_ir(
@@ -50,6 +49,7 @@ def lark_to_ir(
     limits: Limits = DEFAULT_LIMITS,
     import_paths: Sequence[ImportPath] = (),
     path: Path | None = None,
+    lexer: LexerName | Literal["auto"] = "auto",
 ) -> GrammarIR:
     """Turns a Lark grammar into a grammar over bytes.
 
@@ -59,6 +59,7 @@ def lark_to_ir(
         limits: bounds on what the result may cost.
         import_paths: folders in which ``%import`` looks for grammars.
         path: the file that the text comes from; relative imports are looked for in its folder.
+        lexer: how text is cut into tokens; ``"auto"`` is ``"contextual"``.
 
     Raises:
         GrammarError: where lark refuses the grammar, or it uses something that cannot be followed.
@@ -68,11 +69,13 @@ def lark_to_ir(
         raise TypeError(f"a grammar must be str, not {type(text).__name__}: {text!r:.80}")
     if not isinstance(start, str):
         raise TypeError(f"start must be the name of a rule, not {start!r:.80}")
+    if lexer not in LEXERS:
+        raise ValueError(f"lexer must be one of {', '.join(LEXERS)}, not {lexer!r:.80}")
     allow(_WORK_A_CHARACTER * len(text))
     source = Source(text)
     try:
         loaded = load(source, start, Imports(import_paths), path, limits)
-        lexing = Lexing(source, loaded, limits)
+        lexing = Lexing(source, loaded, limits, "contextual" if lexer == "auto" else lexer)
         ir = Builder(source, loaded, lexing, limits).build()
         return replace(ir, notes=(*ir.notes, *_why_empty(loaded)))
     except UnsupportedTerminalError as error:

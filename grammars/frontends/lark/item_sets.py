@@ -1,9 +1,9 @@
-"""Item sets of the LALR table: which point lies behind a token."""
+"""Item sets of the LALR table: which point lies behind a token, and what the lexer looks for there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from grammars.frontends import _lark_api
 from grammars.frontends._lark_api import (
@@ -12,7 +12,6 @@ from grammars.frontends._lark_api import (
     LarkError,
     NonTerminal,
     ParserConf,
-    Shift,
     Terminal,
 )
 from grammars.frontends.lark.loading import Loaded
@@ -20,58 +19,99 @@ from grammars.frontends.lark.points import END
 from grammars.frontends.lark.source import Source
 
 
-class States:
-    """Which point lies behind a token: by LALR state, or else by terminal."""
+class States(Protocol):
+    """States of the parser, as far as the lexer depends on them.
+
+    Attributes:
+        start: the state in which a text begins; also the number of the point there.
+        follow: by point, the terminals that may be read next, and perhaps the end.
+        looked_for: by point, the terminals that the lexer looks for.
+    """
+
+    start: int
+    follow: Mapping[int, frozenset[str]]
+    looked_for: Mapping[int, frozenset[str]]
+
+    def behind(self, state: int, terminal: str) -> int | None:
+        """The point behind a terminal that is read in a state."""
+
+    def goto(self, state: int, name: str) -> int | None:
+        """The state behind a symbol; ``None`` if it cannot stand there."""
+
+
+class ItemSets:
+    """The states of the LALR table, which are also the points; for the contextual lexer.
+
+    A conflict, between shifting and reducing or between two rules, leaves the states as they are
+    and the terminals that count in them too: lark's choice only says which reading it goes on with.
+    Here all of them stay alive.
+    """
 
     def __init__(self, source: Source, loaded: Loaded) -> None:
         conf = ParserConf(loaded.rules, {}, [loaded.start])
-        self.table: Mapping[int, Mapping[str, tuple[Any, Any]]] | None = None
-        self.follow: dict[int, frozenset[str]] = {}
         try:
             with _lark_api.calling():
-                analysis: Any = LALR_Analyzer(conf, strict=True)
-                analysis.compute_lalr()
-            settled = all(
-                len(rules) == 1 for s in analysis.lr0_itemsets for rules in s.lookaheads.values()
-            )
-            if settled:
-                table: Any = analysis.parse_table
-                self.table = table.states
-                self.start = int(table.start_states[loaded.start])
+                analysis: Any = LALR_Analyzer(conf)
+                analysis.compute_lr0_states()
+                analysis.compute_reads_relations()
+                analysis.compute_includes_lookback()
+                analysis.compute_lookaheads()
         except LarkError as error:
-            if not error.is_refusal:  # a conflict is refused
-                raise source.error(error) from None
-        if self.table is not None:
-            self.contexts = {q: frozenset(map(str, row)) for q, row in self.table.items()}
-            self.follow = self.contexts
-            return
-        self._by_terminal(source, conf, loaded)
+            raise source.error(error) from None
+        number: dict[Any, int] = {}
+        first = analysis.lr0_start_states[loaded.start]
+        order = [first]
+        number[first] = 0
+        self._goto: list[dict[str, int]] = []
+        follow: dict[int, frozenset[str]] = {}
+        for state in order:  # grows while we iterate
+            row: dict[str, int] = {}
+            for symbol, target in sorted(state.transitions.items(), key=lambda x: str(x[0].name)):
+                if target not in number:
+                    number[target] = len(order)
+                    order.append(target)
+                row[str(symbol.name)] = number[target]
+            self._goto.append(row)
+            shifted = {str(s.name) for s in state.transitions if s.is_term}
+            reduced = {str(s.name) for s in state.lookaheads}
+            follow[number[state]] = frozenset(shifted | reduced)
+        self.start = 0
+        self.follow = self.looked_for = follow
 
-    def _by_terminal(self, source: Source, conf: ParserConf, loaded: Loaded) -> None:
+    def behind(self, state: int, terminal: str) -> int | None:
+        """The point behind a terminal that is read in a state."""
+        return self.goto(state, terminal)
+
+    def goto(self, state: int, name: str) -> int | None:
+        """The state behind a symbol; ``None`` if it cannot stand there."""
+        return self._goto[state].get(name)
+
+
+class OneState:
+    """A single state, and a point behind each terminal; for lexers that do not ask the parser."""
+
+    def __init__(self, source: Source, loaded: Loaded) -> None:
+        conf = ParserConf(loaded.rules, {}, [loaded.start])
         try:
             with _lark_api.calling():
                 sets = GrammarAnalyzer(conf)
         except LarkError as error:
             raise source.error(error) from None
         everything = frozenset(str(t.name) for t in loaded.terminals)
-        self._point = {str(t.name): i + 1 for i, t in enumerate(loaded.terminals)}
-        first = {str(s.name) for s in sets.FIRST[NonTerminal(loaded.start)]}
+        self._point = {name: i + 1 for i, name in enumerate(sorted(everything))}
         self.start = 0
-        self.follow = {0: frozenset({*first, END})}
+        first = {str(s.name) for s in sets.FIRST[NonTerminal(loaded.start)]}
+        follow = {0: frozenset({*first, END})}
         for name, point in self._point.items():
             found = sets.FOLLOW.get(Terminal(name), set())
-            self.follow[point] = frozenset(str(s.name) for s in found)
-        self.contexts = dict.fromkeys(self.follow, everything)
+            follow[point] = frozenset(str(s.name) for s in found)
+        self.follow = follow
+        self.looked_for = dict.fromkeys(follow, everything)
 
     def behind(self, state: int, terminal: str) -> int | None:
-        """The point behind a terminal that is read in a state."""
-        if self.table is None:
-            return self._point[terminal]
-        return self.goto(state, terminal)
+        """The point behind a terminal, whatever the state."""
+        return self._point[terminal]
 
     def goto(self, state: int, name: str) -> int | None:
-        """The state behind a symbol."""
-        if self.table is None:
-            return 0
-        action = self.table[state].get(name)
-        return int(action[1]) if action is not None and action[0] is Shift else None
+        """The only state."""
+        return 0

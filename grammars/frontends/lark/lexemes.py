@@ -178,6 +178,28 @@ class Lexer:
             self._by_shape[shape] = known
         return known
 
+    def shorter_too(self, lexeme: Lexeme) -> Lexeme:
+        """The lexeme of a terminal that lark also matches against every beginning of what it matches.
+
+        Each text that it matches where the text ends there is read whatever follows: what ``re`` would
+        have preferred is longer, and has this text among its beginnings.
+
+        Raises:
+            UnsupportedTerminalError: if the pattern looks at what follows.
+        """
+        machine = self.machine
+        if machine.looks_ahead(lexeme.terminal):
+            raise UnsupportedTerminalError(
+                lexeme.terminal, "a look-ahead under lexer='dynamic_complete',"
+            )
+        end = machine.alphabet.end
+        whole = any(o.following & end for ends in lexeme.ends for o in ends)
+        ends = [
+            (machine.free,) if any(o.following & end for o in found) else ()
+            for found in lexeme.ends
+        ]
+        return self._lexeme(lexeme.terminal, lexeme.rows, list(ends)) if whole else lexeme
+
     # -- reading under an obligation -----------------------------------------------------------
 
     def ways(self, lexeme: Lexeme, obligation: Obligation) -> Ways:

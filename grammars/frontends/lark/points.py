@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends import _lark_api
@@ -20,6 +20,9 @@ from grammars.frontends.lark.threads import (
     UnsupportedTerminalError,
 )
 from grammars.limits import Limits
+
+LexerName: TypeAlias = Literal["contextual", "basic", "dynamic", "dynamic_complete"]
+"""How text is cut into tokens, in lark's words."""
 
 END: Final = "$END"
 """lark's name for the end of the text."""
@@ -107,8 +110,11 @@ class Group:
 class Lexing:
     """The terminals as lexemes, by the set of terminals the lexer looks for."""
 
-    def __init__(self, source: Source, loaded: Loaded, limits: Limits) -> None:
+    def __init__(
+        self, source: Source, loaded: Loaded, limits: Limits, way: LexerName = "contextual"
+    ) -> None:
         self.source = source
+        self.way = way
         self.terminals = loaded.terminals
         self.number = {t.name: i for i, t in enumerate(loaded.terminals)}
         self.by_name = {t.name: t for t in loaded.terminals}
@@ -137,8 +143,25 @@ class Lexing:
         key = frozenset(n for n in names if n in self.number) | frozenset(self.ignored)
         known = self._contexts.get(key)
         if known is None:
-            known = self._contexts[key] = self._make_context(key)
+            apart = self.way in ("dynamic", "dynamic_complete")
+            made = self._each_alone(key) if apart else self._make_context(key)
+            known = self._contexts[key] = made
         return known
+
+    def _each_alone(self, names: frozenset[str]) -> Context:
+        """What terminals read that are tried one by one, as lark's dynamic lexer does."""
+        read: dict[str, tuple[Lexeme, ...]] = {}
+        ignored: list[Lexeme] = []
+        for name in sorted(names):
+            self._check_width(self.by_name[name])
+            alone = self._lexemes(name, (), ())[self.number[name]]
+            if name in self.ignored and not alone.is_empty():
+                ignored.append(alone)
+            if self.way == "dynamic_complete":
+                alone = self.lexer.shorter_too(alone)
+            if not alone.is_empty():
+                read[name] = (alone,)
+        return Context(read, tuple(ignored))
 
     def _make_context(self, names: frozenset[str]) -> Context:
         for name in names:

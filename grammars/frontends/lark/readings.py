@@ -11,7 +11,7 @@ from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends._lark_api import PatternStr
 from grammars.frontends.lark.annotated import AnnotatedRules, Node, Symbol, Token
 from grammars.frontends.lark.expressions import automaton_expr, eliminate
-from grammars.frontends.lark.item_sets import States
+from grammars.frontends.lark.item_sets import ItemSets, OneState
 from grammars.frontends.lark.lexemes import Lexeme, Ways
 from grammars.frontends.lark.loading import Loaded
 from grammars.frontends.lark.minimization import language
@@ -62,7 +62,9 @@ class Builder:
         self.machine = lexing.machine
         self.limits = limits
         self.rules = AnnotatedRules(loaded, lexing)
-        self.rules.build(States(source, loaded))
+        self.rules.build(
+            ItemSets(source, loaded) if lexing.way == "contextual" else OneState(source, loaded)
+        )
         self.group_views = [
             View(
                 self.lexer,
@@ -114,7 +116,8 @@ class Builder:
         else:
             top = self._fresh("text")
             self.out = {top: Rule(top, body, self.source.place(self.loaded.start)), **self.out}
-        return GrammarIR(tuple(kept_apart(reachable(with_loops(self.out), top))), top)
+        rules = tuple(kept_apart(reachable(with_loops(self.out), top)))
+        return GrammarIR(rules, top, lexer=self.lexing.way)
 
     def _sorted(self, controls: Iterable[_Control]) -> list[_Control]:
         order = self._order

@@ -83,6 +83,19 @@ class Machine:
             error.locate(rule=self.names[terminal])
             raise
 
+    def looks_ahead(self, terminal: int) -> bool:
+        """Whether the pattern of a terminal asks about what follows."""
+        todo = [self.starts[terminal]]
+        seen = set(todo)
+        for node in todo:  # grows while we iterate
+            if self._steps[node].kind in ("next", "not"):
+                return True
+            for target in self._steps[node].nexts:
+                if target not in seen:
+                    seen.add(target)
+                    todo.append(target)
+        return False
+
     def _add(self, step: _Step) -> int:
         if len(self._steps) >= self.limit:
             raise LimitExceeded("max_dfa_states", self.limit, "the terminals of this grammar")
