@@ -23,6 +23,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -67,7 +68,7 @@ def lark_reader(source: str, start: str = "start", **options: Any) -> Reader:
 
 
 def item_sets(source: str, start: str) -> tuple[Any, Any, Any, list[str]]:
-    """lark's analysis of a grammar, with its terminals and the ignored ones; conflicts stay."""
+    """Lark's analysis of a grammar, with its terminals and the ignored ones; conflicts stay."""
     grammar, _ = load_grammar(source, "<grammar>", [], False)
     terminals, rules, ignored = grammar.compile([start], set())
     analysis = LALR_Analyzer(ParserConf(list(rules), {}, [start]))
@@ -93,9 +94,10 @@ def every_reading(source: str, start: str = "start") -> Reader:
     Stacks of item sets, one after another; in each the next token is what lark's own lexer for the
     terminals of the topmost one gives.
     """
-    analysis, first, terminals, ignored = item_sets(source, start)
+    _, first, terminals, ignored = item_sets(source, start)
     (accepting,) = [t for s, t in first.transitions.items() if s.name == start]
     lexers: dict[Any, BasicLexer] = {}
+    BasicLexer(LexerConf(terminals, re, ignored))  # lark checks all terminals at once
 
     def lexer(state: Any) -> BasicLexer:
         if state not in lexers:
@@ -118,21 +120,21 @@ def every_reading(source: str, start: str = "start") -> Reader:
 
     def reads(text: str) -> bool:
         most = 3 * len(text) + 12
-        todo = [((first,), 0)]
+        # a token is read once, where the one before was shifted, and kept while rules are reduced
+        todo = [((first,), token(first, text, 0))]
         seen = set(todo)
         while todo:
-            stack, at = todo.pop()
-            read = token(stack[-1], text, at)
+            stack, read = todo.pop()
             if read is None:
                 continue
             if len(seen) > 200_000:
                 raise CannotTellError
             name, end = read
             for shifted, after in _after(stack, name):
-                state = (after, end if shifted else at)
                 if name == "$END" and after == (first, accepting):
                     return True
-                if len(state[0]) <= most and state not in seen:
+                state = (after, token(after[-1], text, end) if shifted else read)
+                if len(after) <= most and state not in seen:
                     seen.add(state)
                     todo.append(state)
         return False
@@ -163,10 +165,8 @@ def reference(source: str, way: str, start: str = "start") -> tuple[Reader, Read
     if not has_conflict(item_sets(source, start)[0]):
         return lark_reader(source, start, parser="lalr"), None
     part = None
-    try:
+    with suppress(lark.exceptions.GrammarError):  # a conflict between two rules, which lark refuses
         part = lark_reader(source, start, parser="lalr")
-    except lark.exceptions.GrammarError:
-        pass  # a conflict between two rules, which lark refuses
     return every_reading(source, start), part
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
+import random
 import re
-import warnings
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lark
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_laws_lark import SOURCES
 
@@ -18,47 +22,19 @@ from grammars.errors import GrammarError
 from grammars.frontends.lark.grammar import lark_to_ir
 from grammars.grammar import Grammar
 
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+from lark_agreement import WAYS, compare
+
 COMMON = [
     "INT", "SIGNED_NUMBER", "FLOAT", "ESCAPED_STRING", "CNAME", "WS", "NEWLINE",
     "SH_COMMENT", "CPP_COMMENT", "C_COMMENT", "SQL_COMMENT",
 ]  # fmt: skip
 
 
-def conflicts(source: str) -> bool:
-    """Whether lark's strict mode finds a conflict in the table."""
-    from lark.common import ParserConf
-    from lark.load_grammar import load_grammar
-    from lark.parsers.lalr_analysis import LALR_Analyzer
-
-    grammar, _ = load_grammar(source, "<grammar>", [], False)
-    _, rules, _ = grammar.compile(["start"], set())
-    try:
-        analysis = LALR_Analyzer(ParserConf(list(rules), {}, ["start"]), strict=True)
-        analysis.compute_lalr()
-    except lark.exceptions.GrammarError:
-        return True
-    return any(len(r) > 1 for s in analysis.lr0_itemsets for r in s.lookaheads.values())
-
-
-def reference(source: str) -> lark.Lark:
-    if conflicts(source):
-        return lark.Lark(source, parser="earley", lexer="basic")
-    return lark.Lark(source, parser="lalr", lexer="contextual")
-
-
-def reads(parser: lark.Lark, text: str) -> bool:
-    try:
-        parser.parse(text)
-    except lark.exceptions.UnexpectedInput:
-        return False
-    return True
-
-
-def agree(source: str, texts: list[str]) -> None:
-    parser = reference(source)
-    grammar = Grammar(lark_to_ir(source))
-    for text in texts:
-        assert grammar.accepts(text) == reads(parser, text), (source, text)
+def agree(source: str, texts: list[str], ways: Sequence[str] = WAYS) -> None:
+    """With lark, however text is cut into tokens."""
+    for way in ways:
+        try_agree(source, texts, way)
 
 
 def every_text(alphabet: str, length: int) -> list[str]:
@@ -262,6 +238,46 @@ TRICKY = {
         "a ",
         4,
     ),
+    "look-behind at the start": ("start: (A | B)+\nA: /(?<=a)a|b/\nB: /a|ab/", "abc", 5),
+    "negative look-behind at the start": ("start: (A | B)+\nA.2: /(?<!a)b/\nB: /a|b+/", "abc", 5),
+    "word boundary at the start": (
+        'start: (W | X | "-")+\n'
+        r"W.2: /\bab*/"
+        "\n"
+        "X: /[ab]/\n"
+        '%ignore " "',
+        "ab -",
+        5,
+    ),
+    "no boundary at the start": (
+        "start: (W | X)+\n"
+        r"W.2: /\Ba+/"
+        "\n"
+        'X: /[ab]|é/\n%ignore "-"',
+        "ab-é",
+        5,
+    ),
+    "start of a line": ("start: (H | N | X)+\nH.2: /^a/m\n" r"N: /\n/" "\nX: /[ab]/", "ab\n", 5),
+    "start of the text": (
+        'start: H? X+ B?\nH: /^a+/\nX: /[ab]/\nB: /\\Ac/\n%ignore " "',
+        "abc ",
+        5,
+    ),
+    "ignored by what is before": (
+        'start: (A | B)+\nA: "a"\nB: "b"\n%ignore /(?<=a)c+|(?<!b)d/',
+        "abcd",
+        5,
+    ),
+    "keyword by what is before": (
+        'start: (K | NAME)+\nK: "ab"\nNAME: /(?<!b)[ab]+|b/\n%ignore " "',
+        "ab ",
+        6,
+    ),
+    "sums with a conflict": (
+        'start: e ";" NL\nA_WS: /\\s+/\nNL: /\\n+/\nN: /[0-9]+/\ne: e A_WS "+" A_WS e | N',
+        "1+ ;\n",
+        5,
+    ),
     "priority of rules": (
         'start: x | y\nx.2: A\ny.1: A\nA: "a"',
         "a",
@@ -337,28 +353,12 @@ def sources(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
-def try_agree(source: str, texts: list[str]) -> None:
+def try_agree(source: str, texts: Sequence[str], way: str) -> None:
     """Both refuse the grammar, or both accept the same texts."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            parser = reference(source)
-            reads(parser, "zzz")
-        except (lark.exceptions.LarkError, AssertionError):
-            with pytest.raises(GrammarError):
-                lark_to_ir(source)
-            return
-        try:
-            grammar = Grammar(lark_to_ir(source))
-        except GrammarError as error:
-            assume("which this version cannot follow" not in str(error))
-            raise
-    for text in texts:
-        try:
-            expected = reads(parser, text)
-        except RecursionError:
-            continue
-        assert grammar.accepts(text) == expected, (source, text)
+    tally = compare(source, way, random.Random(0), texts, 0, "start")
+    assert not tally.wrong, (way, source, tally.wrong[:5])
+    if tally.refused.startswith("ours"):
+        assert "cannot follow" in tally.refused, (way, source, tally.refused)
 
 
 ALL_TEXTS = every_text("abcA", 4) + every_text("abc", 6)[363:]
@@ -367,7 +367,65 @@ ALL_TEXTS = every_text("abcA", 4) + every_text("abc", 6)[363:]
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sources())
 def test_random_grammars(source: str) -> None:
-    try_agree(source, ALL_TEXTS[:700])
+    agree(source, ALL_TEXTS[:700])
+
+
+# -- ways of lexing ----------------------------------------------------------------------------
+
+SUMS = r"""
+start: e ";" NL
+A_WS: /\s+/
+NL: /\n+/
+N: /[0-9]+/
+e: e A_WS "+" A_WS e | N
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "taken", "accepted"),
+    [
+        ("auto", "contextual", True),
+        ("contextual", "contextual", True),
+        ("basic", "basic", False),
+        ("dynamic", "dynamic", True),
+        ("dynamic_complete", "dynamic_complete", True),
+    ],
+)
+def test_lexer_is_chosen_and_kept(tmp_path: Path, way: Any, taken: str, accepted: bool) -> None:
+    grammar = Grammar.from_lark(SUMS, lexer=way)
+    grammar.save(tmp_path / "sums.gramma")
+    copies = [
+        grammar,
+        Grammar.load(tmp_path / "sums.gramma"),
+        Grammar.from_file(tmp_path / "sums.gramma"),
+        pickle.loads(pickle.dumps(grammar)),
+    ]
+    for copy in copies:
+        assert copy.lexer == taken
+        assert copy.accepts("1 + 2;\n") == accepted
+        assert copy == grammar
+
+
+def test_a_conflict_elsewhere_changes_nothing() -> None:
+    """The same grammar with a conflict and without one, and lark's LALR parser."""
+    texts = ["1 + 2;\n", "1;\n", "1 +2;\n", "1 + 2 + 3;\n\n", "1 + 2", "1  +\n2;\n"]
+    conflict_free = SUMS.replace("A_WS e | N", "A_WS N | N")
+    with_conflict = conflict_free + "  | N\n  | f\nf: N"
+    parser = lark.Lark(conflict_free, parser="lalr")
+    for text in texts:
+        try:
+            parser.parse(text)
+            expected = True
+        except lark.exceptions.UnexpectedInput:
+            expected = False
+        for source in (conflict_free, with_conflict, SUMS):
+            assert Grammar.from_lark(source).accepts(text) == expected, (source, text)
+
+
+def test_other_grammars_have_no_lexer() -> None:
+    assert Grammar.from_regex("a").lexer is None
+    with pytest.raises(ValueError, match="contextual"):
+        Grammar.from_lark('start: "a"', lexer="standard")  # type: ignore[arg-type]
 
 
 # -- errors ------------------------------------------------------------------------------------
@@ -381,7 +439,6 @@ REFUSED = {
     "bad pattern": ("start: A\nA: /a(/", "A", None, None),
     "declared": ("%declare X\nstart: X", "X", 1, 10),
     "backreference": (r"start: A" "\n" r"A: /(a|b)c\1/", "terminal A", 1, None),
-    "look-behind at the start": ("start: A A\nA: /(?<=a)a|b/", "A", 1, None),
     "long look-ahead": ("start: A A\nA: /a(?=bc)/", "look-ahead", 1, None),
     "twice": ('start: "a"\nstart: "b"', "start", 1, None),
     "import": ("%import nowhere.X\nstart: X", "nowhere", None, None),

@@ -1,7 +1,7 @@
 """The laws on Lark grammars; the reference for written ones is lark, as DESIGN names it.
 
-That is its LALR parser with the contextual lexer where the table has no conflict, and Earley with
-the basic lexer otherwise.  Random grammars use one-letter terminals only, where lexing plays no
+That is its LALR parser with the contextual lexer, every reading kept where its table has a conflict
+(``benchmarks/lark_agreement.py``).  Random grammars use one-letter terminals only, where lexing plays no
 part and the oracle on the form that was printed decides.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
-import lark
 import oracle
 from hypothesis import strategies as st
 from laws import AutomatonLaws, Case
@@ -21,6 +22,9 @@ from strategies import LETTERS, vocabularies
 
 from grammars.grammar import Grammar
 from grammars.ir import EPSILON, Alt, Expr, GrammarIR, Literal, Ref, Repeat, Rule, Seq, alt, seq
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+from lark_agreement import reference
 
 PIECES = [bytes([value]) for value in b'abcfixyz0129 \n#()[]{}+*-/=,:;".\xc3\xa9']
 LONG = ["ab", "abc", "aa", "if", "x1", "xyz", "12", " =", "é", "((", "if ", "\n#", "AB", "3.5"]
@@ -85,29 +89,21 @@ SOURCES: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def _parser(source: str) -> lark.Lark:
-    try:
-        return lark.Lark(source, parser="lalr", lexer="contextual")
-    except lark.exceptions.GrammarError:
-        return lark.Lark(source, parser="earley", lexer="basic")
-
-
 def written(source: str, texts: list[str]) -> Case:
-    parser = _parser(source)
+    reads, _ = reference(source, "contextual")
 
-    def reference(data: bytes) -> bool:
+    def decides(data: bytes) -> bool:
         try:
-            parser.parse(data.decode())
-        except (lark.exceptions.UnexpectedInput, UnicodeDecodeError):
+            return reads(data.decode())
+        except UnicodeDecodeError:
             return False
-        return True
 
     grammar = Grammar.from_lark(source)
     return Case(
         grammar,
         grammar.ir,
         *VOCABULARY,
-        reference=reference,
+        reference=decides,
         texts=tuple(text.encode() for text in texts),
         source=source,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from grammars.frontends import _lark_api
 from grammars.frontends._lark_api import (
@@ -19,7 +20,7 @@ from grammars.frontends.lark.points import END
 from grammars.frontends.lark.source import Source
 
 
-class States(Protocol):
+class States(ABC):
     """States of the parser, as far as the lexer depends on them.
 
     Attributes:
@@ -32,14 +33,16 @@ class States(Protocol):
     follow: Mapping[int, frozenset[str]]
     looked_for: Mapping[int, frozenset[str]]
 
+    @abstractmethod
     def behind(self, state: int, terminal: str) -> int | None:
         """The point behind a terminal that is read in a state."""
 
+    @abstractmethod
     def goto(self, state: int, name: str) -> int | None:
         """The state behind a symbol; ``None`` if it cannot stand there."""
 
 
-class ItemSets:
+class ItemSets(States):
     """The states of the LALR table, which are also the points; for the contextual lexer.
 
     A conflict, between shifting and reducing or between two rules, leaves the states as they are
@@ -76,7 +79,8 @@ class ItemSets:
             reduced = {str(s.name) for s in state.lookaheads}
             follow[number[state]] = frozenset(shifted | reduced)
         self.start = 0
-        self.follow = self.looked_for = follow
+        self.follow: Mapping[int, frozenset[str]] = follow
+        self.looked_for = self.follow
 
     def behind(self, state: int, terminal: str) -> int | None:
         """The point behind a terminal that is read in a state."""
@@ -87,7 +91,7 @@ class ItemSets:
         return self._goto[state].get(name)
 
 
-class OneState:
+class OneState(States):
     """A single state, and a point behind each terminal; for lexers that do not ask the parser."""
 
     def __init__(self, source: Source, loaded: Loaded) -> None:
@@ -105,8 +109,8 @@ class OneState:
         for name, point in self._point.items():
             found = sets.FOLLOW.get(Terminal(name), set())
             follow[point] = frozenset(str(s.name) for s in found)
-        self.follow = follow
-        self.looked_for = dict.fromkeys(follow, everything)
+        self.follow: Mapping[int, frozenset[str]] = follow
+        self.looked_for: Mapping[int, frozenset[str]] = dict.fromkeys(follow, everything)
 
     def behind(self, state: int, terminal: str) -> int | None:
         """The point behind a terminal, whatever the state."""

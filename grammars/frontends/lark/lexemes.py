@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from grammars.errors import LimitExceeded
 from grammars.frontends.lark.minimization import language, minimal_automaton, trimmed
@@ -17,6 +18,9 @@ from grammars.frontends.lark.threads import (
     union,
 )
 
+EVERY_KIND: Final = -1
+"""Of a lexeme that is read whatever the character before it."""
+
 
 @dataclass(eq=False)
 class Lexeme:
@@ -27,6 +31,7 @@ class Lexeme:
         rows: per state, class to next state; every state can still come to an end.
         ends: per state, the obligations under which the lexeme may end there.
         first: the classes it can begin with.
+        kinds: the kinds of character before it under which it is read, as a set of bits.
     """
 
     number: int
@@ -34,6 +39,7 @@ class Lexeme:
     rows: list[dict[int, int]]
     ends: list[tuple[Obligation, ...]]
     first: Mask = 0
+    kinds: int = EVERY_KIND
 
     def is_empty(self) -> bool:
         return not any(self.ends)
@@ -52,8 +58,13 @@ class Ways:
         self.outcomes = tuple(found)
 
 
-def _obligation_order(o: Obligation) -> tuple[int, list[tuple[int, int, list[tuple[int, int]]]]]:
-    return -o.following, sorted(map(thread_order, o.threads))
+def _obligation_order(
+    o: Obligation,
+) -> tuple[int, list[tuple[int, int, list[tuple[int, int]]]], int]:
+    return -o.following, sorted(map(thread_order, o.threads)), o.behind
+
+
+_NO_WAYS: Final = Ways([{}], [frozenset()])
 
 
 class Lexer:
@@ -61,7 +72,7 @@ class Lexer:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self._interplay: dict[tuple[int, int], bool] = {}
+        self._interplay: dict[tuple[int, int, int], bool] = {}
         self._families: dict[object, dict[int, Lexeme]] = {}
         self._ways: dict[tuple[int, Obligation], Ways] = {}
         self._effects: dict[tuple[int, Obligation], object] = {}
@@ -70,33 +81,62 @@ class Lexer:
         self._plain: dict[int, tuple[list[dict[int, int]], list[bool]]] = {}
 
     def lexemes(
-        self, terminal: int, earlier: Iterable[int], retyped: Sequence[int]
-    ) -> dict[int, Lexeme]:
+        self, terminal: int, earlier: Sequence[int], retyped: Sequence[int]
+    ) -> dict[int, list[Lexeme]]:
         """What a terminal reads, by the terminal the token is reported as.
+
+        Where terminals ask about the character before, there may be several lexemes, each for some
+        kinds of it.
 
         Args:
             earlier: the terminals that lark tries before it.
             retyped: string terminals that lark turns an equal text into, in order.
         """
-        rivals = tuple(t for t in earlier if self._meets(t, terminal))
-        key = (terminal, rivals, tuple(retyped))
+        if not self.machine.anchored.intersection((terminal, *earlier)):
+            return {
+                said: [lexeme]
+                for said, lexeme in self._behind(0, terminal, earlier, retyped).items()
+            }
+        found: dict[int, dict[Lexeme, int]] = {}
+        for kind in range(len(self.machine.kinds)):
+            for said, lexeme in self._behind(kind, terminal, earlier, retyped).items():
+                kinds = found.setdefault(said, {})
+                kinds[lexeme] = kinds.get(lexeme, 0) | 1 << kind
+        everything = (1 << len(self.machine.kinds)) - 1
+        return {
+            said: [x if k == everything else self._for_kinds(x, k) for x, k in kinds.items()]
+            for said, kinds in found.items()
+        }
+
+    def _behind(
+        self, kind: int, terminal: int, earlier: Sequence[int], retyped: Sequence[int]
+    ) -> dict[int, Lexeme]:
+        rivals = tuple(t for t in earlier if self._meets(t, terminal, kind))
+        if not self.machine.anchored.intersection((terminal, *rivals)):
+            kind = 0
+        key = (terminal, rivals, tuple(retyped), kind)
         known = self._families.get(key)
         if known is None:
-            known = self._families[key] = self._make(terminal, rivals, tuple(retyped))
+            known = self._families[key] = self._make(terminal, rivals, tuple(retyped), kind)
         return known
 
-    def _meets(self, earlier: int, terminal: int) -> bool:
+    def _for_kinds(self, lexeme: Lexeme, kinds: int) -> Lexeme:
+        return self._lexeme(lexeme.terminal, lexeme.rows, lexeme.ends, kinds)
+
+    def _meets(self, earlier: int, terminal: int, kind: int) -> bool:
         """Whether the one terminal's being tried first changes what the other reads."""
-        key = (earlier, terminal)
+        if not self.machine.anchored.intersection((earlier, terminal)):
+            kind = 0
+        key = (earlier, terminal, kind)
         known = self._interplay.get(key)
         if known is None:
-            known = self._interplay[key] = self._search_meeting(earlier, terminal)
+            known = self._interplay[key] = self._search_meeting(earlier, terminal, kind)
         return known
 
-    def _search_meeting(self, earlier: int, terminal: int) -> bool:
+    def _search_meeting(self, earlier: int, terminal: int, kind: int) -> bool:
         machine = self.machine
-        alone = self.lexemes(terminal, (), ())[terminal]
-        threads, matches = machine.begin([earlier])
+        alone = self._behind(kind, terminal, (), ())[terminal]
+        threads, matches = machine.begin([earlier], kind)
         if not alone.first & union(threads):
             return False
         todo: list[tuple[int, tuple[Thread, ...]]] = [(0, tuple(threads))]
@@ -122,10 +162,10 @@ class Lexer:
             raise LimitExceeded("max_dfa_states", self.machine.limit, "the lexer of this grammar")
 
     def _make(
-        self, terminal: int, rivals: tuple[int, ...], retyped: tuple[int, ...]
+        self, terminal: int, rivals: tuple[int, ...], retyped: tuple[int, ...], kind: int
     ) -> dict[int, Lexeme]:
         machine = self.machine
-        threads, matches = machine.begin((*rivals, terminal))
+        threads, matches = machine.begin((*rivals, terminal), kind)
         shadows = tuple(frozenset(machine.begin([s])[0]) for s in retyped)
         first = (tuple(threads), shadows)
         index: dict[object, int] = {(first, terminal, ()): 0}
@@ -140,7 +180,7 @@ class Lexer:
                     moved = [machine.advance(sorted(x, key=thread_order), c) for x in others]
                     said = next((s for s, x in zip(retyped, moved, strict=True) if x[1]), terminal)
                     outcome = [
-                        machine.obligation(mask, before)
+                        machine.obligation(mask, before, machine.kind[c])
                         for tag, mask, before in matches
                         if tag == terminal
                     ]
@@ -167,14 +207,18 @@ class Lexer:
         return out
 
     def _lexeme(
-        self, terminal: int, rows: list[dict[int, int]], ends: list[tuple[Obligation, ...]]
+        self,
+        terminal: int,
+        rows: list[dict[int, int]],
+        ends: list[tuple[Obligation, ...]],
+        kinds: int = EVERY_KIND,
     ) -> Lexeme:
         rows, ends = trimmed(rows, ends)
-        shape = (terminal, tuple(tuple(sorted(r.items())) for r in rows), tuple(ends))
+        shape = (terminal, tuple(tuple(sorted(r.items())) for r in rows), tuple(ends), kinds)
         known = self._by_shape.get(shape)
         if known is None:
             first = sum(1 << c for c in rows[0])
-            known = Lexeme(len(self._by_shape), terminal, rows, ends, first)
+            known = Lexeme(len(self._by_shape), terminal, rows, ends, first, kinds)
             self._by_shape[shape] = known
         return known
 
@@ -188,22 +232,26 @@ class Lexer:
             UnsupportedTerminalError: if the pattern looks at what follows.
         """
         machine = self.machine
-        if machine.looks_ahead(lexeme.terminal):
+        if machine.looks_ahead(lexeme.terminal) or lexeme.terminal in machine.anchored:
             raise UnsupportedTerminalError(
-                lexeme.terminal, "a look-ahead under lexer='dynamic_complete',"
+                lexeme.terminal, "look-around at its ends under lexer='dynamic_complete',"
             )
         end = machine.alphabet.end
-        whole = any(o.following & end for ends in lexeme.ends for o in ends)
-        ends = [
+        ends: list[tuple[Obligation, ...]] = [
             (machine.free,) if any(o.following & end for o in found) else ()
             for found in lexeme.ends
         ]
-        return self._lexeme(lexeme.terminal, lexeme.rows, list(ends)) if whole else lexeme
+        return self._lexeme(lexeme.terminal, lexeme.rows, ends)
 
     # -- reading under an obligation -----------------------------------------------------------
 
     def ways(self, lexeme: Lexeme, obligation: Obligation) -> Ways:
-        """All ways to read a lexeme where an obligation is pending."""
+        """All ways to read a lexeme where an obligation is pending; none behind the wrong character."""
+        if not lexeme.kinds >> obligation.behind & 1:
+            return _NO_WAYS
+        return self._ways_behind_any(lexeme, replace(obligation, behind=0))
+
+    def _ways_behind_any(self, lexeme: Lexeme, obligation: Obligation) -> Ways:
         key = (lexeme.number, obligation)
         known = self._ways.get(key)
         if known is None:
@@ -237,6 +285,9 @@ class Lexer:
 
     def effect(self, lexeme: Lexeme, obligation: Obligation) -> object:
         """A value that is equal for obligations under which a lexeme is read in the same ways."""
+        if not lexeme.kinds >> obligation.behind & 1:
+            return False
+        obligation = replace(obligation, behind=0)
         touched = union(obligation.threads) | ~obligation.following
         if not touched & lexeme.first:
             return None
@@ -251,7 +302,7 @@ class Lexer:
         if not thread[1] & lexeme.first:
             return set()
         pending = self.machine.obligation(self.machine.alphabet.all, [thread])
-        ways = self.ways(lexeme, pending)
+        ways = self._ways_behind_any(lexeme, pending)
         return {t for o in ways.outcomes for t in o.threads}
 
     def matters(self, thread: Thread, lexeme: Lexeme) -> bool:

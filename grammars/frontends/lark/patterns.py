@@ -48,9 +48,10 @@ class PRepeat:
 
 @dataclass(frozen=True, slots=True)
 class PPrevious:
-    """The character before is of the set."""
+    """The character before is of the set (or, with ``start``, there is none)."""
 
     ranges: Ranges
+    start: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def _anchor(where: Any, flags: int) -> Pattern:
     c = _constants
     if where in (c.AT_BEGINNING, c.AT_BEGINNING_STRING):
         lines = where is c.AT_BEGINNING and flags & re.MULTILINE
-        return PPrevious(_NEWLINE if lines else ())
+        return PPrevious(_NEWLINE if lines else (), start=True)
     if where is c.AT_END_STRING:
         return PNext((), end=True)
     if where is c.AT_END:
@@ -184,10 +185,14 @@ def _anchor(where: Any, flags: int) -> Pattern:
         word = _set_of(c.IN, [(c.CATEGORY, c.CATEGORY_WORD)], flags)
         other = ir.invert_ranges(word)
         if where is c.AT_NON_BOUNDARY:
-            sides = ((word, word, False), (other, other, True))
+            sides = ((word, word), (other, other))
         else:
-            sides = ((word, other, True), (other, word, False))
-        return PAlt(tuple(PSeq((PPrevious(p), PNext(n, end))) for p, n, end in sides))
+            sides = ((word, other), (other, word))
+        return PAlt(
+            tuple(
+                PSeq((PPrevious(p, start=p is other), PNext(n, end=n is other))) for p, n in sides
+            )
+        )
     raise UnsupportedError(str(where).lower())
 
 
@@ -195,7 +200,7 @@ def _behind(nodes: Sequence[Any], flags: int, negated: bool) -> Pattern:
     inner = _single(_sequence(nodes, flags))
     if inner is None:
         raise UnsupportedError("a look-behind at more than one character")
-    return PPrevious(ir.invert_ranges(inner) if negated else inner)
+    return PPrevious(ir.invert_ranges(inner) if negated else inner, start=negated)
 
 
 def _single(pattern: Pattern) -> Ranges | None:

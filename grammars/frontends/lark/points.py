@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends import _lark_api
 from grammars.frontends._lark_api import LarkError, TerminalDef, UnlessCallback
-from grammars.frontends.lark.lexemes import Lexeme, Lexer
+from grammars.frontends.lark.lexemes import EVERY_KIND, Lexeme, Lexer
 from grammars.frontends.lark.loading import Loaded
 from grammars.frontends.lark.patterns import Mask, Pattern, UnsupportedError, parse_pattern
 from grammars.frontends.lark.source import Source
@@ -58,6 +58,7 @@ class View:
         if end:
             self.never &= ~alphabet.end
         self.end = end
+        self.asks_before = any(x.kinds != EVERY_KIND for x in self.lexemes)
         self._reduced: dict[Obligation, Obligation] = {}
         self._by_effect: dict[object, Obligation] = {}
 
@@ -74,8 +75,9 @@ class View:
         if known is None:
             machine = self.lexer.machine
             threads = [t for t in obligation.threads if self.matters(t)]
-            known = machine.obligation(obligation.following | self.never, threads)
-            if known != machine.free:
+            behind = obligation.behind if self.asks_before else 0
+            known = machine.obligation(obligation.following | self.never, threads, behind)
+            if known != machine.free or self.asks_before:
                 known = self._by_effect.setdefault(self._effect(known), known)
             self._reduced[obligation] = known
         return known
@@ -154,13 +156,14 @@ class Lexing:
         ignored: list[Lexeme] = []
         for name in sorted(names):
             self._check_width(self.by_name[name])
-            alone = self._lexemes(name, (), ())[self.number[name]]
-            if name in self.ignored and not alone.is_empty():
-                ignored.append(alone)
+            found = self._lexemes(name, (), ())[self.number[name]]
+            alone = [x for x in found if not x.is_empty()]
+            if name in self.ignored:
+                ignored += alone
             if self.way == "dynamic_complete":
-                alone = self.lexer.shorter_too(alone)
-            if not alone.is_empty():
-                read[name] = (alone,)
+                alone = [self.lexer.shorter_too(x) for x in alone]
+            if alone:
+                read[name] = tuple(alone)
         return Context(read, tuple(ignored))
 
     def _make_context(self, names: frozenset[str]) -> Context:
@@ -181,11 +184,12 @@ class Lexing:
             earlier = [self.number[n] for n in order[:i]]
             if name in self.ignored:
                 found = self._lexemes(name, earlier, ())
-                ignored += (x for x in found.values() if not x.is_empty())
+                ignored += (x for xs in found.values() for x in xs if not x.is_empty())
                 continue
-            for said, lexeme in self._lexemes(name, earlier, retyped).items():
-                if not lexeme.is_empty():
-                    read.setdefault(str(self.terminals[said].name), []).append(lexeme)
+            for said, lexemes in self._lexemes(name, earlier, retyped).items():
+                kept = [x for x in lexemes if not x.is_empty()]
+                if kept:
+                    read.setdefault(str(self.terminals[said].name), []).extend(kept)
         return Context({n: tuple(x) for n, x in read.items()}, tuple(ignored))
 
     def _locate(self, error: GrammarError, definition: TerminalDef) -> None:
@@ -194,7 +198,7 @@ class Lexing:
 
     def _lexemes(
         self, name: str, earlier: Sequence[int], retyped: Sequence[int]
-    ) -> dict[int, Lexeme]:
+    ) -> dict[int, list[Lexeme]]:
         try:
             return self.lexer.lexemes(self.number[name], earlier, retyped)
         except LimitExceeded as error:

@@ -11,7 +11,7 @@ from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends._lark_api import PatternStr
 from grammars.frontends.lark.annotated import AnnotatedRules, Node, Symbol, Token
 from grammars.frontends.lark.expressions import automaton_expr, eliminate
-from grammars.frontends.lark.item_sets import ItemSets, OneState
+from grammars.frontends.lark.item_sets import ItemSets, OneState, States
 from grammars.frontends.lark.lexemes import Lexeme, Ways
 from grammars.frontends.lark.loading import Loaded
 from grammars.frontends.lark.minimization import language
@@ -62,9 +62,9 @@ class Builder:
         self.machine = lexing.machine
         self.limits = limits
         self.rules = AnnotatedRules(loaded, lexing)
-        self.rules.build(
-            ItemSets(source, loaded) if lexing.way == "contextual" else OneState(source, loaded)
-        )
+        contextual = lexing.way == "contextual"
+        states: States = ItemSets(source, loaded) if contextual else OneState(source, loaded)
+        self.rules.build(states)
         self.group_views = [
             View(
                 self.lexer,
@@ -101,7 +101,8 @@ class Builder:
     def build(self) -> GrammarIR:
         """The grammar."""
         start = self.rules.representative[self.rules.start]
-        first = _Control(self.machine.free, self.rules.start_group)
+        group = self.rules.start_group
+        first = _Control(self.group_views[group].reduce(self.machine.at_start), group)
         self._order[first.pending] = 0
         self._explore(start, first)
         parts = []
@@ -359,6 +360,8 @@ class Builder:
 
     def _written(self, terminal: int, ways: Ways, accepting: list[bool]) -> Expr | None:
         """The terminal as it was written, where these are all of its texts."""
+        if terminal in self.machine.anchored:
+            return None  # not the same texts everywhere
         if terminal not in self._whole:
             self._whole[terminal] = self.lexer.whole(terminal)
         if language(ways.rows, accepting) != self._whole[terminal]:

@@ -11,8 +11,8 @@ are finitely many, and several of them at once are their union.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from grammars.errors import LimitExceeded
@@ -46,10 +46,16 @@ _FORBIDDEN: Final = -1
 
 @dataclass(frozen=True)
 class Obligation:
-    """What the text that follows must keep: its first character, and threads that may not match."""
+    """What the text that follows must keep: its first character, and threads that may not match.
+
+    Attributes:
+        behind: the kind of the character before, as far as terminals ask about it
+            (:attr:`Machine.kinds`).
+    """
 
     following: Mask
     threads: frozenset[Thread]
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,16 @@ class _Step:
 
 
 class Machine:
-    """All terminals as one machine of threads."""
+    """All terminals as one machine of threads.
+
+    Attributes:
+        anchored: terminals that ask at their start about the character before.
+        kind: of each class of characters, and last of the start of the text, the kind that it is for
+            these.
+        kinds: a member of each kind.
+        free: the obligation that forbids nothing.
+        at_start: the obligation before a text.
+    """
 
     def __init__(self, patterns: Sequence[Pattern], names: Sequence[str], limit: int) -> None:
         self.names = names
@@ -75,6 +90,15 @@ class Machine:
         self._canonical: dict[Obligation, Obligation] = {}
         self._representative: dict[object, Obligation] = {}
         self.free = Obligation(self.alphabet.all, frozenset())
+        asked = [self._asked_before(start) for start in self.starts]
+        self.anchored = frozenset(i for i, masks in enumerate(asked) if masks)
+        told_apart = sorted(set().union(*asked))
+        seen: dict[tuple[int, ...], int] = {}
+        places = range(len(self.alphabet.classes) + 1)
+        answers = [tuple(mask >> p & 1 for mask in told_apart) for p in places]
+        self.kind = [seen.setdefault(answer, len(seen)) for answer in answers]
+        self.kinds = [self.kind.index(k) for k in range(len(seen))]
+        self.at_start = replace(self.free, behind=self.kind[-1])
 
     def _start(self, terminal: int, pattern: Pattern) -> int:
         try:
@@ -83,18 +107,29 @@ class Machine:
             error.locate(rule=self.names[terminal])
             raise
 
+    def _asked_before(self, start: int) -> set[Mask]:
+        """What is asked about the character before the first one of a terminal."""
+        return {
+            self._steps[node].mask
+            for node in self._reached(start, lambda step: step.kind != "char")
+            if self._steps[node].kind == "previous"
+        }
+
+    def _reached(self, start: int, passes: Callable[[_Step], bool]) -> list[int]:
+        order = [start]
+        seen = {start}
+        for node in order:  # grows while we iterate
+            if passes(self._steps[node]):
+                for target in self._steps[node].nexts:
+                    if target not in seen:
+                        seen.add(target)
+                        order.append(target)
+        return order
+
     def looks_ahead(self, terminal: int) -> bool:
         """Whether the pattern of a terminal asks about what follows."""
-        todo = [self.starts[terminal]]
-        seen = set(todo)
-        for node in todo:  # grows while we iterate
-            if self._steps[node].kind in ("next", "not"):
-                return True
-            for target in self._steps[node].nexts:
-                if target not in seen:
-                    seen.add(target)
-                    todo.append(target)
-        return False
+        nodes = self._reached(self.starts[terminal], lambda step: True)
+        return any(self._steps[node].kind in ("next", "not") for node in nodes)
 
     def _add(self, step: _Step) -> int:
         if len(self._steps) >= self.limit:
@@ -112,8 +147,9 @@ class Machine:
                 return then
             case PAlt(items):
                 return self._add(_Step("split", tuple(self._build(x, then) for x in items)))
-            case PPrevious(ranges):
-                return self._add(_Step("previous", (then,), self.alphabet.mask(ranges)))
+            case PPrevious(ranges, start):
+                mask = self.alphabet.mask(ranges) | (self.alphabet.end if start else 0)
+                return self._add(_Step("previous", (then,), mask))
             case PNext(ranges, end):
                 mask = self.alphabet.mask(ranges) | (self.alphabet.end if end else 0)
                 return self._add(_Step("next", (then,), mask))
@@ -151,7 +187,7 @@ class Machine:
     def _closure(
         self,
         start: int,
-        previous: int | None,
+        previous: int,
         condition: Mask,
         pending: frozenset[tuple[int, Mask]],
     ) -> list[tuple[int, Mask, frozenset[tuple[int, Mask]], int | None]]:
@@ -188,11 +224,6 @@ class Machine:
                         ways.insert(0 if step.kind == "greedy" else 1, again)
                     stack += reversed(ways)
                 case "previous":
-                    if previous is None:
-                        raise UnsupportedError(
-                            "an anchor or look-behind at the start of the terminal, which asks "
-                            "about the text before it,"
-                        )
                     if step.mask >> previous & 1:
                         stack.append((step.nexts[0], fresh, cond, antis))
                 case "next":
@@ -240,12 +271,19 @@ class Machine:
                         cond &= ~m
         return cond, frozenset(after)
 
-    def begin(self, terminals: Iterable[int]) -> tuple[list[Thread], list[Match]]:
-        """The threads of an alternation of terminals, before its first character."""
+    def begin(self, terminals: Iterable[int], kind: int = 0) -> tuple[list[Thread], list[Match]]:
+        """The threads of an alternation of terminals, before its first character.
+
+        Args:
+            terminals: in the order in which they are tried.
+            kind: of the character before.
+        """
         found = []
         for t in terminals:
             try:
-                found += self._closure(self.starts[t], None, self.alphabet.all, frozenset())
+                found += self._closure(
+                    self.starts[t], self.kinds[kind], self.alphabet.all, frozenset()
+                )
             except UnsupportedError as error:
                 raise UnsupportedTerminalError(t, str(error)) from None
         return self._arranged(found)
@@ -296,8 +334,12 @@ class Machine:
             following &= ~mask
         return self.obligation(following, threads) if following else None
 
-    def obligation(self, following: Mask, threads: Iterable[Thread]) -> Obligation:
-        """One object for all obligations that forbid the same texts."""
+    def obligation(self, following: Mask, threads: Iterable[Thread], behind: int = 0) -> Obligation:
+        """One value for all obligations that forbid the same texts."""
+        found = self._representing(following, threads)
+        return replace(found, behind=behind) if behind else found
+
+    def _representing(self, following: Mask, threads: Iterable[Thread]) -> Obligation:
         kept = frozenset((n, m & following, a) for n, m, a in threads if m & following)
         if not kept and following == self.alphabet.all:
             return self.free
@@ -310,9 +352,14 @@ class Machine:
         return known
 
     def together(self, a: Obligation, b: Obligation) -> Obligation | None:
-        """Both obligations at once; ``None`` if nothing at all, not even the end, may follow."""
+        """Both obligations at once, behind the text that left the second one.
+
+        ``None`` if nothing at all, not even the end, may follow.
+        """
         following = a.following & b.following
-        return self.obligation(following, a.threads | b.threads) if following else None
+        if not following:
+            return None
+        return self.obligation(following, a.threads | b.threads, b.behind)
 
     def _meaning(self, raw: Obligation, most: int = 64) -> object | None:
         """The minimal automaton of an obligation as a value; ``None`` where it is large."""
