@@ -1,30 +1,11 @@
-"""Automata as expressions."""
+"""Graphs of expressions as one expression."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from grammars import ir
-from grammars.frontends.lark.minimization import equivalence_classes, trimmed
-from grammars.frontends.lark.patterns import Alphabet, Mask
 from grammars.ir import EPSILON, NOTHING, Expr, alt, repeat, seq
-
-
-def automaton_expr(
-    rows: list[dict[int, int]], accepting: Sequence[bool], alphabet: Alphabet, most: int
-) -> Expr | None:
-    """An expression for an automaton; ``None`` where it would exceed ``most`` nodes."""
-    rows, kept = trimmed(rows, list(accepting))
-    block = equivalence_classes(rows, kept)
-    first: dict[int, int] = {}
-    for q, b in enumerate(block):
-        first.setdefault(b, q)
-    masks: dict[tuple[int, int], Mask] = {}
-    for b, q in first.items():
-        for c, t in rows[q].items():
-            masks[b, block[t]] = masks.get((b, block[t]), 0) | 1 << c
-    edges = {key: alphabet.expr(mask) for key, mask in masks.items()}
-    return eliminate(edges, block[0], {b for b, q in first.items() if kept[q]}, most)
 
 
 def eliminate(

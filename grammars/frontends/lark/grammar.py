@@ -32,7 +32,7 @@ from grammars.frontends.lark.loading import Loaded, load
 from grammars.frontends.lark.points import LexerName, Lexing
 from grammars.frontends.lark.readings import Builder
 from grammars.frontends.lark.source import Source, describe
-from grammars.frontends.lark.threads import UnsupportedTerminalError
+from grammars.frontends.lark.threads import UncountableError, UnsupportedTerminalError
 from grammars.ir import GrammarIR
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.work import allow
@@ -75,8 +75,7 @@ def lark_to_ir(
     source = Source(text)
     try:
         loaded = load(source, start, Imports(import_paths), path, limits)
-        lexing = Lexing(source, loaded, limits, "contextual" if lexer == "auto" else lexer)
-        ir = Builder(source, loaded, lexing, limits).build()
+        ir = _built(source, loaded, limits, "contextual" if lexer == "auto" else lexer)
         return replace(ir, notes=(*ir.notes, *_why_empty(loaded)))
     except UnsupportedTerminalError as error:
         definition = loaded.terminals[error.terminal]
@@ -89,6 +88,17 @@ def lark_to_ir(
         raise
     except RecursionError:
         raise source.too_deep() from None
+
+
+def _built(source: Source, loaded: Loaded, limits: Limits, way: LexerName) -> GrammarIR:
+    """The grammar, repetitions counted in all terminals that allow it."""
+    written_out: set[int] = set()
+    while True:
+        try:
+            lexing = Lexing(source, loaded, limits, way, written_out)
+            return Builder(source, loaded, lexing, limits).build()
+        except UncountableError as error:
+            written_out.add(error.terminal)
 
 
 def _why_empty(loaded: Loaded) -> tuple[str, ...]:

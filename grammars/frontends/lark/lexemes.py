@@ -10,9 +10,12 @@ from grammars.errors import LimitExceeded
 from grammars.frontends.lark.minimization import language, minimal_automaton, trimmed
 from grammars.frontends.lark.patterns import Mask, UnsupportedError
 from grammars.frontends.lark.threads import (
+    CLASS,
+    CLASS_BITS,
     Machine,
     Obligation,
     Thread,
+    UncountableError,
     UnsupportedTerminalError,
     thread_order,
     union,
@@ -28,7 +31,8 @@ class Lexeme:
 
     Attributes:
         number: of the lexeme among all of its maker's.
-        rows: per state, class to next state; every state can still come to an end.
+        rows: per state, letter to next state; every state can still come to an end.  A letter is a
+            class of characters with, above ``CLASS``, what is counted.
         ends: per state, the obligations under which the lexeme may end there.
         first: the classes it can begin with.
         kinds: the kinds of character before it under which it is read, as a set of bits.
@@ -136,7 +140,7 @@ class Lexer:
     def _search_meeting(self, earlier: int, terminal: int, kind: int) -> bool:
         machine = self.machine
         alone = self._behind(kind, terminal, (), ())[terminal]
-        threads, matches = machine.begin([earlier], kind)
+        threads, _ = machine.begin([earlier], kind)
         if not alone.first & union(threads):
             return False
         todo: list[tuple[int, tuple[Thread, ...]]] = [(0, tuple(threads))]
@@ -144,17 +148,19 @@ class Lexer:
         for q, rivals in todo:  # grows while we iterate
             if alone.ends[q]:
                 return True
-            for c in machine.alphabet.members(union(rivals)):
-                if c not in alone.rows[q]:
+            wanted = union(rivals)
+            for letter, target in alone.rows[q].items():
+                c = letter & CLASS
+                if not wanted >> c & 1:
                     continue
-                threads, matches = machine.advance(rivals, c)
-                if matches:
-                    return True
-                place = (alone.rows[q][c], tuple(threads))
-                if threads and place not in seen:
-                    seen.add(place)
-                    todo.append(place)
-                    self._check(len(todo))
+                for move in machine.moves(rivals, c):
+                    if move.matches:
+                        return True
+                    place = (target, tuple(move.threads))
+                    if move.threads and place not in seen:
+                        seen.add(place)
+                        todo.append(place)
+                        self._check(len(todo))
         return False
 
     def _check(self, states: int) -> None:
@@ -165,7 +171,7 @@ class Lexer:
         self, terminal: int, rivals: tuple[int, ...], retyped: tuple[int, ...], kind: int
     ) -> dict[int, Lexeme]:
         machine = self.machine
-        threads, matches = machine.begin((*rivals, terminal), kind)
+        threads, _ = machine.begin((*rivals, terminal), kind)
         shadows = tuple(frozenset(machine.begin([s])[0]) for s in retyped)
         first = (tuple(threads), shadows)
         index: dict[object, int] = {(first, terminal, ()): 0}
@@ -176,27 +182,26 @@ class Lexer:
             for current, others in order:  # grows while we iterate
                 row: dict[int, int] = {}
                 for c in machine.alphabet.members(union(current)):
-                    threads, matches = machine.advance(current, c)
                     moved = [machine.advance(sorted(x, key=thread_order), c) for x in others]
-                    said = next((s for s, x in zip(retyped, moved, strict=True) if x[1]), terminal)
-                    outcome = [
-                        machine.obligation(mask, before, machine.kind[c])
-                        for tag, mask, before in matches
-                        if tag == terminal
-                    ]
-                    if not threads and not outcome:
-                        continue
-                    if not outcome:
-                        said = terminal
-                    # a state is also told apart by how it ends, since that is found on the way in
-                    place = (tuple(threads), tuple(frozenset(x[0]) for x in moved))
-                    key = (place, said, tuple(outcome))
-                    if key not in index:
-                        index[key] = len(order)
-                        order.append(place)
-                        ends.append({said: outcome} if outcome else {})
-                        self._check(len(order))
-                    row[c] = index[key]
+                    text = next((s for s, x in zip(retyped, moved, strict=True) if x[1]), terminal)
+                    for move in machine.moves(current, c):
+                        outcome = [
+                            machine.obligation(mask, before, machine.kind[c])
+                            for tag, mask, before in move.matches
+                            if tag == terminal
+                        ]
+                        if not move.threads and not outcome:
+                            continue
+                        said = text if outcome else terminal
+                        # a state is also told apart by how it ends, as that is found on the way in
+                        place = (tuple(move.threads), tuple(frozenset(x[0]) for x in moved))
+                        key = (place, said, tuple(outcome))
+                        if key not in index:
+                            index[key] = len(order)
+                            order.append(place)
+                            ends.append({said: outcome} if outcome else {})
+                            self._check(len(order))
+                        row[c | move.mark << CLASS_BITS] = index[key]
                 rows.append(row)
         except UnsupportedError as error:
             raise UnsupportedTerminalError(terminal, str(error)) from None
@@ -217,7 +222,9 @@ class Lexer:
         shape = (terminal, tuple(tuple(sorted(r.items())) for r in rows), tuple(ends), kinds)
         known = self._by_shape.get(shape)
         if known is None:
-            first = sum(1 << c for c in rows[0])
+            first = 0
+            for letter in rows[0]:
+                first |= 1 << (letter & CLASS)
             known = Lexeme(len(self._by_shape), terminal, rows, ends, first, kinds)
             self._by_shape[shape] = known
         return known
@@ -268,8 +275,8 @@ class Lexer:
         ends: list[frozenset[Obligation]] = []
         for q, pending in order:  # grows while we iterate
             row: dict[int, int] = {}
-            for c, target in lexeme.rows[q].items():
-                after = machine.keep(pending, c)
+            for letter, target in lexeme.rows[q].items():
+                after = machine.keep(pending, letter & CLASS)
                 if after is None:
                     continue
                 place = (target, after)
@@ -277,7 +284,7 @@ class Lexer:
                     index[place] = len(order)
                     order.append(place)
                     self._check(len(order))
-                row[c] = index[place]
+                row[letter] = index[place]
             rows.append(row)
             both = (machine.together(pending, o) for o in lexeme.ends[q])
             ends.append(frozenset(o for o in both if o is not None))
@@ -325,9 +332,10 @@ class Lexer:
         for q, pending in todo:  # grows while we iterate
             if lexeme.ends[q]:
                 return True
-            for c in machine.alphabet.members(union(pending.threads)):
-                target = lexeme.rows[q].get(c)
-                if target is None:
+            wanted = union(pending.threads)
+            for letter, target in lexeme.rows[q].items():
+                c = letter & CLASS
+                if not wanted >> c & 1:
                     continue
                 after = machine.keep(pending, c)
                 if after is None or after.following != machine.alphabet.all:
@@ -340,7 +348,16 @@ class Lexer:
         return False
 
     def whole(self, terminal: int) -> object:
-        """The minimal automaton of all texts the terminal's pattern matches in full."""
+        """The minimal automaton of all texts the terminal's pattern matches in full.
+
+        ``None`` where that does not show how far its counted repetitions are.
+        """
+        try:
+            return self._whole(terminal)
+        except UncountableError:
+            return None
+
+    def _whole(self, terminal: int) -> object:
         machine = self.machine
         first = frozenset(machine.begin([terminal])[0])
         index = {(first, False): 0}
@@ -350,32 +367,13 @@ class Lexer:
             row = {}
             for c in machine.alphabet.members(union(current)):
                 # every thread on its own: none cuts another off
-                threads: set[Thread] = set()
-                ended = False
-                for thread in current:
-                    more, matches = self._all_threads(thread, c)
-                    threads |= more
-                    ended = ended or matches
-                place = (frozenset(threads), ended)
-                if place not in index:
-                    index[place] = len(order)
-                    order.append(place)
-                    self._check(len(order))
-                row[c] = index[place]
+                for mark, threads, matches in machine.moves_apart(current, c):
+                    ended = any(mask & machine.alphabet.end for _, mask, _ in matches)
+                    place = (frozenset(threads), ended)
+                    if place not in index:
+                        index[place] = len(order)
+                        order.append(place)
+                        self._check(len(order))
+                    row[c | mark << CLASS_BITS] = index[place]
             rows.append(row)
         return language(rows, [e for _, e in order])
-
-    def _all_threads(self, thread: Thread, c: int) -> tuple[set[Thread], bool]:
-        machine = self.machine
-        node, mask, antis = thread
-        if not mask >> c & 1:
-            return set(), False
-        cond, after = machine._antis_after(antis, c)
-        threads: set[Thread] = set()
-        ended = False
-        for n, m, a, tag in machine._closure(machine._steps[node].nexts[0], c, cond, after):
-            if tag is None:
-                threads.add((n, m, a))
-            elif m & machine.alphabet.end:
-                ended = True
-        return threads, ended

@@ -239,6 +239,20 @@ def character_sets(pattern: Pattern) -> set[Ranges]:
     raise TypeError(pattern)
 
 
+def min_width(pattern: Pattern) -> int:
+    """The fewest characters that match."""
+    match pattern:
+        case PChar():
+            return 1
+        case PSeq(items):
+            return sum(map(min_width, items))
+        case PAlt(items):
+            return min(map(min_width, items), default=0)
+        case PRepeat(item):
+            return pattern.min * min_width(item)
+    return 0
+
+
 class Alphabet:
     """Classes of code points that no pattern tells apart."""
 

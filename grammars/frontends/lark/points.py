@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -113,7 +113,12 @@ class Lexing:
     """The terminals as lexemes, by the set of terminals the lexer looks for."""
 
     def __init__(
-        self, source: Source, loaded: Loaded, limits: Limits, way: LexerName = "contextual"
+        self,
+        source: Source,
+        loaded: Loaded,
+        limits: Limits,
+        way: LexerName,
+        written_out: Container[int] = (),
     ) -> None:
         self.source = source
         self.way = way
@@ -129,7 +134,7 @@ class Lexing:
                 raise UnsupportedTerminalError(i, str(error)) from None
         try:
             self.machine = Machine(
-                patterns, [t.name for t in loaded.terminals], limits.max_dfa_states
+                patterns, [t.name for t in loaded.terminals], limits.max_dfa_states, written_out
             )
         except UnsupportedError as error:
             raise GrammarError(f"a terminal uses {error}, which cannot be followed") from None

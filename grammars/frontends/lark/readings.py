@@ -10,7 +10,8 @@ from grammars import ir
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends._lark_api import PatternStr
 from grammars.frontends.lark.annotated import AnnotatedRules, Node, Symbol, Token
-from grammars.frontends.lark.expressions import automaton_expr, eliminate
+from grammars.frontends.lark.counting import automaton_expr
+from grammars.frontends.lark.expressions import eliminate
 from grammars.frontends.lark.item_sets import ItemSets, OneState, States
 from grammars.frontends.lark.lexemes import Lexeme, Ways
 from grammars.frontends.lark.loading import Loaded
@@ -25,7 +26,7 @@ from grammars.frontends.lark.recursion import (
     without_recursion,
 )
 from grammars.frontends.lark.source import Source
-from grammars.frontends.lark.threads import Obligation
+from grammars.frontends.lark.threads import CLASS, Obligation, UncountableError
 from grammars.frontends.regex.python import regex_to_expr
 from grammars.ir import EPSILON, NOTHING, Expr, GrammarIR, Ref, Repeat, Rule, Span, alt, seq
 from grammars.limits import Limits
@@ -349,9 +350,9 @@ class Builder:
         name = definition.user_repr()
         body = self._written(lexeme.terminal, ways, accepting)
         if body is None:
-            body = automaton_expr(ways.rows, accepting, self.machine.alphabet, _EXPRESSION_SIZE)
+            body = automaton_expr(ways.rows, accepting, self.machine, _EXPRESSION_SIZE)
         if body is None:
-            body = self._as_rules(name, ways, accepting)
+            body = self._as_rules(lexeme.terminal, name, ways, accepting)
         if not isinstance(body, ir.Literal | ir.Chars | Ref):
             span = self.source.place(definition.name, definition.pattern.raw)
             body = self._named(name, body, span)
@@ -371,7 +372,9 @@ class Builder:
             return ir.text(pattern.value)
         return _regex(pattern.to_regexp())
 
-    def _as_rules(self, name: str, ways: Ways, accepting: list[bool]) -> Expr:
+    def _as_rules(self, terminal: int, name: str, ways: Ways, accepting: list[bool]) -> Expr:
+        if self.machine.regions and any(x > CLASS for row in ways.rows for x in row):
+            raise UncountableError(terminal)
         names = [self._fresh(name) for _ in ways.rows]
         for q, row in enumerate(ways.rows):
             masks: dict[int, Mask] = {}

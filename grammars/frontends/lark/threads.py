@@ -11,7 +11,7 @@ are finitely many, and several of them at once are their union.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -30,6 +30,7 @@ from grammars.frontends.lark.patterns import (
     PSeq,
     UnsupportedError,
     character_sets,
+    min_width,
 )
 from grammars.work import spend
 
@@ -39,6 +40,9 @@ patterns of negative look-aheads that must not come to a match."""
 
 Match: TypeAlias = tuple[int, Mask, frozenset[Thread]]
 """A terminal that may end here if a character of the mask is next, and the threads before it."""
+
+_COPIES: Final = 32
+"""Repetitions of more iterations are counted, where that is possible."""
 
 _FORBIDDEN: Final = -1
 """What a pattern inside a negative look-ahead matches."""
@@ -56,6 +60,55 @@ class Obligation:
     following: Mask
     threads: frozenset[Thread]
     behind: int = 0
+
+
+CLASS_BITS: Final = 20
+CLASS: Final = (1 << CLASS_BITS) - 1
+"""The bits of a letter that say which class of characters it is; the others are its marks' number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A counted repetition of one terminal, its body built once.
+
+    An iteration ends by *staying* (there is another, or what follows) or by *going* on behind the
+    last one, which it does when it is number ``count``; which of both is for whoever counts.
+
+    Attributes:
+        terminal: the terminal that it is of.
+        count: how many iterations there are at most.
+    """
+
+    terminal: int
+    count: int
+
+
+class UncountableError(Exception):
+    """A terminal's repetitions have to be written out: how far each is does not follow from the text."""
+
+    def __init__(self, terminal: int) -> None:
+        super().__init__(terminal)
+        self.terminal = terminal
+
+
+Marks: TypeAlias = frozenset[tuple[int, str]]
+"""What a step does to counted repetitions: numbers of regions with "into", "stay" or "go"."""
+
+_Found: TypeAlias = tuple[int, Mask, frozenset[tuple[int, Mask]], int | None, Marks]
+"""A character node, or a match (with its terminal) reached, and the regions passed on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One way to go on with one character.
+
+    Attributes:
+        mark: the number of what it does to counted repetitions, 0 for nothing.
+    """
+
+    mark: int
+    threads: list[Thread]
+    matches: list[Match]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +131,21 @@ class Machine:
         at_start: the obligation before a text.
     """
 
-    def __init__(self, patterns: Sequence[Pattern], names: Sequence[str], limit: int) -> None:
+    def __init__(
+        self,
+        patterns: Sequence[Pattern],
+        names: Sequence[str],
+        limit: int,
+        written_out: Container[int] = (),
+    ) -> None:
         self.names = names
+        self.regions: list[Region] = []
+        self.marks: list[Marks] = [frozenset()]
+        self._mark_numbers: dict[Marks, int] = {frozenset(): 0}
+        self._written_out = written_out
+        self._inside: dict[int, int] = {}
+        self._region: int | None = None
+        self._terminal = 0
         self.alphabet = Alphabet(s for p in patterns for s in character_sets(p))
         self.limit = limit
         self._steps: list[_Step] = []
@@ -101,6 +167,7 @@ class Machine:
         self.at_start = replace(self.free, behind=self.kind[-1])
 
     def _start(self, terminal: int, pattern: Pattern) -> int:
+        self._terminal = terminal
         try:
             return self._build(pattern, self._add(_Step("match", tag=terminal)))
         except LimitExceeded as error:
@@ -140,7 +207,10 @@ class Machine:
     def _build(self, pattern: Pattern, then: int) -> int:
         match pattern:
             case PChar(ranges):
-                return self._add(_Step("char", (then,), self.alphabet.mask(ranges)))
+                at = self._add(_Step("char", (then,), self.alphabet.mask(ranges)))
+                if self._region is not None:
+                    self._inside[at] = self._region
+                return at
             case PSeq(items):
                 for item in reversed(items):
                     then = self._build(item, then)
@@ -172,13 +242,39 @@ class Machine:
             at = self._add(_Step(kind))
             body = self._build(pattern.item, at)
             self._steps[at] = _Step(kind, (body, then), tag=loop)
+        elif self._counts(pattern, pattern.max - pattern.min):
+            at = self._counted(pattern, pattern.max - pattern.min, then, kind)
         else:
             at = then
             for _ in range(pattern.max - pattern.min):
                 at = self._add(_Step(kind, (self._build(pattern.item, at), then), tag=loop))
         at = self._add(_Step("enter", (at,), tag=loop))
+        if self._counts(pattern, pattern.min):
+            return self._counted(pattern, pattern.min, at, None)
         for _ in range(pattern.min):
             at = self._build(pattern.item, at)
+        return at
+
+    def _counts(self, pattern: PRepeat, count: int) -> bool:
+        """Whether so many copies of a repetition's body are counted rather than written out."""
+        return (
+            count > _COPIES
+            and self._terminal not in self._written_out
+            and self._region is None
+            and not self._inside_not
+            and min_width(pattern.item) > 0
+        )
+
+    def _counted(self, pattern: PRepeat, count: int, then: int, kind: str | None) -> int:
+        """Exactly ``count`` iterations, or, ``kind`` being greedy or lazy, up to so many."""
+        self._region = len(self.regions)
+        self.regions.append(Region(self._terminal, count))
+        ended = self._add(_Step("count"))
+        body = self._build(pattern.item, ended)
+        again = body if kind is None else self._add(_Step(kind, (body, then), tag=0))
+        self._steps[ended] = _Step("count", (again, then), tag=self._region)
+        at = self._add(_Step("into", (again,), tag=self._region))
+        self._region = None
         return at
 
     # A loop whose body took no character goes on behind the loop, as in `re`: the loops that were
@@ -190,57 +286,79 @@ class Machine:
         previous: int,
         condition: Mask,
         pending: frozenset[tuple[int, Mask]],
-    ) -> list[tuple[int, Mask, frozenset[tuple[int, Mask]], int | None]]:
-        """Characters and matches (last field: the terminal) reached, the preferred ones first."""
-        out: list[tuple[int, Mask, frozenset[tuple[int, Mask]], int | None]] = []
-        seen = set()
+        go: bool = False,
+    ) -> list[_Found]:
+        """Characters and matches reached, the preferred ones first.
+
+        Args:
+            start: the node to start from.
+            previous: the class of the character before.
+            condition: what may come next.
+            pending: patterns of negative look-aheads that must not come to a match.
+            go: whether an iteration of a counted repetition that ends is its last.
+        """
+        out: list[_Found] = []
+        seen: dict[object, Marks] = {}
         none: frozenset[int] = frozenset()
-        stack = [(start, none, condition, pending)]
+        nothing: Marks = frozenset()
+        stack = [(start, none, condition, pending, nothing)]
         while stack:
-            place = stack.pop()
-            if place in seen:
-                continue
-            seen.add(place)
-            spend(2)
-            node, fresh, cond, antis = place
+            node, fresh, cond, antis, marks = stack.pop()
             step = self._steps[node]
+            place = (node, fresh, cond, antis)
+            if place in seen:
+                if seen[place] != marks:
+                    raise self._uncountable(seen[place] | marks)
+                continue
+            seen[place] = marks
+            spend(2)
             match step.kind:
                 case "char":
                     if step.mask & cond:
-                        out.append((node, step.mask & cond, antis, None))
+                        out.append((node, step.mask & cond, antis, None, marks))
                 case "match":
                     allowed = cond & self._settled(antis)
                     if allowed:
-                        out.append((node, allowed, frozenset(), step.tag))
+                        out.append((node, allowed, frozenset(), step.tag, marks))
                 case "split":
-                    stack += [(n, fresh, cond, antis) for n in reversed(step.nexts)]
+                    stack += [(n, fresh, cond, antis, marks) for n in reversed(step.nexts)]
                 case "enter":
-                    stack.append((step.nexts[0], fresh - {step.tag}, cond, antis))
+                    stack.append((step.nexts[0], fresh - {step.tag}, cond, antis, marks))
+                case "into":
+                    marks |= {(step.tag, "into")}
+                    stack.append((step.nexts[0], fresh, cond, antis, marks))
+                case "count":
+                    marks |= {(step.tag, "count")}
+                    stack.append((step.nexts[1 if go else 0], fresh, cond, antis, marks))
                 case "greedy" | "lazy":
                     body, behind = step.nexts
-                    ways = [(behind, fresh, cond, antis)]
+                    ways = [(behind, fresh, cond, antis, marks)]
                     if step.tag not in fresh:
-                        again = (body, fresh | {step.tag}, cond, antis)
+                        inner = fresh | {step.tag} if step.tag else fresh
+                        again = (body, inner, cond, antis, marks)
                         ways.insert(0 if step.kind == "greedy" else 1, again)
                     stack += reversed(ways)
                 case "previous":
                     if step.mask >> previous & 1:
-                        stack.append((step.nexts[0], fresh, cond, antis))
+                        stack.append((step.nexts[0], fresh, cond, antis, marks))
                 case "next":
                     if cond & step.mask:
-                        stack.append((step.nexts[0], fresh, cond & step.mask, antis))
+                        stack.append((step.nexts[0], fresh, cond & step.mask, antis, marks))
                 case "not":
-                    inner, then = step.nexts
-                    for n, mask, _, tag in self._closure(
-                        inner, previous, self.alphabet.all, frozenset()
+                    inside, then = step.nexts
+                    for n, mask, _, tag, _ in self._closure(
+                        inside, previous, self.alphabet.all, frozenset()
                     ):
                         if tag is None:
                             antis |= {(n, mask)}
                         else:
                             cond &= ~mask
                     if cond:
-                        stack.append((then, fresh, cond, antis))
+                        stack.append((then, fresh, cond, antis, marks))
         return out
+
+    def _uncountable(self, marks: Marks) -> UncountableError:
+        return UncountableError(self.regions[min(marks)[0]].terminal)
 
     def _settled(self, antis: frozenset[tuple[int, Mask]]) -> Mask:
         """What may come next so that no negative look-ahead is violated."""
@@ -248,7 +366,7 @@ class Machine:
         for node, mask in antis:
             for c in self.alphabet.members(mask):
                 ends = self._closure(self._steps[node].nexts[0], c, self.alphabet.all, frozenset())
-                if not any(tag is not None and m == self.alphabet.all for _, m, _, tag in ends):
+                if not any(tag is not None and m == self.alphabet.all for _, m, _, tag, _ in ends):
                     raise UnsupportedError(
                         "a look-ahead at more than one character behind the end of the terminal"
                     )
@@ -262,7 +380,7 @@ class Machine:
         after: set[tuple[int, Mask]] = set()
         for node, mask in antis:
             if mask >> c & 1:
-                for n, m, _, tag in self._closure(
+                for n, m, _, tag, _ in self._closure(
                     self._steps[node].nexts[0], c, self.alphabet.all, frozenset()
                 ):
                     if tag is None:
@@ -278,7 +396,7 @@ class Machine:
             terminals: in the order in which they are tried.
             kind: of the character before.
         """
-        found = []
+        found: list[_Found] = []
         for t in terminals:
             try:
                 found += self._closure(
@@ -286,39 +404,111 @@ class Machine:
                 )
             except UnsupportedError as error:
                 raise UnsupportedTerminalError(t, str(error)) from None
-        return self._arranged(found)
+        threads, matches, _ = self._arranged(found)
+        return threads, matches
+
+    def moves(self, threads: Iterable[Thread], c: int) -> list[Move]:
+        """The threads after one character, and the matches that end behind it.
+
+        There are two ways where an iteration of a counted repetition ends.
+
+        Raises:
+            UncountableError: if threads are in several iterations of one repetition.
+        """
+        found = self._stepped(threads, c, go=False)
+        out = [self._move(found, go=False)]
+        if self.regions and any(a == "stay" for _, a in self.marks[out[0].mark]):
+            out.append(self._move(self._stepped(threads, c, go=True), go=True))
+        return out
 
     def advance(self, threads: Iterable[Thread], c: int) -> tuple[list[Thread], list[Match]]:
-        """The threads after one character, and the matches that end behind it."""
-        found = []
+        """The same where nothing is counted."""
+        move, *others = self.moves(threads, c)
+        if others:
+            raise self._uncountable(self.marks[move.mark])
+        return move.threads, move.matches
+
+    def moves_apart(
+        self, threads: Iterable[Thread], c: int
+    ) -> Iterator[tuple[int, list[Thread], list[Match]]]:
+        """The moves of threads none of which cuts another off."""
+        for go in (False, True):
+            found = [x for thread in threads for x in self._stepped([thread], c, go)]
+            kept = [(node, tag, marks) for node, _, _, tag, marks in found]
+            mark = self._mark(kept, go)
+            if go and all(action != "go" for _, action in self.marks[mark]):
+                return
+            after = [(node, mask, antis) for node, mask, antis, tag, _ in found if tag is None]
+            ended: list[Match] = [
+                (tag, mask, frozenset()) for _, mask, _, tag, _ in found if tag is not None
+            ]
+            yield mark, after, ended
+
+    def _stepped(self, threads: Iterable[Thread], c: int, go: bool) -> list[_Found]:
+        found: list[_Found] = []
         for node, mask, antis in threads:
             if not mask >> c & 1:
                 continue
             cond, after = self._antis_after(antis, c) if antis else (self.alphabet.all, antis)
             if cond:
-                found += self._closure(self._steps[node].nexts[0], c, cond, after)
-        return self._arranged(found)
+                found += self._closure(self._steps[node].nexts[0], c, cond, after, go)
+        return found
+
+    def _move(self, found: list[_Found], go: bool) -> Move:
+        threads, matches, kept = self._arranged(found)
+        return Move(self._mark(kept, go), threads, matches)
+
+    def _mark(self, kept: Iterable[tuple[int, int | None, Marks]], go: bool) -> int:
+        """The number of what a step does to counted repetitions."""
+        if not self.regions:
+            return 0
+        does: dict[int, set[str]] = {}
+        for node, tag, marks in kept:
+            region = self._inside.get(node) if tag is None else None
+            for r, action in marks:
+                if action == "count" or r == region:
+                    does.setdefault(r, set()).add(action)
+            if region is not None and all(r != region for r, _ in marks):
+                does.setdefault(region, set()).add("on")
+        counted = [r for r, actions in does.items() if "count" in actions]
+        if len(counted) > 1 or any(len(actions) > 1 for actions in does.values()):
+            blamed = [*counted, *(r for r, actions in does.items() if len(actions) > 1)]
+            raise UncountableError(self.regions[blamed[0]].terminal)
+        said = {"count": "go" if go else "stay", "into": "into"}
+        marks = frozenset((r, said[a]) for r, (a,) in does.items() if a in said)
+        number = self._mark_numbers.setdefault(marks, len(self.marks))
+        if number == len(self.marks):
+            self.marks.append(marks)
+        return number
 
     def _arranged(
-        self, found: list[tuple[int, Mask, frozenset[tuple[int, Mask]], int | None]]
-    ) -> tuple[list[Thread], list[Match]]:
-        """Drops what comes behind a certain match, and repetitions of a place."""
+        self, found: list[_Found]
+    ) -> tuple[list[Thread], list[Match], list[tuple[int, int | None, Marks]]]:
+        """Drops what comes behind a certain match, and repetitions of a place.
+
+        Of what is behind no match, the third value says the node, the terminal of a match, and the
+        regions passed, repetitions included.
+        """
         open_ = self.alphabet.all
         threads: list[Thread] = []
         matches: list[Match] = []
+        kept: list[tuple[int, int | None, Marks]] = []
         taken: dict[tuple[int, frozenset[tuple[int, Mask]]], Mask] = {}
-        for node, mask, antis, tag in found:
+        for node, mask, antis, tag, marks in found:
             mask &= open_
+            if not mask:
+                continue
+            kept.append((node, tag, marks))
             if tag is None:
                 known = taken.get((node, antis), 0)
                 if mask & ~known:
                     taken[node, antis] = known | mask
                     threads.append((node, mask & ~known, antis))
-            elif mask:
+            else:
                 before = frozenset((n, m & mask, a) for n, m, a in threads if m & mask)
                 matches.append((tag, mask, before))
                 open_ &= ~mask
-        return threads, matches
+        return threads, matches, kept
 
     # -- obligations ---------------------------------------------------------------------------
 
@@ -328,11 +518,33 @@ class Machine:
             return None
         if not obligation.threads:
             return self.free
-        threads, matches = self.advance(sorted(obligation.threads, key=thread_order), c)
-        following = self.alphabet.all
-        for _, mask, _ in matches:
-            following &= ~mask
+        following, threads = self._pending_after(obligation.threads, c)
         return self.obligation(following, threads) if following else None
+
+    def _pending_after(self, threads: Iterable[Thread], c: int) -> tuple[Mask, set[Thread]]:
+        """What may follow one more character, and the threads that are still pending then.
+
+        How far a counted repetition is does not matter here, or the terminal is written out: then
+        the error says so.
+        """
+        following = self.alphabet.all
+        kept: set[Thread] = set()
+        for thread in threads:
+            if not thread[1] >> c & 1:
+                continue
+            ways = {self._forbids(move) for move in self.moves([thread], c)}
+            if len(ways) > 1 and any(mask for mask, _ in ways):
+                raise UncountableError(self.regions[self._inside[thread[0]]].terminal)
+            for mask, more in ways:
+                following &= mask
+                kept |= more
+        return following, kept
+
+    def _forbids(self, move: Move) -> tuple[Mask, frozenset[Thread]]:
+        following = self.alphabet.all
+        for _, mask, _ in move.matches:
+            following &= ~mask
+        return following, frozenset(move.threads)
 
     def obligation(self, following: Mask, threads: Iterable[Thread], behind: int = 0) -> Obligation:
         """One value for all obligations that forbid the same texts."""
@@ -372,10 +584,7 @@ class Machine:
             for _, mask, _ in item.threads:
                 wanted |= mask
             for c in self.alphabet.members(wanted & item.following):
-                threads, matches = self.advance(sorted(item.threads, key=thread_order), c)
-                following = self.alphabet.all
-                for _, mask, _ in matches:
-                    following &= ~mask
+                following, threads = self._pending_after(item.threads, c)
                 kept = frozenset((n, m & following, a) for n, m, a in threads if m & following)
                 if not following:
                     row[c] = -1
