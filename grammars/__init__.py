@@ -6,6 +6,7 @@ This layer needs neither torch nor transformers.
 from grammars.errors import (
     BudgetError,
     GrammarError,
+    LexingWarning,
     LimitExceeded,
     UnkeptConstraintWarning,
     UnsupportedSchemaError,
@@ -21,6 +22,7 @@ __all__ = [
     "Explanation",
     "Grammar",
     "GrammarError",
+    "LexingWarning",
     "LimitExceeded",
     "Limits",
     "SpecialToken",

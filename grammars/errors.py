@@ -139,5 +139,9 @@ class BudgetError(GrammarError):
         super().__init__(message)
 
 
+class LexingWarning(UserWarning):
+    """Rules or terminals of a Lark grammar that its way of lexing never reads; another one would."""
+
+
 class UnkeptConstraintWarning(UserWarning):
     """A constraint of a type that its grammar does not keep: pydantic may refuse what it writes."""

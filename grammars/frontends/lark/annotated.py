@@ -83,7 +83,7 @@ class AnnotatedRules:
         follow = states.follow[q]
         # a terminal that is never read here says so: points that differ in it are no group
         read = {t: context.read.get(t, ()) for t in follow if t in self.lexing.number}
-        self.points[q] = Point(follow, read, context.ignored)
+        self.points[q] = Point(follow, read, context.ignored, context.shadowed)
 
     def _group(self) -> None:
         for point in self.points.values():

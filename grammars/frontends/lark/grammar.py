@@ -19,18 +19,19 @@ lark reads the grammar, sorts the terminals and builds the table.  What is added
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
-from grammars.causes import barren_causes
-from grammars.errors import GrammarError, LimitExceeded
+from grammars.errors import GrammarError, LexingWarning, LimitExceeded
 from grammars.files import ImportPath
 from grammars.frontends.lark.imports import Imports
 from grammars.frontends.lark.loading import Loaded, load
 from grammars.frontends.lark.points import LexerName, Lexing
 from grammars.frontends.lark.readings import Builder
+from grammars.frontends.lark.remarks import why_empty
 from grammars.frontends.lark.source import Source, describe
 from grammars.frontends.lark.threads import UncountableError, UnsupportedTerminalError
 from grammars.ir import GrammarIR
@@ -76,7 +77,9 @@ def lark_to_ir(
     try:
         loaded = load(source, start, Imports(import_paths), path, limits)
         ir = _built(source, loaded, limits, "contextual" if lexer == "auto" else lexer)
-        return replace(ir, notes=(*ir.notes, *_why_empty(loaded)))
+        for note in ir.notes:
+            warnings.warn(f"{note}; the grammar's language lacks that", LexingWarning, stacklevel=6)
+        return replace(ir, notes=(*ir.notes, *why_empty(loaded)))
     except UnsupportedTerminalError as error:
         definition = loaded.terminals[error.terminal]
         where = source.place(definition.name, definition.pattern.raw)
@@ -99,26 +102,3 @@ def _built(source: Source, loaded: Loaded, limits: Limits, way: LexerName) -> Gr
             return Builder(source, loaded, lexing, limits).build()
         except UncountableError as error:
             written_out.add(error.terminal)
-
-
-def _why_empty(loaded: Loaded) -> tuple[str, ...]:
-    """If the start rule derives nothing: which rules are to blame."""
-    uses: dict[str, list[list[str]]] = {}
-    for rule in loaded.rules:
-        parts = [str(s.name) for s in rule.expansion if not s.is_term]
-        uses.setdefault(str(rule.origin.name), []).append(parts)
-    fertile: set[str] = set()
-    while True:
-        more = {
-            name
-            for name, ways in uses.items()
-            if name not in fertile and any(fertile.issuperset(way) for way in ways)
-        }
-        if not more:
-            break
-        fertile |= more
-    if str(loaded.start) in fertile:
-        return ()
-    return barren_causes(
-        {n: [part for way in ways for part in way] for n, ways in uses.items() if n not in fertile}
-    )

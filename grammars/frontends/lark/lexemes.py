@@ -127,6 +127,11 @@ class Lexer:
     def _for_kinds(self, lexeme: Lexeme, kinds: int) -> Lexeme:
         return self._lexeme(lexeme.terminal, lexeme.rows, lexeme.ends, kinds)
 
+    def meets(self, earlier: int, terminal: int) -> bool:
+        """Whether a terminal's being tried first changes what another one reads, somewhere."""
+        kinds = range(len(self.machine.kinds))
+        return any(self._meets(earlier, terminal, kind) for kind in kinds)
+
     def _meets(self, earlier: int, terminal: int, kind: int) -> bool:
         """Whether the one terminal's being tried first changes what the other reads."""
         if not self.machine.anchored.intersection((earlier, terminal)):

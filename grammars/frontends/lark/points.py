@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from grammars.errors import GrammarError, LimitExceeded
@@ -36,11 +36,13 @@ class Point:
         follow: the terminals that may be read next, and perhaps the end.
         read: per terminal of ``follow``, the lexemes it can be read as.
         ignored: the lexemes that are dropped.
+        shadowed: of terminals that cannot be read, those that are read in their place.
     """
 
     follow: frozenset[str]
     read: dict[str, tuple[Lexeme, ...]]
     ignored: tuple[Lexeme, ...]
+    shadowed: Mapping[str, tuple[str, ...]]
     group: int = -1
 
 
@@ -195,7 +197,16 @@ class Lexing:
                 kept = [x for x in lexemes if not x.is_empty()]
                 if kept:
                     read.setdefault(str(self.terminals[said].name), []).extend(kept)
-        return Context({n: tuple(x) for n, x in read.items()}, tuple(ignored))
+        shadowed = {
+            name: tuple(other for other in order[:i] if self._takes(other, name))
+            for i, name in enumerate(order)
+            if name not in read and name not in self.ignored
+        }
+        return Context({n: tuple(x) for n, x in read.items()}, tuple(ignored), shadowed)
+
+    def _takes(self, earlier: str, name: str) -> bool:
+        """Whether a terminal that is tried before another one can match where that does."""
+        return self.lexer.meets(self.number[earlier], self.number[name])
 
     def _locate(self, error: GrammarError, definition: TerminalDef) -> None:
         where = self.source.place(definition.name, definition.pattern.raw)
@@ -226,3 +237,4 @@ class Lexing:
 class Context:
     read: dict[str, tuple[Lexeme, ...]]
     ignored: tuple[Lexeme, ...]
+    shadowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from grammars.frontends.lark.recursion import (
     without_left_recursion,
     without_recursion,
 )
+from grammars.frontends.lark.remarks import lexing_remarks
 from grammars.frontends.lark.source import Source
 from grammars.frontends.lark.threads import CLASS, Obligation, UncountableError
 from grammars.frontends.regex.python import regex_to_expr
@@ -119,7 +120,23 @@ class Builder:
             top = self._fresh("text")
             self.out = {top: Rule(top, body, self.source.place(self.loaded.start)), **self.out}
         rules = tuple(kept_apart(reachable(with_loops(self.out), top)))
-        return GrammarIR(rules, top, lexer=self.lexing.way)
+        notes = lexing_remarks(
+            self.loaded,
+            self.lexing,
+            self.rules.points.values(),
+            self._written_rules().get,
+            body == NOTHING,
+        )
+        return GrammarIR(rules, top, notes, lexer=self.lexing.way)
+
+    def _written_rules(self) -> dict[str, bool]:
+        """Of each rule that is reached, whether some text is read for it."""
+        out: dict[str, bool] = {}
+        for (node, _), ends in self._ends.items():
+            name = node[1].rstrip("*")
+            if name == node[1]:
+                out[name] = out.get(name, False) or bool(ends)
+        return out
 
     def _sorted(self, controls: Iterable[_Control]) -> list[_Control]:
         order = self._order
