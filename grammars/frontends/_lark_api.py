@@ -3,7 +3,9 @@
 lark's public face reads a grammar and parses with it; what stands between, the terminals in the
 order its lexer tries them and the LALR table, has no public name.  Relied on:
 
-* ``lark.load_grammar.load_grammar(text, name, import_paths, keep_all_tokens)`` gives a grammar with
+* ``lark.load_grammar.GrammarBuilder(keep_all_tokens, import_paths)`` has ``load_grammar(text, name)``,
+  which calls ``_define(name, is_term, tree, parameters, options)``, and ``build()``, which gives a
+  grammar with
   ``rule_defs`` (name, parameters, tree, options), ``term_defs`` (name, (tree, priority)),
   ``ignore`` and ``compile(start, terminals_to_keep)``, which gives terminals, rules and ignored
   names; the trees have the kinds of node that :mod:`grammars.frontends.lark.bounds` lists;
@@ -28,7 +30,7 @@ lark checks much of its input by ``assert`` and lets errors of what it calls pas
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -39,8 +41,8 @@ try:
     from lark import __version__ as version
     from lark.common import LexerConf, ParserConf
     from lark.grammar import NonTerminal, Terminal
-    from lark.lexer import BasicLexer, PatternStr, TerminalDef, UnlessCallback
-    from lark.load_grammar import _parse_grammar, load_grammar
+    from lark.lexer import BasicLexer, PatternRE, PatternStr, TerminalDef, UnlessCallback
+    from lark.load_grammar import GrammarBuilder, PrepareLiterals, _parse_grammar
     from lark.parsers.grammar_analysis import GrammarAnalyzer
     from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
     from lark.utils import small_factors
@@ -57,6 +59,7 @@ __all__ = [
     "LarkError",
     "NonTerminal",
     "ParserConf",
+    "PatternRE",
     "PatternStr",
     "Shift",
     "Terminal",
@@ -66,6 +69,7 @@ __all__ = [
     "basic_lexer",
     "calling",
     "compile_grammar",
+    "leaf_pattern",
     "load",
     "small_factors",
     "terminal_trees",
@@ -122,8 +126,12 @@ def calling() -> Iterator[None]:
         raise LarkError(cause) from cause
 
 
-def terminal_trees(text: str) -> dict[str, list[Any]]:
+def terminal_trees(text: str, extended: set[str] | None = None) -> dict[str, list[Any]]:
     """The trees of the terminals that a text defines, by name, not put into each other.
+
+    Args:
+        text: the grammar.
+        extended: the names of those that it extends are added here.
 
     Raises:
         LarkError: where the text is refused.
@@ -137,23 +145,64 @@ def terminal_trees(text: str) -> dict[str, list[Any]]:
                 (inner,) = statement.children
             if inner.data == "term":
                 out.setdefault(str(inner.children[0]), []).append(inner.children[-1])
+                if statement.data == "extend" and extended is not None:
+                    extended.add(str(inner.children[0]))
     return out
 
 
-def load(text: str, import_paths: Sequence[Any], name: str = "<grammar>") -> Any:
-    """Lark's grammar of a text, not compiled.
+class _Builder(GrammarBuilder):
+    """Reads a grammar, some terminals put aside and others put in their place."""
+
+    def __init__(self, import_paths: Sequence[Any], apart: Collection[str]) -> None:
+        build: Any = super().__init__  # not typed
+        build(False, list(import_paths))
+        self._apart = apart
+        self.kept: dict[str, Any] = {}
+
+    def _define(
+        self, name: Any, is_term: Any, exp: Any, params: Any = (), options: Any = None, **more: Any
+    ) -> None:
+        if is_term and exp is not None and name in self._apart:
+            self.kept[str(name)] = exp
+            (exp,) = terminal_trees(f"X: /\ue000{name}/")["X"]
+        define: Any = super()._define  # not typed
+        define(name, is_term, exp, params, options, **more)
+
+
+def load(
+    text: str,
+    import_paths: Sequence[Any],
+    name: str = "<grammar>",
+    apart: Collection[str] = (),
+) -> tuple[Any, dict[str, Any]]:
+    """Lark's grammar of a text, not compiled, and the trees of terminals that were put aside.
 
     Args:
+        text: the grammar.
         import_paths: folders, or loaders as lark calls them.
         name: of the file that the text is of, for relative imports.
+        apart: terminals of the text that lark gets something else for.
 
     Raises:
         LarkError: where it is refused.
     """
-    read: Any = load_grammar  # not typed
     with calling():
-        grammar, _ = read(text, name, list(import_paths), False)
-    return grammar
+        builder = _Builder(import_paths, apart)
+        read: Any = builder.load_grammar  # not typed
+        read(text, name)
+        return builder.build(), builder.kept
+
+
+def leaf_pattern(tree: Any) -> Any:
+    """Lark's pattern of a text, a pattern or a range in a terminal's tree.
+
+    Raises:
+        LarkError: where it is refused.
+    """
+    with calling():
+        whole = Tree("value", [Tree(tree.data, list(tree.children))])
+        (pattern,) = PrepareLiterals().transform(whole).children[0].children
+        return pattern
 
 
 def compile_grammar(grammar: Any, start: str) -> tuple[list[TerminalDef], list[Any], list[str]]:

@@ -12,12 +12,14 @@ The kinds of node that lark's trees of rules and terminals have: ``expansions`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from grammars.compiling.automata import components
 from grammars.errors import LimitExceeded
 from grammars.frontends._lark_api import Tree, small_factors
+from grammars.frontends.lark.trees import bottom_up, children
 from grammars.limits import Limits
 from grammars.work import spend
 
@@ -42,29 +44,55 @@ class _Size(NamedTuple):
 _ONE: Final = _Size(1, 1)
 
 
-def check_terminals(trees: Mapping[str, Sequence[Any]], limits: Limits) -> None:
+@dataclass(frozen=True)
+class TerminalSizes:
+    """Texts and patterns in each terminal, as written and with those of others put in.
+
+    Attributes:
+        order: the terminals, each behind those that it refers to.
+    """
+
+    written: dict[str, int]
+    pasted: dict[str, int]
+    order: list[str]
+
+
+def terminal_sizes(trees: Mapping[str, Sequence[Any]]) -> TerminalSizes:
+    """The sizes of terminals, by the trees of their definitions."""
+    pasted: dict[str, int] = {}
+    order = _callees_first(trees)
+    for name in order:
+        pasted[name] = sum(_leaves(tree, pasted) for tree in trees[name])
+    written = {name: sum(_leaves(tree, {}) for tree in found) for name, found in trees.items()}
+    return TerminalSizes(written, pasted, order)
+
+
+def check_terminals(sizes: TerminalSizes, limits: Limits, apart: Container[str] = ()) -> None:
     """Checks that terminals have no more than ``max_dfa_states`` texts and patterns in them.
 
     Each is at least a step of the lexer's machine, which is bounded by the same limit; lark pastes
     terminals into each other while it reads them, and looks at every copy.
 
+    Args:
+        sizes: of all terminals.
+        limits: bounds.
+        apart: terminals that lark does not get to see.
+
     Raises:
         LimitExceeded: with the terminal's name, if one has more; for ``max_work``, if what is pasted
             into terminals is too much for lark to look at.
     """
-    size: dict[str, int] = {}
-    for name in _callees_first(trees):
-        size[name] = sum(_leaves(tree, size) for tree in trees[name])
-        if size[name] > limits.max_dfa_states:
+    for name, pasted in sizes.pasted.items():
+        if name in apart:
+            continue
+        if pasted > limits.max_dfa_states:
             error = LimitExceeded(
                 "max_dfa_states", limits.max_dfa_states, f"the pattern of terminal {name!r}"
             )
             error.locate(rule=name)
             raise error
-    for name, pasted in size.items():
-        written = sum(_leaves(tree, {}) for tree in trees[name])
         try:
-            spend(_PASTED * (pasted - written))
+            spend(_PASTED * (pasted - sizes.written[name]))
         except LimitExceeded as error:
             error.locate(rule=name)
             raise
@@ -93,29 +121,6 @@ def _exceeded(limits: Limits, doing: str, name: str) -> LimitExceeded:
     return error
 
 
-# -- trees -------------------------------------------------------------------------------------
-
-
-def _children(tree: Any) -> list[Any]:
-    return [child for child in tree.children if isinstance(child, Tree)]
-
-
-def _bottom_up(tree: Any) -> Iterator[Any]:
-    """Every distinct node behind the nodes below it, without recursion."""
-    done: set[int] = set()
-    stack = [(tree, False)]
-    while stack:
-        node, ready = stack.pop()
-        if id(node) in done:
-            continue
-        if ready:
-            done.add(id(node))
-            yield node
-            continue
-        stack.append((node, True))
-        stack += [(child, False) for child in reversed(_children(node)) if id(child) not in done]
-
-
 # -- terminals ---------------------------------------------------------------------------------
 
 
@@ -133,7 +138,7 @@ def _callees_first(trees: Mapping[str, Sequence[Any]]) -> list[str]:
 def _references(tree: Any) -> list[str]:
     found = dict.fromkeys(
         str(child.name)
-        for node in _bottom_up(tree)
+        for node in bottom_up(tree)
         if node.data == "value"
         for child in node.children
         if hasattr(child, "name")
@@ -144,7 +149,7 @@ def _references(tree: Any) -> list[str]:
 def _leaves(tree: Any, size: Mapping[str, int]) -> int:
     """Texts and patterns in a tree, those of other terminals included."""
     total = 0
-    for node in _bottom_up(tree):
+    for node in bottom_up(tree):
         if node.data in ("literal", "range"):
             total += 1
         elif node.data == "value":
@@ -159,7 +164,7 @@ def _written_out(tree: Any, limit: int) -> int:
     """Alternatives and symbols of all rules that one rule becomes, or more than ``limit``."""
     sizes: dict[int, _Size] = {}
     others = 0
-    for node in _bottom_up(tree):
+    for node in bottom_up(tree):
         size, extra = _node(node, sizes)
         others += extra
         if size.ways + size.symbols + others > limit:
@@ -173,11 +178,11 @@ def _node(node: Any, sizes: Mapping[int, _Size]) -> tuple[_Size, int]:
     """The size of a node, and what it adds to the rules beside."""
     match node.data:
         case "expansions" | "alias":
-            parts = [sizes[id(x)] for x in _children(node)]
+            parts = [sizes[id(x)] for x in children(node)]
             return _Size(sum(p.ways for p in parts), sum(p.symbols for p in parts)), 0
         case "expansion":
             size = _Size(1, 0)
-            for child in _children(node):
+            for child in children(node):
                 size = _joined(size, sizes[id(child)])
             return size, 0
         case "maybe":
@@ -186,7 +191,7 @@ def _node(node: Any, sizes: Mapping[int, _Size]) -> tuple[_Size, int]:
         case "expr":
             return _repeated(sizes[id(node.children[0])], [str(x) for x in node.children[1:]])
         case "value":
-            parts = [sizes[id(x)] for x in _children(node)]
+            parts = [sizes[id(x)] for x in children(node)]
             return (parts[0] if parts else _ONE), 0
     return _ONE, 0
 
@@ -279,7 +284,7 @@ def _template_uses(rules: Sequence[_Definition], limits: Limits) -> dict[str, in
 def _uses(tree: Any, names: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
     """The templates a tree uses, each with its arguments' names, inner uses first."""
     said: dict[int, str] = {}
-    for node in _bottom_up(tree):
+    for node in bottom_up(tree):
         if node.data == "template_usage":
             first, *rest = node.children
             name = names.get(str(first.name), str(first.name))

@@ -234,6 +234,20 @@ class Lexer:
             self._by_shape[shape] = known
         return known
 
+    def reads_whole(self, lexeme: Lexeme, text: str) -> bool:
+        """Whether a lexeme may end behind all of a text where that is all there is."""
+        alphabet = self.machine.alphabet
+        at = 0
+        for character in text:
+            c = alphabet.class_of(ord(character))
+            targets = {t for letter, t in lexeme.rows[at].items() if letter & CLASS == c}
+            if len(targets) != 1:
+                if targets:
+                    raise UncountableError(lexeme.terminal)
+                return False
+            (at,) = targets
+        return any(o.following & alphabet.end for o in lexeme.ends[at])
+
     def shorter_too(self, lexeme: Lexeme) -> Lexeme:
         """The lexeme of a terminal that lark also matches against every beginning of what it matches.
 

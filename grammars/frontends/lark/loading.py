@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from grammars.errors import GrammarError
 from grammars.frontends import _lark_api, _re_api
 from grammars.frontends._lark_api import LarkError, TerminalDef
 from grammars.frontends._re_api import PatternError
-from grammars.frontends.lark.bounds import check_grammar, check_terminals
+from grammars.frontends.lark.bounds import check_grammar, check_terminals, terminal_sizes
 from grammars.frontends.lark.imports import Imports, file_name
+from grammars.frontends.lark.patterns import UnsupportedError
+from grammars.frontends.lark.shared import (
+    CannotShareError,
+    SharedPattern,
+    names_apart,
+    shared_patterns,
+)
 from grammars.frontends.lark.source import Source
 from grammars.limits import Limits
+
+_LEAST_SHARED: Final = 500
+"""Terminals with more texts and patterns in them, others put in, are not put together as text."""
 
 
 @dataclass
@@ -27,11 +38,13 @@ class Loaded:
 
 
 def load(source: Source, start: str, imports: Imports, path: Path | None, limits: Limits) -> Loaded:
-    try:
-        check_terminals(_lark_api.terminal_trees(source.text), limits)
-        grammar = _lark_api.load(source.text, imports.loaders, file_name(path))
-    except LarkError as error:
-        raise source.error(error, imports.latest) from None
+    """Reads a grammar as lark does.
+
+    Raises:
+        GrammarError: where lark refuses it.
+        LimitExceeded: where it would become too large.
+    """
+    grammar, shared = _read(source, imports, path, limits)
     names = [str(rule[0]) for rule in grammar.rule_defs]
     if start not in names:
         raise GrammarError(
@@ -42,11 +55,39 @@ def load(source: Source, start: str, imports: Imports, path: Path | None, limits
         )
     check_grammar(grammar, limits)
     try:
-        loaded = Loaded(start, *_lark_api.compile_grammar(grammar, start))
+        terminals, rules, ignored = _lark_api.compile_grammar(grammar, start)
     except LarkError as error:
         raise source.error(error) from None
+    terminals = [
+        TerminalDef(t.name, shared[t.name], t.priority) if t.name in shared else t
+        for t in terminals
+    ]
+    loaded = Loaded(start, terminals, rules, ignored)
     _validate(source, loaded)
     return loaded
+
+
+def _read(
+    source: Source, imports: Imports, path: Path | None, limits: Limits
+) -> tuple[Any, dict[str, SharedPattern]]:
+    """Lark's grammar, and the patterns of terminals that are kept from it."""
+    name = file_name(path)
+    try:
+        extended: set[str] = set()
+        trees = _lark_api.terminal_trees(source.text, extended)
+        sizes = terminal_sizes(trees)
+        apart = names_apart(sizes.pasted, sizes.written, extended, _LEAST_SHARED)
+        if apart:
+            with suppress(CannotShareError, LarkError, UnsupportedError):
+                check_terminals(sizes, limits, apart)
+                grammar, kept = _lark_api.load(source.text, imports.loaders, name, apart)
+                defined = {str(n): tree for n, (tree, _) in grammar.term_defs}
+                order = [n for n in sizes.order if n in kept]
+                return grammar, shared_patterns(kept, order, defined)
+        check_terminals(sizes, limits)
+        return _lark_api.load(source.text, imports.loaders, name)[0], {}
+    except LarkError as error:
+        raise source.error(error, imports.latest) from None
 
 
 def _validate(source: Source, loaded: Loaded) -> None:
@@ -54,6 +95,8 @@ def _validate(source: Source, loaded: Loaded) -> None:
     known = {t.name for t in loaded.terminals}
     for t in loaded.terminals:
         where = source.place(t.name, t.pattern.raw)
+        if isinstance(t.pattern, SharedPattern):
+            continue
         try:
             _re_api.parse(f"(?P<{t.name}>{t.pattern.to_regexp()})")
         except PatternError as error:

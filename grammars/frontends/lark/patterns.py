@@ -227,30 +227,49 @@ def _ahead(pattern: Pattern) -> Pattern:
     raise UnsupportedError("a look-ahead at more than one character")
 
 
+def parts(pattern: Pattern) -> tuple[Pattern, ...]:
+    """What a pattern is made of."""
+    match pattern:
+        case PSeq(items) | PAlt(items):
+            return items
+        case PRepeat(item) | PNot(item):
+            return (item,)
+    return ()
+
+
 def character_sets(pattern: Pattern) -> set[Ranges]:
     """Every set of characters the pattern distinguishes."""
-    match pattern:
-        case PChar(ranges) | PPrevious(ranges) | PNext(ranges):
-            return {ranges}
-        case PSeq(items) | PAlt(items):
-            return set().union(*map(character_sets, items))
-        case PRepeat(item) | PNot(item):
-            return character_sets(item)
-    raise TypeError(pattern)
+    found: set[Ranges] = set()
+    seen: set[int] = set()
+    todo = [pattern]
+    while todo:  # parts that are shared are looked at once
+        node = todo.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            if isinstance(node, PChar | PPrevious | PNext):
+                found.add(node.ranges)
+            todo += parts(node)
+    return found
 
 
-def min_width(pattern: Pattern) -> int:
+def min_width(pattern: Pattern, known: dict[int, int] | None = None) -> int:
     """The fewest characters that match."""
-    match pattern:
-        case PChar():
-            return 1
-        case PSeq(items):
-            return sum(map(min_width, items))
-        case PAlt(items):
-            return min(map(min_width, items), default=0)
-        case PRepeat(item):
-            return pattern.min * min_width(item)
-    return 0
+    known = {} if known is None else known
+    if id(pattern) not in known:
+        widths = [min_width(part, known) for part in parts(pattern)]
+        match pattern:
+            case PChar():
+                width = 1
+            case PSeq():
+                width = sum(widths)
+            case PAlt():
+                width = min(widths, default=0)
+            case PRepeat():
+                width = pattern.min * widths[0]
+            case _:
+                width = 0
+        known[id(pattern)] = width
+    return known[id(pattern)]
 
 
 class Alphabet:
@@ -281,6 +300,14 @@ class Alphabet:
     def mask(self, ranges: Ranges) -> Mask:
         """The classes that make up a set given to the constructor."""
         return self._masks[ranges]
+
+    def class_of(self, code_point: int) -> int:
+        """The number of a character's class."""
+        return next(
+            i
+            for i, ranges in enumerate(self.classes)
+            if any(lo <= code_point <= hi for lo, hi in ranges)
+        )
 
     def members(self, mask: Mask) -> list[int]:
         """The classes of a mask, the end of the text left out."""

@@ -8,10 +8,11 @@ from typing import Final, Literal, TypeAlias
 
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends import _lark_api
-from grammars.frontends._lark_api import LarkError, TerminalDef, UnlessCallback
+from grammars.frontends._lark_api import LarkError, PatternStr, TerminalDef, UnlessCallback
 from grammars.frontends.lark.lexemes import EVERY_KIND, Lexeme, Lexer
 from grammars.frontends.lark.loading import Loaded
 from grammars.frontends.lark.patterns import Mask, Pattern, UnsupportedError, parse_pattern
+from grammars.frontends.lark.shared import SharedPattern
 from grammars.frontends.lark.source import Source
 from grammars.frontends.lark.threads import (
     Machine,
@@ -131,7 +132,7 @@ class Lexing:
         patterns: list[Pattern] = []
         for i, t in enumerate(loaded.terminals):
             try:
-                patterns.append(parse_pattern(t.pattern.to_regexp()))
+                patterns.append(_tree(t))
             except UnsupportedError as error:
                 raise UnsupportedTerminalError(i, str(error)) from None
         try:
@@ -176,18 +177,11 @@ class Lexing:
     def _make_context(self, names: frozenset[str]) -> Context:
         for name in names:
             self._check_width(self.by_name[name])
-        try:
-            basic = _lark_api.basic_lexer([self.by_name[n] for n in sorted(names)], self.ignored)
-        except LarkError as error:
-            raise self.source.error(error) from None
-        order = [str(t.name) for t in basic.scanner.terminals]
+        order, retypes = self._order(names)
         read: dict[str, list[Lexeme]] = {}
         ignored: list[Lexeme] = []
         for i, name in enumerate(order):
-            unless = basic.callback.get(name)
-            retyped: list[int] = []
-            if isinstance(unless, UnlessCallback):
-                retyped = [self.number[str(t.name)] for t in unless.scanner.terminals]
+            retyped = [self.number[n] for n in retypes.get(name, ())]
             earlier = [self.number[n] for n in order[:i]]
             if name in self.ignored:
                 found = self._lexemes(name, earlier, ())
@@ -203,6 +197,38 @@ class Lexing:
             if name not in read and name not in self.ignored
         }
         return Context({n: tuple(x) for n, x in read.items()}, tuple(ignored), shadowed)
+
+    def _order(self, names: frozenset[str]) -> tuple[list[str], dict[str, list[str]]]:
+        """The terminals in the order in which lark tries them, and strings that it turns texts into."""
+        shared = [n for n in sorted(names) if isinstance(self.by_name[n].pattern, SharedPattern)]
+        plain = [self.by_name[n] for n in sorted(names.difference(shared))]
+        try:
+            basic = _lark_api.basic_lexer(plain, self.ignored)
+        except LarkError as error:
+            raise self.source.error(error) from None
+        order = [str(t.name) for t in basic.scanner.terminals]
+        retypes = {
+            str(name): [str(t.name) for t in unless.scanner.terminals]
+            for name, unless in basic.callback.items()
+            if isinstance(unless, UnlessCallback)
+        }
+        if not shared:
+            return order, retypes
+        strings = [t for t in sorted(plain, key=_rank) if isinstance(t.pattern, PatternStr)]
+        for name in shared:
+            priority = self.by_name[name].priority
+            same = [t for t in strings if t.priority == priority and self._matches(name, t)]
+            retypes[name] = [str(t.name) for t in same]
+            order = [n for n in order if all(n != t.name or t.pattern.flags for t in same)]
+        order += shared
+        return sorted(order, key=lambda n: _rank(self.by_name[n])), retypes
+
+    def _matches(self, name: str, string: TerminalDef) -> bool:
+        """Whether a terminal, tried on the whole text of a string terminal, matches all of it."""
+        (lexeme, *others) = self._lexemes(name, (), ())[self.number[name]]
+        if others:
+            raise UnsupportedTerminalError(self.number[name], "look-behind at its start,")
+        return self.lexer.reads_whole(lexeme, str(string.pattern.value))
 
     def _takes(self, earlier: str, name: str) -> bool:
         """Whether a terminal that is tried before another one can match where that does."""
@@ -231,6 +257,20 @@ class Lexing:
             line=where.line,
             column=where.column,
         )
+
+
+def _tree(definition: TerminalDef) -> Pattern:
+    pattern = definition.pattern
+    if isinstance(pattern, SharedPattern):
+        return pattern.piece.tree
+    return parse_pattern(pattern.to_regexp())
+
+
+def _rank(definition: TerminalDef) -> tuple[int, int, int, str]:
+    """What lark sorts terminals by."""
+    pattern = definition.pattern
+    length = pattern.piece.length if isinstance(pattern, SharedPattern) else len(pattern.value)
+    return -definition.priority, -pattern.max_width, -length, str(definition.name)
 
 
 @dataclass

@@ -26,6 +26,7 @@ from grammars.frontends.lark.recursion import (
     without_recursion,
 )
 from grammars.frontends.lark.remarks import lexing_remarks
+from grammars.frontends.lark.shared import SharedPattern
 from grammars.frontends.lark.source import Source
 from grammars.frontends.lark.threads import CLASS, Obligation, UncountableError
 from grammars.frontends.regex.python import regex_to_expr
@@ -378,13 +379,13 @@ class Builder:
 
     def _written(self, terminal: int, ways: Ways, accepting: list[bool]) -> Expr | None:
         """The terminal as it was written, where these are all of its texts."""
-        if terminal in self.machine.anchored:
-            return None  # not the same texts everywhere
+        pattern = self.lexing.terminals[terminal].pattern
+        if terminal in self.machine.anchored or isinstance(pattern, SharedPattern):
+            return None  # not the same texts everywhere, or too long to write
         if terminal not in self._whole:
             self._whole[terminal] = self.lexer.whole(terminal)
         if language(ways.rows, accepting) != self._whole[terminal]:
             return None
-        pattern = self.lexing.terminals[terminal].pattern
         if isinstance(pattern, PatternStr) and not pattern.flags:
             return ir.text(pattern.value)
         return _regex(pattern.to_regexp())

@@ -145,6 +145,8 @@ class Machine:
         self._written_out = written_out
         self._inside: dict[int, int] = {}
         self._region: int | None = None
+        self._built: dict[tuple[int, int, int | None, bool, int], int] = {}
+        self._patterns = patterns  # kept, since they are known by identity
         self._terminal = 0
         self.alphabet = Alphabet(s for p in patterns for s in character_sets(p))
         self.limit = limit
@@ -205,6 +207,14 @@ class Machine:
         return len(self._steps) - 1
 
     def _build(self, pattern: Pattern, then: int) -> int:
+        """The first node of a pattern with something behind it; a part that is built again is shared."""
+        key = (id(pattern), then, self._region, self._inside_not, self._terminal)
+        known = self._built.get(key)
+        if known is None:
+            known = self._built[key] = self._build_new(pattern, then)
+        return known
+
+    def _build_new(self, pattern: Pattern, then: int) -> int:
         match pattern:
             case PChar(ranges):
                 at = self._add(_Step("char", (then,), self.alphabet.mask(ranges)))
