@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_laws_lark import SOURCES
 
-from grammars.errors import GrammarError
+from grammars.errors import GrammarError, LexingWarning
+from grammars.frontends.lark import loading, threads
 from grammars.frontends.lark.grammar import lark_to_ir
 from grammars.grammar import Grammar
 
@@ -422,10 +423,186 @@ def test_a_conflict_elsewhere_changes_nothing() -> None:
             assert Grammar.from_lark(source).accepts(text) == expected, (source, text)
 
 
+@pytest.mark.parametrize(
+    ("source", "way", "said"),
+    [
+        (SUMS, "basic", "terminal NL is never read: A_WS, tried before it.*never written: start"),
+        ('start: X | Y\nX: /x[0-9]*/\nY: "xyz"', "contextual", "Y is never read: X, tried before"),
+        ('start: A "a"\nA: /a+/', "dynamic", "never written: start.*dynamic_complete"),
+    ],
+)
+def test_what_is_never_read_is_said(source: str, way: Any, said: str) -> None:
+    with pytest.warns(LexingWarning, match=said) as caught:
+        grammar = Grammar.from_lark(source, lexer=way)
+    assert caught[0].filename == __file__
+    (note,) = grammar.ir.notes
+    if grammar.is_empty:
+        assert note in str(grammar.explain("x"))
+
+
+def test_nothing_is_said_of_keywords_and_names() -> None:
+    source = '%import common (CNAME, WS)\nstart: ("if" CNAME | CNAME "=" CNAME)+\n%ignore WS'
+    for way in WAYS:
+        assert Grammar.from_lark(source, lexer=way).ir.notes == ()
+
+
 def test_other_grammars_have_no_lexer() -> None:
     assert Grammar.from_regex("a").lexer is None
     with pytest.raises(ValueError, match="contextual"):
         Grammar.from_lark('start: "a"', lexer="standard")  # type: ignore[arg-type]
+
+
+# -- counted repetitions -----------------------------------------------------------------------
+
+COUNTED = {
+    "bounded lazy": ('start: A+ B?\nA: /a{2,5}?b/\nB: /a{0,3}?/ "c"', "abc", 6),
+    "lazy up to": ("start: A+\nA: /.{0,3}?b/\nB: /c/\n%ignore B", "abc", 6),
+    "meets a longer one": ("start: (A | B)+\nA: /a{1,4}/\nB: /a{1,3}b/", "ab", 7),
+    "is met": ("start: (A | B)+\nB.2: /a{1,3}b/\nA: /a{1,4}/", "ab", 7),
+    "followed by its own": ("start: A A?\nA: /a{2,4}/", "ab", 9),
+    "words": ("start: A A?\nA: /(?:ab){2,4}c?/", "abc", 8),
+    "exactly": ("start: A+ B?\nA: /[ab]{3}/\nB: /c|ab?/", "abc", 7),
+    "begun": ("start: A+\nA: /a(?:b{2,4}c)?|bb/", "abc", 7),
+    "in a loop": ('start: (A | "a")+\nA: /(?:a{1,3};)+/', "a;b", 7),
+    "two": ('start: A (A | "b")*\nA: /a{1,3}-b{2,4}/', "ab-", 8),
+    "ignored": ('start: "a"+\n%ignore /b{2,4}/\n%ignore /cb{0,3}/', "abc", 7),
+}
+
+
+@pytest.mark.parametrize("copies", [0, 1, 32])
+@pytest.mark.parametrize("name", COUNTED)
+def test_counted_repetitions(monkeypatch: pytest.MonkeyPatch, name: str, copies: int) -> None:
+    """Small bounds counted as large ones are, which texts of any length can tell apart."""
+    monkeypatch.setattr(threads, "_COPIES", copies)
+    source, letters, length = COUNTED[name]
+    texts = [
+        t for t in every_text(letters, length) if len(t) < 4 or len(set(t)) < 3 or "c" in t[-1]
+    ]
+    agree(source, texts[:1500], ("contextual", "dynamic"))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sources())
+def test_random_grammars_counting_everything(source: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "_COPIES", 0)
+        agree(source, ALL_TEXTS[:400], ("contextual",))
+
+
+LARGE = {
+    r"A: /(ab){2,50000}c/": (["ababc", "ab" * 50_000 + "c"], ["abc", "ab" * 50_001 + "c", "abab"]),
+    r"A: /x{1,1000}/": (["x", "x" * 1000], ["", "x" * 1001]),
+    r"A: /x{1,1000000}/": (["x", "x" * 1000], ["y"]),
+    r"A: /.{0,500}?x/": (["x", "a" * 500 + "x"], ["a" * 501 + "x", "xx", "a"]),
+    r"A: /a{2,400}?b/": (["aab", "a" * 400 + "b"], ["ab", "a" * 401 + "b"]),
+    r"A: /[a-z][a-z0-9]{0,62}/": (["a", "a" * 63], ["a" * 64, "0"]),
+}
+
+
+@pytest.mark.parametrize("terminal", LARGE)
+def test_large_bounds(terminal: str) -> None:
+    grammar = Grammar.from_lark(f"start: A\n{terminal}")
+    parser = lark.Lark(f"start: A\n{terminal}", parser="lalr")
+    good, bad = LARGE[terminal]
+    for text in (*good, *bad):
+        expected = True
+        try:
+            parser.parse(text)
+        except lark.exceptions.UnexpectedInput:
+            expected = False
+        assert grammar.accepts(text) == expected == (text in good), text[:40]
+
+
+def test_large_bounds_where_lexemes_meet() -> None:
+    """What follows depends on how far a repetition came: a full one may be followed by more."""
+    source = 'start: (A ";"?)+\nA: /x{1,1000}/'
+    grammar = Grammar.from_lark(source)
+    parser = lark.Lark(source, parser="lalr")
+    for text in ("x", "x" * 1000, "x" * 1001, "x" * 2500, "x;" + "x" * 1001, "x;;"):
+        expected = True
+        try:
+            parser.parse(text)
+        except lark.exceptions.UnexpectedInput:
+            expected = False
+        assert grammar.accepts(text) == expected, len(text)
+    assert len(grammar.ir.rules) < 20
+
+
+# -- lark's grammar reference ------------------------------------------------------------------
+
+REFERENCE = {
+    "templates": (
+        'start: _sep{n, ","} | pair{N, "-"}\n_sep{x, s}: x (s x)*\npair{x, y}: x y x\n'
+        'n: N | "[" _sep{N, ";"} "]"\nN: /[01]/',
+        "01,-[];",
+        4,
+    ),
+    "nested templates": ('start: a{b{"x"}}\na{y}: y "," y\nb{z}: z z?', "x,", 6),
+    "rule priorities": ('start: x | y\nx.2: A+\ny.1: A "b"?\nA: "a"', "ab", 4),
+    "aliases": ('?start: s\n?s: p | s "+" p -> add\n!?p: N | "(" s ")"\nN: /[0-9]/', "1+()", 5),
+    "placeholders": ('start: ["a"] ["b" | "c"] [x "d"]\nx: "e"?', "abcde", 4),
+    "override and extend": (
+        '%import common.INT\nstart: INT WORD\nWORD: "x"\n%override INT: /[ab]+/\n%extend WORD: "y"',
+        "abxy1",
+        4,
+    ),
+    "extended rule": ('start: x+\nx: "a"\n%extend x: "b" x', "ab", 5),
+    "ranges and counts": (
+        'start: A B~2 C~1..3 "z"~0..2\nA: "a".."c"\nB: A | "x"\nC: B~2',
+        "abxz",
+        5,
+    ),
+    "many copies": ('start: ("a" | "b")~60..70 "c"', "abc", 3),
+    "flags": ('start: A B "k"i /q./s\nA: "x"i\nB: /y z/x', "xXyzkKq\n", 4),
+    "terminals of terminals": (
+        'start: T+\nT: A? B | C\nA: "a" | "aa"\nB: ("b" A)~1..2\nC: /c/ ["d"]',
+        "abcd",
+        5,
+    ),
+    "alternation beside text": ('start: T+\nT: /a|b/ "c"', "abc", 5),
+    "escapes": (r'start: "\n" "\x41" /b/ "\\" "\""', '\nAb\\"', 5),
+    "several ignored": ('start: A B\nA: /a/\nB: "b"\n%ignore " "\n%ignore /#[^b]*/', "ab #", 5),
+    "empty": ("start: ", "a", 2),
+    "beyond ASCII": ('start: /[а-я]+/ "é" "\\U0001F600"?', "аяé😀", 4),
+    "renamed": (
+        "%import common.CNAME -> NAME\n%import common (INT, WS)\nstart: NAME INT?\n%ignore WS",
+        "a1_ ",
+        5,
+    ),
+    "alternatives by length": ('start: T "c"?\nT: "a" | "ab" | "abc"', "abc", 5),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_reference(name: str) -> None:
+    source, letters, length = REFERENCE[name]
+    agree(source, every_text(letters, length)[:1200])
+
+
+# -- terminals made of each other --------------------------------------------------------------
+
+
+def levels(count: int) -> str:
+    """A terminal whose text lark would double with each level."""
+    lines = [f'A_{k}: "a" A_{k + 1} | "b" A_{k + 1} | "c"\n' for k in range(count)]
+    return "start: A_0+\n" + "".join(lines) + f'A_{count}: "x"\n'
+
+
+def test_shared_terminals_are_those_of_lark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_LEAST_SHARED", 2)
+    agree(levels(4), every_text("abcx", 5))
+    agree(
+        'start: (T | W)+\nW: "ab"\n' + levels(3).replace("start: A_0+", "T: A_0+ | A_1~1..2"),
+        every_text("abcx", 5),
+    )
+
+
+@pytest.mark.parametrize("count", [12, 60])
+def test_many_levels_of_terminals(count: int) -> None:
+    grammar = Grammar.from_lark(levels(count))
+    assert len(grammar.ir.rules) < 10
+    assert grammar.accepts("ab" * (count // 2) + "x" + "bc")
+    assert not grammar.accepts("ab" * (count // 2))
 
 
 # -- errors ------------------------------------------------------------------------------------
