@@ -36,6 +36,15 @@ class Loaded:
     rules: list[Any]
     ignored: list[str]
 
+    def declared(self) -> list[str]:
+        """Terminals that rules name and nothing defines (``%declare``): a postlexer makes their tokens.
+
+        Rules and points carry them by name like any other; they have no lexemes.
+        """
+        known = {t.name for t in self.terminals}
+        used = (str(s.name) for r in self.rules for s in r.expansion if s.is_term)
+        return [n for n in dict.fromkeys((*used, *self.ignored)) if n not in known]
+
 
 def load(source: Source, start: str, imports: Imports, path: Path | None, limits: Limits) -> Loaded:
     """Reads a grammar as lark does.
@@ -92,7 +101,6 @@ def _read(
 
 def _validate(source: Source, loaded: Loaded) -> None:
     """What lark's lexer and analysis check themselves, with a place."""
-    known = {t.name for t in loaded.terminals}
     for t in loaded.terminals:
         where = source.place(t.name, t.pattern.raw)
         if isinstance(t.pattern, SharedPattern):
@@ -105,13 +113,11 @@ def _validate(source: Source, loaded: Loaded) -> None:
                 line=where.line,
                 column=where.column,
             ) from None
-    used = [str(s.name) for r in loaded.rules for s in r.expansion if s.is_term]
-    for name in (*used, *loaded.ignored):
-        if name not in known:
-            where = source.place(name)
-            raise GrammarError(
-                f"terminal {name} has no pattern: %declare needs a postlexer, which is not "
-                "supported here; define the terminal",
-                line=where.line,
-                column=where.column,
-            )
+    for name in loaded.declared():
+        where = source.place(name)
+        raise GrammarError(
+            f"terminal {name} has no pattern: %declare needs a postlexer, which is not "
+            "supported here; define the terminal",
+            line=where.line,
+            column=where.column,
+        )
