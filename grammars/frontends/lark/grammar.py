@@ -1,20 +1,25 @@
 """Lark grammars, lexing included, as grammars over bytes.
 
-The texts of the result are exactly those that lark accepts: with ``parser="lalr"`` and the
-contextual lexer where the LALR table has no conflict, with ``parser="earley"`` and the basic lexer
-otherwise (a conflict settled by a rule's priority is a conflict as well).
+The texts of the result are those that lark accepts (``docs/lark.md``): with ``parser="lalr"`` and the
+contextual lexer where the LALR table has no conflict; every reading of its item sets where it has one;
+or with ``parser="earley"`` and the basic, the dynamic or the dynamic-complete lexer.
 
-lark reads the grammar, sorts the terminals and builds the table.  What is added here:
+lark reads the grammar, sorts the terminals and builds the item sets.  What is added here, module by
+module:
 
-1. a *point* for every place between two tokens that lark tells apart: which terminals the lexer
-   looks for there (:class:`Point`); points with the same lexing share a group;
-2. rules are annotated with the LALR state they start in, which fixes the point behind each of their
-   tokens, and annotated rules that do the same are merged again;
-3. a lexeme leaves an obligation on the text behind it (:mod:`grammars.frontends.lark.threads`), so
-   rules are annotated with the obligation before and behind them, as in the construction that
+1. ``loading``, ``bounds``, ``shared``: what lark makes of the text, measured before it does;
+2. ``patterns``, ``threads``, ``lexemes``: terminals as automata over classes of characters, and the
+   *obligation* that a lexeme leaves on the text behind it; ``counting`` writes them as expressions, counted
+   repetitions with their bounds;
+3. ``item_sets``, ``points``: a *point* for every place between two tokens that the lexer tells apart: which
+   terminals it looks for there; points with the same lexing share a group;
+4. ``annotated``: rules annotated with the state they start in, which fixes the point behind each of their
+   tokens; annotated rules that do the same are merged again;
+5. ``readings``: rules annotated with the obligation before and behind them, as in the construction that
    intersects a grammar with a finite automaton (Bar-Hillel, Perles and Shamir 1961).  Obligations
    that cannot matter for what may follow are dropped at once, so that an ordinary grammar comes out
-   as it went in.
+   as it went in;
+6. ``recursion``, ``remarks``: the rules tidied, and what people should know of them.
 """
 
 from __future__ import annotations
