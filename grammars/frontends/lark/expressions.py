@@ -77,3 +77,14 @@ def _either(old: Expr, new: Expr) -> Expr:
 
 def _size(expr: Expr) -> int:
     return sum(1 for _ in ir.walk(expr))
+
+
+def ir_depth(expr: Expr) -> int:
+    """How deeply an expression is nested, found without recursion."""
+    deepest = 0
+    stack = [(expr, 1)]
+    while stack:
+        node, depth = stack.pop()
+        deepest = max(deepest, depth)
+        stack += [(child, depth + 1) for child in ir.children(node)]
+    return deepest

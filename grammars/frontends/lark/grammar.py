@@ -106,4 +106,4 @@ def _built(source: Source, loaded: Loaded, limits: Limits, way: LexerName) -> Gr
             lexing = Lexing(source, loaded, limits, way, written_out)
             return Builder(source, loaded, lexing, limits).build()
         except UncountableError as error:
-            written_out.add(error.terminal)
+            written_out |= error.terminals

@@ -210,6 +210,9 @@ class Lexer:
                 rows.append(row)
         except UnsupportedError as error:
             raise UnsupportedTerminalError(terminal, str(error)) from None
+        except UncountableError as error:
+            # together: one that is counted beside one that is not is told apart by states of no text
+            raise UncountableError(*error.terminals, terminal, *rivals) from None
         out: dict[int, Lexeme] = {}
         for said in (terminal, *retyped):
             finals = [tuple(e.get(said, ())) for e in ends]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from grammars.errors import GrammarError, LimitExceeded
 from grammars.frontends._lark_api import PatternStr
 from grammars.frontends.lark.annotated import AnnotatedRules, Node, Symbol, Token
 from grammars.frontends.lark.counting import automaton_expr
-from grammars.frontends.lark.expressions import eliminate
+from grammars.frontends.lark.expressions import eliminate, ir_depth
 from grammars.frontends.lark.item_sets import ItemSets, OneState, States
 from grammars.frontends.lark.lexemes import Lexeme, Ways
 from grammars.frontends.lark.loading import Loaded
@@ -35,6 +36,9 @@ from grammars.limits import Limits
 
 _EXPRESSION_SIZE: Final = 20_000
 """An automaton whose expression would have more nodes is written as rules, one per state."""
+
+_DEEPEST: Final = 200
+"""So is one whose expression would be nested more deeply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +372,10 @@ class Builder:
         name = definition.user_repr()
         body = self._written(lexeme.terminal, ways, accepting)
         if body is None:
-            body = automaton_expr(ways.rows, accepting, self.machine, _EXPRESSION_SIZE)
+            with suppress(RecursionError):  # a long chain of options, one inside the other
+                body = automaton_expr(ways.rows, accepting, self.machine, _EXPRESSION_SIZE)
+            if body is not None and ir_depth(body) > _DEEPEST:
+                body = None
         if body is None:
             body = self._as_rules(lexeme.terminal, name, ways, accepting)
         if not isinstance(body, ir.Literal | ir.Chars | Ref):

@@ -84,11 +84,11 @@ class Region:
 
 
 class UncountableError(Exception):
-    """A terminal's repetitions have to be written out: how far each is does not follow from the text."""
+    """Repetitions of terminals have to be written out: how far each is does not follow from the text."""
 
-    def __init__(self, terminal: int) -> None:
-        super().__init__(terminal)
-        self.terminal = terminal
+    def __init__(self, *terminals: int) -> None:
+        super().__init__(*terminals)
+        self.terminals = frozenset(terminals)
 
 
 Marks: TypeAlias = frozenset[tuple[int, str]]
