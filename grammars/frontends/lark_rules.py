@@ -63,7 +63,7 @@ def lark_with_rules(
         raise GrammarError(f"rules= gives {unused[0]!r}, which nothing refers to; take it out")
     # the rule of that name is what the lexer skips, and then the text of the other grammar
     given = {_TEXT + name: grammar for name, grammar in rules.items()}
-    return embedded(replace(host, rules=fresh), given, limits)
+    return replace(embedded(replace(host, rules=fresh), given, limits), lexer=host.lexer)
 
 
 class _Replacing(Rewriting):

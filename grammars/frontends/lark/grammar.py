@@ -83,7 +83,7 @@ def lark_to_ir(
         loaded = load(source, start, Imports(import_paths), path, limits)
         ir = _built(source, loaded, limits, "contextual" if lexer == "auto" else lexer)
         for note in ir.notes:
-            warnings.warn(f"{note}; the grammar's language lacks that", LexingWarning, stacklevel=6)
+            warnings.warn(f"{note}; the grammar's language lacks that", LexingWarning, stacklevel=7)
         return replace(ir, notes=(*ir.notes, *why_empty(loaded)))
     except UnsupportedTerminalError as error:
         definition = loaded.terminals[error.terminal]
