@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from constrain.automaton import TokenAutomaton, fill_masks
     from constrain.bitmask import allocate_bitmask, apply_bitmask_
     from constrain.describe import describe_schema
+    from constrain.healing import Healed, heal
     from constrain.huggingface.extraction import Extraction, extract
     from constrain.huggingface.processor import GrammarLogitsProcessor
     from constrain.models import load_model
@@ -31,6 +32,8 @@ _HOMES = {
     "Vocabulary": "constrain.vocabulary",
     "GrammarLogitsProcessor": "constrain.huggingface.processor",
     "Extraction": "constrain.huggingface.extraction",
+    "Healed": "constrain.healing",
+    "heal": "constrain.healing",
     "describe_schema": "constrain.describe",
     "extract": "constrain.huggingface.extraction",
     "allocate_bitmask": "constrain.bitmask",
@@ -43,6 +46,7 @@ __all__ = [
     "Extraction",
     "GrammarError",
     "GrammarLogitsProcessor",
+    "Healed",
     "LimitExceeded",
     "Limits",
     "MissingExtra",
@@ -54,6 +58,7 @@ __all__ = [
     "describe_schema",
     "extract",
     "fill_masks",
+    "heal",
     "load_model",
 ]
 

@@ -151,6 +151,11 @@ class TokenAutomaton:
         """Whether every byte of the rules is a token by itself."""
         return self._core.rules.spells_bytes
 
+    @property
+    def is_canonical(self) -> bool:
+        """Whether masks keep to the tokenizer's own way of writing."""
+        return self._canonical
+
     def __repr__(self) -> str:
         return f"TokenAutomaton({self.grammar!r}, {self.vocabulary!r}, states={self.state_count:,})"
 

@@ -122,6 +122,7 @@ OTHERS: Final[dict[str, Callable[[TokenAutomaton], Any]]] = {
     "follow": lambda a: a.follow(1).shape == (256,),
     "positions": lambda a: a.positions.entries,
     "trie": lambda a: a.trie.node_count,
+    "is_canonical": lambda a: a.is_canonical is False,
     "spells_bytes": lambda a: a.spells_bytes,
     "approximations": lambda a: [sentence.endswith(".") for sentence in a.approximations],
     "state_count": lambda a: a.state_count > 0,
