@@ -25,6 +25,7 @@ from grammars.program import Program
 from grammars.work import spend
 
 Item: TypeAlias = tuple[int, int, int]
+_Ways: TypeAlias = tuple[list[int], list[tuple[int, int]]]
 
 DEAD = 0
 END = 1
@@ -56,6 +57,13 @@ class Recognizer:
             self._byte_class[mark] = p.classes  # a class without edges
         self._residuals = Residuals(p.bags, limits)
         self._bag_of = p.bag_of.tolist()
+        # lists: single elements are read many times faster than from arrays
+        self._rank: list[int] = p.start_rank.tolist()
+        self._accept_from: list[int] = p.accept_from.tolist()
+        self._cap: list[int] = p.count_cap.tolist()
+        self._floor: list[int] = p.count_floor.tolist()
+        self._limit: list[int] = p.count_limit.tolist()
+        self._ways: dict[tuple[int, int], _Ways] = {}
         self.start = DEAD if p.is_empty else self._intern([(p.start, 0, END)])
 
     def advance(self, state: int, byte: int) -> int:
@@ -76,16 +84,47 @@ class Recognizer:
             at = nxt
         return at, len(data)
 
+    def classes_of(self, symbols: Iterable[int]) -> int:
+        """The classes of some bytes and marks, as a set of bits."""
+        found = 0
+        for symbol in symbols:
+            found |= 1 << self._byte_class[symbol]
+        return found
+
+    def can_take(self, state: int, classes: int) -> bool:
+        """Whether something of these classes can come next (a superset: counts are left out)."""
+        return self._can[state] & classes != 0
+
+    def run_until(self, data: bytes, begin: int, state: int, classes: int) -> tuple[int, int]:
+        """Follows ``data`` from ``begin`` up to a state that can take some of these classes.
+
+        Returns:
+            The last state, and the offset there: that of a byte that is not possible, if there is one
+            before.
+        """
+        memo, class_of, can = self._memo, self._byte_class, self._can
+        for i in range(begin, len(data)):
+            if can[state] & classes:
+                return state, i
+            key = (state, class_of[data[i]])
+            after = memo.get(key)
+            if after is None:
+                after = memo[key] = self._step(*key)
+            if after == DEAD:
+                return state, i
+            state = after
+        return state, len(data)
+
     # -- one byte ------------------------------------------------------------------------------
 
     def _step(self, state: int, c: int) -> int:
-        p = self.program
+        rank = self._rank
         reached: set[Item] = set()
         calls: dict[int, set[Item]] = {}
         for item in self._with_returns(state, c):
             self._follow(item, c, reached, calls)
         while calls:  # callers before callees: then a frame is complete when it is made
-            rule = min(calls, key=lambda s: p.start_rank[s])
+            rule = min(calls, key=rank.__getitem__)
             frame = self._intern(calls.pop(rule))
             self._follow((rule, 0, frame), c, reached, calls)
         return self._intern(reached)
@@ -98,7 +137,7 @@ class Recognizer:
             for q, n, frame in self.items[stack.pop()]:
                 yield q, n, frame
                 if (
-                    n >= self.program.accept_from[q]
+                    n >= self._accept_from[q]
                     and q
                     and frame not in seen
                     and self._can[frame] >> c & 1
@@ -107,27 +146,51 @@ class Recognizer:
                     stack.append(frame)
 
     def _follow(self, item: Item, c: int, reached: set[Item], calls: dict[int, set[Item]]) -> None:
-        p = self.program
         q, n, frame = item
         spend(2)
-        for e in range(p.edge_offset[q], p.edge_offset[q + 1]):
-            if p.edge_class[e] == c:
-                moved = self._count(n, int(p.edge_target[e]))
-                if moved:
-                    reached.add((*moved, frame))
-        for e in range(p.call_offset[q], p.call_offset[q + 1]):
-            rule = int(p.call_start[e])
-            if not self._first[rule] >> c & 1:
-                continue
-            if p.call_tail[e]:
+        key = (q, c)
+        known = self._ways.get(key)
+        if known is None:
+            known = self._ways[key] = self._find_ways(q, c)
+        targets, called = known
+        for target in targets:
+            moved = self._count(n, target)
+            if moved:
+                reached.add((*moved, frame))
+        for rule, after in called:
+            if after < 0:
                 calls.setdefault(rule, set()).update(self.items[frame])
                 continue
-            moved = self._count(n, int(p.call_return[e]))
+            moved = self._count(n, after)
             if moved:
                 calls.setdefault(rule, set()).add((*moved, frame))
 
         if self._bag_of[q] >= 0 and self._first[q] >> c & 1:
             self._take(item, self._bag_of[q], c, calls)
+
+    def _find_ways(self, q: int, c: int) -> _Ways:
+        """Where the edges of a program state on a class lead; the rules called, and the return of each."""
+        p = self.program
+        edges = slice(int(p.edge_offset[q]), int(p.edge_offset[q + 1]))
+        targets = [
+            target
+            for k, target in zip(
+                p.edge_class[edges].tolist(), p.edge_target[edges].tolist(), strict=True
+            )
+            if k == c
+        ]
+        calls = slice(int(p.call_offset[q]), int(p.call_offset[q + 1]))
+        called = [
+            (rule, -1 if tail else after)
+            for rule, after, tail in zip(
+                p.call_start[calls].tolist(),
+                p.call_return[calls].tolist(),
+                p.call_tail[calls].tolist(),
+                strict=True,
+            )
+            if self._first[rule] >> c & 1
+        ]
+        return targets, called
 
     def _take(self, item: Item, bag: int, c: int, calls: dict[int, set[Item]]) -> None:
         """Calls of the rules of the items that a bag takes now."""
@@ -142,10 +205,9 @@ class Recognizer:
 
     def _count(self, n: int, target: int) -> tuple[int, int] | None:
         """State and count after an edge; ``None`` where no end would be within bounds."""
-        p = self.program
         q, inc = target >> 1, target & 1
-        m = min(n + inc, int(p.count_cap[q]))
-        return (q, m) if p.count_floor[q] <= m <= p.count_limit[q] else None
+        m = min(n + inc, self._cap[q])
+        return (q, m) if self._floor[q] <= m <= self._limit[q] else None
 
     def _intern(self, items: Iterable[Item]) -> int:
         key = tuple(sorted(items))
@@ -161,7 +223,7 @@ class Recognizer:
         accepting, can = False, 0
         for q, n, frame in key:
             can |= self._first[q]
-            if n >= self.program.accept_from[q]:
+            if n >= self._accept_from[q]:
                 accepting = accepting or q == 0 or self.accepting[frame]
                 can |= self._can[frame]
         self.accepting.append(accepting)
