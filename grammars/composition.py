@@ -68,6 +68,7 @@ class Assembly:
         known = self._known.get(id(part))
         if known is not None:
             return known
+        check_no_layout(part)
         values = parts_of(part)
         self.notes |= dict.fromkeys(part.notes)
         self.tokens |= dict.fromkeys(part.tokens)
@@ -102,6 +103,19 @@ class Assembly:
         if made.tokens:
             check_free(made)
         return made
+
+
+def check_no_layout(part: GrammarIR) -> None:
+    """Refuses a grammar with indentation as a part of another one.
+
+    Raises:
+        GrammarError: where indentation opens and closes levels, which is about the whole text.
+    """
+    if part.layout is not None:
+        raise GrammarError(
+            "a grammar with indentation (%declare _INDENT _DEDENT) cannot be a part of another grammar: "
+            "widths are counted from the beginning of the text; use it on its own"
+        )
 
 
 class Rewriting:
@@ -251,6 +265,7 @@ def embedded(
         rules: the other grammars, by name.
         limits: bounds on what it may cost to find the values in a text.
     """
+    check_no_layout(host)
     whole = Assembly([*(rule.name for rule in host.rules), *rules])
     whole.notes |= dict.fromkeys(host.notes)
     whole.tokens |= dict.fromkeys(host.tokens)

@@ -34,6 +34,8 @@ Where JSON is a part of other text, each value of the part has a memory of its o
 rules those values are the texts of (:class:`Part`), and ``locator`` where in a text they begin
 (:class:`Locator`; :mod:`grammars.uniqueness.locating` makes it of rules and parts).
 
+Indentation needs a stack of widths, which is no part of the rules either: see :class:`Layout`.
+
 Build expressions with the lower-case helpers (:func:`seq`, :func:`alt`, ...): they flatten nested
 nodes and drop units, so equal languages are more often equal objects.
 """
@@ -54,7 +56,19 @@ REPEATED_COMMA: Final = 256
 """Stands for a ``,`` behind an array item that equals an earlier one."""
 REPEATED_CLOSE: Final = 257
 """Stands for a ``]`` behind such an item."""
-SYMBOLS: Final = 258
+LINE_SAME: Final = 258
+"""Behind a newline: the line that begins is as wide as the innermost level of indentation."""
+LINE_INDENT: Final = 259
+"""Behind a newline: the line is wider; a level begins."""
+LINE_DEDENT: Final = 260
+"""Behind a newline, once for each level that ends: the line is less wide."""
+END_SAME: Final = 261
+"""Behind a newline at the end of the text: the last line, which is empty, is as wide as some level."""
+END_INDENT: Final = 262
+"""There: the last line is wider than all levels; one begins."""
+END_DEDENT: Final = 263
+"""At the end of the text, behind a newline and its mark or not, once for each level that is open."""
+SYMBOLS: Final = 264
 """Bytes and marks."""
 
 
@@ -167,10 +181,10 @@ class Machine(_Hashed):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One symbol that is no byte; only the memory of JSON texts produces it (see above).
+    """One symbol that is no byte; the memory of JSON texts or a layout produces it (see above).
 
     Attributes:
-        symbol: ``REPEATED_COMMA`` or ``REPEATED_CLOSE``.
+        symbol: ``REPEATED_COMMA``, ``REPEATED_CLOSE``, or one of the six of a layout.
     """
 
     symbol: int
@@ -351,6 +365,27 @@ class Section:
     repeated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Indentation that opens and closes levels (:mod:`grammars.layout`).
+
+    Where rules wait for a mark of layout, a newline has been read, and the blanks since the last line
+    end of the text are the width of the line that begins.  Before the next byte, or at the end of the text,
+    the marks are put into what the rules read: ``LINE_INDENT`` if the line is wider than the innermost
+    level, ``LINE_SAME`` if it is as wide, a ``LINE_DEDENT`` for each level that is wider if some level is
+    as wide as the line; the text is in no language if none is.  At the end of the text it is
+    ``END_INDENT`` or ``END_SAME``, and there, behind a newline or not, an ``END_DEDENT`` follows for each
+    level that is open.
+
+    Attributes:
+        tab_length: blanks that a tab stands for.
+        max_depth: levels of indentation at most; a text with more is in no language.
+    """
+
+    tab_length: int = 8
+    max_depth: int = 100
+
+
 @dataclass(frozen=True)
 class GrammarIR:
     """Rules plus the start rule's name.  Rule order is the source's order.
@@ -368,6 +403,7 @@ class GrammarIR:
         locator: where in a text these values begin; None where no part asks for memory, else the two flags
             say whether any does.
         lexer: for a Lark grammar, how text is cut into tokens (lark's name for it).
+        layout: how indentation is read; ``None`` where it is text like any other.
     """
 
     rules: tuple[Rule, ...]
@@ -382,6 +418,7 @@ class GrammarIR:
     parts: tuple[Part, ...] = ()
     locator: Locator | None = None
     lexer: str | None = None
+    layout: Layout | None = None
     _index: dict[str, Rule] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:

@@ -50,7 +50,7 @@ class Program:
 
     Attributes:
         start: the start state (it alone may accept the empty text); -1 for the empty language.
-        byte_class: uint8[258], the class of each byte and mark; that of a mark which is not among
+        byte_class: uint8[264], the class of each byte and mark; that of a mark which is not among
             ``marks`` says nothing.
         marks: the marks that some edge reads.
         classes: C.

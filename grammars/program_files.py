@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from grammars.cache_folder import appearing, cache_folder, warn_unwritable
 from grammars.compiling.bags import BagSpec
-from grammars.ir import GrammarIR
+from grammars.ir import GrammarIR, Layout
 from grammars.limits import Limits
 from grammars.program import Program
 
@@ -37,7 +37,7 @@ LEAST_STATES: Final = 2_000
 """Smaller programs are not kept."""
 MOST_BYTES: Final = 256_000_000
 """Of all files together."""
-_MAGIC: Final = b"gramma program 2"
+_MAGIC: Final = b"gramma program 3"
 _HASH: Final = 16
 _ALIGNED: Final = 64
 _SWEEP_EVERY: Final = 64
@@ -198,7 +198,8 @@ def _written(program: Program, ir: GrammarIR) -> list[bytes]:
         else:
             plain[field.name] = value
     flags = {flag: getattr(ir, flag) for flag in _FLAGS}
-    head = {"start": ir.start, "notes": ir.notes, "tokens": ir.tokens, **flags}
+    head = {"start": ir.start, "notes": ir.notes, "tokens": ir.tokens, "lexer": ir.lexer, **flags}
+    head["layout"] = None if ir.layout is None else asdict(ir.layout)
     return file_of({"plain": plain, "head": head}, arrays)
 
 
@@ -265,5 +266,13 @@ def _read(data: bytes) -> Kept:
     )
     head = entries["head"]
     flags = {flag: head[flag] for flag in _FLAGS}
-    bare = GrammarIR((), head["start"], tuple(head["notes"]), tokens=tuple(head["tokens"]), **flags)
+    bare = GrammarIR(
+        (),
+        head["start"],
+        tuple(head["notes"]),
+        tokens=tuple(head["tokens"]),
+        lexer=head["lexer"],
+        layout=None if head["layout"] is None else Layout(**head["layout"]),
+        **flags,
+    )
     return Kept(Program(**values), bare)

@@ -33,6 +33,9 @@ from grammars.compiling.choices import Choices
 from grammars.compiling.utf8 import ByteMask, range_mask
 from grammars.errors import BudgetError, GrammarError
 from grammars.ir import (
+    END_INDENT,
+    LINE_INDENT,
+    LINE_SAME,
     REPEATED_COMMA,
     Alt,
     And,
@@ -55,6 +58,7 @@ from grammars.ir import (
     intersect_ranges,
     refs,
 )
+from grammars.layout.writing import written
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.uniqueness.regions import first_clash_of_regions
 from grammars.uniqueness.sections import first_clash_of_sections
@@ -78,6 +82,11 @@ _CELLS: Final = 5_000_000
 _ROW_CELLS: Final = 200
 """What a row of them costs in addition, as so many more."""
 _PLAIN: Final = ((0x20, 0x7E),)
+_FIRST_PLACEHOLDER: Final = 0xF8
+"""Marks of layout stand in a draft as bytes from this one on, which no text in UTF-8 has."""
+_LAYOUT_SHARES: Final = (1.0, 0.5, 0.0)
+"""Parts of the slack that texts with indentation are tried with: blanks are added to what is drafted."""
+_WIDEST: Final = 4
 
 _Cost: TypeAlias = tuple[float, int]
 """Length in bytes of the shortest text, and height of its derivation (so that it is finite)."""
@@ -182,10 +191,38 @@ class Sampler:
         slack = None if max_bytes is None else max_bytes - least
         if self._memory:
             return self._with_memory(body, rng, slack)
+        if self._grammar.layout is not None:
+            return self._with_layout(body, rng, slack, max_bytes)
         mood = _Mood(_SLACK if slack is None else slack)
         draft = _Draft(body, mood.slack)
         self._expand(draft, rng, mood)
         return bytes(draft.out)
+
+    def _with_layout(
+        self, body: Expr, rng: random.Random, slack: float | None, max_bytes: int | None
+    ) -> bytes:
+        """One text, its marks written as blanks."""
+        layout = self._grammar.layout
+        assert layout is not None
+        size = 0
+        for share in _LAYOUT_SHARES:
+            mood = _Mood(_SLACK if slack is None else slack * share)
+            draft = _Draft(body, mood.slack)
+            self._expand(draft, rng, mood)
+            symbols = [
+                b if b < _FIRST_PLACEHOLDER else b - _FIRST_PLACEHOLDER + LINE_SAME
+                for b in draft.out
+            ]
+            widest = _WIDEST if share else 1
+            text = written(symbols, layout, wider=lambda most=widest: rng.randint(1, most))  # type: ignore[misc]
+            if max_bytes is None or len(text) <= max_bytes:
+                return text
+            size = len(text)
+        raise BudgetError(
+            f"no text of this grammar within max_bytes={max_bytes} was found; raise max_bytes",
+            needed=size,
+            available=max_bytes or 0,
+        )
 
     def causes(self) -> tuple[str, ...]:
         """Why the language is empty: rules without any text that need no other such rule for it."""
@@ -252,6 +289,8 @@ class Sampler:
             match node:
                 case Literal(data):
                     out += data
+                case Mark(symbol) if symbol >= LINE_SAME:
+                    out.append(_FIRST_PLACEHOLDER + symbol - LINE_SAME)
                 case Mark(symbol):
                     draft.marks.append(len(out))
                     out += b"," if symbol == REPEATED_COMMA else b"]"
@@ -470,6 +509,8 @@ class Sampler:
                 return len(chr(ranges[0][0]).encode()), 0
             case ByteSet():
                 return 1, 0
+            case Mark(symbol) if self._grammar.layout is not None:
+                return int(symbol in (LINE_INDENT, END_INDENT)), 0
             case Mark():
                 return (1, 0) if self._grammar.compare_items else _IMPOSSIBLE
             case Bag(members, separator):

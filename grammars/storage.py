@@ -28,6 +28,7 @@ from grammars.ir import (
     Condition,
     Expr,
     GrammarIR,
+    Layout,
     Literal,
     Machine,
     Mark,
@@ -56,7 +57,8 @@ FORMAT: Final = "gramma-grammar"
 VERSION: Final = 6
 _EARLIER: Final = (1, 2, 3, 4, 5)
 """Versions that are read as well: 1 has no bags, marks or memory, 2 no sections, 3 no conditions, 4 no
-special tokens, 5 no parts (they are what sections have become) and no lexer.
+special tokens, 5 no parts (they are what sections have become) no lexer and no
+layout.
 
 A grammar is written as the earliest version that has what it has.  A checksum may be there in all of them:
 what reads older files takes no notice of it.
@@ -107,7 +109,9 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
         data["parts"] = [_part_entry(part) for part in grammar.parts]
     if grammar.lexer is not None:
         data["lexer"] = grammar.lexer
-    if grammar.parts or grammar.lexer is not None:
+    if grammar.layout is not None:
+        data["layout"] = asdict(grammar.layout)
+    if grammar.parts or grammar.lexer is not None or grammar.layout is not None:
         version = VERSION
     head = {"format": FORMAT, "version": version, _CHECKSUM: _checksum(data)}
     return _json(head | data)
@@ -182,6 +186,7 @@ _KEYS: Final = frozenset(
         "tokens",
         "parts",
         "lexer",
+        "layout",
         *_FLAGS,
     }
 )
@@ -210,6 +215,7 @@ def _read(data: dict[str, Any]) -> tuple[GrammarIR, Limits]:
     flags: dict[str, Any] = {flag: _flag(data.get(flag, False)) for flag in _FLAGS}
     flags["sections"] = _sections(data.get("sections", []))
     flags["tokens"] = _tokens(data.get("tokens", []))
+    flags["layout"] = _layout(data["layout"]) if "layout" in data else None
     flags["lexer"] = _text(data["lexer"]) if "lexer" in data else None
     notes = tuple(map(_text, data["notes"]))
     made = GrammarIR(rules, _text(data["start"]), notes, **flags)
@@ -253,6 +259,13 @@ def _tokens(names: Any) -> tuple[str, ...]:
     if len(set(tokens)) != len(tokens):
         raise ValueError("it names a special token twice")
     return tokens
+
+
+def _layout(entry: dict[str, Any]) -> Layout:
+    tab, depth = _whole(entry["tab_length"]), _whole(entry["max_depth"])
+    if tab < 1 or depth < 0:
+        raise ValueError("a layout needs a tab length above 0 and a depth")
+    return Layout(tab, depth)
 
 
 def _span(line: Any, column: Any, pointer: Any) -> Span:

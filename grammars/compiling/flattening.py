@@ -187,7 +187,7 @@ class _Alphabet:
 
     Attributes:
         size: how many there are.
-        class_of: uint8[258], the class of each byte and mark.
+        class_of: uint8[264], the class of each byte and mark.
         marks: the marks that some edge reads.
     """
 

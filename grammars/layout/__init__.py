@@ -1,0 +1,1 @@
+"""Indentation that opens and closes levels: widths beside the rules, in plain Python."""
