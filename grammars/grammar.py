@@ -26,9 +26,14 @@ from grammars.explain import (
     explain_surrogate,
 )
 from grammars.files import ImportPath, Kind, kind_of, read_text
-from grammars.ir import GrammarIR, Rule
+from grammars.ir import GrammarIR, Layout, Rule
 from grammars.ir import Literal as Text
 from grammars.json_signs import with_separators
+from grammars.layout.recognize import (
+    LayoutReader,
+    accepts_with_layout,
+    explain_with_layout,
+)
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.program import Program
 from grammars.recognizer import Recognizer
@@ -195,6 +200,7 @@ class Grammar:
         start: str = "start",
         *,
         lexer: LarkLexer = "auto",
+        postlex: Any = None,
         import_paths: Iterable[ImportPath] = (),
         dialect: Dialect = "lark",
         rules: Mapping[str, Grammar] | None = None,
@@ -212,6 +218,8 @@ class Grammar:
                 ``"dynamic"``: every terminal that the rules allow is tried on its own, as lark's
                 default (Earley) does; ``"dynamic_complete"``: shorter matches too.  ``"auto"`` is
                 ``"contextual"``.
+            postlex: a ``lark.indenter.Indenter`` or its class, which makes INDENT and DEDENT; by default
+                Python's where the grammar declares ``_INDENT`` or ``_DEDENT`` (``docs/layout.md``).
             import_paths: folders in which ``%import`` looks for grammars (loaders as lark's
                 ``FromPackageLoader`` too), before lark's own library.  Relative imports
                 (``%import .words``) are also looked for in the folder of the running script, as
@@ -227,6 +235,7 @@ class Grammar:
             text,
             start=start,
             lexer=lexer,
+            postlex=postlex,
             import_paths=import_paths,
             dialect=dialect,
             rules=rules,
@@ -241,6 +250,7 @@ class Grammar:
         path: Path | None = None,
         start: str = "start",
         lexer: LarkLexer = "auto",
+        postlex: Any = None,
         import_paths: Iterable[ImportPath] = (),
         dialect: Dialect = "lark",
         rules: Mapping[str, Grammar] | None = None,
@@ -253,6 +263,8 @@ class Grammar:
         if dialect not in ("lark", "llguidance"):
             raise ValueError(f"dialect={dialect!r}: must be 'lark' or 'llguidance'")
         if dialect == "llguidance" or (isinstance(text, str) and is_llguidance(text)):
+            if postlex is not None:
+                raise ValueError("llguidance's grammars have no postlex indenter")
             parts = {name: grammar.ir for name, grammar in (rules or {}).items()}
             return cls._read(limits, lambda: llguidance_to_ir(text, start, limits, parts))
         if isinstance(import_paths, str | Path):
@@ -260,7 +272,7 @@ class Grammar:
         paths = tuple(import_paths)
 
         def read(text: str) -> GrammarIR:
-            return lark_to_ir(text, start, limits, paths, path, lexer)
+            return lark_to_ir(text, start, limits, paths, path, lexer, postlex)
 
         if rules:
             from grammars.frontends.lark_rules import lark_with_rules
@@ -623,6 +635,11 @@ class Grammar:
         """Whether every text is one JSON value, as those of a JSON Schema or a type are."""
         return self._head.json
 
+    @property
+    def layout(self) -> Layout | None:
+        """How indentation is read, where it opens and closes levels; else ``None``."""
+        return self._head.layout
+
     def accepts(self, data: Data) -> bool:
         """Whether the whole of ``data`` is in the language.
 
@@ -640,6 +657,9 @@ class Grammar:
             memory = self.memory()
             if memory is not None:
                 return accepts(recognizer, memory, raw)
+            layout = self.layout
+            if layout is not None:
+                return accepts_with_layout(LayoutReader(recognizer, layout), raw)
             state, used = recognizer.run(raw)
             return used == len(raw) and recognizer.accepting[state]
 
@@ -698,6 +718,8 @@ class Grammar:
             memory = self.memory()
             if memory is not None:
                 return explain_with_memory(self._explainer, memory, raw, names)
+            if self.layout is not None:
+                return explain_with_layout(LayoutReader(self._explainer, self.layout), raw, names)
             return explain(self._explainer, raw, names)
 
     def sample(self, seed: int | None = None, max_bytes: int | None = None) -> bytes:

@@ -30,7 +30,7 @@ lark checks much of its input by ``assert`` and lets errors of what it calls pas
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ try:
     from lark import __version__ as version
     from lark.common import LexerConf, ParserConf
     from lark.grammar import NonTerminal, Terminal
+    from lark.indenter import Indenter, PythonIndenter
     from lark.lexer import BasicLexer, PatternRE, PatternStr, TerminalDef, UnlessCallback
     from lark.load_grammar import GrammarBuilder, PrepareLiterals, _parse_grammar
     from lark.parsers.grammar_analysis import GrammarAnalyzer
@@ -55,12 +56,14 @@ except ImportError as error:
 __all__ = [
     "BasicLexer",
     "GrammarAnalyzer",
+    "Indenter",
     "LALR_Analyzer",
     "LarkError",
     "NonTerminal",
     "ParserConf",
     "PatternRE",
     "PatternStr",
+    "PythonIndenter",
     "Shift",
     "Terminal",
     "TerminalDef",
@@ -205,14 +208,21 @@ def leaf_pattern(tree: Any) -> Any:
         return pattern
 
 
-def compile_grammar(grammar: Any, start: str) -> tuple[list[TerminalDef], list[Any], list[str]]:
+def compile_grammar(
+    grammar: Any, start: str, kept: Iterable[str] = ()
+) -> tuple[list[TerminalDef], list[Any], list[str]]:
     """Terminals, rules in plain form, and the names of the ignored terminals.
+
+    Args:
+        grammar: lark's.
+        start: the rule to start from.
+        kept: terminals that count though no rule uses them.
 
     Raises:
         LarkError: where lark refuses the grammar.
     """
     with calling():
-        terminals, rules, ignored = grammar.compile([start], set())
+        terminals, rules, ignored = grammar.compile([start], set(kept))
         return list(terminals), list(rules), [str(name) for name in ignored]
 
 

@@ -32,6 +32,9 @@ class AnnotatedRules:
         self.groups: list[Group] = []
         self.productions: dict[Node, list[tuple[Symbol, ...]]] = {}
         self._loaded = loaded
+        postlex = loaded.postlex
+        self._newline = frozenset() if postlex is None else frozenset((postlex.newline,))
+        self._made = frozenset() if postlex is None else postlex.unspelled
 
     def build(self, states: States) -> None:
         """Collects the annotated rules from the start rule on, then merges them."""
@@ -79,8 +82,10 @@ class AnnotatedRules:
     def _point(self, states: States, q: int) -> None:
         if q in self.points:
             return
-        context = self.lexing.context(states.looked_for[q])
-        follow = states.follow[q]
+        context = self.lexing.context(states.looked_for[q] | self._newline)
+        follow = states.follow[q] | self._newline
+        if follow & self._made:  # at the end of the text they come as well
+            follow |= {END}
         # a terminal that is never read here says so: points that differ in it are no group
         read = {t: context.read.get(t, ()) for t in follow if t in self.lexing.number}
         self.points[q] = Point(follow, read, context.ignored, context.shadowed)
@@ -100,8 +105,16 @@ class AnnotatedRules:
         """Merges rules that cannot be told apart, and points that cannot."""
         self.views: dict[int, View] = {}
         lexer = self.lexing.lexer
+        behind_made = [
+            lexeme
+            for q in {t.point for t in self._tokens() if t.terminal in self._made}
+            for lexemes in self.points[q].read.values()
+            for lexeme in lexemes
+        ]
         for q, point in self.points.items():
             lexemes = [x for xs in point.read.values() for x in xs]
+            if point.follow & self._made:
+                lexemes += behind_made
             self.views[q] = View(lexer, [*lexemes, *point.ignored], END in point.follow)
         self._alike()
         self.landing: dict[Token, Token] = {}
@@ -134,6 +147,8 @@ class AnnotatedRules:
             for t, found in point.read.items():
                 lexemes.setdefault(t, {}).update((x.number, x) for x in found)
             skipped.update((x.number, x) for x in point.ignored)
+            for t in self._newline:  # inside brackets
+                skipped.update((x.number, x) for x in point.read.get(t, ()))
         self._outcomes: dict[str, set[Obligation]] = {}
         pending: dict[str, set[Thread]] = {}
         for t, family in lexemes.items():
@@ -158,6 +173,9 @@ class AnnotatedRules:
                             grown = True
             if not grown:
                 break
+        for t in self._made:  # they read nothing: what was pending before them is so behind them
+            pending[t] = behind_skipped.union(*pending.values())
+            self._outcomes[t] = set().union(*self._outcomes.values())
         self._pending = pending
 
     def _profile(self, token: Token) -> object:

@@ -28,13 +28,15 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from grammars.errors import GrammarError, LexingWarning, LimitExceeded
 from grammars.files import ImportPath
 from grammars.frontends.lark.imports import Imports
+from grammars.frontends.lark.layout import LayoutBuilder
 from grammars.frontends.lark.loading import Loaded, load
 from grammars.frontends.lark.points import LexerName, Lexing
+from grammars.frontends.lark.postlex import check_postlex
 from grammars.frontends.lark.readings import Builder
 from grammars.frontends.lark.remarks import why_empty
 from grammars.frontends.lark.source import Source, describe
@@ -56,6 +58,7 @@ def lark_to_ir(
     import_paths: Sequence[ImportPath] = (),
     path: Path | None = None,
     lexer: LexerName | Literal["auto"] = "auto",
+    postlex: Any = None,
 ) -> GrammarIR:
     """Turns a Lark grammar into a grammar over bytes.
 
@@ -66,6 +69,8 @@ def lark_to_ir(
         import_paths: folders in which ``%import`` looks for grammars.
         path: the file that the text comes from; relative imports are looked for in its folder.
         lexer: how text is cut into tokens; ``"auto"`` is ``"contextual"``.
+        postlex: a ``lark.indenter.Indenter`` or its class; by default Python's where the grammar declares
+            ``_INDENT`` and ``_DEDENT``.
 
     Raises:
         GrammarError: where lark refuses the grammar, or it uses something that cannot be followed.
@@ -77,10 +82,11 @@ def lark_to_ir(
         raise TypeError(f"start must be the name of a rule, not {start!r:.80}")
     if lexer not in LEXERS:
         raise ValueError(f"lexer must be one of {', '.join(LEXERS)}, not {lexer!r:.80}")
+    indenter = check_postlex(postlex)
     allow(_WORK_A_CHARACTER * len(text))
     source = Source(text)
     try:
-        loaded = load(source, start, Imports(import_paths), path, limits)
+        loaded = load(source, start, Imports(import_paths), path, limits, indenter)
         ir = _built(source, loaded, limits, "contextual" if lexer == "auto" else lexer)
         for note in ir.notes:
             warnings.warn(f"{note}; the grammar's language lacks that", LexingWarning, stacklevel=7)
@@ -98,12 +104,26 @@ def lark_to_ir(
         raise source.too_deep() from None
 
 
+def _builder(source: Source, loaded: Loaded, lexing: Lexing, limits: Limits) -> Builder:
+    if loaded.postlex is None:
+        return Builder(source, loaded, lexing, limits)
+    if lexing.way not in ("contextual", "basic"):
+        where = source.place(loaded.postlex.indent, loaded.postlex.dedent)
+        raise GrammarError(
+            f"an indenter needs tokens, which lexer={lexing.way!r} does not make; use "
+            'lexer="contextual" or "basic"',
+            line=where.line,
+            column=where.column,
+        )
+    return LayoutBuilder(source, loaded, lexing, limits, loaded.postlex)
+
+
 def _built(source: Source, loaded: Loaded, limits: Limits, way: LexerName) -> GrammarIR:
     """The grammar, repetitions counted in all terminals that allow it."""
     written_out: set[int] = set()
     while True:
         try:
             lexing = Lexing(source, loaded, limits, way, written_out)
-            return Builder(source, loaded, lexing, limits).build()
+            return _builder(source, loaded, lexing, limits).build()
         except UncountableError as error:
             written_out |= error.terminals

@@ -102,7 +102,8 @@ class OneState(States):
         except LarkError as error:
             raise source.error(error) from None
         everything = frozenset(str(t.name) for t in loaded.terminals)
-        self._point = {name: i + 1 for i, name in enumerate(sorted(everything))}
+        made = loaded.postlex.unspelled if loaded.postlex else frozenset()
+        self._point = {name: i + 1 for i, name in enumerate(sorted(everything | made))}
         self.start = 0
         first = {str(s.name) for s in sets.FIRST[NonTerminal(loaded.start)]}
         follow = {0: frozenset({*first, END})}

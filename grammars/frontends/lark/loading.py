@@ -14,6 +14,7 @@ from grammars.frontends._re_api import PatternError
 from grammars.frontends.lark.bounds import check_grammar, check_terminals, terminal_sizes
 from grammars.frontends.lark.imports import Imports, file_name
 from grammars.frontends.lark.patterns import UnsupportedError
+from grammars.frontends.lark.postlex import NEWLINES, Postlex, postlex_of
 from grammars.frontends.lark.shared import (
     CannotShareError,
     SharedPattern,
@@ -35,6 +36,7 @@ class Loaded:
     terminals: list[TerminalDef]
     rules: list[Any]
     ignored: list[str]
+    postlex: Postlex | None = None
 
     def declared(self) -> list[str]:
         """Terminals that rules name and nothing defines (``%declare``): a postlexer makes their tokens.
@@ -46,8 +48,18 @@ class Loaded:
         return [n for n in dict.fromkeys((*used, *self.ignored)) if n not in known]
 
 
-def load(source: Source, start: str, imports: Imports, path: Path | None, limits: Limits) -> Loaded:
+def load(
+    source: Source,
+    start: str,
+    imports: Imports,
+    path: Path | None,
+    limits: Limits,
+    postlex: Any = None,
+) -> Loaded:
     """Reads a grammar as lark does.
+
+    Args:
+        postlex: see :func:`grammars.frontends.lark.postlex.postlex_of`.
 
     Raises:
         GrammarError: where lark refuses it.
@@ -63,15 +75,20 @@ def load(source: Source, start: str, imports: Imports, path: Path | None, limits
             column=1,
         )
     check_grammar(grammar, limits)
+    kept = NEWLINES if postlex is None else {str(postlex.NL_type)}
     try:
-        terminals, rules, ignored = _lark_api.compile_grammar(grammar, start)
+        compiled = _lark_api.compile_grammar(grammar, start, kept)
+        loaded = Loaded(start, *compiled)
+        defined = [t.name for t in loaded.terminals]
+        loaded.postlex = postlex_of(postlex, source, defined, loaded.declared())
+        if loaded.postlex is None:  # a newline that no rule uses is nothing special
+            loaded = Loaded(start, *_lark_api.compile_grammar(grammar, start))
     except LarkError as error:
         raise source.error(error) from None
-    terminals = [
+    loaded.terminals = [
         TerminalDef(t.name, shared[t.name], t.priority) if t.name in shared else t
-        for t in terminals
+        for t in loaded.terminals
     ]
-    loaded = Loaded(start, terminals, rules, ignored)
     _validate(source, loaded)
     return loaded
 
@@ -113,11 +130,14 @@ def _validate(source: Source, loaded: Loaded) -> None:
                 line=where.line,
                 column=where.column,
             ) from None
+    made = loaded.postlex.unspelled if loaded.postlex else frozenset()
     for name in loaded.declared():
+        if name in made:
+            continue
         where = source.place(name)
         raise GrammarError(
-            f"terminal {name} has no pattern: %declare needs a postlexer, which is not "
-            "supported here; define the terminal",
+            f"terminal {name} has no pattern: %declare needs a postlexer that makes it; pass "
+            "postlex=, or define the terminal",
             line=where.line,
             column=where.column,
         )

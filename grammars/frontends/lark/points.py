@@ -12,6 +12,7 @@ from grammars.frontends._lark_api import LarkError, PatternStr, TerminalDef, Unl
 from grammars.frontends.lark.lexemes import EVERY_KIND, Lexeme, Lexer
 from grammars.frontends.lark.loading import Loaded
 from grammars.frontends.lark.patterns import Mask, Pattern, UnsupportedError, parse_pattern
+from grammars.frontends.lark.postlex import LAYOUT_SETS
 from grammars.frontends.lark.shared import SharedPattern
 from grammars.frontends.lark.source import Source
 from grammars.frontends.lark.threads import (
@@ -137,7 +138,11 @@ class Lexing:
                 raise UnsupportedTerminalError(i, str(error)) from None
         try:
             self.machine = Machine(
-                patterns, [t.name for t in loaded.terminals], limits.max_dfa_states, written_out
+                patterns,
+                [t.name for t in loaded.terminals],
+                limits.max_dfa_states,
+                written_out,
+                LAYOUT_SETS if loaded.postlex else (),
             )
         except UnsupportedError as error:
             raise GrammarError(f"a terminal uses {error}, which cannot be followed") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from grammars import ir
@@ -13,12 +13,13 @@ from grammars.frontends._lark_api import PatternStr
 from grammars.frontends.lark.annotated import AnnotatedRules, Node, Symbol, Token
 from grammars.frontends.lark.counting import automaton_expr
 from grammars.frontends.lark.expressions import eliminate, ir_depth
+from grammars.frontends.lark.following import Following
 from grammars.frontends.lark.item_sets import ItemSets, OneState, States
 from grammars.frontends.lark.lexemes import Lexeme, Ways
 from grammars.frontends.lark.loading import Loaded
 from grammars.frontends.lark.minimization import language
 from grammars.frontends.lark.patterns import Mask
-from grammars.frontends.lark.points import Lexing, View
+from grammars.frontends.lark.points import END, Lexing, View
 from grammars.frontends.lark.recursion import (
     kept_apart,
     reachable,
@@ -31,7 +32,7 @@ from grammars.frontends.lark.shared import SharedPattern
 from grammars.frontends.lark.source import Source
 from grammars.frontends.lark.threads import CLASS, Obligation, UncountableError
 from grammars.frontends.regex.python import regex_to_expr
-from grammars.ir import EPSILON, NOTHING, Expr, GrammarIR, Ref, Repeat, Rule, Span, alt, seq
+from grammars.ir import EPSILON, NOTHING, Expr, GrammarIR, Layout, Ref, Repeat, Rule, Span, alt, seq
 from grammars.limits import Limits
 
 _EXPRESSION_SIZE: Final = 20_000
@@ -42,18 +43,26 @@ _DEEPEST: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class _Control:
-    """Between two tokens: what is pending, and how the lexer goes on."""
+class Control:
+    """Between two tokens: what is pending, and how the lexer goes on.
+
+    Attributes:
+        pending: the obligation on the text that follows.
+        group: of the point.
+        phase, level: of the layout (:mod:`grammars.frontends.lark.layout`), 0 where there is none.
+    """
 
     pending: Obligation
     group: int
+    phase: int = 0
+    level: int = 0
 
 
 @dataclass
-class _Read:
+class Read:
     """How one token can be read from a control: the controls behind it, each with its parts."""
 
-    parts: dict[_Control, list[tuple[Obligation, Lexeme, frozenset[Obligation]]]] = field(
+    parts: dict[Control, list[tuple[Obligation, Lexeme, frozenset[Obligation]]]] = field(
         default_factory=dict
     )
 
@@ -87,11 +96,14 @@ class Builder:
                 if self.rules.representative[node] == node
             }
         )
-        self._reads: dict[tuple[_Control, Token], _Read] = {}
-        self._skips: dict[_Control, dict[tuple[Obligation, Obligation], list[Any]]] = {}
-        self._ends: dict[tuple[Node, _Control], set[_Control]] = {}
+        self.following = Following(self.productions, self.rules.representative[self.rules.start])
+        self._narrow_views: dict[tuple[int, frozenset[str]], View] = {}
+        self._group_for: dict[tuple[int, frozenset[str]], int] = {}
+        self._reads: dict[tuple[Control, Token], Read] = {}
+        self._skips: dict[Control, dict[tuple[Obligation, Obligation], list[Any]]] = {}
+        self._ends: dict[tuple[Node, Control], set[Control]] = {}
         self.out: dict[str, Rule] = {}
-        self._names: dict[tuple[Node, _Control, _Control], str] = {}
+        self._names: dict[tuple[Node, Control, Control], str] = {}
         self._taken: set[str] = set()
         self._lexeme_refs: dict[object, Expr] = {}
         self._skip_refs: dict[object, Expr] = {}
@@ -109,7 +121,7 @@ class Builder:
         """The grammar."""
         start = self.rules.representative[self.rules.start]
         group = self.rules.start_group
-        first = _Control(self.group_views[group].reduce(self.machine.at_start), group)
+        first = Control(self.group_views[group].reduce(self.machine.at_start), group)
         self._order[first.pending] = 0
         self._explore(start, first)
         parts = []
@@ -132,7 +144,7 @@ class Builder:
             self._written_rules().get,
             body == NOTHING,
         )
-        return GrammarIR(rules, top, notes, lexer=self.lexing.way)
+        return GrammarIR(rules, top, notes, lexer=self.lexing.way, layout=self._layout())
 
     def _written_rules(self) -> dict[str, bool]:
         """Of each rule that is reached, whether some text is read for it."""
@@ -143,16 +155,20 @@ class Builder:
                 out[name] = out.get(name, False) or bool(ends)
         return out
 
-    def _sorted(self, controls: Iterable[_Control]) -> list[_Control]:
+    def _layout(self) -> Layout | None:
+        """How indentation is read."""
+        return None
+
+    def _sorted(self, controls: Iterable[Control]) -> list[Control]:
         order = self._order
-        return sorted(controls, key=lambda c: (c.group, order[c.pending]))
+        return sorted(controls, key=lambda c: (c.group, order[c.pending], c.phase, c.level))
 
     # -- which controls are reached ------------------------------------------------------------
 
-    def _explore(self, start: Node, first: _Control) -> None:
-        callers: dict[tuple[Node, _Control], dict[tuple[Node, _Control], None]] = {}
+    def _explore(self, start: Node, first: Control) -> None:
+        callers: dict[tuple[Node, Control], dict[tuple[Node, Control], None]] = {}
         self._ends[start, first] = set()
-        todo: dict[tuple[Node, _Control], None] = {(start, first): None}
+        todo: dict[tuple[Node, Control], None] = {(start, first): None}
         while todo:
             key = next(reversed(todo))
             del todo[key]
@@ -162,22 +178,62 @@ class Builder:
             for production in self.productions[node]:
                 at = {control}
                 for symbol in production:
-                    behind: set[_Control] = set()
+                    behind: set[Control] = set()
                     for c in at:
                         if isinstance(symbol, Token):
                             behind.update(self._read(c, symbol).parts)
                             continue
-                        inner = (symbol, c)
+                        inner = (symbol, self._entered(symbol, c))
                         if inner not in self._ends:
                             self._check(len(self._ends), symbol[1])
                             self._ends[inner] = set()
                             todo[inner] = None
                         callers.setdefault(inner, {})[key] = None
-                        behind |= self._ends[inner]
+                        behind.update(self._left(symbol, c, e) for e in self._ends[inner])
                     at = behind
-                ends |= at
+                ends.update(self._narrowed(c, self.following.follow[node]) for c in at)
             if len(ends) > before:
                 todo.update(callers.get(key, {}))
+
+    def _entered(self, node: Node, control: Control) -> Control:
+        """The control with which a rule begins that is called from a control."""
+        return self._narrowed(control, self.following.first[node])
+
+    def _narrowed(self, control: Control, terminals: frozenset[str]) -> Control:
+        """A control that is the same for all that reads only these terminals next, one of many."""
+        group = self._group_among(control.group, terminals)
+        key = (group, terminals)
+        view = self._narrow_views.get(key)
+        if view is None:
+            found = self.rules.groups[group]
+            lexemes = [x for t in terminals for x in found.read.get(t, ())]
+            view = View(self.lexer, [*lexemes, *(found.ignored or ())], END in terminals)
+            self._narrow_views[key] = view
+        pending = view.reduce(control.pending)
+        self._order.setdefault(pending, len(self._order))
+        return replace(control, pending=pending, group=group)
+
+    def _group_among(self, group: int, terminals: frozenset[str]) -> int:
+        """The first group in which the lexer reads these terminals as in the given one."""
+        key = (group, terminals)
+        known = self._group_for.get(key)
+        if known is None:
+            own = self.rules.groups[group]
+            known = self._group_for[key] = next(
+                i
+                for i, other in enumerate(self.rules.groups)
+                if other.ignored == own.ignored
+                and all(other.read.get(t) == own.read.get(t) for t in terminals)
+            )
+        return known
+
+    def _left(self, node: Node, control: Control, last: Control) -> Control:
+        """The control behind a rule called from a control that ends with another."""
+        return last
+
+    def _inside(self, node: Node, control: Control, last: Control) -> Control:
+        """The inverse: how a rule called from a control ends that leaves another behind."""
+        return last
 
     def _check(self, count: int, rule: str) -> None:
         limit = self.limits.max_dfa_states
@@ -188,7 +244,7 @@ class Builder:
 
     # -- tokens --------------------------------------------------------------------------------
 
-    def _skipped(self, control: _Control) -> dict[tuple[Obligation, Obligation], list[Any]]:
+    def _skipped(self, control: Control) -> dict[tuple[Obligation, Obligation], list[Any]]:
         """The ways through ignored text: between obligations, the lexemes that lead there."""
         known = self._skips.get(control)
         if known is not None:
@@ -198,7 +254,7 @@ class Builder:
         edges: dict[tuple[Obligation, Obligation], list[Any]] = {}
         order = [control.pending]
         for pending in order:  # grows while we iterate
-            for lexeme in self.rules.groups[control.group].ignored or ():
+            for lexeme in self._ignored(control):
                 found = self._outcomes(lexeme, pending, view)
                 for after, outcomes in found.items():
                     edges.setdefault((pending, after), []).append((lexeme, outcomes))
@@ -207,23 +263,31 @@ class Builder:
         self._skips[control] = edges
         return edges
 
+    def _ignored(self, control: Control) -> Sequence[Lexeme]:
+        """The lexemes that are dropped between two tokens."""
+        return self.rules.groups[control.group].ignored or ()
+
     def _outcomes(
         self, lexeme: Lexeme, pending: Obligation, view: View
     ) -> dict[Obligation, frozenset[Obligation]]:
+        return self._grouped(self.lexer.ways(lexeme, pending), view)
+
+    def _grouped(self, ways: Ways, view: View) -> dict[Obligation, frozenset[Obligation]]:
+        """The outcomes of a lexeme, by what is left of each where only some things may follow."""
         grouped: dict[Obligation, list[Obligation]] = {}
-        for outcome in self.lexer.ways(lexeme, pending).outcomes:
+        for outcome in ways.outcomes:
             grouped.setdefault(view.reduce(outcome), []).append(outcome)
         return {after: frozenset(group) for after, group in grouped.items()}
 
-    def _after_skip(self, control: _Control) -> list[Obligation]:
+    def _after_skip(self, control: Control) -> list[Obligation]:
         edges = self._skipped(control)
         return list(dict.fromkeys([control.pending, *(o for _, o in edges)]))
 
-    def _read(self, control: _Control, token: Token) -> _Read:
+    def _read(self, control: Control, token: Token) -> Read:
         key = (control, token)
         known = self._reads.get(key)
         if known is None:
-            known = self._reads[key] = _Read()
+            known = self._reads[key] = Read()
             view = self.rules.behind[token]
             group = self.rules.points[token.point].group
             lexemes = self.rules.groups[control.group].read.get(token.terminal, ())
@@ -232,7 +296,7 @@ class Builder:
                     for after, outcomes in self._outcomes(lexeme, pending, view).items():
                         part = (pending, lexeme, outcomes)
                         self._order.setdefault(after, len(self._order))
-                        known.parts.setdefault(_Control(after, group), []).append(part)
+                        known.parts.setdefault(Control(after, group), []).append(part)
         return known
 
     # -- expressions ---------------------------------------------------------------------------
@@ -249,7 +313,8 @@ class Builder:
                 node, control, last = key
                 name = self._names[key]
                 parts = [
-                    self._path(production, control, last) for production in self.productions[node]
+                    self._path(node, production, control, last)
+                    for production in self.productions[node]
                 ]
                 body = without_recursion(name, alt(*parts))
                 self._store(Rule(name, body, self.source.place(node[1].rstrip("*"))))
@@ -264,16 +329,21 @@ class Builder:
             raise error
         self.out[rule.name] = rule
 
-    def _path(self, production: tuple[Symbol, ...], control: _Control, last: _Control) -> Expr:
+    def _path(
+        self, node: Node, production: tuple[Symbol, ...], control: Control, last: Control
+    ) -> Expr:
         """The texts of one production between two controls."""
         layers = [{control}]
         for symbol in production:
             layers.append({d for c in layers[-1] for d in self._behind(symbol, c)})
-        if last not in layers[-1]:
+        follow = self.following.follow[node]
+        rest: dict[Control, Expr] = {
+            c: EPSILON for c in layers[-1] if self._narrowed(c, follow) == last
+        }
+        if not rest:
             return NOTHING
-        rest: dict[_Control, Expr] = {last: EPSILON}
         for symbol, layer in zip(reversed(production), reversed(layers[:-1]), strict=True):
-            earlier: dict[_Control, Expr] = {}
+            earlier: dict[Control, Expr] = {}
             for c in self._sorted(layer):
                 by_rest: dict[Expr, list[Expr]] = {}
                 for d in self._sorted(self._behind(symbol, c)):
@@ -285,25 +355,32 @@ class Builder:
             rest = earlier
         return rest.get(control, NOTHING)
 
-    def _behind(self, symbol: Symbol, control: _Control) -> Iterable[_Control]:
+    def _behind(self, symbol: Symbol, control: Control) -> Iterable[Control]:
         if isinstance(symbol, Token):
             return self._read(control, symbol).parts
-        return self._ends.get((symbol, control), ())
+        ends = self._ends.get((symbol, self._entered(symbol, control)), ())
+        return [self._left(symbol, control, last) for last in ends]
 
-    def _symbol(self, symbol: Symbol, control: _Control, last: _Control) -> Expr:
+    def _symbol(self, symbol: Symbol, control: Control, last: Control) -> Expr:
         if not isinstance(symbol, Token):
             return self._ref(symbol, control, last)
         texts: dict[Obligation, Expr] = {}
         for pending, lexeme, outcomes in self._read(control, symbol).parts[last]:
-            more = self._lexeme(lexeme, pending, outcomes)
+            more = self._token_text(lexeme, pending, outcomes)
             texts[pending] = alt(texts.get(pending, NOTHING), more)
         by_text: dict[Expr, list[Obligation]] = {}
         for pending, expr in texts.items():
             by_text.setdefault(expr, []).append(pending)
         return alt(*(seq(self._skip(control, ends), expr) for expr, ends in by_text.items()))
 
-    def _ref(self, node: Node, control: _Control, last: _Control) -> Expr:
-        key = (node, control, last)
+    def _token_text(
+        self, lexeme: Lexeme, pending: Obligation, outcomes: frozenset[Obligation]
+    ) -> Expr:
+        """The texts of a lexeme that is read as a token."""
+        return self._lexeme(lexeme, pending, outcomes)
+
+    def _ref(self, node: Node, control: Control, last: Control) -> Expr:
+        key = (node, self._entered(node, control), self._inside(node, control, last))
         name = self._names.get(key)
         if name is None:
             name = self._names[key] = self._fresh(node[1])
@@ -317,12 +394,12 @@ class Builder:
         self._taken.add(fresh)
         return fresh
 
-    def _tail(self, control: _Control) -> Expr:
+    def _tail(self, control: Control) -> Expr:
         """Ignored text up to the end."""
         end = self.machine.alphabet.end
         return self._skip(control, [o for o in self._after_skip(control) if o.following & end])
 
-    def _skip(self, control: _Control, ends: Sequence[Obligation]) -> Expr:
+    def _skip(self, control: Control, ends: Sequence[Obligation]) -> Expr:
         """Ignored text that leads to one of these obligations."""
         key = (control, frozenset(ends))
         known = self._skip_refs.get(key)
@@ -363,10 +440,15 @@ class Builder:
     def _lexeme(self, lexeme: Lexeme, pending: Obligation, outcomes: frozenset[Obligation]) -> Expr:
         """The texts of a lexeme that is read under an obligation and leaves one of others."""
         key = (lexeme.number, pending, outcomes)
+        return self._text_of(key, lexeme, self.lexer.ways(lexeme, pending), outcomes)
+
+    def _text_of(
+        self, key: object, lexeme: Lexeme, ways: Ways, outcomes: frozenset[Obligation]
+    ) -> Expr:
+        """The same for given ways; ``key`` stands for all that they depend on."""
         known = self._lexeme_refs.get(key)
         if known is not None:
             return known
-        ways = self.lexer.ways(lexeme, pending)
         accepting = [bool(ends & outcomes) for ends in ways.ends]
         definition = self.lexing.terminals[lexeme.terminal]
         name = definition.user_repr()

@@ -32,6 +32,7 @@ from grammars.frontends.lark.patterns import (
     character_sets,
     min_width,
 )
+from grammars.ir import Ranges
 from grammars.work import spend
 
 Thread: TypeAlias = tuple[int, Mask, frozenset["tuple[int, Mask]"]]
@@ -137,6 +138,7 @@ class Machine:
         names: Sequence[str],
         limit: int,
         written_out: Container[int] = (),
+        apart: Iterable[Ranges] = (),
     ) -> None:
         self.names = names
         self.regions: list[Region] = []
@@ -148,7 +150,7 @@ class Machine:
         self._built: dict[tuple[int, int, int | None, bool, int], int] = {}
         self._patterns = patterns  # kept, since they are known by identity
         self._terminal = 0
-        self.alphabet = Alphabet(s for p in patterns for s in character_sets(p))
+        self.alphabet = Alphabet((*(s for p in patterns for s in character_sets(p)), *apart))
         self.limit = limit
         self._steps: list[_Step] = []
         self._loops = 0
