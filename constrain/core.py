@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain.arrays import Int64
+from constrain.layout.automaton import LayoutAutomaton
 from constrain.masks.cache import MaskCache, Row
 from constrain.rules import RuleAutomaton
 from constrain.uniqueness.automaton import UniquenessAutomaton, relaxed_rules
@@ -22,11 +23,12 @@ from constrain.uniqueness.search import wants_marks
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.special import resolve
 from grammars.grammar import Grammar
+from grammars.layout.relaxation import without_layout
 from grammars.limits import Limits
 
 
 class Core(Protocol):
-    """An automaton on places: of rules alone, or of rules and uniqueness.
+    """An automaton on places: of rules alone, of rules and uniqueness, or of rules and layout.
 
     Attributes:
         start: the place of the empty text.
@@ -149,6 +151,8 @@ def build_core(
     """
     given = vocabulary
     grammar, vocabulary = resolve(grammar, vocabulary)
+    if grammar.layout is not None:
+        return LayoutAutomaton(grammar, grammar.layout, vocabulary, limits)
     memory = grammar.memory()
     core: Core
     if memory is None:
@@ -167,9 +171,11 @@ def build_relaxation(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -
     """The rules alone, where every mark of a repetition reads as the byte that it stands for.
 
     It allows all that the whole automaton allows, and more (a superset, see ``Pairs.begin``): keys and
-    items may repeat, and places that no tokens complete count as alive.
+    items may repeat, lines may be of any width, and places that no tokens complete count as alive.
     """
     grammar, vocabulary = resolve(grammar, vocabulary)
+    if grammar.layout is not None:
+        grammar = Grammar(without_layout(grammar.ir), limits=grammar.limits)
     rules = RuleAutomaton(grammar, vocabulary, limits, judges_spelling=False)
     if not wants_marks(rules.program):
         return rules

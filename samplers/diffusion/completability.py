@@ -714,6 +714,11 @@ def _pairs_of(automaton: TokenAutomaton) -> Pairs | None:
     """
     if automaton.rules_only() is automaton:
         return None
+    if automaton.grammar.layout is not None:
+        raise GrammarError(
+            "canvases are not filled by grammars with indentation (%declare _INDENT _DEDENT), whose widths "
+            "depend on all of the text before; use such a grammar with an autoregressive sampler"
+        )
     memory = automaton.grammar.memory()
     assert memory is not None, "there is more than rules"
     grammar, vocabulary, limits = automaton.grammar, automaton.vocabulary, automaton.limits

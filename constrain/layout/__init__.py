@@ -1,0 +1,1 @@
+"""Rules, and indentation that opens and closes levels, token by token."""
