@@ -151,11 +151,11 @@ def build_core(
     """
     given = vocabulary
     grammar, vocabulary = resolve(grammar, vocabulary)
-    if grammar.layout is not None:
-        return LayoutAutomaton(grammar, grammar.layout, vocabulary, limits)
     memory = grammar.memory()
     core: Core
-    if memory is None:
+    if grammar.layout is not None:
+        core = LayoutAutomaton(grammar, grammar.layout, vocabulary, limits)
+    elif memory is None:
         core = RuleAutomaton(grammar, vocabulary, limits)
     else:
         core = UniquenessAutomaton(grammar, memory, vocabulary, limits)
