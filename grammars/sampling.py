@@ -309,6 +309,7 @@ class Sampler:
         least = self._cost(node)[0]
         shortest = draft.steps > _STEPS
         slack = 0 if shortest else int(draft.slack * mood.share)
+        eager = 0 if shortest else mood.eager  # parts that cost nothing would be repeated for ever
         used: float = 0
         match node:
             case Chars(ranges):
@@ -322,15 +323,15 @@ class Sampler:
                 used = self._cost(branch)[0] - least
                 draft.stack = (branch, draft.stack)
             case Repeat() if self._memory:
-                used = self._one_by_one(draft, node, rng, slack, mood.eager)
+                used = self._one_by_one(draft, node, rng, slack, eager)
             case Repeat(item, low, _):
-                count = self._count(node, rng, slack, mood.eager)
+                count = self._count(node, rng, slack, eager)
                 used = (count - low) * self._cost(item)[0] if count > low else 0
                 spend(count)
                 for _ in range(count):
                     draft.stack = (item, draft.stack)
             case Bag():
-                used = self._fill(draft, node, rng, slack, 0 if shortest else mood.eager)
+                used = self._fill(draft, node, rng, slack, eager)
             case And() | Not() | Machine():
                 data = self._walk(node, rng, least + rng.randint(0, slack))
                 used = len(data) - least

@@ -272,6 +272,17 @@ def test_explain_names_the_first_impossible_byte(ir: GrammarIR, data: bytes) -> 
 # --- sample --------------------------------------------------------------------------------------
 
 
+def test_a_sample_ends_where_parts_without_a_cost_multiply() -> None:
+    two = Seq((Ref("r0"), Ref("r0")))
+    rules = (
+        Rule("r0", repeat(alt(Ref("r2"), Literal(b"ab")))),
+        Rule("r2", two, shared=True),
+    )
+    grammar = Grammar(GrammarIR(rules, "r0"))
+    for seed in range(12):
+        assert grammar.accepts(grammar.sample(seed))
+
+
 @given(grammars(), st.integers(0, 2**32))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_samples_are_accepted(ir: GrammarIR, seed: int) -> None:
