@@ -28,6 +28,8 @@ KINDS: Final[Mapping[str, Kind]] = {
 _OPTIONS: Final[Mapping[str, tuple[Kind, ...]]] = {
     "start": ("lark", "gbnf"),
     "import_paths": ("lark",),
+    "lexer": ("lark",),
+    "dialect": ("lark", "gbnf"),
     "property_order": ("json",),
     "formats": ("json",),
     "whitespace": ("json",),

@@ -13,14 +13,14 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, ParamSpec, get_type_hints
+from typing import Annotated, Any, Final, Literal, NoReturn, ParamSpec, get_type_hints
 
 import typer
 
 from constrain.extras import MissingExtra, missing_extra
 from grammars import Explanation, Grammar, GrammarError
 from grammars.files import Kind, decode, kind_of, misplaced, read_text
-from grammars.grammar import Formats, Numbers, PropertyOrder, Whitespace, grammar_of
+from grammars.grammar import Formats, LarkLexer, Numbers, PropertyOrder, Whitespace, grammar_of
 from grammars.version import version
 from samplers.output import READER_GONE, ReaderGone, dump, hang_up, say, show
 
@@ -180,6 +180,16 @@ class GrammarOptions(SchemaOptions):
     import_paths: Annotated[
         list[Path] | None,
         typer.Option("--import-path", help="A folder in which a Lark grammar finds its imports."),
+    ] = None
+    lexer: Annotated[
+        LarkLexer | None,
+        typer.Option(
+            help="How the terminals of a Lark grammar are read: by item sets, as is usual."
+        ),
+    ] = None
+    dialect: Annotated[
+        Literal["llguidance", "xgrammar"] | None,
+        typer.Option(help="Whose Lark (llguidance) or GBNF (xgrammar) it is, if not its own."),
     ] = None
     kind: Annotated[
         Kind | None,

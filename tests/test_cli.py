@@ -364,6 +364,23 @@ def test_start_rule(files: Path) -> None:
     assert "--start" not in mixed.stderr
 
 
+def test_lexers_and_dialects_are_options(files: Path) -> None:
+    conflict = files / "conflict.lark"
+    conflict.write_text(
+        'start: e ";" NL\nA_WS: /\\s+/\nNL: /\\n+/\nN: /[0-9]+/\ne: e A_WS "+" A_WS e | N\n'
+    )
+    text = files / "sum.txt"
+    text.write_bytes(b"1 + 2;\n")
+    assert run("check", conflict, text).exit_code == 0
+    assert run("check", conflict, text, "--lexer", "basic").exit_code != 0
+    counted = files / "counted.lark"
+    counted.write_text('start: "a"{2,3}\n')
+    text.write_bytes(b"aaa")
+    assert run("check", counted, text, "--dialect", "llguidance").exit_code == 0
+    failed(run("check", files / "yesno.regex", "--dialect", "llguidance"), "--dialect", ".lark")
+    failed(run("check", counted, text, "--dialect", "xgrammar"), "llguidance")
+
+
 def test_imports_of_a_lark_file(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (files / "far").mkdir()
     (files / "near.lark").write_text("start: X\n%import .far.words.X\n")
