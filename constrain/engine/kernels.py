@@ -686,7 +686,7 @@ def _loops_below(ctx, q, i):  # type: ignore[no-untyped-def]
     return stays(kind, low, high, i, _u64(ctx, T_ASCII_BELOW), _u16(ctx, T_BELOW))
 
 
-_FEW_VISITS: Final = 4
+_FEW_VISITS: Final = 24
 """How often a state of several configurations is come upon before it is looked what leads back to it."""
 _LOOKED: Final = 255
 """In place of that number: they are known."""
