@@ -447,7 +447,7 @@ def test_restricting_leaves_the_mask_of_the_rules_as_it_is(texts: int) -> None:
     core = core_of(ours)
     names = "".join(f'"{i}",' for i in range(texts))
     inside = ours.advance_bytes(ours.start, f'[{names}"'.encode())
-    rules = core.rules.mask(core._pair_at[inside][0])
+    rules = core.rules.mask(core._places.at[inside][0])
     before = rules.copy()
     assert ours.mask(inside) is rules
     repeated = ours.advance_bytes(inside, b"3")

@@ -14,23 +14,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from constrain.arrays import Int64
 from constrain.canonical.rules import CanonicalRules
-from constrain.engine.jit import kernels as k
-from constrain.engine.pool import DEAD, FINISHED, NO_STATE
+from constrain.engine.pool import DEAD, FINISHED
 from constrain.masks.cache import MaskCache, Row
 from constrain.masks.wide import pack_bits
+from constrain.places import FIRST_PLACE, Places
 from constrain.rules import RuleAutomaton
-from grammars.errors import LimitExceeded
 from grammars.limits import Limits
 
 if TYPE_CHECKING:
     from constrain.core import Core
 
-_FIRST: Final = 3
-"""The integers below are reserved, as in the pool."""
 _NO_TOKEN: Final = -1
 _FEW: Final = 512
 """Masks of so many tokens are looked through one by one, and seen through to what follows."""
@@ -62,10 +58,9 @@ class CanonicalAutomaton:
         self.masks: Final = MaskCache(limits.max_cached_masks)
         self._inner: Final = inner
         self._canonical: Final = canonical
-        self._limits: Final = limits
-        self._at: dict[int, _Place] = {}
-        self._numbers: dict[_Place, int] = {}
-        self._next = _FIRST
+        self._places: Places[_Place] = Places(limits)
+        self.place_of: Final[Callable[[int], int]] = self._places.place_of
+        self.states_at: Final = self._places.states_at
         self.state_at: Final[Callable[[int], int]] = int
         self._size: Final = inner.rules.vocabulary.size
         self._ends: Final = frozenset(inner.rules.vocabulary.eos_token_ids)
@@ -77,39 +72,12 @@ class CanonicalAutomaton:
     def _number(self, place: _Place) -> int:
         if place[0] in (DEAD, FINISHED):
             return place[0]
-        known = self._numbers.get(place)
-        if known is None:
-            if len(self._numbers) >= self._limits.max_states:
-                raise LimitExceeded(
-                    "max_states",
-                    self._limits.max_states,
-                    "this automaton (trim() releases states that are no longer needed)",
-                )
-            known = self._numbers[place] = self._next
-            self._at[known] = place
-            self._next += 1
-        return known
-
-    # -- states and places: one and the same here ----------------------------------------------
-
-    def place_of(self, state: int) -> int:
-        """The state itself.
-
-        Raises:
-            ValueError: if it is none of this automaton's, or was forgotten.
-        """
-        if state in self._at or state in (DEAD, FINISHED):
-            return state
-        raise ValueError(NO_STATE)
-
-    def states_at(self, places: npt.NDArray[np.integer]) -> Int64:
-        """The places themselves, int64[n]."""
-        return places.astype(np.int64)
+        return self._places.number(place)
 
     def start_generation(self, number: int) -> None:
         """States given out from now on are not those of another copy (the start aside)."""
         self._inner.start_generation(number)
-        self._next = number << k.SLOT_BITS
+        self._places.start_generation(number)
 
     # -- moving --------------------------------------------------------------------------------
 
@@ -119,14 +87,14 @@ class CanonicalAutomaton:
         Raises:
             ValueError: if the state is none of this automaton's.
         """
-        if state in self._at:
+        if state in self._places.at:
             return self.after_token(state, token_id)
         self.place_of(state)
         return DEAD
 
     def after_token(self, place: int, token_id: int) -> int:
         """The place after a token; ``DEAD`` if the grammar does not allow it."""
-        inner, last, context = self._at[place]
+        inner, last, context = self._places.at[place]
         after = self._inner.after_token(inner, token_id)
         if after in (DEAD, FINISHED):
             return after
@@ -136,16 +104,16 @@ class CanonicalAutomaton:
 
     def after_bytes(self, place: int, data: bytes) -> int:
         """The place after some bytes, behind which any token may follow; ``DEAD`` if no text goes on so."""
-        after = self._inner.after_bytes(self._at[place][0], data)
+        after = self._inner.after_bytes(self._places.at[place][0], data)
         return self._number((after, _NO_TOKEN, ""))
 
     def accepts(self, place: int) -> bool:
         """Whether the text may end here."""
-        return self._inner.accepts(self._at[place][0])
+        return self._inner.accepts(self._places.at[place][0])
 
     def signature(self, place: int, depth: int) -> tuple[int, ...]:
         """That of the other core's place."""
-        return self._inner.signature(self._at[place][0], depth)
+        return self._inner.signature(self._places.at[place][0], depth)
 
     # -- masks ---------------------------------------------------------------------------------
 
@@ -156,25 +124,29 @@ class CanonicalAutomaton:
             return known
         cut = self.rules.rule_masks
         before = cut.cut_short
-        row = self._filtered(place, self._inner.mask(self._at[place][0]))
+        row = self._filtered(place, self._inner.mask(self._places.at[place][0]))
         return self.masks.keep(place, row, only_once=cut.cut_short != before)
 
     def mask_within(self, place: int, tokens_left: int) -> Row:
         """Those after which the text, EOS included, can be completed in ``tokens_left - 1``."""
-        return self._filtered(place, self._inner.mask_within(self._at[place][0], tokens_left))
+        return self._filtered(
+            place, self._inner.mask_within(self._places.at[place][0], tokens_left)
+        )
 
     def _filtered(self, place: int, row: Row) -> Row:
         """The tokens of a row that the tokenizer writes here; all of them where it writes none."""
-        _, last, context = self._at[place]
+        _, last, context = self._places.at[place]
         few = _few_tokens(row)
         if few is not None:
             good = [t for t in few if self._canonical.allows(context, last, t)]
-            good = [t for t in good if self._viable(self._behind(self._at[place], t))] or good
+            good = [
+                t for t in good if self._viable(self._behind(self._places.at[place], t))
+            ] or good
             return pack_bits(np.array(good, np.int64), self._size) if good else row
         found = self._canonical.after(context, last, row)
         if not found.any():
             return row
-        return self._without_blind_alleys(self._at[place], found)
+        return self._without_blind_alleys(self._places.at[place], found)
 
     def _without_blind_alleys(self, place: _Place, row: Row) -> Row:
         """A row of many tokens without those behind which few are allowed, and none that is written so."""
@@ -237,20 +209,20 @@ class CanonicalAutomaton:
 
     def walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, Int64, Row]:
         """Where the grammar's tokens lead, in whatever way of writing."""
-        ends, places, exits = self._inner.walk_from(self._at[place][0], node, enter)
+        ends, places, exits = self._inner.walk_from(self._places.at[place][0], node, enter)
         trie = self.rules.vocabulary.trie
         tokens = trie.tokens[trie.token_start[ends]]
         return ends, self._wrapped(place, tokens.astype(np.int64), places), exits
 
     def edges(self, place: int) -> tuple[Int64, Int64]:
         """The allowed tokens, EOS aside, ascending, and the place after each."""
-        tokens, places = self._inner.edges(self._at[place][0])
+        tokens, places = self._inner.edges(self._places.at[place][0])
         flags = np.unpackbits(self.mask(place).view(np.uint8), bitorder="little")
         chosen = flags[tokens].astype(np.bool_)
         return tokens[chosen], self._wrapped(place, tokens[chosen], places[chosen])
 
     def _wrapped(self, place: int, tokens: Int64, places: Int64) -> Int64:
-        _, last, context = self._at[place]
+        _, last, context = self._places.at[place]
         behind = self._canonical.context_behind
         pairs = zip(places.tolist(), tokens.tolist(), strict=True)
         return np.array(
@@ -259,25 +231,25 @@ class CanonicalAutomaton:
 
     def reaches_below(self, place: int, data: bytes, node: int) -> bool:
         """Whether, after some bytes, tokens at or below a trie node go on by the rules."""
-        return self._inner.reaches_below(self._at[place][0], data, node)
+        return self._inner.reaches_below(self._places.at[place][0], data, node)
 
     # -- completion ----------------------------------------------------------------------------
 
     def fewest(self, place: int) -> tuple[int, bool]:
         """Fewest tokens to an accepting place in any way of writing, and whether that is exact."""
-        return self._inner.fewest(self._at[place][0])
+        return self._inner.fewest(self._places.at[place][0])
 
     def enough_tokens(self, place: int) -> int:
         """A number of tokens left from which on a budget takes nothing from the mask of a place."""
-        return self._inner.enough_tokens(self._at[place][0])
+        return self._inner.enough_tokens(self._places.at[place][0])
 
     def search_further(self, place: int) -> tuple[int, bool]:
         """The same as :meth:`fewest` after a search that may take a hundred times the work."""
-        return self._inner.search_further(self._at[place][0])
+        return self._inner.search_further(self._places.at[place][0])
 
     def forced_bytes(self, place: int) -> bytes:
         """Bytes that every completion begins with."""
-        return self._inner.forced_bytes(self._at[place][0])
+        return self._inner.forced_bytes(self._places.at[place][0])
 
     def approximations(self) -> tuple[str, ...]:
         """In which cases masks and budgets are not exact, a sentence each."""
@@ -291,12 +263,12 @@ class CanonicalAutomaton:
     @property
     def state_count(self) -> int:
         """Places held now, the reserved ones included."""
-        return len(self._numbers) + _FIRST
+        return len(self._places.at) + FIRST_PLACE
 
     @property
     def nbytes(self) -> int:
         """Memory of places and cached masks, in bytes."""
-        return self._inner.nbytes + self.masks.nbytes + _PLACE_BYTES * len(self._numbers)
+        return self._inner.nbytes + self.masks.nbytes + _PLACE_BYTES * len(self._places.at)
 
     def trim(self, places: set[int]) -> None:
         """Forgets all places but those given, the start among them."""
@@ -304,9 +276,8 @@ class CanonicalAutomaton:
         self._few.clear()
         self._narrow.clear()
         self._viability.clear()
-        self._at = {n: place for n, place in self._at.items() if n in places or n == self.start}
-        self._numbers = {place: n for n, place in self._at.items()}
-        self._inner.trim({place[0] for place in self._at.values()} | {self._inner.start})
+        kept = self._places.keep(places)
+        self._inner.trim({place[0] for place in kept.values()} | {self._inner.start})
 
 
 def _few_tokens(row: Row) -> list[int] | None:

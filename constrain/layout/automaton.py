@@ -26,23 +26,21 @@ import numpy.typing as npt
 
 from constrain.arrays import Int64
 from constrain.completion.tokens import NEVER
-from constrain.engine.jit import kernels as k
-from constrain.engine.pool import DEAD, FINISHED, NO_STATE
+from constrain.engine.pool import DEAD
 from constrain.layout.completion import Completions
 from constrain.layout.places import Moves, Spot
 from constrain.layout.segments import Segments
 from constrain.masks.cache import MaskCache, Row
 from constrain.masks.wide import tokens_at
+from constrain.places import FIRST_PLACE, Places
 from constrain.rules import RuleAutomaton
 from constrain.vocabulary import Vocabulary
-from grammars.errors import GrammarError, LimitExceeded
+from grammars.errors import GrammarError
 from grammars.grammar import Grammar
 from grammars.ir import Layout
 from grammars.layout.widths import NEWLINE
 from grammars.limits import Limits
 
-_FIRST: Final = 3
-"""The integers below are reserved, as in the pool."""
 _SPOT_BYTES: Final = 300
 """About what a spot takes."""
 
@@ -84,48 +82,19 @@ class LayoutAutomaton:
         self.segments: Final = Segments(pool, self.moves, layout, vocabulary)
         self.completions: Final = Completions(pool, self.moves, layout, vocabulary)
         self._texts = vocabulary.texts
-        self._spot_at: dict[int, Spot] = {}
-        self._numbers: dict[Spot, int] = {}
+        self._places: Places[Spot] = Places(limits)
+        self.place_of: Final[Callable[[int], int]] = self._places.place_of
+        self.states_at: Final = self._places.states_at
         self._enough: dict[int, int] = {}
-        self._next = _FIRST
         self.state_at: Final[Callable[[int], int]] = int
         self.start: Final = self._number(self.moves.start)
 
     def _number(self, spot: Spot | None) -> int:
-        if spot is None:
-            return DEAD
-        known = self._numbers.get(spot)
-        if known is None:
-            if len(self._numbers) >= self.limits.max_states:
-                raise LimitExceeded(
-                    "max_states",
-                    self.limits.max_states,
-                    "this automaton (trim() releases states that are no longer needed)",
-                )
-            known = self._numbers[spot] = self._next
-            self._spot_at[known] = spot
-            self._next += 1
-        return known
-
-    # -- states and places: one and the same here ----------------------------------------------
-
-    def place_of(self, state: int) -> int:
-        """The state itself.
-
-        Raises:
-            ValueError: if it is none of this automaton's, or was forgotten.
-        """
-        if state in self._spot_at or state in (DEAD, FINISHED):
-            return state
-        raise ValueError(NO_STATE)
-
-    def states_at(self, places: npt.NDArray[np.integer]) -> Int64:
-        """The places themselves, int64[n]."""
-        return places.astype(np.int64)
+        return DEAD if spot is None else self._places.number(spot)
 
     def start_generation(self, number: int) -> None:
         """States given out from now on are not those of another copy (the start aside)."""
-        self._next = number << k.SLOT_BITS
+        self._places.start_generation(number)
 
     # -- moving --------------------------------------------------------------------------------
 
@@ -135,7 +104,7 @@ class LayoutAutomaton:
         Raises:
             ValueError: if the state is none of this automaton's.
         """
-        if state in self._spot_at:
+        if state in self._places.at:
             return self.after_token(state, token_id)
         self.place_of(state)
         return DEAD
@@ -148,7 +117,7 @@ class LayoutAutomaton:
         """The place after some bytes, which end a token; ``DEAD`` if no text goes on so."""
         if not data:
             return DEAD
-        spot = self._spot_at[place]
+        spot = self._places.at[place]
         if len(spot.readings) == 1 and NEWLINE not in data:
             state, stack = spot.readings[0]
             if not self.moves.may_begin(state):  # then no line begins: the rules' own step
@@ -161,11 +130,11 @@ class LayoutAutomaton:
 
     def accepts(self, place: int) -> bool:
         """Whether the text may end here."""
-        return self.moves.accepts(self._spot_at[place])
+        return self.moves.accepts(self._places.at[place])
 
     def signature(self, place: int, depth: int) -> tuple[int, ...]:
         """That of the rules' place: widths are left out."""
-        return self.rules.signature(self._spot_at[place].readings[0][0], depth)
+        return self.rules.signature(self._places.at[place].readings[0][0], depth)
 
     # -- masks ---------------------------------------------------------------------------------
 
@@ -180,7 +149,7 @@ class LayoutAutomaton:
 
     def _make_mask(self, place: int) -> Row:
         row = np.zeros_like(self.rules.eos_row)
-        segments = self.segments.of(self._spot_at[place])
+        segments = self.segments.of(self._places.at[place])
         for segment in segments:
             if segment.node == 0:
                 row |= self.rules.mask(segment.state)
@@ -195,7 +164,7 @@ class LayoutAutomaton:
 
     def _clear_dead(self, place: int, row: Row) -> None:
         """Clears the bits of tokens behind which more levels are needed than are allowed."""
-        spot = self._spot_at[place]
+        spot = self._places.at[place]
         flags = np.unpackbits(row.view(np.uint8), bitorder="little")
         for token in np.flatnonzero(flags).tolist():
             if self.moves.by_bytes(spot, self._texts[token] or b"") is None:
@@ -215,7 +184,7 @@ class LayoutAutomaton:
     def walk_from(self, place: int, node: int, enter: bool) -> tuple[Row, Int64, Row]:
         """Byte by byte, left where a byte is refused."""
         trie = self.vocabulary.trie
-        spot = self._spot_at[place]
+        spot = self._places.at[place]
         ends: list[int] = []
         places: list[int] = []
         exits: list[int] = [node] if not enter and self.moves.accepts(spot) else []
@@ -251,7 +220,7 @@ class LayoutAutomaton:
         """Tokens to an accepting place, an upper bound, and whether it is exact."""
         if self.accepts(place):
             return 0, True
-        count = len(self.completions.tokens(self._spot_at[place]))
+        count = len(self.completions.tokens(self._places.at[place]))
         return count, count <= 1
 
     def search_further(self, place: int) -> tuple[int, bool]:
@@ -270,7 +239,7 @@ class LayoutAutomaton:
         row = self.mask(place)
         if tokens_left >= self._enough.get(place, NEVER):
             return row
-        spot = self._spot_at[place]
+        spot = self._places.at[place]
         within = np.zeros_like(row)
         if self.fewest(place)[0] >= tokens_left:
             return within
@@ -300,7 +269,7 @@ class LayoutAutomaton:
         trie = self.vocabulary.trie
         found: dict[Spot, list[npt.NDArray[np.int64]]] = {}
         singles: list[int] = []
-        for segment in self.segments.of(self._spot_at[place]):
+        for segment in self.segments.of(self._places.at[place]):
             nodes, states, _ = self._pool.walk_from(trie, segment.state, segment.node)
             for state in np.unique(states).tolist():
                 tokens, _ = tokens_at(trie, nodes[states == state])
@@ -309,7 +278,7 @@ class LayoutAutomaton:
                 else:
                     spot = Spot(((state, segment.stack),), 0)
                     found.setdefault(spot, []).append(tokens.astype(np.int64))
-        spot = self._spot_at[place]
+        spot = self._places.at[place]
         for token in dict.fromkeys(singles):
             after = self.moves.by_bytes(spot, self._texts[token] or b"")
             if after is not None:
@@ -322,7 +291,7 @@ class LayoutAutomaton:
     def forced_bytes(self, place: int) -> bytes:
         """Bytes that every completion begins with."""
         out = bytearray()
-        spot = self._spot_at[place]
+        spot = self._places.at[place]
         while not self.moves.accepts(spot):
             ways = self._bytes_on(spot)
             first, second = next(ways, None), next(ways, None)
@@ -340,7 +309,7 @@ class LayoutAutomaton:
 
     def reaches_below(self, place: int, data: bytes, node: int) -> bool:
         """Whether, after some bytes, tokens at or below a trie node go on."""
-        after = self.moves.by_bytes(self._spot_at[place], data)
+        after = self.moves.by_bytes(self._places.at[place], data)
         return after is not None and next(self._walk(after, node, False), None) is not None
 
     def approximations(self) -> tuple[str, ...]:
@@ -352,21 +321,19 @@ class LayoutAutomaton:
     @property
     def state_count(self) -> int:
         """Places held now, the reserved ones included."""
-        return len(self._spot_at) + _FIRST
+        return len(self._places.at) + FIRST_PLACE
 
     @property
     def nbytes(self) -> int:
         """Memory of places and cached masks, in bytes (about)."""
         masks = self.masks.nbytes_beside(self.rules.masks)
-        return self.rules.nbytes + masks + _SPOT_BYTES * len(self._spot_at)
+        return self.rules.nbytes + masks + _SPOT_BYTES * len(self._places.at)
 
     def trim(self, places: set[int]) -> None:
         """Forgets all places but those given, the start among them."""
-        kept = {place: self._spot_at[place] for place in places if place >= _FIRST}
+        kept = self._places.keep(places)
         self.masks.clear()
         self._enough.clear()
-        self._spot_at = kept
-        self._numbers = {spot: place for place, spot in kept.items()}
         states = {state for spot in kept.values() for state, _ in spot.readings}
         self.rules.trim(states | {self.rules.start})
         self.moves.forget()

@@ -38,26 +38,23 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from constrain.arrays import Int64
 from constrain.completion.tokens import NEVER
-from constrain.engine.jit import kernels as k
-from constrain.engine.pool import DEAD, FINISHED, NO_STATE
+from constrain.engine.pool import DEAD
 from constrain.masks.cache import MaskCache, Row
+from constrain.places import FIRST_PLACE, Places
 from constrain.rules import RuleAutomaton
 from constrain.uniqueness.budgets import BudgetMasks
 from constrain.uniqueness.search import Pair, Pairs, bits, in_string, wants_marks
 from constrain.uniqueness.texts import UsedTexts
 from constrain.uniqueness.tokens import Risky, risky_of
 from constrain.vocabulary import Vocabulary
-from grammars.errors import GrammarError, LimitExceeded
+from grammars.errors import GrammarError
 from grammars.grammar import Grammar
 from grammars.limits import Limits
 from grammars.uniqueness.memory import Memory, Tracker, without_marks
 
-_FIRST: Final = 3
-"""The integers below are reserved, as in the pool."""
 _AMPLE: Final = 64
 """Tokens to spare with which the rules' distance is good enough."""
 _SPARE: Final = 12
@@ -110,9 +107,9 @@ class UniquenessAutomaton:
         self.budgets: BudgetMasks | None = None
         if self.used is not None and memory.is_json:
             self.budgets = BudgetMasks(rules, self.pairs, memory, self._risky)
-        self._pair_at: dict[int, Pair] = {}
-        self._numbers: dict[Pair, int] = {}
-        self._next = _FIRST
+        self._places: Places[Pair] = Places(limits)
+        self.place_of: Final[Callable[[int], int]] = self._places.place_of
+        self.states_at: Final = self._places.states_at
         start = (rules.start, memory.start)
         if self.pairs.thorough:
             self.pairs.begin(start, relaxed_rules(grammar, vocabulary, limits))
@@ -122,41 +119,11 @@ class UniquenessAutomaton:
                 "a key or an item, or cannot be written in tokens"
             )
         self.state_at: Final[Callable[[int], int]] = int
-        self.start: Final = self._number(start)
-
-    def _number(self, pair: Pair) -> int:
-        known = self._numbers.get(pair)
-        if known is None:
-            if len(self._numbers) >= self.limits.max_states:
-                raise LimitExceeded(
-                    "max_states",
-                    self.limits.max_states,
-                    "this automaton (trim() releases states that are no longer needed)",
-                )
-            known = self._numbers[pair] = self._next
-            self._pair_at[known] = pair
-            self._next += 1
-        return known
-
-    # -- states and places: one and the same here ----------------------------------------------
-
-    def place_of(self, state: int) -> int:
-        """The state itself.
-
-        Raises:
-            ValueError: if it is none of this automaton's, or was forgotten.
-        """
-        if state in self._pair_at or state in (DEAD, FINISHED):
-            return state
-        raise ValueError(NO_STATE)
-
-    def states_at(self, places: npt.NDArray[np.integer]) -> Int64:
-        """The places themselves, int64[n]."""
-        return places.astype(np.int64)
+        self.start: Final = self._places.number(start)
 
     def start_generation(self, number: int) -> None:
         """States given out from now on are not those of another copy (the start aside)."""
-        self._next = number << k.SLOT_BITS
+        self._places.start_generation(number)
 
     # -- moving --------------------------------------------------------------------------------
 
@@ -166,43 +133,43 @@ class UniquenessAutomaton:
         Raises:
             ValueError: if the state is none of this automaton's.
         """
-        if state in self._pair_at:
+        if state in self._places.at:
             return self.after_token(state, token_id)
         self.place_of(state)
         return DEAD
 
     def after_token(self, place: int, token_id: int) -> int:
         """The place after a token; ``DEAD`` if it is not allowed."""
-        after = self.pairs.by_token(self._pair_at[place], token_id)
+        after = self.pairs.by_token(self._places.at[place], token_id)
         mask = self.masks.get(place)
         if (
             after is not None
             and mask is not None
             and mask.item(token_id >> 5) >> (token_id & 31) & 1
         ):
-            known = self._numbers.get(after)  # that it is live was judged for the mask
-            return self._number(after) if known is None else known
+            known = self._places.numbers.get(after)  # that it is live was judged for the mask
+            return self._places.number(after) if known is None else known
         return self._live_number(after)
 
     def after_bytes(self, place: int, data: bytes) -> int:
         """The place after some bytes, which end a token; ``DEAD`` if no text goes on so."""
-        return self._live_number(self.pairs.by_bytes(self._pair_at[place], data))
+        return self._live_number(self.pairs.by_bytes(self._places.at[place], data))
 
     def _live_number(self, pair: Pair | None) -> int:
         if pair is None:
             return DEAD
-        known = self._numbers.get(pair)  # only live pairs have numbers
+        known = self._places.numbers.get(pair)  # only live pairs have numbers
         if known is not None:
             return known
-        return self._number(pair) if self.pairs.is_live(pair) else DEAD
+        return self._places.number(pair) if self.pairs.is_live(pair) else DEAD
 
     def accepts(self, place: int) -> bool:
         """Whether the text may end here."""
-        return self._pool.accepting(self._pair_at[place][0])
+        return self._pool.accepting(self._places.at[place][0])
 
     def signature(self, place: int, depth: int) -> tuple[int, ...]:
         """That of the rules' place: what is remembered is left out."""
-        return self.rules.signature(self._pair_at[place][0], depth)
+        return self.rules.signature(self._places.at[place][0], depth)
 
     # -- edges ---------------------------------------------------------------------------------
 
@@ -214,7 +181,7 @@ class UniquenessAutomaton:
         exits: list[int] = [node] if not enter and self.accepts(place) else []
         begin = node if enter else node + 1
         # pairs and bytes from the given node down to where the walk is, by depth
-        path = [self._pair_at[place]]
+        path = [self._places.at[place]]
         data = bytearray()
         top = int(trie.depth[begin]) if begin < trie.node_count else 0
         at, end = begin, int(trie.skip[node])
@@ -256,7 +223,7 @@ class UniquenessAutomaton:
         return self.masks.keep(place, row, only_once=self.rules.rule_masks.cut_short != before)
 
     def _make_mask(self, place: int) -> Row:
-        pair = self._pair_at[place]
+        pair = self._places.at[place]
         row = self.rules.mask(pair[0])
         if self.used is not None:
             found = self.used.restrict(*pair, row)
@@ -357,18 +324,18 @@ class UniquenessAutomaton:
 
     def fewest(self, place: int) -> tuple[int, bool]:
         """Fewest tokens to an accepting place, and whether that is exact, not an upper bound."""
-        pair = self._pair_at[place]
+        pair = self._places.at[place]
         return self.pairs.fewest(pair), self.pairs.is_exact(pair)
 
     def enough_tokens(self, place: int) -> int:
         """A number of tokens left from which on a budget takes nothing from the mask of a place."""
         if self.budgets is None:
             return NEVER
-        return self.budgets.enough(self._pair_at[place][0])
+        return self.budgets.enough(self._places.at[place][0])
 
     def search_further(self, place: int) -> tuple[int, bool]:
         """The same after a search that may take a hundred times the work."""
-        self.pairs.search_further(self._pair_at[place])
+        self.pairs.search_further(self._places.at[place])
         return self.fewest(place)
 
     def approximations(self) -> tuple[str, ...]:
@@ -381,7 +348,7 @@ class UniquenessAutomaton:
         May hold a token too many or too few, see the module.
         """
         left = tokens_left
-        pair = self._pair_at[place]
+        pair = self._places.at[place]
         row = self.mask(place)
         found = None if self.budgets is None else self.budgets.within(pair, row, left)
         if found is None:
@@ -441,7 +408,7 @@ class UniquenessAutomaton:
     def forced_bytes(self, place: int) -> bytes:
         """Bytes that every completion begins with: all that rules force, much of what uniqueness does."""
         out = bytearray()
-        pair = self._pair_at[place]
+        pair = self._places.at[place]
         while not self._pool.accepting(pair[0]):
             ways = self._live_bytes(pair)
             first, second = next(ways, None), next(ways, None)
@@ -463,7 +430,7 @@ class UniquenessAutomaton:
 
         A superset: those that repeat a key or an item are not looked for.
         """
-        after = self.pairs.by_bytes(self._pair_at[place], data)
+        after = self.pairs.by_bytes(self._places.at[place], data)
         return after is not None and self.rules.reaches_below(after[0], b"", node)
 
     # -- memory --------------------------------------------------------------------------------
@@ -471,21 +438,19 @@ class UniquenessAutomaton:
     @property
     def state_count(self) -> int:
         """Places held now, the reserved ones included."""
-        return len(self._pair_at) + _FIRST
+        return len(self._places.at) + FIRST_PLACE
 
     @property
     def nbytes(self) -> int:
         """Memory of places and cached masks, in bytes (about)."""
         masks = self.masks.nbytes_beside(self.rules.masks)
-        return self.rules.nbytes + masks + _TRACKER_BYTES * len(self._pair_at)
+        return self.rules.nbytes + masks + _TRACKER_BYTES * len(self._places.at)
 
     def trim(self, places: set[int]) -> None:
         """Forgets all places but those given, the start among them."""
-        kept = {place: self._pair_at[place] for place in places if place >= _FIRST}
+        kept = self._places.keep(places)
         self.masks.clear()
         self.pairs.trim(kept.values())
-        self._pair_at = kept
-        self._numbers = {pair: place for place, pair in kept.items()}
         self.rules.trim({base for base, _ in kept.values()} | {self.rules.start})
         self._memory.trim(tracker for _, tracker in kept.values())
         if self.used is not None:
