@@ -7,7 +7,7 @@ from typing import Final
 
 from grammars.program import Program
 from grammars.recognizer import DEAD, END, Recognizer
-from grammars.special_tokens import FRAME, names_in, shown
+from grammars.special_tokens import FRAME, is_framed, names_in, shown
 
 FREE_TEXT: Final = "free text"
 """Names of rules that begin so say what may come in them."""
@@ -15,7 +15,6 @@ _MOST_EXPECTED: Final = 12
 _LONGEST_WORD: Final = 40
 _CONTEXT: Final = 60
 _DEEPEST: Final = 16
-_FRAME: Final = bytes((FRAME,))
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def in_names(data: bytes, offset: int, names_tokens: bool) -> Where:
         return Where(data, offset, offset)
     inside = data.count(FRAME, 0, offset) % 2
     start = data.rfind(FRAME, 0, offset) if inside else offset
-    refused = names_in(data[start:])[0] if data[start : start + 1] == _FRAME else None
+    refused = names_in(data[start:])[0] if is_framed(data[start:]) else None
     return Where(shown(data), len(shown(data[:start])), start, refused)
 
 

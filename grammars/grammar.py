@@ -47,6 +47,7 @@ from grammars.special_tokens import (
     read_as_tokenizer,
     read_parts,
     shown,
+    until_token,
 )
 from grammars.storage import dumps, is_saved, loads
 from grammars.uniqueness.memory import Memory
@@ -688,7 +689,7 @@ class Grammar:
         if isinstance(data, str):
             return explain_surrogate(self._explainer, data, names)
         if isinstance(data, bytes | bytearray | memoryview):
-            before = bytes(data).partition(bytes((FRAME,)))[0]
+            before = until_token(bytes(data))
             return explain_outside(self._explainer, before, names, "the byte 0xFF is in no text")
         good: list[Part] = []
         for part in data:

@@ -13,38 +13,37 @@ from grammars.errors import GrammarError
 _PLACE: Final = "Vocabulary.from_huggingface"
 
 
-def texts_of(tokenizer: Any) -> list[bytes | None]:
-    """The bytes of every id of a tokenizer (``None`` for special tokens and gaps)."""
+def texts_and_names_of(tokenizer: Any) -> tuple[list[bytes | None], dict[str, int]]:
+    """The bytes of every id (``None`` for special tokens and gaps), and named tokens.
+
+    Returns:
+        The texts by id, and the ids of special and of added tokens by name.
+    """
     check_tokenizer(tokenizer, _PLACE)
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None and hasattr(tokenizer, "to_str") and hasattr(tokenizer, "get_vocab"):
         fast = tokenizer  # one of the tokenizers library itself
+    special = set(getattr(tokenizer, "all_special_ids", ()))
     if fast is not None:
-        return _from_fast(fast, set(getattr(tokenizer, "all_special_ids", ())))
+        described = json.loads(fast.to_str())
+        vocab: dict[str, int] = fast.get_vocab(with_added_tokens=True)
+        added = {str(t["content"]): int(t["id"]) for t in described.get("added_tokens") or ()}
+        return _from_fast(described, vocab, special), _names(added, vocab, special)
     pieces = getattr(tokenizer, "sp_model", None)
     if pieces is not None:
-        return _from_sentencepiece(tokenizer, pieces)
+        slow = getattr(tokenizer, "added_tokens_decoder", {}).items()
+        added = {str(token): int(i) for i, token in slow}
+        vocab = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
+        return _from_sentencepiece(tokenizer, pieces), _names(added, vocab, special)
     raise GrammarError(
         f"{type(tokenizer).__name__} is not a fast tokenizer and has no SentencePiece model; "
         "use the fast version of it, or Vocabulary.from_tokens with the bytes of each token"
     )
 
 
-def names_of(tokenizer: Any) -> dict[str, int]:
-    """Names of special and of added tokens, with their ids."""
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    if fast is None and hasattr(tokenizer, "to_str") and hasattr(tokenizer, "get_vocab"):
-        fast = tokenizer
-    special: set[int] = set(getattr(tokenizer, "all_special_ids", ()))
-    if fast is not None:
-        described = json.loads(fast.to_str())
-        names = {str(t["content"]): int(t["id"]) for t in described.get("added_tokens") or ()}
-        vocab: dict[str, int] = fast.get_vocab(with_added_tokens=True)
-    else:
-        added = getattr(tokenizer, "added_tokens_decoder", {}).items()
-        names = {str(token): int(i) for i, token in added}
-        vocab = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
-    names |= {name: i for name, i in vocab.items() if i in special}
+def _names(added: dict[str, int], vocab: dict[str, int], special: set[int]) -> dict[str, int]:
+    """Added and special tokens, by id."""
+    names = added | {name: i for name, i in vocab.items() if i in special}
     return dict(sorted(names.items(), key=lambda item: item[1]))
 
 
@@ -87,9 +86,9 @@ def rows_of(model: Any) -> int | None:
 # -- fast tokenizers -------------------------------------------------------------------------------
 
 
-def _from_fast(fast: Any, special_ids: set[int]) -> list[bytes | None]:
-    described = json.loads(fast.to_str())
-    vocab: dict[str, int] = fast.get_vocab(with_added_tokens=True)
+def _from_fast(
+    described: dict[str, Any], vocab: dict[str, int], special_ids: set[int]
+) -> list[bytes | None]:
     added = {int(t["id"]): t for t in described.get("added_tokens") or ()}
     special = special_ids | {i for i, t in added.items() if t["special"]}
     model = described.get("model") or {}

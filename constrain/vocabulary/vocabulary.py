@@ -129,7 +129,7 @@ class Vocabulary:
         Raises:
             GrammarError: if the tokenizer is of another kind, or no EOS id is known.
         """
-        from constrain.vocabulary.huggingface import eos_ids_of, names_of, rows_of, texts_of
+        from constrain.vocabulary.huggingface import eos_ids_of, rows_of, texts_and_names_of
 
         if eos_token_ids is None:
             eos_token_ids = eos_ids_of(tokenizer, model)
@@ -137,8 +137,8 @@ class Vocabulary:
             eos_token_ids = (eos_token_ids,)
         if size is None and model is not None:
             size = rows_of(model)
-        names = names_of(tokenizer)
-        made = cls(texts_of(tokenizer), eos_token_ids, size=size, special_tokens=names)
+        texts, names = texts_and_names_of(tokenizer)
+        made = cls(texts, eos_token_ids, size=size, special_tokens=names)
         return made.with_tokenizer(tokenizer)
 
     @classmethod
