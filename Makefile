@@ -4,13 +4,16 @@ PYTHONS := python3.11 python3
 PIP := .venv/bin/python -m pip
 BENCH ?= benchmarks/mask_cost.py
 
-.PHONY: demo test lint bench
+.PHONY: demo test fuzz lint bench
 
 demo: .venv/.installed
 	.venv/bin/gramma extract --schema examples/invoice.schema.json examples/invoice.txt
 
 test: .venv/.installed
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2  # one thread for each of two workers
+
+fuzz: .venv/.installed
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --hypothesis-profile=random
 
 lint: .venv/.installed
 	.venv/bin/ruff check .

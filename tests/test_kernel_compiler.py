@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from grammars import Grammar, ir
-from grammars.compiling import building
 from grammars.compiling.compiler import compile_plainly
 from grammars.compiling.kernel_compiler import compile_by_kernels
 from grammars.errors import GrammarError, LimitExceeded
@@ -17,6 +16,7 @@ from grammars.ir import Alt, Chars, GrammarIR, Literal, Not, Ref, Repeat, Rule, 
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.program import MANY, NO_EDGE, Program
 from tests.bisimulation import same_language
+from tests.counters import count_above
 from tests.strategies import bag_grammars, grammars
 
 _LIMITS = Limits(max_dfa_states=2_000)
@@ -101,7 +101,7 @@ def test_random_grammars(grammar: GrammarIR) -> None:
 @given(grammars())
 def test_random_grammars_with_counters_everywhere(grammar: GrammarIR) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "_COPY_LIMIT", 2)
+        count_above(2, patch)
         try:
             compile_plainly(grammar, _LIMITS)
         except (GrammarError, LimitExceeded):
@@ -115,6 +115,16 @@ def test_random_grammars_with_counters_everywhere(grammar: GrammarIR) -> None:
 @given(bag_grammars())
 def test_random_bags(grammar: GrammarIR) -> None:
     check(grammar, _LIMITS)
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+@given(bag_grammars())
+def test_random_bags_with_counters_everywhere(grammar: GrammarIR) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        count_above(2, patch)
+        check(grammar, _LIMITS)
 
 
 _SCHEMAS: list[Any] = [
@@ -147,6 +157,10 @@ def rules(**bodies: ir.Expr) -> GrammarIR:
     return GrammarIR(tuple(Rule(name, body) for name, body in bodies.items()), "root")
 
 
+def _bag(item: ir.Expr) -> ir.Bag:
+    return ir.Bag((ir.Member(item, 0, None),), Literal(b","))
+
+
 _LETTER = Chars(((97, 122), (0x100, 0x2FF)))
 _GRAMMARS = [
     # the start rule calls itself
@@ -177,6 +191,11 @@ _GRAMMARS = [
         root=Seq((Literal(b"<"), ir.both(Repeat(_LETTER, 1, None), Not(Ref("used"))), Ref("end"))),
         used=Alt((Literal(b"abc"), Literal(b"ab"), Seq((Literal(b"x"), Repeat(_LETTER, 0, 3))))),
         end=Alt((Literal(b">"), Seq((Literal(b"/"), Ref("end"))))),
+    ),
+    # a bag in an item of a bag that is repeated so often that it is counted
+    rules(
+        root=Repeat(_bag(Seq((Literal(b"b"), Ref("more")))), 1, 500),
+        more=Alt((_bag(Literal(b"a")), Literal(b"b"))),
     ),
 ]
 

@@ -14,9 +14,9 @@ import test_laws_bags
 import test_laws_gbnf
 import test_laws_json_schema
 import test_laws_regex
+from counters import count_above
 from laws import Case
 
-from grammars.compiling import building
 from grammars.program import UNBOUNDED
 
 Cases = Mapping[str, Callable[[], Case]]
@@ -28,13 +28,13 @@ _LIMIT = 2
 @pytest.fixture(autouse=True)
 def counters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every repetition of more than two states is counted."""
-    monkeypatch.setattr(building, "_COPY_LIMIT", _LIMIT)
+    count_above(_LIMIT, monkeypatch)
 
 
 def counted(cases: Cases) -> Cases:
     """The cases in which something is counted then."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "_COPY_LIMIT", _LIMIT)
+        count_above(_LIMIT, patch)
         return {name: make for name, make in cases.items() if _counts(make())}
 
 

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import oracle
 import pytest
+from counters import count_above
 from hypothesis import given
 from hypothesis import strategies as st
 from laws import ALL_BYTES, AutomatonLaws, Case, law_settings
 from strategies import grammars, texts, vocabularies
 
 from constrain import TokenAutomaton, Vocabulary
-from grammars.compiling import building
 from grammars.errors import GrammarError
 from grammars.grammar import Grammar
 from grammars.ir import (
@@ -153,7 +153,7 @@ class TestSparseVocabulary(AutomatonLaws):
 @pytest.fixture
 def counters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every repetition of more than two states is counted; else only those of more than 256 are."""
-    monkeypatch.setattr(building, "_COPY_LIMIT", 2)
+    count_above(2, monkeypatch)
 
 
 COUNTERS = (*(n for n in GRAMMARS if "count" in n), "intersection", "any text but a")
@@ -245,7 +245,7 @@ def test_recognizer_and_automaton_die_together_counting(ir: GrammarIR, data: lis
 def test_written_grammars_die_together(
     name: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "_COPY_LIMIT", limit)
+    count_above(limit, monkeypatch)
     for text in TEXTS:
         check_symbol_by_symbol(GRAMMARS[name], text)
 

@@ -301,7 +301,7 @@ def is_lexeme(table, flags, i):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def special_rows(table, kids, roots, facts, flags, visited, seen, todo):  # type: ignore[no-untyped-def]
+def special_rows(table, kids, roots, facts, flags, visited, seen, todo, bodies):  # type: ignore[no-untyped-def]
     """Rows that rules need and that kernels do not build: row, in a rule that extracts, rule.
 
     Args:
@@ -310,6 +310,7 @@ def special_rows(table, kids, roots, facts, flags, visited, seen, todo):  # type
             extract free text, and that do.
         seen: uint8[rules], the rules looked at, changed in place.
         todo: the rules to look at.
+        bodies: int32[n, 3], rows to look at beside those: row, in a rule that extracts, rule.
     """
     out = np.empty((64, 3), np.int32)
     found = 0
@@ -322,15 +323,18 @@ def special_rows(table, kids, roots, facts, flags, visited, seen, todo):  # type
             queued += 1
     stack = np.empty(2 * len(table) + 2, np.int32)
     at = 0
-    while at < queued:
-        outer = queue[at]
+    while at < queued + len(bodies):
+        if at < len(bodies):
+            root, extracts, outer = bodies[at, 0], bodies[at, 1], bodies[at, 2]
+        else:
+            outer = queue[at - len(bodies)]
+            root, extracts = roots[outer], np.int32(facts[outer, EXTRACTS])
         at += 1
-        extracts = facts[outer, EXTRACTS]
         bit = np.uint8(1 << extracts)
         height = 0
-        if not visited[roots[outer]] & bit:
-            visited[roots[outer]] |= bit
-            stack[0] = roots[outer]
+        if not visited[root] & bit:
+            visited[root] |= bit
+            stack[0] = root
             height = 1
         while height:
             height -= 1

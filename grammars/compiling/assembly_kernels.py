@@ -16,7 +16,18 @@ import numpy as np
 from numba import uint64
 
 from grammars.compiling.jit import inner, kernel
-from grammars.compiling.kinds import ALT, CALL, CHARS, EDGE, EMBED, LITERAL, REF, REPEAT, SEQ
+from grammars.compiling.kinds import (
+    ALT,
+    CALL,
+    CHARS,
+    EDGE,
+    EMBED,
+    LITERAL,
+    NOTHING,
+    REF,
+    REPEAT,
+    SEQ,
+)
 from grammars.compiling.sorting import sort
 from grammars.compiling.symbol_sets import MASKS, intern_mask, mix
 from grammars.ir import SYMBOLS
@@ -624,8 +635,10 @@ def _build(  # type: ignore[no-untyped-def]
                                 i, then = kids[table[i, 3]], loop
                                 asking = True
                                 continue
-            else:
+            elif kind == NOTHING:
                 result = 0
+            else:  # a row that was to be resolved before
+                raise ValueError
             continue
         if depth == 0:
             return result

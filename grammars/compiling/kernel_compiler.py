@@ -245,17 +245,32 @@ class _Compilation:
         seen = np.zeros(len(self.roots), np.uint8)
         builder = self.builder
         todo = np.zeros(1, np.int32)
-        while len(todo):
+        bodies = np.zeros((0, 3), np.int32)
+        while len(todo) or len(bodies):
             rows = special_rows(
-                self.table, self.kids, self.roots, self.facts, self.flags, visited, seen, todo
+                *(self.table, self.kids, self.roots, self.facts, self.flags),
+                *(visited, seen, todo, bodies),
             ).tolist()
             self._prepare([row for row, _, _ in rows])
             for row, extracts, outer in rows:
                 with builder.within(self.code.names[outer], bool(extracts)):
                     self._resolve_row(row)
             todo = np.array(builder.called_names(), np.int32)
-        for number, item, extracts in builder.items:
-            self.bodies[number] = (self.code.row(item), extracts)
+            bodies = self._new_bodies()
+
+    def _new_bodies(self) -> Int32:
+        """Rows of the items of bags made since this was last asked: row, extracts, rule.
+
+        The builder comes upon items below rows that :func:`special_rows` does not go into, as those of a
+        bag in a counted repetition are: what they need is asked for too.
+        """
+        code, rules = self.code, self.builder.rules
+        out: list[tuple[int, bool, int]] = []
+        for number, item, extracts in self.builder.items[len(self.bodies) :]:
+            row = code.row(item)
+            self.bodies[number] = (row, extracts)
+            out.append((row, extracts, code.number_of(rules[number].name)))
+        return np.array(out, np.int32).reshape(-1, 3)
 
     def _resolve_row(self, row: int) -> None:
         code, builder = self.code, self.builder
