@@ -776,6 +776,43 @@ class Grammar:
 
     # -- identity and storage ------------------------------------------------------------------
 
+    def to_gbnf(self, *, wider: bool = False) -> str:
+        """The GBNF text of a grammar that accepts the same texts; its start rule is ``root``.
+
+        Intersections, complements, automata and items in any order are written out as rules.
+
+        Args:
+            wider: leave out what no rules can say: that no key comes twice in an object, that the items
+                of an array differ.
+
+        Raises:
+            GrammarError: for a grammar with such a constraint (unless ``wider``), with indentation, with
+                bytes that are no UTF-8, or without any text.
+            LimitExceeded: if rules written out would be too many.
+        """
+        from grammars.writing import gbnf_of
+
+        with counted_work(self._limits, "writing this grammar"):
+            return gbnf_of(self.ir, self._limits, wider=wider)
+
+    def to_lark(self, *, wider: bool = False) -> str:
+        """The Lark text of a grammar that accepts the same texts; its start rule is ``start``.
+
+        Its terminals are single characters of classes that have none in common, so that no lexer changes
+        what is accepted: lark reads it with ``parser="earley"``, and so does :meth:`from_lark`.
+
+        Args:
+            wider: as in :meth:`to_gbnf`.
+
+        Raises:
+            GrammarError: as :meth:`to_gbnf`, and for special tokens.
+            LimitExceeded: as :meth:`to_gbnf`.
+        """
+        from grammars.writing import lark_of
+
+        with counted_work(self._limits, "writing this grammar"):
+            return lark_of(self.ir, self._limits, wider=wider)
+
     def save(self, path: str | Path) -> None:
         """Writes the grammar as JSON text (suffix ``.gramma`` lets ``from_file`` read it)."""
         Path(path).write_text(dumps(self.ir, self._limits), "utf-8")

@@ -1,0 +1,1 @@
+"""Findings about grammars that are valid and perhaps not meant."""
