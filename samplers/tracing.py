@@ -11,6 +11,8 @@ from rich.text import Text
 
 from constrain import TokenAutomaton, Vocabulary
 from grammars import Grammar
+from grammars.lint import Finding
+from grammars.special_tokens import FRAME
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ class Step:
 
 def steps_of(grammar: Grammar, data: bytes, model: str) -> Iterator[Step]:
     """The steps of a text as a model's tokenizer cuts it, up to the first that is not allowed."""
-    tokenizer = _tokenizer(model)
+    tokenizer = tokenizer_of(model)
     vocabulary = Vocabulary.from_huggingface(tokenizer)
     automaton = TokenAutomaton(grammar, vocabulary)
     state = automaton.start
-    for token_id in _cut(tokenizer, vocabulary, data):
+    for token_id in cut(tokenizer, vocabulary, data):
         after = automaton.advance(state, token_id)
         step = _step(automaton, state, token_id, after != automaton.DEAD)
         yield step
@@ -69,7 +71,7 @@ def _step(automaton: TokenAutomaton, state: int, token_id: int, allowed_here: bo
     )
 
 
-def _cut(tokenizer: Any, vocabulary: Vocabulary, data: bytes) -> list[int]:
+def cut(tokenizer: Any, vocabulary: Vocabulary, data: bytes) -> list[int]:
     """Token ids of a text; bytes one by one where the tokenizer changes the text."""
     ids: list[int] = tokenizer(data.decode("utf-8", "replace"), add_special_tokens=False)[
         "input_ids"
@@ -83,7 +85,8 @@ def _cut(tokenizer: Any, vocabulary: Vocabulary, data: bytes) -> list[int]:
     return [single[bytes([b])] for b in data]
 
 
-def _tokenizer(model: str) -> Any:
+def tokenizer_of(model: str) -> Any:
+    """The tokenizer of an embedded model, a folder or a hub name."""
     from constrain.models import load_model, load_tokenizer
 
     try:
@@ -115,3 +118,33 @@ def table_of(steps: list[Step]) -> Table:
             verdict,
         )
     return table
+
+
+def unwritable_findings(grammar: Grammar, model: str) -> list[Finding]:
+    """Bytes that the grammar reads and that no token of a model's vocabulary has."""
+    vocabulary = Vocabulary.from_huggingface(tokenizer_of(model))
+    texts = (vocabulary.token_bytes(i) for i in range(vocabulary.size))
+    written = {byte for text in texts if text is not None for byte in text}
+    program = grammar.program
+    classes = set(program.edge_class.tolist())
+    read = {byte for byte in range(256) if int(program.byte_class[byte]) in classes}
+    if grammar.tokens:
+        read.discard(FRAME)
+    missing = sorted(read - written)
+    if not missing:
+        return []
+    listed = ", ".join(_byte_shown(byte) for byte in missing[:8]) + (
+        ", ..." if len(missing) > 8 else ""
+    )
+    return [
+        Finding(
+            "unwritable",
+            "warning",
+            f"no token of {model} has {len(missing)} of the bytes that the grammar reads: {listed}",
+            "texts with them cannot be generated; they are left out of all masks",
+        )
+    ]
+
+
+def _byte_shown(byte: int) -> str:
+    return repr(chr(byte)) if 0x20 <= byte < 0x7F else f"0x{byte:02X}"

@@ -151,20 +151,24 @@ def load(path: Path, how: GrammarOptions, *others: Path | None) -> Grammar:
     """
     read_once(path, *others)
     name = name_of(path)
-    if path != STANDARD_INPUT:
-        kind = how.kind or _kind(path, how)
-    elif how.kind is None:
-        raise ValueError("standard input has no suffix to tell a grammar's kind by; give --kind")
-    else:
-        kind = how.kind
+    kind = told_kind(path, how)
     try:
-        text = _grammar_text(path)
+        text = grammar_text(path)
         if (found := misplaced(kind, text, how.given())) is not None:
             raise ValueError(f"{name}: {_listed(found[0])} can be said of {found[1]}")
         base = None if path == STANDARD_INPUT else path
         return grammar_of(text, kind, path=base, **how.given())
     except GrammarError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def told_kind(path: Path, how: GrammarOptions) -> Kind:
+    """The kind of a grammar, by ``--kind`` or the file's suffix."""
+    if how.kind is not None:
+        return how.kind
+    if path != STANDARD_INPUT:
+        return _kind(path, how)
+    raise ValueError("standard input has no suffix to tell a grammar's kind by; give --kind")
 
 
 def _kind(path: Path, how: GrammarOptions) -> Kind:
@@ -181,7 +185,7 @@ def load_schema(path: Path, how: SchemaOptions, *others: Path | None) -> tuple[G
     """The grammar of a JSON Schema, and the schema's text."""
     read_once(path, *others)
     try:
-        text = _grammar_text(path)
+        text = grammar_text(path)
         if misplaced("json", text, ["whitespace"]) is not None:
             said = f" that {how.names} can be said of" if how.given() else ""
             raise ValueError(f"{name_of(path)}: a saved grammar, not a JSON Schema{said}")
@@ -190,7 +194,7 @@ def load_schema(path: Path, how: SchemaOptions, *others: Path | None) -> tuple[G
         raise ValueError(f"{name_of(path)}: {error}") from None
 
 
-def _grammar_text(path: Path) -> str:
+def grammar_text(path: Path) -> str:
     if path == STANDARD_INPUT:
         return decode(sys.stdin.buffer.read(), "standard input")
     return read_text(path)
