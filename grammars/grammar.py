@@ -38,6 +38,7 @@ from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.program import Program
 from grammars.recognizer import Recognizer
 from grammars.sampling import Sampler, no_text
+from grammars.shortest import shortest_accepted
 from grammars.special_tokens import (
     FRAME,
     Part,
@@ -722,6 +723,38 @@ class Grammar:
             if self.layout is not None:
                 return explain_with_layout(LayoutReader(self._explainer, self.layout), raw, names)
             return explain(self._explainer, raw, names)
+
+    def complete(self, data: Data) -> bytes | None:
+        """A shortest accepted text that begins with what is possible of a text.
+
+        That is its longest part that some text of the language begins with (``explain(data).offset``).
+
+        Args:
+            data: as for :meth:`accepts`.
+
+        Returns:
+            The whole text; ``None`` if none was found: some thousand states are searched, and what needs
+            memory or a layout (no key twice, indentation) may rule out the one that was found.
+        """
+        raw = self._as_bytes(data)
+        if raw is None or self.is_empty or self.layout is not None:
+            return None
+        with self._reading(raw):
+            recognizer = self._recognizer
+            memory = self.memory()
+            if memory is not None:
+                raw = raw[: self.explain(data).offset]
+            state, used = recognizer.run(raw)
+            rest = shortest_accepted(recognizer, state)
+        whole = None if rest is None else raw[:used] + rest
+        return whole if whole is not None and self.accepts(self._parts(whole)) else None
+
+    def _parts(self, framed: bytes) -> Data:
+        """A text of the rules as :meth:`accepts` takes it."""
+        if not self.tokens:
+            return framed
+        pieces = framed.split(bytes((FRAME,)))
+        return [SpecialToken(p.decode()) if n % 2 else p for n, p in enumerate(pieces)]
 
     def sample(self, seed: int | None = None, max_bytes: int | None = None) -> bytes:
         """A random text of the language, the same for the same seed; special tokens by their names.

@@ -48,7 +48,9 @@ class Trees:
             if not rest:
                 return self.of(first, i, j)
             tail = Seq(tuple(rest))
-            return min(MANY, sum(self.of(first, i, k) * self.of(tail, k, j) for k in range(i, j + 1)))
+            return min(
+                MANY, sum(self.of(first, i, k) * self.of(tail, k, j) for k in range(i, j + 1))
+            )
         if isinstance(expr, Repeat):
             most = expr.max if expr.max is not None else expr.min + 2 + j - i
             row = [int(k == i) for k in range(i, j + 1)]  # trees of so many copies up to each place
@@ -116,7 +118,9 @@ def test_gbnf(source: str, example: bytes | None) -> None:
 
 
 # lark writes optional items out and drops what comes twice then
-SEEN_BY_LARK = [s for s, example in CASES if example and "root | " not in s and '"a"? "a"?' not in s]
+SEEN_BY_LARK = [
+    s for s, example in CASES if example and "root | " not in s and '"a"? "a"?' not in s
+]
 
 
 @pytest.mark.parametrize("source", SEEN_BY_LARK)
@@ -140,5 +144,3 @@ def test_a_search_that_ends_for_lack_of_room_says_so() -> None:
     palindromes = Grammar.from_gbnf('root ::= "a" root "a" | "b" root "b" | ""')
     report = find_ambiguities(palindromes.ir, _LIMITS, most_work=2_000)
     assert (report.found, report.open) == ((), ("root",))
-
-

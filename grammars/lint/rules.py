@@ -28,7 +28,7 @@ from grammars.ir import (
 from grammars.limits import Limits
 from grammars.lint.ambiguity import Ambiguity, AmbiguityReport, find_ambiguities
 from grammars.lint.findings import Finding
-from grammars.lint.shortest import Shortest
+from grammars.shortest import Shortest
 from grammars.special_tokens import shown
 from grammars.writing.gbnf import text_of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -70,10 +71,14 @@ def explain(
     Example: `gramma explain arithmetic.gbnf --text "1 + ("`
     """
     made = load(grammar, how, text_file)
-    verdict = made.explain(trimmed(made, needed(read_text_option(text_file, text))))
-    tell(verdict, as_json)
+    data = trimmed(made, needed(read_text_option(text_file, text)))
+    verdict = made.explain(data)
+    nearest = None if verdict.accepted else made.complete(data)
+    tell(verdict, as_json, {"nearest": None if nearest is None else as_text(nearest)})
     if verdict.rule_path and not as_json:
         _tell_of_rules(made, verdict)
+    if nearest is not None and not as_json:
+        say(f"accepted, and as short as it can be: {as_text(nearest)!r}")
     raise typer.Exit(0 if verdict.accepted else DOES_NOT_HOLD)
 
 
@@ -96,10 +101,13 @@ def _may_begin(grammar: Grammar, beginning: bytes) -> bool:
     return found.accepted or (found.offset == len(beginning) and not grammar.is_empty)
 
 
-def tell(verdict: Explanation, as_json: bool) -> None:
+def tell(
+    verdict: Explanation, as_json: bool, more: Mapping[str, str | None] | None = None
+) -> None:
+    """Writes a verdict; ``more`` is added to it in JSON."""
     if as_json:
         names = ("accepted", "offset", "line", "column", "expected", "rule_path", "message")
-        dump({name: getattr(verdict, name) for name in names})
+        dump({name: getattr(verdict, name) for name in names} | dict(more or {}))
     else:
         say(str(verdict))
 

@@ -30,8 +30,8 @@ from grammars.ir import (
     children,
 )
 from grammars.limits import Limits
-from grammars.program import Program
-from grammars.recognizer import DEAD, Recognizer
+from grammars.program import UNBOUNDED, Program
+from grammars.recognizer import DEAD, END, Recognizer
 
 _LONGEST: Final = 20_000
 _ENDLESS: Final = float("inf")
@@ -306,24 +306,81 @@ def _referred(body: Expr) -> list[str]:
 def shortest_accepted(recognizer: Recognizer, state: int | None = None) -> bytes | None:
     """A shortest text that leads from a state to the end; ``None`` if none was found.
 
-    The states of a recursive grammar have no end: so many are looked at that ordinary texts are found.
+    A* search (Hart, Nilsson, Raphael 1968): a state is estimated by the fewest bytes to the ends of the rules
+    that are open there, counts and bags left out, which is never too much.  The states of a recursive
+    grammar have no end, so only so many are looked at.
     """
     start = recognizer.start if state is None else state
     if start == DEAD:
         return None
-    came: dict[int, tuple[int, int] | None] = {start: None}
-    todo = deque([start])
+    estimate = _Estimate(recognizer)
     symbols = one_of_each_class(recognizer.program)
-    while todo and len(came) < _MOST_STATES:
-        at = todo.popleft()
+    came: dict[int, tuple[int, int] | None] = {start: None}
+    lengths = {start: 0}
+    order = count()
+    heap = [(estimate.of(start), next(order), start)]
+    done: set[int] = set()
+    while heap and len(done) < _MOST_STATES:
+        _, _, at = heapq.heappop(heap)
+        if at in done:
+            continue
+        done.add(at)
         if recognizer.accepting[at]:
             return _spelled(came, at)
         for byte in symbols:
             after = recognizer.advance(at, byte)
-            if after != DEAD and after not in came:
+            length = lengths[at] + 1
+            if after != DEAD and length < lengths.get(after, _ENDLESS):
+                lengths[after] = length
                 came[after] = at, byte
-                todo.append(after)
-    return next((_spelled(came, q) for q in todo if recognizer.accepting[q]), None)
+                heapq.heappush(heap, (length + estimate.of(after), next(order), after))
+    return None
+
+
+class _Estimate:
+    """Fewest bytes from a state of a recognizer to the end, or fewer."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self._items = recognizer.items
+        self._to_end = _bytes_to_end(recognizer.program)
+        self._known: dict[int, float] = {DEAD: _ENDLESS, END: 0}
+
+    def of(self, state: int) -> float:
+        """The estimate; frames below first, without recursion."""
+        known = self._known
+        stack = [state]
+        while stack:
+            at = stack[-1]
+            missing = [frame for _, _, frame in self._items[at] if frame not in known]
+            if missing and at not in known:
+                stack += missing
+                continue
+            stack.pop()
+            if at not in known:
+                known[at] = min(self._to_end[q] + known[frame] for q, _, frame in self._items[at])
+        return known[state]
+
+
+def _bytes_to_end(program: Program) -> list[float]:
+    """By state of a program, the fewest bytes to its rule's end; counts and bags left out."""
+    out = [
+        0.0 if program.accept_from[q] < UNBOUNDED or program.bag_of[q] >= 0 else _ENDLESS
+        for q in range(program.states)
+    ]
+    changed = True
+    while changed:
+        changed = False
+        for q in range(program.states - 1, -1, -1):
+            best = out[q]
+            for e in range(program.edge_offset[q], program.edge_offset[q + 1]):
+                best = min(best, 1 + out[program.edge_target[e] >> 1])
+            for k in range(program.call_offset[q], program.call_offset[q + 1]):
+                rest = 0.0 if program.call_tail[k] else out[program.call_return[k] >> 1]
+                best = min(best, out[program.call_start[k]] + rest)
+            if best < out[q]:
+                out[q] = best
+                changed = True
+    return out
 
 
 def one_of_each_class(program: Program) -> list[int]:
@@ -332,7 +389,7 @@ def one_of_each_class(program: Program) -> list[int]:
     classes = program.byte_class[:256].tolist()
     for byte in sorted(range(256), key=_plainness):
         out.setdefault(classes[byte], byte)
-    return sorted(out.values())
+    return list(out.values())
 
 
 def _spelled(came: dict[int, tuple[int, int] | None], state: int) -> bytes:
