@@ -16,6 +16,8 @@ from grammars.frontends.regex.lookaround import locate
 from grammars.ir import Span
 
 _PLACE = re.compile(r"\bline (\d+),? column (\d+)")
+_DEFINES = re.compile(r"(?:\{[^}\n]*\})?(?:\.-?\d+)?[ \t]*:")
+"""What stands behind a name where it is defined."""
 _PREPOSITION = re.compile(r"[\s,:]*(?:\bat)?\s*$")
 """What leads from the reason to the place in lark's messages."""
 _NAMED = (
@@ -35,18 +37,19 @@ class Source:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._words: list[tuple[str, int, int]] | None = None
+        self._words: list[tuple[str, int, int, bool]] | None = None
 
     def place(self, *names: str | None) -> Span:
-        """Where the first of the names that the text contains stands."""
+        """Where the first of the names that the text contains is defined, or else stands first."""
         for name in names:
             if name:
-                for word, line, column in self._tokens():
-                    if word == name:
-                        return Span(line, column)
+                found = [token for token in self._tokens() if token[0] == name]
+                if found:
+                    _, line, column, _ = next((token for token in found if token[3]), found[0])
+                    return Span(line, column)
         return Span(1, 1)
 
-    def _tokens(self) -> list[tuple[str, int, int]]:
+    def _tokens(self) -> list[tuple[str, int, int, bool]]:
         if self._words is None:
             self._words = []
             pattern = re.compile(
@@ -58,7 +61,8 @@ class Source:
                 at = match.start()
                 line = self.text.count("\n", 0, at) + 1
                 column = at - self.text.rfind("\n", 0, at)
-                self._words.append((match.group(), line, column))
+                defines = _DEFINES.match(self.text, match.end()) is not None
+                self._words.append((match.group(), line, column, defines))
         return self._words
 
     def too_deep(self) -> GrammarError:
