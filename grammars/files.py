@@ -19,6 +19,7 @@ ImportPath: TypeAlias = str | Path | Callable[[Any, str], tuple[Any, str]]
 KINDS: Final[Mapping[str, Kind]] = {
     ".lark": "lark",
     ".gbnf": "gbnf",
+    ".ebnf": "gbnf",
     ".regex": "regex",
     ".json": "json",
     ".gramma": "gramma",
@@ -57,6 +58,11 @@ def kind_of(path: Path) -> Kind:
             f"known are {', '.join(KINDS)}"
         )
     return kind
+
+
+def dialect_of(path: Path | None) -> str | None:
+    """The dialect that a suffix stands for: xgrammar calls its grammars ``.ebnf``."""
+    return "xgrammar" if path is not None and path.suffix.lower() == ".ebnf" else None
 
 
 def decode(data: bytes, name: str) -> str:

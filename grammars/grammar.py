@@ -25,7 +25,8 @@ from grammars.explain import (
     explain_outside,
     explain_surrogate,
 )
-from grammars.files import ImportPath, Kind, kind_of, read_text
+from grammars.files import ImportPath, Kind, dialect_of, kind_of, read_text
+from grammars.frontends.notations import without_mark
 from grammars.ir import GrammarIR, Layout, Rule
 from grammars.ir import Literal as Text
 from grammars.json_signs import with_separators
@@ -272,6 +273,7 @@ class Grammar:
         if isinstance(import_paths, str | Path):
             raise TypeError(f"import_paths needs a list of folders, not {import_paths!r}")
         paths = tuple(import_paths)
+        text = without_mark(text) if isinstance(text, str) else text
 
         def read(text: str) -> GrammarIR:
             return lark_to_ir(text, start, limits, paths, path, lexer, postlex)
@@ -334,6 +336,7 @@ class Grammar:
 
         if separators is not None:
             separators = _checked_separators(separators)
+        schema = without_mark(schema) if isinstance(schema, str) else schema
         source = (schema, whitespace, property_order, formats, numbers, separators)
         if registry is not None:
             return cls._read(limits, lambda: read(source))
@@ -444,7 +447,7 @@ class Grammar:
 
     @classmethod
     def from_file(cls, path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
-        """By suffix: ``.lark``, ``.gbnf``, ``.regex``, ``.json`` (a JSON Schema, or saved).
+        """By suffix: ``.lark``, ``.gbnf``, ``.ebnf`` (xgrammar's), ``.regex``, ``.json`` (a JSON Schema).
 
         The file is UTF-8, with a byte order mark or without.  Relative imports of a Lark grammar
         are looked for in the folder of the file that has them, as ``lark.Lark.open`` does.
@@ -929,6 +932,8 @@ def grammar_of(
         case "lark":
             return Grammar._from_lark(text, path=path, limits=limits, **options)
         case "gbnf":
+            if (dialect := dialect_of(path)) is not None:
+                options.setdefault("dialect", dialect)
             return Grammar.from_gbnf(text, limits=limits, **options)
         case "regex":
             return Grammar.from_regex(text.removesuffix("\n"), limits=limits, **options)

@@ -306,8 +306,8 @@ def _referred(body: Expr) -> list[str]:
 def shortest_accepted(recognizer: Recognizer, state: int | None = None) -> bytes | None:
     """A shortest text that leads from a state to the end; ``None`` if none was found.
 
-    A* search (Hart, Nilsson, Raphael 1968): a state is estimated by the fewest bytes to the ends of the rules
-    that are open there, counts and bags left out, which is never too much.  The states of a recursive
+    A* search (Hart, Nilsson, Raphael 1968): a state is estimated by the fewest bytes to the ends of the
+    rules that are open there, counts and bags left out, which is never too much.  The states of a recursive
     grammar have no end, so only so many are looked at.
     """
     start = recognizer.start if state is None else state

@@ -99,6 +99,12 @@ def test_table(name: str) -> None:
         assert not grammar.accepts(text), text
 
 
+def test_a_byte_order_mark_is_skipped() -> None:
+    assert Grammar.from_gbnf('\ufeffroot ::= "a"') == Grammar.from_gbnf('root ::= "a"')
+    assert Grammar.from_lark('\ufeffstart: "a"') == Grammar.from_lark('start: "a"')
+    assert Grammar.from_json_schema('\ufeff{"type": "null"}').accepts("null")
+
+
 @pytest.mark.parametrize(
     ("source", "line", "column", "parts"),
     [
@@ -120,6 +126,13 @@ def test_table(name: str) -> None:
         (r"root ::= [\u12]", 1, 11, ["needs 4 hexadecimal"]),
         (r'root ::= "\U00110000"', 1, 11, ["bad escape"]),
         (r'root ::= "\ud83d\ude00"', 1, 11, ["surrogate"]),
+        (r"root ::= [\ud800-\udfff]", 1, 10, ["surrogate"]),
+        ('start: "a" | B', 1, 6, ["Grammar.from_lark"]),
+        ('%ignore " "', 1, 1, ["Grammar.from_lark"]),
+        ('{"type": "null"}', 1, 1, ["Grammar.from_json_schema"]),
+        ('a = "b";', 1, 3, ["without a semicolon"]),
+        ('root ::= "a", "b"', 1, 13, ["not with commas"]),
+        ("root ::= [[:digit:]]+", 1, 20, ["named classes"]),
         ("root ::= [xz-a]", 1, 12, ["bad range 'z-a'"]),
         ('root ::= "a"{2,1}', 1, 13, ["'{2,1}'", "below"]),
         ('root ::= "a"{,3}', 1, 13, ["'{,3}'", "{n,m}"]),

@@ -18,6 +18,7 @@ from typing import Final
 
 from grammars.compiling.analysis import check_count
 from grammars.errors import GrammarError
+from grammars.frontends.notations import other_dialect, other_notation, without_mark
 from grammars.frontends.regex.lookaround import locate
 from grammars.ir import (
     ANY_CHAR,
@@ -26,6 +27,7 @@ from grammars.ir import (
     Expr,
     GrammarIR,
     Literal,
+    Nothing,
     Ref,
     Rule,
     Span,
@@ -70,9 +72,12 @@ def gbnf_to_ir(source: str, start: str = "root", given: Iterable[str] = ()) -> G
         raise TypeError(f"a grammar must be str, not {type(source).__name__}: {source!r:.80}")
     if not isinstance(start, str):
         raise TypeError(f"start must be the name of a rule, not {start!r:.80}")
+    source = without_mark(source)
     parser = _Parser(source)
     try:
         rules = parser.rules()
+    except GrammarError as error:
+        raise _with_hint(error, source) from None
     except RecursionError:
         line, column = locate(source, min(parser.at, len(source)))
         raise GrammarError(
@@ -107,6 +112,16 @@ def gbnf_to_ir(source: str, start: str = "root", given: Iterable[str] = ()) -> G
         )
     rules += parser.rules_of_other_tokens()
     return GrammarIR(tuple(rules), start, tokens=tuple(parser.tokens))
+
+
+def _with_hint(error: GrammarError, source: str) -> GrammarError:
+    """An error, with what to do if the text is in another notation or has something of one."""
+    rows = source.splitlines()
+    row = rows[error.line - 1] if error.line is not None and error.line <= len(rows) else ""
+    hint = other_notation(source, "gbnf") or other_dialect(row, "gbnf")
+    if hint is None:
+        return error
+    return GrammarError(f"{error.message}; {hint}", line=error.line, column=error.column)
 
 
 def _suggestion(name: str, names: list[str]) -> str:
@@ -417,7 +432,14 @@ class _Parser:
                 '"" for the empty text, and \\] for a closing bracket',
                 opened,
             )
-        return not_chars(pairs) if negative else chars(pairs)
+        made = not_chars(pairs) if negative else chars(pairs)
+        if isinstance(made, Nothing):
+            raise self.error(
+                f"the class {self._source[opened : self.at]!r} has halves of surrogate pairs only, which "
+                "are no characters; write the characters themselves or \\U with eight digits",
+                opened,
+            )
+        return made
 
     def _class_character(self, opened: int) -> int:
         if not self._peek():

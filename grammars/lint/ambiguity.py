@@ -22,8 +22,8 @@ from grammars.ir import EPSILON, Alt, Expr, GrammarIR, Ref, Repeat, Rule, Seq, a
 from grammars.ir import Literal as Text
 from grammars.limits import Limits
 from grammars.lint.proofs import continuations, first_bytes, is_lalr
-from grammars.shortest import Shortest, one_of_each_class
 from grammars.recognizer import DEAD, Recognizer
+from grammars.shortest import Shortest, one_of_each_class
 
 Kind: TypeAlias = Literal["alternatives", "sequence", "repetition"]
 

@@ -112,9 +112,7 @@ def _comment(text: str, mark: str) -> str:
     return text.rstrip() if not body or body[0] in " #/!=-" else f"{mark} {body}".rstrip()
 
 
-def _joined(
-    tokens: Tokens, before: Mapping[str, str], shown: Callable[[str, str], str]
-) -> str:
+def _joined(tokens: Tokens, before: Mapping[str, str], shown: Callable[[str, str], str]) -> str:
     """Tokens with one blank between, none before those that ``before`` calls tight, none behind ``(``."""
     out = ""
     last = ""
@@ -196,5 +194,3 @@ def _formatted_json(text: str) -> str:
         else:
             out.append(": " if token == ":" else token)
     return "".join(out) + "\n"
-
-

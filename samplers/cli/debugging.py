@@ -101,9 +101,7 @@ def _may_begin(grammar: Grammar, beginning: bytes) -> bool:
     return found.accepted or (found.offset == len(beginning) and not grammar.is_empty)
 
 
-def tell(
-    verdict: Explanation, as_json: bool, more: Mapping[str, str | None] | None = None
-) -> None:
+def tell(verdict: Explanation, as_json: bool, more: Mapping[str, str | None] | None = None) -> None:
     """Writes a verdict; ``more`` is added to it in JSON."""
     if as_json:
         names = ("accepted", "offset", "line", "column", "expected", "rule_path", "message")

@@ -12,6 +12,7 @@ from grammars.frontends._lark_api import LarkError
 from grammars.frontends.lark.imports import Imported
 from grammars.frontends.lark.threads import UnsupportedTerminalError
 from grammars.frontends.nesting import deepest_bracket
+from grammars.frontends.notations import other_dialect, other_notation
 from grammars.frontends.regex.lookaround import locate
 from grammars.ir import Span
 
@@ -104,8 +105,9 @@ class Source:
                     line=where.line,
                     column=where.column,
                 )
+            advice = other_notation(self.text, "lark") or other_dialect(row, "lark")
             return GrammarError(
-                f"lark cannot read this grammar near {row!r}: {reason}; correct the line",
+                f"lark cannot read this grammar near {row!r}: {reason}; {advice or 'correct the line'}",
                 line=line,
                 column=max(column, 1),
             )
@@ -121,7 +123,7 @@ class Source:
         )
 
     def _names(self) -> Iterator[str]:
-        return (word for word, _, _ in self._tokens())
+        return (token[0] for token in self._tokens())
 
 
 def describe(error: UnsupportedTerminalError, name: str, pattern: str) -> GrammarError:

@@ -11,7 +11,8 @@ _STATEMENT: Final = re.compile(
     re.MULTILINE,
 )
 _WORD: Final = re.compile(
-    r"//[^\n]*|\"(?:\\.|[^\"\\\n])*\"i?|/(?!/)(?:\\.|[^/\\\n])*/[imslux]*|->[ \t]*\w+|(?P<word>_?[A-Za-z]\w*)"
+    r"//[^\n]*|\"(?:\\.|[^\"\\\n])*\"i?|/(?!/)(?:\\.|[^/\\\n])*/[imslux]*|->[ \t]*\w+"
+    r"|(?P<word>_?[A-Za-z]\w*)"
 )
 
 
