@@ -253,14 +253,29 @@ def test_free_text_up_to_a_special_token() -> None:
 # -- JSON, notes, warnings -----------------------------------------------------------------------
 
 
-def test_json_keys_are_compared_where_their_text_can_be_found() -> None:
-    schema = '{"type": "object", "additionalProperties": {"type": "integer"}}'
-    assert not make(f"start: %json {schema}").accepts('{"a": 1, "a": 2}')
-    inside = make(f'start: "x" %json {schema} "y"')
-    if inside.accepts('x{"a": 1, "a": 2}y'):
-        assert any("not noticed" in note for note in inside.ir.notes)
+OPEN = '{"type": "object", "additionalProperties": {"type": "integer"}}'
+
+
+def test_json_keys_and_items_are_compared() -> None:
+    assert not make(f"start: %json {OPEN}").accepts('{"a": 1, "a": 2}')
+    inside = make(f'start: "x" %json {OPEN} "y"')
+    assert not inside.accepts('x{"a": 1, "a": 2}y')
     assert inside.accepts('x{"a": 1, "b": 2}y')
     assert not make('start: %json {"type": "array", "uniqueItems": true}').accepts("[1, 1]")
+
+
+@pytest.mark.parametrize("schema", [OPEN, '{"type": "array", "uniqueItems": true}'])
+def test_json_whose_beginning_does_not_show_is_refused_at_its_place(schema: str) -> None:
+    """Text may hold what looks like the part: then its keys could not be compared."""
+    source = f"start: head\nhead: TEXT\n    | TEXT %json {schema}\nTEXT: /(.|\\n)*/"
+    with pytest.raises(GrammarError, match="does not show") as caught:
+        make(source)
+    assert (caught.value.line, caught.value.column) == (3, 12)
+    marked = make(source.replace("TEXT %json", "TEXT <|json|> %json"))
+    good, bad = ('{"a": 1, "b": 1}', '{"a": 1, "a": 1}') if schema == OPEN else ("[1]", "[1, 1]")
+    assert marked.accepts(["x", SpecialToken("<|json|>"), good])
+    assert not marked.accepts(["x", SpecialToken("<|json|>"), bad])
+    assert marked.accepts(bad)  # as text
 
 
 def test_options_of_schemas() -> None:

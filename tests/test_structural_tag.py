@@ -53,6 +53,14 @@ FORMATS: dict[str, dict[str, Any]] = {
     "several ends": tag(ANY, end=["</t>", "]"]),
     "regex": {"type": "regex", "pattern": "[AB]{2,3}<?"},
     "grammar": {"type": "grammar", "grammar": 'root ::= "A" root "B" | "<"'},
+    "grammar, xgrammar's EBNF": {
+        "type": "grammar",
+        "grammar": 'root ::=\n  "\\x41"{1,-1} word # blanks, a comment\n  word ::= Regex("B+") "<"?',
+    },
+    "grammar, dispatch": {
+        "type": "grammar",
+        "grammar": 'root ::= TagDispatch(("<f", one), excludes=("[",))\none ::= "A" "]"',
+    },
     "sequence": {"type": "sequence", "elements": [A, {"type": "any_text", "excludes": ["<"]}, B]},
     "or": {"type": "or", "elements": [A, {"type": "sequence", "elements": [B, A]}]},
     "optional": {"type": "sequence", "elements": [{"type": "optional", "content": A}, B]},

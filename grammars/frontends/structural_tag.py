@@ -207,10 +207,12 @@ class _Reader:
         return bound == 0
 
     def _grammar(self, form: Mapping[str, Any], place: _Place) -> Expr:
-        from grammars.frontends.gbnf import gbnf_to_ir
+        from grammars.frontends.xgrammar_ebnf import xgrammar_ebnf_to_ir
 
         source = _string(form, "grammar", place)
-        return self._other(lambda: gbnf_to_ir(source, "root"), place.below("grammar"))
+        return self._other(
+            lambda: xgrammar_ebnf_to_ir(source, limits=self._limits), place.below("grammar")
+        )
 
     def _regex(self, form: Mapping[str, Any], place: _Place) -> Expr:
         from grammars.frontends.regex.python import regex_to_ir

@@ -283,13 +283,15 @@ class _Search:
         where = f"behind {self._example(number)}"
         if self._states[number].before is None:
             where = "at the start of the text"
-        return GrammarError(
+        error = GrammarError(
             f"a part of this grammar (rule {rule!r}) compares keys or items (uniqueItems, or an object with "
             f"keys of any name), and where its text begins does not show: {where} the grammar also "
             "allows other text that begins like it.  Put a text or a special token before the part that "
             "nothing else there begins with, close its objects (additionalProperties: false), or leave "
             "uniqueItems out"
         )
+        error.locate(rule=rule)
+        return error
 
     def _example(self, number: int) -> str:
         """A text that leads to a state."""

@@ -26,6 +26,7 @@ from grammars.frontends.llguidance.structure import (
     Structure,
     machine_of,
 )
+from grammars.frontends.llguidance.syntax import Place
 from grammars.ir import (
     Expr,
     GrammarIR,
@@ -50,10 +51,6 @@ _ROUGHLY: Final = (
     "this grammar has texts that can be read in two ways at once, inside a recursive rule (or one used in "
     "many places) and outside: of such texts some are accepted that llguidance cuts in another way"
 )
-_DUPLICATES: Final = (
-    "a JSON part with keys of any name stands where its text cannot be found again, so keys that it "
-    "repeats are not noticed there, as in llguidance"
-)
 
 
 def emit(structure: Structure, start: str, limits: Limits) -> GrammarIR:
@@ -75,6 +72,7 @@ class _Emission:
         self._rules: list[Rule] = []
         self._terminals: dict[int, Expr] = {}
         self._names: dict[str, str] = {}
+        self._written: dict[str, Place] = {}  # rules whose texts are JSON values, with their source
 
     def grammar(self) -> GrammarIR:
         structure = self._structure
@@ -94,15 +92,19 @@ class _Emission:
         return replace(made, notes=tuple(notes))
 
     def _remembering(self, made: GrammarIR) -> GrammarIR:
-        """With what JSON parts ask for beside their rules."""
-        parts = self._whole.parts
+        """With what JSON parts ask for beside their rules.
+
+        Raises:
+            GrammarError: at the place of a part that compares keys or items, where a text does not show
+                that it begins.
+        """
         try:
-            return composition.memory_of_parts(made, parts)
-        except GrammarError:
-            if any(part.compare_items for part in parts):
-                raise
-            self._structure.notes[_DUPLICATES] = None
-            return made
+            return composition.memory_of_parts(made, limits=self._limits)
+        except GrammarError as error:
+            place = self._written.get(error.rule or "")
+            if place is not None:
+                error.locate(line=place.line, column=place.column)
+            raise
 
     # -- lexemes and parts ------------------------------------------------------------------------
 
@@ -127,7 +129,11 @@ class _Emission:
         return machine_of(edges, [*dfa.accept, dfa.accept[dfa.start]], len(edges) - 1)
 
     def _part(self, number: int) -> Expr:
-        return self._whole.add(self._structure.parts[number].ir)
+        part = self._structure.parts[number]
+        known = len(self._whole.values)
+        made = self._whole.add(part.ir)
+        self._written |= {value.rule: part.place for value in self._whole.values[known:]}
+        return made
 
     # -- row by row -------------------------------------------------------------------------------
 

@@ -152,10 +152,12 @@ class OtherPart:
     Attributes:
         ir: the grammar.
         merged: text may be ignored before it, since it ignores the same text itself.
+        place: where it is written first.
     """
 
     ir: GrammarIR
     merged: bool
+    place: Place
 
 
 @dataclass
@@ -256,11 +258,11 @@ class _Structuring:
         """The automaton of a regular expression, without counters."""
         return regular_dfa(single_rule(expr), expr, self.limits)
 
-    def part(self, ir: GrammarIR, merged: bool) -> Part:
+    def part(self, ir: GrammarIR, merged: bool, place: Place) -> Part:
         """A part that is a grammar of its own."""
         if id(ir) not in self._parts:
             self._parts[id(ir)] = len(self.structure.parts)
-            self.structure.parts.append(OtherPart(ir, merged))
+            self.structure.parts.append(OtherPart(ir, merged, place))
         return Part(self._parts[id(ir)])
 
     def note(self, text: str) -> None:
@@ -511,7 +513,7 @@ class _OneGrammar:
                         place,
                         f"there is no grammar {referred!r}; give it with rules={{{referred!r}: ...}}",
                     )
-                return self._whole.part(known, merged=False)
+                return self._whole.part(known, merged=False, place=place)
             case Schema():
                 return self._schema(atom)
             case Nested(source):
@@ -540,7 +542,9 @@ class _OneGrammar:
         from grammars.frontends.llguidance.schemas import schema_to_ir
 
         return self._whole.part(
-            schema_to_ir(schema, self._whole.limits), merged=self._skip == _JSON_BLANKS
+            schema_to_ir(schema, self._whole.limits),
+            merged=self._skip == _JSON_BLANKS,
+            place=schema.place,
         )
 
     # -- special tokens ---------------------------------------------------------------------------
