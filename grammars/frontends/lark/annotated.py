@@ -158,21 +158,14 @@ class AnnotatedRules:
         behind_skipped = {
             thread for x in skipped.values() for e in x.ends for o in e for thread in o.threads
         }
-        while True:
-            universe = behind_skipped.union(*pending.values())
-            grown = False
-            for family, target in (
-                *((lexemes[t], pending[t]) for t in lexemes),
-                (skipped, behind_skipped),
-            ):
-                for thread in universe:
+        tried: set[Thread] = set()  # what is behind each family given these is known
+        families = [*((lexemes[t], pending[t]) for t in lexemes), (skipped, behind_skipped)]
+        while fresh := behind_skipped.union(*pending.values()) - tried:
+            tried |= fresh
+            for thread in fresh:
+                for family, target in families:
                     for x in family.values():
-                        more = lexer.survivors(thread, x) - target
-                        if more:
-                            target |= more
-                            grown = True
-            if not grown:
-                break
+                        target |= lexer.survivors(thread, x)
         for t in self._made:  # they read nothing: what was pending before them is so behind them
             pending[t] = behind_skipped.union(*pending.values())
             self._outcomes[t] = set().union(*self._outcomes.values())

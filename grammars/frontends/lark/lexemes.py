@@ -186,7 +186,8 @@ class Lexer:
         try:
             for current, others in order:  # grows while we iterate
                 row: dict[int, int] = {}
-                for c in machine.alphabet.members(union(current)):
+                for letters in machine.letters(current, (t for x in others for t in x)):
+                    c = letters[0]
                     moved = [machine.advance(sorted(x, key=thread_order), c) for x in others]
                     text = next((s for s, x in zip(retyped, moved, strict=True) if x[1]), terminal)
                     for move in machine.moves(current, c):
@@ -206,7 +207,8 @@ class Lexer:
                             order.append(place)
                             ends.append({said: outcome} if outcome else {})
                             self._check(len(order))
-                        row[c | move.mark << CLASS_BITS] = index[key]
+                        mark = move.mark << CLASS_BITS
+                        row.update(dict.fromkeys((c | mark for c in letters), index[key]))
                 rows.append(row)
         except UnsupportedError as error:
             raise UnsupportedTerminalError(terminal, str(error)) from None
@@ -387,15 +389,16 @@ class Lexer:
         rows: list[dict[int, int]] = []
         for current, _ in order:  # grows while we iterate
             row = {}
-            for c in machine.alphabet.members(union(current)):
+            for letters in machine.letters(current):
                 # every thread on its own: none cuts another off
-                for mark, threads, matches in machine.moves_apart(current, c):
+                for mark, threads, matches in machine.moves_apart(current, letters[0]):
                     ended = any(mask & machine.alphabet.end for _, mask, _ in matches)
                     place = (frozenset(threads), ended)
                     if place not in index:
                         index[place] = len(order)
                         order.append(place)
                         self._check(len(order))
-                    row[c | mark << CLASS_BITS] = index[place]
+                    above = mark << CLASS_BITS
+                    row.update(dict.fromkeys((c | above for c in letters), index[place]))
             rows.append(row)
         return language(rows, [e for _, e in order])

@@ -293,6 +293,7 @@ class Alphabet:
         self.end: Mask = 1 << len(self.classes)
         self.all: Mask = 2 * self.end - 1
         self._masks: dict[Ranges, Mask] = {}
+        self._exprs: dict[Mask, Expr] = {}
         for i, ranges in enumerate(known):
             signatures = enumerate(by_signature)
             self._masks[ranges] = sum(1 << c for c, s in signatures if s >> i & 1)
@@ -320,5 +321,16 @@ class Alphabet:
         return out
 
     def expr(self, mask: Mask) -> Expr:
-        """One character of these classes."""
-        return ir.chars(pair for c in self.members(mask) for pair in self.classes[c])
+        """One character of these classes; made once, as most automata have the same few."""
+        known = self._exprs.get(mask)
+        if known is None:
+            pairs = (pair for c in self.members(mask) for pair in self.classes[c])
+            known = self._exprs[mask] = ir.chars(pairs)
+        return known
+
+    def told_apart(self, among: Mask, by: Iterable[Mask]) -> list[list[int]]:
+        """The classes of a mask, those together that are in the same of some other masks."""
+        blocks = [among & ~self.end]
+        for mask in by:
+            blocks = [part for block in blocks for part in (block & mask, block & ~mask) if part]
+        return [self.members(block) for block in blocks if block]

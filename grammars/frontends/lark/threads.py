@@ -163,6 +163,7 @@ class Machine:
         asked = [self._asked_before(start) for start in self.starts]
         self.anchored = frozenset(i for i, masks in enumerate(asked) if masks)
         told_apart = sorted(set().union(*asked))
+        self._behind = tuple({step.mask for step in self._steps if step.kind == "previous"})
         seen: dict[tuple[int, ...], int] = {}
         places = range(len(self.alphabet.classes) + 1)
         answers = [tuple(mask >> p & 1 for mask in told_apart) for p in places]
@@ -433,6 +434,20 @@ class Machine:
             out.append(self._move(self._stepped(threads, c, go=True), go=True))
         return out
 
+    def letters(self, threads: Iterable[Thread], beside: Iterable[Thread] = ()) -> list[list[int]]:
+        """The classes that some threads can take, those together behind which all is the same.
+
+        Args:
+            threads: whose classes are meant.
+            beside: other threads to which the classes must be the same.
+        """
+        threads = list(threads)
+        masks = dict.fromkeys(self._behind)
+        for _, mask, antis in (*threads, *beside):
+            masks[mask] = None
+            masks.update(dict.fromkeys(forbidden for _, forbidden in antis))
+        return self.alphabet.told_apart(union(threads), masks)
+
     def advance(self, threads: Iterable[Thread], c: int) -> tuple[list[Thread], list[Match]]:
         """The same where nothing is counted."""
         move, *others = self.moves(threads, c)
@@ -592,14 +607,14 @@ class Machine:
         rows: list[dict[int, int]] = []
         for item in order:  # grows while we iterate
             row: dict[int, int] = {}
-            wanted = 0
-            for _, mask, _ in item.threads:
-                wanted |= mask
-            for c in self.alphabet.members(wanted & item.following):
-                following, threads = self._pending_after(item.threads, c)
+            for letters in self.letters(item.threads):
+                allowed = [c for c in letters if item.following >> c & 1]
+                if not allowed:
+                    continue
+                following, threads = self._pending_after(item.threads, allowed[0])
                 kept = frozenset((n, m & following, a) for n, m, a in threads if m & following)
                 if not following:
-                    row[c] = -1
+                    row.update(dict.fromkeys(allowed, -1))
                 elif kept or following != self.alphabet.all:
                     after = Obligation(following, kept)
                     if after not in index:
@@ -607,7 +622,7 @@ class Machine:
                             return None
                         index[after] = len(order)
                         order.append(after)
-                    row[c] = index[after]
+                    row.update(dict.fromkeys(allowed, index[after]))
             for c in self.alphabet.members(~item.following & self.alphabet.all):
                 row[c] = -1
             rows.append(row)
