@@ -6,6 +6,8 @@ so it may accept a text that lark refuses for that alone.  Such texts are counte
 once every ``match`` and ``case`` that stands as a name is called otherwise.
 
     python benchmarks/python_agreement.py --modules 500 --mutations 500
+
+With ``--masks N`` it makes the masks of a tokenizer's vocabulary along N modules instead.
 """
 
 from __future__ import annotations
@@ -21,9 +23,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import lark
+import numpy as np
 from lark.indenter import PythonIndenter
 
 from benchmarks.reporting import say, table
+from constrain import TokenAutomaton, Vocabulary
+from constrain.models import load_tokenizer
 from grammars import Grammar
 
 _PIECES: Final = (
@@ -144,6 +149,30 @@ def _beginning(text: str, grammar: Grammar) -> str:
     return str(found) if not found.accepted else repr(text[:200])
 
 
+def masks(grammar: Grammar, tokenizer: Any, found: list[str]) -> dict[str, Any]:
+    """Processor time of the mask before each token of some texts, a state's again where it comes again."""
+    automaton = TokenAutomaton(grammar, Vocabulary.from_huggingface(tokenizer))
+    row = np.zeros((automaton.vocabulary.size + 31) // 32, np.int32)
+    taken: list[float] = []
+    missing = 0
+    for text in found:
+        state = automaton.start
+        for token in tokenizer.encode(text, add_special_tokens=False):
+            began = time.process_time()
+            automaton.fill_mask(state, row)
+            taken.append(1e3 * (time.process_time() - began))
+            missing += not row[token >> 5] >> (token & 31) & 1
+            state = automaton.advance(state, token)
+            if state == automaton.DEAD:
+                break
+    for line in automaton.approximations:
+        say(line)
+    shares = {f"p{p:g}": float(np.percentile(taken, p)) for p in (50, 90, 95, 99, 99.9, 100)}
+    slow = 100 * float(np.mean(np.array(taken) > 5))
+    return {"masks": len(taken), "ms": float(np.mean(taken)), **shares, "% > 5 ms": slow,
+            "tokens missing": missing}  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--modules", type=int, default=500)
@@ -153,6 +182,8 @@ def main() -> None:
     parser.add_argument(
         "--grammar", type=Path, help="a saved grammar instead of reading python.lark"
     )
+    parser.add_argument("--masks", type=int, help="make masks along so many modules instead")
+    parser.add_argument("--tokenizer", default="gpt2", help="of these masks")
     chosen = parser.parse_args()
     began = time.perf_counter()
     if chosen.grammar:
@@ -160,6 +191,10 @@ def main() -> None:
     else:
         grammar = Grammar.from_lark(python_lark(), "file_input")
     say(f"{grammar} in {time.perf_counter() - began:.1f} s")
+    if chosen.masks:
+        whole = list(texts(modules(2_000, 8_000)[: chosen.masks]))
+        print(table([masks(grammar, load_tokenizer(chosen.tokenizer), whole)]))
+        return
     options: dict[str, Any] = {"parser": "lalr", "start": "file_input"}
     reads = reader(lark.Lark(python_lark(), postlex=PythonIndenter(), **options))
     rng = random.Random(chosen.seed)

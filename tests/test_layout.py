@@ -15,6 +15,7 @@ import pytest
 from lark.indenter import Indenter, PythonIndenter
 
 from constrain import TokenAutomaton, Vocabulary
+from constrain.layout import broad
 from grammars import Grammar, GrammarError
 from grammars.ir import Layout, Mark, single_rule
 from grammars.layout.widths import marks_of
@@ -252,6 +253,31 @@ def test_masks_hold_what_can_be_completed(name: str) -> None:
             token = rng.choice(onward)
             text += tokens[token]
             state = automaton.advance(state, token)
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_masks_do_not_depend_on_what_is_taken_for_wide(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rules that call others marked wide, and none of them."""
+    grammar, _ = made(name)
+    tokens = TOKENS[name]
+    vocabulary = Vocabulary.from_tokens([*tokens, None], [len(tokens)])
+    automata = []
+    for least in (1, 1_000):
+        monkeypatch.setattr(broad, "_MANY_BYTES", least)
+        automata.append(TokenAutomaton(grammar, vocabulary))
+    rng = random.Random(name)
+    for _ in range(30):
+        states = [automaton.start for automaton in automata]
+        for _ in range(12):
+            masks = [bits(a.mask(s)) for a, s in zip(automata, states, strict=True)]
+            assert masks[0] == masks[1]
+            onward = sorted(masks[0] - {len(tokens)})
+            if not onward:
+                break
+            token = rng.choice(onward)
+            states = [a.advance(s, token) for a, s in zip(automata, states, strict=True)]
 
 
 def check_moves(

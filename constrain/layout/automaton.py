@@ -27,6 +27,7 @@ import numpy.typing as npt
 from constrain.arrays import Int64
 from constrain.completion.tokens import NEVER
 from constrain.engine.pool import DEAD
+from constrain.layout.broad import mark_broad
 from constrain.layout.completion import Completions
 from constrain.layout.places import Moves, Spot
 from constrain.layout.segments import Segments
@@ -78,6 +79,7 @@ class LayoutAutomaton:
         self.limits: Final = limits
         self.masks: Final = MaskCache(limits.max_cached_masks)
         pool = self._pool = self.rules.pool
+        mark_broad(pool)
         self.moves: Final = Moves(pool, layout, self.rules.start)
         self.segments: Final = Segments(pool, self.moves, layout, vocabulary)
         self.completions: Final = Completions(pool, self.moves, layout, vocabulary)
