@@ -11,6 +11,10 @@ For each grammar and each way of lexing, texts are read by lark and by ours:
 Texts are all texts over a few letters up to a length, samples of ours, and mutations of these.
 
     python benchmarks/lark_agreement.py --random 100 --seed 1
+    python benchmarks/lark_agreement.py --file go.lark --file sql.lark --texts programs/
+
+With ``--file`` grammars of others are read instead, mutations of the files of ``--texts`` among the texts;
+those that declare ``_INDENT`` with lark's indenter for Python, behind ``_NL`` where they have that.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import lark
@@ -368,11 +373,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--samples", type=int, default=60, help="texts sampled of each grammar")
     parser.add_argument("--only", default="", help="grammars whose names contain this")
+    parser.add_argument("--file", type=Path, action="append", help="a grammar, instead of these")
+    parser.add_argument("--start", default="start", help="its start rule")
+    parser.add_argument("--texts", type=Path, help="files in the languages of --file, by its stem")
+    parser.add_argument("--mutations", type=int, default=300, help="of these texts")
+    parser.add_argument("--lexer", action="append", choices=WAYS, help="for --file; else all")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     print("| grammar | lexer | cases | accepted | agree | lark cannot tell | wrong | refused |")
     print("|---|---|---:|---:|---:|---:|---:|---|")
     wrong = 0
+    if options.file:
+        return _files(options, rng)
     grammars = [
         (name, source, start, every_text(_letters(source), 3))
         for name, (source, start) in shipped().items()
@@ -386,6 +398,39 @@ def main() -> int:
             _row(name, way, tally)
     wrong += _random_rows(rng, options.random)
     return 1 if wrong else 0
+
+
+def _files(options: argparse.Namespace, rng: random.Random) -> int:
+    """Grammars of others: samples of ours, and the texts of the folder named as each, mutated."""
+    wrong = 0
+    for path in options.file:
+        source = path.read_text("utf-8")
+        folder = options.texts / path.stem if options.texts else None
+        found = [x.read_text("utf-8") for x in sorted(folder.iterdir())] if folder else []
+        changed = [_changed(rng, rng.choice(found)) for _ in range(options.mutations if found else 0)]
+        for way in options.lexer or WAYS:
+            tally = compare(source, way, rng, [*found, *changed], options.samples, options.start)
+            wrong += len(tally.wrong)
+            _row(path.name, way, tally)
+    return 1 if wrong else 0
+
+
+def _changed(rng: random.Random, text: str) -> str:
+    """A text with one word dropped, doubled, replaced by another or joined to the next."""
+    words = re.findall(r"\w+|[^\w\s]|\s+", text)
+    i, j = rng.randrange(len(words)), rng.randrange(len(words))
+    match rng.randrange(5):
+        case 0:
+            del words[i]
+        case 1:
+            words.insert(i, words[i])
+        case 2:
+            words[i] = words[j]
+        case 3:
+            words[i] = mutated(rng, words[i])
+        case _:
+            words.insert(i, words[j])
+    return "".join(words)
 
 
 def _random_rows(rng: random.Random, count: int) -> int:
