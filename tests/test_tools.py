@@ -19,6 +19,7 @@ import pytest
 from pydantic import BaseModel
 
 from constrain import TokenAutomaton, Vocabulary
+from constrain.models import ModelUnavailable, load_tokenizer
 from grammars import Grammar, GrammarError, SpecialToken, tool_format_of
 from grammars.tools.formats import FORMATS
 
@@ -535,6 +536,94 @@ def test_markers_are_single_tokens(form: str) -> None:
     spelled = automaton.advance_bytes(automaton.start, text.encode())
     assert spelled == automaton.DEAD  # the same text in ordinary tokens is no call
     assert grammar.accepts([SpecialToken(p) if p in names else p for p in parts])
+
+
+REAL = {
+    "harmony": "o200k",
+    "hermes": "qwen2.5",
+    "qwen3_coder": "qwen2.5",
+    "mistral": "mistral-nemo",
+    "llama3": "llama3",
+}
+"""Formats, and a tokenizer of a family that writes them."""
+
+
+@cache
+def _tokenizer(name: str) -> tuple[Any, Vocabulary]:
+    try:
+        tokenizer = load_tokenizer(name)
+    except ModelUnavailable as error:
+        pytest.skip(str(error))
+    return tokenizer, Vocabulary.from_huggingface(tokenizer)
+
+
+@cache
+def _automaton(number: int, form: str) -> TokenAutomaton:
+    return TokenAutomaton(_grammar(number, form, "required"), _tokenizer(REAL[form])[1])
+
+
+@pytest.mark.parametrize("form", REAL)
+@pytest.mark.parametrize("number", range(len(TOOL_SETS)))
+def test_calls_in_the_tokens_of_the_family(form: str, number: int) -> None:
+    """Every id of the tokenizer's own encoding is in the mask, markers being single ids of it."""
+    tokenizer, vocabulary = _tokenizer(REAL[form])
+    automaton, markers = _automaton(number, form), FORMATS[form].markers
+    row = np.zeros((vocabulary.size + 31) // 32, np.int32)
+
+    def bit(state: int, token: int) -> bool:
+        automaton.fill_mask(state, row)
+        return bool(row[token >> 5] >> (token & 31) & 1)
+
+    for calls in _calls(form, TOOL_SETS[number][2]):
+        text = RENDER[form](calls, "", None)
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        written = [m for m in markers if m in text]
+        single = {tokenizer.convert_tokens_to_ids(m) for m in written}
+        assert bool(written) == (form != "llama3")
+        assert single <= set(ids)
+        state = automaton.start
+        for token in ids:
+            assert bit(state, token), (text, tokenizer.decode([token]))
+            state = automaton.advance(state, token)
+        assert automaton.is_accepting(state)
+        assert all(bit(state, token) for token in vocabulary.eos_token_ids)
+        name = calls[0][0]
+        wrong = tokenizer.encode(text.replace(name, name[:-1], 1), add_special_tokens=False)
+        state = automaton.start
+        for token in wrong:
+            state = automaton.advance(state, token)
+        assert state == automaton.DEAD
+        for marker in single & {tokenizer.convert_tokens_to_ids(m) for m in FORMATS[form].special}:
+            at = ids.index(marker)
+            state = automaton.start
+            for token in ids[:at]:
+                state = automaton.advance(state, token)
+            spelled = tokenizer.convert_ids_to_tokens(marker).encode()
+            assert automaton.advance_bytes(state, spelled + b"x") == automaton.DEAD
+
+
+@pytest.mark.parametrize("form", REAL)
+def test_random_tokens_of_the_family_are_calls(form: str) -> None:
+    """Texts of random tokens within a budget, read back by a reader that knows nothing of the grammar."""
+    tokenizer, vocabulary = _tokenizer(REAL[form])
+    for number, (_, schemas, _) in enumerate(TOOL_SETS):
+        automaton = _automaton(number, form)
+        rng = np.random.default_rng(number)
+        ids, state = [], automaton.start
+        for left in range(120, 0, -1):
+            row = automaton.mask(state, left)
+            allowed = np.flatnonzero(np.unpackbits(row.view(np.uint8), bitorder="little"))
+            token = int(rng.choice(allowed))
+            if token in vocabulary.eos_token_ids:
+                break
+            ids.append(token)
+            state = automaton.advance(state, token)
+        assert automaton.is_accepting(state)
+        text = tokenizer.decode(ids, skip_special_tokens=False)
+        calls = READ[form](text, schemas)
+        assert calls, text
+        for name, arguments in calls:
+            jsonschema.validate(arguments, schemas[name])
 
 
 def test_markers_can_be_texts() -> None:
