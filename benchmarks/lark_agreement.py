@@ -34,6 +34,7 @@ from typing import Any, Final
 
 import lark
 from lark.common import LexerConf, ParserConf
+from lark.indenter import DedentError, Indenter, PythonIndenter
 from lark.lexer import BasicLexer, LexerState
 from lark.load_grammar import load_grammar
 from lark.parsers.lalr_analysis import LALR_Analyzer
@@ -43,6 +44,10 @@ from grammars import Grammar, GrammarError
 
 Reader = Callable[[str], bool]
 WAYS: Final = ("contextual", "basic", "dynamic", "dynamic_complete")
+
+
+_INDENTER_ERRORS: Final = (DedentError, AssertionError, IndexError)
+"""What lark's indenter raises for widths, closing brackets and newlines without a line end."""
 
 
 class CannotTellError(Exception):
@@ -59,7 +64,7 @@ def lark_reader(source: str, start: str = "start", **options: Any) -> Reader:
     def reads(text: str) -> bool:
         try:
             parser.parse(text)
-        except lark.exceptions.UnexpectedInput:
+        except (lark.exceptions.UnexpectedInput, *_INDENTER_ERRORS):
             return False
         except RecursionError as error:
             raise CannotTellError from error
@@ -163,8 +168,21 @@ def _after(stack: tuple[Any, ...], name: str) -> Iterable[tuple[bool, Any]]:
                 yield False, (*rest, target)
 
 
+def indenter_of(source: str) -> Indenter | None:
+    """Lark's indenter for Python where a grammar declares ``_INDENT``, behind its newline."""
+    if not re.search(r"^%declare\b.*\b_INDENT\b", source, re.MULTILINE):
+        return None
+    named = [name for name in ("_NEWLINE", "_NL") if re.search(rf"^{name}\b", source, re.MULTILINE)]
+    made = PythonIndenter()
+    made.NL_type = named[0]  # type: ignore[misc]
+    return made
+
+
 def reference(source: str, way: str, start: str = "start") -> tuple[Reader, Reader | None]:
     """What reads the same texts, and lark's LALR parser where it may only read a part of them."""
+    indenter = indenter_of(source)
+    if indenter is not None:  # conflicts are shifted, though ours leaves them open
+        return lark_reader(source, start, parser="lalr", lexer=way, postlex=indenter), None
     if way != "contextual":
         return lark_reader(source, start, parser="earley", lexer=way), None
     if not has_conflict(item_sets(source, start)[0]):
@@ -407,7 +425,9 @@ def _files(options: argparse.Namespace, rng: random.Random) -> int:
         source = path.read_text("utf-8")
         folder = options.texts / path.stem if options.texts else None
         found = [x.read_text("utf-8") for x in sorted(folder.iterdir())] if folder else []
-        changed = [_changed(rng, rng.choice(found)) for _ in range(options.mutations if found else 0)]
+        changed = [
+            _changed(rng, rng.choice(found)) for _ in range(options.mutations if found else 0)
+        ]
         for way in options.lexer or WAYS:
             tally = compare(source, way, rng, [*found, *changed], options.samples, options.start)
             wrong += len(tally.wrong)

@@ -773,7 +773,7 @@ class Grammar:
         with counted_work(self._limits, "sampling a text", more=_WORK_A_BYTE * (max_bytes or 0)):
             if self.is_empty:
                 raise no_text(self.ir.notes or self._sampler.causes())
-            text = self._sampler.sample(random.Random(seed), max_bytes)
+            text = self._sampler.sample(random.Random(seed), max_bytes, self.accepts)
             return shown(text) if self.tokens else text
 
     def memory(self) -> Memory | None:

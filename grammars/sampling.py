@@ -58,7 +58,7 @@ from grammars.ir import (
     intersect_ranges,
     refs,
 )
-from grammars.layout.writing import written
+from grammars.layout.writing import ends_with_comments, written
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.uniqueness.regions import first_clash_of_regions
 from grammars.uniqueness.sections import first_clash_of_sections
@@ -172,8 +172,19 @@ class Sampler:
         self._costs: dict[int, _Cost] = {}
         self._relax()
 
-    def sample(self, rng: random.Random, max_bytes: int | None) -> bytes:
+    def sample(
+        self,
+        rng: random.Random,
+        max_bytes: int | None,
+        accepts: Callable[[bytes], bool] = lambda text: True,
+    ) -> bytes:
         """One text, of at most ``max_bytes`` bytes.
+
+        Args:
+            rng: what chooses.
+            max_bytes: the bound, if any.
+            accepts: whether the language has a text, asked for those with indentation that may not be
+                read as they were written.
 
         Raises:
             BudgetError: if the shortest text is longer.
@@ -192,21 +203,26 @@ class Sampler:
         if self._memory:
             return self._with_memory(body, rng, slack)
         if self._grammar.layout is not None:
-            return self._with_layout(body, rng, slack, max_bytes)
+            return self._with_layout(body, rng, slack, max_bytes, accepts)
         mood = _Mood(_SLACK if slack is None else slack)
         draft = _Draft(body, mood.slack)
         self._expand(draft, rng, mood)
         return bytes(draft.out)
 
     def _with_layout(
-        self, body: Expr, rng: random.Random, slack: float | None, max_bytes: int | None
+        self,
+        body: Expr,
+        rng: random.Random,
+        slack: float | None,
+        max_bytes: int | None,
+        accepts: Callable[[bytes], bool],
     ) -> bytes:
         """One text, its marks written as blanks."""
         layout = self._grammar.layout
         assert layout is not None
         size = 0
         for share in _LAYOUT_SHARES:
-            mood = _Mood(_SLACK if slack is None else slack * share)
+            mood = _Mood((_SLACK if slack is None else slack) * share)
             draft = _Draft(body, mood.slack)
             self._expand(draft, rng, mood)
             symbols = [
@@ -215,9 +231,16 @@ class Sampler:
             ]
             widest = _WIDEST if share else 1
             text = written(symbols, layout, wider=lambda most=widest: rng.randint(1, most))  # type: ignore[misc]
+            if ends_with_comments(symbols) and not accepts(text):
+                continue
             if max_bytes is None or len(text) <= max_bytes:
                 return text
             size = len(text)
+        if max_bytes is None:
+            raise GrammarError(
+                "no text was found whose newlines are read as they were written: they end with comments; "
+                "try another seed"
+            )
         raise BudgetError(
             f"no text of this grammar within max_bytes={max_bytes} was found; raise max_bytes",
             needed=size,

@@ -54,6 +54,18 @@ LISTS = r"""
 """
 """Newlines between items: an inner list can only end with the text."""
 
+DOCS = r"""
+    ?start: _NL* tree
+    tree: NAME _NL [_INDENT tree+ _DEDENT]
+    NAME: /[a-z]+/
+    COMMENT: /"[^"]*"/
+    _NL: ( /\r?\n[\t ]*/ | COMMENT )+
+    %declare _INDENT _DEDENT
+    %ignore " "
+    %ignore COMMENT
+"""
+"""Newlines that may end with a comment, whose blanks count."""
+
 SPREAD = r"""
     start: open body+ close
     open: NAME ":" _NL _INDENT
@@ -88,6 +100,7 @@ CASES: dict[str, tuple[str, type[Indenter], str]] = {
     "tree with narrow tabs": (TREE, NarrowTabs, "a\n\t "),
     "suites": (SUITES, PythonIndenter, "a:(\n '"),
     "lists": (LISTS, TreeIndenter, "a:\n "),
+    "docs": (DOCS, TreeIndenter, 'a\n "'),
     "spread": (SPREAD, TreeIndenter, "a:\n (."),
 }
 
@@ -132,6 +145,7 @@ PIECES = {
         "a\n", "if a:\n", "if b: c\n", " ", "    ", "\t", "(", ")", "[", "]", ",", "# x\n", "#  y", "'\n '",
         "\n", "\r\n", "if(a):\n  ", "a;b\n", ";", "  a\n", "    a\n",
     ],
+    "docs": ["a\n", "a\n ", '\n "a b"', '" "', ' " "', '"\n "', '"', "a", " ", "\n", '"  "a\n', '\n"\n  "'],
     "lists": ["a", "b:\n", "\n", " ", "  ", "a:\n  ", "\na", "\n  b"],
     "spread": ["a:\n", " ", "a\n", "a()\n", "a(\n)\n", "."],
 }  # fmt: skip
@@ -183,12 +197,17 @@ TOKENS: dict[str, list[bytes]] = {
         b"a", b"\n", b" ", b":", b"if", b"i", b"f", b"if a:", b"\n  ", b"\n a", b"(", b")", b"(\n", b"\na",
         b" a", b"'", b"'\n '", b"#", b"# a\n", b";", b",", b"[", b"]", b"\r", b"\t", b"a\n\nif", b")\n ",
     ],
+    "docs": [
+        b"a", b"\n", b" ", b'"', b"\r", b"\t", b'\n"', b'\n "', b'" "', b'"a', b' "a', b'"\n', b'"\n ',
+        b'a" "a', b'"" ', b'\n" "a', b'" a', b'"\n  "a', b"\na",
+    ],
     "lists": [b"a", b":", b"\n", b" ", b":\n", b":\n a", b"\n a", b"\na", b"  ", b"a\n"],
     "spread": [b"a", b":", b"\n", b" ", b"(", b")", b".", b":\n a", b"\n.", b"()\n", b"(\n", b"\n\n  a"],
 }  # fmt: skip
 
 ENDINGS: dict[str, list[bytes]] = {
     "tree": [b"", b"\n", b"a\n"],
+    "docs": [b"", b"\n", b"a\n", b'"', b'"\n', b'"a\n', b'"\na\n', b'""\n', b'"a"\n'],
     "lists": [b"", b"a"],
     "spread": [a + b for a in (b"", b")\n", b"\n", b"a\n", b":\n a\n", b"a:\n a\n") for b in (b"", b".")],
 }  # fmt: skip

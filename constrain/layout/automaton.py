@@ -122,7 +122,7 @@ class LayoutAutomaton:
         spot = self._places.at[place]
         if len(spot.readings) == 1 and NEWLINE not in data:
             state, stack = spot.readings[0]
-            if not self.moves.may_begin(state):  # then no line begins: the rules' own step
+            if not self.moves.is_newline(state):  # then no line begins: the rules' own step
                 after = self.rules.move(state, data)
                 if after == DEAD:
                     return DEAD

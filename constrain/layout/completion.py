@@ -131,21 +131,20 @@ class Completions:
         """
         if self._moves.accepts(spot):
             return b""
-        best: bytes | None = None
-        for state, stack in spot.readings:
-            made = written(
-                self._way(state), self._layout, stack=stack, width=spot.width, blank=self._blank
-            )
-            if best is None or len(made) < len(best):
-                best = made
-        assert best is not None, "a place has a reading"
-        after = self._moves.by_bytes(spot, best)
-        if after is None or not self._moves.accepts(after):
-            limit = self._pool.limits.max_distance_work
-            raise LimitExceeded(
-                "max_distance_work", limit, "the shortest text of counted rules with indentation"
-            )
-        return best
+        made = [
+            written(way, self._layout, stack=stack, width=spot.width, bare=bare, blank=self._blank)
+            for state, stack in spot.readings
+            for way in [self._way(state)]
+            for bare in (True, False)  # which of both it is the place does not know
+        ]
+        for text in sorted(dict.fromkeys(made), key=len):
+            after = self._moves.by_bytes(spot, text)
+            if after is not None and self._moves.accepts(after):
+                return text
+        limit = self._pool.limits.max_distance_work
+        raise LimitExceeded(
+            "max_distance_work", limit, "the shortest text of counted rules with indentation"
+        )
 
     def _way(self, state: int) -> list[int]:
         """Bytes and marks of the rules' shortest way to the end."""

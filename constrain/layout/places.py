@@ -6,6 +6,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from constrain.engine.pool import DEAD, StatePool
 from constrain.layout.depths import Depths
+from constrain.layout.newlines import newlines_of
 from grammars.ir import END_DEDENT, END_INDENT, END_SAME, Layout
 from grammars.layout.widths import FLAT, LINE_MARKS, Stack, marks_of, width_behind
 
@@ -14,6 +15,8 @@ Reading: TypeAlias = tuple[int, Stack]
 
 _BEGINS: Final = 1
 _ENDS: Final = 2
+_COUNTS: Final = 4
+"""Of a kind of state: a line may begin, the text may end with a newline, its width is being counted."""
 
 
 class Spot(NamedTuple):
@@ -42,6 +45,7 @@ class Moves:
         self._layout = layout
         self._awaited: Final = self._classes(LINE_MARKS)
         self._ending: Final = self._classes((END_SAME, END_INDENT))
+        self._newlines: Final = newlines_of(pool.program)
         self._kinds: dict[int, int] = {}
         self._depths: Final = Depths(pool)
         self.start: Final = self.spot({(start, FLAT): None}, 0)
@@ -54,10 +58,18 @@ class Moves:
         known = self._kinds.get(state)
         if known is None:
             found = self._pool.classes(state)
-            known = self._kinds[state] = (_BEGINS if found & self._awaited else 0) | (
-                _ENDS if found & self._ending else 0
-            )
+            known = _BEGINS if found & self._awaited else 0
+            known |= _ENDS if found & self._ending else 0
+            inside = self._newlines.inside
+            if inside and any(q in inside for q, _, _ in self._pool.items(state)):
+                known |= _COUNTS
+            self._kinds[state] = known
         return known
+
+    @property
+    def closing(self) -> frozenset[int]:
+        """The bytes by which a newline may end, line ends and blanks aside."""
+        return self._newlines.closing
 
     def forget(self) -> None:
         """To be called when states were forgotten."""
@@ -79,7 +91,10 @@ class Moves:
         return self._kind(state) & _BEGINS != 0
 
     def is_newline(self, state: int) -> bool:
-        """Whether the width of a line matters at a state of the rules: it may begin, or be the last."""
+        """Whether the width of a line matters at a state of the rules.
+
+        It may begin, or be the last, or the newline before it ends with a comment that is being read.
+        """
         return self._kind(state) != 0
 
     def begun(self, state: int, stack: Stack, width: int) -> Reading | None:

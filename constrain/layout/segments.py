@@ -5,7 +5,7 @@ some node of the trie, and what is below the node is judged from there on, by ot
 a union over *segments*: a trie node, a state of the rules there, and the levels that are open.  Lines begin
 
 * at a place where a newline has been read: at once, and behind more blanks and line ends;
-* elsewhere: behind a line end within a token, as rules say.
+* elsewhere: behind a line end within a token, as rules say, or behind a comment with which a newline ends.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Segments:
         self._moves = moves
         self._tab = layout.tab_length
         self._trie: Final = vocabulary.trie
-        self._lines: Final = lines_of(vocabulary)
+        self._lines: Final = lines_of(vocabulary, moves.closing)
         self._below: dict[tuple[int, int], list[tuple[int, int, int, bool]]] = {}
 
     def forget(self) -> None:
@@ -133,13 +133,14 @@ class Segments:
 
 
 class Lines:
-    """Where in a vocabulary's trie line ends are.
+    """Where in a vocabulary's trie newlines may end.
 
     Args:
         trie: of the vocabulary.
+        closing: the bytes by which they may end beside line ends.
     """
 
-    def __init__(self, trie: Trie) -> None:
+    def __init__(self, trie: Trie, closing: frozenset[int]) -> None:
         self._trie = trie
         self._onward: dict[int, list[int]] = {}
         self._to_lines: dict[int, list[int]] = {}
@@ -147,7 +148,7 @@ class Lines:
         skip = np.asarray(trie.skip, np.int64)
         nodes = np.arange(trie.node_count)
         self._inner: npt.NDArray[np.bool_] = skip > nodes + 1
-        ends = (np.asarray(trie.byte) == NEWLINE) & (nodes > 0) & self._inner
+        ends = np.isin(trie.byte, [NEWLINE, *closing]) & (nodes > 0) & self._inner
         before = np.concatenate([[0], np.cumsum(ends)])
         self._holds: npt.NDArray[np.bool_] = before[skip] > before[nodes]
 
@@ -156,7 +157,7 @@ class Lines:
         return bool(self._inner[node])
 
     def holds_line(self, node: int) -> bool:
-        """Whether there is a line end at or below a node behind which some token goes on."""
+        """Whether a newline may end at or below a node and some token goes on behind it."""
         return bool(self._holds[node])
 
     def children(self, node: int) -> list[int]:
@@ -172,7 +173,7 @@ class Lines:
         return known
 
     def children_to_lines(self, node: int) -> list[int]:
-        """Those of them that hold a line end."""
+        """Those of them at or below which a newline may end."""
         known = self._to_lines.get(node)
         if known is None:
             known = self._to_lines[node] = [c for c in self.children(node) if self._holds[c]]
@@ -186,12 +187,12 @@ class Lines:
         return known
 
 
-_known: WeakKeyDictionary[Vocabulary, Lines] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Vocabulary, dict[frozenset[int], Lines]] = WeakKeyDictionary()
 
 
-def lines_of(vocabulary: Vocabulary) -> Lines:
-    """The line ends of a vocabulary, found once."""
-    found = _known.get(vocabulary)
-    if found is None:
-        found = _known[vocabulary] = Lines(vocabulary.trie)
-    return found
+def lines_of(vocabulary: Vocabulary, closing: frozenset[int]) -> Lines:
+    """The ends of newlines in a vocabulary, found once."""
+    known = _known.setdefault(vocabulary, {})
+    if closing not in known:
+        known[closing] = Lines(vocabulary.trie, closing)
+    return known[closing]

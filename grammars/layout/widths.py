@@ -25,6 +25,7 @@ Stack: TypeAlias = tuple[int, ...]
 NEWLINE: Final = 0x0A
 _TAB: Final = 0x09
 _BLANK: Final = 0x20
+BLANKS: Final = (_TAB, _BLANK)
 FLAT: Final[Stack] = ()
 LINE_MARKS: Final = (LINE_SAME, LINE_INDENT, LINE_DEDENT)
 """The marks that come before further text."""

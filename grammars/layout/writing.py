@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final
 
 from grammars.ir import END_INDENT, END_SAME, LINE_INDENT, LINE_SAME, Layout
-from grammars.layout.widths import FLAT, Stack, width_behind
+from grammars.layout.widths import BLANKS, FLAT, NEWLINE, Stack, width_behind
 
 _BLANK: Final = b" "
 
@@ -17,6 +18,7 @@ def written(
     *,
     stack: Stack = FLAT,
     width: int = 0,
+    bare: bool = True,
     blank: bytes = _BLANK,
     wider: Callable[[], int] = lambda: 1,
 ) -> bytes:
@@ -29,6 +31,8 @@ def written(
         layout: how indentation is read.
         stack: the levels that are open there.
         width: blanks since the last line end there.
+        bare: whether nothing but blanks is on that line: a newline that ends with a comment takes no more
+            blanks.
         blank: what blanks are written with: a blank or a tab.
         wider: by how many of them the next level is wider.
     """
@@ -41,6 +45,7 @@ def written(
         if symbol < 256:
             out.append(symbol)
             width = width_behind(width, bytes((symbol,)), layout.tab_length)
+            bare = symbol == NEWLINE or (bare and symbol in BLANKS)
             at += 1
             continue
         begin = at
@@ -50,12 +55,25 @@ def written(
         wanted = _width(marks, levels, width, is_last, unit * wider() if _indents(marks) else 0)
         if wanted is None:
             continue
-        if width > wanted or (wanted - width) % unit:
+        if width > wanted or (wanted - width) % unit or (width < wanted and not bare):
             out += b"\n"
-            width = 0
+            width, bare = 0, True
         out += blank * ((wanted - width) // unit)
         width = wanted
     return bytes(out)
+
+
+def ends_with_comments(symbols: Sequence[int]) -> bool:
+    """Whether a line begins behind a newline that ends with more than a line end and blanks.
+
+    Where such a newline was mended, what follows may be read in another way: blanks that were ignored
+    and newlines of their own become a part of it.
+    """
+    last = max((i for i, symbol in enumerate(symbols) if symbol < 256), default=-1)
+    return any(
+        before < 256 <= symbol and before != NEWLINE and before not in BLANKS
+        for before, symbol in pairwise(symbols[: last + 1])
+    )
 
 
 def _indents(marks: Sequence[int]) -> bool:

@@ -16,13 +16,15 @@ must hold a line end, since lark takes the width from what is behind it (and fai
 
 Whether a text can be completed is decided by the rules alone.  That is right where widths can always be
 mended: where the newline can be followed by another one and any blanks, and where INDENT and DEDENT are
-balanced within every rule.  Both are checked, and other grammars refused.
+balanced within every rule.  Both are checked, and other grammars refused.  A newline may end with more than
+blanks (a comment in quotes); its width is then of all blanks in its last line, as for lark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Final
 
 from grammars import ir
@@ -31,6 +33,8 @@ from grammars.frontends.lark.annotated import Node, Symbol, Token
 from grammars.frontends.lark.lexemes import Lexeme, Ways
 from grammars.frontends.lark.loading import Loaded
 from grammars.frontends.lark.minimization import trimmed
+from grammars.frontends.lark.patterns import Mask
+from grammars.frontends.lark.points import END as TEXT_END
 from grammars.frontends.lark.points import Lexing
 from grammars.frontends.lark.postlex import Postlex
 from grammars.frontends.lark.readings import Builder, Control, Read
@@ -145,13 +149,12 @@ class LayoutBuilder(Builder):
 
     def _fault(self, ways: Ways) -> str:
         rows, ends = ways.rows, ways.ends
-        for q, row in enumerate(rows):
-            for c, target in row.items():
-                if ends[target] and not ends[q] and c != self._line_end:
-                    return "ends with something other than a line end and blanks"
-        fresh = {row[self._line_end] for row in rows if self._line_end in row}
-        if not fresh:
+        behind = {row[self._line_end] for row in rows if self._line_end in row}
+        fresh = {q for q in behind if ends[q]}  # the others are within a comment
+        if not behind:
             return "cannot hold a line end"
+        if not fresh:
+            return "cannot end with a line end"
         blank = self._blank()
         for q in fresh:  # any number of blanks may follow, and nothing changes by them
             seen = {q}
@@ -166,10 +169,12 @@ class LayoutBuilder(Builder):
                 seen.add(after)
                 q = after
         usual = ends[min(fresh)]
+        if self._is_loose(ways) and self._is_dead_behind(usual):
+            return "ends with a comment, and only another newline may follow it"
         for found in ends:
             if any(not any(self._frees(o, other) for o in usual) for other in found):
                 return "forbids more behind blanks than behind other text"
-        if any(self._line_end not in rows[q] for q in fresh):
+        if any(self._line_end not in row for q, row in enumerate(rows) if ends[q] or q in fresh):
             return "cannot hold blank lines"
         reaching = set(fresh)
         grown = True
@@ -179,12 +184,57 @@ class LayoutBuilder(Builder):
             reaching |= more
         return "" if len(reaching) == len(rows) else "cannot always be followed by a line end"
 
+    def _is_loose(self, ways: Ways) -> bool:
+        """Whether it may end with something other than a line end and blanks."""
+        return any(
+            ways.ends[target] and not ways.ends[q] and c != self._line_end
+            for q, row in enumerate(ways.rows)
+            for c, target in row.items()
+        )
+
+    def _is_dead_behind(self, usual: Iterable[Obligation]) -> bool:
+        """Whether somewhere behind a newline nothing may follow but what it goes on with itself.
+
+        Behind a comment and a blank a newline of its own may begin, not so behind a line end: where rules
+        wait for that, widths could not be mended.
+        """
+        for token in self.rules.behind:
+            if token.terminal != self._postlex.newline:
+                continue
+            point = self.rules.points[token.point]
+            follow = point.follow - {self._postlex.newline}
+            if TEXT_END in follow or follow & self._postlex.unspelled:
+                continue
+            lexemes = [x for terminal in follow for x in point.read.get(terminal, ())]
+            if not any(self.lexer.ways(x, o).outcomes for x in lexemes for o in usual):
+                return True
+        return False
+
+    @cached_property
+    def _skipped_blanks(self) -> Mask:
+        """Blanks and tabs, if between tokens they are ignored text that holds nothing else; or nothing."""
+        alphabet = self.machine.alphabet
+        blanks = alphabet.mask(((9, 9),)) | alphabet.mask(((32, 32),))
+        for group in self.rules.groups:
+            for terminal, lexemes in group.read.items():
+                if terminal != self._postlex.newline and any(x.first & blanks for x in lexemes):
+                    return 0
+            for x in group.ignored or ():
+                letters = {c & CLASS for row in x.rows for c in row}
+                if x.first & blanks and any(not blanks >> c & 1 for c in letters):
+                    return 0
+        return blanks
+
     def _blank(self) -> int:
         (blank,) = self.machine.alphabet.members(self.machine.alphabet.mask(((32, 32),)))
         return blank
 
     def _frees(self, free: Obligation, other: Obligation) -> bool:
-        """Whether all that may follow under one obligation may follow under the free one."""
+        """Whether all that may follow under one obligation may follow under the free one.
+
+        Ignored blanks aside: a newline that is mended has read them, and what it could go on with behind
+        them (see :meth:`_is_dead_behind`).
+        """
         machine = self.machine
         todo = [(free, other)]
         seen = set(todo)
@@ -194,6 +244,8 @@ class LayoutBuilder(Builder):
             for c in machine.alphabet.members(its.following):
                 left = machine.keep(its, c)
                 if left is None:
+                    continue
+                if mine == free and self._skipped_blanks >> c & 1:
                     continue
                 kept = machine.keep(mine, c)
                 if kept is None or len(todo) > _MOST_PAIRS:
