@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from test_laws_lark import SOURCES
 
 from grammars.errors import GrammarError, LexingWarning
-from grammars.frontends.lark import loading, threads
+from grammars.frontends.lark import loading, readings, threads
 from grammars.frontends.lark.grammar import lark_to_ir
 from grammars.grammar import Grammar
 
@@ -513,6 +513,34 @@ def test_large_bounds(terminal: str) -> None:
         except lark.exceptions.UnexpectedInput:
             expected = False
         assert grammar.accepts(text) == expected == (text in good), text[:40]
+
+
+def test_counts_within_counts() -> None:
+    """The outer one is counted; the chain of the inner one is too deep for one expression."""
+    source = 'start: A "x"\nA: /(x{1,100};){1,100}/'
+    grammar = Grammar.from_lark(source)
+    parser = lark.Lark(source, parser="lalr")
+    full = "x" * 100 + ";"
+    texts = [begin * count for begin in ("x;", full, "x" + full) for count in (1, 99, 100, 101)]
+    accepted = 0
+    for text in [t + end for t in texts for end in ("", "x", "xx", "x;", "xx;x")]:
+        expected = True
+        try:
+            parser.parse(text)
+        except lark.exceptions.UnexpectedInput:
+            expected = False
+        accepted += expected
+        assert grammar.accepts(text) == expected, (len(text), text[-9:])
+    assert accepted > 6
+    assert len(grammar.ir.rules) < 20
+
+
+@pytest.mark.parametrize("name", ["bounded lazy", "words", "exactly", "in a loop"])
+def test_deep_expressions_are_written_in_parts(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(readings, "_DEEPEST", 4)
+    monkeypatch.setattr(threads, "_COPIES", 1)
+    source, letters, length = COUNTED[name]
+    agree(source, every_text(letters, length)[:1500], ("contextual",))
 
 
 def test_large_bounds_where_lexemes_meet() -> None:

@@ -20,6 +20,7 @@ from grammars.frontends.lark.threads import (
     thread_order,
     union,
 )
+from grammars.work import spend
 
 EVERY_KIND: Final = -1
 """Of a lexeme that is read whatever the character before it."""
@@ -298,6 +299,7 @@ class Lexer:
         rows: list[dict[int, int]] = []
         ends: list[frozenset[Obligation]] = []
         for q, pending in order:  # grows while we iterate
+            spend(1 + len(lexeme.rows[q]) // 2)
             row: dict[int, int] = {}
             for letter, target in lexeme.rows[q].items():
                 after = machine.keep(pending, letter & CLASS)

@@ -457,7 +457,7 @@ class Builder:
             with suppress(RecursionError):  # a long chain of options, one inside the other
                 body = automaton_expr(ways.rows, accepting, self.machine, _EXPRESSION_SIZE)
             if body is not None and ir_depth(body) > _DEEPEST:
-                body = None
+                body = self._flattened(name, body)
         if body is None:
             body = self._as_rules(lexeme.terminal, name, ways, accepting)
         if not isinstance(body, ir.Literal | ir.Chars | Ref):
@@ -465,6 +465,28 @@ class Builder:
             body = self._named(name, body, span)
         self._lexeme_refs[key] = body
         return body
+
+    def _flattened(self, name: str, body: Expr) -> Expr:
+        """A deeply nested expression, such as a chain of options, with rules for its inner parts."""
+        done: dict[int, tuple[Expr, int]] = {}
+        stack = [body]
+        while stack:
+            node = stack[-1]
+            parts = ir.children(node)
+            waiting = [x for x in parts if id(x) not in done]
+            if waiting:
+                stack += waiting
+                continue
+            stack.pop()
+            if id(node) in done:
+                continue
+            found = [done[id(x)] for x in parts]
+            made = ir.with_children(node, [x for x, _ in found]) if parts else node
+            height = 1 + max((h for _, h in found), default=0)
+            if height >= _DEEPEST // 2 and node is not body:
+                made, height = self._named(name, made), 1
+            done[id(node)] = made, height
+        return done[id(body)][0]
 
     def _written(self, terminal: int, ways: Ways, accepting: list[bool]) -> Expr | None:
         """The terminal as it was written, where these are all of its texts."""
