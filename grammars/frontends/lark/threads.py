@@ -156,7 +156,7 @@ class Machine:
         self._loops = 0
         self._inside_not = False
         self.starts = [self._start(i, pattern) for i, pattern in enumerate(patterns)]
-        self._moved: dict[tuple[int, int], tuple[object, ...]] = {}
+        self._alone: dict[tuple[Thread, int], set[tuple[Mask, frozenset[Thread]]]] = {}
         self._canonical: dict[Obligation, Obligation] = {}
         self._representative: dict[object, Obligation] = {}
         self.free = Obligation(self.alphabet.all, frozenset())
@@ -559,13 +559,21 @@ class Machine:
         for thread in threads:
             if not thread[1] >> c & 1:
                 continue
-            ways = {self._forbids(move) for move in self.moves([thread], c)}
+            ways = self._ways_alone(thread, c)
             if len(ways) > 1 and any(mask for mask, _ in ways):
                 raise UncountableError(self.regions[self._inside[thread[0]]].terminal)
             for mask, more in ways:
                 following &= mask
                 kept |= more
         return following, kept
+
+    def _ways_alone(self, thread: Thread, c: int) -> set[tuple[Mask, frozenset[Thread]]]:
+        """What may follow one thread and one character, and the threads then; found once."""
+        known = self._alone.get((thread, c))
+        if known is None:
+            known = {self._forbids(move) for move in self.moves([thread], c)}
+            self._alone[thread, c] = known
+        return known
 
     def _forbids(self, move: Move) -> tuple[Mask, frozenset[Thread]]:
         following = self.alphabet.all
