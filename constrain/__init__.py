@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from constrain.describe import describe_schema
     from constrain.healing import Healed, heal
     from constrain.huggingface.extraction import Extraction, extract
+    from constrain.huggingface.healing import HealedInputs, heal_inputs
     from constrain.huggingface.processor import GrammarLogitsProcessor
     from constrain.models import load_model
     from constrain.vocabulary import Vocabulary
@@ -33,7 +34,9 @@ _HOMES = {
     "GrammarLogitsProcessor": "constrain.huggingface.processor",
     "Extraction": "constrain.huggingface.extraction",
     "Healed": "constrain.healing",
+    "HealedInputs": "constrain.huggingface.healing",
     "heal": "constrain.healing",
+    "heal_inputs": "constrain.huggingface.healing",
     "describe_schema": "constrain.describe",
     "extract": "constrain.huggingface.extraction",
     "allocate_bitmask": "constrain.bitmask",
@@ -47,6 +50,7 @@ __all__ = [
     "GrammarError",
     "GrammarLogitsProcessor",
     "Healed",
+    "HealedInputs",
     "LimitExceeded",
     "Limits",
     "MissingExtra",
@@ -59,6 +63,7 @@ __all__ = [
     "extract",
     "fill_masks",
     "heal",
+    "heal_inputs",
     "load_model",
 ]
 

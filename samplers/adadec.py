@@ -26,9 +26,12 @@ import torch
 
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
+from constrain.canonical.copies import as_written
+from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
 from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Stop
+from samplers.healing import asked, without_prefix
 from samplers.progress import progress_of
 from samplers.rows import rows_within
 from samplers.sample import Sample, Stats
@@ -52,6 +55,8 @@ class AdaDec:
         threshold: in nats; infinite is greedy decoding, see :func:`learn_threshold`.
         beams: B, candidates that are looked at.
         lookahead: L, tokens of a roll-out.
+        canonical: texts are written as the tokenizer writes them, see
+            :class:`~constrain.TokenAutomaton`; makes the automaton anew unless it is such a one.
     """
 
     def __init__(
@@ -62,13 +67,16 @@ class AdaDec:
         threshold: float = DEFAULT_THRESHOLD,
         beams: int = 3,
         lookahead: int = 5,
+        canonical: bool = False,
     ) -> None:
         if threshold < 0 or math.isnan(threshold):
             raise ValueError(f"threshold={threshold}: must not be negative")
         check_count(beams, "beams")
         check_count(lookahead, "lookahead", least=0)
         self.backend = backend
-        self.automaton = automaton
+        if automaton is None and canonical:
+            raise ValueError("canonical=True needs an automaton; free text is the model's own")
+        self.automaton = None if automaton is None else as_written(automaton, canonical)
         self.threshold = threshold
         self.beams = beams
         self.lookahead = lookahead
@@ -88,6 +96,7 @@ class AdaDec:
         on_tokens: OnTokens | None = None,
         progress: bool = False,
         stop: Stop | None = None,
+        heal: bool = False,
     ) -> list[Sample]:
         """Writes a text; it is the same every time, so that ``n`` above 1 is refused.
 
@@ -100,6 +109,9 @@ class AdaDec:
             progress: whether to show a bar on standard error.
             stop: asked after every token; where it says so, the text ends there.  Roll-outs end
                 there too.
+            heal: whether the prompt's last tokens go back into the grammar where some token reaches
+                across its end (:func:`constrain.heal`); ``token_ids`` then begin with them, which
+                the budget counts, and ``text`` does not.
 
         Raises:
             TypeError, ValueError: as :func:`samplers.arguments.check_request`, and for ``n``,
@@ -117,21 +129,29 @@ class AdaDec:
         )
         if n != 1 or temperature != 0 or top_p != 1:
             raise ValueError("AdaDec is greedy: n=1, temperature=0, top_p=1 are the only choice")
-        ids = self.backend.encode(prompt)
+        if self.automaton is None:
+            if heal:
+                raise ValueError("heal=True needs an automaton: tokens are taken back into a grammar")
+            healed, ids = None, self.backend.encode(prompt)
+        else:
+            healed = asked(self.backend, prompt, self.automaton, heal)
+            ids = healed.prompt
         budget = self.backend.budget(len(ids), max_new_tokens)
-        if self.automaton is not None:
-            check_budget(self.automaton, budget)
-        run = _Run(self, ids, budget, self._target(), stop)
+        if healed is not None:
+            check_budget(healed.automaton, budget)
+        run = _Run(self, ids, budget, self._target(healed), stop)
         self.pauses = 0
         with progress_of(progress, n, None) as report:
             run.go(on_tokens)
             sample = run.sample()
+            if healed is not None:
+                without_prefix(sample, healed)
             report(0, sample.token_ids)
         return [sample]
 
-    def _target(self) -> Target:
-        if self.automaton is not None:
-            return Constrained(self.automaton)
+    def _target(self, healed: Healed | None) -> Target:
+        if healed is not None:
+            return Constrained(healed.automaton)
         from constrain.vocabulary.huggingface import eos_ids_of
 
         return FreeText(tuple(eos_ids_of(self.backend.tokenizer, self.backend.model)))

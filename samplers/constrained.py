@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from constrain.automaton import TokenAutomaton, check_automaton
+from constrain.canonical.copies import as_written
 from constrain.huggingface.processor import check_budget
 from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, check_backend
+from samplers.healing import asked, without_prefixes
 from samplers.progress import bar
 from samplers.sample import Sample
 from samplers.speculative.law import Sampling
@@ -23,11 +25,15 @@ class GrammarConstrained:
     Args:
         backend: the model with its drafters.
         automaton: the grammar over the model's vocabulary.
+        canonical: texts are written as the tokenizer writes them, see
+            :class:`~constrain.TokenAutomaton`; makes the automaton anew unless it is such a one.
     """
 
-    def __init__(self, backend: SpeculativeBackend, automaton: TokenAutomaton) -> None:
+    def __init__(
+        self, backend: SpeculativeBackend, automaton: TokenAutomaton, *, canonical: bool = False
+    ) -> None:
         self.backend = check_backend(backend, "GrammarConstrained")
-        self.automaton = check_automaton(automaton, "GrammarConstrained")
+        self.automaton = as_written(check_automaton(automaton, "GrammarConstrained"), canonical)
 
     def sample(
         self,
@@ -41,6 +47,7 @@ class GrammarConstrained:
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
         progress: bool = False,
+        heal: bool = False,
     ) -> list[Sample]:
         """Draws texts.
 
@@ -56,6 +63,9 @@ class GrammarConstrained:
             max_attempts: for samplers that reject; this one never does.
             on_tokens: called after each step with a sample's number and its new tokens.
             progress: whether to show a bar on standard error.
+            heal: whether the prompt's last tokens go back into the grammar where some token reaches
+                across its end (:func:`constrain.heal`); ``token_ids`` then begin with them, which
+                the budget counts, and ``text`` does not.
 
         Raises:
             BudgetError: before the first token, if the shortest text does not fit the budget, or
@@ -70,13 +80,13 @@ class GrammarConstrained:
             seed=seed,
             max_attempts=max_attempts,
         )
-        ids = self.backend.encode(prompt)
-        budget = self.backend.budget(len(ids), max_new_tokens)
-        check_budget(self.automaton, budget)
+        healed = asked(self.backend, prompt, self.automaton, heal)
+        budget = self.backend.budget(len(healed.prompt), max_new_tokens)
+        check_budget(healed.automaton, budget)
         with bar(progress, "samples", n) as advance:
             samples = self.backend.generate(
-                ids,
-                Constrained(self.automaton),
+                healed.prompt,
+                Constrained(healed.automaton),
                 n=n,
                 max_new_tokens=budget,
                 sampling=Sampling(temperature, top_p),
@@ -86,4 +96,4 @@ class GrammarConstrained:
             )
         for sample in samples:
             sample.method = "GrammarConstrained"
-        return samples
+        return without_prefixes(samples, healed)

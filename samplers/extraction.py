@@ -30,6 +30,8 @@ def extract(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int | None = None,
+    canonical: bool = False,
+    heal: bool = False,
     on_tokens: OnTokens | None = None,
     streamer: Any = None,
 ) -> Extraction:
@@ -49,6 +51,7 @@ def extract(
         temperature: 0 takes the likeliest token.
         top_p: see :meth:`GrammarConstrained.sample`.
         seed: for the same text again.
+        canonical, heal: as :func:`constrain.extract` takes them.
         on_tokens: called after each step with 0 and the new tokens.
         streamer: one of ``transformers``: gets the prompt, then the tokens as they are committed; its
             ``end`` is called however this function ends.
@@ -62,6 +65,7 @@ def extract(
     """
     with ended(streamer) as stream:
         options: dict[str, Any] = {"prompt": prompt, "max_new_tokens": max_new_tokens}
+        options |= {"canonical": canonical, "heal": heal}
         Sampling(temperature, top_p)  # says at once if a number is out of range
         check_model(model, "extract")
         check_tokenizer(tokenizer, "extract")

@@ -14,10 +14,13 @@ import torch
 from transformers import EosTokenCriteria, MaxLengthCriteria
 
 from constrain.automaton import TokenAutomaton, check_automaton
+from constrain.canonical.copies import as_written
+from constrain.healing import Healed, healed_if
 from constrain.huggingface.extraction import ended
 from constrain.huggingface.processor import GrammarLogitsProcessor, check_budget
 from samplers.backend import SpeculativeBackend
 from samplers.drafters.base import Drafter
+from samplers.healing import without_prefixes
 from samplers.sample import Sample, Stats
 from samplers.speculative.law import Sampling
 from samplers.speculative.target import Constrained, FreeText, Target
@@ -39,6 +42,12 @@ class SpeculativeGenerate:
 
     Args:
         automaton: the grammar; ``None`` for free text.
+        canonical: texts are written as the tokenizer writes them, see
+            :class:`~constrain.TokenAutomaton`; makes the automaton anew unless it is such a one.
+        heal: takes the last tokens of each prompt back into the grammar where some token reaches across
+            its end (:func:`constrain.heal`).  A row that is returned then has as many tokens fewer of its
+            prompt, with padding before them, and new tokens that begin with what was taken back;
+            ``generate``'s limit counts them.  :attr:`texts` are without.
         drafters: see :class:`~samplers.backend.SpeculativeBackend`; they live as long as this
             object, so keep it for several calls.
         streamer: one of ``transformers``, for one text at a time; as good as ``generate(streamer=...)``,
@@ -47,6 +56,7 @@ class SpeculativeGenerate:
 
     Attributes:
         stats: of the last call, one for each sequence.
+        texts: of the last call, one for each sequence; empty without an automaton.
     """
 
     def __init__(
@@ -54,13 +64,20 @@ class SpeculativeGenerate:
         automaton: TokenAutomaton | None = None,
         drafters: Sequence[Drafter] | None = None,
         *,
+        canonical: bool = False,
+        heal: bool = False,
         streamer: Any = None,
         **backend: Any,
     ) -> None:
         if automaton is not None:
-            check_automaton(automaton, "SpeculativeGenerate")
+            automaton = as_written(check_automaton(automaton, "SpeculativeGenerate"), canonical)
+        elif canonical or heal:
+            name = "canonical" if canonical else "heal"
+            raise ValueError(f"{name}=True needs an automaton; free text is the model's own")
         self.automaton = automaton
+        self.heal = heal
         self.stats: list[Stats] = []
+        self.texts: list[str] = []
         self.streamer = streamer
         self._drafters = drafters
         known = inspect.signature(SpeculativeBackend).parameters.keys() - {"model", "tokenizer"}
@@ -90,6 +107,7 @@ class SpeculativeGenerate:
         Raises:
             ValueError: for beams, outputs other than token ids, or a streamer for several texts.
             BudgetError: if the shortest text does not fit ``generate``'s limit.
+            GrammarError: as :func:`constrain.heal`.
         """
         given = streamer if streamer is not None else streamer_of_generate()
         with (
@@ -105,12 +123,13 @@ class SpeculativeGenerate:
                     f"a streamer takes one text at a time, but {len(input_ids)} are wanted; call "
                     "generate for each, or leave the streamer out"
                 )
-            samples = self._write(
+            samples, prompts = self._write(
                 model, input_ids, logits_processor, stopping_criteria, generation_config,
                 model_kwargs, streamers,
             )  # fmt: skip
         self.stats = [sample.stats for sample in samples]
-        return _joined(input_ids, samples, generation_config)
+        self.texts = [sample.text for sample in samples if self.automaton is not None]
+        return _joined(prompts, samples, generation_config)
 
     def _write(
         self,
@@ -121,45 +140,62 @@ class SpeculativeGenerate:
         config: Any,
         model_kwargs: dict[str, Any],
         streamers: Sequence[Any],
-    ) -> list[Sample]:
+    ) -> tuple[list[Sample], torch.Tensor]:
+        """The samples, and the prompts that they follow."""
         backend = self._backend_for(model)
-        target = self._target(model, config)
         budget = _budget(config, input_ids.shape[-1])
-        if self.automaton is not None:
-            check_budget(self.automaton, budget)
+        masks = _masks(input_ids, model_kwargs)
+        rows = self._prompts(input_ids, masks)
+        targets = [self._target(healed, config) for healed in rows]
+        for automaton in {healed.automaton for healed in rows if healed is not None}:
+            check_budget(automaton, budget)
         temperature = 1.0 if config.do_sample else 0.0
         samples: list[Sample] = []
-        masks = _masks(input_ids, model_kwargs)
         told = [Committed(on_tokens=None, streamer=streamer) for streamer in streamers]
 
         def tell(number: int, tokens: Sequence[int]) -> None:
             for one in told:
                 one.commit(number, tokens)
 
+        out = input_ids
         for i, (row, mask) in enumerate(zip(input_ids, masks, strict=True)):
-            prompt = row[mask].tolist()
-            processors = _Processors(logits_processor, row[~mask], i, len(input_ids))
+            healed, prompt = rows[i], row[mask].tolist()
+            padding = row[~mask]
+            if healed is not None and healed.taken:
+                prompt = healed.prompt
+                padding = torch.cat([padding, padding.new_full((healed.taken,), _pad(config))])
+                out = out.clone() if out is input_ids else out
+                out[i] = torch.cat([padding, row.new_tensor(prompt)])
+            processors = _Processors(logits_processor, padding, i, len(input_ids))
             sampling = Sampling(temperature, processors=processors if logits_processor else None)
             seed = int(torch.randint(2**62, (1,))) if config.do_sample else 0
-            samples += backend.generate(
+            made = backend.generate(
                 prompt,
-                target,
+                targets[i],
                 max_new_tokens=budget,
                 sampling=sampling,
                 seed=seed,
                 on_tokens=tell if told else None,
                 stop=_stopper(stopping_criteria, row.device),
             )
-        return samples
+            samples += made if healed is None else without_prefixes(made, healed)
+        return samples, out
+
+    def _prompts(self, input_ids: torch.Tensor, masks: torch.Tensor) -> list[Healed | None]:
+        """What is taken off each prompt; ``None`` without a grammar."""
+        if self.automaton is None:
+            return [None] * len(input_ids)
+        rows = zip(input_ids, masks, strict=True)
+        return [healed_if(self.heal, row[mask].tolist(), self.automaton) for row, mask in rows]
 
     def _backend_for(self, model: Any) -> SpeculativeBackend:
         if self._backend is None or self._backend.model is not model:
             self._backend = SpeculativeBackend(model, None, self._drafters, **self._options)
         return self._backend
 
-    def _target(self, model: Any, config: Any) -> Target:
-        if self.automaton is not None:
-            return Constrained(self.automaton)
+    def _target(self, healed: Healed | None, config: Any) -> Target:
+        if healed is not None:
+            return Constrained(healed.automaton)
         ends = config.eos_token_id
         if ends is None:
             return FreeText(())
@@ -223,12 +259,17 @@ def _stopper(criteria: Any, device: torch.device) -> Any:
     return stops
 
 
-def _joined(input_ids: torch.Tensor, samples: Sequence[Sample], config: Any) -> torch.Tensor:
-    longest = max(len(sample.token_ids) for sample in samples)
+def _pad(config: Any) -> int:
     pad = config.pad_token_id
     if pad is None:
         ends = config.eos_token_id
         pad = ends[0] if isinstance(ends, list | tuple) else (ends or 0)
+    return int(pad)
+
+
+def _joined(input_ids: torch.Tensor, samples: Sequence[Sample], config: Any) -> torch.Tensor:
+    longest = max(len(sample.token_ids) for sample in samples)
+    pad = _pad(config)
     rows = [s.token_ids + [pad] * (longest - len(s.token_ids)) for s in samples]
     new = torch.tensor(rows, dtype=input_ids.dtype, device=input_ids.device)
     return torch.cat([input_ids, new.reshape(len(samples), longest)], dim=-1)

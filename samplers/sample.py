@@ -60,6 +60,8 @@ class Sample:
         method: name of the method whose law the text is of: that of the sampler's class, or what it
             chose (``"CARS"`` or ``"MH"`` for ``AlignedSampling``); empty for texts of a backend alone.
         stats: what it cost.
+        prefix: the end of the prompt that ``token_ids`` begin with, where it was taken back
+            (``heal=True``): not part of ``text``, but of the probabilities.
         token_logprobs, token_constrained_logprobs: the summands of the two, token by token.
     """
 
@@ -72,5 +74,6 @@ class Sample:
     exact: bool = False
     method: str = ""
     stats: Stats = field(default_factory=Stats)
+    prefix: bytes = b""
     token_logprobs: list[float] = field(default_factory=list, repr=False)
     token_constrained_logprobs: list[float] = field(default_factory=list, repr=False)

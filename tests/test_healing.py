@@ -28,7 +28,7 @@ def test_there_may_be_nothing_to_heal(prompt: list[int]) -> None:
 
 
 def test_keys_are_compared_behind_a_healed_token() -> None:
-    tokens: list[bytes | None] = [bytes([b]) for b in range(256)] + [b": {", None]
+    tokens: list[bytes | None] = [bytes([b]) for b in range(256)] + [b":{", None]
     words = Vocabulary.from_tokens(tokens, 257)
     schema = {"type": "object", "additionalProperties": {"type": "integer"}}
     healed = heal([ord(":")], TokenAutomaton(Grammar.from_json_schema(schema), words))

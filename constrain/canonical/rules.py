@@ -214,7 +214,11 @@ class CanonicalRules:
         return [self._number[rest] for rest in rests if rest in self._number]
 
 
-_known: weakref.WeakKeyDictionary[Vocabulary, CanonicalRules] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Vocabulary, list[tuple[Any, CanonicalRules]]] = (
+    weakref.WeakKeyDictionary()
+)
+"""With the tokenizer that they are of: equal vocabularies may be of tokenizers with other merges."""
+_MOST_TOKENIZERS: Final = 2
 _lock: Final = threading.Lock()
 
 
@@ -229,11 +233,16 @@ def canonical_rules_of(vocabulary: Vocabulary) -> CanonicalRules:
             "canonical=True needs the tokenizer's merges: make the vocabulary with "
             "Vocabulary.from_huggingface"
         )
+    tokenizer = vocabulary.tokenizer
     with _lock:
-        known = _known.get(vocabulary)
-        if known is None:
-            known = _known[vocabulary] = rules_of(vocabulary.tokenizer, vocabulary)
-        return known
+        known = _known.setdefault(vocabulary, [])
+        for owner, rules in known:
+            if owner is tokenizer:
+                return rules
+        made = rules_of(tokenizer, vocabulary)
+        known.insert(0, (tokenizer, made))
+        del known[_MOST_TOKENIZERS:]
+        return made
 
 
 def rules_of(tokenizer: Any, vocabulary: Vocabulary) -> CanonicalRules:

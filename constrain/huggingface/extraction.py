@@ -17,7 +17,9 @@ from transformers.generation.streamers import BaseStreamer
 
 from constrain.arguments import check_count, check_model, check_tokenizer, described
 from constrain.automaton import TokenAutomaton
+from constrain.canonical.copies import as_written
 from constrain.describe import describe_schema
+from constrain.healing import Healed, healed_if
 from constrain.huggingface.processor import GrammarLogitsProcessor, check_budget
 from constrain.huggingface.prompts import Messages, checked_ids, is_messages, prompt_ids, templated
 from constrain.models import context_length
@@ -53,12 +55,14 @@ class Extraction:
         text: what the model wrote.
         tokens: its token ids, the final EOS included.
         complete: whether the text is whole and of the grammar.
+        prefix: the end of the prompt that ``tokens`` begin with (``heal=True``); not part of ``text``.
     """
 
     value: Any
     text: str
     tokens: list[int]
     complete: bool
+    prefix: bytes = b""
 
 
 class Generate(Protocol):
@@ -84,6 +88,8 @@ def extract(
     generate: Generate | None = None,
     prompt: PromptBuilder | None = None,
     max_new_tokens: int | None = None,
+    canonical: bool = False,
+    heal: bool = False,
     streamer: Any = None,
     **generation: Any,
 ) -> Extraction:
@@ -101,6 +107,12 @@ def extract(
             :func:`default_prompt` by default.
         max_new_tokens: the budget, EOS included: the JSON is complete within it.  By default 512,
             or what the model's context leaves.
+        canonical: masks keep to the tokenizer's own way of writing, where the grammar and the budget
+            leave a choice; costs some seconds once for a tokenizer, and about a millisecond for each
+            new mask.
+        heal: takes the prompt's last tokens back where some token reaches across its end
+            (:func:`constrain.heal`); :attr:`Extraction.tokens` then begin with them, and the budget
+            counts them.  Costs compiling the grammar once more for each other end of a prompt.
         streamer: one of ``transformers``: gets the prompt, then the tokens as they are written; its
             ``end`` is called however this function ends.
         **generation: passed on, for example ``temperature=0.7``; without any, greedy.
@@ -120,17 +132,19 @@ def extract(
         _refuse_options(generation)
         asked = _asked(text_or_messages)
         target = _Target.of(schema_or_type)
-        automaton = automaton_for(target.grammar, tokenizer, model)
+        automaton = automaton_for(target.grammar, tokenizer, model, canonical=canonical)
         if isinstance(asked, str):
             asked = (prompt or default_prompt)(asked, target.description)
-        ids = torch.tensor([_encode(model, tokenizer, asked)], device=_device(model))
+        healed = healed_if(heal, _encode(model, tokenizer, asked), automaton)
+        automaton = healed.automaton
+        ids = torch.tensor([healed.prompt], device=_device(model))
         budget = _budget(model, ids.shape[-1], max_new_tokens)
         check_budget(automaton, budget)
         if stream is not None:
             generation["streamer"] = stream
         write = generate or _generate
         tokens = write(model, ids, automaton, max_new_tokens=budget, **generation)
-        return target.read(tokens, automaton.vocabulary)
+        return target.read(tokens, healed)
 
 
 def _asked(given: Any) -> str | Messages:
@@ -236,13 +250,13 @@ class _Target:
         grammar = _type_grammar(wanted)
         return cls(grammar, describe_schema(wanted), TypeAdapter(wanted))
 
-    def read(self, tokens: list[int], vocabulary: Vocabulary) -> Extraction:
-        data = vocabulary.decode(tokens)
+    def read(self, tokens: list[int], healed: Healed) -> Extraction:
+        data, prefix = healed.text(tokens), healed.prefix
         text = data.decode("utf-8", "replace")
-        ended = bool(tokens) and tokens[-1] in vocabulary.eos_token_ids
+        ended = bool(tokens) and tokens[-1] in healed.automaton.vocabulary.eos_token_ids
         if not (ended and self.grammar.accepts(data)):
-            return Extraction(None, text, tokens, complete=False)
-        return Extraction(self._value(text), text, tokens, complete=True)
+            return Extraction(None, text, tokens, complete=False, prefix=prefix)
+        return Extraction(self._value(text), text, tokens, complete=True, prefix=prefix)
 
     def _value(self, text: str) -> Any:
         if self.adapter:
@@ -315,9 +329,12 @@ def vocabulary_for(tokenizer: Any, model: Any) -> Vocabulary:
     return known[key]
 
 
-def automaton_for(grammar: Grammar, tokenizer: Any, model: Any) -> TokenAutomaton:
+def automaton_for(
+    grammar: Grammar, tokenizer: Any, model: Any, *, canonical: bool = False
+) -> TokenAutomaton:
     """The automaton of a grammar for a model; the most recent ones are kept."""
-    return _automaton(grammar, vocabulary_for(tokenizer, model))
+    plain = _automaton(grammar, vocabulary_for(tokenizer, model))
+    return as_written(plain, canonical)
 
 
 @lru_cache(16)

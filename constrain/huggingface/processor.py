@@ -19,6 +19,7 @@ from transformers import LogitsProcessor
 from constrain.arguments import check_count, described
 from constrain.automaton import TokenAutomaton, check_automaton, fill_masks
 from constrain.bitmask import allocate_bitmask, apply_bitmask_, apply_bitmask_and_look_
+from constrain.canonical.copies import as_written
 from constrain.huggingface.generation import is_running, running_generation
 from grammars.errors import BudgetError
 
@@ -105,9 +106,15 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         max_new_tokens: the budget, EOS included; give ``generate`` the same number.  Every text is
             then complete within it.  Without it a text may be cut off by ``generate``'s limit, which
             a processor cannot see; a warning says so once.
+        canonical: masks keep to the tokenizer's own way of writing, by automata that are made anew
+            (once for each; see :class:`~constrain.TokenAutomaton` and docs/tokens.md for the cost).
+
+    A processor cannot take tokens of a prompt back.  For prompts that end within a word give ``generate``
+    what :func:`~constrain.heal_inputs` makes of them, its processor included.
 
     Raises:
         TypeError: if it is given anything but automata, or a budget that is no integer.
+        GrammarError: for ``canonical`` with a tokenizer that has no byte-pair merges.
         BudgetError: at the first call, if the shortest text does not fit the budget.
 
     Copies (``copy.copy``, ``copy.deepcopy``, pickle) share or carry the automata and are writing nothing
@@ -122,8 +129,10 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         automaton: TokenAutomaton | Sequence[TokenAutomaton],
         *,
         max_new_tokens: int | None = None,
+        canonical: bool = False,
     ) -> None:
-        self.automata: Final = _automata(automaton)
+        given = checked_automata(automaton)
+        self.automata: Final = tuple(as_written(one, canonical) for one in given)
         self.max_new_tokens: Final = check_count(max_new_tokens, "max_new_tokens", optional=True)
         self.mask_seconds = 0.0
         self._texts: _Texts | None = None
@@ -414,7 +423,13 @@ def _made(
     return GrammarLogitsProcessor(automata, max_new_tokens=max_new_tokens)
 
 
-def _automata(given: Any) -> tuple[TokenAutomaton, ...]:
+def checked_automata(given: Any) -> tuple[TokenAutomaton, ...]:
+    """One automaton or several, as a tuple.
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: for none.
+    """
     if isinstance(given, TokenAutomaton):
         return (given,)
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):

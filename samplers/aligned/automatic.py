@@ -11,6 +11,7 @@ import numpy as np
 
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
+from constrain.canonical.copies import as_written
 from samplers.aligned.chain import Chain
 from samplers.aligned.memory import Report
 from samplers.aligned.particles import Run, complete
@@ -19,6 +20,7 @@ from samplers.aligned.trie import MAX_BYTES
 from samplers.aligned.twisted import Twisted
 from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend
+from samplers.healing import without_prefixes
 from samplers.progress import bar, progress_of
 from samplers.rows import Rows
 from samplers.sample import Sample
@@ -99,6 +101,7 @@ class AlignedSampling:
             proposal at hand and samples come from what there is (:attr:`switch` says so); unbounded
             by default, but for ``steps``.
         max_bytes: of all tries kept, see :class:`samplers.CARS`.
+        canonical: likewise.
 
     Attributes:
         switch: what the last call used.
@@ -116,6 +119,7 @@ class AlignedSampling:
         particles: int | None = None,
         max_model_calls: int | None = None,
         max_bytes: int = MAX_BYTES,
+        canonical: bool = False,
     ) -> None:
         for name, value in (
             ("steps", steps),
@@ -126,7 +130,7 @@ class AlignedSampling:
                 check_count(value, name)
         check_count(patience, "patience")
         self.backend = backend
-        self.automaton = automaton
+        self.automaton = as_written(automaton, canonical)
         self.steps = steps
         self.enough = enough
         self.patience = patience
@@ -134,7 +138,7 @@ class AlignedSampling:
         self.particles = particles
         self.max_model_calls = max_model_calls
         self.switch = Switch()
-        self._rejecting = CARS(backend, automaton, max_bytes=max_bytes)
+        self._rejecting = CARS(backend, self.automaton, max_bytes=max_bytes)
 
     def sample(
         self,
@@ -148,6 +152,7 @@ class AlignedSampling:
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
         progress: bool = False,
+        heal: bool = False,
     ) -> list[Sample]:
         """Draws texts; arguments as in :meth:`samplers.CARS.sample`.
 
@@ -162,7 +167,7 @@ class AlignedSampling:
             seed=seed,
             max_attempts=max_attempts,
         )
-        prepared = self._rejecting.prepare(prompt, max_new_tokens, temperature, top_p)
+        prepared = self._rejecting.prepare(prompt, max_new_tokens, temperature, top_p, heal)
         source = np.random.SeedSequence(seed)
         out: list[Sample] = []
         with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
@@ -177,16 +182,23 @@ class AlignedSampling:
                 out.append(sample)
                 if on_tokens is not None:
                     on_tokens(len(out) - 1, sample.token_ids)
-        return out
+        return without_prefixes(out, prepared.prompt)
 
     @property
     def nbytes(self) -> int:
         """Memory of all that is kept between calls, in bytes."""
         return self._rejecting.nbytes
 
-    def report(self, prompt: Prompt, max_new_tokens: int, temperature: float = 1.0) -> Report:
+    def report(
+        self,
+        prompt: Prompt,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        *,
+        heal: bool = False,
+    ) -> Report:
         """Counts for a prompt so far."""
-        return self._rejecting.report(prompt, max_new_tokens, temperature)
+        return self._rejecting.report(prompt, max_new_tokens, temperature, heal=heal)
 
     # -- rejection -------------------------------------------------------------------------------
 

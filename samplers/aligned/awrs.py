@@ -31,11 +31,13 @@ import numpy as np
 
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
+from constrain.canonical.copies import as_written
 from constrain.huggingface.processor import check_budget
 from samplers.aligned.particles import Particle, Run, complete
 from samplers.aligned.rejection import AttemptsExhausted
 from samplers.arguments import check_aligned, check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend
+from samplers.healing import asked, without_prefix
 from samplers.progress import progress_of
 from samplers.rows import Rows
 from samplers.sample import Sample
@@ -157,6 +159,8 @@ class AWRS:
         particles: of a run.
         ess: particles are drawn anew when their effective number falls below this share.
         estimator: of the legal mass at a token; see :func:`draw_token`.
+        canonical: texts are written as the tokenizer writes them, see
+            :class:`~constrain.TokenAutomaton`; makes the automaton anew unless it is such a one.
 
     Attributes:
         log_evidence: logarithm of the estimate of Pr(L), for each run of the last call, minus infinity
@@ -171,6 +175,7 @@ class AWRS:
         particles: int = PARTICLES,
         ess: float = ESS,
         estimator: Estimator = "auto",
+        canonical: bool = False,
     ) -> None:
         check_count(particles, "particles")
         if not 0 <= ess <= 1:
@@ -178,7 +183,7 @@ class AWRS:
         if estimator not in ("auto", "recursive", "geometric"):
             raise ValueError(f"estimator={estimator!r}: one of auto, recursive, geometric")
         self.backend = backend
-        self.automaton = automaton
+        self.automaton = as_written(automaton, canonical)
         self.particles = particles
         self.ess = ess
         self.estimator: Estimator = estimator
@@ -196,6 +201,7 @@ class AWRS:
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
         progress: bool = False,
+        heal: bool = False,
     ) -> list[Sample]:
         """Draws texts, one a run; arguments as in :meth:`samplers.CARS.sample`.
 
@@ -218,16 +224,16 @@ class AWRS:
             max_attempts=max_attempts,
         )
         check_aligned(temperature, top_p)
-        ids = self.backend.encode(prompt)
-        budget = self.backend.budget(len(ids), max_new_tokens)
-        check_budget(self.automaton, budget)
+        healed = asked(self.backend, prompt, self.automaton, heal)
+        budget = self.backend.budget(len(healed.prompt), max_new_tokens)
+        check_budget(healed.automaton, budget)
         self.log_evidence = []
         sources = [Drawn(source) for source in np.random.SeedSequence(seed).spawn(n)]
-        proposal = _Rejecting(self.automaton, budget, Sampling(temperature), self.estimator)
+        proposal = _Rejecting(healed.automaton, budget, Sampling(temperature), self.estimator)
         limit = _RUNS if max_attempts is None else max_attempts
         missing = [(i, 0) for i in range(n)]  # samples, and runs for them that died
         found: dict[int, Sample] = {}
-        rows = Rows(self.backend, ids, budget, n * self.particles)
+        rows = Rows(self.backend, healed.prompt, budget, n * self.particles)
         width = max(1, rows.limit // self.particles)
         with progress_of(progress, n, on_tokens) as report:
             while missing:
@@ -237,7 +243,7 @@ class AWRS:
                 for (i, died), run in zip(now, runs, strict=True):
                     self.log_evidence.append(run.log_evidence)
                     if run.log_evidence > -math.inf:
-                        found[i] = run.sample()
+                        found[i] = without_prefix(run.sample(), healed)
                         found[i].method = "AWRS"
                         found[i].stats.rejected = died
                         report(i, found[i].token_ids)
@@ -285,6 +291,9 @@ class _Rejecting:
         left = self.budget - len(particle.tokens)
 
         def is_legal(token: int) -> bool:
+            if automaton.is_canonical:  # steps do not tell in which way of writing they are
+                row = automaton.mask(particle.state, left)
+                return token < 32 * len(row) and bool(row[token >> 5] >> (token & 31) & 1)
             after = automaton.advance(particle.state, token)
             if after == automaton.DEAD:
                 return False

@@ -21,10 +21,13 @@ import numpy as np
 
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
+from constrain.canonical.copies import as_written
+from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
 from samplers.arguments import check_aligned, check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
+from samplers.healing import asked, without_prefixes
 from samplers.progress import progress_of
 from samplers.sample import Sample
 from samplers.speculative.choices import Choices, Drawn
@@ -69,6 +72,8 @@ class ConstrainedMCMC:
         proposal: where to cut: ``"uniform"`` among positions, ``"priority"`` where the model was
             unsure (by the perplexity of the masked law), ``"restart"`` always at the beginning.
         steps: proposals for each sample.
+        canonical: texts are written as the tokenizer writes them, see
+            :class:`~constrain.TokenAutomaton`; makes the automaton anew unless it is such a one.
     """
 
     def __init__(
@@ -78,12 +83,13 @@ class ConstrainedMCMC:
         *,
         proposal: Proposal = "restart",
         steps: int = DEFAULT_STEPS,
+        canonical: bool = False,
     ) -> None:
         if proposal not in ("uniform", "priority", "restart"):
             raise ValueError(f"proposal={proposal!r}: one of uniform, priority, restart")
         check_count(steps, "steps", least=0)
         self.backend = backend
-        self.automaton = automaton
+        self.automaton = as_written(automaton, canonical)
         self.proposal: Proposal = proposal
         self.steps = steps
         self.acceptance = float("nan")
@@ -101,6 +107,7 @@ class ConstrainedMCMC:
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
         progress: bool = False,
+        heal: bool = False,
     ) -> list[Sample]:
         """Runs ``n`` chains, up to the backend's ``max_rows`` side by side.
 
@@ -116,16 +123,16 @@ class ConstrainedMCMC:
             max_attempts=max_attempts,
         )
         check_aligned(temperature, top_p)
-        ids = self.backend.encode(prompt)
-        budget = self.backend.budget(len(ids), max_new_tokens)
-        check_budget(self.automaton, budget)
+        healed = asked(self.backend, prompt, self.automaton, heal)
+        budget = self.backend.budget(len(healed.prompt), max_new_tokens)
+        check_budget(healed.automaton, budget)
         steps = self.steps if max_attempts is None else min(self.steps, max_attempts)
         choices: list[Choices] = [Drawn(s) for s in np.random.SeedSequence(seed).spawn(n)]
         out: list[Chain] = []
         with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
             for begin in range(0, n, self.backend.max_rows):
                 part = choices[begin : begin + self.backend.max_rows]
-                run = _Run(self, ids, budget, temperature, part)
+                run = _Run(self, healed, budget, temperature, part)
                 out += run.chains(steps)
                 for i in range(begin, len(out)):
                     report(i, out[i].text.token_ids)
@@ -133,7 +140,7 @@ class ConstrainedMCMC:
         self.acceptance = sum(c.accepted for c in out) / proposed if proposed else float("nan")
         for chain in out:
             chain.text.method = "ConstrainedMCMC"
-        return [chain.text for chain in out]
+        return without_prefixes((chain.text for chain in out), healed)
 
 
 class _Run:
@@ -142,17 +149,17 @@ class _Run:
     def __init__(
         self,
         sampler: ConstrainedMCMC,
-        ids: Sequence[int],
+        healed: Healed,
         budget: int,
         temperature: float,
         choices: Sequence[Choices],
     ) -> None:
         self._sampler = sampler
-        self._ids = ids
+        self._ids = healed.prompt
         self._budget = budget
         self._sampling = Sampling(temperature)
         self._choices = choices
-        self._target = Constrained(sampler.automaton)
+        self._target = Constrained(healed.automaton)
 
     def chains(self, steps: int) -> list[Chain]:
         """Chains after so many steps."""

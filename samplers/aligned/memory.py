@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from constrain.automaton import TokenAutomaton
+from constrain.healing import Healed
 from samplers.aligned.trie import Trie
 
-_Key: TypeAlias = tuple[tuple[int, ...], int, float]
+_Key: TypeAlias = tuple[tuple[int, ...], bytes, int, float]
 
 
 @dataclass
@@ -45,23 +44,21 @@ class Memories:
     """Tries by prompt, budget and temperature, the latest used last.
 
     Args:
-        automaton: the grammar.
         masks: whether tries learn masks.
         max_bytes: of all of them together.
     """
 
-    def __init__(self, automaton: TokenAutomaton, masks: bool, max_bytes: int) -> None:
-        self._automaton = automaton
+    def __init__(self, masks: bool, max_bytes: int) -> None:
         self._masks = masks
         self._max_bytes = max_bytes
         self._known: dict[_Key, Memory] = {}
 
-    def of(self, ids: Sequence[int], budget: int, temperature: float) -> Memory:
+    def of(self, prompt: Healed, budget: int, temperature: float) -> Memory:
         """That of a prompt, made if it is new; the others keep no rows."""
-        key = (tuple(ids), budget, temperature)
+        key = (tuple(prompt.prompt), prompt.prefix, budget, temperature)
         found = self._known.pop(key, None)
         if found is None:
-            trie = Trie(self._automaton, budget, masks=self._masks, max_bytes=self._max_bytes)
+            trie = Trie(prompt.automaton, budget, masks=self._masks, max_bytes=self._max_bytes)
             found = Memory(trie)
         for other in self._known.values():
             other.trie.drop_rows()

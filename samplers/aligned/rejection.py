@@ -32,6 +32,8 @@ import numpy as np
 
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
+from constrain.canonical.copies import as_written
+from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
 from samplers.aligned.memory import Memories, Memory, Report
 from samplers.aligned.storage import load_trie, save_trie
@@ -39,6 +41,7 @@ from samplers.aligned.trie import MAX_BYTES, Edge, Place, Rejected, Row, Trie, W
 from samplers.arguments import check_aligned, check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
+from samplers.healing import asked, without_prefix
 from samplers.progress import progress_of
 from samplers.sample import Sample, Stats
 from samplers.speculative.choices import Choices, Drawn
@@ -159,8 +162,13 @@ class Recorder:
 class Prepared:
     """A request that was checked."""
 
-    ids: list[int]
+    prompt: Healed
     memory: Memory
+
+    @property
+    def ids(self) -> list[int]:
+        """Tokens of the prompt."""
+        return self.prompt.prompt
 
 
 class Aligned:
@@ -174,6 +182,9 @@ class Aligned:
             next prompt, their tries when room is needed, the oldest first), then rows, then the parts
             of the trie that are reached least often, so that fewer attempts are accepted: never
             exactness.  An attempt in progress may take as much again.
+        canonical: texts are written as the tokenizer writes them, see
+            :class:`~constrain.TokenAutomaton`; makes the automaton anew unless it is such a one.
+            The law is then that of the model given that it writes so.
     """
 
     method: ClassVar[Method] = Method()
@@ -184,11 +195,12 @@ class Aligned:
         automaton: TokenAutomaton,
         *,
         max_bytes: int = MAX_BYTES,
+        canonical: bool = False,
     ) -> None:
         check_count(max_bytes, "max_bytes")
         self.backend = backend
-        self.automaton = automaton
-        self._memories = Memories(automaton, self.method.learns_masks, max_bytes)
+        self.automaton = as_written(automaton, canonical)
+        self._memories = Memories(self.method.learns_masks, max_bytes)
 
     @property
     def nbytes(self) -> int:
@@ -207,6 +219,7 @@ class Aligned:
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
         progress: bool = False,
+        heal: bool = False,
     ) -> list[Sample]:
         """Draws texts.
 
@@ -220,6 +233,9 @@ class Aligned:
             max_attempts: for one sample, at least 1; 10,000 by default.
             on_tokens: called with the number of a sample and its tokens once it is accepted.
             progress: whether to show a bar on standard error.
+            heal: whether the prompt's last tokens go back into the grammar where some token reaches
+                across its end (:func:`constrain.heal`); ``token_ids`` then begin with them, which
+                the budget counts, and ``text`` does not.
 
         Raises:
             AttemptsExhausted: if nothing is accepted in so many attempts.
@@ -235,12 +251,12 @@ class Aligned:
             seed=seed,
             max_attempts=max_attempts,
         )
-        prepared = self.prepare(prompt, max_new_tokens, temperature, top_p)
+        prepared = self.prepare(prompt, max_new_tokens, temperature, top_p, heal)
         ids, memory = prepared.ids, prepared.memory
         out: list[Sample] = []
         with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
             for sample in self._accepted(ids, memory, temperature, seed, max_attempts, n, out):
-                out.append(sample)
+                out.append(without_prefix(sample, prepared.prompt))
                 report(len(out) - 1, sample.token_ids)
                 if len(out) == n:
                     break
@@ -252,21 +268,30 @@ class Aligned:
         max_new_tokens: int | None,
         temperature: float,
         top_p: float,
+        heal: bool = False,
     ) -> Prepared:
         """Checks a request, and finds what is known about its prompt."""
         check_aligned(temperature, top_p)
-        ids = self.backend.encode(prompt)
-        budget = self.backend.budget(len(ids), max_new_tokens)
-        check_budget(self.automaton, budget)
-        return Prepared(ids, self.memory(ids, budget, temperature))
+        healed = asked(self.backend, prompt, self.automaton, heal)
+        budget = self.backend.budget(len(healed.prompt), max_new_tokens)
+        check_budget(healed.automaton, budget)
+        return Prepared(healed, self._memories.of(healed, budget, temperature))
 
     def memory(self, ids: Sequence[int], budget: int, temperature: float) -> Memory:
-        """What is kept for a prompt, made if it is new."""
-        return self._memories.of(ids, budget, temperature)
+        """What is kept for a prompt of which nothing is taken back, made if it is new."""
+        return self._memories.of(Healed(list(ids), self.automaton, b""), budget, temperature)
 
-    def report(self, prompt: Prompt, max_new_tokens: int, temperature: float = 1.0) -> Report:
+    def report(
+        self,
+        prompt: Prompt,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        *,
+        heal: bool = False,
+    ) -> Report:
         """Counts for a prompt so far."""
-        return self.memory(self.backend.encode(prompt), max_new_tokens, temperature).report
+        healed = asked(self.backend, prompt, self.automaton, heal)
+        return self._memories.of(healed, max_new_tokens, temperature).report
 
     def save(
         self,
@@ -274,11 +299,13 @@ class Aligned:
         prompt: Prompt,
         max_new_tokens: int,
         temperature: float = 1.0,
+        *,
+        heal: bool = False,
     ) -> None:
         """Writes what was learned about a prompt to a safetensors file."""
-        ids = self.backend.encode(prompt)
-        memory = self.memory(ids, max_new_tokens, temperature)
-        save_trie(memory.trie, path, _about(ids, temperature))
+        healed = asked(self.backend, prompt, self.automaton, heal)
+        memory = self._memories.of(healed, max_new_tokens, temperature)
+        save_trie(memory.trie, path, _about(healed.prompt, temperature))
 
     def load(
         self,
@@ -286,6 +313,8 @@ class Aligned:
         prompt: Prompt,
         max_new_tokens: int,
         temperature: float = 1.0,
+        *,
+        heal: bool = False,
     ) -> None:
         """Goes on with what was learned about a prompt, by this method and model.
 
@@ -293,10 +322,10 @@ class Aligned:
             TrieMismatch: if the file is of another grammar, vocabulary, prompt, budget, temperature
                 or kind of method.  Which model it was is for the caller to know.
         """
-        ids = self.backend.encode(prompt)
-        masks = self.method.learns_masks
-        trie = load_trie(path, self.automaton, max_new_tokens, masks, _about(ids, temperature))
-        self._memories.put(self.memory(ids, max_new_tokens, temperature), trie)
+        healed = asked(self.backend, prompt, self.automaton, heal)
+        about = _about(healed.prompt, temperature)
+        trie = load_trie(path, healed.automaton, max_new_tokens, self.method.learns_masks, about)
+        self._memories.put(self._memories.of(healed, max_new_tokens, temperature), trie)
 
     # -- attempts --------------------------------------------------------------------------------
 

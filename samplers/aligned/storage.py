@@ -83,11 +83,14 @@ def load_trie(
 
 def _identity(trie: Trie, about: dict[str, Any]) -> dict[str, Any]:
     automaton = trie.automaton
+    # not said of others: files of before know nothing of it
+    written = {"way of writing": "canonical"} if automaton.is_canonical else {}
     return {
         "grammar": automaton.grammar.digest,
         "vocabulary": automaton.vocabulary.digest,
         "budget": trie.budget,
         "masks": trie.masks,
+        **written,
         **about,
     }
 
@@ -103,7 +106,7 @@ def _check(path: str | Path, wanted: str) -> None:
     if header.get("format") != _FORMAT:
         raise TrieMismatch(f"{path}: no trie of gramma")
     found, here = json.loads(header["of"]), json.loads(wanted)
-    other = sorted(key for key in here if found.get(key) != here[key])
+    other = sorted(key for key in here | found if found.get(key) != here.get(key))
     if other:
         raise TrieMismatch(
             f"{path}: the trie was learned with another {', '.join(other)}; use it with what it was "

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,8 @@ import numpy as np
 
 from constrain.arrays import Int64
 from constrain.automaton import TokenAutomaton
+from constrain.canonical.copies import as_written
+from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
 from grammars.errors import BudgetError
 from samplers.arguments import check_request
@@ -46,6 +49,7 @@ from samplers.deco_g import _kernels
 from samplers.deco_g.format import NOWHERE, FormatAutomaton, Split
 from samplers.deco_g.hmm import HMM, TokenizerMismatch, fingerprint_of
 from samplers.deco_g.tables import Doubles, Horizon, Level, Reals, Tables
+from samplers.healing import asked, without_prefixes
 from samplers.progress import bar
 from samplers.sample import Sample
 from samplers.speculative.law import Sampling
@@ -335,6 +339,10 @@ class DecoG:
         min_new_tokens: the fewest tokens of a text, EOS included.
         max_table_bytes: bound on the tables.
         progress: whether bars are shown on standard error where tables take long.
+        canonical: texts are written as the tokenizer writes them, see
+            :class:`~constrain.TokenAutomaton`.  The format then has a state for each token that may come
+            before: for formats of few texts (``LimitExceeded`` says so for others).  A budget that is
+            met in other ways of writing only is refused.
 
     Attributes:
         reports: of the samples of the last call, in their order.
@@ -356,6 +364,7 @@ class DecoG:
         min_new_tokens: int = 1,
         max_table_bytes: int = MAX_TABLE_BYTES,
         progress: bool = False,
+        canonical: bool = False,
     ) -> None:
         if top_states is not None and top_states < 1:
             raise ValueError(f"top_states={top_states}: must be at least 1, or None for any number")
@@ -365,7 +374,7 @@ class DecoG:
             raise ValueError(f"min_new_tokens={min_new_tokens}: must be at least 1")
         _check_tokens(automaton, hmm)
         self.backend = backend
-        self.automaton = automaton
+        self.automaton = as_written(automaton, canonical)
         self.hmm = hmm
         self.top_mass = top_mass
         self.top_states = top_states
@@ -374,11 +383,13 @@ class DecoG:
         self.progress = progress
         self.reports: list[Report] = []
         self._tables: Tables | None = None
+        self._healed: tuple[bytes, DecoG] | None = None
 
     @property
     def nbytes(self) -> int:
         """Memory of format and tables so far, in bytes."""
-        return 0 if self._tables is None else self._tables.nbytes + self._tables.format.nbytes
+        own = 0 if self._tables is None else self._tables.nbytes + self._tables.format.nbytes
+        return own if self._healed is None else own + self._healed[1].nbytes
 
     def sample(
         self,
@@ -392,6 +403,7 @@ class DecoG:
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
         progress: bool = False,
+        heal: bool = False,
     ) -> list[Sample]:
         """Draws texts; :attr:`reports` then has one entry for each.
 
@@ -408,6 +420,11 @@ class DecoG:
             on_tokens: called after each step with a sample's number and its new tokens.
             progress: whether to show a bar of the texts on standard error (the sampler's own
                 ``progress`` is of the tables).
+            heal: whether the prompt's last tokens go back into the grammar where some token reaches
+                across its end (:func:`constrain.heal`); ``token_ids`` then begin with them, which
+                the budget counts, and ``text`` does not.
+                Tables are made for the latest beginning as well.  The hidden Markov model knows
+                texts without one, so that its guesses about the first tokens are worse.
 
         Raises:
             BudgetError: before the first token, if no text fits the budget, prompt and budget exceed
@@ -423,9 +440,9 @@ class DecoG:
             seed=seed,
             max_attempts=max_attempts,
         )
-        ids = self.backend.encode(prompt)
-        budget = self.backend.budget(len(ids), max_new_tokens)
-        target = self.target(budget)
+        healed = asked(self.backend, prompt, self.automaton, heal)
+        budget = self.backend.budget(len(healed.prompt), max_new_tokens)
+        target = self._behind(healed).target(budget)
         found: dict[int, Report] = {}
         log_format = target.log_format(target.start(), budget)
 
@@ -435,7 +452,7 @@ class DecoG:
 
         with bar(progress, "samples", n) as advance:
             samples = self.backend.generate(
-                ids,
+                healed.prompt,
                 target,
                 n=n,
                 max_new_tokens=budget,
@@ -447,7 +464,18 @@ class DecoG:
         for sample in samples:
             sample.method = type(self).__name__
         self.reports = [found[i] for i in range(n)]
-        return samples
+        return without_prefixes(samples, healed)
+
+    def _behind(self, healed: Healed) -> DecoG:
+        """The sampler of texts that begin with what was taken off a prompt; the latest is kept."""
+        if not healed.prefix:
+            return self
+        known = self._healed
+        if known is None or known[0] != healed.prefix:
+            made = copy(self)
+            made.automaton, made._tables, made._healed = healed.automaton, None, None
+            known = self._healed = healed.prefix, made
+        return known[1]
 
     def format_probability(self, tokens: Sequence[int] = (), *, max_new_tokens: int) -> float:
         """q(format | prefix): that of completing a text, EOS included, within the tokens left.
@@ -542,6 +570,7 @@ class CtrlG(DecoG):
         min_new_tokens: the fewest tokens of a text, EOS included.
         max_table_bytes: bound on the tables.
         progress: whether bars are shown on standard error where tables take long.
+        canonical: as :class:`DecoG` takes it.
 
     Raises:
         TokenizerMismatch: as :class:`DecoG` does.
@@ -557,6 +586,7 @@ class CtrlG(DecoG):
         min_new_tokens: int = 1,
         max_table_bytes: int = MAX_TABLE_BYTES,
         progress: bool = False,
+        canonical: bool = False,
     ) -> None:
         super().__init__(
             backend,
@@ -566,6 +596,7 @@ class CtrlG(DecoG):
             min_new_tokens=min_new_tokens,
             max_table_bytes=max_table_bytes,
             progress=progress,
+            canonical=canonical,
         )
 
 

@@ -404,6 +404,11 @@ def _check(
         raise ValueError(f"solver={solver!r}: 'dingo', or None")
     if solver is not None and grammar is None:
         raise ValueError("solver='dingo' chooses by a grammar; give one")
+    if isinstance(grammar, TokenAutomaton) and grammar.is_canonical:
+        raise ValueError(
+            "canonical=True says which token may follow which from left to right, and a canvas is "
+            "filled in any order; give an automaton without it"
+        )
     if guidance < 0:
         raise ValueError(f"guidance={guidance}: must not be negative")
     if batch < 1:
