@@ -95,8 +95,8 @@ class AdaDec:
         max_attempts: int | None = None,
         on_tokens: OnTokens | None = None,
         progress: bool = False,
-        stop: Stop | None = None,
         heal: bool = False,
+        stop: Stop | None = None,
     ) -> list[Sample]:
         """Writes a text; it is the same every time, so that ``n`` above 1 is refused.
 

@@ -18,7 +18,7 @@ from enumeration import Enumerated, runs, total_variation
 from toys import tiny
 from transformers import LlamaForCausalLM
 
-from constrain import BudgetError, TokenAutomaton, Vocabulary
+from constrain import BudgetError, Healed, TokenAutomaton, Vocabulary
 from grammars import Grammar
 from samplers import (
     ARS,
@@ -292,7 +292,7 @@ def test_requests_are_checked_before_the_first_forward(
 
 def chain_run(proposal: Any) -> _Run:
     sampler = ConstrainedMCMC(backend(), automaton(), proposal=proposal)
-    return _Run(sampler, PROMPT, BUDGET, 1.0, [])
+    return _Run(sampler, Healed(PROMPT, sampler.automaton, b""), BUDGET, 1.0, [])
 
 
 def entropies_of(text: Text) -> list[float]:

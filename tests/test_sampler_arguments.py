@@ -122,6 +122,7 @@ SHARED = [
     "max_attempts",
     "on_tokens",
     "progress",
+    "heal",
 ]
 
 

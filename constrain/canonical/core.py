@@ -11,11 +11,13 @@ those of the other core, which may be met in another way of writing only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from constrain.arrays import Int64
+from constrain.arrays import Flags, Int64
 from constrain.canonical.rules import CanonicalRules
 from constrain.engine.pool import DEAD, FINISHED
 from constrain.masks.cache import MaskCache, Row
@@ -35,6 +37,21 @@ _DEEPEST: Final = 24
 _PLACE_BYTES: Final = 250
 """About what a triple and its number take."""
 _Place: TypeAlias = tuple[int, int, str]
+_UNKNOWN: Final = -1
+
+
+@dataclass(frozen=True)
+class _Narrow:
+    """Steps from a place to where few tokens are allowed.
+
+    Attributes:
+        tokens, places: int64[n], the tokens, and where in the other core they lead.
+        viable: by the context of the tokens, int8[n]: whether they lead on, or ``_UNKNOWN``.
+    """
+
+    tokens: Int64
+    places: Int64
+    viable: dict[str, npt.NDArray[np.int8]] = field(default_factory=dict)
 
 
 class CanonicalAutomaton:
@@ -65,7 +82,7 @@ class CanonicalAutomaton:
         self._size: Final = inner.rules.vocabulary.size
         self._ends: Final = frozenset(inner.rules.vocabulary.eos_token_ids)
         self._few: dict[int, list[int] | None] = {}
-        self._narrow: dict[int, list[int]] = {}
+        self._narrow: dict[int, _Narrow] = {}
         self._viability: dict[_Place, bool] = {}
         self.start: Final = self._number((inner.start, _NO_TOKEN, ""))
 
@@ -150,23 +167,50 @@ class CanonicalAutomaton:
 
     def _without_blind_alleys(self, place: _Place, row: Row) -> Row:
         """A row of many tokens without those behind which few are allowed, and none that is written so."""
+        inner, last, context = place
+        steps = self._narrow_steps(inner)
+        words = row.view(np.uint32)
+        tokens = steps.tokens
+        allowed = (words[tokens >> 5] >> (tokens & 31).astype(np.uint32) & 1).astype(np.bool_)
         out = row
-        for token in self._narrow_steps(place[0]):
-            allowed = row.item(token >> 5) >> (token & 31) & 1
-            if allowed and not self._viable(self._behind(place, token)):
+        for behind, these in self._canonical.contexts_behind(context, last, tokens).items():
+            bad = tokens[these & allowed & ~self._viable_steps(steps, behind, these & allowed)]
+            if len(bad):
                 if out is row:
                     out = row.copy()
-                out.view(np.uint32)[token >> 5] &= np.uint32(~(1 << (token & 31)) & 0xFFFFFFFF)
+                bits = np.uint32(1) << (bad & 31).astype(np.uint32)
+                np.bitwise_and.at(out.view(np.uint32), bad >> 5, ~bits)
         return out if out.any() else row
 
-    def _narrow_steps(self, inner: int) -> list[int]:
+    def _viable_steps(self, steps: _Narrow, context: str, asked: Flags) -> Flags:
+        """Which steps lead on (:meth:`_viable`), of those that are asked about.
+
+        Args:
+            steps: of a place.
+            context: of the tokens (:meth:`CanonicalRules.context_behind`).
+            asked: bool[n], the steps.
+        """
+        known = steps.viable.get(context)
+        if known is None:
+            known = steps.viable[context] = np.full(len(steps.tokens), _UNKNOWN, np.int8)
+        for at in np.flatnonzero(asked & (known == _UNKNOWN)).tolist():
+            known[at] = self._viable((int(steps.places[at]), int(steps.tokens[at]), context))
+        return known == 1
+
+    def _narrow_steps(self, inner: int) -> _Narrow:
         """The tokens of a place of the other core behind which few are allowed."""
         known = self._narrow.get(inner)
         if known is None:
             tokens, places = self._inner.edges(inner)
+            # most tokens of a large mask lead to one place
+            common = places[len(places) // 2] if len(places) else 0
+            if self._few_at(int(common)) is None:
+                kept = places != common
+                tokens, places = tokens[kept], places[kept]
             distinct, which = np.unique(places, return_inverse=True)
             narrow = np.array([self._few_at(p) is not None for p in distinct.tolist()], np.bool_)
-            known = self._narrow[inner] = tokens[narrow[which]].tolist()
+            kept = narrow[which]
+            known = self._narrow[inner] = _Narrow(tokens[kept], places[kept])
         return known
 
     def _behind(self, place: _Place, token: int) -> _Place:

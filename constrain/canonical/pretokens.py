@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from constrain.arrays import Int32
+from constrain.arrays import Int32, Int64
 
 CUT: Final = 0
 """The border of the two tokens is where the text is cut, and there alone."""
@@ -96,34 +96,69 @@ class Pretokens:
             wanted: bool[V], the tokens that are asked about; for others the answer means nothing.
         """
         joined = np.full(len(self._texts), JOINED, np.int8)
+        known = self._known(context, token)
+        if known is None:
+            return joined
+        verdicts, shapes = known
+        has = shapes != NO_SHAPE
+        self._ask(verdicts, context, token, shapes[wanted & has])
+        return np.where(has, verdicts[shapes], joined)
+
+    def among(self, context: str, token: int, behind: Int64) -> npt.NDArray[np.int8]:
+        """int8[n]: the verdicts on some tokens behind this one, see :meth:`after`."""
+        joined = np.full(len(behind), JOINED, np.int8)
+        known = self._known(context, token) if len(behind) else None
+        if known is None:
+            return joined
+        verdicts, shapes = known
+        asked = shapes[behind]
+        has = asked != NO_SHAPE
+        self._ask(verdicts, context, token, asked[has])
+        return np.where(has, verdicts[asked], joined)
+
+    def is_whole(self, token: int) -> bool:
+        """Whether a token is made of whole characters."""
+        return bool(self._plain[token] != NO_SHAPE)
+
+    def are_whole(self, tokens: Int64) -> npt.NDArray[np.bool_]:
+        """bool[n]: which tokens are."""
+        return self._plain[tokens] != NO_SHAPE
+
+    def _known(self, context: str, token: int) -> tuple[npt.NDArray[np.int8], Int32] | None:
+        """The verdicts behind a token so far, and the shapes that they are about; ``None`` for no cuts."""
         mine = int(self._plain[token])
         if self._cut is None or mine == NO_SHAPE:
-            return joined
+            return None
         contracted = self._texts[token].endswith(_APOSTROPHE.encode())
-        shapes = self._contracted if contracted else self._plain
         key = (context, mine, contracted)
         verdicts = self._verdicts.get(key)
         if verdicts is None:
             verdicts = self._verdicts[key] = np.full(len(self._examples), _UNKNOWN, np.int8)
-        asked = np.unique(shapes[wanted & (shapes != NO_SHAPE)])
-        before = self._example(mine)
-        for shape in asked[verdicts[asked] == _UNKNOWN].tolist():
+        return verdicts, self._contracted if contracted else self._plain
+
+    def _ask(
+        self, verdicts: npt.NDArray[np.int8], context: str, token: int, shapes: Int32
+    ) -> None:
+        """Makes the verdicts on some shapes known."""
+        asked = np.zeros(len(verdicts), np.bool_)
+        asked[shapes] = True
+        missing = np.flatnonzero(asked & (verdicts == _UNKNOWN)).tolist()
+        before = self._example(int(self._plain[token]))
+        for shape in missing:
             verdicts[shape] = self._verdict(context, before, self._example(shape))
-        return np.where(shapes != NO_SHAPE, verdicts[shapes], joined)
 
     def between(self, context: str, token: int, behind: int) -> int:
         """The verdict on one token behind another, see :meth:`after`."""
-        mine = int(self._plain[token])
-        contracted = self._texts[token].endswith(_APOSTROPHE.encode())
-        shape = int((self._contracted if contracted else self._plain)[behind])
-        if self._cut is None or NO_SHAPE in (mine, shape):
+        known = self._known(context, token)
+        if known is None:
             return JOINED
-        key = (context, mine, contracted)
-        verdicts = self._verdicts.get(key)
-        if verdicts is None:
-            verdicts = self._verdicts[key] = np.full(len(self._examples), _UNKNOWN, np.int8)
+        verdicts, shapes = known
+        shape = int(shapes[behind])
+        if shape == NO_SHAPE:
+            return JOINED
         if verdicts[shape] == _UNKNOWN:
-            verdicts[shape] = self._verdict(context, self._example(mine), self._example(shape))
+            before = self._example(int(self._plain[token]))
+            verdicts[shape] = self._verdict(context, before, self._example(shape))
         return int(verdicts[shape])
 
     def _example(self, shape: int) -> str:

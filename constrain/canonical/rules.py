@@ -7,19 +7,21 @@ import json
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arrays import Flags, Int32, Int64
 from constrain.cache import cache_folder, load_arrays, save_arrays
 from constrain.canonical.merges import Merges, merges_of
 from constrain.canonical.pretokens import (
     CUT,
     CUT_BEFORE_A_WORD,
     ELSEWHERE,
+    JOINED,
     Cutter,
     Pretokens,
     shape_of,
@@ -35,7 +37,7 @@ _MOST_ROWS: Final = 1 << 11
 PENDING: Final = "\0"
 """The context of a token that is a word of its own only if no blank follows, nor the end."""
 _MOST_PAIRS: Final = 1 << 16
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _PROBE: Final = "a B1 2c'd/e.  f\n\n g\t_\u3042\u0301!?"
 """A text that every pre-tokenizer cuts somewhere, if it ever cuts."""
 
@@ -54,6 +56,7 @@ class CanonicalRules:
         vocabulary: the tokens.
         apart: ids of added and special tokens, which never join with their neighbours.
         ignores_merges: a word that is a token is that token, whatever the merges say.
+        completions: then, for each token, those that make a token with it (:func:`completions_of`).
         encode: the tokenizer itself, for pairs that the merges' ranks do not settle.
     """
 
@@ -64,6 +67,7 @@ class CanonicalRules:
         vocabulary: Vocabulary,
         apart: frozenset[int],
         ignores_merges: bool,
+        completions: tuple[Int32, Int32],
         encode: Callable[[bytes], list[int]],
     ) -> None:
         texts = vocabulary.texts
@@ -74,8 +78,8 @@ class CanonicalRules:
         self._apart = np.zeros(self._size, np.bool_)
         self._apart[[i for i in apart if i < self._size]] = True
         self._number: Final = {text: i for i, text in enumerate(texts) if text}
+        self._completions: Final = completions
         self._ignores_merges: Final = ignores_merges
-        self._trie: Final = vocabulary.trie
         self._pairs: dict[tuple[str, int, int], bool] = {}
         self._rows: OrderedDict[tuple[str, int, bytes], Row] = OrderedDict()
         known = min(merges.size, self._size)
@@ -152,14 +156,14 @@ class CanonicalRules:
     def context_behind(self, context: str, token: int, behind: int) -> str:
         """The kinds of the characters before a token in its word; empty where it begins one.
 
-        ``PENDING`` where it begins one only if no blank follows.
+        Empty too before parts of characters, behind which nothing is told by kinds.  ``PENDING`` where it begins one only if no blank follows.
 
         Args:
             context: the same of the token before.
             token: the token before; -1 at the beginning.
             behind: the token.
         """
-        if self._is_free(token, behind):
+        if self._is_free(token, behind) or not self._pretokens.is_whole(behind):
             return ""
         if context == PENDING:
             context = ""
@@ -172,6 +176,41 @@ class CanonicalRules:
             return shape_of(context + self._texts[token].decode())
         except UnicodeDecodeError:
             return ""
+
+    def contexts_behind(self, context: str, token: int, behind: Int64) -> dict[str, Flags]:
+        """The contexts (:meth:`context_behind`) of several tokens, and of which of them each is.
+
+        Args:
+            context: of the token before.
+            token: the token before; -1 at the beginning.
+            behind: int64[n], the tokens.
+
+        Returns:
+            bool[n] for each context that there is.
+        """
+        free = self._apart[behind] | (behind >= self._merges.size)
+        free |= ~self._pretokens.are_whole(behind)
+        if token < 0 or self._apart[token] or token >= self._merges.size:
+            free[:] = True
+        if context == PENDING:
+            context = ""
+        verdict = self._pretokens.among(context, token, behind[~free])
+        inside = np.zeros(len(behind), np.bool_)
+        inside[~free] = (verdict == JOINED) | (verdict == CUT_BEFORE_A_WORD)
+        out: dict[str, Flags] = {}
+        for at in np.flatnonzero(~free)[verdict == CUT_BEFORE_A_WORD].tolist():
+            if not self._stays(token, int(behind[at])):
+                out.setdefault(PENDING, np.zeros(len(behind), np.bool_))[at] = True
+                inside[at] = False
+        begins = ~inside & ~out[PENDING] if PENDING in out else ~inside
+        if inside.any():
+            try:
+                out[shape_of(context + self._texts[token].decode())] = inside
+            except UnicodeDecodeError:
+                begins |= inside
+        if begins.any():
+            out[""] = out[""] | begins if "" in out else begins
+        return out
 
     def _made(self, context: str, token: int, row: Row) -> Row:
         asked = np.unpackbits(row.view(np.uint8), bitorder="little")[: self._size].astype(np.bool_)
@@ -203,15 +242,10 @@ class CanonicalRules:
         )
         return good
 
-    def _completing(self, token: int) -> list[int]:
+    def _completing(self, token: int) -> Int32:
         """Tokens that make a token of the two."""
-        trie, before = self._trie, self._texts[token]
-        node = trie.longest_token(before)[2]
-        if node < 0:
-            return []
-        below = trie.tokens[trie.token_start[node] : trie.token_start[trie.skip[node]]]
-        rests = (self._texts[i][len(before) :] for i in below.tolist())
-        return [self._number[rest] for rest in rests if rest in self._number]
+        begin, behind = self._completions
+        return behind[begin[token] : begin[token + 1]]
 
 
 _known: weakref.WeakKeyDictionary[Vocabulary, list[tuple[Any, CanonicalRules]]] = (
@@ -275,6 +309,7 @@ def rules_of(tokenizer: Any, vocabulary: Vocabulary) -> CanonicalRules:
         vocabulary,
         added | frozenset(i for i, text in enumerate(texts) if not text),
         bool(model.get("ignore_merges")),
+        (arrays["completed"], arrays["completing"]),
         lambda text: fast.encode(text.decode(), add_special_tokens=False).ids,
     )
 
@@ -282,7 +317,8 @@ def rules_of(tokenizer: Any, vocabulary: Vocabulary) -> CanonicalRules:
 def _arrays(digest: str, vocabulary: Vocabulary, model: Any) -> dict[str, npt.NDArray[Any]]:
     """All that is worked out of a tokenizer file, kept on disk by its hash."""
     path = cache_folder("merges", f"{digest}-{vocabulary.digest[:16]}-{_FORMAT}.npz")
-    names = {field.name for field in fields(Merges)} | {"plain", "contracted", "examples"}
+    names = {field.name for field in fields(Merges)}
+    names |= {"plain", "contracted", "examples", "completed", "completing"}
     stored = load_arrays(path)
     if stored is not None and stored.keys() == names:
         return dict(stored)
@@ -297,8 +333,32 @@ def _arrays(digest: str, vocabulary: Vocabulary, model: Any) -> dict[str, npt.ND
     plain, contracted, examples = shapes_of(texts)
     made = {field.name: getattr(merges, field.name) for field in fields(Merges)}
     made |= {"plain": plain, "contracted": contracted, "examples": examples}
+    completed, completing = completions_of(texts if model.get("ignore_merges") else ())
+    made |= {"completed": completed, "completing": completing}
     save_arrays(path, made)
     return made
+
+
+def completions_of(texts: Sequence[bytes]) -> tuple[Int32, Int32]:
+    """Pairs of tokens whose texts make the text of a token.
+
+    Args:
+        texts: the bytes of each token; empty for none.
+
+    Returns:
+        int32[V+1] and int32[P]: those behind token u are entries ``first[u]:first[u+1]`` of the second.
+    """
+    number = {text: i for i, text in enumerate(texts) if text}
+    pairs = [
+        (u, v)
+        for text in number
+        for at in range(1, len(text))
+        if (u := number.get(text[:at])) is not None and (v := number.get(text[at:])) is not None
+    ]
+    table = np.array(pairs, np.int32).reshape(-1, 2)
+    begin = np.zeros(len(texts) + 1, np.int32)
+    np.cumsum(np.bincount(table[:, 0], minlength=len(texts)), out=begin[1:])
+    return begin, table[np.argsort(table[:, 0], kind="stable"), 1]
 
 
 def _cutter(fast: Any) -> Cutter | None:
