@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise, product
 from pathlib import Path
@@ -11,12 +13,33 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from test_extraction import EOS, TOKENIZER, make_tokenizer
+from test_extraction import model as lm
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from constrain import TokenAutomaton, Vocabulary
+import constrain
+import samplers
+from constrain import GrammarLogitsProcessor, TokenAutomaton, Vocabulary
 from constrain.canonical.rules import canonical_rules_of
 from constrain.models import ModelUnavailable, load_tokenizer
 from grammars import Grammar, GrammarError
+from samplers import (
+    AWRS,
+    CARS,
+    HMM,
+    AdaDec,
+    AlignedSampling,
+    ASAp,
+    ConstrainedMCMC,
+    CtrlG,
+    DecoG,
+    DiffusionInfiller,
+    GrammarConstrained,
+    SpeculativeBackend,
+    SpeculativeGenerate,
+)
+from samplers.aligned.storage import TrieMismatch
 
 CORPUS = [
     path.read_text("utf-8")[:20_000]
@@ -246,3 +269,143 @@ def test_real_tokenizers_write_what_is_allowed(name: str) -> None:
     for text in CORPUS:
         assert refused(words, encoded(fast, text[:600])) == []
     assert sum(walk(words, fast, seed) for seed in range(5)) > 1
+
+
+# -- as an option ----------------------------------------------------------------------------------
+
+OPTION = Grammar.from_choices(['{"a":true}', '"12"', "true true"])
+
+
+@cache
+def plain() -> TokenAutomaton:
+    return TokenAutomaton(OPTION, Vocabulary.from_huggingface(TOKENIZER))
+
+
+def is_written(ids: Sequence[int], text: str) -> bool:
+    """Whether the tokens, EOS at the end, are those that the tokenizer writes."""
+    return list(ids[:-1]) == TOKENIZER(text).input_ids
+
+
+def hmm() -> HMM:
+    torch.manual_seed(0)
+    rows = torch.rand(2, 320)
+    return HMM(torch.full((2,), 0.5), torch.full((2, 2), 0.5), rows / rows.sum(1, keepdim=True))
+
+
+SAMPLERS: dict[str, Callable[[SpeculativeBackend], Any]] = {
+    "GrammarConstrained": lambda b: GrammarConstrained(b, plain(), canonical=True),
+    "CARS": lambda b: CARS(b, plain(), canonical=True),
+    "ASAp": lambda b: ASAp(b, plain(), canonical=True),
+    "ConstrainedMCMC": lambda b: ConstrainedMCMC(b, plain(), steps=2, canonical=True),
+    "AWRS": lambda b: AWRS(b, plain(), canonical=True),
+    "AlignedSampling": lambda b: AlignedSampling(b, plain(), canonical=True),
+    "AdaDec": lambda b: AdaDec(b, plain(), canonical=True),
+    "DecoG": lambda b: DecoG(b, plain(), hmm(), canonical=True),
+    "CtrlG": lambda b: CtrlG(b, plain(), hmm(), canonical=True),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_each_sampler_writes_as_the_tokenizer_does(name: str) -> None:
+    backend = SpeculativeBackend(lm(), TOKENIZER)
+    sampler = SAMPLERS[name](backend)
+    assert sampler.automaton.is_canonical
+    for seed in range(6):
+        for sample in sampler.sample("Say:", max_new_tokens=16, seed=seed):
+            assert OPTION.accepts(sample.text)
+            assert is_written(sample.token_ids, sample.text)
+
+
+def test_without_the_option_texts_are_cut_otherwise_too() -> None:
+    """What the test above shows is the option's work."""
+    sampler = GrammarConstrained(SpeculativeBackend(lm(), TOKENIZER), plain())
+    samples = sampler.sample("Say:", 12, max_new_tokens=16, seed=0)
+    assert not all(is_written(sample.token_ids, sample.text) for sample in samples)
+
+
+def test_samples_follow_the_model_among_what_the_tokenizer_writes() -> None:
+    """Against the model's law of the three texts, each in the tokenizer's way of writing."""
+    backend, draws = SpeculativeBackend(lm(), TOKENIZER), 400
+    prompt = TOKENIZER("Say:").input_ids
+    texts = ['{"a":true}', '"12"', "true true"]
+    law = np.exp([log_probability(prompt, [*TOKENIZER(text).input_ids, EOS]) for text in texts])
+    law /= law.sum()
+    samples = SAMPLERS["CARS"](backend).sample(prompt, draws, max_new_tokens=16, seed=1)
+    counts = np.array([sum(sample.text == text for sample in samples) for text in texts])
+    assert np.abs(counts / draws - law).sum() / 2 < 0.06
+
+
+def log_probability(prompt: list[int], ids: list[int]) -> float:
+    with torch.no_grad():
+        rows = torch.log_softmax(lm()(torch.tensor([prompt + ids])).logits[0].double(), -1)
+    return sum(float(rows[len(prompt) + i - 1, token]) for i, token in enumerate(ids))
+
+
+def test_the_processor_and_the_backend_inside_generate() -> None:
+    inputs = TOKENIZER("Say:", return_tensors="pt")
+    processor = GrammarLogitsProcessor(plain(), max_new_tokens=16, canonical=True)
+    assert processor.automata[0].is_canonical
+    assert GrammarLogitsProcessor([plain()], canonical=True).automata == processor.automata
+    assert pickle.loads(pickle.dumps(processor)).automata[0].is_canonical
+    for seed in range(6):
+        torch.manual_seed(seed)
+        options: dict[str, Any] = {"do_sample": True, "max_new_tokens": 16, "top_k": 0}
+        methods: list[dict[str, Any]] = [
+            {"logits_processor": [processor]},
+            {"custom_generate": SpeculativeGenerate(plain(), canonical=True)},
+        ]
+        for method in methods:
+            out = lm().generate(**inputs, **options, **method)[0, inputs.input_ids.shape[1] :]
+            ids = out.tolist()
+            ids = ids[: ids.index(EOS) + 1]
+            assert is_written(ids, TOKENIZER.decode(ids[:-1]))
+
+
+@pytest.mark.parametrize("run", [constrain.extract, samplers.extract])
+def test_extract(run: Any) -> None:
+    for seed in range(4):
+        torch.manual_seed(seed)
+        options = {"max_new_tokens": 16, "temperature": 1.0, "canonical": True}
+        found = run(lm(), TOKENIZER, "Say", OPTION, **options)
+        assert found.complete
+        assert is_written(found.tokens, found.text)
+
+
+def test_both_options_together() -> None:
+    """What is taken back and what follows are one text, and written as one."""
+    sampler = GrammarConstrained(SpeculativeBackend(lm(), TOKENIZER), plain(), canonical=True)
+    for seed in range(8):
+        (sample,) = sampler.sample("Say: {", max_new_tokens=16, seed=seed, heal=True)
+        assert sample.prefix == b"{"
+        assert OPTION.accepts(sample.text)
+        assert is_written(sample.token_ids, "{" + sample.text)
+
+
+def test_what_was_learned_is_of_one_way_of_writing(tmp_path: Path) -> None:
+    backend, path = SpeculativeBackend(lm(), TOKENIZER), tmp_path / "trie"
+    one, other = CARS(backend, plain(), canonical=True), CARS(backend, plain())
+    one.sample("Say:", max_new_tokens=16, seed=0)
+    one.save(path, "Say:", 16)
+    one.load(path, "Say:", 16)
+    with pytest.raises(TrieMismatch, match="way of writing"):
+        other.load(path, "Say:", 16)
+
+
+def test_canvases_have_no_left_and_right() -> None:
+    automaton = TokenAutomaton(OPTION, plain().vocabulary, canonical=True)
+    with pytest.raises(ValueError, match="canonical=True"):
+        DiffusionInfiller(lm(), TOKENIZER, automaton, mask_token_id=300)
+
+
+def test_equal_vocabularies_of_other_tokenizers_have_their_own_rules() -> None:
+    other = make_tokenizer()
+    described = json.loads(other.backend_tokenizer.to_str())
+    described["model"]["merges"] = described["model"]["merges"][1:]
+    turned = Tokenizer.from_str(json.dumps(described))
+    a = Vocabulary.from_huggingface(other)
+    b = Vocabulary.from_huggingface(turned, eos_token_ids=list(a.eos_token_ids))
+    assert a == b
+    assert canonical_rules_of(a) is not canonical_rules_of(b)
+    quote, colon = (a.texts.index(text) for text in (b'"', b":"))
+    assert not canonical_rules_of(a).allows("", quote, colon)
+    assert canonical_rules_of(b).allows("", quote, colon)
