@@ -11,12 +11,18 @@ NEVER: Final = 2**31 - 1
 
 @njit(cache=True, nogil=True)
 def rank_of(a, b, begin, other, order):  # type: ignore[no-untyped-def]
-    """The lowest rank of the merge of two pieces; ``NEVER`` if there is none."""
-    best = NEVER
-    for e in range(begin[a], begin[a + 1]):
-        if other[e] == b and order[e] < best:
-            best = order[e]
-    return best
+    """The lowest rank of the merge of two pieces; ``NEVER`` if there is none.
+
+    Merges of a left part lie in the order of their right parts, then of their ranks.
+    """
+    low, high = begin[a], begin[a + 1]
+    while low < high:
+        middle = (low + high) >> 1
+        if other[middle] < b:
+            low = middle + 1
+        else:
+            high = middle
+    return order[low] if low < begin[a + 1] and other[low] == b else NEVER
 
 
 @njit(cache=True, nogil=True)

@@ -36,7 +36,7 @@ class Merges:
         time: int32[V], the largest rank in the token's derivation; -1 without merges.
         derived: bool[V], tokens that encoding their own text gives.
         begin, other, order: merges by left part: those of token a are entries ``begin[a]:begin[a+1]``,
-            with right parts ``other`` and ranks ``order``.
+            with right parts ``other``, ascending, and ranks ``order``.
         edge_begin, edge_token: int32[V+1], int32[E]: tokens on whose left edge a token lies, itself
             included.
         edge_time, edge_rank: int32[E], when, and by which merge, it is used up there.
@@ -116,7 +116,7 @@ def _made(triples: Int64, lengths: Int64, size: int) -> Merges:
     first, second, made, rank = (
         np.ascontiguousarray(column.astype(np.int32)) for column in triples.T
     )
-    by_left = np.argsort(first, kind="stable")
+    by_left = np.lexsort((rank, second, first))
     begin = np.zeros(size + 1, np.int32)
     np.cumsum(np.bincount(first, minlength=size), out=begin[1:])
     other, order = second[by_left], rank[by_left]

@@ -9,9 +9,9 @@ where a word follows.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -48,21 +48,17 @@ def shapes_of(texts: Sequence[bytes]) -> tuple[Int32, Int32, Int32]:
         int32[V] numbers of shapes (``NO_SHAPE`` for texts that are not made of whole characters), the same
         for tokens behind an apostrophe, where contractions count, and int32[S] a token of each shape.
     """
-    known: dict[str, int] = {}
-    examples: list[int] = []
+    whole = [(token, words) for token, text in enumerate(texts) if (words := _decoded(text))]
     out = np.full((2, len(texts)), NO_SHAPE, np.int32)
-    for token, text in enumerate(texts):
-        try:
-            words = text.decode()
-        except UnicodeDecodeError:
-            continue
-        if not words:
-            continue
-        for which, head in enumerate(("", words[:2])):
-            shape = head + "\0" + shape_of(words[len(head) :])
-            number = known.get(shape)
+    known: dict[tuple[str, str], int] = {}
+    examples: list[int] = []
+    plain = _shapes([words for _, words in whole])
+    behind = _shapes([words[2:] for _, words in whole])
+    for (token, words), shape, rest in zip(whole, plain, behind, strict=True):
+        for which, key in enumerate((("", shape), (words[:2], rest))):
+            number = known.get(key)
             if number is None:
-                number = known[shape] = len(examples)
+                number = known[key] = len(examples)
                 examples.append(token)
             out[which, token] = number
     return out[0], out[1], np.array(examples, np.int32)
@@ -185,16 +181,43 @@ class Pretokens:
 
 def shape_of(text: str) -> str:
     """The kinds of a text's characters, long runs cut short."""
-    out: list[str] = []
-    run = 0
-    for kind in map(kind_of, text):
-        run = run + 1 if out and out[-1] == kind else 1
-        if run <= (_LONGEST_NUMBER if kind == "0" else _LONGEST_RUN):
-            out.append(kind)
-    return "".join(out)
+    return _shapes([text])[0]
 
 
-@lru_cache(maxsize=1 << 16)
+def _shapes(texts: Sequence[str]) -> list[str]:
+    """The shapes of texts, all at once: of each the kinds of its characters, long runs cut short."""
+    other = kind_of(_BORDER)
+    together = _BORDER.join(text.replace(_BORDER, other) for text in texts)
+    return _TOO_MANY.sub("", together.translate(_kinds)).split(_BORDER)
+
+
+def _decoded(text: bytes) -> str:
+    """The characters of a text; empty if it is not made of whole ones."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+class _Kinds(dict[int, str]):
+    """Kinds by code points, for ``str.translate``."""
+
+    def __missing__(self, code: int) -> str:
+        kind = self[code] = kind_of(chr(code))
+        return kind
+
+
+_BORDER: Final = "\0"
+"""Between texts that are looked at together."""
+_kinds: Final = _Kinds({ord(_BORDER): _BORDER})
+_AGAIN: Final = r"\1"
+_TOO_MANY: Final = re.compile(
+    rf"([^0{_BORDER}])(?<={_AGAIN * (_LONGEST_RUN + 1)})|0(?<={'0' * (_LONGEST_NUMBER + 1)})",
+    re.DOTALL,
+)
+"""A character behind as many of its kind as are kept."""
+
+
 def kind_of(char: str) -> str:
     """One character of the kind, for all that pre-tokenizers treat alike."""
     if char in "'/ \n\r\t":

@@ -37,7 +37,7 @@ _MOST_ROWS: Final = 1 << 11
 PENDING: Final = "\0"
 """The context of a token that is a word of its own only if no blank follows, nor the end."""
 _MOST_PAIRS: Final = 1 << 16
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _PROBE: Final = "a B1 2c'd/e.  f\n\n g\t_\u3042\u0301!?"
 """A text that every pre-tokenizer cuts somewhere, if it ever cuts."""
 
@@ -290,38 +290,41 @@ def rules_of(tokenizer: Any, vocabulary: Vocabulary) -> CanonicalRules:
         raise GrammarError(
             f"canonical=True needs a fast tokenizer with byte-pair merges, not {type(tokenizer).__name__}"
         )
-    written = fast.to_str()
-    described = json.loads(written)
-    model = described.get("model") or {}
-    if model.get("type") != "BPE":
+    model = fast.model
+    if type(model).__name__ != "BPE":
         raise GrammarError(
-            f"canonical=True needs a tokenizer with byte-pair merges; this one is {model.get('type')}: "
-            "leave it out"
+            "canonical=True needs a tokenizer with byte-pair merges; this one is "
+            f"{type(model).__name__}: leave it out"
         )
+    ignores_merges = bool(getattr(model, "ignore_merges", False))
     texts = vocabulary.texts
-    arrays = _arrays(hashlib.sha256(written.encode()).hexdigest(), vocabulary, model)
+    arrays = _arrays(fast.to_str(), vocabulary, ignores_merges)
     merges = Merges(**{field.name: arrays[field.name] for field in fields(Merges)})
     shapes = (arrays["plain"], arrays["contracted"], arrays["examples"])
-    added = frozenset(int(entry["id"]) for entry in described.get("added_tokens") or ())
+    added = frozenset(fast.get_added_tokens_decoder())
     return CanonicalRules(
         merges,
         Pretokens(texts, shapes, _cutter(fast)),
         vocabulary,
         added | frozenset(i for i, text in enumerate(texts) if not text),
-        bool(model.get("ignore_merges")),
+        ignores_merges,
         (arrays["completed"], arrays["completing"]),
         lambda text: fast.encode(text.decode(), add_special_tokens=False).ids,
     )
 
 
-def _arrays(digest: str, vocabulary: Vocabulary, model: Any) -> dict[str, npt.NDArray[Any]]:
+def _arrays(
+    written: str, vocabulary: Vocabulary, ignores_merges: bool
+) -> dict[str, npt.NDArray[Any]]:
     """All that is worked out of a tokenizer file, kept on disk by its hash."""
+    digest = hashlib.sha256(written.encode()).hexdigest()
     path = cache_folder("merges", f"{digest}-{vocabulary.digest[:16]}-{_FORMAT}.npz")
     names = {field.name for field in fields(Merges)}
     names |= {"plain", "contracted", "examples", "completed", "completing"}
     stored = load_arrays(path)
     if stored is not None and stored.keys() == names:
         return dict(stored)
+    model = json.loads(written)["model"]
     vocab = model["vocab"]
     pairs = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in model["merges"]]
     # older files write a merge as one text
@@ -333,7 +336,7 @@ def _arrays(digest: str, vocabulary: Vocabulary, model: Any) -> dict[str, npt.ND
     plain, contracted, examples = shapes_of(texts)
     made = {field.name: getattr(merges, field.name) for field in fields(Merges)}
     made |= {"plain": plain, "contracted": contracted, "examples": examples}
-    completed, completing = completions_of(texts if model.get("ignore_merges") else ())
+    completed, completing = completions_of(texts if ignores_merges else ())
     made |= {"completed": completed, "completing": completing}
     save_arrays(path, made)
     return made
@@ -349,11 +352,12 @@ def completions_of(texts: Sequence[bytes]) -> tuple[Int32, Int32]:
         int32[V+1] and int32[P]: those behind token u are entries ``first[u]:first[u+1]`` of the second.
     """
     number = {text: i for i, text in enumerate(texts) if text}
+    find = number.get
     pairs = [
         (u, v)
         for text in number
         for at in range(1, len(text))
-        if (u := number.get(text[:at])) is not None and (v := number.get(text[at:])) is not None
+        if (v := find(text[at:])) is not None and (u := find(text[:at])) is not None
     ]
     table = np.array(pairs, np.int32).reshape(-1, 2)
     begin = np.zeros(len(texts) + 1, np.int32)
