@@ -131,7 +131,9 @@ class AdaDec:
             raise ValueError("AdaDec is greedy: n=1, temperature=0, top_p=1 are the only choice")
         if self.automaton is None:
             if heal:
-                raise ValueError("heal=True needs an automaton: tokens are taken back into a grammar")
+                raise ValueError(
+                    "heal=True needs an automaton: tokens are taken back into a grammar"
+                )
             healed, ids = None, self.backend.encode(prompt)
         else:
             healed = asked(self.backend, prompt, self.automaton, heal)

@@ -736,6 +736,33 @@ def test_generate_within_a_budget_that_is_too_small(files: Path, toy: Path) -> N
     failed(too_long, "context", "shorten")
 
 
+def test_generate_what_goes_on_with_the_prompt(files: Path, toy: Path) -> None:
+    """``{"`` is a token, so that a brace is taken back where a quote follows."""
+    (files / "quoted.regex").write_text('"(true|12)"')
+    options = ["--raw", "--max-new-tokens", "10", "--json"]
+    told = json.loads(answer(files, toy, "quoted.regex", *options, prompt="x: {").stdout)
+    healed = json.loads(
+        answer(files, toy, "quoted.regex", *options, "--heal", prompt="x: {").stdout
+    )
+    assert CHAT.decode(told["tokens"], skip_special_tokens=True) == told["text"]
+    assert CHAT.decode(healed["tokens"], skip_special_tokens=True) == "{" + healed["text"]
+    for found in (told, healed):
+        assert found["complete"]
+        assert found["text"] in ('"true"', '"12"')
+
+
+def test_written_as_the_tokenizer_writes(files: Path, toy: Path) -> None:
+    options = ["--canonical", "--max-new-tokens", "16", "--temperature", "1.0", "--json", "--seed"]
+    for seed in "123":
+        told = json.loads(answer(files, toy, "invoice.schema.json", *options, seed).stdout)
+        assert told["tokens"][:-1] == CHAT(told["text"]).input_ids
+    (files / "tea.json").write_text('{"enum": ["tea", "true"]}')
+    read = extracted(files, toy, files / "text.txt", *options, "1", "--heal", schema="tea.json")
+    assert read.exit_code == 0, read.stderr
+    told = json.loads(read.stdout)
+    assert told["tokens"][:-1] == CHAT(told["text"]).input_ids
+
+
 def test_generate_with_a_folder_that_is_no_model(files: Path) -> None:
     failed(answer(files, files / "folder.gbnf", "invoice.schema.json"), "folder.gbnf")
 

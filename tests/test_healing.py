@@ -275,9 +275,9 @@ def test_wrong_inputs_are_refused() -> None:
     with pytest.raises(TypeError, match="return_tensors='pt'"):
         heal_inputs([[1, 2]], quoted())
     with pytest.raises(TypeError, match="attention_mask"):
-        heal_inputs({"input_ids": torch.ones(1, 2), "attention_mask": None or [1]}, quoted())
+        heal_inputs({"input_ids": torch.ones(1, 2), "attention_mask": [1]}, quoted())
+    ids = torch.ones(1, 2, dtype=torch.int64)
     with pytest.raises(ValueError, match="prompt 0 is empty"):
-        ids = torch.ones(1, 2, dtype=torch.int64)
         heal_inputs({"input_ids": ids, "attention_mask": 0 * ids}, quoted())
     with pytest.raises(ValueError, match="2 automata for 1 prompts"):
         heal_inputs(prompts("a"), [quoted(), quoted()])

@@ -9,14 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pytest
 from oracle import Position, Recognizer
+from test_vocabulary import real
 
 from constrain import TokenAutomaton, Vocabulary
-from constrain.models import ModelUnavailable, load_tokenizer
+from constrain.models.fetching import tokenizer_name
 from grammars.grammar import Grammar
 
 pytestmark = pytest.mark.model
@@ -62,15 +62,8 @@ class Setting:
     recognizer: Recognizer
 
 
-@cache
 def vocabulary(name: str) -> Vocabulary:
-    try:
-        tokenizer = load_tokenizer(name)
-    except ModelUnavailable as error:
-        pytest.skip(str(error))
-    if hasattr(tokenizer, "encode_single_token"):
-        return Vocabulary.from_tiktoken(tokenizer)
-    return Vocabulary.from_huggingface(tokenizer)
+    return real(tokenizer_name(name))[1]  # one load for all modules of a process
 
 
 @pytest.fixture(params=list(VOCABULARIES), scope="module")

@@ -26,8 +26,6 @@ def as_written(automaton: TokenAutomaton, canonical: bool) -> TokenAutomaton:
         known = _known.get(automaton)
     if known is not None:
         return known
-    made = TokenAutomaton(
-        automaton.grammar, automaton.vocabulary, automaton.limits, canonical=True
-    )
+    made = TokenAutomaton(automaton.grammar, automaton.vocabulary, automaton.limits, canonical=True)
     with _lock:
         return _known.setdefault(automaton, made)

@@ -132,9 +132,7 @@ class Pretokens:
             verdicts = self._verdicts[key] = np.full(len(self._examples), _UNKNOWN, np.int8)
         return verdicts, self._contracted if contracted else self._plain
 
-    def _ask(
-        self, verdicts: npt.NDArray[np.int8], context: str, token: int, shapes: Int32
-    ) -> None:
+    def _ask(self, verdicts: npt.NDArray[np.int8], context: str, token: int, shapes: Int32) -> None:
         """Makes the verdicts on some shapes known."""
         asked = np.zeros(len(verdicts), np.bool_)
         asked[shapes] = True

@@ -156,7 +156,8 @@ class CanonicalRules:
     def context_behind(self, context: str, token: int, behind: int) -> str:
         """The kinds of the characters before a token in its word; empty where it begins one.
 
-        Empty too before parts of characters, behind which nothing is told by kinds.  ``PENDING`` where it begins one only if no blank follows.
+        Empty too before parts of characters, behind which nothing is told by kinds.  ``PENDING``
+        where it begins one only if no blank follows.
 
         Args:
             context: the same of the token before.

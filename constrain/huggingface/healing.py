@@ -92,7 +92,9 @@ def heal_inputs(
     ids, mask, others = _parts(inputs)
     automata = tuple(as_written(one, canonical) for one in checked_automata(automaton))
     if len(automata) not in (1, len(ids)):
-        raise ValueError(f"{len(automata)} automata for {len(ids)} prompts; give one, or one for each")
+        raise ValueError(
+            f"{len(automata)} automata for {len(ids)} prompts; give one, or one for each"
+        )
     if len(automata) == 1:
         automata = automata * len(ids)
     rows = []
@@ -101,9 +103,7 @@ def heal_inputs(
         if not prompt:
             raise ValueError(f"prompt {number} is empty: it needs at least one token")
         rows.append(heal(prompt, own, keep=1))
-    made = {
-        name: table.to(ids.device) for name, table in _padded(rows, automata).items()
-    }
+    made = {name: table.to(ids.device) for name, table in _padded(rows, automata).items()}
     return HealedInputs(others | made, rows)
 
 
@@ -134,9 +134,7 @@ def _is_of_tokens(value: Any, ids: Any) -> bool:
     return shape is not None and tuple(shape) == tuple(getattr(ids, "shape", ()))
 
 
-def _padded(
-    rows: Sequence[Healed], automata: Sequence[TokenAutomaton]
-) -> dict[str, torch.Tensor]:
+def _padded(rows: Sequence[Healed], automata: Sequence[TokenAutomaton]) -> dict[str, torch.Tensor]:
     """The prompts that are left, with padding before them."""
     length = max(len(row.prompt) for row in rows)
     pad = min(automata[0].vocabulary.eos_token_ids)
