@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,7 +91,7 @@ def masks(name: str, kind: str, count: int) -> Iterator[dict[str, Any]]:
             state = automaton.start
             for token in ids:
                 into = known if state in seen else new
-                into.append(timed(lambda state=state: automaton.mask(state))[1] * 1e3)  # type: ignore[misc]
+                into.append(timed(partial(automaton.mask, state))[1] * 1e3)
                 seen.add(state)
                 state = automaton.advance(state, token)
                 if state == automaton.DEAD:
@@ -112,7 +113,11 @@ def healing(name: str, kind: str) -> dict[str, Any]:
     """``heal`` on prompts that end within a word, and on one that does not."""
     tokenizer = load_tokenizer(name)
     automaton = TokenAutomaton(GRAMMARS[kind](), Vocabulary.from_huggingface(tokenizer))
-    ends = {"free text": ("Say: the qui", " ..."), "person": ("Ada is\n ", "Ada is"), "any JSON": ("x = ", "x")}
+    ends = {
+        "free text": ("Say: the qui", " ..."),
+        "person": ("Ada is\n ", "Ada is"),
+        "any JSON": ("x = ", "x"),
+    }
     prompt, other = (tokenizer.encode(text, add_special_tokens=False) for text in ends[kind])
     automaton.mask(automaton.start)
     first, fresh = timed(lambda: heal(prompt, automaton))

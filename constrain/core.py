@@ -149,7 +149,7 @@ def build_core(
         GrammarError: if the language is empty, none of its texts can be spelled in tokens, or it names a
             special token that the vocabulary does not have.
     """
-    given = vocabulary
+    given, named = vocabulary, grammar
     grammar, vocabulary = resolve(grammar, vocabulary)
     memory = grammar.memory()
     core: Core
@@ -164,7 +164,10 @@ def build_core(
     from constrain.canonical.core import CanonicalAutomaton  # kernels for those who ask for it
     from constrain.canonical.rules import canonical_rules_of
 
-    return CanonicalAutomaton(core, canonical_rules_of(given), limits)
+    rules = canonical_rules_of(given)
+    if isinstance(core, RuleAutomaton):
+        return CanonicalAutomaton(core, core, rules, limits)
+    return CanonicalAutomaton(core, build_relaxation(named, given, limits), rules, limits)
 
 
 def build_relaxation(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> RuleAutomaton:

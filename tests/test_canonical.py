@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from lark.indenter import Indenter
 from test_extraction import EOS, TOKENIZER, make_tokenizer
 from test_extraction import model as lm
 from test_vocabulary import real
@@ -49,6 +50,17 @@ SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+
+class Indents(Indenter):
+    NL_type = "_NL"
+    OPEN_PAREN_types: ClassVar[list[str]] = []
+    CLOSE_PAREN_types: ClassVar[list[str]] = []
+    INDENT_type = "_INDENT"
+    DEDENT_type = "_DEDENT"
+    tab_len = 8
+
+
 GRAMMARS = {
     "schema": Grammar.from_json_schema(
         {
@@ -64,6 +76,24 @@ GRAMMARS = {
         }
     ),
     "words": Grammar.from_regex(r"the ([a-z]{1,9} ){1,5}end\.\n\n"),
+    "keys": Grammar.from_json_schema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": "^[ a-z]{1,4}$"},
+            "additionalProperties": {"type": "integer"},
+            "minProperties": 2,
+            "maxProperties": 6,
+        }
+    ),
+    "layout": Grammar.from_lark(
+        r"""
+        start: line+
+        line: /[a-z]{1,3}/ _NL | "? " /[a-z]{1,3}/ ":" _NL _INDENT line+ _DEDENT
+        _NL: /(\n *)+/
+        %declare _INDENT _DEDENT
+        """,
+        postlex=Indents(),
+    ),
     "code": Grammar.from_gbnf('root ::= "x = " [0-9]+ " + y\\n" "    return x" ")"*'),
 }
 
@@ -199,10 +229,8 @@ def test_texts_of_a_grammar_are_written_as_the_tokenizer_writes_them(kind: str, 
             state, other = automaton.advance(state, chosen), plain.advance(other, chosen)
         text = b"".join(words.texts[i] for i in ids)
         assert grammar.accepts(text)
-        try:
+        if (kind, name) != ("gpt2", "layout"):  # long runs of blanks are cut by what follows them
             assert encoded(tokenizer, text.decode()) == ids
-        except UnicodeDecodeError:
-            pytest.fail("the grammar writes UTF-8")
 
 
 def test_the_budget_comes_before_the_way_of_writing() -> None:
@@ -241,6 +269,14 @@ def test_copies_trimming_and_edges() -> None:
     copy = pickle.loads(pickle.dumps(automaton))
     assert copy.allowed_tokens(copy.start).tolist() == tokens.tolist()
     assert any("canonical" in sentence for sentence in automaton.approximations)
+
+
+def test_looking_ahead_by_the_rules_is_said() -> None:
+    said = [TokenAutomaton(GRAMMARS[n], vocabulary("gpt2"), canonical=True) for n in GRAMMARS]
+    counts = [sum("canonical" in sentence for sentence in a.approximations) for a in said]
+    assert dict(zip(GRAMMARS, counts, strict=True)) == {
+        "schema": 1, "words": 1, "keys": 2, "layout": 2, "code": 1,
+    }  # fmt: skip
 
 
 def test_a_tokenizer_without_merges_is_refused() -> None:

@@ -1,11 +1,15 @@
 """``CanonicalAutomaton``: an automaton that keeps to the tokenizer's own way of writing.
 
-Its places name triples (place of another core, last token, shape of the word before that token).  Masks
-are those of the other core without the tokens that the tokenizer would not write there
-(:mod:`constrain.canonical.rules`).  What comes first, in this order: the grammar, the budget, the way of
-writing.  So where no token is left that the tokenizer would write, all that the grammar (and the budget)
-allow are; steps by other tokens than those of the mask lead where the other core says; and distances are
-those of the other core, which may be met in another way of writing only.
+Its places name the place of another core, that of the rules alone, the last token, and the shape of the
+word before that token.  Masks are those of the other core without the tokens that the tokenizer would not
+write there (:mod:`constrain.canonical.rules`), and without those that lead where it would write none.  That
+is looked for by the rules alone: where keys are remembered or lines indented, nearly every text has a place
+of its own, but few in the rules.
+
+What comes first, in this order: the grammar, the budget, the way of writing.  So where no token is left that
+the tokenizer would write, all that the grammar (and the budget) allow are; steps by other tokens than those
+of the mask lead where the other core says; and distances are those of the other core, which may be met in
+another way of writing only.
 """
 
 from __future__ import annotations
@@ -34,18 +38,26 @@ _FEW: Final = 512
 """Masks of so many tokens are looked through one by one, and seen through to what follows."""
 _DEEPEST: Final = 24
 """Tokens that are looked ahead."""
+_FAR_APART: Final = 16
+"""Numbers of places for each of them from which on they are sorted."""
 _PLACE_BYTES: Final = 250
-"""About what a triple and its number take."""
-_Place: TypeAlias = tuple[int, int, str]
+"""About what a place and its number take."""
+_Ahead: TypeAlias = tuple[int, int, str]
+"""A place of the rules alone, the token that led there, and its context."""
+_Place: TypeAlias = tuple[int, int, int, str]
 _UNKNOWN: Final = -1
+_LOOKS_BY_RULES: Final = (
+    "What may follow in the tokenizer's own way of writing is looked for by the rules, whatever repeats and "
+    "however lines are indented (canonical=True)."
+)
 
 
 @dataclass(frozen=True)
 class _Narrow:
-    """Steps from a place to where few tokens are allowed.
+    """Steps from a place of the rules to where few tokens are allowed.
 
     Attributes:
-        tokens, places: int64[n], the tokens, and where in the other core they lead.
+        tokens, places: int64[n], the tokens, and where they lead.
         viable: by the context of the tokens, int8[n]: whether they lead on, or ``_UNKNOWN``.
     """
 
@@ -61,6 +73,7 @@ class CanonicalAutomaton:
 
     Args:
         inner: what the grammar allows.
+        ahead: the rules alone: ``inner`` itself, or an automaton that allows all that it does and more.
         canonical: which token may follow which.
         limits: bounds on the number of places.
 
@@ -70,10 +83,14 @@ class CanonicalAutomaton:
         masks: whole masks made so far, by place.
     """
 
-    def __init__(self, inner: Core, canonical: CanonicalRules, limits: Limits) -> None:
+    def __init__(
+        self, inner: Core, ahead: RuleAutomaton, canonical: CanonicalRules, limits: Limits
+    ) -> None:
         self.rules: Final[RuleAutomaton] = inner.rules
         self.masks: Final = MaskCache(limits.max_cached_masks)
         self._inner: Final = inner
+        self._ahead: Final = ahead
+        self._is_plain: Final = inner is ahead
         self._canonical: Final = canonical
         self._places: Places[_Place] = Places(limits)
         self.place_of: Final[Callable[[int], int]] = self._places.place_of
@@ -83,8 +100,8 @@ class CanonicalAutomaton:
         self._ends: Final = frozenset(inner.rules.vocabulary.eos_token_ids)
         self._few: dict[int, list[int] | None] = {}
         self._narrow: dict[int, _Narrow] = {}
-        self._viability: dict[_Place, bool] = {}
-        self.start: Final = self._number((inner.start, _NO_TOKEN, ""))
+        self._viability: dict[_Ahead, bool] = {}
+        self.start: Final = self._number((inner.start, ahead.start, _NO_TOKEN, ""))
 
     def _number(self, place: _Place) -> int:
         if place[0] in (DEAD, FINISHED):
@@ -111,18 +128,25 @@ class CanonicalAutomaton:
 
     def after_token(self, place: int, token_id: int) -> int:
         """The place after a token; ``DEAD`` if the grammar does not allow it."""
-        inner, last, context = self._places.at[place]
+        inner, ahead, last, context = self._places.at[place]
         after = self._inner.after_token(inner, token_id)
         if after in (DEAD, FINISHED):
             return after
-        return self._number(
-            (after, token_id, self._canonical.context_behind(context, last, token_id))
-        )
+        behind = self._canonical.context_behind(context, last, token_id)
+        return self._number((after, self._further(after, ahead, token_id), token_id, behind))
+
+    def _further(self, after: int, ahead: int, token: int) -> int:
+        """The place of the rules alone behind a token that leads to a place of the other core."""
+        return after if self._is_plain else self._ahead.after_token(ahead, token)
 
     def after_bytes(self, place: int, data: bytes) -> int:
         """The place after some bytes, behind which any token may follow; ``DEAD`` if no text goes on so."""
-        after = self._inner.after_bytes(self._places.at[place][0], data)
-        return self._number((after, _NO_TOKEN, ""))
+        inner, ahead, _, _ = self._places.at[place]
+        after = self._inner.after_bytes(inner, data)
+        if after == DEAD:
+            return DEAD
+        ahead = after if self._is_plain else self._ahead.after_bytes(ahead, data)
+        return self._number((after, ahead, _NO_TOKEN, ""))
 
     def accepts(self, place: int) -> bool:
         """Whether the text may end here."""
@@ -152,23 +176,22 @@ class CanonicalAutomaton:
 
     def _filtered(self, place: int, row: Row) -> Row:
         """The tokens of a row that the tokenizer writes here; all of them where it writes none."""
-        _, last, context = self._places.at[place]
+        _, ahead, last, context = self._places.at[place]
+        here = (ahead, last, context)
         few = _few_tokens(row)
         if few is not None:
             good = [t for t in few if self._canonical.allows(context, last, t)]
-            good = [
-                t for t in good if self._viable(self._behind(self._places.at[place], t))
-            ] or good
+            good = [t for t in good if self._viable(self._behind(here, t))] or good
             return pack_bits(np.array(good, np.int64), self._size) if good else row
         found = self._canonical.after(context, last, row)
         if not found.any():
             return row
-        return self._without_blind_alleys(self._places.at[place], found)
+        return self._without_blind_alleys(here, found)
 
-    def _without_blind_alleys(self, place: _Place, row: Row) -> Row:
+    def _without_blind_alleys(self, place: _Ahead, row: Row) -> Row:
         """A row of many tokens without those behind which few are allowed, and none that is written so."""
-        inner, last, context = place
-        steps = self._narrow_steps(inner)
+        ahead, last, context = place
+        steps = self._narrow_steps(ahead)
         words = row.view(np.uint32)
         tokens = steps.tokens
         allowed = (words[tokens >> 5] >> (tokens & 31).astype(np.uint32) & 1).astype(np.bool_)
@@ -195,44 +218,57 @@ class CanonicalAutomaton:
             known = steps.viable[context] = np.full(len(steps.tokens), _UNKNOWN, np.int8)
         for at in np.flatnonzero(asked & (known == _UNKNOWN)).tolist():
             known[at] = self._viable((int(steps.places[at]), int(steps.tokens[at]), context))
-        return known == 1
+        viable: Flags = known == 1
+        return viable
 
-    def _narrow_steps(self, inner: int) -> _Narrow:
-        """The tokens of a place of the other core behind which few are allowed."""
-        known = self._narrow.get(inner)
+    def _narrow_steps(self, place: int) -> _Narrow:
+        """The tokens of a place of the rules behind which few are allowed."""
+        known = self._narrow.get(place)
         if known is None:
-            tokens, places = self._inner.edges(inner)
-            # most tokens of a large mask lead to one place
-            common = places[len(places) // 2] if len(places) else 0
-            if self._few_at(int(common)) is None:
-                kept = places != common
-                tokens, places = tokens[kept], places[kept]
-            distinct, which = np.unique(places, return_inverse=True)
-            narrow = np.array([self._few_at(p) is not None for p in distinct.tolist()], np.bool_)
-            kept = narrow[which]
-            known = self._narrow[inner] = _Narrow(tokens[kept], places[kept])
+            tokens, places = self._ahead.edges(place)
+            kept = self._lead_to_few(places)
+            known = self._narrow[place] = _Narrow(tokens[kept], places[kept])
         return known
 
-    def _behind(self, place: _Place, token: int) -> _Place:
+    def _lead_to_few(self, places: Int64) -> Flags:
+        """bool[n], in which of some places few tokens are allowed."""
+        if not len(places):
+            return np.zeros(0, np.bool_)
+        least = int(places.min())
+        numbers = (
+            places - least
+        )  # places that one walk finds are numbered close together: no sorting
+        if int(numbers.max()) > _FAR_APART * len(places):
+            distinct, numbers = np.unique(places, return_inverse=True)
+        else:
+            there = np.zeros(int(numbers.max()) + 1, np.bool_)
+            there[numbers] = True
+            distinct = np.flatnonzero(there) + least
+            numbers = (np.cumsum(there) - 1)[numbers]
+        narrow = [self._few_at(place) is not None for place in distinct.tolist()]
+        flags: Flags = np.array(narrow, np.bool_)[numbers]
+        return flags
+
+    def _behind(self, place: _Ahead, token: int) -> _Ahead:
         """The place behind a token."""
-        inner, last, context = place
-        if token in self._ends and self._inner.accepts(inner):
+        ahead, last, context = place
+        if token in self._ends and self._ahead.accepts(ahead):
             return FINISHED, token, ""
-        after = self._inner.after_token(inner, token)
+        after = self._ahead.after_token(ahead, token)
         return after, token, self._canonical.context_behind(context, last, token)
 
-    def _viable(self, place: _Place, depth: int = _DEEPEST) -> bool:
+    def _viable(self, place: _Ahead, depth: int = _DEEPEST) -> bool:
         """Whether tokens that the tokenizer writes lead on, to the end or to where many are allowed.
 
         Looks no deeper than ``depth`` tokens: what lies beyond counts as viable.
         """
-        inner, last, context = place
-        if inner == FINISHED or depth == 0:
+        ahead, last, context = place
+        if ahead == FINISHED or depth == 0:
             return True
         known = self._viability.get(place)
         if known is not None:
             return known
-        few = self._few_at(inner)
+        few = self._few_at(ahead)
         found = few is None
         for token in few or ():
             if self._canonical.allows(context, last, token) and self._viable(
@@ -243,11 +279,11 @@ class CanonicalAutomaton:
         self._viability[place] = found
         return found
 
-    def _few_at(self, inner: int) -> list[int] | None:
-        """The tokens that the other core allows in a place, if they are few."""
-        if inner not in self._few:
-            self._few[inner] = _few_tokens(self._inner.mask(inner))
-        return self._few[inner]
+    def _few_at(self, place: int) -> list[int] | None:
+        """The tokens that the rules allow in a place, if they are few."""
+        if place not in self._few:
+            self._few[place] = _few_tokens(self._ahead.mask(place))
+        return self._few[place]
 
     # -- edges ---------------------------------------------------------------------------------
 
@@ -266,12 +302,11 @@ class CanonicalAutomaton:
         return tokens[chosen], self._wrapped(place, tokens[chosen], places[chosen])
 
     def _wrapped(self, place: int, tokens: Int64, places: Int64) -> Int64:
-        _, last, context = self._places.at[place]
-        behind = self._canonical.context_behind
+        _, ahead, last, context = self._places.at[place]
+        behind, further = self._canonical.context_behind, self._further
         pairs = zip(places.tolist(), tokens.tolist(), strict=True)
-        return np.array(
-            [self._number((q, t, behind(context, last, t))) for q, t in pairs], np.int64
-        )
+        found = [(q, further(q, ahead, t), t, behind(context, last, t)) for q, t in pairs]
+        return np.array([self._number(place) for place in found], np.int64)
 
     def reaches_below(self, place: int, data: bytes, node: int) -> bool:
         """Whether, after some bytes, tokens at or below a trie node go on by the rules."""
@@ -300,6 +335,7 @@ class CanonicalAutomaton:
         return (
             *self._inner.approximations(),
             "Distances count tokens in any way of writing, not in the tokenizer's own (canonical=True).",
+            *(() if self._is_plain else (_LOOKS_BY_RULES,)),
         )
 
     # -- memory --------------------------------------------------------------------------------
@@ -312,7 +348,8 @@ class CanonicalAutomaton:
     @property
     def nbytes(self) -> int:
         """Memory of places and cached masks, in bytes."""
-        return self._inner.nbytes + self.masks.nbytes + _PLACE_BYTES * len(self._places.at)
+        own = self.masks.nbytes + _PLACE_BYTES * len(self._places.at)
+        return self._inner.nbytes + own + (0 if self._is_plain else self._ahead.nbytes)
 
     def trim(self, places: set[int]) -> None:
         """Forgets all places but those given, the start among them."""
@@ -322,6 +359,8 @@ class CanonicalAutomaton:
         self._viability.clear()
         kept = self._places.keep(places)
         self._inner.trim({place[0] for place in kept.values()} | {self._inner.start})
+        if not self._is_plain:
+            self._ahead.trim({place[1] for place in kept.values()} | {self._ahead.start})
 
 
 def _few_tokens(row: Row) -> list[int] | None:

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from constrain.arrays import Int32, Int64
+from constrain.arrays import Flags, Int32, Int64
 
 CUT: Final = 0
 """The border of the two tokens is where the text is cut, and there alone."""
@@ -116,9 +116,10 @@ class Pretokens:
         """Whether a token is made of whole characters."""
         return bool(self._plain[token] != NO_SHAPE)
 
-    def are_whole(self, tokens: Int64) -> npt.NDArray[np.bool_]:
+    def are_whole(self, tokens: Int64) -> Flags:
         """bool[n]: which tokens are."""
-        return self._plain[tokens] != NO_SHAPE
+        whole: Flags = self._plain[tokens] != NO_SHAPE
+        return whole
 
     def _known(self, context: str, token: int) -> tuple[npt.NDArray[np.int8], Int32] | None:
         """The verdicts behind a token so far, and the shapes that they are about; ``None`` for no cuts."""
