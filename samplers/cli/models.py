@@ -28,6 +28,19 @@ from samplers.cli.grammar_files import (
 )
 from samplers.output import dump, say, show
 
+CanonicalOption = Annotated[
+    bool,
+    typer.Option(
+        "--canonical", help="Keeps to the tokenizer's own way of cutting text into tokens."
+    ),
+]
+HealOption = Annotated[
+    bool,
+    typer.Option(
+        "--heal", help="Takes the prompt's last tokens back where others reach across its end."
+    ),
+]
+
 model_app = typer.Typer(help="The embedded models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 
@@ -45,6 +58,12 @@ def generate(
     max_new_tokens: BudgetOption = None,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = None,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="The answer goes on with the prompt, which is no chat message."),
+    ] = False,
+    canonical: CanonicalOption = False,
+    heal: HealOption = False,
     as_json: JsonOption = False,
     *,
     how: GrammarOptions,
@@ -55,9 +74,12 @@ def generate(
     """
     made = load(grammar, how, Path(prompt))
     asked = as_read(sys.stdin.buffer.read()) if prompt == "-" else prompt
-    found = _extract(
-        [{"role": "user", "content": asked}], made, model, max_new_tokens, temperature, seed
-    )
+    message = [{"role": "user", "content": asked}]
+    options: dict[str, Any] = {"temperature": temperature, "seed": seed}
+    options |= {"canonical": canonical, "heal": heal}
+    if raw:
+        options["prompt"] = lambda text, _: text
+    found = _extract(asked if raw else message, made, model, max_new_tokens, options)
     if as_json:
         dump({"text": found.text, "tokens": found.tokens, "complete": found.complete})
     else:
@@ -77,6 +99,8 @@ def extract(
     max_new_tokens: BudgetOption = None,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = None,
+    canonical: CanonicalOption = False,
+    heal: HealOption = False,
     as_json: JsonOption = False,
     *,
     how: SchemaOptions,
@@ -93,7 +117,8 @@ def extract(
     from constrain.huggingface.extraction import default_prompt
 
     asked = default_prompt(data, describe_schema(text))
-    found = _extract(asked, made, model, max_new_tokens, temperature, seed)
+    options = {"temperature": temperature, "seed": seed, "canonical": canonical, "heal": heal}
+    found = _extract(asked, made, model, max_new_tokens, options)
     if as_json:
         dump(
             {
@@ -111,23 +136,14 @@ def extract(
 
 
 def _extract(
-    asked: Any, wanted: Any, model: str, budget: int | None, temperature: float, seed: int | None
+    asked: Any, wanted: Any, model: str, budget: int | None, options: dict[str, Any]
 ) -> Any:
     from samplers.progress import answering
 
-    with answering(model) as (loaded, tokenizer, options):
+    with answering(model) as (loaded, tokenizer, shown):
         from samplers import extract as run
 
-        return run(
-            loaded,
-            tokenizer,
-            asked,
-            wanted,
-            max_new_tokens=budget,
-            temperature=temperature,
-            seed=seed,
-            **options,
-        )
+        return run(loaded, tokenizer, asked, wanted, max_new_tokens=budget, **options, **shown)
 
 
 @model_app.command("list")
