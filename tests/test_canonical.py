@@ -23,6 +23,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 import constrain
 import samplers
 from constrain import GrammarLogitsProcessor, TokenAutomaton, Vocabulary
+from constrain.canonical.pretokens import Pretokens, shapes_of
 from constrain.canonical.rules import canonical_rules_of
 from grammars import Grammar, GrammarError
 from samplers import (
@@ -231,6 +232,29 @@ def test_texts_of_a_grammar_are_written_as_the_tokenizer_writes_them(kind: str, 
         assert grammar.accepts(text)
         if (kind, name) != ("gpt2", "layout"):  # long runs of blanks are cut by what follows them
             assert encoded(tokenizer, text.decode()) == ids
+
+
+def test_kinds_are_those_that_pre_tokenizers_tell_apart() -> None:
+    """Each character behind an apostrophe and behind a letter, against another one of its kind."""
+    chars = [*map(chr, range(0x250)), *"\u2028\u202f\u3000\u017f\u0660\u4e0d"]
+    words = Vocabulary.from_tokens([*(c.encode() for c in chars), None], len(chars))
+    fast = trained("llama").pre_tokenizer
+
+    def cut(text: str) -> list[int]:
+        return [start for _, (start, _) in fast.pre_tokenize_str(text) if start]
+
+    by_kinds = Pretokens(words.texts, shapes_of(words.texts), cut)
+    exact = Pretokens(words.texts, shapes_of_each(words.texts), cut)
+    for before in ("'", "a", " ", "."):
+        u = chars.index(before)
+        for v in range(len(chars)):
+            assert by_kinds.between("", u, v) == exact.between("", u, v), (before, chars[v])
+
+
+def shapes_of_each(texts: Sequence[bytes]) -> Any:
+    """Each token a shape of its own."""
+    each = np.array([i if text else -1 for i, text in enumerate(texts)], np.int32)
+    return each, each, each
 
 
 def test_the_budget_comes_before_the_way_of_writing() -> None:

@@ -34,6 +34,8 @@ Cutter = Callable[[str], Sequence[int]]
 _LONGEST_RUN: Final = 2
 _LONGEST_NUMBER: Final = 4
 _APOSTROPHE: Final = "'"
+_CONTRACTIONS: Final = frozenset("strevmld")
+"""Letters of 's, 't, 're, 've, 'm, 'll and 'd."""
 _WORD: Final = "x"
 NO_SHAPE: Final = -1
 
@@ -55,7 +57,7 @@ def shapes_of(texts: Sequence[bytes]) -> tuple[Int32, Int32, Int32]:
     plain = _shapes([words for _, words in whole])
     behind = _shapes([words[2:] for _, words in whole])
     for (token, words), shape, rest in zip(whole, plain, behind, strict=True):
-        for which, key in enumerate((("", shape), (words[:2], rest))):
+        for which, key in enumerate((("", shape), (_beginning(words), rest))):
             number = known.get(key)
             if number is None:
                 number = known[key] = len(examples)
@@ -190,6 +192,11 @@ def _shapes(texts: Sequence[str]) -> list[str]:
     return _TOO_MANY.sub("", together.translate(_kinds)).split(_BORDER)
 
 
+def _beginning(words: str) -> str:
+    """Two characters, as they are where they may be of a contraction, else their kinds."""
+    return "".join(c if c.casefold() in _CONTRACTIONS else kind_of(c) for c in words[:2])
+
+
 def _decoded(text: bytes) -> str:
     """The characters of a text; empty if it is not made of whole ones."""
     try:
@@ -217,6 +224,10 @@ _TOO_MANY: Final = re.compile(
 """A character behind as many of its kind as are kept."""
 
 
+_SEPARATORS: Final = "\x1c\x1d\x1e\x1f"
+"""Blanks to Python, but not to Unicode (White_Space), by which pre-tokenizers cut."""
+
+
 def kind_of(char: str) -> str:
     """One character of the kind, for all that pre-tokenizers treat alike."""
     if char in "'/ \n\r\t":
@@ -228,4 +239,4 @@ def kind_of(char: str) -> str:
         return "\u0301"
     if category[0] == "N":
         return "0" if category == "Nd" else "\u00b2"
-    return "\u2003" if char.isspace() else "."
+    return "\u2003" if char.isspace() and char not in _SEPARATORS else "."
