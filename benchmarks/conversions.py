@@ -5,9 +5,9 @@
     python benchmarks/conversions.py --data PATH --samples 1000
 
 The grammars are those of the library that have no parameters, examples, and the first schemas of the
-development split (``maskbench-dev.jsonl.gz`` in the folder PATH) that plain rules can say, up to ``--grammars``
-in all.  Each is written, the text is read again, and each of the two reads ``--samples`` random texts of the
-other.  Of the Lark text lark's own Earley parser reads some too, of those texts that are short.
+development split (``maskbench-dev.jsonl.gz`` in the folder PATH) that plain rules can say, up to
+``--grammars`` in all.  Each is written, the text is read again, and each of the two reads ``--samples``
+random texts of the other.  Of the Lark text lark's own Earley parser reads some too, of short texts.
 """
 
 from __future__ import annotations
