@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from grammars import Grammar
 from grammars.compiling import kernels
 from grammars.limits import DEFAULT_LIMITS
+from grammars.numba_cache import forget_stale
 
 GRAMMAR = Grammar.from_regex("a(b|c)*d")
 
@@ -82,3 +85,37 @@ def test_preparing_again_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_are_compiled", lambda: True)
     monkeypatch.setattr(kernels, "forget_stale", never)
     kernels.prepare()
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Path:
+    """A module of kernels, last changed in second 10, of which one kernel was compiled in second 20."""
+    source = tmp_path / "some_kernels.py"
+    _written(source, 10)
+    _written(tmp_path / "__pycache__" / "some_kernels.walk-7.py311.nbi", 20)
+    return source
+
+
+def _written(path: Path, second: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    os.utime(path, (second, second))
+
+
+def test_a_module_is_compiled_whatever_changed_in_other_modules(module: Path) -> None:
+    _written(module.with_name("other_kernels.py"), 30)
+    assert kernels._is_compiled(module, shared=15)
+
+
+def test_a_module_is_compiled_anew_where_it_or_what_it_is_made_from_changed(module: Path) -> None:
+    assert not kernels._is_compiled(module, shared=30)
+    _written(module, 30)
+    assert not kernels._is_compiled(module, shared=15)
+
+
+def test_what_is_kept_of_kernels_that_are_gone_is_dropped(module: Path) -> None:
+    _written(module, 30)
+    _written(module.parent / "__pycache__" / "some_kernels.walk-9.py311.nbi", 40)
+    assert not kernels._is_compiled(module, shared=15)
+    forget_stale(module, [module])
+    assert kernels._is_compiled(module, shared=15)

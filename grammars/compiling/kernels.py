@@ -80,12 +80,19 @@ _kernels: Final = _Kernels()
 def _are_compiled() -> bool:
     """Whether Numba keeps kernels beside the sources that are made from them as they are now."""
     with suppress(OSError):
-        newest = max(source.stat().st_mtime for source in (*_ENTRIES, *_OTHERS))
-        found = [kept(source, "nbi") for source in _ENTRIES]
-        return all(found) and all(
-            index.stat().st_mtime >= newest for indices in found for index in indices
-        )
+        shared = max(source.stat().st_mtime for source in _OTHERS)
+        return all(_is_compiled(source, shared) for source in _ENTRIES)
     return False
+
+
+def _is_compiled(source: Path, shared: float) -> bool:
+    """Whether what is kept of a module is younger than it and the sources that all are made from.
+
+    Modules of kernels are not made from each other, so that one may be older than a change of another.
+    """
+    newest = max(source.stat().st_mtime, shared)
+    indices = kept(source, "nbi")
+    return bool(indices) and all(index.stat().st_mtime >= newest for index in indices)
 
 
 def prepare() -> None:
@@ -94,7 +101,7 @@ def prepare() -> None:
         if _are_compiled():
             return
         for source in _ENTRIES:
-            forget_stale(source, _OTHERS)
+            forget_stale(source, (source, *_OTHERS))  # also of kernels that it no longer has
         from grammars.compiling import kernel_compiler
 
         letters = Repeat(chars([(97, 122)]), 0, None)
