@@ -46,6 +46,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
+from grammars.frozen import quickly_made
+
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 """Sorted, disjoint, non-adjacent inclusive ranges."""
 
@@ -105,11 +107,13 @@ class Nothing:
     """The empty language."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Literal:
     data: bytes
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Chars(_Hashed):
     ranges: Ranges
@@ -122,6 +126,7 @@ class ByteSet:
     ranges: Ranges
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Seq(_Hashed):
     items: tuple[Expr, ...]
@@ -129,6 +134,7 @@ class Seq(_Hashed):
     __hash__ = _Hashed.__hash__
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Alt(_Hashed):
     items: tuple[Expr, ...]
@@ -136,6 +142,7 @@ class Alt(_Hashed):
     __hash__ = _Hashed.__hash__
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Repeat(_Hashed):
     item: Expr
@@ -145,11 +152,13 @@ class Repeat(_Hashed):
     __hash__ = _Hashed.__hash__
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Ref:
     name: str
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class And(_Hashed):
     items: tuple[Expr, ...]
@@ -157,6 +166,7 @@ class And(_Hashed):
     __hash__ = _Hashed.__hash__
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Not(_Hashed):
     item: Expr
@@ -190,6 +200,7 @@ class Mark:
     symbol: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Member:
     """One kind of item of a :class:`Bag`.
@@ -226,6 +237,7 @@ class Condition:
         return unmet == self.unmet or (self.more and unmet > self.unmet)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Bag(_Hashed):
     """At least one item, in any order, with a separator between neighbours.
@@ -273,6 +285,7 @@ NOTHING: Final = Nothing()
 EPSILON: Final = Literal(b"")
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A named rule.

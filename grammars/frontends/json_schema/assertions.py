@@ -15,6 +15,7 @@ from math import ceil, gcd, lcm
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
+from grammars.frozen import quickly_made
 from grammars.ir import Expr, both
 
 TYPES: Final = ("null", "boolean", "number", "string", "array", "object")
@@ -55,6 +56,7 @@ Demands: TypeAlias = tuple[Formula, ...]
 """Statements that all apply; the empty tuple allows anything."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class At(Formula):
     """What the schema at a place says.
@@ -76,6 +78,7 @@ class At(Formula):
         return named + "".join(f" [{name}: {place}]" for name, place in self.env)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Not(Formula):
     item: Formula
@@ -86,6 +89,7 @@ class Not(Formula):
         return f"not {self.item}"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class All(Formula):
     items: Demands
@@ -96,6 +100,7 @@ class All(Formula):
         return f"({' & '.join(map(str, self.items))})" if self.items else "any value"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Either(Formula):
     """At least one of the statements holds."""
@@ -108,6 +113,7 @@ class Either(Formula):
         return f"({' or '.join(map(str, self.items))})" if self.items else "nothing"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class One(Formula):
     """Exactly one of the statements holds.
@@ -146,6 +152,7 @@ class Two(Formula):
         return f"(two of {', '.join(map(str, self.items))})"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Leaf(Formula):
     """Assertions as they stand; ``label`` names them for people."""
@@ -196,6 +203,7 @@ def forbids(demands: Demands) -> bool:
 # -- numbers ---------------------------------------------------------------------------------------
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Bound:
     """A limit on numbers; ``strict`` excludes the value itself."""
@@ -204,6 +212,7 @@ class Bound:
     strict: bool = False
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """Constraints on numbers: bounds, a step they are multiples of, steps they are not.
@@ -285,6 +294,7 @@ def _common_step(a: Fraction | None, b: Fraction | None) -> Fraction | None:
 # -- strings ---------------------------------------------------------------------------------------
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A ``pattern`` or a ``format``, or its opposite.
@@ -301,6 +311,7 @@ class Shape:
     negated: bool = False
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Strings(_Hashed):
     """Constraints on strings: length in code points, patterns and formats."""
@@ -340,6 +351,7 @@ def _least(a: int | None, b: int | None) -> int | None:
 # -- arrays ----------------------------------------------------------------------------------------
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Contains:
     """At least ``low`` and at most ``high`` items, counted from index ``start``, meet demands."""
@@ -350,6 +362,7 @@ class Contains:
     start: int = 0
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Arrays:
     """Constraints on arrays.
@@ -422,6 +435,7 @@ class Arrays:
 # -- objects ---------------------------------------------------------------------------------------
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Region(_Hashed):
     """A set of keys.
@@ -477,6 +491,7 @@ class Need:
         return unmet == self.unmet or (self.more and unmet > self.unmet)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Objects(_Hashed):
     """Constraints on objects.
@@ -604,6 +619,7 @@ def type_of(value: Any) -> str:
 # -- all together ----------------------------------------------------------------------------------
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Branch(_Hashed):
     """One alternative of what a schema allows.

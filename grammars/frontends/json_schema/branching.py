@@ -50,6 +50,7 @@ from grammars.frontends.json_schema.strings import (
     listed_strings,
     plainly_possible,
 )
+from grammars.frozen import quickly_made
 from grammars.limits import Limits
 from grammars.work import spend
 
@@ -75,6 +76,7 @@ _MOST_COMBINED: Final = 16
 """Combinations that are multiplied out where clauses would do as well."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class _Partial:
     """An alternative in the making.

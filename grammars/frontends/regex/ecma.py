@@ -22,8 +22,10 @@ from grammars.frontends.regex.nodes import (
     ALL,
     ANY_TEXT,
     EMPTY,
+    Cat,
     Edge,
     Node,
+    Or,
     Plain,
     Side,
     UnsolvableError,
@@ -33,15 +35,18 @@ from grammars.frontends.regex.nodes import (
     look,
     rep,
     union,
+    united,
 )
 from grammars.frontends.regex.properties import OF_STRINGS, property_ranges
 from grammars.ir import (
+    EPSILON,
     MAX_CODE_POINT,
     Expr,
     Ranges,
     chars,
     invert_ranges,
     normalize_ranges,
+    seq,
 )
 
 _DIGITS: Final[Ranges] = ((0x30, 0x39),)
@@ -54,6 +59,7 @@ _LOW: Final = (0xDC00, 0xDFFF)
 """First and second halves of surrogate pairs."""
 _ANYTHING: Final = Side(ALL, nothing=True)
 _NOTHING_THERE: Final = Side((), nothing=True)
+_TEXT_START: Final = ((_NOTHING_THERE, _ANYTHING),)
 _TEXT_END: Final = ((_ANYTHING, _NOTHING_THERE),)
 _IN_WORD: Final = Side(_WORD)
 _NO_WORD: Final = Side(invert_ranges(_WORD), nothing=True)
@@ -74,13 +80,45 @@ def ecma_search_to_expr(pattern: str, *, loose: bool = False) -> Expr:
         LimitExceeded: for look-around whose automaton would be too large.
     """
     try:
-        node = _Parser(pattern, loose).parse()
-        anywhere = Plain(ANY_TEXT)
-        return solve(cat([anywhere, node, anywhere]))
+        return _found_anywhere(_Parser(pattern, loose).parse())
     except UnsolvableError as error:
         raise as_grammar_error(error, pattern) from None
     except RecursionError:
         raise GrammarError("the pattern is nested too deeply", line=1, column=1) from None
+
+
+def _found_anywhere(node: Node) -> Expr:
+    """The texts in which a node matches somewhere: alternatives without conditions at once."""
+    done: list[Expr] = []
+    left: list[Node] = []
+    for way in node.items if isinstance(node, Or) else (node,):
+        found = _between_anchors(way)
+        if found is None:
+            left.append(way)
+        else:
+            done.append(found)
+    if left:
+        anywhere = Plain(ANY_TEXT)
+        done.append(solve(cat([anywhere, union(left), anywhere])))
+    return united(*done)
+
+
+def _between_anchors(node: Node) -> Expr | None:
+    """The same of a node with no other conditions than ``^`` at its start and ``$`` at its end."""
+    items = list(node.items) if isinstance(node, Cat) else [node]
+    before = after = ANY_TEXT
+    if _is_anchor(items[0], _TEXT_START):
+        before = EPSILON
+        del items[0]
+    if items and _is_anchor(items[-1], _TEXT_END):
+        after = EPSILON
+        del items[-1]
+    inner = [item.expr for item in items if isinstance(item, Plain)]
+    return seq(before, *inner, after) if len(inner) == len(items) else None
+
+
+def _is_anchor(node: Node, pairs: tuple[tuple[Side, Side], ...]) -> bool:
+    return isinstance(node, Edge) and node.pairs is pairs and not node.negative
 
 
 class _Parser:
@@ -190,7 +228,7 @@ class _Parser:
     def _assertion(self) -> Node | None:
         offset = self._at
         if self._takes("^"):
-            return Edge(((_NOTHING_THERE, _ANYTHING),))
+            return Edge(_TEXT_START)
         if self._takes("$"):
             return Edge(_TEXT_END)
         if self._takes("\\b"):
