@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from grammars import ir
 from grammars.compiling.analysis import has_wide_loop, is_nullable, place_of
@@ -132,8 +132,18 @@ class RuleFacts(Protocol):
         ...
 
 
+Conjunction: TypeAlias = Callable[[Sequence[Dfa], Sequence[Dfa]], Dfa]
+"""Texts that all of some automata accept, of any number, and none of some others, which are not counted."""
+
+
 class RuleBuilder:
     """Builds the automaton of the start rule and, from there, of every rule it calls.
+
+    Args:
+        analysis: what is known of the rules.
+        limits: bounds.
+        alphabet: the bytes that texts have.
+        products: makes intersections and complements; not given: steps in plain Python.
 
     Attributes:
         rules: by number.
@@ -141,8 +151,15 @@ class RuleBuilder:
             expression, whether free text in it is kept apart.
     """
 
-    def __init__(self, analysis: RuleFacts, limits: Limits, alphabet: ByteMask) -> None:
+    def __init__(
+        self,
+        analysis: RuleFacts,
+        limits: Limits,
+        alphabet: ByteMask,
+        products: Conjunction | None = None,
+    ) -> None:
         self.analysis = analysis
+        self._products = products or self._intersected
         self.grammar = analysis.grammar
         self.limits = limits
         self.alphabet = alphabet
@@ -543,6 +560,10 @@ class RuleBuilder:
         """Notes the automaton of a regular expression that was made elsewhere."""
         self._regular.setdefault(expr, dfa)
 
+    def knows_regular(self, expr: Expr) -> bool:
+        """Whether the automaton of a regular expression has been made."""
+        return expr in self._regular
+
     def regular_dfa(self, expr: Expr) -> Dfa:
         """The automaton (perhaps counted) of an expression that must be regular."""
         known = self._regular.get(expr)
@@ -551,24 +572,13 @@ class RuleBuilder:
         return known
 
     def _make_regular(self, expr: Expr) -> Dfa:
-        limit = self.limits.max_dfa_states
         match expr:
             case And(items):
                 without = [x.item for x in items if isinstance(x, Not)]
-                parts = sorted(
-                    (self.regular_dfa(x) for x in items if not isinstance(x, Not)), key=len
-                )
-                out = parts[0] if parts else complement(EMPTY)
-                spent = 0  # the limit holds for all steps together: each of them takes its time
-                for part in parts[1:]:
-                    out = intersect(out, part, limit, spent)
-                    spent += len(out)
-                for less in without:
-                    out = subtract(out, expand(self.regular_dfa(less), limit), limit, spent)
-                    spent += len(out)
-                return out
+                within = [self.regular_dfa(x) for x in items if not isinstance(x, Not)]
+                return self._products(within, [self._flat(x) for x in without])
             case Not(item):
-                return complement(expand(self.regular_dfa(item), limit))
+                return self._products([], [self._flat(item)])
             case Ref(name) if name not in self.analysis.recursive:
                 return self.regular_dfa(self.grammar[name].body)
             case Repeat() if self._is_long(expr):
@@ -576,6 +586,26 @@ class RuleBuilder:
             case Seq(items) if sum(self._is_long(x) for x in items) == 1:
                 return self._counted_sequence(items)
         return self._dfa(expr, regular=True)
+
+    def _flat(self, expr: Expr) -> Dfa:
+        """The automaton of a regular expression without a counter."""
+        return expand(self.regular_dfa(expr), self.limits.max_dfa_states)
+
+    def _intersected(self, within: Sequence[Dfa], without: Sequence[Dfa]) -> Dfa:
+        """See :data:`Conjunction`: in plain Python."""
+        if not within and len(without) == 1:
+            return complement(without[0])
+        limit = self.limits.max_dfa_states
+        parts = sorted(within, key=len)
+        out = parts[0] if parts else complement(EMPTY)
+        spent = 0  # the limit holds for all steps together: each of them takes its time
+        for part in parts[1:]:
+            out = intersect(out, part, limit, spent)
+            spent += len(out)
+        for less in without:
+            out = subtract(out, less, limit, spent)
+            spent += len(out)
+        return out
 
     def _counted_sequence(self, items: tuple[Expr, ...]) -> Dfa:
         """A sequence with exactly one counted item: the count is checked at its end."""

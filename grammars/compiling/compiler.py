@@ -88,5 +88,10 @@ def regular_dfa(grammar: GrammarIR, expr: Expr, limits: Limits) -> Dfa:
         GrammarError: if a recursive rule is below ``expr``.
         LimitExceeded: where a limit is reached.
     """
-    builder = RuleBuilder(Analysis(grammar, limits), limits, ALL_BYTES)
+    products = None
+    if "numba" in sys.modules:
+        from grammars.compiling.kernels import conjunction
+
+        products = conjunction(limits)
+    builder = RuleBuilder(Analysis(grammar, limits), limits, ALL_BYTES, products)
     return expand(builder.regular_dfa(expr), limits.max_dfa_states)

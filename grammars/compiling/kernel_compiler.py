@@ -43,7 +43,7 @@ from grammars.compiling.fragments import (
 )
 from grammars.compiling.linking_kernels import link
 from grammars.compiling.productivity import lay_out_bags, settle_bags
-from grammars.compiling.regular_kernels import product
+from grammars.compiling.products import Products
 from grammars.compiling.shelf import Shelf
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.ir import Bag, Expr, GrammarIR, Literal, Repeat, Rule, Seq
@@ -60,8 +60,8 @@ _OPERANDS_ROOM: Final = 1 << 10
 _CHAINS: Final = 1 << 10
 _MOST_ROOM: Final = 1 << 21
 _NO_NUMBERS: Final = np.zeros(0, np.int32)
-_PRODUCT: Final = 20
-"""Work of a product, its states aside, see :mod:`grammars.work`."""
+_START: Final = -1
+"""The number of the start rule, which nothing calls."""
 
 Made: TypeAlias = tuple[Words, Int32, Int32, Uint8, Int32]
 """What ``assemble`` returns."""
@@ -109,6 +109,7 @@ class _Compilation:
         )
         if not fine:
             raise UnencodableError
+        self.products = Products(limits.max_dfa_states)
         self.builder = self._builder()
         self.instead: dict[int, int] = {}
         self.dfas: list[PackedDfa] = []
@@ -144,7 +145,7 @@ class _Compilation:
 
         nullable = having(NULLABLE)
         facts = Facts(self.grammar, having(RECURSIVE), nullable, having(INLINED))
-        builder = RuleBuilder(facts, self.limits, ALL_BYTES)
+        builder = RuleBuilder(facts, self.limits, ALL_BYTES, self.products.of)
         builder.name_rules(names)
         return builder
 
@@ -169,9 +170,44 @@ class _Compilation:
         self.members = np.array([m for row in members for m in row], np.int32)
         while True:
             made = self._assembled()
-            if not self._tidy(made):
+            if self._tidy(made):
+                continue
+            program = self._link(made)
+            if program is not None:
                 self._keep_fragments(made)
-                return self._link(made)
+                return program
+            dead = _without_texts(made)
+            if bags or not dead or not self._drop(dead):
+                return None
+
+    # -- rules without any text --------------------------------------------------------------------
+
+    def _drop(self, dead: set[int]) -> bool:
+        """Makes references to rules without any (non-empty) text what they are; whether that is all.
+
+        It is not where the start rule is one of them, or an automaton made elsewhere calls one.
+        """
+        code = self.code
+        if len(code.nodes) > len(self.table):
+            more = code.table(len(self.table))
+            self.empty = np.concatenate((self.empty, np.zeros(len(more), np.uint8)))
+            self.table, self.kids = (
+                np.concatenate((self.table, more)),
+                np.array(code.kids, np.int32),
+            )
+        tidied = [n for n in self.packed if n < len(code.names) or n in self.bodies]
+        for number in tidied:  # made of rows, so made again
+            del self.packed[number]
+        gone = np.array([-1 - number for number in dead], np.int32)
+        elsewhere = [*self.dfas, *self.packed.values()]
+        if _START in dead or any(np.isin(dfa.edges[:, 0], gone).any() for dfa in elsewhere):
+            return False
+        refers = np.isin(self.table[:, 0], (kinds.REF, kinds.CALL))
+        rows = np.flatnonzero(refers & np.isin(self.table[:, 1], np.array([*dead], np.int32)))
+        for row, number in zip(rows.tolist(), self.table[rows, 1].tolist(), strict=True):
+            kind = kinds.LITERAL if self.builder.rules[number].nullable else kinds.NOTHING
+            self.table[row, :3] = kind, 0, 0  # the literal has no bytes
+        return len(rows) > 0
 
     # -- rules that are known from other grammars ----------------------------------------------------
 
@@ -296,8 +332,10 @@ class _Compilation:
                 return
             for operand, _ in self._operands(row):
                 known, node = self.regular.get(operand), code.nodes[operand]
-                if known is not None and node is not None:
-                    builder.know_regular(node, known.unpacked())
+                if known is not None and node is not None and not builder.knows_regular(node):
+                    unpacked = known.unpacked()
+                    self.products.know(unpacked, known)
+                    builder.know_regular(node, unpacked)
             dfa = builder.regular_dfa(expr)
             if dfa.counted:
                 self._call(row, builder.counted_rule(expr, dfa))
@@ -381,27 +419,9 @@ class _Compilation:
         operands = self._operands(row)
         if any(operand not in self.regular for operand, _ in operands):
             return None
-        limit = self.limits.max_dfa_states
-        within = sorted(
-            (self.regular[operand] for operand, negated in operands if not negated),
-            key=lambda dfa: len(dfa.accept),
-        )
+        within = [self.regular[operand] for operand, negated in operands if not negated]
         without = [self.regular[operand] for operand, negated in operands if negated]
-        out = within[0] if within else _ANYTHING
-        if len(operands) == 1 and within:
-            return out
-        spent = 0
-        for other, subtracted in [*((x, 0) for x in within[1:]), *((x, 1) for x in without)]:
-            words, edges, begin, accept, start, _ = product(
-                *(out.words, out.edges, out.begin, out.accept, out.start),
-                *(other.words, other.edges, other.begin, other.accept, other.start),
-                subtracted,
-                limit - spent,
-            )
-            out = PackedDfa(words, edges, begin, accept, start)
-            spent += len(accept)
-            spend(_PRODUCT + 2 * len(accept))
-        return out
+        return self.products.packed(within, without)
 
     # -- kernels -----------------------------------------------------------------------------------
 
@@ -598,6 +618,32 @@ class _Compilation:
         )
 
 
+def _without_texts(made: Made) -> set[int]:
+    """Rules that no path leads through that is made of bytes and of rules with texts."""
+    _, edges, begin, accept, order = made
+    labels, targets, offsets = edges[:, 0].tolist(), edges[:, 1].tolist(), begin.tolist()
+    ends = accept.tolist()
+    starts = dict(order[:, [0, 2]].tolist())
+    dead = set(starts)
+    found = True
+    while found:
+        found = False
+        for number in list(dead):
+            seen = {starts[number]}
+            stack = [starts[number]]
+            while stack:
+                q = stack.pop()
+                if ends[q]:
+                    dead.discard(number)
+                    found = True
+                    break
+                for e in range(offsets[q], offsets[q + 1]):
+                    if targets[e] not in seen and (labels[e] >= 0 or -1 - labels[e] not in dead):
+                        seen.add(targets[e])
+                        stack.append(targets[e])
+    return dead
+
+
 def _joined(dfas: list[PackedDfa]) -> tuple[Int32, Int32, Uint8, Int32, Int32, Words, Int32]:
     """Automata one behind the other: edges, offsets, accepting, states, starts, masks, offsets."""
     if not dfas:
@@ -638,4 +684,3 @@ _NO_DFAS: Final = (
 )
 _OPERANDS: Final[Shelf[PackedDfa]] = Shelf(200_000)
 """Automata of operands of intersections, by content."""
-_ANYTHING: Final = PackedDfa.of(Dfa(0, [True], [[(ALL_BYTES, 0, 0)]]))

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from grammars.ir import GrammarIR, Literal, Not, Repeat, Rule, Seq, both, chars
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.numba_cache import forget_stale, kept
 from grammars.program import Program
+
+if TYPE_CHECKING:
+    from grammars.compiling.building import Conjunction
 
 _Compiler: TypeAlias = Callable[[GrammarIR, Limits], Program | None]
 
@@ -37,6 +40,15 @@ def compile_by_kernels(grammar: GrammarIR, limits: Limits) -> Program | None:
     """The program of a grammar; ``None`` where kernels leave it to the plain steps, or are not ready."""
     compiler = _kernels.compiler()
     return None if compiler is None else compiler(grammar, limits)
+
+
+def conjunction(limits: Limits) -> Conjunction | None:
+    """What intersects automata by kernels; ``None`` where they are not ready."""
+    if _kernels.compiler() is None:
+        return None
+    from grammars.compiling.products import Products
+
+    return Products(limits.max_dfa_states).of
 
 
 class _Kernels:

@@ -1,8 +1,8 @@
 """Products of deterministic automata and their reduction, as kernels.
 
 The same as ``intersect``, ``subtract``, ``trim`` and ``reduce`` of :mod:`grammars.compiling.automata`, for
-automata without calls and counts, on arrays: ``words`` uint64[masks, 5], ``edges`` int32[n, 3] (mask,
-target, 0), ``begin`` int32[states + 1], ``accept`` uint8[states].
+automata without calls, on arrays: ``words`` uint64[masks, 5], ``edges`` int32[n, 3] (mask, target, whether
+it counts), ``begin`` int32[states + 1], ``accept`` uint8[states].
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ def product(  # type: ignore[no-untyped-def]
     b_words, b_edges, b_begin, b_accept, b_start, subtracted, limit,
 ):  # fmt: skip
     """Texts of ``a`` that are in ``b``, or that are not if ``subtracted``; trimmed and reduced.
+
+    An edge counts if one of those does that it is made of; of ``a`` and ``b`` one at most has such edges,
+    and not ``b`` if it is subtracted.
 
     Returns:
         words, edges, begin, accept, the start state, and how many states the product had.
@@ -120,7 +123,10 @@ def product(  # type: ignore[no-untyped-def]
                     count += 1
                 if used == len(edges):
                     edges = longer_rows(edges)
-                edges[used, 0], edges[used, 1], edges[used, 2] = label, numbers[slot], 0
+                edges[used, 0], edges[used, 1] = label, numbers[slot]
+                edges[used, 2] = a_edges[e, 2]
+                if f < high:
+                    edges[used, 2] |= b_edges[f, 2]
                 used += 1
         at += 1
         begin[at] = used
@@ -188,7 +194,8 @@ def _trimmed(edges, begin, accept, start):  # type: ignore[no-untyped-def]
         for e in range(begin[q], begin[q + 1]):
             t = number[edges[e, 1]]
             if t >= 0:
-                out_edges[used, 0], out_edges[used, 1], out_edges[used, 2] = edges[e, 0], t, 0
+                out_edges[used, 0], out_edges[used, 1] = edges[e, 0], t
+                out_edges[used, 2] = edges[e, 2]
                 used += 1
         out_accept[number[q]] = accept[q]
         out_begin[number[q] + 1] = used
@@ -199,7 +206,8 @@ def _trimmed(edges, begin, accept, start):  # type: ignore[no-untyped-def]
 def _signature(words, table, n, edges, begin, q, names, local, out, at):  # type: ignore[no-untyped-def]
     """Edges of a state with one mask for each target, sorted by target, from ``out[at]`` on.
 
-    ``local[t]`` counts where it is not 0, else ``names[t]``.
+    Targets are twice their names, which are ``local[t]`` where that is not 0, else ``names[t]``; and one
+    more if the edge counts.
     """
     low, high = begin[q], begin[q + 1]
     count = high - low
@@ -208,6 +216,7 @@ def _signature(words, table, n, edges, begin, q, names, local, out, at):  # type
         t = edges[low + i, 1]
         name = np.int64(local[t]) if local[t] != 0 else np.int64(names[t])
         # labels of one target in order, so that equal rows are equal before masks are joined
+        name = 2 * name + edges[low + i, 2]
         key[i] = (name + (1 << 30)) << 31 | edges[low + i, 0]
     sort(key, 0, count)
     i = 0
@@ -375,7 +384,8 @@ def reduced(words, edges, begin, accept, start):  # type: ignore[no-untyped-def]
             continue
         end = _signature(words, table, n, edges, begin, q, names, local, rows, 0)
         for k in range(end):
-            out_edges[used, 0], out_edges[used, 1], out_edges[used, 2] = rows[k, 0], rows[k, 1], 0
+            out_edges[used, 0] = rows[k, 0]
+            out_edges[used, 1], out_edges[used, 2] = rows[k, 1] >> 1, rows[k, 1] & 1
             used += 1
         out_accept[number[q]] = accept[q]
         out_begin[number[q] + 1] = used
