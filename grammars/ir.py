@@ -42,9 +42,10 @@ nodes and drop units, so equal languages are more often equal objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
+from typing import Any, Final, TypeAlias
 
 from grammars.frozen import quickly_made
 
@@ -97,9 +98,14 @@ class _Hashed:
             return self._hash
         except AttributeError:
             kind = type(self)
-            value = hash((kind, *[getattr(self, name) for name in kind.__slots__]))
-            object.__setattr__(self, "_hash", value)
+            value = hash((kind, _FIELDS_OF[kind](self)))
+            _keep_hash(self, value)
             return value
+
+
+_keep_hash: Final = vars(_Hashed)["_hash"].__set__
+_FIELDS_OF: Final[dict[type, Callable[[Any], Any]]] = {}
+"""By class: all its fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +286,9 @@ Expr: TypeAlias = (
     | Bag
     | Mark
 )
+
+for _kind in (Chars, Seq, Alt, Repeat, And, Not, Machine, Bag):
+    _FIELDS_OF[_kind] = attrgetter(*(f.name for f in fields(_kind)))
 
 NOTHING: Final = Nothing()
 EPSILON: Final = Literal(b"")
@@ -674,12 +683,12 @@ def children(expr: Expr) -> tuple[Expr, ...]:
     kind = type(expr)
     if kind in _LEAVES:
         return ()
-    if isinstance(expr, Seq | Alt | And):
-        return expr.items
-    if isinstance(expr, Repeat | Not):
-        return (expr.item,)
-    if isinstance(expr, Bag):
-        return (*(member.item for member in expr.members), expr.separator)
+    if kind is Seq or kind is Alt or kind is And:
+        return expr.items  # type: ignore[union-attr]
+    if kind is Repeat or kind is Not:
+        return (expr.item,)  # type: ignore[union-attr]
+    if kind is Bag:
+        return (*(member.item for member in expr.members), expr.separator)  # type: ignore[union-attr]
     return ()
 
 
@@ -702,7 +711,8 @@ def walk(expr: Expr) -> Iterator[Expr]:
     while stack:
         node = stack.pop()
         yield node
-        stack.extend(reversed(children(node)))
+        if type(node) not in _LEAVES:
+            stack.extend(reversed(children(node)))
 
 
 def refs(expr: Expr) -> list[str]:

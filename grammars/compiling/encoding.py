@@ -37,6 +37,7 @@ from grammars.ir import (
     Repeat,
     Rule,
     Seq,
+    children,
 )
 
 Int32 = npt.NDArray[np.int32]
@@ -54,18 +55,6 @@ _INNER: Final = frozenset({Seq, Alt, Repeat, And, Not, Bag})
 
 _LITERAL: Final = int(kinds.LITERAL)
 _REF: Final = int(kinds.REF)
-
-
-def _below(node: Expr) -> tuple[Expr, ...] | None:
-    """The children of a node; ``None`` for kinds that have none."""
-    kind = type(node)
-    if kind is Seq or kind is Alt or kind is And:
-        return node.items  # type: ignore[union-attr]
-    if kind is Repeat or kind is Not:
-        return (node.item,)  # type: ignore[union-attr]
-    if kind is Bag:
-        return (*(m.item for m in node.members), node.separator)  # type: ignore[union-attr]
-    return None
 
 
 class UnencodableError(Exception):
@@ -149,32 +138,59 @@ class Encoding:
     def row(self, root: Expr) -> int:
         """The row of an expression; those below it are added first."""
         known = self._row
-        get, leaf = known.get, self._leaf
+        if type(root) not in _INNER:
+            return self._known_leaf(root)
         stack = [root]
         while stack:
             node = stack[-1]
             if id(node) in known:
                 stack.pop()
                 continue
-            below = _below(node)
-            if below is None:
-                known[id(node)] = leaf(node)
-                stack.pop()
-                continue
-            numbers: list[int] = []
-            depth = len(stack)
-            for child in below:
-                number = get(id(child))
-                if number is None:
-                    if type(child) in _INNER:
-                        stack.append(child)
-                        continue
-                    number = known[id(child)] = leaf(child)
-                numbers.append(number)
-            if len(stack) == depth:
+            below = children(node)
+            numbers = self._numbers(below, stack)
+            if numbers is not None:
                 stack.pop()
                 known[id(node)] = self._inner(node, below, numbers)
         return known[id(root)]
+
+    def _known_leaf(self, node: Expr) -> int:
+        number = self._row.get(id(node))
+        if number is None:
+            number = self._row[id(node)] = self._leaf(node)
+        return number
+
+    def _numbers(self, below: tuple[Expr, ...], stack: list[Expr]) -> list[int] | None:
+        """The rows of some nodes; ``None`` if some have none yet: these are put upon the stack.
+
+        Texts and references get theirs here: they are most of all nodes.
+        """
+        known, nodes, rows = self._row, self.nodes, self.rows
+        at = len(self.kids)
+        numbers: list[int] = []
+        complete = True
+        for child in below:
+            number = known.get(id(child))
+            if number is None:
+                kind = type(child)
+                if kind is Literal:
+                    data = child.data  # type: ignore[union-attr]
+                    rows += (_LITERAL, len(self.text), len(data), at, at)
+                    self.text += data
+                    number = len(nodes)
+                    nodes.append(child)
+                elif kind is Ref:
+                    rows += (_REF, self.number_of(child.name), 0, at, at)  # type: ignore[union-attr]
+                    number = len(nodes)
+                    nodes.append(child)
+                elif kind in _INNER:
+                    stack.append(child)
+                    complete = False
+                    continue
+                else:
+                    number = self._leaf(child)
+                known[id(child)] = number
+            numbers.append(number)
+        return numbers if complete else None
 
     def _texts_first(self, below: tuple[Expr, ...], at: int) -> int:
         """Sorts alternatives: texts first, in order, each once.  Returns how many texts there are."""
@@ -199,21 +215,12 @@ class Encoding:
 
     def _leaf(self, node: Expr) -> int:
         kind = type(node)
-        at, nodes = len(self.kids), self.nodes
         if kind is Literal:
-            data = node.data  # type: ignore[union-attr]
-            self.rows.extend((_LITERAL, len(self.text), len(data), at, at))
-            self.text += data
-            nodes.append(node)
-            return len(nodes) - 1
+            row = self.literal(node.data)  # type: ignore[union-attr]
+            self.nodes[row] = node
+            return row
         if kind is Ref:
-            name = node.name  # type: ignore[union-attr]
-            number = self._number.get(name)
-            if number is None:
-                number = self.number_of(name)
-            self.rows.extend((_REF, number, 0, at, at))
-            nodes.append(node)
-            return len(nodes) - 1
+            return self.add(kinds.REF, self.number_of(node.name), 0, [], node)  # type: ignore[union-attr]
         if kind is Chars:
             return self._chars(node.ranges, node)  # type: ignore[union-attr]
         if kind is ByteSet:

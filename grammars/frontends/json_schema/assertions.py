@@ -36,9 +36,11 @@ class _Hashed:
             return self._hash
         except AttributeError:
             value = hash((type(self), _COMPARED[type(self)](self)))
-            object.__setattr__(self, "_hash", value)
+            _keep_hash(self, value)
             return value
 
+
+_keep_hash: Final = vars(_Hashed)["_hash"].__set__
 
 _COMPARED: Final[dict[type, Callable[[Any], Any]]] = {}
 """By class: the fields that its hash is made of."""

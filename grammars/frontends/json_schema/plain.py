@@ -171,7 +171,7 @@ class PlainReader:
                 return _ANY
             place = self._documents.canonical_of(place, schema)
             known = self._demands.get(place)
-            return self._as_demands(At(place)) if known is None else known
+            return self._as_demands(self._reader.place(place)) if known is None else known
         if schema is True:
             return _ANY
         return _NONE if schema is False else None

@@ -27,6 +27,7 @@ from grammars.frontends.json_schema.assertions import (
     Contains,
     Demands,
     Either,
+    Env,
     Formula,
     Leaf,
     Numbers,
@@ -69,6 +70,7 @@ class Reader:
         self.spellings = spellings
         self.assert_formats = assert_formats
         self._limits = limits
+        self._places: dict[str, At] = {}
         self._read: dict[At, Formula] = {}
         self._meanings: dict[At, Formula] = {}
         self._circles = Circles(self._plain_meaning)
@@ -84,7 +86,16 @@ class Reader:
 
     def root(self) -> At:
         """The main schema."""
-        return At("", self.documents.enter("", ()))
+        return self.place("", self.documents.enter("", ()))
+
+    def place(self, place: str, env: Env = ()) -> At:
+        """The schema at a place: the same object each time, so that it is hashed and compared once."""
+        if env:
+            return At(place, env)
+        known = self._places.get(place)
+        if known is None:
+            known = self._places[place] = At(place)
+        return known
 
     def meaning(self, at: At) -> Formula:
         """What the schema at a place says, in terms of the schemas below it.
@@ -123,7 +134,7 @@ class Reader:
     def target(self, at: At, keyword: str) -> At:
         """Where a reference at a place leads."""
         place = self.documents.resolve(at.place, keyword, at.env)
-        return At(place, self.documents.enter(place, at.env))
+        return self.place(place, self.documents.enter(place, at.env))
 
 
 class _Schema:
@@ -154,16 +165,19 @@ class _Schema:
         """A schema below this one."""
         place = below(self.at.place, *keys)
         self.reader.documents.at(place)  # complains if it is no schema
-        return At(place, self.reader.documents.enter(place, self.at.env))
+        return self.reader.place(place, self.reader.documents.enter(place, self.at.env))
 
     def simple(self, *keys: str | int) -> Demands:
         """The same, as demands: nothing at all where it allows anything."""
-        at = self.sub(*keys)
-        schema = self.reader.documents.at(at.place)
-        at = At(self.reader.documents.canonical(at.place), at.env)
+        documents = self.reader.documents
+        place = below(self.at.place, *keys)
+        schema = documents.at(place)  # complains if it is no schema
         if schema is True or schema == {}:
             return ()
-        return (NOTHING,) if schema is False else (at,)
+        if schema is False:
+            return (NOTHING,)
+        env = documents.enter(place, self.at.env)
+        return (self.reader.place(documents.canonical(place), env),)
 
     def leaf(self, branch: Branch, keyword: str) -> Leaf:
         place = below(self.at.place, keyword)
