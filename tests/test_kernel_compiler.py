@@ -205,6 +205,42 @@ def test_grammars(grammar: GrammarIR) -> None:
     assert check(grammar)
 
 
+_ENDLESS = Seq((Literal(b"x"), Ref("endless")))
+_WITHOUT_TEXTS = [
+    rules(root=Alt((Seq((Literal(b"a"), Ref("endless"))), Literal(b"b"))), endless=_ENDLESS),
+    rules(  # one that has no text because another one has none
+        root=Alt((Seq((Literal(b"a"), Ref("other"))), Seq((Literal(b"b"), Ref("nested"))))),
+        other=Seq((Literal(b"("), Alt((Ref("other"), Ref("endless"))), Literal(b")"))),
+        nested=Alt(
+            (Literal(b"c"), Seq((Literal(b"["), Ref("nested"), Literal(b"]"))), Ref("other"))
+        ),
+        endless=_ENDLESS,
+    ),
+    rules(  # one whose only text is the empty one
+        root=Seq((Literal(b"a"), Ref("empty"), Literal(b"b"))),
+        empty=Alt((Literal(b""), Seq((Literal(b"("), Ref("empty"), Ref("endless"))))),
+        endless=_ENDLESS,
+    ),
+    rules(  # one that an intersection leaves nothing of
+        root=Alt((Seq((Literal(b"a"), Ref("none"), Literal(b"!"))), Literal(b"b"))),
+        none=Seq(
+            (ir.both(Repeat(_LETTER, 300, 400), Not(Repeat(_LETTER, 0, None))), Literal(b";"))
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("grammar", _WITHOUT_TEXTS, ids=range(len(_WITHOUT_TEXTS)))
+def test_rules_without_any_text(grammar: GrammarIR) -> None:
+    assert check(grammar)
+
+
+def test_a_start_rule_without_any_text_is_left_to_the_plain_steps() -> None:
+    grammar = rules(root=Seq((Literal(b"a"), Ref("endless"))), endless=_ENDLESS)
+    assert compile_by_kernels(grammar, DEFAULT_LIMITS) is None
+    assert Grammar(grammar).is_empty
+
+
 def test_left_recursion_is_left_to_the_plain_steps() -> None:
     grammar = rules(root=Alt((Literal(b"a"), Seq((Ref("root"), Literal(b"+a"))))))
     assert compile_by_kernels(grammar, DEFAULT_LIMITS) is None
