@@ -607,6 +607,8 @@ def identity(value: Any) -> Any:
 
 def type_of(value: Any) -> str:
     """The JSON type of a value."""
+    if type(value) is str:  # as most are
+        return "string"
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -666,7 +668,7 @@ class Branch(_Hashed):
         """The same without types of which it is plain that no value fits."""
         types = self.types
         if self.values is not None:
-            types = types & {type_of(v.data) for v in self.values}
+            types = _types_among(self.values, types)
         impossible = [
             kind
             for kind, said in (
@@ -700,6 +702,18 @@ class Branch(_Hashed):
             or ("array" not in types and self.arrays is not _FREE_ARRAYS)
             or ("object" not in types and self.objects is not _FREE_OBJECTS)
         )
+
+
+def _types_among(values: tuple[Value, ...], types: frozenset[str]) -> frozenset[str]:
+    """Those of some types that values have; looks no further once all are found."""
+    found: set[str] = set()
+    for value in values:
+        kind = type_of(value.data)
+        if kind in types:
+            found.add(kind)
+            if len(found) == len(types):
+                return types
+    return frozenset(found)
 
 
 FREE: Final = Branch()

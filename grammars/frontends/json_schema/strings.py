@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from json.encoder import encode_basestring  # what dumps(..., ensure_ascii=False) makes of a text
 from operator import itemgetter
 from typing import Final, TypeAlias
 
@@ -219,13 +219,15 @@ def _finder(expr: Expr) -> Recognizer:
 
 def has_shape(shape: Shape, value: str) -> bool:
     """Whether a text has a pattern or format (``negated`` aside)."""
-    return is_in(shape_expr(Shape(shape.kind, shape.text, shape.place)), value)
+    if shape.negated:
+        shape = Shape(shape.kind, shape.text, shape.place)
+    return is_in(shape_expr(shape), value)
 
 
 def is_in(expr: Expr, value: str) -> bool:
     """Whether a text is described by an expression over code points."""
     try:
-        data = json.dumps(value, ensure_ascii=False).encode()
+        data = encode_basestring(value).encode()
     except UnicodeEncodeError:
         return False
     recognizer = _finder(expr)
