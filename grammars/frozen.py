@@ -40,7 +40,7 @@ def quickly_made(cls: _Class) -> _Class:
     exec(source, known)  # as dataclasses do: the text has nothing but names of fields
     made = known["__init__"]
     made.__qualname__ = f"{cls.__qualname__}.__init__"
-    made.__annotations__ = dict(cls.__init__.__annotations__)
+    made.__annotations__ = dict(vars(cls)["__init__"].__annotations__)
     cls.__init__ = made  # type: ignore[misc]
     return cls
 
