@@ -23,7 +23,8 @@ def test_kinds_belong_to_the_positions_that_numbered_them() -> None:
     inside = np.arange(1, VOCABULARY.trie.node_count, dtype=np.int32)
     zeros = np.zeros(len(inside), np.int32)
     exits = np.stack([inside, inside + 1, zeros, zeros, zeros])
-    lexeme = replace(lexeme_of(VOCABULARY, shape), exits=exits)
+    lexeme = replace(lexeme_of(VOCABULARY, shape))
+    lexeme.exits = exits
     follow = np.zeros(256, np.bool_)
     follow[list(b',]"')] = True
     old, new = Positions(VOCABULARY.trie), Positions(VOCABULARY.trie)

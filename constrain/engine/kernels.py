@@ -54,9 +54,9 @@ from grammars.program import MANY, NO_EDGE, UNBOUNDED
     P_BAG_OF, P_BAG_OFFSET, P_BAG_START, P_BAG_RETURN, B_PLACE, B_STEPS, N_PLACES, N_CANONICAL,
     N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION, N_WORK, N_WORK_LIMIT, P_LOOP_KIND, P_LOOP,
     T_ASCII_BELOW, T_BELOW, W_MASK, W_GROUPS, W_LOW, W_HIGH, N_WORDS, N_WIDE_STATE, N_WIDE_COUNT,
-    P_CLASS_SIZE, N_MOVE_LIMIT, N_MOST_COUNT, S_LOOP, S_VISITS,
-) = range(84)  # fmt: skip
-FIELD_COUNT: Final = 84
+    P_CLASS_SIZE, N_MOVE_LIMIT, N_MOST_COUNT, S_LOOP, S_VISITS, S_LACKING, N_LACKS, N_EDGES_DONE,
+) = range(87)  # fmt: skip
+FIELD_COUNT: Final = 87
 
 GROW: Final = -1
 """Room ran out: enlarge the pool and call again."""
@@ -73,10 +73,12 @@ OUT_OF_WORK: Final = -6
 """The work that the context allows is used up."""
 NODE_WORK: Final = 1
 """Units of work for a trie node visited; a unit is some 15 ns."""
-SET_WORK: Final = 2
+SET_WORK: Final = 4
 """Units more where the state there has several configurations, and the step is known."""
-STEP_WORK: Final = 8
+STEP_WORK: Final = 5
 """Units of work for a configuration stepped from where there are several."""
+LINK_WORK: Final = 2
+"""Units of work for a configuration reached, or a frame's, that is sorted among others."""
 NOT_KNOWN: Final = -7
 """What a configuration does with the whole vocabulary is to be found out first."""
 
@@ -391,6 +393,7 @@ def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
                         buffer[room + w] = buffer[room + o]
                         buffer[2 * room + w] = buffer[2 * room + o]
                         buffer[3 * room + w] = buffer[3 * room + o]
+            ctx[N_WORK] += (links >> 3) + LINK_WORK * mine
             links = kept
             mine = _sort_items(ctx, reached, mine)
             # _intern reads from the front of the buffer: swap the links there and back
@@ -455,6 +458,7 @@ def _step_set(ctx, state, c):  # type: ignore[no-untyped-def]
                 links = _take(ctx, int64(bag_of[q]), n, f, c, links)
                 if links < 0:
                     return links
+    ctx[N_WORK] += LINK_WORK * reached
     reached = _sort_items(ctx, 0, reached)
     return _intern(ctx, reached)
 
@@ -629,15 +633,20 @@ _LOOP_UNKNOWN: Final = 0
 """In ``P_LOOP_KIND``; else one more than the kind."""
 _MANY_BYTES: Final = 128
 """Bytes from which on direct walks are not even tried."""
-_EDGES_WORK: Final = 60_000
+_EDGES_WORK: Final = 12_000
 """Work that may be done for them."""
+_LONG_WALK: Final = 2_048
+"""Trie nodes visited from which on it pays to note which tokens a mask lacks."""
 _MOST_LOOKED: Final = 32
 """Tokens below a trie node up to which it is worth a look whether all are allowed already."""
 _MOST_CALLS: Final = 16
 """Rules that call rules at once, one in another, up to which masks are made at the innermost start."""
 _NONE: Final = uint64(0)
-_UNTRIED, _NARROW, WIDE, _WHOLE = 0, 1, 2, 3
+_UNTRIED, _NARROW, WIDE, WHOLE = 0, 1, 2, 3
 """What is known of a program state; the last: wide, and not to be split into what it calls."""
+_NOTED: Final = 62
+"""Configurations of a state of which it is noted in ``N_EDGES_DONE``, a bit each, that their edges were
+walked: a mask is begun again whenever something is found out."""
 _EDGES_FUEL: Final = 10_000
 """Trie nodes that may be visited for the edges of a program state beside the rules that it calls."""
 
@@ -688,6 +697,8 @@ def _loops_below(ctx, q, i):  # type: ignore[no-untyped-def]
 
 _FEW_VISITS: Final = 24
 """How often a state of several configurations is come upon before it is looked what leads back to it."""
+_LOOK_WORK: Final = 256
+"""Work for that, beside the steps that were not known."""
 _LOOKED: Final = 255
 """In place of that number: they are known."""
 _MOST_LOOPS: Final = 8
@@ -715,6 +726,7 @@ def _find_set_loop(ctx, state):  # type: ignore[no-untyped-def]
             low |= uint64(1) << uint64(byte)
         elif after == state:
             high |= uint64(1) << uint64(byte - 64)
+    ctx[N_WORK] += _LOOK_WORK
     loops = _u64(ctx, S_LOOP)
     loops[2 * state], loops[2 * state + 1] = low, high
     _u8(ctx, S_VISITS)[state] = _LOOKED
@@ -767,13 +779,70 @@ def _nodes_allowed(ctx):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _count_bits(word):  # type: ignore[no-untyped-def]
+    """How many bits of a word of 32 are set."""
+    x = uint64(word) & uint64(0xFFFFFFFF)
+    x -= (x >> uint64(1)) & uint64(0x55555555)
+    x = (x & uint64(0x33333333)) + ((x >> uint64(2)) & uint64(0x33333333))
+    x = (x + (x >> uint64(4))) & uint64(0x0F0F0F0F)
+    return int64((x * uint64(0x01010101) & uint64(0xFFFFFFFF)) >> uint64(24))
+
+
+@njit("void(int64[::1], int32[::1])", cache=True)
+def _list_lacking(ctx, row):  # type: ignore[no-untyped-def]
+    """Notes which tokens a mask lacks, in the order of the trie, unless they are most of all.
+
+    A walk that takes long then leaves out at once what lies below a node if nothing is lacking there.
+    Bits that are set later are not taken account of: what is noted is a superset.
+    """
+    total = int64(_i32(ctx, T_TOKEN_START)[ctx[T_NODES]])
+    held = int64(0)
+    for w in range(ctx[N_WORDS]):
+        held += _count_bits(row[w])
+    if 2 * held < total:
+        return
+    t_tokens, lacking = _i32(ctx, T_TOKENS), _u64(ctx, S_LACKING)
+    word = uint64(0)
+    for i in range(total):
+        token = t_tokens[i]
+        if (row[token >> 5] >> int32(token & 31)) & int32(1) == 0:
+            word |= uint64(1) << uint64(i & 63)
+        if i & 63 == 63 or i == total - 1:
+            lacking[i >> 6] = word
+            word = uint64(0)
+    ctx[N_LACKS] = 1
+    ctx[N_WORK] += total >> 4
+
+
+@njit
+def _any_listed(ctx, first, last):  # type: ignore[no-untyped-def]
+    """Whether :func:`_list_lacking` noted a token of those with numbers from ``first`` up to ``last``."""
+    if first >= last:
+        return False
+    lacking = _u64(ctx, S_LACKING)
+    at, end = int64(first) >> 6, (int64(last) - 1) >> 6
+    low, high = uint64(first & 63), uint64((last - 1) & 63)
+    if at == end:
+        return (lacking[at] >> low) << (uint64(63) - high + low) != uint64(0)
+    if lacking[at] >> low != uint64(0) or lacking[end] << (uint64(63) - high) != uint64(0):
+        return True
+    at += 1
+    while at < end and lacking[at] == uint64(0):
+        at += 1
+    return at < end
+
+
+@njit
 def _lacks(ctx, row, begin, end):  # type: ignore[no-untyped-def]
     """Whether a mask may lack a token of those that end at nodes from ``begin`` up to ``end``.
 
-    Of many tokens only the first are looked at: a walk comes to those below each node again.
+    Of many tokens only the first are looked at, and what was noted of them before: a walk comes to those
+    below each node again.
     """
     t_start, t_tokens = _i32(ctx, T_TOKEN_START), _i32(ctx, T_TOKENS)
     first, last = t_start[begin], t_start[end]
+    if ctx[N_LACKS] != 0 and not _any_listed(ctx, first, last):
+        return False
     for k in range(first, min(last, first + _MOST_LOOKED)):
         token = t_tokens[k]
         if (row[token >> 5] >> int32(token & 31)) & int32(1) == 0:
@@ -846,6 +915,9 @@ def _walk_below(  # type: ignore[no-untyped-def]
             i = int64(t_skip[i])
             continue
         visited += 1
+        if visited == _LONG_WALK and ctx[N_LACKS] == 0:
+            _list_lacking(ctx, row)
+            allowed = min(int64(fuel), _nodes_allowed(ctx))
         if visited > allowed:
             if visited > fuel:
                 return int64(OUT_OF_FUEL)
@@ -913,9 +985,9 @@ def fill_walk(address, state, node, row_address, fuel, deepest):  # type: ignore
     left out.  Returns the number of nodes visited, or OUT_OF_FUEL, OUT_OF_WORK, or what a step
     answers (bits set until then are right, not complete).
     """
-    return _walk_below(
-        _context(address), state, node, row_address, fuel, deepest, int64(0), _NONE, _NONE
-    )
+    ctx = _context(address)
+    ctx[N_LACKS] = 0
+    return _walk_below(ctx, state, node, row_address, fuel, deepest, int64(0), _NONE, _NONE)
 
 
 @njit("int64(int64, int64, int64, int64, uint64, uint64)", cache=True, nogil=True)
@@ -928,6 +1000,7 @@ def wide_walk(address, state, row_address, left_address, follow_low, follow_high
     :func:`fill_walk` does.
     """
     ctx = _context(address)
+    ctx[N_LACKS] = 0
     q, n, f = unpack(ctx, state)
     at_once = _ends_text(ctx, q, n, f)
     out = _walk_below(
@@ -970,7 +1043,7 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
     can = _u64(ctx, S_CAN)
     path[0], path[1], path[2] = unpack(ctx, state)
     allowed = _nodes_allowed(ctx)
-    visited = int64(0)
+    visited, noting = int64(0), int64(_LONG_WALK)
     frame, low, high, beyond = int64(-1), uint64(0), uint64(0), False
     cursor = 1
     for _ in range(data[0]):
@@ -986,6 +1059,11 @@ def _after(ctx, state, groups, row):  # type: ignore[no-untyped-def]
         each = 1 + members  # which are looked at one by one
         while i < end:
             visited += each
+            if visited >= noting:
+                noting = allowed + 1  # once
+                if ctx[N_LACKS] == 0:
+                    _list_lacking(ctx, row)
+                    allowed = _nodes_allowed(ctx)
             if visited > allowed:
                 ctx[N_WORK] += NODE_WORK * visited
                 return int64(OUT_OF_WORK)
@@ -1107,15 +1185,18 @@ def _walk_narrow(ctx, state, row_address, fuel):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _is_split(ctx, q, n):  # type: ignore[no-untyped-def]
-    """Whether a configuration is wide for the rules that it calls, which are looked at on their own."""
+def _is_split(ctx, q, n, f):  # type: ignore[no-untyped-def]
+    """Whether a configuration is wide for the rules that it calls, which are looked at on their own.
+
+    Not where its rule may end and something may follow: that is no call of it.
+    """
     calls = _i32(ctx, P_CALL_OFFSET)
     return (
         _is_wide(ctx, q)
-        and _u8(ctx, P_WIDE)[q] != _WHOLE
+        and _u8(ctx, P_WIDE)[q] != WHOLE
         and calls[q + 1] > calls[q]
         and _i32(ctx, P_BAG_OF)[q] < 0
-        and n < _i32(ctx, P_ACCEPT_FROM)[q]
+        and (n < _i32(ctx, P_ACCEPT_FROM)[q] or f == END)
     )
 
 
@@ -1174,12 +1255,13 @@ def _call_rules(ctx, state):  # type: ignore[no-untyped-def]
     reached, links = int64(0), int64(0)
     for i in range(begin, end):
         q, n = int64(s_q[i]), int64(s_n[i])
-        if _is_split(ctx, q, n):
-            links = _link_calls(ctx, q, n, int64(s_f[i]), links)
+        f = int64(s_f[i])
+        if _is_split(ctx, q, n, f):
+            links = _link_calls(ctx, q, n, f, links)
             if links < 0:
                 return links
         else:
-            _put(ctx, reached, q, n, s_f[i])
+            _put(ctx, reached, q, n, f)
             reached += 1
     if reached == end - begin:
         return state
@@ -1204,11 +1286,12 @@ def _call_rules(ctx, state):  # type: ignore[no-untyped-def]
     return _intern(ctx, _sort_items(ctx, 0, reached))
 
 
-@njit("int64(int64[::1], int64, int64)", cache=True)
-def _walk_edges(ctx, state, row_address):  # type: ignore[no-untyped-def]
+@njit("int64(int64[::1], int64, int64, boolean)", cache=True)
+def _walk_edges(ctx, state, row_address, noting):  # type: ignore[no-untyped-def]
     """Sets the bits of tokens by the edges of configurations that :func:`_call_rules` replaces.
 
-    Returns 0, or what a walk answers; after OUT_OF_FUEL the program state is no longer one of those.
+    With ``noting``, those of the first configurations are walked once, see ``N_EDGES_DONE``.  Returns 0,
+    or what a walk answers; after OUT_OF_FUEL the program state is no longer one of those.
     """
     byte_class, t_byte, t_skip = _u8(ctx, P_BYTE_CLASS), _u8(ctx, T_BYTE), _i32(ctx, T_SKIP)
     e_offset, e_class = _i32(ctx, P_EDGE_OFFSET), _i32(ctx, P_EDGE_CLASS)
@@ -1218,7 +1301,10 @@ def _walk_edges(ctx, state, row_address):  # type: ignore[no-untyped-def]
     for j in range(begin, begin + count):
         q, n = int64(_i32(ctx, S_Q)[j]), int64(_i32(ctx, S_N)[j])
         f = int64(_i32(ctx, S_F)[j])
-        if e_offset[q] == e_offset[q + 1] or not _is_split(ctx, q, n):
+        if e_offset[q] == e_offset[q + 1] or not _is_split(ctx, q, n, f):
+            continue
+        once = noting and j - begin < _NOTED
+        if once and (ctx[N_EDGES_DONE] >> (j - begin)) & 1:
             continue
         fuel = int64(_EDGES_FUEL)
         ends_at = ctx[N_WORK] + _EDGES_WORK
@@ -1244,11 +1330,13 @@ def _walk_edges(ctx, state, row_address):  # type: ignore[no-untyped-def]
                 if out == OUT_OF_WORK and ends_at < limit:
                     out = int64(OUT_OF_FUEL)
                 if out == OUT_OF_FUEL:
-                    _u8(ctx, P_WIDE)[q] = _WHOLE
+                    _u8(ctx, P_WIDE)[q] = WHOLE
                 if out < 0:
                     return out
                 fuel -= out
             i = int64(t_skip[i])
+        if once:
+            ctx[N_EDGES_DONE] |= int64(1) << (j - begin)
     return int64(0)
 
 
@@ -1274,9 +1362,10 @@ def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-unty
     last, from number ``item`` on, what goes on behind the wide ones.  Returns NOT_KNOWN where one is
     wide and its mask (``W_MASK``, valid for counts from ``W_LOW`` to ``W_HIGH``) is not known: its
     program state and count are in ``N_WIDE_STATE`` and ``N_WIDE_COUNT``, the number to go on from is in
-    ``N_LACKING``.
+    ``N_LACKING``.  ``N_EDGES_DONE`` is 0 at the first call for a mask.
     """
     ctx = _context(address)
+    ctx[N_LACKS] = 0
     s_q, s_n, s_f = _i32(ctx, S_Q), _i32(ctx, S_N), _i32(ctx, S_F)
     s_offset, s_count = _i32(ctx, S_OFFSET), _i32(ctx, S_COUNT)
     row = _i32_at(row_address)
@@ -1305,7 +1394,7 @@ def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-unty
         out = int64(0)
         before = outer
         while before != state and out >= 0:
-            out = _walk_edges(ctx, before, row_address)
+            out = _walk_edges(ctx, before, row_address, before == outer)
             before = _call_rules(ctx, before)
         if out >= 0 and wide < count:
             out = _walk_narrow(ctx, state, row_address, fuel)

@@ -50,6 +50,8 @@ NO_STATE: Final = (
 )
 
 
+_KEPT_STEPS: Final = 1 << 18
+"""Room for steps, half of it used, that is filled anew rather than enlarged: moving so many takes 3 ms."""
 _ROWS_AHEAD: Final = 256
 """Rows of a bag made ahead at most."""
 
@@ -173,10 +175,12 @@ class StatePool:
         self.address = self.context.ctypes.data
         self._set_program(program)
         self._put(k.S_PATH, np.empty(3 * (vocabulary.trie.max_depth + 2), np.int64))
+        self._put(k.S_LACKING, np.empty(len(vocabulary.trie.tokens) // 64 + 1, np.uint64))
         self._set_states()
         self.tags[DEAD] = self.tags[FINISHED] = 1
         self.context[k.N_CANONICAL] = canonical
         self.context[k.N_WORK_LIMIT] = self.context[k.N_MOVE_LIMIT] = _UNLIMITED
+        self._may_forget = False
         self._steps_at: dict[Steps, int] = {}
         self._steps_used = 0
 
@@ -293,6 +297,11 @@ class StatePool:
         self._put(k.S_MEMO_VALUE, values)
         self.context[k.N_MEMO_SIZE] = size
 
+    def _forget_steps(self) -> None:
+        """Forgets all steps; they are found again."""
+        self._arrays[k.S_MEMO_KEY][:] = 0
+        self.context[k.N_MEMO] = 0
+
     def _rehash(self) -> None:
         size = 4 * int(self.context[k.N_STATE_ROOM])
         table = np.zeros(size, np.int32)
@@ -307,7 +316,10 @@ class StatePool:
         states_full = c[k.N_FREE] == 0 and c[k.N_STATES] >= c[k.N_STATE_ROOM]
         if not memo_full and not states_full:
             self._room_items(2 * int(c[k.N_ITEM_ROOM]))
-        if memo_full:
+        if memo_full and c[k.N_MEMO_SIZE] >= _KEPT_STEPS and self._may_forget:
+            self._forget_steps()
+            self._may_forget = False
+        elif memo_full:
             self._room_memo(2 * int(c[k.N_MEMO_SIZE]))
         if states_full:
             if c[k.N_STATE_ROOM] >= self.limits.max_states:
@@ -396,6 +408,7 @@ class StatePool:
 
     def refresh(self) -> None:
         """To be called before a kernel: marks of old steps are not to be taken for new ones."""
+        self._may_forget = True  # once, or a kernel that takes more steps would never come to its end
         if self.context[k.N_EPOCH] > 2**31 - 2**24:
             self._arrays[k.S_MARK][:] = 0
             self.context[k.N_EPOCH] = 0
@@ -659,7 +672,6 @@ class StatePool:
         self.tags[:] = 0
         self.tags[places] = tags
         self.context[k.N_GENERATION] += 1
-        self._arrays[k.S_MEMO_KEY][:] = 0
-        self.context[k.N_MEMO] = 0
+        self._forget_steps()
         self._rehash()
         return needed

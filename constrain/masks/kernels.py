@@ -228,6 +228,93 @@ def find_closed(table, accepts, ordinary, beyond, closed):  # type: ignore[no-un
                         changed = True
 
 
+@njit
+def _is_letter(byte):  # type: ignore[no-untyped-def]
+    """Whether an ASCII byte is a letter or a digit."""
+    return 0x30 <= byte <= 0x39 or 0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A
+
+
+@njit
+def _lasting_bytes(table, start):  # type: ignore[no-untyped-def]
+    """bool[128]: printable bytes after which all of them can come that can come at a state.
+
+    Where these are few, letters and digits after which all such can come.
+    """
+    out = np.zeros(128, np.bool_)
+    for letters in range(2):
+        last, fine, found = int64(-1), False, 0
+        for byte in range(0x20, 0x7F):
+            target = int64(table[256 * start + byte]) >> 1
+            if target < 0 or (letters and not _is_letter(byte)):
+                continue
+            if target != last:
+                last, fine = target, True
+                for other in range(0x20, 0x7F):
+                    if letters and not _is_letter(other):
+                        continue
+                    if table[256 * start + other] >= 0 and table[256 * target + other] < 0:
+                        fine = False
+                        break
+            out[byte] = fine
+            found += fine
+        if found >= _FEW_LASTING:
+            break
+    return out
+
+
+_FEW_LASTING: Final = 10
+"""Bytes below which :func:`_lasting_bytes` looks at letters and digits alone."""
+
+
+_PASSES: Final = 40
+"""How often states are gone over to find how long a text stays within them; and the bytes known of then."""
+_ALWAYS: Final = 255
+
+
+@njit
+def find_lasting(table, stops, chosen, byte_class, lasting):  # type: ignore[no-untyped-def]
+    """Finds how many bytes, whichever of some they are, lead from each state to no end and no refusal.
+
+    Args:
+        table: see :func:`read_shape`.
+        stops: uint8[L], the states that are to be avoided.
+        chosen: bool[128], the bytes.
+        byte_class: uint8[256], equal for bytes that are alike.
+        lasting: uint8[L], receives one more than that number, or less, ``_ALWAYS`` for any number; 0 for
+            states to be avoided.
+    """
+    bytes_ = np.empty(128, np.int64)
+    seen = np.zeros(256, np.bool_)
+    count = 0
+    for byte in range(128):
+        if chosen[byte] and not seen[byte_class[byte]]:
+            seen[byte_class[byte]] = True
+            bytes_[count] = byte
+            count += 1
+    size = len(stops)
+    for q in range(size):
+        lasting[q] = 0 if stops[q] else _ALWAYS
+    passes, changed = 0, True
+    while changed and passes < _PASSES:
+        changed = False
+        passes += 1
+        for q in range(size - 1, -1, -1):  # automata are numbered onward
+            least = int64(lasting[q])
+            for b in range(count):
+                if least <= 1:
+                    break
+                target = int64(table[256 * q + bytes_[b]])
+                there = int64(0) if target < 0 else int64(lasting[target >> 1])
+                if there < _ALWAYS:
+                    least = min(least, there + 1)
+            if least < lasting[q]:
+                lasting[q] = least
+                changed = True
+    if changed:  # so many passes find all that goes wrong within so many bytes
+        for q in range(size):
+            lasting[q] = min(int64(lasting[q]), _PASSES)
+
+
 UNREAD: Final = -2
 """In place of an edge of a lexeme's automaton: it leads to a state that was not read."""
 CALLING: Final = 1
@@ -493,8 +580,22 @@ CAP: Final = 3
 """Count that all larger ones are taken for."""
 
 
+_LOOK_AT: Final = 512
+"""Trie nodes after which a walk that begins with another is looked at as one that does not."""
+
+
 @njit
-def _closed_states(table, bounds, start, closed):  # type: ignore[no-untyped-def]
+def _stops(bounds, listing):  # type: ignore[no-untyped-def]
+    """uint8[L]: states at which something is to be noted or counts matter, whatever comes."""
+    size = bounds.shape[1]
+    out = np.zeros(size, np.uint8)
+    for q in range(size):
+        out[q] = (listing and bounds[ACCEPTS, q] != UNBOUNDED) or bounds[LEAST, q] > 0
+    return out
+
+
+@njit
+def _closed_states(table, stops, start, closed):  # type: ignore[no-untyped-def]
     """Finds states that a text stays among, see :func:`find_closed`: (kind of loop, ASCII bytes).
 
     Most patterns only wait for something within a text: whatever is written, they go on.
@@ -502,9 +603,6 @@ def _closed_states(table, bounds, start, closed):  # type: ignore[no-untyped-def
     size = len(closed)
     if size > _MOST_CLOSED:
         return NO_LOOP, uint64(0), uint64(0)
-    stops = np.zeros(size, np.uint8)
-    for q in range(size):
-        stops[q] = bounds[ACCEPTS, q] != UNBOUNDED or bounds[LEAST, q] > 0
     ordinary = _ordinary_bytes(table, start)
     kind = TEXT_LOOP
     while True:
@@ -512,13 +610,20 @@ def _closed_states(table, bounds, start, closed):  # type: ignore[no-untyped-def
         if closed[start] & 1 != 0 or kind == ASCII_LOOP:
             break
         kind = ASCII_LOOP
+    low, high = _as_words(ordinary)
+    return kind, low, high
+
+
+@njit
+def _as_words(flags):  # type: ignore[no-untyped-def]
+    """Flags of ASCII bytes as two words of bits."""
     low, high = uint64(0), uint64(0)
     for byte in range(128):
-        if ordinary[byte] and byte < 64:
+        if flags[byte] and byte < 64:
             low |= uint64(1) << uint64(byte)
-        elif ordinary[byte]:
+        elif flags[byte]:
             high |= uint64(1) << uint64(byte - 64)
-    return kind, low, high
+    return low, high
 
 
 @njit
@@ -691,14 +796,14 @@ def _is_free(n, height, most, need, never):  # type: ignore[no-untyped-def]
 
 @njit(
     f"void(int16[::1], {_INTS2}, int64, {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, "
-    f"{_SHORTS}, {_SHORTS}, int64, {_INTS2}, {_INTS}, {_BYTES}, uint64[:, ::1], int32[::1], "
+    f"{_SHORTS}, {_SHORTS}, int64, {_INTS2}, {_INTS}, {_BYTES}, {_BYTES}, uint64[:, ::1], int32[::1], "
     "int32[:, ::1], int32[::1], int64[::1])",
     cache=True,
     nogil=True,
 )
 def walk_lexeme(  # type: ignore[no-untyped-def]
     table, bounds, start, t_byte, t_depth, t_skip, t_start, t_tokens, ascii_below, below, deepest,
-    other, other_bounds, other_entries, apart, loops, row, exits, entries, counts,
+    other, other_bounds, other_entries, apart, byte_class, loops, row, exits, entries, counts,
 ):  # fmt: skip
     """A plain automaton over the whole trie: the mask of what stays inside, and where it may end.
 
@@ -713,6 +818,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         other: a state that was walked from before; ``NO_STATE`` for none.
         other_bounds, other_entries: of that walk, the entries ascending.
         apart: uint8[L * L], see :func:`tell_apart`.
+        byte_class: uint8[256], equal for bytes that are alike.
         loops: uint64[L, 4], by state what is known of its loop: ``LOOKED`` or 0, plus its kind; ASCII bytes
             as two words; how much a character counts.  Zeros at first; what is found is added.
         row: int32[W], the mask of that walk or zeros; receives the bits of the tokens that stay inside.
@@ -721,24 +827,25 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             character counts one step.  If N is 0 they are not listed; with another state some are lacking.
         entries: int32[N], receives the nodes above which the rule may end (right above) and below
             which, or at which, a token does not stay inside.
-        counts: int64[3], receives the number of exits, the most that one token counts (or more; with another
+        counts: int64[4], receives the number of exits, the most that one token counts (or more; with another
             state nothing), and the number of entries; the latter is ``UNREAD`` where the walk came upon a
-            state that was not read.
+            state that was not read.  Last, the number of trie nodes visited.
     """
     size = bounds.shape[1]
     same = np.empty(256, np.uint8)
     for byte in range(256):
         same[byte] = byte
-    closed = np.zeros(size, np.uint8)
+    # where most texts stay: found at once, or, where another walk may soon say all, after a while
+    closed, lasting = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
     closed_kind, closed_low, closed_high = NO_LOOP, uint64(0), uint64(0)
+    lasting_low, lasting_high = uint64(0), uint64(0)
+    look_at = 1 if other < 0 else _LOOK_AT
     alike = other >= 0
     other_most, other_need, other_never = int64(0), int64(0), int64(0)
     other_entry = 0
     listing = exits.shape[1] > 0
     most_free, need, never = _margins(bounds)
-    if other < 0:
-        closed_kind, closed_low, closed_high = _closed_states(table, bounds, start, closed)
-    else:
+    if other >= 0:
         other_most, other_need, other_never = _margins(other_bounds)
         for column in range(size):
             for line in range(4):
@@ -755,7 +862,16 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             exited = 1
     nodes = len(t_byte)
     i = int64(1)
+    visited = 0
     while i < nodes:
+        visited += 1
+        if visited == look_at:
+            stops = _stops(bounds, listing)
+            closed_kind, closed_low, closed_high = _closed_states(table, stops, start, closed)
+            if closed[start] & 1 == 0:
+                chosen = _lasting_bytes(table, start)
+                find_lasting(table, stops, chosen, byte_class, lasting)
+                lasting_low, lasting_high = _as_words(chosen)
         depth = int64(t_depth[i])
         skip = int64(t_skip[i])
         target = int64(table[256 * path[depth - 1, 0] + t_byte[i]])
@@ -775,7 +891,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
                 if m < other_bounds[LEAST, before] or m > other_bounds[MOST, before]:
                     before = int64(NO_STATE)
         if target == UNREAD:
-            counts[2] = UNREAD
+            counts[2], counts[3] = UNREAD, visited
             return
         if target < 0 or n < bounds[LEAST, q] or n > bounds[MOST, q]:
             found = _note_lacking(path, depth, i, entries, found)
@@ -806,10 +922,12 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
                 continue
         longest = max(longest, n)
         most = n + height
-        if (
-            closed[q] & 1
-            and most <= most_free
-            and stays(closed_kind, closed_low, closed_high, i, ascii_below, below)
+        if most <= most_free and (
+            (closed[q] & 1 and stays(closed_kind, closed_low, closed_high, i, ascii_below, below))
+            or (
+                height < lasting[q]
+                and stays(ASCII_LOOP, lasting_low, lasting_high, i, ascii_below, below)
+            )
         ):
             longest = max(longest, most)
             _set_tokens(row, t_tokens, t_start[i], t_start[skip])
@@ -846,7 +964,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             exits[3, exited], exits[4, exited] = n, 0
             exited += 1
         i += 1
-    counts[0], counts[1], counts[2] = exited, longest, found
+    counts[0], counts[1], counts[2], counts[3] = exited, longest, found, visited
 
 
 @njit(f"void({_BYTES}, {_SHORTS}, {_SHORTS}, uint16[::1], uint8[::1])", cache=True, nogil=True)

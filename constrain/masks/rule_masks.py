@@ -32,7 +32,9 @@ from constrain.masks.wide import (
     Shapes,
     Wide,
     answered,
+    groups_lacking,
     lexeme_of,
+    nodes_visited,
     unbounded_counts,
 )
 from constrain.vocabulary import Vocabulary
@@ -137,6 +139,7 @@ class RuleMasks:
     def _fill(self, state: int) -> None:
         call, address, context = self._pool.call, self._scratch_address, self._pool.context
         item = 0
+        context[k.N_EDGES_DONE] = 0
         while True:
             out = call(k.fill_state, state, item, address, _FUEL)
             if out >= 0:
@@ -179,7 +182,8 @@ class RuleMasks:
         self._ranges[key] = low, high
         if low < high:
             self._widest[q] = n
-        self._pool.wide[q] = k.WIDE
+        if self._pool.wide[q] != k.WHOLE:
+            self._pool.wide[q] = k.WIDE
         if len(self._answers) > _KEPT:
             oldest, _ = self._answers.popitem(last=False)
             del self._ranges[oldest]
@@ -187,7 +191,9 @@ class RuleMasks:
 
     def _use(self, q: int, n: int) -> None:
         """Lets kernels know what a wide state does."""
+        visited = nodes_visited()
         key = self._known(q, n)
+        self._pool.context[k.N_WORK] += k.NODE_WORK * (nodes_visited() - visited)
         answer = self._in_use[q] = self._answers[key]
         beyond = answer.groups_beyond(self._vocabulary.trie)
         self._pool.set_wide(q, self._ranges[key], answer.mask, beyond)
@@ -235,10 +241,12 @@ class RuleMasks:
         if shape is None:
             counts = self._counts_alike(q, n)
             return Wide(row, lambda: self._positions.group(exits, follow)), counts
-        answer = Wide(
-            row, partial(self._all_groups, q, n), lambda: self._positions.group(exits, follow)
-        )
-        return answer, (n, n)
+        groups = partial(self._all_groups, q, n)
+        return Wide(row, groups, lambda: self._groups_beyond(exits, follow, row)), (n, n)
+
+    def _groups_beyond(self, exits: Int32, follow: Flags, row: Int32) -> Int32:
+        """Of what is entered at some trie nodes that below which a mask lacks a token."""
+        return groups_lacking(self._positions.group(exits, follow), row, self._vocabulary.trie)
 
     def _counts_alike(self, q: int, n: int) -> tuple[int, int]:
         """The counts for which the walk just made from a state and a count of n is the same.

@@ -38,9 +38,10 @@ from grammars.program import UNBOUNDED, Program
 
 _KEPT_ANSWERS: Final = 512
 """Masks kept per lexeme for its other states and counts near their bounds (V/8 bytes each)."""
-_OWN_WALKS: Final = 4
-"""Answers near bounds of counts that are walked for; then what each token counts is listed, which takes
-some such walks but serves all answers."""
+_NEAR: Final = 16
+"""Distance from a largest count below which most tokens count too much: then what each token counts is
+listed, which takes as long as two or three walks but serves all answers.  Else a walk that begins with
+another takes less."""
 _KEPT_WALKS: Final = 4
 """Walks kept per lexeme for later ones to begin with."""
 _FAR_APART: Final = 12
@@ -97,17 +98,19 @@ class Wide:
         """
         if self._beyond is None:
             self._beyond = (
-                self._filtered(trie) if self._make_beyond is None else self._make_beyond()
+                groups_lacking(self.groups, self.mask, trie)
+                if self._make_beyond is None
+                else self._make_beyond()
             )
             self._make_beyond = None  # and what it was to be made from
         return self._beyond
 
-    def _filtered(self, trie: Trie) -> Int32:
-        out = np.empty_like(self.groups)
-        written = m.list_groups_beyond(
-            self.groups, self.mask, trie.skip, trie.token_start, trie.tokens, out
-        )
-        return out[:written].copy()
+
+def groups_lacking(groups: Int32, mask: Int32, trie: Trie) -> Int32:
+    """Of trie nodes in groups, see :meth:`Positions.group`, those below which a mask lacks a token."""
+    out = np.empty_like(groups)
+    written = m.list_groups_beyond(groups, mask, trie.skip, trie.token_start, trie.tokens, out)
+    return out[:written].copy()
 
 
 def entered(trie: Trie, nodes: Int32, follow: Flags) -> Int32:
@@ -186,8 +189,8 @@ class Lexeme:
     Attributes:
         table: int16[256 * L], the automaton, see ``mask_kernels.read_shape``.
         mask: int32[W], the tokens that stay inside, whatever is counted.
-        exits, beyond: int32[5, E], int32[M]: where the lexeme may end, and what is entered there by tokens
-            that do not stay inside, see ``mask_kernels.walk_lexeme``.
+        beyond: int32[M], what is entered where the lexeme may end by tokens that do not stay inside, see
+            ``mask_kernels.walk_lexeme``.
         longest: the most that one token counts, or more.
         nbytes: memory of the walk and of what was derived from it, in bytes (about).
     """
@@ -195,7 +198,6 @@ class Lexeme:
     trie: Trie
     table: npt.NDArray[np.int16]
     mask: Int32
-    exits: Int32
     beyond: Int32
     longest: int
     _shape: LexemeShape
@@ -208,13 +210,23 @@ class Lexeme:
     )
     _entries: dict[bytes, tuple[Int32, npt.NDArray[np.int64], Int32]] = field(default_factory=dict)
     _answers: dict[tuple[int, bytes, bytes], Wide] = field(default_factory=dict)
-    _near: int = 0
     _walks: list[Walk] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        own = (self.table, self.mask, self.exits, self.beyond, self._loops)
+        own = (self.table, self.mask, self.beyond, self._loops)
         self.nbytes += sum(array.nbytes for array in own)
+
+    @cached_property
+    def exits(self) -> Int32:
+        """int32[5, E], where the lexeme may end, see ``mask_kernels.walk_lexeme``.
+
+        By a walk of its own: masks do without, and one that lists them gets to more of the trie.
+        """
+        bounds, words = self.free_bounds, len(self.mask)
+        exits = self._shape.walk_from(0, bounds, self.trie, self._below, words).exits
+        self.nbytes += exits.nbytes
+        return exits
 
     @cached_property
     def free_bounds(self) -> Int32:
@@ -248,10 +260,9 @@ class Lexeme:
             return known
 
     def _answered(self, start: int, bounds: Int32, positions: Positions, follow: Flags) -> Wide:
-        if start == 0:
-            self._near += 1
-            if self._near > _OWN_WALKS and self._shape.whole:
-                return self._selected(bounds, positions, follow)
+        near = bounds[m.MOST].min() < _NEAR or "ends" in self.__dict__
+        if start == 0 and near and self._shape.whole:
+            return self._selected(bounds, positions, follow)
         walk = self.walk(start, bounds)
         beyond = positions.group_entries(entered(self.trie, walk.beyond, follow))
 
@@ -277,7 +288,7 @@ class Lexeme:
         """A walk from any state, which takes over what it can from earlier ones; the lock is held."""
         if not self._walks:
             self._walks.append(
-                Walk(0, self.free_bounds, self.mask, self.exits, self.beyond, self.longest)
+                Walk(0, self.free_bounds, self.mask, _NO_EXITS, self.beyond, self.longest)
             )
         nearest = self._nearest(start)
         walk = self._shape.walk_from(
@@ -518,10 +529,8 @@ class LexemeShape:
         """Runs the automaton over the vocabulary's trie, whatever is counted."""
         words = (vocabulary.size + 31) // 32
         trie, below, loops = vocabulary.trie, subtrees_of(vocabulary), self.no_loops()
-        walk = self.walk_from(0, self.free_bounds(), trie, below, words, loops=loops)
-        return Lexeme(
-            trie, self.table, walk.mask, walk.exits, walk.beyond, walk.longest, self, below, loops
-        )
+        walk = self.walk_from(0, self.free_bounds(), trie, below, words, loops=loops, listing=False)
+        return Lexeme(trie, self.table, walk.mask, walk.beyond, walk.longest, self, below, loops)
 
     def no_loops(self) -> npt.NDArray[np.uint64]:
         """What is known of loops at first, see ``mask_kernels.walk_lexeme``."""
@@ -560,17 +569,19 @@ class LexemeShape:
             UnreadError: if not all states were read, and a token leads to one that was not.
         """
         room = _room(trie.node_count)
-        counts = np.zeros(3, np.int64)
+        counts = np.zeros(4, np.int64)
         known = _NO_WALK if other is None else other
         row = np.zeros(words, np.int32) if other is None else other.mask.copy()
         m.walk_lexeme(
             self.table, bounds, start, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens,
             below.ascii_bytes, below.flags, below.deepest, known.start, known.bounds, known.beyond,
-            _UNKNOWN if apart is None else apart, self.no_loops() if loops is None else loops, row,
+            _UNKNOWN if apart is None else apart, self.byte_class,
+            self.no_loops() if loops is None else loops, row,
             room.exits if listing else _NO_EXITS, room.entries, counts,
         )  # fmt: skip
         row.setflags(write=False)
-        exited, longest, found = counts.tolist()
+        exited, longest, found, visited = counts.tolist()
+        _rooms.visited += visited
         if found == m.UNREAD:
             raise UnreadError
         beyond = np.sort(room.entries[:found])
@@ -589,9 +600,15 @@ class _Room(local):
     def __init__(self) -> None:
         self.exits = np.empty((5, 0), np.int32)
         self.entries = np.empty(0, np.int32)
+        self.visited = 0
 
 
 _rooms = _Room()
+
+
+def nodes_visited() -> int:
+    """How many trie nodes the walks of this thread have visited so far."""
+    return _rooms.visited
 
 
 def _room(nodes: int) -> _Room:
