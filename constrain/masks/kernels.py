@@ -24,10 +24,16 @@ _LONGS: Final = "Array(uint64, 1, 'C', readonly=True)"
 
 HIGH_BELOW: Final = 1 << 8
 """Flag of a node: bytes from 0x80 occur below."""
+LINES_BELOW: Final = 1 << 9
+"""Flag of a node: so does E2, with which the separators of lines and paragraphs begin."""
+_LINES: Final = 0xE2
 NO_LOOP: Final = 0
 ASCII_LOOP: Final = 1
 """Only ASCII bytes are known to lead back."""
-TEXT_LOOP: Final = 2
+LINE_LOOP: Final = 2
+"""So do all characters beyond ASCII that do not begin with E2: what a dot stands for leaves out the
+separators U+2028 and U+2029."""
+TEXT_LOOP: Final = 3
 """So do all characters beyond ASCII."""
 LOOKED: Final = 1
 """What is added to a kind of loop that is known."""
@@ -77,8 +83,8 @@ def summarize(t_byte, t_depth, t_skip, ascii_below, below, deepest):  # type: ig
     Args:
         t_byte, t_depth, t_skip: of the trie, N nodes.
         ascii_below: uint64[2N], receives the set of ASCII bytes below each node.
-        below: uint16[N], receives ``HIGH_BELOW`` and, as bits 0 to 7, the positions within a
-            character from which all that is below is well-formed (or the beginning of it).
+        below: uint16[N], receives ``HIGH_BELOW``, ``LINES_BELOW`` and, as bits 0 to 7, the positions
+            within a character from which all that is below is well-formed (or the beginning of it).
         deepest: uint16[N], receives the depth of the deepest node below.
     """
     for i in range(len(t_byte) - 1, -1, -1):
@@ -94,13 +100,13 @@ def summarize(t_byte, t_depth, t_skip, ascii_below, below, deepest):  # type: ig
             elif byte < 128:
                 high |= uint64(1) << uint64(byte - 64)
             else:
-                beyond = HIGH_BELOW
+                beyond |= HIGH_BELOW | (LINES_BELOW if byte == _LINES else 0)
             for position in range(8):
                 after = after_byte(position, byte)
                 if after >= 0 and (below[child] >> after) & 1:
                     good |= 1 << position
             fine &= good
-            beyond |= below[child] & HIGH_BELOW
+            beyond |= below[child] & (HIGH_BELOW | LINES_BELOW)
             low |= ascii_below[2 * child]
             high |= ascii_below[2 * child + 1]
             depth = max(depth, deepest[child])
@@ -116,7 +122,9 @@ def stays(loop, low, high, i, ascii_below, below):  # type: ignore[no-untyped-de
     """Whether all that is below node i leads back to a state with this loop, through no other end."""
     if ascii_below[2 * i] & ~low or ascii_below[2 * i + 1] & ~high:
         return False
-    return below[i] & HIGH_BELOW == 0 or (loop == TEXT_LOOP and below[i] & 1 != 0)
+    if below[i] & HIGH_BELOW == 0 or loop == ASCII_LOOP:
+        return below[i] & HIGH_BELOW == 0
+    return below[i] & 1 != 0 and (loop == TEXT_LOOP or below[i] & LINES_BELOW == 0)
 
 
 @njit
@@ -140,7 +148,16 @@ def find_loop(table, classes, byte_class, ends, never, q, inc):  # type: ignore[
                 high |= uint64(1) << uint64(byte - 64)
     if low == uint64(0) and high == uint64(0):
         return NO_LOOP, low, high
-    # every character beyond ASCII: all ways through the bytes of one, in pairs (state, position)
+    for kind in (TEXT_LOOP, LINE_LOOP):
+        if _loops_beyond(table, classes, byte_class, ends, never, q, inc, kind):
+            return kind, low, high
+    return ASCII_LOOP, low, high
+
+
+@njit
+def _loops_beyond(table, classes, byte_class, ends, never, q, inc, kind):  # type: ignore[no-untyped-def]
+    """Whether the characters beyond ASCII of a kind of loop lead from a state back to it."""
+    # all ways through the bytes of one, in pairs (state, position)
     states = np.empty(_MIDDLES, np.int64)
     places = np.empty(_MIDDLES, np.int64)
     counts = np.empty(_MIDDLES, np.int64)
@@ -150,18 +167,18 @@ def find_loop(table, classes, byte_class, ends, never, q, inc):  # type: ignore[
     while i < found:
         for byte in range(0x80, 0x100):
             place = after_byte(places[i], byte)
-            if place < 0:
+            if place < 0 or (kind == LINE_LOOP and byte == _LINES):
                 continue
             target = int64(table[states[i] * classes + byte_class[byte]])
             if target < 0:
-                return ASCII_LOOP, low, high
+                return False
             state, count = target >> 1, counts[i] + (target & 1)
             if place == 0:
                 if state != q or count != inc:
-                    return ASCII_LOOP, low, high
+                    return False
                 continue
             if ends[state] != never or count > inc:
-                return ASCII_LOOP, low, high
+                return False
             known = False
             for j in range(found):
                 if states[j] == state and places[j] == place and counts[j] == count:
@@ -169,11 +186,11 @@ def find_loop(table, classes, byte_class, ends, never, q, inc):  # type: ignore[
                     break
             if not known:
                 if found == _MIDDLES:
-                    return ASCII_LOOP, low, high
+                    return False
                 states[found], places[found], counts[found] = state, place, count
                 found += 1
         i += 1
-    return TEXT_LOOP, low, high
+    return True
 
 
 @njit
@@ -194,7 +211,7 @@ def _ordinary_bytes(table, start):  # type: ignore[no-untyped-def]
 
 
 @njit
-def find_closed(table, accepts, ordinary, beyond, closed):  # type: ignore[no-untyped-def]
+def find_closed(table, accepts, ordinary, kind, closed):  # type: ignore[no-untyped-def]
     """States that ordinary characters never lead out of, whatever is written: no end, no refusal.
 
     The greatest fixed point, by taking states out until none is wrong.
@@ -202,10 +219,11 @@ def find_closed(table, accepts, ordinary, beyond, closed):  # type: ignore[no-un
     Args:
         table, accepts: see :func:`read_shape`.
         ordinary: bool[128].
-        beyond: whether all characters beyond ASCII are ordinary.
+        kind: of loop, whose characters beyond ASCII are ordinary.
         closed: uint8[L], receives bit 0 for such states, bits 1 to 7 for those that are so within a
             character (see :func:`after_byte`).
     """
+    beyond = kind != ASCII_LOOP
     for q in range(len(accepts)):
         closed[q] = 0 if accepts[q] else 0xFF if beyond else 1
     changed = True
@@ -216,6 +234,8 @@ def find_closed(table, accepts, ordinary, beyond, closed):  # type: ignore[no-un
                 if closed[q] == 0:
                     break
                 if byte < 128 and not ordinary[byte]:
+                    continue
+                if byte == _LINES and kind == LINE_LOOP:
                     continue
                 target = int64(table[256 * q + byte])
                 there = uint8(0) if target < 0 else closed[target >> 1]
@@ -595,23 +615,18 @@ def _stops(bounds, listing):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _closed_states(table, stops, start, closed):  # type: ignore[no-untyped-def]
-    """Finds states that a text stays among, see :func:`find_closed`: (kind of loop, ASCII bytes).
+def _find_closed_states(table, stops, start, ordinary, closed):  # type: ignore[no-untyped-def]
+    """Finds states that a text stays among, whatever ordinary characters it has: of which kind of loop.
 
     Most patterns only wait for something within a text: whatever is written, they go on.
     """
-    size = len(closed)
-    if size > _MOST_CLOSED:
-        return NO_LOOP, uint64(0), uint64(0)
-    ordinary = _ordinary_bytes(table, start)
-    kind = TEXT_LOOP
-    while True:
-        find_closed(table, stops, ordinary, kind == TEXT_LOOP, closed)
-        if closed[start] & 1 != 0 or kind == ASCII_LOOP:
-            break
-        kind = ASCII_LOOP
-    low, high = _as_words(ordinary)
-    return kind, low, high
+    if len(closed) <= _MOST_CLOSED:
+        for kind in (TEXT_LOOP, LINE_LOOP):
+            find_closed(table, stops, ordinary, kind, closed)
+            if closed[start] & 1:
+                return kind
+    closed[:] = 0
+    return NO_LOOP
 
 
 @njit
@@ -785,6 +800,15 @@ def _margins(bounds):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _are_bounded(bounds):  # type: ignore[no-untyped-def]
+    """Whether any count is dead or taken for another."""
+    for q in range(bounds.shape[1]):
+        if bounds[LEAST, q] > 0 or bounds[MOST, q] != UNBOUNDED or bounds[CAP, q] != UNBOUNDED:
+            return True
+    return False
+
+
+@njit
 def _is_free(n, height, most, need, never):  # type: ignore[no-untyped-def]
     """Whether bounds make no difference to so many more bytes: 1 if all may end, 2 if none, 0 if they do."""
     if n + height > most:
@@ -837,14 +861,14 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         same[byte] = byte
     # where most texts stay: found at once, or, where another walk may soon say all, after a while
     closed, lasting = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
-    closed_kind, closed_low, closed_high = NO_LOOP, uint64(0), uint64(0)
-    lasting_low, lasting_high = uint64(0), uint64(0)
+    closed_kind, usual_low, usual_high = NO_LOOP, uint64(0), uint64(0)
     look_at = 1 if other < 0 else _LOOK_AT
     alike = other >= 0
     other_most, other_need, other_never = int64(0), int64(0), int64(0)
     other_entry = 0
     listing = exits.shape[1] > 0
     most_free, need, never = _margins(bounds)
+    bounded = _are_bounded(bounds)
     if other >= 0:
         other_most, other_need, other_never = _margins(other_bounds)
         for column in range(size):
@@ -866,19 +890,23 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
     while i < nodes:
         visited += 1
         if visited == look_at:
-            stops = _stops(bounds, listing)
-            closed_kind, closed_low, closed_high = _closed_states(table, stops, start, closed)
-            if closed[start] & 1 == 0:
+            stops, chosen = _stops(bounds, listing), _ordinary_bytes(table, start)
+            find_lasting(table, stops, chosen, byte_class, lasting)
+            if lasting[start] == _ALWAYS:
+                closed_kind = _find_closed_states(table, stops, start, chosen, closed)
+            else:
                 chosen = _lasting_bytes(table, start)
                 find_lasting(table, stops, chosen, byte_class, lasting)
-                lasting_low, lasting_high = _as_words(chosen)
+            usual_low, usual_high = _as_words(chosen)
         depth = int64(t_depth[i])
         skip = int64(t_skip[i])
         target = int64(table[256 * path[depth - 1, 0] + t_byte[i]])
         q = target >> 1
         n = int64(0)
         if target >= 0:
-            n = min(path[depth - 1, 1] + (target & 1), int64(bounds[CAP, q]))
+            n = path[depth - 1, 1] + (target & 1)
+            if bounded:
+                n = min(n, int64(bounds[CAP, q]))
         before, m = int64(path[depth - 1, 5]), int64(0)
         if before >= 0:
             step = int64(table[256 * before + t_byte[i]])
@@ -893,7 +921,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         if target == UNREAD:
             counts[2], counts[3] = UNREAD, visited
             return
-        if target < 0 or n < bounds[LEAST, q] or n > bounds[MOST, q]:
+        if target < 0 or (bounded and (n < bounds[LEAST, q] or n > bounds[MOST, q])):
             found = _note_lacking(path, depth, i, entries, found)
             if before >= 0:
                 _clear_tokens(row, t_tokens, t_start[i], t_start[skip])
@@ -923,10 +951,10 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         longest = max(longest, n)
         most = n + height
         if most <= most_free and (
-            (closed[q] & 1 and stays(closed_kind, closed_low, closed_high, i, ascii_below, below))
+            (closed[q] & 1 and stays(closed_kind, usual_low, usual_high, i, ascii_below, below))
             or (
                 height < lasting[q]
-                and stays(ASCII_LOOP, lasting_low, lasting_high, i, ascii_below, below)
+                and stays(ASCII_LOOP, usual_low, usual_high, i, ascii_below, below)
             )
         ):
             longest = max(longest, most)

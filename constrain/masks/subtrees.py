@@ -21,8 +21,8 @@ class Subtrees:
 
     Attributes:
         ascii_bytes: uint64[2N], the set of ASCII bytes below node i, as words 2i and 2i + 1.
-        flags: uint16[N], ``HIGH_BELOW`` if other bytes occur; bits 0 to 7: positions within a UTF-8
-            character from which all texts below are well-formed, or begin so.
+        flags: uint16[N], ``HIGH_BELOW`` if other bytes occur, ``LINES_BELOW`` if E2 does; bits 0 to 7:
+            positions within a UTF-8 character from which all texts below are well-formed, or begin so.
         deepest: uint16[N], the depth of the deepest node below.
     """
 
