@@ -22,10 +22,10 @@ class Limits:
             for a 128k vocabulary).  The oldest goes first; nothing fails.
         max_items: simultaneous readings of one ambiguous prefix (default 20,000; 12 bytes each).
         max_mask_work: work for one mask, or for one step by a token, in units of some 15 ns (default
-            420,000, about 6 ms): 1 for a node of the vocabulary's trie visited, 2 more where a state
-            there has several configurations, 8 for each of these that is stepped from.  Vocabularies of
-            more than 128k tokens are allowed more, in proportion, so that one walk over the whole trie
-            fits.  Where it is reached, three eighths of it having been kept for short tokens, the mask
+            420,000, about 6 ms): 1 for a node of the vocabulary's trie visited, 4 more where a state
+            there has several configurations, 5 for each of these that is stepped from and 2 for each
+            that is reached.  Vocabularies of more than 128k tokens are allowed more, in proportion, so
+            that one walk over the whole trie fits.  Where it is reached, three eighths of it having been kept for short tokens, the mask
             leaves out long tokens that are allowed, see ``TokenAutomaton.approximations``; nothing wrong
             is let in.  A step raises ``LimitExceeded``; called again it goes on from where it stopped.
         max_distance_work: work of one search for the fewest tokens to the end, in units of some 10 ns

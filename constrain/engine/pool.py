@@ -408,7 +408,9 @@ class StatePool:
 
     def refresh(self) -> None:
         """To be called before a kernel: marks of old steps are not to be taken for new ones."""
-        self._may_forget = True  # once, or a kernel that takes more steps would never come to its end
+        self._may_forget = (
+            True  # once, or a kernel that takes more steps would never come to its end
+        )
         if self.context[k.N_EPOCH] > 2**31 - 2**24:
             self._arrays[k.S_MARK][:] = 0
             self.context[k.N_EPOCH] = 0
@@ -440,7 +442,8 @@ class StatePool:
 
         Work is counted in units of some 15 ns: ``kernels.NODE_WORK`` for a trie node visited,
         ``SET_WORK`` more where the state there has several configurations, ``STEP_WORK`` for each of them
-        that is stepped from.
+        that is stepped from, ``LINK_WORK`` for each that is sorted; where a lexeme is walked, a node's for
+        each node there.
         """
         self.context[k.N_WORK] = 0
         self.context[k.N_WORK_LIMIT] = _UNLIMITED if amount is None else amount
