@@ -25,9 +25,10 @@ class Limits:
             420,000, about 6 ms): 1 for a node of the vocabulary's trie visited, 4 more where a state
             there has several configurations, 5 for each of these that is stepped from and 2 for each
             that is reached.  Vocabularies of more than 128k tokens are allowed more, in proportion, so
-            that one walk over the whole trie fits.  Where it is reached, three eighths of it having been kept for short tokens, the mask
-            leaves out long tokens that are allowed, see ``TokenAutomaton.approximations``; nothing wrong
-            is let in.  A step raises ``LimitExceeded``; called again it goes on from where it stopped.
+            that one walk over the whole trie fits.  Where it is reached, three eighths of it having been
+            kept for short tokens, the mask leaves out long tokens that are allowed, see
+            ``TokenAutomaton.approximations``; nothing wrong is let in.  A step raises ``LimitExceeded``;
+            called again it goes on from where it stopped.
         max_distance_work: work of one search for the fewest tokens to the end, in units of some 10 ns
             (default 200,000, about 2 ms).  Where it does not suffice ``min_tokens_to_accept`` is an
             upper bound: the fewest tokens that write a shortest text.
