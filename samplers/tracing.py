@@ -27,6 +27,7 @@ class Step:
         forced: text that has to come there in any case.
         to_end: fewest tokens from there to the end of a text.
         allowed_here: whether this token is allowed (at the end: whether the text may end).
+        begin, end: its byte offsets in the text.
     """
 
     token: str
@@ -36,6 +37,8 @@ class Step:
     forced: str
     to_end: int
     allowed_here: bool
+    begin: int = 0
+    end: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -47,27 +50,33 @@ def steps_of(grammar: Grammar, data: bytes, model: str) -> Iterator[Step]:
     vocabulary = Vocabulary.from_huggingface(tokenizer)
     automaton = TokenAutomaton(grammar, vocabulary)
     state = automaton.start
+    begin = 0
     for token_id in cut(tokenizer, vocabulary, data):
         after = automaton.advance(state, token_id)
-        step = _step(automaton, state, token_id, after != automaton.DEAD)
+        step = _step(automaton, state, token_id, after != automaton.DEAD, begin)
         yield step
         if not step.allowed_here:
             return
         state = after
-    yield _step(automaton, state, -1, automaton.is_accepting(state))
+        begin = step.end
+    yield _step(automaton, state, -1, automaton.is_accepting(state), begin)
 
 
-def _step(automaton: TokenAutomaton, state: int, token_id: int, allowed_here: bool) -> Step:
+def _step(
+    automaton: TokenAutomaton, state: int, token_id: int, allowed_here: bool, begin: int
+) -> Step:
     vocabulary = automaton.vocabulary
     text = vocabulary.token_bytes(token_id) if token_id >= 0 else b""
     return Step(
-        vocabulary.name_of(token_id) if text is None else _shown(text),
+        vocabulary.name_of(token_id) if text is None else printable(text),
         token_id,
         len(automaton.allowed_tokens(state)),
         automaton.is_accepting(state),
-        _shown(automaton.forced_bytes(state)),
+        printable(automaton.forced_bytes(state)),
         automaton.min_tokens_to_accept(state),
         allowed_here,
+        begin,
+        begin + len(text or b""),
     )
 
 
@@ -95,7 +104,22 @@ def tokenizer_of(model: str) -> Any:
         return load_model(model)[1]
 
 
-def _shown(data: bytes) -> str:
+def open_rules(grammar: Grammar, before: bytes) -> tuple[str, ...]:
+    """The rules that are open behind a text that follows the grammar, the outermost first.
+
+    Also where the text may end, for which :meth:`Grammar.explain` names none.
+    """
+    found = grammar.explain(before)
+    if not found.accepted or grammar.tokens:
+        return found.rule_path
+    further = grammar.explain(
+        before + b"\xff"
+    )  # a byte that no text has, so this is where it stops
+    return further.rule_path if further.offset == len(before) else ()
+
+
+def printable(data: bytes) -> str:
+    """Text with escapes for what cannot be seen."""
     text = data.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 

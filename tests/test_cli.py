@@ -620,7 +620,17 @@ def test_samples_with_line_breaks_and_beyond_ascii(files: Path) -> None:
 
 # --- trace ----------------------------------------------------------------------------------------
 
-STEP = {"token", "token_id", "allowed", "may_end", "forced", "to_end", "allowed_here"}
+STEP = {
+    "token",
+    "token_id",
+    "allowed",
+    "may_end",
+    "forced",
+    "to_end",
+    "allowed_here",
+    "begin",
+    "end",
+}
 
 
 def test_trace(files: Path, toy: Path) -> None:

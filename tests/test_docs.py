@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 TRAINING = "examples/train_mask_diffusion.py"
-LONG = {"extract"}  # as long as the blocks that call it in Python
+LONG = {"extract", "play"}  # as long as the blocks that call it in Python; until Ctrl-C
 
 
 def blocks(page: Path, language: str) -> list[tuple[int, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from grammars.errors import GrammarError, LexingWarning
@@ -38,13 +38,32 @@ def lint(
             grammar = read()
         except GrammarError as error:
             return LintReport.of([_of_error(error)]), None
-    findings = [_of_warning(w) for w in caught]
+    warned = [w.message for w in caught if isinstance(w.message, Warning)]
+    return lint_grammar(text, kind, grammar, warned, ambiguity=ambiguity), grammar
+
+
+def lint_grammar(
+    text: str,
+    kind: Kind,
+    grammar: Grammar,
+    warned: Iterable[Warning] = (),
+    *,
+    ambiguity: bool = True,
+) -> LintReport:
+    """Checks a grammar that has been read.
+
+    Args:
+        text, kind, ambiguity: as in :func:`lint`.
+        grammar: made of the text.
+        warned: the warnings that reading it brought.
+    """
+    findings = [_of_warning(w) for w in warned]
     is_schema = kind == "json" and not is_saved(text)
     if grammar.is_empty:
         findings.append(_of_emptiness(grammar))
     if is_schema:
         findings += schema_findings(json.loads(text))
-        return LintReport.of(findings), grammar
+        return LintReport.of(findings)
     findings += _unused(text, kind)
     undecided: tuple[str, ...] = ()
     if kind != "regex":
@@ -52,7 +71,7 @@ def lint(
     if ambiguity and kind in ("gbnf", "lark"):
         found, undecided = ambiguity_findings(grammar.ir, grammar.limits)
         findings += found
-    return LintReport.of(findings, undecided), grammar
+    return LintReport.of(findings, undecided)
 
 
 def _of_error(error: GrammarError) -> Finding:
@@ -60,9 +79,9 @@ def _of_error(error: GrammarError) -> Finding:
     return Finding("invalid", "error", error.message, rule=error.rule, **place)
 
 
-def _of_warning(warning: warnings.WarningMessage) -> Finding:
-    code = "never-read" if issubclass(warning.category, LexingWarning) else "warning"
-    return Finding(code, "warning", str(warning.message))
+def _of_warning(warning: Warning) -> Finding:
+    code = "never-read" if isinstance(warning, LexingWarning) else "warning"
+    return Finding(code, "warning", str(warning))
 
 
 def _of_emptiness(grammar: Grammar) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ from samplers.cli.grammar_files import (
     TextOption,
     as_text,
     load,
+    name_of,
     needed,
     read_text_option,
     reads_grammar,
@@ -125,6 +127,9 @@ def _tell_of_grammar(made: Grammar, as_json: bool) -> None:
 
 def _tell_of_rules(made: Grammar, verdict: Explanation) -> None:
     for name in verdict.rule_path:
+        if name not in made.ir:  # dots between the outermost rules and the innermost
+            say(f"  {name}")
+            continue
         span = made.ir[name].span
         if span.line is not None:
             say(f"  {name}: line {span.line} of the grammar")
@@ -164,13 +169,18 @@ def trace(
     text_file: TextFile = None,
     text: TextOption = None,
     model: ModelOption = DEFAULT_MODEL,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page with this and the open rules."),
+    ] = None,
     as_json: JsonOption = False,
     *,
     how: GrammarOptions,
 ) -> None:
     """A text token by token: how many tokens are allowed, what is forced, how far the end is.
 
-    Stops at the first token that is not allowed (exit status 1).
+    Stops at the first token that is not allowed (exit status 1).  A page (--html) has the rules that are
+    open at each token besides.
 
     Example: `gramma trace invoice.schema.json --text '{"paid": true}'`
     """
@@ -179,6 +189,11 @@ def trace(
     made = load(grammar, how, text_file)
     data = trimmed(made, needed(read_text_option(text_file, text)))
     steps = list(steps_of(made, data, model))
+    if html is not None:
+        from samplers.trace_page import page_of
+
+        page = page_of(made, data, steps, name_of(grammar), model)
+        html.write_text(page, encoding="utf-8", newline="\n")
     if as_json:
         dump([step.as_dict() for step in steps])
     else:
