@@ -37,7 +37,7 @@ table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }}
 th {{ position: sticky; top: 0; background: var(--bg); font-size: .85em; color: var(--dim); }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
+td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 td.code {{ white-space: pre-wrap; overflow-wrap: anywhere; min-width: 5rem; }}
 .dim {{ color: var(--dim); }}
 </style>
@@ -45,7 +45,11 @@ td.code {{ white-space: pre-wrap; overflow-wrap: anywhere; min-width: 5rem; }}
 <body>
 """
 
-_COLUMNS: Final = ("", "token", "id", "allowed", "may end", "forced", "to the end", "open rules")
+_COLUMNS: Final = (
+    *(("number", ""), ("", "token"), ("number", "id"), ("number", "allowed"), ("", "may end")),
+    *(("", "forced"), ("number", "to the end"), ("", "open rules")),
+)
+"""Classes and names."""
 
 
 def page_of(grammar: Grammar, data: bytes, steps: Sequence[Step], name: str, model: str) -> str:
@@ -73,7 +77,7 @@ def page_of(grammar: Grammar, data: bytes, steps: Sequence[Step], name: str, mod
             "" if verdict.accepted else f'<pre class="verdict">{escape(str(verdict))}</pre>\n',
             f'<pre class="text">{_text_of(data, steps, verdict.offset)}</pre>\n',
             '<div class="wide"><table>\n<thead><tr>',
-            *(f'<th scope="col">{column}</th>' for column in _COLUMNS),
+            *(f'<th scope="col" class="{kind}">{column}</th>' for kind, column in _COLUMNS),
             "</tr></thead>\n<tbody>\n",
             *_rows_of(grammar, data, steps, verdict),
             "</tbody></table></div>\n</body>\n</html>\n",
@@ -83,20 +87,35 @@ def page_of(grammar: Grammar, data: bytes, steps: Sequence[Step], name: str, mod
 
 def _text_of(data: bytes, steps: Sequence[Step], offset: int) -> str:
     """The text with a mark around each token, and around the first character that cannot be."""
-    out = [
-        _mark("good", data[s.begin : s.end]) for s in steps if s.token_id >= 0 and s.allowed_here
-    ]
+    read = [s for s in steps if s.token_id >= 0 and s.allowed_here]
+    cuts = [(_character(data, s.begin), _character(data, s.end)) for s in read]
+    out = [_mark("good", data[begin:end]) for begin, end in cuts]
     last = steps[-1]
     if last.allowed_here:
         return "".join(out)
     if last.token_id < 0:
         return "".join((*out, '<span class="bad" title="the text ends too early">&nbsp;</span>'))
-    bad = max(offset, last.begin)
+    bad = _character(data, max(offset, last.begin))
     end = bad + 1
     while end < len(data) and data[end] & 0xC0 == 0x80:
         end += 1
     rest = f'<span class="dim" title="not read">{_shown(data[end:])}</span>'
-    return "".join((*out, _mark("good", data[last.begin : bad]), _mark("bad", data[bad:end]), rest))
+    return "".join(
+        (
+            *out,
+            _mark("good", data[_character(data, last.begin) : bad]),
+            _mark("bad", data[bad:end]),
+            rest,
+        )
+    )
+
+
+def _character(data: bytes, offset: int) -> int:
+    """Where the character begins that an offset is in; tokens may end within one."""
+    start = offset
+    while 0 < start < len(data) and offset - start < 3 and data[start] & 0xC0 == 0x80:
+        start -= 1
+    return start if start < len(data) and data[start] >= 0xC0 else offset
 
 
 def _mark(kind: str, data: bytes) -> str:

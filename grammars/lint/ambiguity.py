@@ -27,6 +27,8 @@ from grammars.shortest import Shortest, one_of_each_class
 
 Kind: TypeAlias = Literal["alternatives", "sequence", "repetition"]
 
+MOST_WORK: Final = 300_000
+"""Work of one search."""
 _LEAST_ROOM: Final = 200
 """Work for each place of the rules, at least, before any place gets more."""
 
@@ -71,7 +73,9 @@ class AmbiguityReport:
         return not self.found and not self.open
 
 
-def find_ambiguities(ir: GrammarIR, limits: Limits, *, most_work: int = 300_000) -> AmbiguityReport:
+def find_ambiguities(
+    ir: GrammarIR, limits: Limits, *, most_work: int = MOST_WORK
+) -> AmbiguityReport:
     """Searches the rules that the start rule leads to.
 
     Intersections, complements, automata and items in any order count as one way to read a text.

@@ -11,6 +11,7 @@ from grammars.errors import GrammarError, LexingWarning
 from grammars.files import Kind
 from grammars.frontends.lark.unused import unused_names
 from grammars.grammar import Grammar
+from grammars.lint.ambiguity import MOST_WORK
 from grammars.lint.findings import Finding, LintReport
 from grammars.lint.rules import ambiguity_findings, rule_findings
 from grammars.lint.schema import schema_findings
@@ -49,6 +50,7 @@ def lint_grammar(
     warned: Iterable[Warning] = (),
     *,
     ambiguity: bool = True,
+    most_work: int = MOST_WORK,
 ) -> LintReport:
     """Checks a grammar that has been read.
 
@@ -56,6 +58,7 @@ def lint_grammar(
         text, kind, ambiguity: as in :func:`lint`.
         grammar: made of the text.
         warned: the warnings that reading it brought.
+        most_work: of the search for ambiguity, as :func:`find_ambiguities` takes it.
     """
     findings = [_of_warning(w) for w in warned]
     is_schema = kind == "json" and not is_saved(text)
@@ -69,7 +72,7 @@ def lint_grammar(
     if kind != "regex":
         findings += rule_findings(grammar.ir, grammar.limits)
     if ambiguity and kind in ("gbnf", "lark"):
-        found, undecided = ambiguity_findings(grammar.ir, grammar.limits)
+        found, undecided = ambiguity_findings(grammar.ir, grammar.limits, most_work)
         findings += found
     return LintReport.of(findings, undecided)
 

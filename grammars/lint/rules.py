@@ -45,9 +45,11 @@ def rule_findings(ir: GrammarIR, limits: Limits) -> Iterator[Finding]:
     yield from _left_recursion(ir, known)
 
 
-def ambiguity_findings(ir: GrammarIR, limits: Limits) -> tuple[list[Finding], tuple[str, ...]]:
+def ambiguity_findings(
+    ir: GrammarIR, limits: Limits, most_work: int
+) -> tuple[list[Finding], tuple[str, ...]]:
     """Findings about ambiguity, and the rules that were not searched to the end."""
-    report: AmbiguityReport = find_ambiguities(ir, limits)
+    report: AmbiguityReport = find_ambiguities(ir, limits, most_work=most_work)
     return [_ambiguous(ir, found) for found in report.found], report.open
 
 

@@ -26,8 +26,10 @@ T = TypeVar("T")
 MOST_TOKENS: Final = 200
 """Allowed tokens that are listed."""
 MOST_SAMPLES: Final = 20
-_SAMPLE_BYTES: Final = 300
-"""Bytes that a sample has at most, where the shortest text has no more."""
+_SAMPLE_BYTES: Final = 80
+"""Bytes that a sample has at most, where the shortest text is much shorter."""
+_AMBIGUITY_WORK: Final = 100_000
+"""Work of a search for ambiguity, a third of what ``gramma lint`` spends: some seconds."""
 _MOST_NODES: Final = 2_000
 """Nodes of an outline that are shown."""
 
@@ -154,7 +156,11 @@ class Playground:
         with self._reading:
             made = self._made(kind, grammar)
         with self._linting:
-            report = lint_grammar(grammar, kind, made.grammar, made.warned, ambiguity=ambiguity)
+            report = lint_grammar(
+                *(grammar, kind, made.grammar, made.warned),
+                ambiguity=ambiguity,
+                most_work=_AMBIGUITY_WORK,
+            )
         found = [finding.as_dict() for finding in report.findings]
         return {
             "holds": report.holds,
@@ -275,7 +281,7 @@ def _verdict(grammar: Grammar, text: str) -> Json:
         "column": found.column,
         "expected": list(found.expected),
         "rules": [_place_of(grammar, name) for name in found.rule_path],
-        "message": _first_line(found),
+        "message": _wrong(found),
     }
 
 
@@ -292,9 +298,10 @@ def _cut(data: bytes, offset: int) -> tuple[str, str]:
     )
 
 
-def _first_line(found: Explanation) -> str:
-    """The verdict in words, without the excerpt of the text, which the page shows itself."""
-    return found.message.partition("\n")[0]
+def _wrong(found: Explanation) -> str:
+    """What is wrong, in words; excerpt, rules and what was expected are shown on their own."""
+    line = found.message.partition("\n")[0]
+    return line.partition("; expected ")[0] if found.expected else line
 
 
 def _place_of(grammar: Grammar, name: str) -> Json:
@@ -307,8 +314,8 @@ def _place_of(grammar: Grammar, name: str) -> Json:
 def _sample(grammar: Grammar, seed: int) -> str:
     try:
         data = grammar.sample(seed, _SAMPLE_BYTES)
-    except BudgetError:
-        data = grammar.sample(seed)
+    except BudgetError as error:
+        data = grammar.sample(seed, 2 * error.needed)
     return data.decode("utf-8", "replace")
 
 
