@@ -55,8 +55,8 @@ _COLUMNS: Final = (
 def page_of(grammar: Grammar, data: bytes, steps: Sequence[Step], name: str, model: str) -> str:
     """The page of a trace, with the rules that are open at each token.
 
-    Explaining each beginning of the text anew takes time that grows with the square of its length, some
-    seconds for a thousand tokens.
+    Explaining each beginning of the text anew takes time that grows with the square of its length, about
+    half a second for a thousand tokens.
 
     Args:
         grammar: what the steps follow.

@@ -226,6 +226,15 @@ def test_many_tokens_are_counted_and_some_listed(toy: str, monkeypatch: pytest.M
     assert made.tokens("regex", "(.|\n)*", "", toy) == {**whole, "listed": whole["listed"][:50]}
 
 
+def test_special_tokens_are_listed_and_read(toy: str) -> None:
+    made = playground(model=toy)
+    text = 'root ::= "a" <|pad|> "b"'
+    (found,) = made.tokens("gbnf", text, "a", toy)["listed"]
+    assert (found["id"], found["text"]) == (CHAT.pad_token_id, "<|pad|>")
+    (found,) = made.tokens("gbnf", text, "a<|pad|>", toy)["listed"]
+    assert found["text"] == "b"
+
+
 def test_only_models_that_were_offered(toy: str) -> None:
     made = playground(model=toy)
     offered = {known["name"]: known["here"] for known in made.start()["models"]}

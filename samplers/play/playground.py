@@ -352,7 +352,7 @@ def _allowed(automaton: TokenAutomaton, state: int) -> Json:
     return {
         "allowed": len(allowed),
         "of": vocabulary.size,
-        "listed": [_token(vocabulary, i) for i in allowed[:MOST_TOKENS]],
+        "listed": [_token(automaton, i) for i in allowed[:MOST_TOKENS]],
         "may_end": ends,
         "forced": printable(automaton.forced_bytes(state)),
         "to_end": automaton.min_tokens_to_accept(state) if is_live else None,
@@ -360,11 +360,14 @@ def _allowed(automaton: TokenAutomaton, state: int) -> Json:
     }
 
 
-def _token(vocabulary: Vocabulary, token_id: int) -> Json:
-    """A token: its id, how it is shown, and the text it writes if that is text of its own."""
+def _token(automaton: TokenAutomaton, token_id: int) -> Json:
+    """A token: its id, how it is shown, and the text that writes it, if any does on its own."""
+    vocabulary = automaton.vocabulary
     data = vocabulary.token_bytes(token_id)
     if data is None:
-        return {"id": token_id, "shown": vocabulary.name_of(token_id), "text": None}
+        name = vocabulary.name_of(token_id)
+        text = name if name in automaton.grammar.tokens else None
+        return {"id": token_id, "shown": name, "text": text}
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
