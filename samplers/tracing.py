@@ -112,9 +112,8 @@ def open_rules(grammar: Grammar, before: bytes) -> tuple[str, ...]:
     found = grammar.explain(before)
     if not found.accepted or grammar.tokens:
         return found.rule_path
-    further = grammar.explain(
-        before + b"\xff"
-    )  # a byte that no text has, so this is where it stops
+    # no text in UTF-8 has the byte, so it is what cannot come there
+    further = grammar.explain(before + b"\xff")
     return further.rule_path if further.offset == len(before) else ()
 
 

@@ -618,6 +618,13 @@ def test_samples_with_line_breaks_and_beyond_ascii(files: Path) -> None:
     assert json.loads(run("sample", files / "odd.gbnf", "--json").stdout) == ['a\nb\t"é']
 
 
+def test_open_rules_of_a_deep_text(files: Path) -> None:
+    result = run("explain", files / "sum.gbnf", "--text", "(" * 40)
+    assert result.exit_code == 1
+    assert "  ...\n" in result.stdout
+    assert "\n  root: line 1 of the grammar\n" in result.stdout
+
+
 # --- trace ----------------------------------------------------------------------------------------
 
 STEP = {

@@ -81,6 +81,22 @@ def test_marks_are_those_of_every_word(text: str) -> None:
     assert bool(verdict["expected"]) == (state != "accepted")
 
 
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [("1+((2", "1+((2))"), ("(1)x", "(1)"), ("1", "1"), ("1+é", "1+éx"), ("éy", "éx")],
+)
+def test_a_shortest_way_to_the_end(text: str, whole: str) -> None:
+    grammar = SUM.replace('"("', '"é" "x" | "("')
+    assert playground().complete("gbnf", grammar, text)["text"] == whole
+    assert Grammar.from_gbnf(grammar).accepts(whole)
+
+
+def test_a_way_to_the_end_by_special_tokens() -> None:
+    made = playground()
+    assert made.complete("gbnf", 'root ::= "a" <|call|> "b"', "ac")["text"] == "a<|call|>b"
+    assert made.complete("gbnf", 'root ::= "a" root', "")["text"] is None
+
+
 def test_half_a_surrogate_pair() -> None:
     verdict = playground().check("regex", "a.*", "ab\ud83d")["verdict"]
     assert (verdict["state"], verdict["good"], verdict["bad"]) == ("refused", 2, 1)
@@ -328,6 +344,7 @@ def test_questions_over_http(server: PlayServer) -> None:
     assert checked.status == 200
     assert checked.json["verdict"]["good"] == 2
     assert len(ask(server, "samples", count=2, seed=1, **about).json["texts"]) == 2
+    assert ask(server, "complete", text="(1", **about).json == {"text": "(1)"}
     assert "findings" in ask(server, "lint", ambiguity=False, **about).json
     assert ask(server, "outline", text="1+2", **about).json["rows"][0] == [0, "root", 0, 3]
     wrong = ask(server, "samples", kind="gbnf", grammar='root ::= "a', count=1, seed=1)

@@ -134,6 +134,15 @@ def test_tokens_are_listed_and_write(page: Page) -> None:
     assert page.run("document.activeElement.textContent") != first
 
 
+def test_a_shortest_way_to_the_end_is_offered(page: Page) -> None:
+    set_text(page, "(1+(2x")
+    page.wait("document.getElementById('nearest').textContent === '))'")
+    page.click("#nearest")
+    page.wait("document.body.dataset.checked === '(1+(2))'")
+    assert marks(page) == [["good", "(1+(2))"]]
+    assert page.run("document.getElementById('nearest-part').hidden")
+
+
 def test_samples_become_the_text(page: Page) -> None:
     page.wait("document.querySelectorAll('#samples button').length === 5")
     page.click("#samples button")

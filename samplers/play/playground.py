@@ -16,6 +16,7 @@ from grammars.files import Kind, misplaced
 from grammars.grammar import grammar_of
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.lint import lint_grammar
+from grammars.special_tokens import shown
 from samplers.play.grammar_store import GrammarStore
 from samplers.play.outline import Node, outline
 from samplers.tracing import printable, tokenizer_of
@@ -116,6 +117,15 @@ class Playground:
             facts = {"rules": len(of.ir.rules), "states": of.program.states, "empty": of.is_empty}
             about = {"compiles": True, **facts, "warnings": [str(w) for w in made.warned]}
             return {"grammar": about, "verdict": _verdict(of, text)}
+
+    def complete(self, kind: Kind, grammar: str, text: str) -> Json:
+        """A shortest text of the language that begins with the part of a text that follows the grammar."""
+        with self._reading:
+            made = self._made(kind, grammar).grammar
+            found = made.complete(text)
+        if found is None:
+            return {"text": None}
+        return {"text": (shown(found) if made.tokens else found).decode("utf-8", "replace")}
 
     def tokens(self, kind: Kind, grammar: str, text: str, model: str) -> Json:
         """The tokens that are allowed behind the part of a text that follows the grammar.

@@ -204,6 +204,7 @@ def _questions(to: Playground) -> dict[str, Callable[[Json], Json]]:
     """The questions by name; each takes the body of a request."""
     return {
         "check": lambda b: to.check(_kind(b), _text(b, "grammar"), _text(b, "text")),
+        "complete": lambda b: to.complete(_kind(b), _text(b, "grammar"), _text(b, "text")),
         "tokens": lambda b: to.tokens(
             _kind(b), _text(b, "grammar"), _text(b, "text"), _text(b, "model")
         ),
