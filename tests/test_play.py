@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import signal
 import stat
@@ -494,7 +493,12 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     file.write_text('root ::= "a')
     command = [sys.executable, "-m", "samplers.cli", "play", str(file), "--no-browser"]
     running = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # shells have what they run in the background ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert running.stdout is not None
