@@ -461,6 +461,23 @@ class Grammar:
         return grammar_of(read_text(path), kind, path=path, limits=limits)
 
     @classmethod
+    def from_library(cls, name: str, *, limits: Limits = DEFAULT_LIMITS, **parameters: Any) -> Grammar:
+        """A grammar that comes with this package, by name: ``"json"``, ``"sql"``, ``"date"``, ...
+
+        Args:
+            name: one of ``grammars.library.names()``; ``docs/library.md`` lists them.
+            limits: bounds on what the grammar may cost.
+            parameters: what some take, such as the names that a text may use; see
+                ``grammars.library.entry(name).parameters``.
+
+        Raises:
+            GrammarError: for a name or a parameter that is not known, with those that are.
+        """
+        from grammars import library
+
+        return library.load(name, limits=limits, **parameters)
+
+    @classmethod
     def literal(cls, text: str | bytes, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
         """Exactly one text.
 

@@ -1,64 +1,93 @@
-"""Grammars ready for use: :func:`load` makes one by name.
+"""Grammars ready for use: :func:`load` makes one by name, as ``Grammar.from_library`` does.
 
-===================  ===================================================================
-``slia``             string programs of SyGuS: ``(str.++ name ".")``
-``bv4``              terms over bit vectors of four bits: ``(bvand s (bvnot t))``
-``smiles``           molecules, a subset of SMILES; rings are approximated
-``acrylates``        esters of acrylic and methacrylic acid
-``isocyanates``      molecules that begin or end with an isocyanate group
-``chain_extenders``  diols, diamines and amino alcohols
-``blocks_world``     PDDL plans: ``(unstack b a)``, an action a line
-``gripper``          PDDL plans: ``(pick ball1 rooma left)``
-``logistics``        PDDL plans: ``(fly-airplane plane1 airport1 airport2)``
-``c``                programs in C, without what depends on types
-``function_calls``   JSON: ``{"name": ..., "arguments": {...}}`` of one of some functions
-===================  ===================================================================
+Formats and languages, each with its reference and what it leaves out in its file's head
+(:func:`entry`; ``docs/library.md`` has the table)::
+
+    load("json")
+    print(entry("date").reference)  # RFC 3339, ...
 
 What a task brings along (variables, constants, objects, functions) are parameters::
 
     load("slia", variables=["name"], strings=[" ", "."], integers=[0, 1])
 
-The grammars are files beside this one, written to be read and copied: GBNF to which a few rules that
-list names are added.
+The grammars are files beside this one, written to be read and copied; texts that each accepts and
+refuses lie in ``cases/``.
 """
 
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from importlib.resources import files
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from grammars.errors import GrammarError
-from grammars.frontends.gbnf import gbnf_to_ir
-from grammars.grammar import Grammar, Whitespace
-from grammars.ir import Literal, Not, alt, both
+from grammars.files import kind_of
+from grammars.grammar import Grammar, grammar_of
+from grammars.library.entries import Entry, described, folder, text_of
+from grammars.library.parametrised import MAKERS
 from grammars.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["load", "names", "source"]
+__all__ = ["Entry", "entries", "entry", "folder", "load", "names", "source"]
 
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_BIT_VECTORS: Final = tuple(f"#x{digit}" for digit in "0123456789abcdef")
-_ESCAPED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_PLAIN: Final[dict[str, tuple[str, str]]] = {
+    "json": ("json.gbnf", "root"),
+    "jsonl": ("jsonl.gbnf", "root"),
+    "csv": ("csv.gbnf", "root"),
+    "arithmetic": ("arithmetic.gbnf", "root"),
+    "semver": ("semver.regex", ""),
+    "cron": ("cron.gbnf", "root"),
+    "url": ("uri.gbnf", "url"),
+    "uri": ("uri.gbnf", "root"),
+    "uri_reference": ("uri.gbnf", "uri-reference"),
+    "email": ("email.regex", ""),
+    "date": ("dates.gbnf", "date"),
+    "time": ("dates.gbnf", "time"),
+    "datetime": ("dates.gbnf", "date-time"),
+    "duration": ("dates.gbnf", "duration"),
+}
+"""Grammars without parameters: name -> file and rule to start from."""
 
-Maker = Callable[..., Grammar]
-
-# fmt: off
-C_KEYWORDS: Final = (
-    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum",
-    "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict",
-    "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union",
-    "unsigned", "void", "volatile", "while", "_Alignas", "_Alignof", "_Atomic", "_Bool", "_Complex",
-    "_Generic", "_Imaginary", "_Noreturn", "_Static_assert", "_Thread_local",
-)
-# fmt: on
+_FILES: Final = {
+    "acrylates": ("smiles.gbnf", "acrylates"),
+    "isocyanates": ("smiles.gbnf", "isocyanates"),
+    "chain_extenders": ("smiles.gbnf", "chain-extenders"),
+}
+"""Files of grammars with parameters, where they are not called as the grammar is."""
 
 
 def names() -> tuple[str, ...]:
     """What :func:`load` knows."""
-    return tuple(_MAKERS)
+    return (*_PLAIN, *MAKERS)
+
+
+def entries() -> tuple[Entry, ...]:
+    """All grammars of the library, described."""
+    return tuple(entry(name) for name in names())
+
+
+@cache
+def entry(name: str) -> Entry:
+    """What a grammar of the library is of.
+
+    Raises:
+        GrammarError: for a name that is not known, with those that are.
+    """
+    _check(name)
+    if name in _PLAIN:
+        return described(name, *_PLAIN[name])
+    if name == "function_calls":
+        return Entry(
+            name,
+            'calls of functions in JSON: {"name": ..., "arguments": {...}}',
+            "JSON Schema",
+            "nothing",
+            "json",
+            None,
+            "root",
+            _signature(name),
+        )
+    return described(name, *_FILES.get(name, (f"{name}.gbnf", "root")), _signature(name))
 
 
 def load(name: str, *, limits: Limits = DEFAULT_LIMITS, **parameters: Any) -> Grammar:
@@ -67,18 +96,15 @@ def load(name: str, *, limits: Limits = DEFAULT_LIMITS, **parameters: Any) -> Gr
     Args:
         name: one of :func:`names`.
         limits: as everywhere.
-        parameters: what the grammar takes, see its function below; all but ``functions`` have
+        parameters: what the grammar takes, see :attr:`Entry.parameters`; all but ``functions`` have
             defaults.
 
     Raises:
         GrammarError: for a name or a parameter that is not known, with those that are, and for
             values that cannot stand in such texts.
     """
-    if name not in _MAKERS:
-        listed = "\n".join(f"  {known}({_signature(known)})" for known in _MAKERS)
-        raise GrammarError(f"no grammar {name!r} in the library; there are\n{listed}")
-    maker = _MAKERS[name]
-    accepted = _parameters(maker)
+    _check(name)
+    accepted = _parameters(name)
     unknown = [key for key in parameters if key not in accepted]
     missing = [key for key, p in accepted.items() if p.default is p.empty and key not in parameters]
     if unknown or missing:
@@ -86,7 +112,11 @@ def load(name: str, *, limits: Limits = DEFAULT_LIMITS, **parameters: Any) -> Gr
         wrong += [f"needs {key!r}" for key in missing]
         takes = _signature(name) or "none"
         raise GrammarError(f"grammar {name!r} {' and '.join(wrong)}; its parameters: {takes}")
-    return maker(limits=limits, **parameters)
+    if name in MAKERS:
+        return MAKERS[name](limits=limits, **parameters)
+    file, start = _PLAIN[name]
+    options = {"start": start} if start else {}
+    return grammar_of(text_of(file), kind_of(Path(file)), limits=limits, **options)
 
 
 def source(name: str) -> str:
@@ -95,220 +125,21 @@ def source(name: str) -> str:
     Raises:
         GrammarError: if there is no such file.
     """
-    file = files(__package__) / f"{_FILES.get(name, name)}.gbnf"
-    if name not in _MAKERS or not file.is_file():
+    if name not in names():
         raise GrammarError(f"no file of a grammar {name!r} in the library")
-    return file.read_text("utf-8")
+    return entry(name).source()
 
 
-# -- the grammars ----------------------------------------------------------------------------------
+def _check(name: str) -> None:
+    if name not in names():
+        listed = "\n".join(f"  {known}({_signature(known)})" for known in names())
+        raise GrammarError(f"no grammar {name!r} in the library; there are\n{listed}")
 
 
-def slia(
-    *,
-    variables: Sequence[str] = ("name",),
-    int_variables: Sequence[str] = (),
-    strings: Sequence[str] = (" ",),
-    integers: Sequence[int] = (0, 1, 2),
-    limits: Limits = DEFAULT_LIMITS,
-) -> Grammar:
-    """String programs.
-
-    Args:
-        variables: those that are strings.
-        int_variables: those that are integers.
-        strings: constants, as they are; a quotation mark is doubled as SMT-LIB wants it.
-        integers: constants; a negative one is written ``(- 1)``.
-        limits: as everywhere.
-    """
-    constants = ['"' + value.replace('"', '""') + '"' for value in strings]
-    numbers = [str(value) if value >= 0 else f"(- {-value})" for value in integers]
-    return _from_file(
-        "slia",
-        {
-            "string-leaf": [*_names("variables", variables), *constants],
-            "int-leaf": [*_names("int_variables", int_variables), *numbers],
-        },
-        limits=limits,
-    )
-
-
-def bv4(
-    *,
-    variables: Sequence[str] = ("s", "t"),
-    constants: Sequence[str] = _BIT_VECTORS,
-    limits: Limits = DEFAULT_LIMITS,
-) -> Grammar:
-    """Terms over bit vectors; constants are ``#x0`` to ``#xf``."""
-    for value in constants:
-        if value not in _BIT_VECTORS:
-            raise GrammarError(f"constants: {value!r} is not one of #x0 to #xf")
-    return _from_file("bv4", {"leaf": [*_names("variables", variables), *constants]}, limits=limits)
-
-
-def smiles(*, limits: Limits = DEFAULT_LIMITS) -> Grammar:
-    """Molecules, several with dots between them."""
-    return _from_file("smiles", {}, limits=limits)
-
-
-def acrylates(*, limits: Limits = DEFAULT_LIMITS) -> Grammar:
-    """Esters that begin or end with acrylic or methacrylic acid."""
-    return _from_file("smiles", {}, "acrylates", limits=limits)
-
-
-def isocyanates(*, limits: Limits = DEFAULT_LIMITS) -> Grammar:
-    """Molecules that begin or end with an isocyanate group."""
-    return _from_file("smiles", {}, "isocyanates", limits=limits)
-
-
-def chain_extenders(*, limits: Limits = DEFAULT_LIMITS) -> Grammar:
-    """Diols, diamines and amino alcohols."""
-    return _from_file("smiles", {}, "chain-extenders", limits=limits)
-
-
-def blocks_world(
-    *, blocks: Sequence[str] = ("a", "b", "c"), limits: Limits = DEFAULT_LIMITS
-) -> Grammar:
-    """Plans with these blocks."""
-    return _from_file("blocks_world", {"block": _names("blocks", blocks)}, limits=limits)
-
-
-def gripper(
-    *,
-    balls: Sequence[str] = ("ball1", "ball2"),
-    rooms: Sequence[str] = ("rooma", "roomb"),
-    grippers: Sequence[str] = ("left", "right"),
-    limits: Limits = DEFAULT_LIMITS,
-) -> Grammar:
-    """Plans with these objects."""
-    rules = {
-        "ball": _names("balls", balls),
-        "room": _names("rooms", rooms),
-        "gripper": _names("grippers", grippers),
-    }
-    return _from_file("gripper", rules, limits=limits)
-
-
-def logistics(
-    *,
-    packages: Sequence[str] = ("package1",),
-    trucks: Sequence[str] = ("truck1", "truck2"),
-    airplanes: Sequence[str] = ("plane1",),
-    airports: Sequence[str] = ("airport1", "airport2"),
-    locations: Sequence[str] = ("office1", "office2"),
-    cities: Sequence[str] = ("city1", "city2"),
-    limits: Limits = DEFAULT_LIMITS,
-) -> Grammar:
-    """Plans with these objects; ``locations`` are places other than airports."""
-    rules = {
-        "package": _names("packages", packages),
-        "truck": _names("trucks", trucks),
-        "airplane": _names("airplanes", airplanes),
-        "airport": _names("airports", airports),
-        "location": _names("locations", locations),
-        "city": _names("cities", cities),
-    }
-    return _from_file("logistics", rules, limits=limits)
-
-
-def c(*, types: Sequence[str] | None = None, limits: Limits = DEFAULT_LIMITS) -> Grammar:
-    """Programs in C.
-
-    Args:
-        types: names that are types, those of headers, too (``size_t``), and never variables.  By default
-            any name may be a type, so that ``(a) b`` is a cast and ``a b;`` a declaration.
-        limits: as everywhere.
-    """
-    given = [Literal(name.encode()) for name in _names("types", types or ())]
-    keywords = [Literal(word.encode()) for word in C_KEYWORDS]
-    ir = gbnf_to_ir(source("c"))
-    bodies = {rule.name: rule.body for rule in ir.rules}
-    # GBNF has no difference of languages.
-    bodies["name"] = both(bodies["name"], Not(alt(*keywords, *given)))
-    if types is not None:
-        bodies["typedef-name"] = alt(*given)
-    rules = tuple(replace(rule, body=bodies[rule.name]) for rule in ir.rules)
-    return Grammar(replace(ir, rules=rules), limits=limits)
-
-
-def function_calls(
-    *,
-    functions: Mapping[str, Mapping[str, Any]],
-    whitespace: Whitespace = "flexible",
-    limits: Limits = DEFAULT_LIMITS,
-) -> Grammar:
-    """Calls in JSON.
-
-    Args:
-        functions: name of a function -> JSON Schema of its arguments.
-        whitespace: as in ``Grammar.from_json_schema``.
-        limits: as everywhere.
-    """
-    if not functions:
-        raise GrammarError("functions: at least one is needed")
-    calls = [
-        {
-            "type": "object",
-            "properties": {"name": {"const": name}, "arguments": schema},
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for name, schema in functions.items()
-    ]
-    return Grammar.from_json_schema({"anyOf": calls}, whitespace=whitespace, limits=limits)
-
-
-_MAKERS: Final[dict[str, Maker]] = {
-    maker.__name__: maker
-    for maker in (
-        slia,
-        bv4,
-        smiles,
-        acrylates,
-        isocyanates,
-        chain_extenders,
-        blocks_world,
-        gripper,
-        logistics,
-        c,
-        function_calls,
-    )
-}
-_FILES: Final = dict.fromkeys(("acrylates", "isocyanates", "chain_extenders"), "smiles")
-
-
-# -- from file and parameters to grammar -----------------------------------------------------------
-
-
-def _from_file(
-    name: str, rules: Mapping[str, Sequence[str]], start: str = "root", *, limits: Limits
-) -> Grammar:
-    """The grammar of a file, with rules that are lists of texts."""
-    added = [f"{rule} ::= {_alternatives(rule, texts)}" for rule, texts in rules.items()]
-    return Grammar.from_gbnf("\n".join([source(name), *added]), start, limits=limits)
-
-
-def _alternatives(rule: str, texts: Iterable[str]) -> str:
-    unique = dict.fromkeys(texts)
-    if not unique:
-        raise GrammarError(f"nothing is given that could be a {rule.replace('-', ' ')}")
-    return " | ".join(f'"{"".join(_ESCAPED.get(c, c) for c in text)}"' for text in unique)
-
-
-def _names(parameter: str, values: Sequence[str]) -> list[str]:
-    """Names as they are, checked: blanks or parentheses would make other texts of them."""
-    if isinstance(values, str):
-        raise GrammarError(f"{parameter}: a list of names is needed, not the text {values!r}")
-    for value in values:
-        if not isinstance(value, str) or not _NAME.fullmatch(value):
-            raise GrammarError(
-                f"{parameter}: {value!r} is no name; a letter or _, then letters, digits, _ . -"
-            )
-    return list(values)
-
-
-def _parameters(maker: Maker) -> dict[str, inspect.Parameter]:
-    found = inspect.signature(maker).parameters
+def _parameters(name: str) -> dict[str, inspect.Parameter]:
+    if name not in MAKERS:
+        return {}
+    found = inspect.signature(MAKERS[name]).parameters
     return {key: parameter for key, parameter in found.items() if key != "limits"}
 
 
@@ -316,5 +147,5 @@ def _signature(name: str) -> str:
     """Parameters with their defaults, as text."""
     return ", ".join(
         key if p.default is p.empty else f"{key}={p.default!r}"
-        for key, p in _parameters(_MAKERS[name]).items()
+        for key, p in _parameters(name).items()
     )
