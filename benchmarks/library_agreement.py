@@ -107,7 +107,7 @@ def compared(grammar: Grammar, reference: Reference, texts: Sequence[str]) -> Ta
             tally.both += ours
             tally.neither += not ours
             continue
-        why = reference.left_out(text) if reference.left_out is not None else None
+        why = reference.left_out(text, ours) if reference.left_out is not None else None
         if why is not None:
             tally.left_out[f"{'ours' if ours else 'theirs'}: {why}"] += 1
         elif ours:
@@ -162,7 +162,7 @@ def main() -> int:
             longest=chosen.longest,
             seed=chosen.seed,
         )
-        wrong += tally.differ
+        wrong += len(tally.ours) if reference.wider else tally.differ
         for side, texts in (("ours", tally.ours), ("theirs", tally.theirs)):
             for text in sorted(texts, key=len)[: chosen.show]:
                 say(f"{name}: {side} only, beside {reference.name}: {text!r}")

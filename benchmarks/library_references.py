@@ -8,12 +8,16 @@ nothing to do with the grammar.
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
+import functools
 import io
 import json
 import random
 import re
+import sqlite3
 import string
+import tomllib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,14 +41,17 @@ class Reference:
         name: what the table calls it.
         make: makes the reader; ``ImportError`` where a package is missing.
         texts: makes a text that the reference is likely to accept.
-        left_out: why a text may be read otherwise; ``None`` if there is no reason.
+        left_out: why a text that ours alone accepts (``True``), or the reference alone, may be read otherwise;
+            ``None`` if there is no reason.
+        wider: whether the reference is known to read more, in too many ways to tell them.
         node: a folder with ``node_modules``, for references in JavaScript.
     """
 
     name: str
     make: Callable[[Path | None], Reader]
     texts: Callable[[random.Random], str] | None = None
-    left_out: Callable[[str], str | None] | None = None
+    left_out: Callable[[str, bool], str | None] | None = None
+    wider: bool = False
     node: Path | None = None
     _made: dict[Path | None, Reader] = field(default_factory=dict, repr=False)
 
@@ -141,7 +148,7 @@ _csv: Final = raising(
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def _csv_left_out(text: str) -> str | None:
+def _csv_left_out(text: str, ours: bool) -> str | None:
     if _CONTROLS.search(text):
         return "control characters"
     plain = re.sub(r'(^|[,\r\n])"(?:[^"]|"")*"(?=$|[,\r\n])', r"\1q", text)
@@ -230,7 +237,7 @@ def _croniter(_: Path | None) -> Reader:
 _CRON_SPACE: Final = "lax in blanks and zeros"
 
 
-def _cron_left_out(text: str) -> str | None:
+def _cron_left_out(text: str, ours: bool) -> str | None:
     fields = text.split()
     if re.fullmatch(r"@\w+", text, re.IGNORECASE):
         return "nicknames"
@@ -273,7 +280,7 @@ def raising_false(call: Callable[[str], Any]) -> Reader:
     return lambda text: bool(call(text))
 
 
-def _uri_left_out(text: str) -> str | None:
+def _uri_left_out(text: str, ours: bool) -> str | None:
     if text.endswith("\n"):
         return "the reference's $ takes a line feed"
     if "[V" in text:
@@ -308,7 +315,7 @@ def _email(_: Path | None) -> Reader:
     return raising(check, module.EmailNotValidError)
 
 
-def _email_left_out(text: str) -> str | None:
+def _email_left_out(text: str, ours: bool) -> str | None:
     domain = text.rpartition("@")[2]
     if not text.isascii():
         return "internationalised"
@@ -381,7 +388,7 @@ def _isodate(_: Path | None) -> Reader:
     return raising(module.parse_duration, ValueError, TypeError, OverflowError)
 
 
-def _duration_left_out(text: str) -> str | None:
+def _duration_left_out(text: str, ours: bool) -> str | None:
     if re.search(r"[-+.,:]", text):
         return "signs, fractions, forms with - and :"
     if re.search(r"(?i)^P?T?$|T$", text):
@@ -401,6 +408,286 @@ def _duration_text(rng: random.Random) -> str:
     return f"P{rng.choice([date, date, '3W'])}{rng.choice(['', 'T' + time])}"
 
 
+# -- Markdown, TOML, regular expressions -------------------------------------------------------
+
+
+def _markdown_table(_: Path | None) -> Reader:
+    parser = import_module("markdown_it").MarkdownIt("commonmark").enable("table")
+
+    def reads(text: str) -> bool:
+        tokens = [token for token in parser.parse(text) if token.level == 0]
+        return [token.type for token in tokens] == ["table_open", "table_close"]
+
+    return reads
+
+
+def _markdown_left_out(text: str, ours: bool) -> str | None:
+    if re.search(r"[\x00\x0b\x0c\x1c-\x1e\x85\u2028\u2029]|\r(?!\n)", text):
+        return "other line ends"
+    lines = re.split(r"\r?\n", text)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if any(re.match(r"[ \t]", line) for line in lines) or re.match(r"\s", text):
+        return "indentation"
+    if not all(re.fullmatch(r"\|.*(?<!\\)\|[ \t]*", line) for line in lines):
+        return "rows without a bar at both ends"
+    return "blank lines behind" if re.search(r"\n[ \t\r]*\n?[ \t]*$", text) else None
+
+
+def _markdown_text(rng: random.Random) -> str:
+    columns = rng.randint(1, 4)
+    letters = ["a", " ", "\\|", "`", "é", "*", "\\"]
+
+    def cell() -> str:
+        return rng.choice([" ", ""]) + "".join(rng.choice(letters) for _ in range(3)) + " "
+
+    def row(make: Callable[[], str]) -> str:
+        return "|" + "|".join(make() for _ in range(columns)) + "|"
+
+    rows = [row(cell), row(lambda: rng.choice(["---", " :-: ", "-", " --: "]))]
+    rows += [row(cell) for _ in range(rng.randint(0, 3))]
+    return "\n".join(rows) + rng.choice(["", "\n"])
+
+
+_toml: Final = raising(tomllib.loads)
+_TWICE: Final = re.compile(r"overwrite|twice|immutable|Duplicate|already|Cannot (mutate|declare)")
+
+
+def _toml_left_out(text: str, ours: bool) -> str | None:
+    try:
+        tomllib.loads(re.sub(r"\b0000-(?=\d\d-\d\d)", "2000-", text))
+    except tomllib.TOMLDecodeError as error:
+        if _TWICE.search(str(error)):
+            return "keys and tables defined twice"
+    else:
+        if "0000-" in text:
+            return "the reference has no year 0"
+    if re.search(r"\d\d:\d\d:\d\d(\.\d+)?z", text):
+        return "the reference wants a capital Z"
+    return None
+
+
+_TOML_VALUES: Final = (
+    "true", "false", "inf", "-nan", "0", "1_000", "-17", "0xFF", "0b01", "0o7", "1.5", "1e10", "-2.5E-3",
+    "1_0.0_1", "1979-05-27", "07:32:00", "2024-02-29T12:00:00Z", "2024-01-01 00:00:00.5+01:00", "'a\\b'",
+    "'''x\ny'''", '"""a\nb\\\n  c"""', "''", '""', "'é'", '"\\u00e9\\n"',
+)  # fmt: skip
+
+
+def _toml_value(rng: random.Random, depth: int) -> str:
+    kind = rng.randrange(5 if depth else 3)
+    if kind < 3:
+        return rng.choice(_TOML_VALUES)
+    if kind == 3:
+        gap = rng.choice([", ", ",\n "])
+        return "[" + gap.join(_toml_value(rng, depth - 1) for _ in range(rng.randint(0, 3))) + "]"
+    inner = (f"k{i} = {_toml_value(rng, depth - 1)}" for i in range(rng.randint(0, 3)))
+    return "{" + ", ".join(inner) + "}"
+
+
+def _toml_text(rng: random.Random) -> str:
+    lines = []
+    for i in range(rng.randint(0, 5)):
+        pair = f"a{i} = {_toml_value(rng, 2)}"
+        lines.append(rng.choice([pair, pair, f"[t{i}.x]", f"[[u{i}]]", "# c", f'"q {i}".b = 1']))
+    return "\n".join(lines)
+
+
+_re: Final = raising(re.compile, re.error, OverflowError, RecursionError, ValueError)
+_RE_UNCHECKED: Final = (
+    ("bad character range", "ranges out of order"),
+    ("min repeat greater than max repeat", "bounds out of order"),
+    ("redefinition of group", "groups of the same name"),
+)
+_RE_MORE: Final = (
+    (r"\\[1-9]|\(\?P=|\(\?\(", "references and conditions"),
+    (r"\\N", "named characters"),
+    (r"\(\?[aims]*[ux]|\(\?[a-z]*-[a-z]*[ux]", "flags u and x"),
+    (r"\(\?<[=!]", "look-behind"),
+    (r"\{", "{ as text"),
+    (r"\(\?P<.*[^\x00-\x7f]", "names in other scripts"),
+)
+
+
+def _re_left_out(text: str, ours: bool) -> str | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            re.compile(text)
+    except (re.error, OverflowError, RecursionError, ValueError) as error:
+        return next((why for said, why in _RE_UNCHECKED if said in str(error)), None)
+    return next((why for pattern, why in _RE_MORE if re.search(pattern, text, re.DOTALL)), None)
+
+
+_RE_ATOMS: Final = (
+    "a", "b", ".", "\\d", "[a-z]", "[^\\w-]", "\\.", "\\x41", "[]x]", "^", "$", "\\b", "é"
+)  # fmt: skip
+
+
+def _re_text(rng: random.Random, depth: int = 3) -> str:
+    if depth == 0:
+        return rng.choice(_RE_ATOMS)
+    shapes = ["(?:{})", "({})", "(?={})", "(?!{})", "(?>{})", "(?i:{})", "[ab]", "(?#c)a"]
+    parts = []
+    for _ in range(rng.randint(1, 3)):
+        inner = _re_text(rng, depth - 1)
+        group = rng.choice(shapes).format(inner) + rng.choice(["", "*", "+?", "{2,3}", "?+", "{,4}"])
+        parts.append(rng.choice([inner, group]))
+    return rng.choice(["", "|"]).join(parts)
+
+
+# -- SQL ---------------------------------------------------------------------------------------
+
+_SQL_PIECE: Final = re.compile(
+    r"'(?:[^']|'')*'?|\"(?:[^\"]|\"\")*\"?|--[^\n]*|/\*.*?(?:\*/|$)|;|[^'\"\-/;]+|.", re.DOTALL
+)
+_SYNTAX: Final = re.compile(r"syntax error|unrecognized token|incomplete input|malformed")
+
+
+def _sql_statements(text: str) -> list[str]:
+    """Statements between semicolons, those that are blank left out."""
+    statements = [""]
+    for piece in _SQL_PIECE.findall(text):
+        if piece == ";":
+            statements.append("")
+        else:
+            statements[-1] += piece
+    bare = [re.sub(r"--[^\n]*|/\*.*?\*/|\s", "", s, flags=re.DOTALL) for s in statements]
+    return [statement for statement, left in zip(statements, bare, strict=True) if left]
+
+
+def _sqlite(text: str) -> bool:
+    """Whether SQLite finds no fault with the syntax of any statement; tables need not exist."""
+    statements = _sql_statements(text)
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        for statement in statements:
+            if "\0" in statement:
+                return False
+            try:
+                connection.execute("EXPLAIN " + statement)
+            except sqlite3.ProgrammingError:
+                continue  # parameters that are not bound
+            except (sqlite3.Error, sqlite3.Warning) as error:
+                if _SYNTAX.search(str(error)):
+                    return False
+    return bool(statements)
+
+
+_SQL_MORE: Final = (
+    (r"(?i)\b(collate|glob|regexp|match|isnull|notnull|indexed|returning|replace|abort|fail|ignore)\b", "SQLite's own words"),
+    (r"(?i)\b(begin|end|commit|rollback|savepoint|release|pragma|vacuum|analyze|attach|detach|reindex|explain)\b", "other statements"),
+    (r"==|<<|>>|->|(?<!\|)\|(?!\|)|&|~|`|[$@#]|\?\d", "SQLite's operators, other parameters"),
+    (r"0[xX]|\d_|[xX]'", "numbers in other bases, blobs"),
+    (r"[^\x00-\x7f]", "other scripts"),
+)
+
+
+def _sql_left_out(text: str, ours: bool) -> str | None:
+    if ours:
+        return None
+    return next((why for pattern, why in _SQL_MORE if re.search(pattern, text)), None)
+
+
+def _sqlglot(_: Path | None) -> Reader:
+    module = import_module("sqlglot")
+    import_module("logging").getLogger("sqlglot").setLevel("CRITICAL")
+    return raising(lambda text: module.parse(text, error_level=module.ErrorLevel.RAISE), module.errors.SqlglotError)
+
+
+def _sqlglot_left_out(text: str, ours: bool) -> str | None:
+    """What ours and SQLite read alike is the reference's own."""
+    return "SQLite refuses it, too" if not _sqlite(text) else "SQLite accepts it, too"
+
+
+def _sql_name(rng: random.Random) -> str:
+    return rng.choice(["a", "b", "t", "people", "x1", '"a b"', "key", "first", "s.t"])
+
+
+def _sql_expression(rng: random.Random, depth: int = 2) -> str:
+    pick = rng.choice
+    if depth == 0:
+        return pick(["1", "'a'", "NULL", "a", "t.a", "2.5e3", "?", "count(*)", '"q"', "TRUE", "-1"])
+    left, right = (_sql_expression(rng, depth - 1) for _ in range(2))
+    shapes = [
+        "{} + {}", "{} = {}", "({} AND {})", "({} OR NOT {})", "f({}, {})", "{} || {}", "({} IS NOT NULL)",
+        "({} BETWEEN {} AND 2)", "({} IN ({}, 3))", "({} LIKE {})", "CASE {} WHEN {} THEN 1 ELSE 2 END",
+        "CAST({} AS VARCHAR(10))", "EXISTS (SELECT {})", "sum({}) OVER (PARTITION BY {} ORDER BY a)",
+    ]  # fmt: skip
+    return pick(shapes).format(left, right)
+
+
+def _sql_text(rng: random.Random) -> str:
+    def e() -> str:
+        return _sql_expression(rng, rng.randint(0, 2))
+
+    n = functools.partial(_sql_name, rng)
+    pick = rng.choice
+    where = pick(["", f" WHERE {e()}"])
+    query = f"SELECT {pick(['', 'DISTINCT '])}{e()} AS c, {e()} FROM {n()}{pick([' x', ' AS y', ''])}"
+    query += pick(["", f" LEFT JOIN {n()} ON {e()}", f", {n()}", f" JOIN {n()} USING (a)"]) + where
+    query += pick(["", f" GROUP BY {e()} HAVING {e()}", f" ORDER BY {e()} DESC", " LIMIT 5 OFFSET 2"])
+    column = f"{pick(['a', 'b'])} INTEGER{pick(['', ' NOT NULL', ' PRIMARY KEY', ' DEFAULT 0'])}"
+    return pick(
+        [
+            query,
+            query,
+            f"WITH q AS ({query}) {query};",
+            f"{query} UNION ALL {query}",
+            f"INSERT INTO t (a, b) VALUES ({e()}, {e()});",
+            f"UPDATE t SET a = {e()}, b = {e()}{where}",
+            f"DELETE FROM t{where}; {query}",
+            f"CREATE TABLE IF NOT EXISTS t ({column}, c TEXT CHECK ({e()}), UNIQUE (c))",
+            f"CREATE TABLE t ({column} REFERENCES u (c) ON DELETE CASCADE, FOREIGN KEY (b) REFERENCES v)",
+            f"CREATE UNIQUE INDEX i ON t (a DESC, b){where}",
+            f"CREATE VIEW v AS {query}",
+            pick(["DROP TABLE IF EXISTS t", "ALTER TABLE t ADD COLUMN c INT", "ALTER TABLE t RENAME TO u"]),
+        ]
+    )
+
+
+# -- GraphQL -----------------------------------------------------------------------------------
+
+
+def _graphql(_: Path | None) -> Reader:
+    module = import_module("graphql")
+    return raising(lambda text: module.parse(text, no_location=True), module.GraphQLError, RecursionError)
+
+
+_GRAPHQL_DOCUMENTS: Final = (
+    '{ a(x: 1, y: [1.5e3, "s", null, true, E]) { ...F @include(if: $v) b: c } }',
+    "query Q($id: ID! = 3, $l: [Int!]! @d) @e(a: {b: $id}) { node(id: $id) { ... on User { name } ... { x } } }",
+    "mutation { set(o: {k: [], v: {}}) { ok } } subscription S { s }",
+    "fragment F on T @d { a b c }",
+    '"""A \\""" block""" type T implements A & B @k(f: "id") { "d" a(x: Int = 1): [T!]! b: U @x }',
+    "interface I implements J { a: Int } scalar Date @s(by: 1) union U @d = | A | B",
+    "enum E @d { A B @deprecated(reason: \"no\") } input In { a: Int = 3 @d, b: [E] }",
+    "directive @d(a: Int = 1) repeatable on | FIELD | OBJECT directive @e on QUERY",
+    "schema @a { query: Q mutation: M } extend schema @b extend type T { c: Int } extend union U = C",
+    "extend scalar S @d extend enum E { C } extend input In @i extend interface I implements K",
+)  # fmt: skip
+
+
+def _graphql_text(rng: random.Random) -> str:
+    text = rng.choice([" ", "\n"]).join(rng.sample(_GRAPHQL_DOCUMENTS, rng.randint(1, 3)))
+    return text if rng.random() < 0.5 else re.sub(r" (?=[{}()\[\]:=!|&@])|(?<=[{(\[:]) ", "", text)
+
+
+_GRAPHQL_MORE: Final = (
+    (r"\\u\{|\\u[dD][89a-bA-B]", "escapes of later editions"),
+    (r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "control characters"),
+    (r'"\s*(\{|query|mutation|subscription|fragment)\b', "descriptions of operations, of later editions"),
+    (r'[\])}"!][\w"]|\w"|[\w\]}"]-|\w\$|[\w)\]}"][\[{]', "parts that touch"),
+)
+
+
+def _graphql_left_out(text: str, ours: bool) -> str | None:
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        return "the reference wants surrogates in pairs"
+    if ours:
+        return None
+    return next((why for pattern, why in _GRAPHQL_MORE if re.search(pattern, text)), None)
+
+
 REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("json", Reference("json", _plain(_json), _json_text)),
     ("jsonl", Reference("json, line by line", _plain(_json_lines), _json_lines_text)),
@@ -415,5 +702,11 @@ REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("time", Reference("datetime", _plain(_dates("time")), _date_text("time"))),
     ("datetime", Reference("datetime", _plain(_dates("datetime")), _date_text("datetime"))),
     ("duration", Reference("isodate", _isodate, _duration_text, _duration_left_out)),
+    ("markdown_table", Reference("markdown-it-py", _markdown_table, _markdown_text, _markdown_left_out)),
+    ("toml", Reference("tomllib", _plain(_toml), _toml_text, _toml_left_out)),
+    ("regex", Reference("re", _plain(_re), _re_text, _re_left_out)),
+    ("sql", Reference("sqlite3", _plain(_sqlite), _sql_text, _sql_left_out, wider=True)),
+    ("sql", Reference("sqlglot", _sqlglot, _sql_text, _sqlglot_left_out, wider=True)),
+    ("graphql", Reference("graphql-core", _graphql, _graphql_text, _graphql_left_out)),
 ]
 """Grammars and what they are compared with; a grammar may stand here more than once."""

@@ -18,14 +18,12 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from grammars.errors import GrammarError
-from grammars.files import kind_of
 from grammars.grammar import Grammar, grammar_of
-from grammars.library.entries import Entry, described, folder, text_of
-from grammars.library.parametrised import MAKERS
+from grammars.library.entries import Entry, described, folder
+from grammars.library.parametrised import MAKERS, from_gbnf
 from grammars.limits import DEFAULT_LIMITS, Limits
 
 __all__ = ["Entry", "entries", "entry", "folder", "load", "names", "source"]
@@ -45,6 +43,11 @@ _PLAIN: Final[dict[str, tuple[str, str]]] = {
     "time": ("dates.gbnf", "time"),
     "datetime": ("dates.gbnf", "date-time"),
     "duration": ("dates.gbnf", "duration"),
+    "markdown_table": ("markdown_table.gbnf", "root"),
+    "toml": ("toml.gbnf", "root"),
+    "regex": ("regex.gbnf", "root"),
+    "sql": ("sql.gbnf", "root"),
+    "graphql": ("graphql.gbnf", "root"),
 }
 """Grammars without parameters: name -> file and rule to start from."""
 
@@ -85,7 +88,7 @@ def entry(name: str) -> Entry:
             "json",
             None,
             "root",
-            _signature(name),
+            parameters=_signature(name),
         )
     return described(name, *_FILES.get(name, (f"{name}.gbnf", "root")), _signature(name))
 
@@ -114,9 +117,13 @@ def load(name: str, *, limits: Limits = DEFAULT_LIMITS, **parameters: Any) -> Gr
         raise GrammarError(f"grammar {name!r} {' and '.join(wrong)}; its parameters: {takes}")
     if name in MAKERS:
         return MAKERS[name](limits=limits, **parameters)
-    file, start = _PLAIN[name]
-    options = {"start": start} if start else {}
-    return grammar_of(text_of(file), kind_of(Path(file)), limits=limits, **options)
+    found = entry(name)
+    if found.kind == "gbnf":
+        return from_gbnf(found.source(), found.start, limits)
+    options: dict[str, Any] = {"start": found.start} if found.start else {}
+    if found.kind == "lark":
+        options["lexer"] = found.lexer
+    return grammar_of(found.source(), found.kind, limits=limits, **options)
 
 
 def source(name: str) -> str:

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, cast, get_args
 
 from grammars.cases import Cases
 from grammars.errors import GrammarError
 from grammars.files import Kind, decode, kind_of
+from grammars.grammar import LarkLexer
 
 _MARK: Final = re.compile(r"(?:#|//) ?")
 _FIELD: Final = re.compile(r"([A-Za-z][A-Za-z0-9 -]*):(?: |$)")
@@ -41,6 +42,8 @@ class Entry:
         kind: the front end that reads it: ``"gbnf"``, ``"lark"``, ``"regex"`` or ``"json"``.
         path: its file, to read and to copy; ``None`` if it is made of its parameters alone.
         start: the rule of the file to start from; ``""`` for a regular expression.
+        lexer: how the terminals of a Lark grammar are looked for, see ``Grammar.from_lark``; ``"auto"``
+            unless the file says otherwise.
         parameters: what it takes, with defaults, as text; ``""`` if nothing.
     """
 
@@ -51,6 +54,7 @@ class Entry:
     kind: Kind
     path: Path | None
     start: str
+    lexer: LarkLexer = "auto"
     parameters: str = ""
 
     def source(self) -> str:
@@ -98,8 +102,16 @@ def described(name: str, file: str, start: str, parameters: str = "") -> Entry:
         kind_of(Path(file)),
         folder() / file,
         start,
+        _lexer(fields.get("Lexer", "auto.")),
         parameters,
     )
+
+
+def _lexer(said: str) -> LarkLexer:
+    for lexer in get_args(LarkLexer):
+        if said.removesuffix(".") == lexer:
+            return cast(LarkLexer, lexer)
+    raise GrammarError(f"no lexer {said!r}")
 
 
 @cache

@@ -10,12 +10,13 @@ from typing import Any, Final
 from grammars.errors import GrammarError
 from grammars.frontends.gbnf import gbnf_to_ir
 from grammars.grammar import Grammar, Whitespace
-from grammars.ir import Literal, Not, alt, both
+from grammars.ir import Alt, Expr, Literal, Not, Ref, alt, both
 from grammars.library.entries import text_of
 from grammars.limits import DEFAULT_LIMITS, Limits
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _BIT_VECTORS: Final = tuple(f"#x{digit}" for digit in "0123456789abcdef")
+_RESERVED: Final = "reserved-"
 _ESCAPED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -206,6 +207,33 @@ MAKERS: Final[dict[str, Maker]] = {
 
 
 # -- from file and parameters to grammar -----------------------------------------------------------
+
+
+def from_gbnf(text: str, start: str, limits: Limits) -> Grammar:
+    """A grammar in GBNF, to which differences of languages are added, which GBNF has none of.
+
+    A rule ``word`` loses the texts of the rule ``reserved-word``, if there is one.
+    """
+    ir = gbnf_to_ir(text, start)
+    bodies = {rule.name: rule.body for rule in ir.rules}
+    reserved = [name for name in bodies if name.startswith(_RESERVED)]
+    if not reserved:
+        return Grammar.from_gbnf(text, start, limits=limits)
+    for name in reserved:
+        loses = name.removeprefix(_RESERVED)
+        words = Not(_written_out(bodies.pop(name), bodies))
+        bodies[loses] = both(_written_out(bodies[loses], bodies), words)
+    rules = tuple(
+        replace(rule, body=bodies[rule.name]) for rule in ir.rules if rule.name in bodies
+    )
+    return Grammar(replace(ir, rules=rules), limits=limits)
+
+
+def _written_out(body: Expr, bodies: Mapping[str, Expr]) -> Expr:
+    """Alternatives of rules as alternatives of their bodies."""
+    if isinstance(body, Ref):
+        return _written_out(bodies[body.name], bodies)
+    return alt(*(_written_out(part, bodies) for part in body.items)) if isinstance(body, Alt) else body
 
 
 def _from_file(
