@@ -8,6 +8,7 @@ nothing to do with the grammar.
 from __future__ import annotations
 
 import ast
+import atexit
 import contextlib
 import csv
 import functools
@@ -15,8 +16,10 @@ import io
 import json
 import random
 import re
+import shutil
 import sqlite3
 import string
+import subprocess
 import tomllib
 import warnings
 from collections.abc import Callable
@@ -688,6 +691,404 @@ def _graphql_left_out(text: str, ours: bool) -> str | None:
     return next((why for pattern, why in _GRAPHQL_MORE if re.search(pattern, text)), None)
 
 
+# -- PDDL, SyGuS -------------------------------------------------------------------------------
+
+
+def _pddl(_: Path | None) -> Reader:
+    """The grammar of the package, without its checks of names and requirements."""
+    import lark
+
+    source = import_module("pddl.parser").GRAMMAR_FILE.read_text()
+    parsers = [lark.Lark(source, parser="lalr", start=start) for start in ("domain", "problem")]
+
+    def reads(text: str) -> bool:
+        return any(raising(parser.parse, lark.exceptions.LarkError)(text) for parser in parsers)
+
+    return reads
+
+
+_PDDL_TYPED: Final = ("?x ?y - block ?z", "?x", "", "?x - (either a b) ?y - object")
+
+
+def _pddl_goal(rng: random.Random, depth: int = 2) -> str:
+    if depth == 0:
+        return rng.choice(["(on ?x b)", "(clear ?x)", "(= ?x ?y)", "(>= (fuel ?x) 3.5)", "(p)"])
+    inner = [_pddl_goal(rng, depth - 1) for _ in range(2)]
+    shape = rng.choice(
+        ["(and {} {})", "(or {}\n {})", "(not {})", "(imply {} {})", "(forall (?x - t) {})", "(exists (?x ?y) {})"]
+    )
+    return shape.format(*inner)
+
+
+def _pddl_effect(rng: random.Random) -> str:
+    one = ["(on ?x ?y)", "(not (clear ?x))", "(increase (total-cost) (+ 1 (d ?x)))", "(assign (f) 0)"]
+    one += [f"(when {_pddl_goal(rng, 1)} (p))", "(forall (?z) (not (on ?z ?x)))"]
+    return rng.choice([rng.choice(one), f"(and {' '.join(rng.sample(one, 3))})", "()"])
+
+
+def _pddl_text(rng: random.Random) -> str:
+    if rng.random() < 0.5:
+        action = (
+            f"(:action a-b :parameters ({rng.choice(_PDDL_TYPED)}) :precondition {_pddl_goal(rng)}\n"
+            f" :effect {_pddl_effect(rng)})"
+        )
+        parts = [
+            "(:requirements :strips :typing)",
+            "(:types a b - object c)",
+            "(:constants k - a)",
+            f"(:predicates (on {rng.choice(_PDDL_TYPED)}) (clear ?x) (p))",
+            "(:functions (fuel ?x) - number (total-cost))",
+        ]
+        kept = [part for part in parts if rng.random() < 0.6]
+        derived = f"(:derived (p ?x) {_pddl_goal(rng)})"
+        bodies = " ".join(rng.choice([action, action, derived]) for _ in range(rng.randint(0, 2)))
+        return f"(define (domain d1) {' '.join(kept)}\n{bodies}) ; end"
+    metric = rng.choice(["", "(:metric minimize (+ (total-cost) 2))"])
+    return (
+        f"(define (problem p-1)\n (:domain d) {rng.choice(['', '(:objects a b - block c)'])}\n"
+        f" (:init (on a b) (not (p)) (= (fuel a) 3)) (:goal {_pddl_goal(rng)}){metric})"
+    )
+
+
+_PDDL_MORE: Final = (
+    (r"oneof|:non-deterministic", "non-deterministic effects"),
+    (r"\d\.\d+\.\d", "numbers with several points"),
+    (r"[\x0b\x0c\x1c-\x1f\x85\xa0\u2000-\u3000]", "other blanks"),
+    (r"[\w)-][?:]|\)[\w-]|[\w?]\s*\(\s*(?!\S)|\d[A-Za-z]|[<>=+*/]\w|\s-[\w(]", "parts that touch"),
+    (r"=\s+\S+\s+\S+\s*\)", "equality as an effect"),
+    (r"either\s*\)|\bobject\b", "types"),
+)
+
+
+def _pddl_left_out(text: str, ours: bool) -> str | None:
+    if ours:
+        return None
+    return next((why for pattern, why in _PDDL_MORE if re.search(pattern, text)), None)
+
+
+def _cvc5_fault(text: str) -> str:
+    """What cvc5 says of a problem; empty if nothing."""
+    module = import_module("cvc5")
+    manager = module.TermManager()
+    solver = module.Solver(manager)
+    solver.setOption("sygus", "true")
+    symbols = module.SymbolManager(manager)
+    parser = module.InputParser(solver, symbols)
+    try:
+        parser.setStringInput(module.InputLanguage.SYGUS_2_1, "(set-logic ALL)" + text, "text")
+        while True:
+            command = parser.nextCommand()
+            if command.isNull():
+                return ""
+            if command.getCommandName() != "check-synth":
+                said = str(command.invoke(solver, symbols))
+                if "error" in said:
+                    return said
+    except RuntimeError as error:
+        return str(error) or "refused"
+
+
+def _cvc5(_: Path | None) -> Reader:
+    import_module("cvc5")
+    return lambda text: not _cvc5_fault(text)
+
+
+_SYGUS_TERMS: Final = ("(+ x 1)", "(* 2 (- y))", "(ite (<= x y) x 10)", "(let ((z 1) (w x)) (+ z w))", "(f x y)", "0")
+
+
+def _sygus_text(rng: random.Random) -> str:
+    grammar = "\n ((I Int) (B Bool))\n ((I Int (x 0 (Constant Int) (Variable Int) (+ I I))) (B Bool ((<= I I) (not B))))"
+    a, b = (rng.choice(_SYGUS_TERMS) for _ in range(2))
+    commands = [
+        f"(constraint (= {a} {b}))",
+        f"(constraint (or (> {a} 3) (forall ((k Int) (j Bool)) (=> j (= k {b})))))",
+        "(define-fun g ((n Int)) Bool (= n 1))",
+        "(assume (not (= x y)))",
+        "(declare-var v (_ BitVec 8)) (constraint (= v #x0F)) (constraint (= ((_ extract 3 0) v) #b0101))",
+        '(declare-var s String) (constraint (= s "a""b;"))',
+        "(define-sort T () (Array Int Bool))",
+        "(set-option :verbosity 0)",
+        '(set-info :source "me")',
+        "(set-feature :grammars true)",
+    ]
+    synth = f"(synth-fun f ((x Int) (y Int)) Int{rng.choice(['', grammar])})"
+    body = " ".join(rng.sample(commands, rng.randint(0, 4)))
+    return f"{synth}\n(declare-var x Int) (declare-var y Int)\n{body}\n(check-synth) ; done"
+
+
+_SYGUS_MORE: Final = (
+    (r"\|", "names between bars"),
+    (r"\(\s*!", "attributes of terms"),
+    (r"[\w)\"][\"#:(]|[)\"][\w+*/<>=.-]", "parts that touch"),
+    (r"[^\x00-\x7f]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "other characters"),
+    (r"set-(info|option|feature)|declare-(fun|const|data)|push|pop|echo|exit|reset|optimize|assert|define", "other commands"),
+    (r"\b0\d", "zeros in front"),
+)
+
+
+def _sygus_left_out(text: str, ours: bool) -> str | None:
+    if ours:
+        if "chc-constraint" in text:
+            return "chc-constraint, which the reference has not"
+        if re.search(r"\(\s*(;[^\n]*\n\s*)*_[\s;]", text):
+            return "indices that the reference does not know"
+        if re.search(r":[\w-]+;", text):
+            return "comments behind keywords, which the reference misreads"
+        said = _cvc5_fault(text)
+        return None if re.search(r"Expected|Mismatched|got `", said) else "names, sorts and theories"
+    return next((why for pattern, why in _SYGUS_MORE if re.search(pattern, text)), None)
+
+
+# -- references in JavaScript ------------------------------------------------------------------
+
+_SERVER: Final = """
+const lines = require('readline').createInterface({input: process.stdin});
+(async () => {
+  const reads = await (%s)();
+  console.log('ready');
+  for await (const line of lines) {
+    let accepted = false;
+    try { accepted = await reads(JSON.parse(line)); } catch (error) { accepted = false; }
+    console.log(accepted ? 'yes' : 'no');
+  }
+})();
+"""
+
+
+def _node_reader(node: Path | None, script: str) -> Reader:
+    """A reader in a process of node, one line of JSON a text.
+
+    Args:
+        node: a folder with ``node_modules``.
+        script: a function that makes the reader.
+    """
+    if node is None or shutil.which("node") is None:
+        raise ImportError("node, or --node", name="node")
+    process = subprocess.Popen(
+        ["node", "-e", _SERVER % script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=node,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    if process.stdout.readline().strip() != "ready":
+        raise ImportError("packages of node", name="packages of node")
+    atexit.register(process.kill)
+    write, read = process.stdin, process.stdout
+
+    def reads(text: str) -> bool:
+        write.write(json.dumps(text) + "\n")
+        write.flush()
+        answer = read.readline().strip()
+        if answer not in ("yes", "no"):
+            raise RuntimeError(f"node answers {answer!r}")
+        return answer == "yes"
+
+    return reads
+
+
+_TYPESCRIPT: Final = """async () => {
+  const ts = require('typescript');
+  const kinds = [ts.SyntaxKind.TypeAliasDeclaration, ts.SyntaxKind.InterfaceDeclaration, ts.SyntaxKind.EnumDeclaration];
+  return text => {
+    const file = ts.createSourceFile('a.ts', text, ts.ScriptTarget.Latest);
+    return file.parseDiagnostics.length === 0 && file.statements.every(s => kinds.includes(s.kind));
+  };
+}"""
+
+
+def _typescript(node: Path | None) -> Reader:
+    return _node_reader(node, _TYPESCRIPT)
+
+
+def _ts_type(rng: random.Random, depth: int = 3) -> str:
+    pick = rng.choice
+    if depth == 0:
+        return pick(["string", "number", "null", "'a'", "-1", "T", "A.B", "typeof x", "10n", "`a${T}b`", "any"])
+    a, b, c = (_ts_type(rng, depth - 1) for _ in range(3))
+    shapes = [
+        "{a} | {b}", "{a} & {b}", "({a})[]", "[{a}, {b}?]", "[x: {a}, ...y: {b}[]]", "Map<{a}, {b}>",
+        "{{ a: {a}; readonly b?: {b} }}", "{{ [k: string]: {a} }}", "{{ m<T>(x: {a}, ...r: {b}[]): {c}; new (): {c} }}",
+        "((x: {a}, y?: {b}) => {c})", "(new () => {a})", "({a} extends infer U ? {b} : {c})", "keyof {a}",
+        "{{ readonly [K in keyof T]?: {a} }}", "{{ -readonly [K in T as {a}]-?: {b} }}", "T[{a}]", "readonly ({a})[]",
+        "((x: any) => x is {a})", "((this: T) => asserts this is {a})",
+    ]  # fmt: skip
+    return pick(shapes).format(a=a, b=b, c=c)
+
+
+def _ts_text(rng: random.Random) -> str:
+    t = functools.partial(_ts_type, rng, 2)
+    shapes = [
+        f"type A = {t()};",
+        f"export type A<T extends {t()} = {t()}> = {t()};",
+        f"interface I<T> extends J, K<{t()}> {{ a: {t()}; b?({t().replace(';', ',')[:0]}x: {t()}): {t()}, }}",
+        f"declare interface I {{ 'a-b': {t()}; 1: {t()} }}",
+        "const enum E { A, B = 3, C = 'x', }",
+    ]
+    return "\n".join(rng.choice(shapes) for _ in range(rng.randint(1, 3)))
+
+
+_TS_MORE: Final = (
+    (r"//|/\*", "comments in front of words that no line may end before"),
+    (r"[^\x00-\x7f]", "names beyond ASCII"),
+    (r"\\[u0-9x\r\n]", "other escapes"),
+    (r"\b(get|set|import|accessor|in|out|const|async|static|public|private|protected|override|module|namespace|global|declare|export|default)\b", "modifiers, getters, import types"),
+    (r"[;}]?\s*\n|[\]}\w]\s*$|;\s*;|[\w)\]}'\"`>]\s+[\w\[('\"<]", "line ends for semicolons"),
+    (r"(?<![\w.])[\w$]+(?=[^\w\s$])|[^\w\s$.](?=[a-z])", "words that touch"),
+)
+
+
+def _ts_left_out(text: str, ours: bool) -> str | None:
+    if ours:
+        return None
+    return next((why for pattern, why in _TS_MORE if re.search(pattern, text)), None)
+
+
+# -- Mermaid -----------------------------------------------------------------------------------
+
+_MERMAID: Final = """async () => {
+  const {JSDOM} = require('jsdom');
+  global.window = new JSDOM('').window;
+  global.document = global.window.document;
+  const mermaid = (await import('mermaid')).default;
+  return async text => (await mermaid.parse(text)).diagramType.startsWith('flowchart');
+}"""
+
+
+def _mermaid(node: Path | None) -> Reader:
+    return _node_reader(node, _MERMAID)
+
+
+_MERMAID_NODES: Final = (
+    "A", "b1", "C[text]", "D(round text)", "E([x y])", "F[[sub]]", "G[(db)]", "H((circle))", "I(((double)))",
+    "J>flag]", "K{choice?}", "L{{hex}}", "M[/lean/]", "N[\\lean\\]", "P[/trap\\]", 'Q["a (quoted) [text]"]', "R:::red",
+)  # fmt: skip
+_MERMAID_LINKS: Final = (
+    "-->", "---", "-.->", "==>", "--x", "o--o", "<-->", "-- yes -->", "== a b ===", "-. dots .->", "~~~",
+    "---->", "-->|text|", '==>|"a|b"|', "-.-", "===",
+)  # fmt: skip
+
+
+def _mermaid_left_out(text: str, ours: bool) -> str | None:
+    return "styles of links that are not there" if ours and "linkStyle" in text else None
+
+
+def _mermaid_text(rng: random.Random) -> str:
+    pick = rng.choice
+
+    def chain() -> str:
+        nodes = [pick(_MERMAID_NODES) for _ in range(rng.randint(1, 4))]
+        return functools.reduce(lambda a, b: f"{a} {pick([*_MERMAID_LINKS, '&'])} {b}", nodes)
+
+    lines = [f"{pick(['graph', 'flowchart'])}{pick([' TD', ' LR', ''])}"]
+    for _ in range(rng.randint(1, 5)):
+        lines.append(
+            pick(
+                [
+                    chain(),
+                    chain(),
+                    f"subgraph s1 [A title]\n  direction LR\n  {chain()}\n  end",
+                    f"subgraph {pick(['s2', 'x1', ''])}\n{chain()}\nend",
+                    "style A fill:#f9f,stroke:#333,stroke-width:4px",
+                    "classDef red fill:red\n class A,C red",
+                    "linkStyle 0 stroke:#ff3,stroke-width:4px",
+                    'click A "https://example.org" "tip" _blank',
+                    "%% a comment",
+                ]
+            )
+        )
+    return pick(["\n", "\n  "]).join(lines) + pick(["", "\n"])
+
+
+# -- Cypher ------------------------------------------------------------------------------------
+
+
+def _graphglot(_: Path | None) -> Reader:
+    dialect = import_module("graphglot.dialect").Dialect.get_or_raise("neo4j")
+    fault = import_module("graphglot.error").GraphGlotError
+    return raising(dialect.parse, fault, ValueError, ArithmeticError, LookupError, AttributeError)
+
+
+def _antlr_cypher(_: Path | None) -> Reader:
+    antlr4 = import_module("antlr4")
+    listener_class: Any = import_module("antlr4.error.ErrorListener").ErrorListener
+    made = import_module("antlr4_cypher")
+
+    class Raising(listener_class):  # type: ignore[misc]
+        def syntaxError(self, *said: Any) -> None:
+            raise ValueError(said)
+
+    def parse(text: str) -> None:
+        lexer = made.CypherLexer(antlr4.InputStream(text))
+        parser = made.CypherParser(antlr4.CommonTokenStream(lexer))
+        for part in (lexer, parser):
+            part.removeErrorListeners()
+            part.addErrorListener(Raising())
+        parser.script()
+
+    return raising(parse)
+
+
+def _antlr_cypher_left_out(text: str, ours: bool) -> str | None:
+    if ours and re.search(r"(?i)\bunion\b", text):
+        return "UNION, which the reference misreads"
+    if ours and re.search(r"//[^\n]*\r|//[^\n]*$", text):
+        return "comments, which the reference wants to end in a line feed"
+    if ours and re.search(r"(?is)\bwith\b(?!.*\b(match|unwind|call|create|merge|set|delete|remove)\b.*\bwith\b).*\bwith\b", text):
+        return "WITH behind WITH, which the reference refuses"
+    return None
+
+
+def _cypher_expression(rng: random.Random, depth: int = 2) -> str:
+    if depth == 0:
+        return rng.choice(["1", "n.age", "'a\\n'", '"b"', "$p", "true", "null", "[1, 2]", "{a: 1}", "-1", "count(*)"])
+    a, b = (_cypher_expression(rng, depth - 1) for _ in range(2))
+    shapes = [
+        "{} + {}", "{} = {}", "({} AND {})", "({} OR NOT {})", "f({}, {})", "{} <> {}", "{} IS NOT NULL",
+        "({}) STARTS WITH {}", "{} IN [{}]", "[x IN {} WHERE {} | x]", "CASE WHEN {} THEN {} ELSE 0 END",
+        "any(x IN {} WHERE {})", "({} XOR {})", "collect(DISTINCT {})", "[{}, {}][0]", "xs[1..{}]",
+    ]  # fmt: skip
+    return rng.choice(shapes).format(a, b)
+
+
+def _cypher_text(rng: random.Random) -> str:
+    def e() -> str:
+        return _cypher_expression(rng, rng.randint(0, 2))
+
+    pick = rng.choice
+    node = pick(["(n)", "(n:Person)", "(:A:B)", "()", "(n {a: 1})", "(m:Person {name: $x})"])
+    edge = pick(["-->", "<--", "--", "-[r]->", "<-[:KNOWS|LIKES]-", "-[r:R*1..3 {a: 1}]->", "-[*]-", "-[*..2]-"])
+    match = f"{pick(['MATCH', 'OPTIONAL MATCH', 'match'])} {pick(['', 'p = '])}{node}{edge}(k)"
+    match += pick(["", f" WHERE {e()}", ", (z)"])
+    returns = f"RETURN {pick(['', 'DISTINCT '])}{e()} AS x, {e()}"
+    returns += pick(["", " ORDER BY x DESC, n.b SKIP 1 LIMIT 10", f" LIMIT {e()}"])
+    update = pick(
+        [
+            f"CREATE {node}-[:R]->(b)",
+            f"MERGE {node} ON CREATE SET n.a = {e()} ON MATCH SET n += {{b: 1}}",
+            f"SET n.a = {e()}, n:Label",
+            "DETACH DELETE n, m",
+            "REMOVE n.a, n:Label",
+        ]
+    )
+    middle = f"WITH n, {e()} AS y WHERE {e()}"
+    return pick(
+        [
+            f"{match} {returns}",
+            f"{match}\n{middle}\n{match} {returns};",
+            f"UNWIND {e()} AS u {returns}",
+            f"{match} {update}",
+            f"{match} {update} {update} {returns}",
+            f"CALL db.labels() YIELD label {returns}",
+            f"{returns} UNION ALL {match} {returns}",
+            f"{update} // done",
+        ]
+    )
+
+
 REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("json", Reference("json", _plain(_json), _json_text)),
     ("jsonl", Reference("json, line by line", _plain(_json_lines), _json_lines_text)),
@@ -708,5 +1109,10 @@ REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("sql", Reference("sqlite3", _plain(_sqlite), _sql_text, _sql_left_out, wider=True)),
     ("sql", Reference("sqlglot", _sqlglot, _sql_text, _sqlglot_left_out, wider=True)),
     ("graphql", Reference("graphql-core", _graphql, _graphql_text, _graphql_left_out)),
+    ("pddl", Reference("pddl", _pddl, _pddl_text, _pddl_left_out)),
+    ("sygus", Reference("cvc5", _cvc5, _sygus_text, _sygus_left_out)),
+    ("typescript_types", Reference("typescript", _typescript, _ts_text, _ts_left_out)),
+    ("mermaid", Reference("mermaid", _mermaid, _mermaid_text, _mermaid_left_out, wider=True)),
+    ("cypher", Reference("antlr4-cypher", _antlr_cypher, _cypher_text, _antlr_cypher_left_out, wider=True)),
 ]
 """Grammars and what they are compared with; a grammar may stand here more than once."""

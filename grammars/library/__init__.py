@@ -48,6 +48,14 @@ _PLAIN: Final[dict[str, tuple[str, str]]] = {
     "regex": ("regex.gbnf", "root"),
     "sql": ("sql.gbnf", "root"),
     "graphql": ("graphql.gbnf", "root"),
+    "pddl": ("pddl.gbnf", "root"),
+    "pddl_domain": ("pddl.gbnf", "domain"),
+    "pddl_problem": ("pddl.gbnf", "problem"),
+    "sygus": ("sygus.gbnf", "root"),
+    "typescript_types": ("typescript_types.gbnf", "root"),
+    "typescript_type": ("typescript_types.gbnf", "type"),
+    "mermaid": ("mermaid.gbnf", "root"),
+    "cypher": ("cypher.gbnf", "root"),
 }
 """Grammars without parameters: name -> file and rule to start from."""
 
