@@ -1089,6 +1089,194 @@ def _cypher_text(rng: random.Random) -> str:
     )
 
 
+# -- SMILES ------------------------------------------------------------------------------------
+
+
+def _rdkit(_: Path | None) -> Reader:
+    """RDKit's parser alone: no valences, no aromaticity."""
+    import_module("rdkit.RDLogger").DisableLog("rdApp.*")
+    chemistry = import_module("rdkit.Chem")
+
+    def reads(text: str) -> bool:
+        try:
+            return chemistry.MolFromSmiles(text, sanitize=False) is not None
+        except (TypeError, UnicodeEncodeError, ValueError):
+            return False
+
+    return reads
+
+
+_MOLECULES: Final = (
+    "CC(=O)Oc1ccccc1C(=O)O", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C", "C1CC2CC1CC2", "C12CC1C2", "c1ccc2ccccc2c1", "[NH4+].[Cl-]",
+    "N[C@@H](C)C(=O)O", "C/C=C\\F", "[13CH4]", "C%10CCCC%10", "C=1CCCCC=1", "OC[C@H]1OC(O)[C@H](O)[C@@H](O)[C@@H]1O",
+    "[O-][N+](=O)c1ccccc1", "[CH3:1][OH:2]", "C#N", "[Fe+2]", "c1cc[nH]c1", "*C", "[*:1]C", "F/C(Cl)=C(/Br)I", "C(C)(C)(C)C",
+    "CC.O", "C(.O)C", "[se]1cccc1", "N#[N+][O-]", "[Pt@SP1](F)(Cl)(Br)I", "[2H]O[2H]", "C-C=C#C", "[Cu+2].[O-]S(=O)(=O)[O-]",
+)  # fmt: skip
+
+
+def _smiles_text(rng: random.Random) -> str:
+    return rng.choice(["", ".", "C", "="]).join(rng.choice(_MOLECULES) for _ in range(rng.randint(1, 3)))
+
+
+def _ring_fault(text: str) -> str | None:
+    """What is wrong with the rings of a text whose atoms and branches are in order."""
+    bonded: set[frozenset[int]] = set()
+    rings: dict[int, tuple[int, str]] = {}
+    stack: list[int] = []
+    last, atoms, bond = -1, 0, ""
+    for piece in re.findall(r"\[[^\]]*\]|%\d\d|Cl|Br|.", text, re.DOTALL):
+        if piece in ("(", ")"):
+            last = stack.pop() if piece == ")" else last
+            stack += [last] if piece == "(" else []
+        elif piece in "-=#$:/\\.":
+            bond = piece
+        elif piece[-1].isdigit():
+            number = int(piece.lstrip("%"))
+            if number in rings:
+                other, first = rings.pop(number)
+                pair = frozenset((other, last))
+                if len(pair) == 1 or pair in bonded:
+                    return "rings between the same atoms"
+                if bond and first and bond != first:
+                    return "rings whose bonds differ"
+                bonded.add(pair)
+            else:
+                rings[number] = (last, bond)
+            bond = ""
+        else:
+            if last >= 0 and bond != ".":
+                bonded.add(frozenset((last, atoms)))
+            last, atoms, bond = atoms, atoms + 1, ""
+    return "rings that are not paired" if rings else None
+
+
+_SMILES_MORE: Final = (
+    (r"^$", "the empty text"),
+    (r"\+\+|--", "deprecated charges"),
+    (r"~|->|<-|\?|%\(|\[#|[|{]|\s", "the reference's own"),
+    (r"\[[^\]]*(te|si|D|T|[A-Z]?[a-z]?\d{4,}|@[A-Z]+\d*|:|H\d\d)[^\]]*\]", "symbols and numbers that the standard has not"),
+    (r"[-+]\d{2,}|[-+]1[6-9]", "charges beyond 15"),
+    (r"\([-=#$:/\\.]*\d|\)\d|^\(|^[-=#$:/\\]", "numbers of rings behind branches"),
+)
+
+
+def _smiles_left_out(text: str, ours: bool) -> str | None:
+    if not ours:
+        return next((why for pattern, why in _SMILES_MORE if re.search(pattern, text)), None)
+    if "(." in text:
+        return "dots at the beginning of branches, which the reference refuses"
+    return _ring_fault(text)
+
+
+# -- Python, C ---------------------------------------------------------------------------------
+
+
+def _python(text: str) -> bool:
+    """Whether Python's own parser reads a module; the last line has to end."""
+    last = re.split(r"[\r\n]", text)[-1]
+    if last.strip(" \t\f") and "#" not in last:
+        return False
+    return raising(ast.parse, SyntaxError, ValueError, RecursionError, MemoryError)(text)
+
+
+@cache
+def _python_functions() -> tuple[str, ...]:
+    """Top-level statements of the standard library, as they are written there."""
+    import sysconfig
+
+    found = []
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+        text = path.read_text("utf-8")
+        for node in ast.parse(text).body:
+            written = ast.get_source_segment(text, node) or ""
+            if 10 < len(written) < 1_500:
+                found.append(written + "\n")
+    return tuple(found)
+
+
+def _python_text(rng: random.Random) -> str:
+    return "".join(rng.choice(_python_functions()) for _ in range(rng.randint(1, 2)))
+
+
+def _python_left_out(text: str, ours: bool) -> str | None:
+    if not ours:
+        if re.search(r"[^\x00-\x7f]", text):
+            return "other scripts"
+        if re.search(r"(?<!\r)\r(?!\n)|\x0c", text):
+            return "carriage returns alone, form feeds"
+        if re.search(r"\d(if|else|and|or|in|is|for|not)\b|0_|\\$", text):
+            return "numbers that touch words"
+        return None
+    if re.search(r"(^|\n)[ \t]*\\|^[ \t\f]", text):
+        return "blanks and joined lines at the beginning"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(text)
+    except SyntaxError as error:
+        said = error.msg or ""
+        for words, why in (
+            ("f-string", "f-strings"),
+            ("unicode error", "escapes"),
+            ("value error", "escapes"),
+            ("bytes can only", "bytes beyond ASCII"),
+            ("cannot mix bytes", "bytes beside text"),
+            ("too many nested", "depth"),
+        ):
+            if words in said:
+                return why
+        return None
+    except (ValueError, RecursionError, MemoryError):
+        return "null bytes, depth"
+    return None
+
+
+def _pycparser(_: Path | None) -> Reader:
+    """The parser of C99, with a few names of types; directives are taken out as comments are."""
+    module = import_module("pycparser.c_parser")
+    fault = getattr(module, "ParseError", None) or import_module("pycparser.plyparser").ParseError
+
+    def parse(text: str) -> None:
+        lines = [re.sub(r"^[ \t]*#.*", "", line) for line in text.replace("\\\n", "").split("\n")]
+        plain = _C_COMMENT.sub(lambda found: found[1] or " ", "\n".join(lines))
+        module.CParser().parse("typedef int size_t; typedef int node;\n" + plain)
+
+    return raising(parse, fault, AssertionError)
+
+
+_C_COMMENT: Final = re.compile(r"(\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|/\*.*?\*/|//[^\n]*", re.DOTALL)
+_C_TEXTS: Final = (
+    "int f(int a, char *b) { return a + *b; }",
+    "static const unsigned long x = 3UL, *y[4];",
+    "struct point { int x, y; struct point *next; };",
+    "typedef struct { double re, im; } complex_t;",
+    "enum colour { RED, GREEN = 3, BLUE, };",
+    "int g(void) { for (int i = 0; i < 10; i++) { if (i % 2) continue; else break; } return 0; }",
+    "size_t h(const char *s) { size_t n = 0; while (*s++) n++; return n; }",
+    "int k(int n) { switch (n) { case 1: return 2; default: break; } do { n--; } while (n > 0); return n; }",
+    "int (*handler)(int, const char *);",
+    "int a[2][2] = { { 1, 2 }, [1] = { .5, 4 } };",
+    "void m(void) { x = (struct point){ 1, 2 }; p->next.value[i] = sizeof(int) + sizeof x; }",
+    "int q(int x) { return x ? x > 0 ? 1 : -1 : ~x & 0xFF << 2; } /* comment */",
+    "char c = '\\n', s[] = \"say \\\"hi\\\"\" \"more\"; // end\n",
+    "void r(int n, ...) { goto end; end: ; n <<= 1, n ^= 2; }",
+)
+
+
+def _c_text(rng: random.Random) -> str:
+    return rng.choice([" ", "\n"]).join(rng.choice(_C_TEXTS) for _ in range(rng.randint(1, 3)))
+
+
+def _c_left_out(text: str, ours: bool) -> str | None:
+    if ours:
+        return "names of types, redeclared names, and what the reference lacks of C11"
+    if re.search(r"\d\[|\d\s*(\+\+|--|\.|->)|\d\(|}\w|\w+\s*\([\w\s,]*\)\s*\w[^;{]*;|:\s*\d", text):
+        return "tails of numbers, bit fields, old-style parameters"
+    if re.search(r"[LuU]8?['\"]|0[xX][\w.]*[pP]|<:|%:|\?\?|_Generic|_Alignas|_Static|_Atomic|_Pragma", text):
+        return "prefixes, hexadecimal floats, digraphs, parts of C11"
+    return None
+
+
 REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("json", Reference("json", _plain(_json), _json_text)),
     ("jsonl", Reference("json, line by line", _plain(_json_lines), _json_lines_text)),
@@ -1114,5 +1302,9 @@ REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("typescript_types", Reference("typescript", _typescript, _ts_text, _ts_left_out)),
     ("mermaid", Reference("mermaid", _mermaid, _mermaid_text, _mermaid_left_out, wider=True)),
     ("cypher", Reference("antlr4-cypher", _antlr_cypher, _cypher_text, _antlr_cypher_left_out, wider=True)),
+    ("opensmiles", Reference("rdkit", _rdkit, _smiles_text, _smiles_left_out)),
+    ("smiles", Reference("rdkit", _rdkit, _smiles_text, _smiles_left_out, wider=True)),
+    ("python", Reference("ast", _plain(_python), _python_text, _python_left_out)),
+    ("c", Reference("pycparser", _pycparser, _c_text, _c_left_out, wider=True)),
 ]
 """Grammars and what they are compared with; a grammar may stand here more than once."""

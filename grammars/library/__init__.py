@@ -56,6 +56,8 @@ _PLAIN: Final[dict[str, tuple[str, str]]] = {
     "typescript_type": ("typescript_types.gbnf", "type"),
     "mermaid": ("mermaid.gbnf", "root"),
     "cypher": ("cypher.gbnf", "root"),
+    "opensmiles": ("opensmiles.gbnf", "root"),
+    "python": ("python.lark", "start"),
 }
 """Grammars without parameters: name -> file and rule to start from."""
 
