@@ -1174,7 +1174,7 @@ def _smiles_left_out(text: str, ours: bool) -> str | None:
 def _python(text: str) -> bool:
     """Whether Python's own parser reads a module; the last line has to end."""
     last = re.split(r"[\r\n]", text)[-1]
-    if last.strip(" \t\f") and "#" not in last:
+    if last.strip(" \t\f") and (last == text or last.lstrip(" \t")[0] != "#"):
         return False
     return raising(ast.parse, SyntaxError, ValueError, RecursionError, MemoryError)(text)
 
@@ -1277,6 +1277,33 @@ def _c_left_out(text: str, ours: bool) -> str | None:
     return None
 
 
+# -- YAML --------------------------------------------------------------------------------------
+
+
+def _yaml(_: Path | None) -> Reader:
+    """The document as a tree; values are not made of it."""
+    module = import_module("yaml")
+    return raising(lambda text: module.compose(text, module.SafeLoader), module.YAMLError, ValueError)
+
+
+def _yaml_text(rng: random.Random) -> str:
+    module = import_module("yaml")
+
+    def value(depth: int) -> Any:
+        if depth == 0 or rng.random() < 0.3:
+            return rng.choice([1, -2.5, None, True, "a b", "x: y", "# c", "", "é", "it's", "a\nb\n", "- a", "2024-01-01"])
+        if rng.random() < 0.5:
+            return [value(depth - 1) for _ in range(rng.randint(0, 3))]
+        return {rng.choice("abcd") + str(i): value(depth - 1) for i in range(rng.randint(0, 3))}
+
+    root = rng.choice([dict, list])
+    made = {"k": value(3), "l": value(2)} if root is dict else [value(3), value(2)]
+    text: str = module.dump(made, allow_unicode=True, default_flow_style=rng.choice([False, False, None]), width=10_000)
+    if rng.random() < 0.3:
+        text = "---\n" + text
+    return text.replace("\n", rng.choice(["\n", "\n", " # c\n"]), 1)
+
+
 REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("json", Reference("json", _plain(_json), _json_text)),
     ("jsonl", Reference("json, line by line", _plain(_json_lines), _json_lines_text)),
@@ -1306,5 +1333,6 @@ REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("smiles", Reference("rdkit", _rdkit, _smiles_text, _smiles_left_out, wider=True)),
     ("python", Reference("ast", _plain(_python), _python_text, _python_left_out)),
     ("c", Reference("pycparser", _pycparser, _c_text, _c_left_out, wider=True)),
+    ("yaml", Reference("PyYAML", _yaml, _yaml_text, wider=True)),
 ]
 """Grammars and what they are compared with; a grammar may stand here more than once."""

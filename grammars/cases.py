@@ -39,7 +39,9 @@ from typing import Any, Final, Literal, get_args
 from grammars.errors import GrammarError
 from grammars.files import decode, kind_of, read_text
 from grammars.grammar import Grammar, grammar_of
+from grammars.layout.recognize import LayoutReader, explain_with_layout
 from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.recognizer import Recognizer
 
 Verdict = Literal["accept", "reject", "prefix"]
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
@@ -216,15 +218,27 @@ def _wrong(grammar: Grammar, case: Case) -> str | None:
         return "accepted" if grammar.accepts(case.text) else None
     if grammar.accepts(case.text):
         return None
-    found = grammar.explain(case.text)
-    if case.verdict == "prefix" and not grammar.is_empty:
-        try:
-            whole = len(case.text.encode())
-        except UnicodeEncodeError:
-            return found.message
-        if found.offset == whole:  # every byte can stand there
-            return None
-    return found.message
+    if case.verdict == "prefix" and _begins(grammar, case.text):
+        return None
+    return grammar.explain(case.text).message
+
+
+def _begins(grammar: Grammar, text: str) -> bool:
+    """Whether a text begins some text of the language: every byte of it can stand where it stands."""
+    if grammar.is_empty:
+        return False
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        return False
+    if grammar.memory() is not None or grammar.tokens:
+        return grammar.explain(text).offset == len(data)
+    # what explains compiles the rules once more, to tell them apart
+    recognizer = Recognizer(grammar.program, grammar.limits)
+    if grammar.layout is None:
+        return recognizer.run(data)[1] == len(data)
+    reader = LayoutReader(recognizer, grammar.layout)
+    return explain_with_layout(reader, data, frozenset()).offset == len(data)
 
 
 def _not_toml(message: str, text: str, name: str) -> CasesError:

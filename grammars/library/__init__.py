@@ -58,6 +58,7 @@ _PLAIN: Final[dict[str, tuple[str, str]]] = {
     "cypher": ("cypher.gbnf", "root"),
     "opensmiles": ("opensmiles.gbnf", "root"),
     "python": ("python.lark", "start"),
+    "yaml": ("yaml.gbnf", "root"),
 }
 """Grammars without parameters: name -> file and rule to start from."""
 
