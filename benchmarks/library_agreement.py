@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from benchmarks.library_references import REFERENCES, MissingReferenceError, Reference
 from benchmarks.reporting import say, table
-from grammars import Grammar, GrammarError, library
+from grammars import BudgetError, Grammar, GrammarError, library
 
 _PIECES: Final = re.compile(r"\w+|\s+|.", re.DOTALL)
 _ODD: Final = ('"', "'", "\\", "\n", "\r\n", "\t", " ", "é", "\0", "0", "-", ".", ",", "_", "#", "/")
@@ -87,13 +87,19 @@ def texts_of(
         cases = None
     if cases is not None:
         found += [case.text for case in cases.cases]
-    found += [
-        grammar.sample(seed=rng.randrange(1 << 30), max_bytes=rng.randint(longest // 8, longest)).decode()
-        for _ in range(samples)
-    ]
+    found += [_sample(grammar, rng, longest) for _ in range(samples)]
     if reference.texts is not None:
         found += [reference.texts(rng) for _ in range(samples)]
     return found
+
+
+def _sample(grammar: Grammar, rng: random.Random, longest: int) -> str:
+    most: int | None = rng.randint(longest // 8, longest)
+    seed = rng.randrange(1 << 30)
+    try:
+        return grammar.sample(seed, max_bytes=most).decode()
+    except BudgetError:  # its shortest text is longer
+        return grammar.sample(seed, max_bytes=2 * longest).decode()
 
 
 def compared(grammar: Grammar, reference: Reference, texts: Sequence[str]) -> Tally:

@@ -1181,16 +1181,17 @@ def _python(text: str) -> bool:
 
 @cache
 def _python_functions() -> tuple[str, ...]:
-    """Top-level statements of the standard library, as they are written there."""
+    """Top-level statements of a quarter of the standard library, as they are written there."""
     import sysconfig
 
     found = []
-    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[::4]:
         text = path.read_text("utf-8")
+        lines = text.splitlines(keepends=True)
         for node in ast.parse(text).body:
-            written = ast.get_source_segment(text, node) or ""
+            written = "".join(lines[node.lineno - 1 : node.end_lineno])
             if 10 < len(written) < 1_500:
-                found.append(written + "\n")
+                found.append(written)
     return tuple(found)
 
 

@@ -296,7 +296,7 @@ class _Places:
             elif token.startswith(('"', "'")) and in_value:
                 if depth == 1 and not in_table and key in self.items:
                     self.items[key].append(line)
-            elif not in_value and not token.startswith("#"):
+            elif not in_value and token.strip() and not token.startswith("#"):
                 key = token.strip().strip("\"'")
                 if in_table and depth:
                     self.keys.setdefault(key, line)

@@ -210,3 +210,56 @@ def test_source_is_the_file() -> None:
         library.source("function_calls")
     with pytest.raises(GrammarError, match="no file"):
         library.source("../grammar")
+
+
+@pytest.mark.parametrize("name", library.names())
+def test_entries_describe_their_grammars(name: str) -> None:
+    found = library.entry(name)
+    assert found.name == name
+    assert found.title
+    assert found.reference
+    assert found.left_out
+    assert len(found.title) < 120
+    if found.path is None:
+        assert name == "function_calls"
+    else:
+        assert found.path.is_file()
+        assert found.path.suffix == f".{found.kind}"
+        assert found.source() == library.source(name)
+
+
+def test_entries_of_one_file_have_titles_of_their_own() -> None:
+    assert library.entry("date").title == "Dates, such as 2024-02-29"
+    assert library.entry("duration").start == "duration"
+    assert library.entry("semver").start == ""
+    assert library.entry("python").lexer == "basic"
+    assert library.entry("acrylates").title != library.entry("smiles").title
+    assert library.entry("slia").parameters.startswith("variables=('name',)")
+    with pytest.raises(GrammarError, match="no grammar 'prolog'"):
+        library.entry("prolog")
+
+
+def test_every_file_is_a_grammar_of_the_library() -> None:
+    files = {path.name for path in library.folder().iterdir() if path.suffix in (".gbnf", ".lark", ".regex")}
+    assert files == {found.path.name for found in library.entries() if found.path is not None}
+
+
+def test_grammars_come_by_name() -> None:
+    assert Grammar.from_library("date") == library.load("date")
+    assert Grammar.from_library("gripper", balls=["b"]).accepts("(pick b rooma left)")
+    with pytest.raises(GrammarError, match="'date' has no parameter 'year'; its parameters: none"):
+        Grammar.from_library("date", year=2024)
+    with pytest.raises(LimitExceeded):
+        Grammar.from_library("sql", limits=Limits(max_program_states=3))
+
+
+def test_cases_of_grammars_whose_texts_are_parameters_are_tests() -> None:
+    with pytest.raises(GrammarError, match="no cases"):
+        library.entry("slia").cases()
+
+
+def test_words_of_a_language_are_no_names() -> None:
+    sql = library.load("sql")
+    assert sql.accepts("SELECT first FROM fromage")
+    assert not sql.accepts("SELECT first FROM from")
+    assert sql.accepts('SELECT first FROM "from"')

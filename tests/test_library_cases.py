@@ -1,20 +1,32 @@
-"""Case tables of the library: each grammar accepts, refuses and begins what its table says."""
+"""The library beside its case tables, and beside the reference parsers that are installed."""
 
 from __future__ import annotations
 
+import random
+from functools import cache
+
 import pytest
 
-from grammars import GrammarError, library
-from grammars.cases import VERDICTS
+from benchmarks.library_agreement import compared, mutated, texts_of
+from benchmarks.library_references import REFERENCES, MissingReferenceError, Reference
+from grammars import Grammar, library
+from grammars.cases import VERDICTS, Cases
 
 TABLES = sorted(path.stem for path in (library.folder() / "cases").glob("*.toml"))
+SLOW = {"python"}  # reads and mutates whole functions
+
+
+@cache
+def loaded(name: str) -> Grammar:
+    return Grammar.from_library(name)
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_cases_hold(name: str) -> None:
     cases = library.entry(name).cases()
     assert cases.library == name
-    failures = list(cases.failures(cases.load()))
+    assert not cases.parameters
+    failures = list(cases.failures(loaded(name)))
     assert not failures, "\n".join(
         f"line {f.case.line}, {f.case.verdict} {f.case.text!r}: {f.message}" for f in failures
     )
@@ -25,3 +37,36 @@ def test_tables_have_cases_of_every_kind(name: str) -> None:
     cases = library.entry(name).cases()
     assert all(cases.of(verdict) for verdict in VERDICTS)
     assert len(cases.of("accept")) + len(cases.of("reject")) >= 16
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_texts_and_their_beginnings_are_told_apart_by_what_follows(name: str) -> None:
+    """What is accepted is begun, too: each way to it is open."""
+    grammar = loaded(name)
+    cases = library.entry(name).cases()
+    for text in cases.of("accept")[:: 4 if name in SLOW else 1]:
+        assert not list(Cases.parse(f"prefix = [{_quoted(text)}]").failures(grammar))
+
+
+def _quoted(text: str) -> str:
+    return '"' + "".join(f"\\U{ord(c):08x}" for c in text) + '"'
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"), REFERENCES, ids=[f"{name} beside {r.name}" for name, r in REFERENCES]
+)
+def test_references_agree(name: str, reference: Reference) -> None:
+    try:
+        reference.reader()
+    except MissingReferenceError as error:
+        pytest.skip(str(error))
+    rng = random.Random(f"tests {name}")
+    grammar = loaded(name)
+    count, longest = (6, 60) if name in SLOW else (40, 100)
+    whole = texts_of(name, grammar, reference, rng, count, longest)
+    changed = [mutated(rng, rng.choice(whole), whole) for _ in range(2 * count)]
+    tally = compared(grammar, reference, [*whole, *changed])
+    assert not tally.ours
+    assert reference.wider or not tally.theirs
+    assert tally.both >= len(library.entry(name).cases().of("accept")) // 2
+    assert tally.neither
