@@ -30,7 +30,24 @@ from benchmarks.reporting import say, table
 from grammars import BudgetError, Grammar, GrammarError, library
 
 _PIECES: Final = re.compile(r"\w+|\s+|.", re.DOTALL)
-_ODD: Final = ('"', "'", "\\", "\n", "\r\n", "\t", " ", "é", "\0", "0", "-", ".", ",", "_", "#", "/")
+_ODD: Final = (
+    '"',
+    "'",
+    "\\",
+    "\n",
+    "\r\n",
+    "\t",
+    " ",
+    "é",
+    "\0",
+    "0",
+    "-",
+    ".",
+    ",",
+    "_",
+    "#",
+    "/",
+)
 
 
 @dataclass
@@ -77,7 +94,12 @@ def mutated(rng: random.Random, text: str, others: Sequence[str]) -> str:
 
 
 def texts_of(
-    name: str, grammar: Grammar, reference: Reference, rng: random.Random, samples: int, longest: int
+    name: str,
+    grammar: Grammar,
+    reference: Reference,
+    rng: random.Random,
+    samples: int,
+    longest: int,
 ) -> list[str]:
     """Texts of the case table, samples, and what the reference's generator makes."""
     found: list[str] = []
@@ -143,7 +165,9 @@ def main() -> int:
     parser.add_argument("--longest", type=int, default=160, help="bytes of a sample")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--show", type=int, default=5, help="how many texts that differ to print")
-    parser.add_argument("--packages", type=Path, help="a folder of installed packages, looked in last")
+    parser.add_argument(
+        "--packages", type=Path, help="a folder of installed packages, looked in last"
+    )
     parser.add_argument("--node", type=Path, help="a folder with node_modules")
     chosen = parser.parse_args()
     if chosen.packages:

@@ -44,8 +44,8 @@ class Reference:
         name: what the table calls it.
         make: makes the reader; ``ImportError`` where a package is missing.
         texts: makes a text that the reference is likely to accept.
-        left_out: why a text that ours alone accepts (``True``), or the reference alone, may be read otherwise;
-            ``None`` if there is no reason.
+        left_out: why a text that ours alone accepts (``True``), or the reference alone, may be read
+            otherwise; ``None`` if there is no reason.
         wider: whether the reference is known to read more, in too many ways to tell them.
         node: a folder with ``node_modules``, for references in JavaScript.
     """
@@ -298,7 +298,8 @@ def _uri_text(rng: random.Random) -> str:
     host = pick([word, "127.0.0.1", "[::1]", "[1:2::3:1.2.3.4]", "[v1.a]", "a.b"])
     authority = f"//{pick(['', 'u@', 'u:p@'])}{host}{pick(['', ':', ':80'])}"
     path = "".join("/" + pick(["", "a", word, "a;b", "@:!"]) for _ in range(rng.randint(0, 3)))
-    return f"{pick(['http', 'a+b', 'x'])}:{pick([authority, '', ''])}{path}{pick(['', '?' + word])}{pick(['', '#?/'])}"
+    tail = pick(["", "?" + word]) + pick(["", "#?/"])
+    return f"{pick(['http', 'a+b', 'x'])}:{pick([authority, '', ''])}{path}{tail}"
 
 
 def _email(_: Path | None) -> Reader:
@@ -354,7 +355,7 @@ _SHAPES: Final = {
 
 
 def _dates(kind: str) -> Reader:
-    """The shape by a pattern, what is in it by :mod:`datetime`, which knows neither year 0 nor leap seconds."""
+    """The shape by a pattern, what is in it by :mod:`datetime`, which has no year 0 and no leap seconds."""
     import datetime
 
     shape = re.compile(_SHAPES[kind], re.ASCII)
@@ -364,7 +365,9 @@ def _dates(kind: str) -> Reader:
         if not shape.fullmatch(text):
             return False
         if "23:59:60" in text:
-            if not re.search(r"(Z|z|[+-]00:00|\d)$", text) or re.search(r":60[.\d]*[+-](?!00:00)", text):
+            if not re.search(r"(Z|z|[+-]00:00|\d)$", text) or re.search(
+                r":60[.\d]*[+-](?!00:00)", text
+            ):
                 return False
             text = text.replace("23:59:60", "23:59:59")
         if kind != "time" and text.startswith("0000"):
@@ -534,7 +537,9 @@ def _re_text(rng: random.Random, depth: int = 3) -> str:
     parts = []
     for _ in range(rng.randint(1, 3)):
         inner = _re_text(rng, depth - 1)
-        group = rng.choice(shapes).format(inner) + rng.choice(["", "*", "+?", "{2,3}", "?+", "{,4}"])
+        group = rng.choice(shapes).format(inner) + rng.choice(
+            ["", "*", "+?", "{2,3}", "?+", "{,4}"]
+        )
         parts.append(rng.choice([inner, group]))
     return rng.choice(["", "|"]).join(parts)
 
@@ -577,8 +582,14 @@ def _sqlite(text: str) -> bool:
 
 
 _SQL_MORE: Final = (
-    (r"(?i)\b(collate|glob|regexp|match|isnull|notnull|indexed|returning|replace|abort|fail|ignore)\b", "SQLite's own words"),
-    (r"(?i)\b(begin|end|commit|rollback|savepoint|release|pragma|vacuum|analyze|attach|detach|reindex|explain)\b", "other statements"),
+    (
+        r"(?i)\b(collate|glob|regexp|match|isnull|notnull|indexed|returning|replace|abort|fail|ignore)\b",
+        "SQLite's own words",
+    ),
+    (
+        r"(?i)\b(begin|end|commit|rollback|savepoint|release|pragma|vacuum|analyze|attach|detach|reindex|explain)\b",
+        "other statements",
+    ),
     (r"==|<<|>>|->|(?<!\|)\|(?!\|)|&|~|`|[$@#]|\?\d", "SQLite's operators, other parameters"),
     (r"0[xX]|\d_|[xX]'", "numbers in other bases, blobs"),
     (r"[^\x00-\x7f]", "other scripts"),
@@ -594,7 +605,10 @@ def _sql_left_out(text: str, ours: bool) -> str | None:
 def _sqlglot(_: Path | None) -> Reader:
     module = import_module("sqlglot")
     import_module("logging").getLogger("sqlglot").setLevel("CRITICAL")
-    return raising(lambda text: module.parse(text, error_level=module.ErrorLevel.RAISE), module.errors.SqlglotError)
+    return raising(
+        lambda text: module.parse(text, error_level=module.ErrorLevel.RAISE),
+        module.errors.SqlglotError,
+    )
 
 
 def _sqlglot_left_out(text: str, ours: bool) -> str | None:
@@ -626,9 +640,13 @@ def _sql_text(rng: random.Random) -> str:
     n = functools.partial(_sql_name, rng)
     pick = rng.choice
     where = pick(["", f" WHERE {e()}"])
-    query = f"SELECT {pick(['', 'DISTINCT '])}{e()} AS c, {e()} FROM {n()}{pick([' x', ' AS y', ''])}"
+    query = (
+        f"SELECT {pick(['', 'DISTINCT '])}{e()} AS c, {e()} FROM {n()}{pick([' x', ' AS y', ''])}"
+    )
     query += pick(["", f" LEFT JOIN {n()} ON {e()}", f", {n()}", f" JOIN {n()} USING (a)"]) + where
-    query += pick(["", f" GROUP BY {e()} HAVING {e()}", f" ORDER BY {e()} DESC", " LIMIT 5 OFFSET 2"])
+    query += pick(
+        ["", f" GROUP BY {e()} HAVING {e()}", f" ORDER BY {e()} DESC", " LIMIT 5 OFFSET 2"]
+    )
     column = f"{pick(['a', 'b'])} INTEGER{pick(['', ' NOT NULL', ' PRIMARY KEY', ' DEFAULT 0'])}"
     return pick(
         [
@@ -643,7 +661,13 @@ def _sql_text(rng: random.Random) -> str:
             f"CREATE TABLE t ({column} REFERENCES u (c) ON DELETE CASCADE, FOREIGN KEY (b) REFERENCES v)",
             f"CREATE UNIQUE INDEX i ON t (a DESC, b){where}",
             f"CREATE VIEW v AS {query}",
-            pick(["DROP TABLE IF EXISTS t", "ALTER TABLE t ADD COLUMN c INT", "ALTER TABLE t RENAME TO u"]),
+            pick(
+                [
+                    "DROP TABLE IF EXISTS t",
+                    "ALTER TABLE t ADD COLUMN c INT",
+                    "ALTER TABLE t RENAME TO u",
+                ]
+            ),
         ]
     )
 
@@ -653,12 +677,14 @@ def _sql_text(rng: random.Random) -> str:
 
 def _graphql(_: Path | None) -> Reader:
     module = import_module("graphql")
-    return raising(lambda text: module.parse(text, no_location=True), module.GraphQLError, RecursionError)
+    return raising(
+        lambda text: module.parse(text, no_location=True), module.GraphQLError, RecursionError
+    )
 
 
 _GRAPHQL_DOCUMENTS: Final = (
     '{ a(x: 1, y: [1.5e3, "s", null, true, E]) { ...F @include(if: $v) b: c } }',
-    "query Q($id: ID! = 3, $l: [Int!]! @d) @e(a: {b: $id}) { node(id: $id) { ... on User { name } ... { x } } }",
+    "query Q($id: ID! = 3, $l: [Int!]! @d) @e(a: {b: $id}) { n(id: $id) { ... on U { x } ... { x } } }",
     "mutation { set(o: {k: [], v: {}}) { ok } } subscription S { s }",
     "fragment F on T @d { a b c }",
     '"""A \\""" block""" type T implements A & B @k(f: "id") { "d" a(x: Int = 1): [T!]! b: U @x }',
@@ -677,8 +703,12 @@ def _graphql_text(rng: random.Random) -> str:
 
 _GRAPHQL_MORE: Final = (
     (r"\\u\{|\\u[dD][89a-bA-B]", "escapes of later editions"),
+    (r"\{[\s,]*\}", "braces with nothing in them"),
     (r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "control characters"),
-    (r'"\s*(\{|query|mutation|subscription|fragment)\b', "descriptions of operations, of later editions"),
+    (
+        r'"\s*(\{|query|mutation|subscription|fragment)\b',
+        "descriptions of operations, of later editions",
+    ),
     (r'[\])}"!][\w"]|\w"|[\w\]}"]-|\w\$|[\w)\]}"][\[{]', "parts that touch"),
 )
 
@@ -715,13 +745,25 @@ def _pddl_goal(rng: random.Random, depth: int = 2) -> str:
         return rng.choice(["(on ?x b)", "(clear ?x)", "(= ?x ?y)", "(>= (fuel ?x) 3.5)", "(p)"])
     inner = [_pddl_goal(rng, depth - 1) for _ in range(2)]
     shape = rng.choice(
-        ["(and {} {})", "(or {}\n {})", "(not {})", "(imply {} {})", "(forall (?x - t) {})", "(exists (?x ?y) {})"]
+        [
+            "(and {} {})",
+            "(or {}\n {})",
+            "(not {})",
+            "(imply {} {})",
+            "(forall (?x - t) {})",
+            "(exists (?x ?y) {})",
+        ]
     )
     return shape.format(*inner)
 
 
 def _pddl_effect(rng: random.Random) -> str:
-    one = ["(on ?x ?y)", "(not (clear ?x))", "(increase (total-cost) (+ 1 (d ?x)))", "(assign (f) 0)"]
+    one = [
+        "(on ?x ?y)",
+        "(not (clear ?x))",
+        "(increase (total-cost) (+ 1 (d ?x)))",
+        "(assign (f) 0)",
+    ]
     one += [f"(when {_pddl_goal(rng, 1)} (p))", "(forall (?z) (not (on ?z ?x)))"]
     return rng.choice([rng.choice(one), f"(and {' '.join(rng.sample(one, 3))})", "()"])
 
@@ -757,12 +799,17 @@ _PDDL_MORE: Final = (
     (r"[\w)-][?:]|\)[\w-]|[\w?]\s*\(\s*(?!\S)|\d[A-Za-z]|[<>=+*/]\w|\s-[\w(]", "parts that touch"),
     (r"=\s+\S+\s+\S+\s*\)", "equality as an effect"),
     (r"either\s*\)|\bobject\b", "types"),
+    (r"\(\s*(define|domain|problem)[\w-]", "parts that touch"),
+    (
+        r"(domain|problem|:action|\()\s+(and|or|not|when|either|domain|problem|define)\b",
+        "words as names",
+    ),
 )
 
 
 def _pddl_left_out(text: str, ours: bool) -> str | None:
     if ours:
-        return None
+        return "either in lists of names, which the reference has not" if "either" in text else None
     return next((why for pattern, why in _PDDL_MORE if re.search(pattern, text)), None)
 
 
@@ -793,11 +840,19 @@ def _cvc5(_: Path | None) -> Reader:
     return lambda text: not _cvc5_fault(text)
 
 
-_SYGUS_TERMS: Final = ("(+ x 1)", "(* 2 (- y))", "(ite (<= x y) x 10)", "(let ((z 1) (w x)) (+ z w))", "(f x y)", "0")
+_SYGUS_TERMS: Final = (
+    "(+ x 1)",
+    "(* 2 (- y))",
+    "(ite (<= x y) x 10)",
+    "(let ((z 1) (w x)) (+ z w))",
+    "(f x y)",
+    "0",
+)
 
 
 def _sygus_text(rng: random.Random) -> str:
-    grammar = "\n ((I Int) (B Bool))\n ((I Int (x 0 (Constant Int) (Variable Int) (+ I I))) (B Bool ((<= I I) (not B))))"
+    grammar = "\n ((I Int) (B Bool))\n ((I Int (x 0 (Constant Int) (Variable Int) (+ I I)))"
+    grammar += " (B Bool ((<= I I) (not B))))"
     a, b = (rng.choice(_SYGUS_TERMS) for _ in range(2))
     commands = [
         f"(constraint (= {a} {b}))",
@@ -821,7 +876,10 @@ _SYGUS_MORE: Final = (
     (r"\(\s*!", "attributes of terms"),
     (r"[\w)\"][\"#:(]|[)\"][\w+*/<>=.-]", "parts that touch"),
     (r"[^\x00-\x7f]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "other characters"),
-    (r"set-(info|option|feature)|declare-(fun|const|data)|push|pop|echo|exit|reset|optimize|assert|define", "other commands"),
+    (
+        r"set-(info|option|feature)|declare-(fun|const|data)|push|pop|echo|exit|reset|optimize|assert|define",
+        "other commands",
+    ),
     (r"\b0\d", "zeros in front"),
 )
 
@@ -835,7 +893,9 @@ def _sygus_left_out(text: str, ours: bool) -> str | None:
         if re.search(r":[\w-]+;", text):
             return "comments behind keywords, which the reference misreads"
         said = _cvc5_fault(text)
-        return None if re.search(r"Expected|Mismatched|got `", said) else "names, sorts and theories"
+        return (
+            None if re.search(r"Expected|Mismatched|got `", said) else "names, sorts and theories"
+        )
     return next((why for pattern, why in _SYGUS_MORE if re.search(pattern, text)), None)
 
 
@@ -892,7 +952,8 @@ def _node_reader(node: Path | None, script: str) -> Reader:
 
 _TYPESCRIPT: Final = """async () => {
   const ts = require('typescript');
-  const kinds = [ts.SyntaxKind.TypeAliasDeclaration, ts.SyntaxKind.InterfaceDeclaration, ts.SyntaxKind.EnumDeclaration];
+  const kind = ts.SyntaxKind;
+  const kinds = [kind.TypeAliasDeclaration, kind.InterfaceDeclaration, kind.EnumDeclaration];
   return text => {
     const file = ts.createSourceFile('a.ts', text, ts.ScriptTarget.Latest);
     return file.parseDiagnostics.length === 0 && file.statements.every(s => kinds.includes(s.kind));
@@ -907,13 +968,29 @@ def _typescript(node: Path | None) -> Reader:
 def _ts_type(rng: random.Random, depth: int = 3) -> str:
     pick = rng.choice
     if depth == 0:
-        return pick(["string", "number", "null", "'a'", "-1", "T", "A.B", "typeof x", "10n", "`a${T}b`", "any"])
+        return pick(
+            [
+                "string",
+                "number",
+                "null",
+                "'a'",
+                "-1",
+                "T",
+                "A.B",
+                "typeof x",
+                "10n",
+                "`a${T}b`",
+                "any",
+            ]
+        )
     a, b, c = (_ts_type(rng, depth - 1) for _ in range(3))
     shapes = [
         "{a} | {b}", "{a} & {b}", "({a})[]", "[{a}, {b}?]", "[x: {a}, ...y: {b}[]]", "Map<{a}, {b}>",
-        "{{ a: {a}; readonly b?: {b} }}", "{{ [k: string]: {a} }}", "{{ m<T>(x: {a}, ...r: {b}[]): {c}; new (): {c} }}",
+        "{{ a: {a}; readonly b?: {b} }}", "{{ [k: string]: {a} }}",
+        "{{ m<T>(x: {a}, ...r: {b}[]): {c}; new (): {c} }}",
         "((x: {a}, y?: {b}) => {c})", "(new () => {a})", "({a} extends infer U ? {b} : {c})", "keyof {a}",
-        "{{ readonly [K in keyof T]?: {a} }}", "{{ -readonly [K in T as {a}]-?: {b} }}", "T[{a}]", "readonly ({a})[]",
+        "{{ readonly [K in keyof T]?: {a} }}", "{{ -readonly [K in T as {a}]-?: {b} }}", "T[{a}]",
+        "readonly ({a})[]",
         "((x: any) => x is {a})", "((this: T) => asserts this is {a})",
     ]  # fmt: skip
     return pick(shapes).format(a=a, b=b, c=c)
@@ -924,7 +1001,9 @@ def _ts_text(rng: random.Random) -> str:
     shapes = [
         f"type A = {t()};",
         f"export type A<T extends {t()} = {t()}> = {t()};",
-        f"interface I<T> extends J, K<{t()}> {{ a: {t()}; b?({t().replace(';', ',')[:0]}x: {t()}): {t()}, }}",
+        f"interface I<T> extends J, K<{t()}> {{ a: {t()}; b?(x: {t()}): {t()}, }}",
+        f"interface L {{\n  a: {t()}\n  b: {t()} // c\n  (x: {t()}): void\n}}",
+        f"type B = {t()}",
         f"declare interface I {{ 'a-b': {t()}; 1: {t()} }}",
         "const enum E { A, B = 3, C = 'x', }",
     ]
@@ -935,7 +1014,10 @@ _TS_MORE: Final = (
     (r"//|/\*", "comments in front of words that no line may end before"),
     (r"[^\x00-\x7f]", "names beyond ASCII"),
     (r"\\[u0-9x\r\n]", "other escapes"),
-    (r"\b(get|set|import|accessor|in|out|const|async|static|public|private|protected|override|module|namespace|global|declare|export|default)\b", "modifiers, getters, import types"),
+    (
+        r"\b(get|set|import|accessor|in|out|const|async|static|public|private|protected|override|module|namespace|global|declare|export|default)\b",
+        "modifiers, getters, import types",
+    ),
     (r"[;}]?\s*\n|[\]}\w]\s*$|;\s*;|[\w)\]}'\"`>]\s+[\w\[('\"<]", "line ends for semicolons"),
     (r"(?<![\w.])[\w$]+(?=[^\w\s$])|[^\w\s$.](?=[a-z])", "words that touch"),
 )
@@ -964,7 +1046,8 @@ def _mermaid(node: Path | None) -> Reader:
 
 _MERMAID_NODES: Final = (
     "A", "b1", "C[text]", "D(round text)", "E([x y])", "F[[sub]]", "G[(db)]", "H((circle))", "I(((double)))",
-    "J>flag]", "K{choice?}", "L{{hex}}", "M[/lean/]", "N[\\lean\\]", "P[/trap\\]", 'Q["a (quoted) [text]"]', "R:::red",
+    "J>flag]", "K{choice?}", "L{{hex}}", "M[/lean/]", "N[\\lean\\]", "P[/trap\\]", "R:::red",
+    'Q["a (quoted) [text]"]',
 )  # fmt: skip
 _MERMAID_LINKS: Final = (
     "-->", "---", "-.->", "==>", "--x", "o--o", "<-->", "-- yes -->", "== a b ===", "-. dots .->", "~~~",
@@ -1018,7 +1101,7 @@ def _antlr_cypher(_: Path | None) -> Reader:
     made = import_module("antlr4_cypher")
 
     class Raising(listener_class):  # type: ignore[misc]
-        def syntaxError(self, *said: Any) -> None:
+        def syntaxError(self, *said: Any) -> None:  # noqa: N802
             raise ValueError(said)
 
     def parse(text: str) -> None:
@@ -1037,14 +1120,31 @@ def _antlr_cypher_left_out(text: str, ours: bool) -> str | None:
         return "UNION, which the reference misreads"
     if ours and re.search(r"//[^\n]*\r|//[^\n]*$", text):
         return "comments, which the reference wants to end in a line feed"
-    if ours and re.search(r"(?is)\bwith\b(?!.*\b(match|unwind|call|create|merge|set|delete|remove)\b.*\bwith\b).*\bwith\b", text):
+    if ours and re.search(
+        r"(?is)\bwith\b(?!.*\b(match|unwind|call|create|merge|set|delete|remove)\b.*\bwith\b).*\bwith\b",
+        text,
+    ):
         return "WITH behind WITH, which the reference refuses"
     return None
 
 
 def _cypher_expression(rng: random.Random, depth: int = 2) -> str:
     if depth == 0:
-        return rng.choice(["1", "n.age", "'a\\n'", '"b"', "$p", "true", "null", "[1, 2]", "{a: 1}", "-1", "count(*)"])
+        return rng.choice(
+            [
+                "1",
+                "n.age",
+                "'a\\n'",
+                '"b"',
+                "$p",
+                "true",
+                "null",
+                "[1, 2]",
+                "{a: 1}",
+                "-1",
+                "count(*)",
+            ]
+        )
     a, b = (_cypher_expression(rng, depth - 1) for _ in range(2))
     shapes = [
         "{} + {}", "{} = {}", "({} AND {})", "({} OR NOT {})", "f({}, {})", "{} <> {}", "{} IS NOT NULL",
@@ -1060,7 +1160,18 @@ def _cypher_text(rng: random.Random) -> str:
 
     pick = rng.choice
     node = pick(["(n)", "(n:Person)", "(:A:B)", "()", "(n {a: 1})", "(m:Person {name: $x})"])
-    edge = pick(["-->", "<--", "--", "-[r]->", "<-[:KNOWS|LIKES]-", "-[r:R*1..3 {a: 1}]->", "-[*]-", "-[*..2]-"])
+    edge = pick(
+        [
+            "-->",
+            "<--",
+            "--",
+            "-[r]->",
+            "<-[:KNOWS|LIKES]-",
+            "-[r:R*1..3 {a: 1}]->",
+            "-[*]-",
+            "-[*..2]-",
+        ]
+    )
     match = f"{pick(['MATCH', 'OPTIONAL MATCH', 'match'])} {pick(['', 'p = '])}{node}{edge}(k)"
     match += pick(["", f" WHERE {e()}", ", (z)"])
     returns = f"RETURN {pick(['', 'DISTINCT '])}{e()} AS x, {e()}"
@@ -1107,15 +1218,19 @@ def _rdkit(_: Path | None) -> Reader:
 
 
 _MOLECULES: Final = (
-    "CC(=O)Oc1ccccc1C(=O)O", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C", "C1CC2CC1CC2", "C12CC1C2", "c1ccc2ccccc2c1", "[NH4+].[Cl-]",
-    "N[C@@H](C)C(=O)O", "C/C=C\\F", "[13CH4]", "C%10CCCC%10", "C=1CCCCC=1", "OC[C@H]1OC(O)[C@H](O)[C@@H](O)[C@@H]1O",
-    "[O-][N+](=O)c1ccccc1", "[CH3:1][OH:2]", "C#N", "[Fe+2]", "c1cc[nH]c1", "*C", "[*:1]C", "F/C(Cl)=C(/Br)I", "C(C)(C)(C)C",
-    "CC.O", "C(.O)C", "[se]1cccc1", "N#[N+][O-]", "[Pt@SP1](F)(Cl)(Br)I", "[2H]O[2H]", "C-C=C#C", "[Cu+2].[O-]S(=O)(=O)[O-]",
+    "CC(=O)Oc1ccccc1C(=O)O", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C", "C1CC2CC1CC2", "C12CC1C2",
+    "c1ccc2ccccc2c1", "[NH4+].[Cl-]", "N[C@@H](C)C(=O)O", "C/C=C\\F", "[13CH4]", "C%10CCCC%10",
+    "C=1CCCCC=1", "OC[C@H]1OC(O)[C@H](O)[C@@H](O)[C@@H]1O", "[O-][N+](=O)c1ccccc1", "[CH3:1][OH:2]",
+    "C#N", "[Fe+2]", "c1cc[nH]c1", "*C", "[*:1]C", "F/C(Cl)=C(/Br)I", "C(C)(C)(C)C", "CC.O", "C(.O)C",
+    "[se]1cccc1", "N#[N+][O-]", "[Pt@SP1](F)(Cl)(Br)I", "[2H]O[2H]", "C-C=C#C",
+    "[Cu+2].[O-]S(=O)(=O)[O-]",
 )  # fmt: skip
 
 
 def _smiles_text(rng: random.Random) -> str:
-    return rng.choice(["", ".", "C", "="]).join(rng.choice(_MOLECULES) for _ in range(rng.randint(1, 3)))
+    return rng.choice(["", ".", "C", "="]).join(
+        rng.choice(_MOLECULES) for _ in range(rng.randint(1, 3))
+    )
 
 
 def _ring_fault(text: str) -> str | None:
@@ -1154,7 +1269,10 @@ _SMILES_MORE: Final = (
     (r"^$", "the empty text"),
     (r"\+\+|--", "deprecated charges"),
     (r"~|->|<-|\?|%\(|\[#|[|{]|\s", "the reference's own"),
-    (r"\[[^\]]*(te|si|D|T|[A-Z]?[a-z]?\d{4,}|@[A-Z]+\d*|:|H\d\d)[^\]]*\]", "symbols and numbers that the standard has not"),
+    (
+        r"\[[^\]]*(te|si|D|T|[A-Z]?[a-z]?\d{4,}|@[A-Z]+\d*|:|H\d\d)[^\]]*\]",
+        "symbols and numbers that the standard has not",
+    ),
     (r"[-+]\d{2,}|[-+]1[6-9]", "charges beyond 15"),
     (r"\([-=#$:/\\.]*\d|\)\d|^\(|^[-=#$:/\\]", "numbers of rings behind branches"),
 )
@@ -1245,7 +1363,9 @@ def _pycparser(_: Path | None) -> Reader:
     return raising(parse, fault, AssertionError)
 
 
-_C_COMMENT: Final = re.compile(r"(\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|/\*.*?\*/|//[^\n]*", re.DOTALL)
+_C_COMMENT: Final = re.compile(
+    r"(\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|/\*.*?\*/|//[^\n]*", re.DOTALL
+)
 _C_TEXTS: Final = (
     "int f(int a, char *b) { return a + *b; }",
     "static const unsigned long x = 3UL, *y[4];",
@@ -1259,7 +1379,7 @@ _C_TEXTS: Final = (
     "int a[2][2] = { { 1, 2 }, [1] = { .5, 4 } };",
     "void m(void) { x = (struct point){ 1, 2 }; p->next.value[i] = sizeof(int) + sizeof x; }",
     "int q(int x) { return x ? x > 0 ? 1 : -1 : ~x & 0xFF << 2; } /* comment */",
-    "char c = '\\n', s[] = \"say \\\"hi\\\"\" \"more\"; // end\n",
+    'char c = \'\\n\', s[] = "say \\"hi\\"" "more"; // end\n',
     "void r(int n, ...) { goto end; end: ; n <<= 1, n ^= 2; }",
 )
 
@@ -1273,7 +1393,9 @@ def _c_left_out(text: str, ours: bool) -> str | None:
         return "names of types, redeclared names, and what the reference lacks of C11"
     if re.search(r"\d\[|\d\s*(\+\+|--|\.|->)|\d\(|}\w|\w+\s*\([\w\s,]*\)\s*\w[^;{]*;|:\s*\d", text):
         return "tails of numbers, bit fields, old-style parameters"
-    if re.search(r"[LuU]8?['\"]|0[xX][\w.]*[pP]|<:|%:|\?\?|_Generic|_Alignas|_Static|_Atomic|_Pragma", text):
+    if re.search(
+        r"[LuU]8?['\"]|0[xX][\w.]*[pP]|<:|%:|\?\?|_Generic|_Alignas|_Static|_Atomic|_Pragma", text
+    ):
         return "prefixes, hexadecimal floats, digraphs, parts of C11"
     return None
 
@@ -1284,7 +1406,9 @@ def _c_left_out(text: str, ours: bool) -> str | None:
 def _yaml(_: Path | None) -> Reader:
     """The document as a tree; values are not made of it."""
     module = import_module("yaml")
-    return raising(lambda text: module.compose(text, module.SafeLoader), module.YAMLError, ValueError)
+    return raising(
+        lambda text: module.compose(text, module.SafeLoader), module.YAMLError, ValueError
+    )
 
 
 def _yaml_text(rng: random.Random) -> str:
@@ -1292,14 +1416,32 @@ def _yaml_text(rng: random.Random) -> str:
 
     def value(depth: int) -> Any:
         if depth == 0 or rng.random() < 0.3:
-            return rng.choice([1, -2.5, None, True, "a b", "x: y", "# c", "", "é", "it's", "a\nb\n", "- a", "2024-01-01"])
+            return rng.choice(
+                [
+                    1,
+                    -2.5,
+                    None,
+                    True,
+                    "a b",
+                    "x: y",
+                    "# c",
+                    "",
+                    "é",
+                    "it's",
+                    "a\nb\n",
+                    "- a",
+                    "2024-01-01",
+                ]
+            )
         if rng.random() < 0.5:
             return [value(depth - 1) for _ in range(rng.randint(0, 3))]
         return {rng.choice("abcd") + str(i): value(depth - 1) for i in range(rng.randint(0, 3))}
 
     root = rng.choice([dict, list])
     made = {"k": value(3), "l": value(2)} if root is dict else [value(3), value(2)]
-    text: str = module.dump(made, allow_unicode=True, default_flow_style=rng.choice([False, False, None]), width=10_000)
+    text: str = module.dump(
+        made, allow_unicode=True, default_flow_style=rng.choice([False, False, None]), width=10_000
+    )
     if rng.random() < 0.3:
         text = "---\n" + text
     return text.replace("\n", rng.choice(["\n", "\n", " # c\n"]), 1)
@@ -1319,7 +1461,10 @@ REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("time", Reference("datetime", _plain(_dates("time")), _date_text("time"))),
     ("datetime", Reference("datetime", _plain(_dates("datetime")), _date_text("datetime"))),
     ("duration", Reference("isodate", _isodate, _duration_text, _duration_left_out)),
-    ("markdown_table", Reference("markdown-it-py", _markdown_table, _markdown_text, _markdown_left_out)),
+    (
+        "markdown_table",
+        Reference("markdown-it-py", _markdown_table, _markdown_text, _markdown_left_out),
+    ),
     ("toml", Reference("tomllib", _plain(_toml), _toml_text, _toml_left_out)),
     ("regex", Reference("re", _plain(_re), _re_text, _re_left_out)),
     ("sql", Reference("sqlite3", _plain(_sqlite), _sql_text, _sql_left_out, wider=True)),
@@ -1329,7 +1474,10 @@ REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("sygus", Reference("cvc5", _cvc5, _sygus_text, _sygus_left_out)),
     ("typescript_types", Reference("typescript", _typescript, _ts_text, _ts_left_out)),
     ("mermaid", Reference("mermaid", _mermaid, _mermaid_text, _mermaid_left_out, wider=True)),
-    ("cypher", Reference("antlr4-cypher", _antlr_cypher, _cypher_text, _antlr_cypher_left_out, wider=True)),
+    (
+        "cypher",
+        Reference("antlr4-cypher", _antlr_cypher, _cypher_text, _antlr_cypher_left_out, wider=True),
+    ),
     ("opensmiles", Reference("rdkit", _rdkit, _smiles_text, _smiles_left_out)),
     ("smiles", Reference("rdkit", _rdkit, _smiles_text, _smiles_left_out, wider=True)),
     ("python", Reference("ast", _plain(_python), _python_text, _python_left_out)),

@@ -1,15 +1,14 @@
-'''Case tables of a grammar: texts it has to accept, to refuse, or to read as a beginning.
+"""Case tables of a grammar: texts it has to accept, to refuse, or to read as a beginning.
 
 A table is a TOML file.  ``gramma test FILE`` runs one; :meth:`Cases.read` reads one::
 
-    grammar = "../date.regex"       # a grammar file, beside this one; or: library = "date"
+    grammar = "../date.regex"       # a grammar file, from this one's folder; or: library = "date"
     start = "root"                  # the rule to start from, where the grammar file has several
 
     accept = ["2024-02-29", "2000-02-29"]
     reject = [
         "2023-02-29",               # no leap year
-        """2024-01-01
-    """,                            # no line break behind it
+        "2024-01-01 ",              # no blank behind it
     ]
     prefix = ["", "2024-0"]
 
@@ -23,9 +22,9 @@ A table is a TOML file.  ``gramma test FILE`` runs one; :meth:`Cases.read` reads
     which grammar is meant, all of them optional: a file by its path from the table's folder and a rule of
     it, or a name of :mod:`grammars.library` with a table ``[parameters]`` of what it takes.
 
-Every key may be left out, in any order; an unknown one is an error.  Texts are strings of TOML, so ``\\t``,
-``\\u0000`` and literal strings (``'\\d'``) are written as there.
-'''
+Every key may be left out, in any order; an unknown one is an error.  Texts are strings of TOML: of one line
+or several, with escapes or literal.
+"""
 
 from __future__ import annotations
 

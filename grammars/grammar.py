@@ -461,7 +461,9 @@ class Grammar:
         return grammar_of(read_text(path), kind, path=path, limits=limits)
 
     @classmethod
-    def from_library(cls, name: str, *, limits: Limits = DEFAULT_LIMITS, **parameters: Any) -> Grammar:
+    def from_library(
+        cls, name: str, *, limits: Limits = DEFAULT_LIMITS, **parameters: Any
+    ) -> Grammar:
         """A grammar that comes with this package, by name: ``"json"``, ``"sql"``, ``"date"``, ...
 
         Args:

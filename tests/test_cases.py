@@ -120,10 +120,13 @@ def test_failures_say_what_the_grammar_made_of_a_text() -> None:
 @pytest.mark.parametrize(
     "grammar",
     [
-        Grammar.from_json_schema({"type": "array", "uniqueItems": True, "items": {"type": "integer"}}),
+        Grammar.from_json_schema(
+            {"type": "array", "uniqueItems": True, "items": {"type": "integer"}}
+        ),
         Grammar.from_json_schema({"const": [1, 2]}),
         Grammar.from_lark(
-            "start: A _NL _INDENT A _NL _DEDENT\nA: /[\\[\\]12,]+/\n_NL: /(\\r?\\n[\\t ]*)+/\n%declare _INDENT _DEDENT"
+            "start: A _NL _INDENT A _NL _DEDENT\nA: /[\\[\\]12,]+/\n"
+            "_NL: /(\\r?\\n[\\t ]*)+/\n%declare _INDENT _DEDENT"
         ),
     ],
     ids=["memory", "plain", "layout"],

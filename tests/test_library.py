@@ -240,7 +240,11 @@ def test_entries_of_one_file_have_titles_of_their_own() -> None:
 
 
 def test_every_file_is_a_grammar_of_the_library() -> None:
-    files = {path.name for path in library.folder().iterdir() if path.suffix in (".gbnf", ".lark", ".regex")}
+    files = {
+        path.name
+        for path in library.folder().iterdir()
+        if path.suffix in (".gbnf", ".lark", ".regex")
+    }
     assert files == {found.path.name for found in library.entries() if found.path is not None}
 
 

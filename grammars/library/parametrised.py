@@ -223,9 +223,7 @@ def from_gbnf(text: str, start: str, limits: Limits) -> Grammar:
         loses = name.removeprefix(_RESERVED)
         words = Not(_written_out(bodies.pop(name), bodies))
         bodies[loses] = both(_written_out(bodies[loses], bodies), words)
-    rules = tuple(
-        replace(rule, body=bodies[rule.name]) for rule in ir.rules if rule.name in bodies
-    )
+    rules = tuple(replace(rule, body=bodies[rule.name]) for rule in ir.rules if rule.name in bodies)
     return Grammar(replace(ir, rules=rules), limits=limits)
 
 
@@ -233,7 +231,9 @@ def _written_out(body: Expr, bodies: Mapping[str, Expr]) -> Expr:
     """Alternatives of rules as alternatives of their bodies."""
     if isinstance(body, Ref):
         return _written_out(bodies[body.name], bodies)
-    return alt(*(_written_out(part, bodies) for part in body.items)) if isinstance(body, Alt) else body
+    return (
+        alt(*(_written_out(part, bodies) for part in body.items)) if isinstance(body, Alt) else body
+    )
 
 
 def _from_file(
