@@ -150,7 +150,7 @@ def run(
 ) -> Tally:
     """Compares one grammar with one reference."""
     rng = random.Random(f"{name} {seed}")
-    grammar = Grammar.from_library(name)
+    grammar = Grammar.from_library(name, **reference.parameters)
     whole = texts_of(name, grammar, reference, rng, samples, longest)
     changed = [mutated(rng, rng.choice(whole), whole) for _ in range(mutations)]
     return compared(grammar, reference, [*whole, *changed])

@@ -22,7 +22,7 @@ import string
 import subprocess
 import tomllib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -47,6 +47,7 @@ class Reference:
         left_out: why a text that ours alone accepts (``True``), or the reference alone, may be read
             otherwise; ``None`` if there is no reason.
         wider: whether the reference is known to read more, in too many ways to tell them.
+        parameters: what the grammar is loaded with to be compared.
         node: a folder with ``node_modules``, for references in JavaScript.
     """
 
@@ -55,6 +56,7 @@ class Reference:
     texts: Callable[[random.Random], str] | None = None
     left_out: Callable[[str, bool], str | None] | None = None
     wider: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     node: Path | None = None
     _made: dict[Path | None, Reader] = field(default_factory=dict, repr=False)
 
@@ -1118,6 +1120,8 @@ def _antlr_cypher(_: Path | None) -> Reader:
 def _antlr_cypher_left_out(text: str, ours: bool) -> str | None:
     if ours and re.search(r"(?i)\bunion\b", text):
         return "UNION, which the reference misreads"
+    if ours and re.search(r"-\.?\d", text):
+        return "a minus that touches a number, which the reference takes for its sign"
     if ours and re.search(r"//[^\n]*\r|//[^\n]*$", text):
         return "comments, which the reference wants to end in a line feed"
     if ours and re.search(
@@ -1268,7 +1272,8 @@ def _ring_fault(text: str) -> str | None:
 _SMILES_MORE: Final = (
     (r"^$", "the empty text"),
     (r"\+\+|--", "deprecated charges"),
-    (r"~|->|<-|\?|%\(|\[#|[|{]|\s", "the reference's own"),
+    (r"[^ -\x7e]", "other characters, which the reference passes over"),
+    (r"~|->|<-|\\\\|\?|%\(|\[#|[|{]|\s", "the reference's own"),
     (
         r"\[[^\]]*(te|si|D|T|[A-Z]?[a-z]?\d{4,}|@[A-Z]+\d*|:|H\d\d)[^\]]*\]",
         "symbols and numbers that the standard has not",
@@ -1325,6 +1330,8 @@ def _python_left_out(text: str, ours: bool) -> str | None:
             return "carriage returns alone, form feeds"
         if re.search(r"\d(if|else|and|or|in|is|for|not)\b|0_|\\$", text):
             return "numbers that touch words"
+        if re.search(r"[^\r\n]$|\\\r?\n$", text):
+            return "a last line without a line end"
         return None
     if re.search(r"(^|\n)[ \t]*\\|^[ \t\f]", text):
         return "blanks and joined lines at the beginning"
@@ -1356,13 +1363,18 @@ def _pycparser(_: Path | None) -> Reader:
     fault = getattr(module, "ParseError", None) or import_module("pycparser.plyparser").ParseError
 
     def parse(text: str) -> None:
-        lines = [re.sub(r"^[ \t]*#.*", "", line) for line in text.replace("\\\n", "").split("\n")]
-        plain = _C_COMMENT.sub(lambda found: found[1] or " ", "\n".join(lines))
-        module.CParser().parse("typedef int size_t; typedef int node;\n" + plain)
+        module.CParser().parse("typedef int size_t; typedef int node;\n" + _c_plain(text))
 
     return raising(parse, fault, AssertionError)
 
 
+def _c_plain(text: str) -> str:
+    """A program without comments and directives."""
+    lines = [re.sub(r"^[ \t]*#.*", "", line) for line in re.sub(r"\\\r?\n", "", text).split("\n")]
+    return _C_COMMENT.sub(lambda found: found[1] or " ", "\n".join(lines)).replace("\r", " ")
+
+
+_C_TYPES: Final = {"types": ["size_t", "node"]}
 _C_COMMENT: Final = re.compile(
     r"(\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|/\*.*?\*/|//[^\n]*", re.DOTALL
 )
@@ -1390,7 +1402,11 @@ def _c_text(rng: random.Random) -> str:
 
 def _c_left_out(text: str, ours: bool) -> str | None:
     if ours:
-        return "names of types, redeclared names, and what the reference lacks of C11"
+        nothing = re.search(
+            r"\b(void|char|short|int|long|float|double|\w+ed|_\w+|const|size_t|node)\s*;",
+            _c_plain(text),
+        )
+        return "declarations of nothing (int;), which the reference refuses" if nothing else None
     if re.search(r"\d\[|\d\s*(\+\+|--|\.|->)|\d\(|}\w|\w+\s*\([\w\s,]*\)\s*\w[^;{]*;|:\s*\d", text):
         return "tails of numbers, bit fields, old-style parameters"
     if re.search(
@@ -1481,7 +1497,10 @@ REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("opensmiles", Reference("rdkit", _rdkit, _smiles_text, _smiles_left_out)),
     ("smiles", Reference("rdkit", _rdkit, _smiles_text, _smiles_left_out, wider=True)),
     ("python", Reference("ast", _plain(_python), _python_text, _python_left_out)),
-    ("c", Reference("pycparser", _pycparser, _c_text, _c_left_out, wider=True)),
+    (
+        "c",
+        Reference("pycparser", _pycparser, _c_text, _c_left_out, wider=True, parameters=_C_TYPES),
+    ),
     ("yaml", Reference("PyYAML", _yaml, _yaml_text, wider=True)),
 ]
 """Grammars and what they are compared with; a grammar may stand here more than once."""

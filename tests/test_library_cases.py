@@ -61,7 +61,8 @@ def test_references_agree(name: str, reference: Reference) -> None:
     except MissingReferenceError as error:
         pytest.skip(str(error))
     rng = random.Random(f"tests {name}")
-    grammar = loaded(name)
+    given = reference.parameters
+    grammar = Grammar.from_library(name, **given) if given else loaded(name)
     count, longest = (6, 60) if name in SLOW else (40, 100)
     whole = texts_of(name, grammar, reference, rng, count, longest)
     changed = [mutated(rng, rng.choice(whole), whole) for _ in range(2 * count)]
