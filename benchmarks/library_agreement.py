@@ -104,7 +104,7 @@ def texts_of(
     """Texts of the case table, samples, and what the reference's generator makes."""
     found: list[str] = []
     try:
-        cases = library.entry(name).cases()
+        cases = library.cases(name)
     except GrammarError:
         cases = None
     if cases is not None:

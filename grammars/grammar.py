@@ -475,9 +475,17 @@ class Grammar:
         Raises:
             GrammarError: for a name or a parameter that is not known, with those that are.
         """
-        from grammars import library
+        from grammars.library import building
 
-        return library.load(name, limits=limits, **parameters)
+        building.check(name, parameters)
+        if building.takes_parameters(name):
+            return cls._read(limits, lambda: building.made_of_parameters(name, parameters, limits))
+        return cls._of_source(
+            "library",
+            building.recipe(name),
+            lambda recipe: building.made_of_text(*recipe, limits=limits),
+            limits,
+        )
 
     @classmethod
     def literal(cls, text: str | bytes, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:

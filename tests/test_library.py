@@ -259,7 +259,7 @@ def test_grammars_come_by_name() -> None:
 
 def test_cases_of_grammars_whose_texts_are_parameters_are_tests() -> None:
     with pytest.raises(GrammarError, match="no cases"):
-        library.entry("slia").cases()
+        library.cases("slia")
 
 
 def test_words_of_a_language_are_no_names() -> None:

@@ -23,7 +23,7 @@ def loaded(name: str) -> Grammar:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_cases_hold(name: str) -> None:
-    cases = library.entry(name).cases()
+    cases = library.cases(name)
     assert cases.library == name
     assert not cases.parameters
     failures = list(cases.failures(loaded(name)))
@@ -34,7 +34,7 @@ def test_cases_hold(name: str) -> None:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_have_cases_of_every_kind(name: str) -> None:
-    cases = library.entry(name).cases()
+    cases = library.cases(name)
     assert all(cases.of(verdict) for verdict in VERDICTS)
     assert len(cases.of("accept")) + len(cases.of("reject")) >= 16
 
@@ -43,7 +43,7 @@ def test_tables_have_cases_of_every_kind(name: str) -> None:
 def test_texts_and_their_beginnings_are_told_apart_by_what_follows(name: str) -> None:
     """What is accepted is begun, too: each way to it is open."""
     grammar = loaded(name)
-    cases = library.entry(name).cases()
+    cases = library.cases(name)
     for text in cases.of("accept")[:: 4 if name in SLOW else 1]:
         assert not list(Cases.parse(f"prefix = [{_quoted(text)}]").failures(grammar))
 
@@ -69,5 +69,5 @@ def test_references_agree(name: str, reference: Reference) -> None:
     tally = compared(grammar, reference, [*whole, *changed])
     assert not tally.ours
     assert reference.wider or not tally.theirs
-    assert tally.both >= len(library.entry(name).cases().of("accept")) // 2
+    assert tally.both >= len(library.cases(name).of("accept")) // 2
     assert tally.neither

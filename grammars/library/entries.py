@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, cast, get_args
+from typing import Final, Literal, TypeAlias, cast, get_args
 
-from grammars.cases import Cases
 from grammars.errors import GrammarError
 from grammars.files import Kind, decode, kind_of
-from grammars.grammar import LarkLexer
+
+Lexer: TypeAlias = Literal["auto", "contextual", "basic", "dynamic", "dynamic_complete"]
 
 _MARK: Final = re.compile(r"(?:#|//) ?")
 _FIELD: Final = re.compile(r"([A-Za-z][A-Za-z0-9 -]*):(?: |$)")
@@ -54,7 +54,7 @@ class Entry:
     kind: Kind
     path: Path | None
     start: str
-    lexer: LarkLexer = "auto"
+    lexer: Lexer = "auto"
     parameters: str = ""
 
     def source(self) -> str:
@@ -66,17 +66,6 @@ class Entry:
         if self.path is None:
             raise GrammarError(f"no file of a grammar {self.name!r} in the library")
         return text_of(self.path.name)
-
-    def cases(self) -> Cases:
-        """The grammar's case table: texts accepted and not.
-
-        Raises:
-            GrammarError: if there is none.
-        """
-        path = folder() / "cases" / f"{self.name}.toml"
-        if not path.is_file():
-            raise GrammarError(f"no cases of a grammar {self.name!r} in the library")
-        return Cases.read(path)
 
 
 def folder() -> Path:
@@ -107,10 +96,10 @@ def described(name: str, file: str, start: str, parameters: str = "") -> Entry:
     )
 
 
-def _lexer(said: str) -> LarkLexer:
-    for lexer in get_args(LarkLexer):
+def _lexer(said: str) -> Lexer:
+    for lexer in get_args(Lexer):
         if said.removesuffix(".") == lexer:
-            return cast(LarkLexer, lexer)
+            return cast(Lexer, lexer)
     raise GrammarError(f"no lexer {said!r}")
 
 

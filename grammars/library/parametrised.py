@@ -1,4 +1,4 @@
-"""Grammars of the library that take what a task brings along: names, constants, objects, functions."""
+"""Grammars that take what a task brings along: names, constants, objects, functions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from grammars.errors import GrammarError
 from grammars.frontends.gbnf import gbnf_to_ir
-from grammars.grammar import Grammar, Whitespace
-from grammars.ir import Alt, Expr, Literal, Not, Ref, alt, both
+from grammars.frontends.json_schema import json_schema_to_ir
+from grammars.ir import Alt, Expr, GrammarIR, Literal, Not, Ref, alt, both
 from grammars.library.entries import text_of
 from grammars.limits import DEFAULT_LIMITS, Limits
 
@@ -20,7 +20,7 @@ _RESERVED: Final = "reserved-"
 _ESCAPED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
-Maker = Callable[..., Grammar]
+Maker = Callable[..., GrammarIR]
 
 # fmt: off
 C_KEYWORDS: Final = (
@@ -39,8 +39,7 @@ def slia(
     int_variables: Sequence[str] = (),
     strings: Sequence[str] = (" ",),
     integers: Sequence[int] = (0, 1, 2),
-    limits: Limits = DEFAULT_LIMITS,
-) -> Grammar:
+) -> GrammarIR:
     """String programs.
 
     Args:
@@ -48,7 +47,6 @@ def slia(
         int_variables: those that are integers.
         strings: constants, as they are; a quotation mark is doubled as SMT-LIB wants it.
         integers: constants; a negative one is written ``(- 1)``.
-        limits: as everywhere.
     """
     constants = ['"' + value.replace('"', '""') + '"' for value in strings]
     numbers = [str(value) if value >= 0 else f"(- {-value})" for value in integers]
@@ -58,7 +56,6 @@ def slia(
             "string-leaf": [*_names("variables", variables), *constants],
             "int-leaf": [*_names("int_variables", int_variables), *numbers],
         },
-        limits=limits,
     )
 
 
@@ -66,40 +63,37 @@ def bv4(
     *,
     variables: Sequence[str] = ("s", "t"),
     constants: Sequence[str] = _BIT_VECTORS,
-    limits: Limits = DEFAULT_LIMITS,
-) -> Grammar:
+) -> GrammarIR:
     """Terms over bit vectors; constants are ``#x0`` to ``#xf``."""
     for value in constants:
         if value not in _BIT_VECTORS:
             raise GrammarError(f"constants: {value!r} is not one of #x0 to #xf")
-    return _from_file("bv4", {"leaf": [*_names("variables", variables), *constants]}, limits=limits)
+    return _from_file("bv4", {"leaf": [*_names("variables", variables), *constants]})
 
 
-def smiles(*, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+def smiles() -> GrammarIR:
     """Molecules, several with dots between them."""
-    return _from_file("smiles", {}, limits=limits)
+    return _from_file("smiles", {})
 
 
-def acrylates(*, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+def acrylates() -> GrammarIR:
     """Esters that begin or end with acrylic or methacrylic acid."""
-    return _from_file("smiles", {}, "acrylates", limits=limits)
+    return _from_file("smiles", {}, "acrylates")
 
 
-def isocyanates(*, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+def isocyanates() -> GrammarIR:
     """Molecules that begin or end with an isocyanate group."""
-    return _from_file("smiles", {}, "isocyanates", limits=limits)
+    return _from_file("smiles", {}, "isocyanates")
 
 
-def chain_extenders(*, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+def chain_extenders() -> GrammarIR:
     """Diols, diamines and amino alcohols."""
-    return _from_file("smiles", {}, "chain-extenders", limits=limits)
+    return _from_file("smiles", {}, "chain-extenders")
 
 
-def blocks_world(
-    *, blocks: Sequence[str] = ("a", "b", "c"), limits: Limits = DEFAULT_LIMITS
-) -> Grammar:
+def blocks_world(*, blocks: Sequence[str] = ("a", "b", "c")) -> GrammarIR:
     """Plans with these blocks."""
-    return _from_file("blocks_world", {"block": _names("blocks", blocks)}, limits=limits)
+    return _from_file("blocks_world", {"block": _names("blocks", blocks)})
 
 
 def gripper(
@@ -107,15 +101,14 @@ def gripper(
     balls: Sequence[str] = ("ball1", "ball2"),
     rooms: Sequence[str] = ("rooma", "roomb"),
     grippers: Sequence[str] = ("left", "right"),
-    limits: Limits = DEFAULT_LIMITS,
-) -> Grammar:
+) -> GrammarIR:
     """Plans with these objects."""
     rules = {
         "ball": _names("balls", balls),
         "room": _names("rooms", rooms),
         "gripper": _names("grippers", grippers),
     }
-    return _from_file("gripper", rules, limits=limits)
+    return _from_file("gripper", rules)
 
 
 def logistics(
@@ -126,8 +119,7 @@ def logistics(
     airports: Sequence[str] = ("airport1", "airport2"),
     locations: Sequence[str] = ("office1", "office2"),
     cities: Sequence[str] = ("city1", "city2"),
-    limits: Limits = DEFAULT_LIMITS,
-) -> Grammar:
+) -> GrammarIR:
     """Plans with these objects; ``locations`` are places other than airports."""
     rules = {
         "package": _names("packages", packages),
@@ -137,16 +129,15 @@ def logistics(
         "location": _names("locations", locations),
         "city": _names("cities", cities),
     }
-    return _from_file("logistics", rules, limits=limits)
+    return _from_file("logistics", rules)
 
 
-def c(*, types: Sequence[str] | None = None, limits: Limits = DEFAULT_LIMITS) -> Grammar:
+def c(*, types: Sequence[str] | None = None) -> GrammarIR:
     """Programs in C.
 
     Args:
         types: names that are types, those of headers, too (``size_t``), and never variables.  By default
             any name may be a type, so that ``(a) b`` is a cast and ``a b;`` a declaration.
-        limits: as everywhere.
     """
     given = [Literal(name.encode()) for name in _names("types", types or ())]
     keywords = [Literal(word.encode()) for word in C_KEYWORDS]
@@ -157,15 +148,15 @@ def c(*, types: Sequence[str] | None = None, limits: Limits = DEFAULT_LIMITS) ->
     if types is not None:
         bodies["typedef-name"] = alt(*given)
     rules = tuple(replace(rule, body=bodies[rule.name]) for rule in ir.rules)
-    return Grammar(replace(ir, rules=rules), limits=limits)
+    return replace(ir, rules=rules)
 
 
 def function_calls(
     *,
     functions: Mapping[str, Mapping[str, Any]],
-    whitespace: Whitespace = "flexible",
+    whitespace: str = "flexible",
     limits: Limits = DEFAULT_LIMITS,
-) -> Grammar:
+) -> GrammarIR:
     """Calls in JSON.
 
     Args:
@@ -184,7 +175,7 @@ def function_calls(
         }
         for name, schema in functions.items()
     ]
-    return Grammar.from_json_schema({"anyOf": calls}, whitespace=whitespace, limits=limits)
+    return json_schema_to_ir({"anyOf": calls}, whitespace=whitespace, limits=limits)
 
 
 MAKERS: Final[dict[str, Maker]] = {
@@ -209,22 +200,19 @@ MAKERS: Final[dict[str, Maker]] = {
 # -- from file and parameters to grammar -----------------------------------------------------------
 
 
-def from_gbnf(text: str, start: str, limits: Limits) -> Grammar:
-    """A grammar in GBNF, to which differences of languages are added, which GBNF has none of.
+def file_to_ir(text: str, start: str) -> GrammarIR:
+    """The rules of a text in GBNF, with differences of languages, which GBNF has none of.
 
     A rule ``word`` loses the texts of the rule ``reserved-word``, if there is one.
     """
     ir = gbnf_to_ir(text, start)
     bodies = {rule.name: rule.body for rule in ir.rules}
-    reserved = [name for name in bodies if name.startswith(_RESERVED)]
-    if not reserved:
-        return Grammar.from_gbnf(text, start, limits=limits)
-    for name in reserved:
+    for name in [name for name in bodies if name.startswith(_RESERVED)]:
         loses = name.removeprefix(_RESERVED)
         words = Not(_written_out(bodies.pop(name), bodies))
         bodies[loses] = both(_written_out(bodies[loses], bodies), words)
     rules = tuple(replace(rule, body=bodies[rule.name]) for rule in ir.rules if rule.name in bodies)
-    return Grammar(replace(ir, rules=rules), limits=limits)
+    return replace(ir, rules=rules)
 
 
 def _written_out(body: Expr, bodies: Mapping[str, Expr]) -> Expr:
@@ -236,12 +224,10 @@ def _written_out(body: Expr, bodies: Mapping[str, Expr]) -> Expr:
     )
 
 
-def _from_file(
-    name: str, rules: Mapping[str, Sequence[str]], start: str = "root", *, limits: Limits
-) -> Grammar:
+def _from_file(name: str, rules: Mapping[str, Sequence[str]], start: str = "root") -> GrammarIR:
     """The grammar of a file, with rules that are lists of texts."""
     added = [f"{rule} ::= {_alternatives(rule, texts)}" for rule, texts in rules.items()]
-    return Grammar.from_gbnf("\n".join([text_of(f"{name}.gbnf"), *added]), start, limits=limits)
+    return gbnf_to_ir("\n".join([text_of(f"{name}.gbnf"), *added]), start)
 
 
 def _alternatives(rule: str, texts: Iterable[str]) -> str:
