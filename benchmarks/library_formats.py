@@ -200,8 +200,12 @@ def _cron_text(rng: random.Random) -> str:
 # -- URIs, e-mail, dates ---------------------------------------------------------------------------
 
 
-def _rfc3986(_: Path | None) -> Reader:
-    return _true(import_module("rfc3986_validator").validate_rfc3986)
+def _rfc3986(rule: str) -> Callable[[Path | None], Reader]:
+    def make(_: Path | None) -> Reader:
+        validate = import_module("rfc3986_validator").validate_rfc3986
+        return _true(lambda text: validate(text, rule=rule))
+
+    return make
 
 
 def _true(call: Callable[[str], Any]) -> Reader:
@@ -226,6 +230,11 @@ def _uri_text(rng: random.Random) -> str:
     path = "".join("/" + pick(["", "a", word, "a;b", "@:!"]) for _ in range(rng.randint(0, 3)))
     tail = pick(["", "?" + word]) + pick(["", "#?/"])
     return f"{pick(['http', 'a+b', 'x'])}:{pick([authority, '', ''])}{path}{tail}"
+
+
+def _reference_text(rng: random.Random) -> str:
+    text = _uri_text(rng)
+    return text if rng.random() < 0.2 else text.partition(":")[2]
 
 
 def _email(_: Path | None) -> Reader:
@@ -525,7 +534,11 @@ REFERENCES: Final[list[tuple[str, Reference]]] = [
     ("semver", Reference("semver", _semver)),
     ("cron", Reference("cronsim", _cronsim, _cron_text, _cron_left_out)),
     ("cron", Reference("croniter", _croniter, _cron_text, _cron_left_out)),
-    ("uri", Reference("rfc3986-validator", _rfc3986, _uri_text, _uri_left_out)),
+    ("uri", Reference("rfc3986-validator", _rfc3986("URI"), _uri_text, _uri_left_out)),
+    (
+        "uri_reference",
+        Reference("rfc3986-validator", _rfc3986("URI_reference"), _reference_text, _uri_left_out),
+    ),
     ("email", Reference("email-validator", _email, _email_text, _email_left_out)),
     ("date", Reference("datetime", plain(_dates("date")), _date_text("date"))),
     ("time", Reference("datetime", plain(_dates("time")), _date_text("time"))),

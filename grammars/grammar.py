@@ -483,7 +483,7 @@ class Grammar:
         return cls._of_source(
             "library",
             building.recipe(name),
-            lambda recipe: building.made_of_text(*recipe, limits=limits),
+            lambda recipe: building.made_of_text(recipe, limits),
             limits,
         )
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from grammars.errors import GrammarError
 from grammars.frontends.lark.grammar import lark_to_ir
 from grammars.frontends.regex.python import regex_to_ir
 from grammars.ir import GrammarIR
-from grammars.library.entries import Entry, described
+from grammars.library.entries import Entry, Lexer, described
 from grammars.library.parametrised import MAKERS, file_to_ir
 from grammars.limits import Limits
+
+Recipe: TypeAlias = tuple[str, str, str, Lexer]
+"""Kind, text, rule to start from, lexer."""
 
 _PLAIN: Final[dict[str, tuple[str, str]]] = {
     "json": ("json.gbnf", "root"),
@@ -116,14 +119,15 @@ def made_of_parameters(name: str, parameters: Mapping[str, Any], limits: Limits)
     return MAKERS[name](**given)
 
 
-def recipe(name: str) -> tuple[str, str, str, str]:
-    """All that the rules of another one depend on: kind, text, rule to start from, lexer."""
+def recipe(name: str) -> Recipe:
+    """All that the rules of another one depend on."""
     found = entry(name)
     return found.kind, found.source(), found.start, found.lexer
 
 
-def made_of_text(kind: str, text: str, start: str, lexer: str, limits: Limits) -> GrammarIR:
-    """The rules of a file, read as :class:`Entry` says."""
+def made_of_text(recipe: Recipe, limits: Limits) -> GrammarIR:
+    """The rules of a file."""
+    kind, text, start, lexer = recipe
     if kind == "regex":
         return regex_to_ir(text, limits)
     if kind == "lark":
