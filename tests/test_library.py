@@ -267,3 +267,24 @@ def test_words_of_a_language_are_no_names() -> None:
     assert sql.accepts("SELECT first FROM fromage")
     assert not sql.accepts("SELECT first FROM from")
     assert sql.accepts('SELECT first FROM "from"')
+
+
+def test_tables_may_have_a_number_of_columns() -> None:
+    csv = library.load("csv", columns=2)
+    assert csv.accepts('a,b\n"1,",2\n')
+    assert csv.accepts(",")
+    assert not any(csv.accepts(text) for text in ("", "a", "a,b,c", "a,b\n1\n"))
+    table = library.load("markdown_table", columns=2)
+    assert table.accepts("|a|b|\n|-|-|\n| 1 | 2 |")
+    assert not any(
+        table.accepts(text)
+        for text in ("|a|\n|-|", "|a|b|\n|-|-|\n|1|", "|a|b|\n|-|-|\n|1|2|3|", "|a|b|\n|-|")
+    )
+    assert library.load("csv", columns=1).accepts("a\n\nb")
+    any_columns, any_cells = library.load("csv"), library.load("markdown_table")
+    for seed in range(10):
+        assert any_columns.accepts(csv.sample(seed, max_bytes=40))
+        assert any_cells.accepts(table.sample(seed, max_bytes=60))
+    for wrong in (0, -1, True, "2"):
+        with pytest.raises(GrammarError, match=r"columns: .* is no number"):
+            library.load("csv", columns=wrong)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from functools import cache
 
+import numpy as np
 import pytest
 
 from benchmarks.library_agreement import compared, mutated, texts_of
 from benchmarks.library_references import REFERENCES, MissingReferenceError, Reference
+from constrain import TokenAutomaton, Vocabulary
 from grammars import Grammar, library
 from grammars.cases import VERDICTS, Cases
 
@@ -46,6 +48,27 @@ def test_texts_and_their_beginnings_are_told_apart_by_what_follows(name: str) ->
     cases = library.cases(name)
     for text in cases.of("accept")[:: 4 if name in SLOW else 1]:
         assert not list(Cases.parse(f"prefix = [{_quoted(text)}]").failures(grammar))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_masks_lead_through_the_texts(name: str) -> None:
+    """Tokens that overlap: at each place the longest that is there is allowed, and the end is accepted."""
+    texts = [text.encode() for text in library.cases(name).of("accept") if len(text) <= 80][:4]
+    pieces = {text[i : i + n] for text in texts for n in (3, 7) for i in range(0, len(text), n)}
+    tokens = [bytes([byte]) for byte in range(256)]
+    tokens += sorted(piece for piece in pieces if len(piece) > 1)
+    automaton = TokenAutomaton(loaded(name), Vocabulary.from_tokens([*tokens, None], [len(tokens)]))
+    row = np.zeros(-(-automaton.vocabulary.size // 32), np.uint32)
+    number = {token: i for i, token in enumerate(tokens)}
+    for text in texts:
+        state, at = automaton.start, 0
+        while at < len(text):
+            token = next(text[at : at + n] for n in (7, 3, 1) if text[at : at + n] in number)
+            automaton.fill_mask(state, row)
+            assert row[number[token] // 32] >> np.uint32(number[token] % 32) & 1, text[at:]
+            state = automaton.advance(state, number[token])
+            at += len(token)
+        assert automaton.is_accepting(state)
 
 
 def _quoted(text: str) -> str:

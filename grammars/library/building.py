@@ -21,7 +21,6 @@ Recipe: TypeAlias = tuple[str, str, str, Lexer]
 _PLAIN: Final[dict[str, tuple[str, str]]] = {
     "json": ("json.gbnf", "root"),
     "jsonl": ("jsonl.gbnf", "root"),
-    "csv": ("csv.gbnf", "root"),
     "arithmetic": ("arithmetic.gbnf", "root"),
     "semver": ("semver.regex", ""),
     "cron": ("cron.gbnf", "root"),
@@ -33,7 +32,6 @@ _PLAIN: Final[dict[str, tuple[str, str]]] = {
     "time": ("dates.gbnf", "time"),
     "datetime": ("dates.gbnf", "date-time"),
     "duration": ("dates.gbnf", "duration"),
-    "markdown_table": ("markdown_table.gbnf", "root"),
     "toml": ("toml.gbnf", "root"),
     "regex": ("regex.gbnf", "root"),
     "sql": ("sql.gbnf", "root"),

@@ -151,6 +151,31 @@ def c(*, types: Sequence[str] | None = None) -> GrammarIR:
     return replace(ir, rules=rules)
 
 
+def csv(*, columns: int | None = None) -> GrammarIR:
+    """Comma-separated values.
+
+    Args:
+        columns: how many fields each record has; any number, and each its own, by default.
+    """
+    if columns is None:
+        return gbnf_to_ir(text_of("csv.gbnf"))
+    record = f'field ("," field){{{_count("columns", columns) - 1}}}'
+    return _with_rules("csv", {"record": record})
+
+
+def markdown_table(*, columns: int | None = None) -> GrammarIR:
+    """Tables of Markdown.
+
+    Args:
+        columns: how many cells each row has; by default any number, and rows below the second their own.
+    """
+    if columns is None:
+        return gbnf_to_ir(text_of("markdown_table.gbnf"))
+    n = _count("columns", columns)
+    table = f'"|" (cell "|"){{{n}}} blank eol "|" (dashes "|"){{{n}}} blank (eol row)* eol?'
+    return _with_rules("markdown_table", {"root": table, "row": f'"|" (cell "|"){{{n}}} blank'})
+
+
 def function_calls(
     *,
     functions: Mapping[str, Mapping[str, Any]],
@@ -181,6 +206,8 @@ def function_calls(
 MAKERS: Final[dict[str, Maker]] = {
     maker.__name__: maker
     for maker in (
+        csv,
+        markdown_table,
         slia,
         bv4,
         smiles,
@@ -228,6 +255,26 @@ def _from_file(name: str, rules: Mapping[str, Sequence[str]], start: str = "root
     """The grammar of a file, with rules that are lists of texts."""
     added = [f"{rule} ::= {_alternatives(rule, texts)}" for rule, texts in rules.items()]
     return gbnf_to_ir("\n".join([text_of(f"{name}.gbnf"), *added]), start)
+
+
+def _with_rules(name: str, rules: Mapping[str, str]) -> GrammarIR:
+    """The grammar of a file, some of whose rules are others, given in GBNF."""
+    added = [f"{rule}-given ::= {body}" for rule, body in rules.items()]
+    ir = gbnf_to_ir("\n".join([text_of(f"{name}.gbnf"), *added]))
+    bodies = {rule.name: rule.body for rule in ir.rules}
+    kept = [rule for rule in ir.rules if rule.name.removesuffix("-given") == rule.name]
+    return replace(
+        ir,
+        rules=tuple(
+            replace(rule, body=bodies.get(f"{rule.name}-given", rule.body)) for rule in kept
+        ),
+    )
+
+
+def _count(parameter: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise GrammarError(f"{parameter}: {value!r} is no number of at least one")
+    return value
 
 
 def _alternatives(rule: str, texts: Iterable[str]) -> str:
