@@ -579,13 +579,14 @@ def _pycparser(_: Path | None) -> Reader:
 
 def _c_plain(text: str) -> str:
     """A program without comments and directives."""
-    lines = [re.sub(r"^[ \t]*#.*", "", line) for line in re.sub(r"\\\r?\n", "", text).split("\n")]
-    return _C_COMMENT.sub(lambda found: found[1] or " ", "\n".join(lines)).replace("\r", " ")
+    joined = re.sub(r"\\\r?\n", "", text)
+    lines = _C_COMMENT.sub(lambda found: found[1] or " ", joined).split("\n")
+    return "\n".join(re.sub(r"^[ \t]*#.*", "", line) for line in lines).replace("\r", " ")
 
 
 _C_TYPES: Final = {"types": ["size_t", "node"]}
 _C_COMMENT: Final = re.compile(
-    r"(\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|/\*.*?\*/|//[^\n]*", re.DOTALL
+    r"(\"(?:[^\"\\\n]|\\[^\n])*\"|'(?:[^'\\\n]|\\[^\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL
 )
 _C_TEXTS: Final = (
     "int f(int a, char *b) { return a + *b; }",
@@ -612,7 +613,7 @@ def _c_text(rng: random.Random) -> str:
 def _c_left_out(text: str, ours: bool) -> str | None:
     if ours:
         nothing = re.search(
-            r"\b(void|char|short|int|long|float|double|\w+ed|_\w+|const|size_t|node)\s*;",
+            r"\b(void|char|short|int|long|float|double|\w+ed|_\w+|const|volatile|restrict|size_t|node)\s*;",
             _c_plain(text),
         )
         return "declarations of nothing (int;), which the reference refuses" if nothing else None

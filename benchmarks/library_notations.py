@@ -88,7 +88,7 @@ _PDDL_MORE: Final = (
     (r"[\w)-][?:]|\)[\w-]|[\w?]\s*\(\s*(?!\S)|\d[A-Za-z]|[<>=+*/]\w|\s-[\w(]", "parts that touch"),
     (r"=\s+\S+\s+\S+\s*\)", "equality as an effect"),
     (r"either\s*\)|\bobject\b", "types"),
-    (r"\(\s*(define|domain|problem)[\w-]", "parts that touch"),
+    (r"(?<![\w:])(define|domain|problem)[\w-]|\?\s", "parts that touch"),
     (
         r"(domain|problem|:action|\()\s+(and|or|not|when|either|domain|problem|define)\b",
         "words as names",
