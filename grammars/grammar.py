@@ -763,7 +763,7 @@ class Grammar:
             data: as for :meth:`accepts`.
 
         Returns:
-            The whole text; ``None`` if none was found: some thousand states are searched, and what needs
+            The whole text, special tokens by their names; ``None`` if none was found: some thousand states are searched, and what needs
             memory or a layout (no key twice, indentation) may rule out the one that was found.
         """
         raw = self._as_bytes(data)
@@ -777,7 +777,9 @@ class Grammar:
             state, used = recognizer.run(raw)
             rest = shortest_accepted(recognizer, state)
         whole = None if rest is None else raw[:used] + rest
-        return whole if whole is not None and self.accepts(self._parts(whole)) else None
+        if whole is None or not self.accepts(self._parts(whole)):
+            return None
+        return shown(whole) if self.tokens else whole
 
     def _parts(self, framed: bytes) -> Data:
         """A text of the rules as :meth:`accepts` takes it."""

@@ -132,6 +132,41 @@ def test_explain_tells_the_nearest_text(files: Path) -> None:
     assert found["nearest"] in [f"1+{n}" for n in range(10)]
 
 
+# -- test, list ------------------------------------------------------------------------------------
+
+
+def test_case_tables(files: Path) -> None:
+    table = files / "cases.toml"
+    table.write_text(
+        'grammar = "good.gbnf"\naccept = ["1", "1+x"]\nreject = ["1+2"]\nprefix = ["1+"]\n'
+    )
+    status, said = run("test", table)
+    assert status == 1
+    assert f"{table}:2: accept: line 1, column 3" in said
+    assert f"{table}:3: reject: accepted" in said
+    assert said.endswith("4 cases, 2 failed\n")
+    found = json.loads(run("test", table, "--json")[1])
+    assert (found["cases"], [f["text"] for f in found["failures"]]) == (4, ["1+x", "1+2"])
+    other = run("test", table, "--grammar", files / "word.regex")
+    assert other[0] == 1
+    table.write_text('library = "date"\naccept = ["2024-02-29"]\nreject = ["2023-02-29"]\n')
+    assert run("test", table) == (0, "2 cases, 0 failed\n")
+
+
+def test_a_table_that_is_none_is_told_with_its_line(files: Path) -> None:
+    table = files / "cases.toml"
+    table.write_text('accept = ["1"]\nacept = []\n')
+    status, said = run("test", table)
+    assert status == 2
+    assert f"{table}:2: unknown key 'acept'" in said
+
+
+def test_the_library_is_listed() -> None:
+    assert "RFC 8259" in run("list")[1]
+    found = {entry["name"] for entry in json.loads(run("list", "--json")[1])}
+    assert {"json", "sql", "python", "date"} <= found
+
+
 # -- watching --------------------------------------------------------------------------------------
 
 

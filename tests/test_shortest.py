@@ -62,8 +62,6 @@ def test_completion_of_an_object() -> None:
 
 def test_completion_with_special_tokens_and_without_any() -> None:
     grammar = Grammar.token("<c>") + Grammar.literal("ab")
-    found = grammar.complete("<c>")
-    assert found is not None
-    assert grammar.accepts(found.replace(b"\xff", b"").decode())
+    assert grammar.complete("<c>") == b"<c>ab"
     assert Grammar.from_json_schema(False).complete("x") is None
     assert shortest_accepted(Grammar.from_json_schema(False)._recognizer) is None

@@ -83,7 +83,7 @@ def find_ambiguities(
     Args:
         ir: the rules.
         limits: of the automata.
-        most_work: steps of automata in all, of about 20 microseconds.
+        most_work: steps of automata in all, some seconds; steps cost more the longer texts are.
     """
     if is_lalr(ir, limits):
         return AmbiguityReport((), ())

@@ -16,7 +16,6 @@ from grammars.files import Kind, misplaced
 from grammars.grammar import grammar_of
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.lint import lint_grammar
-from grammars.special_tokens import shown
 from samplers.play.grammar_store import GrammarStore
 from samplers.play.outline import Node, outline
 from samplers.tracing import printable, tokenizer_of
@@ -125,7 +124,7 @@ class Playground:
             found = made.complete(text)
         if found is None:
             return {"text": None}
-        return {"text": (shown(found) if made.tokens else found).decode("utf-8", "replace")}
+        return {"text": found.decode("utf-8", "replace")}
 
     def tokens(self, kind: Kind, grammar: str, text: str, model: str) -> Json:
         """The tokens that are allowed behind the part of a text that follows the grammar.
