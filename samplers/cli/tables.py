@@ -23,7 +23,7 @@ from samplers.output import dump, say, show
 @app.command("test")
 @reports
 @reads_grammar
-def test_(
+def run_tables(
     files: Annotated[
         list[Path],
         typer.Argument(metavar="FILE...", help="Case tables (.toml); see the documentation."),
