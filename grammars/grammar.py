@@ -764,7 +764,8 @@ class Grammar:
 
         Returns:
             The whole text, special tokens by their names; ``None`` if none was found: some thousand
-            states are searched, and what needs memory or a layout (no key twice, indentation) may rule out the one that was found.
+            states are searched, and what needs memory or a layout (no key twice, indentation) may rule
+            out the one that was found.
         """
         raw = self._as_bytes(data)
         if raw is None or self.is_empty or self.layout is not None:
