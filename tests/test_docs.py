@@ -124,7 +124,7 @@ def test_fences_are_pairs() -> None:
     for page in PAGES:
         fences = re.findall(r"^ *```.*$", page.read_text("utf-8"), re.MULTILINE)
         assert len(fences) == 2 * len(FENCE.findall(page.read_text("utf-8"))), page
-        assert set(fences[::2]) <= {"```", "```python", "```sh", "```json"}, page
+        assert set(fences[::2]) <= {"```", "```python", "```sh", "```json", "```toml"}, page
 
 
 @pytest.mark.model

@@ -29,6 +29,7 @@ lark checks much of its input by ``assert`` and lets errors of what it calls pas
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ from typing import Any, Final
 SUPPORTED: Final = "lark>=1.2,<1.4"
 
 try:
-    from lark import Tree, exceptions
+    from lark import Lark, Tree, exceptions, logger
     from lark import __version__ as version
     from lark.common import LexerConf, ParserConf
     from lark.grammar import NonTerminal, Terminal
@@ -72,6 +73,7 @@ __all__ = [
     "basic_lexer",
     "calling",
     "compile_grammar",
+    "has_lalr_table",
     "leaf_pattern",
     "load",
     "small_factors",
@@ -236,3 +238,17 @@ def basic_lexer(terminals: Sequence[TerminalDef], ignored: Sequence[str]) -> Any
         lexer = BasicLexer(LexerConf(list(terminals), re, list(ignored), skip_validation=True))
         assert lexer.scanner  # made when it is first asked for
         return lexer
+
+
+def has_lalr_table(text: str) -> bool:
+    """Whether a grammar is LALR(1) without conflicts, which ``strict`` has lark refuse."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with calling():
+            Lark(text, parser="lalr", lexer="basic", strict=True)
+    except LarkError:
+        return False
+    finally:
+        logger.setLevel(level)
+    return True

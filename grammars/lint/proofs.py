@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
@@ -10,10 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from grammars.errors import GrammarError
+from grammars.frontends import _lark_api
 from grammars.ir import GrammarIR
 from grammars.limits import Limits
 from grammars.program import UNBOUNDED, Program
 from grammars.writing import lark_of
+
+Classes: TypeAlias = "npt.NDArray[np.uint64]"
+_Call: TypeAlias = tuple[int, int, int, bool]
+"""A call: the state, the rule called, the state behind it, whether nothing is left to do there."""
 
 _MOST_RULES: Final = 400
 """Rules of which lark makes an LALR(1) table within about a second."""
@@ -21,24 +25,12 @@ _MOST_RULES: Final = 400
 
 def is_lalr(ir: GrammarIR, limits: Limits) -> bool:
     """Whether the rules, read by characters, are LALR(1) without conflicts: every text has one tree."""
-    import lark
-
     if len(ir.rules) > _MOST_RULES:
         return False
-    level = lark.logger.level
-    lark.logger.setLevel(logging.CRITICAL)
     try:
-        lark.Lark(lark_of(ir, limits), parser="lalr", lexer="basic", strict=True)
-    except (GrammarError, lark.exceptions.LarkError):
+        return _lark_api.has_lalr_table(lark_of(ir, limits))
+    except GrammarError:
         return False
-    finally:
-        lark.logger.setLevel(level)
-    return True
-
-
-Classes: TypeAlias = "npt.NDArray[np.uint64]"
-_Call: TypeAlias = tuple[int, int, int, bool]
-"""A call: the state, the rule called, the state behind it, whether nothing is left to do there."""
 
 
 def first_bytes(program: Program, state: int | None) -> int:
