@@ -73,11 +73,11 @@ OUT_OF_WORK: Final = -6
 """The work that the context allows is used up."""
 NODE_WORK: Final = 1
 """Units of work for a trie node visited; a unit is some 15 ns."""
-SET_WORK: Final = 4
+SET_WORK: Final = 2
 """Units more where the state there has several configurations, and the step is known."""
 STEP_WORK: Final = 5
 """Units of work for a configuration stepped from where there are several."""
-LINK_WORK: Final = 2
+LINK_WORK: Final = 1
 """Units of work for a configuration reached, or a frame's, that is sorted among others."""
 NOT_KNOWN: Final = -7
 """What a configuration does with the whole vocabulary is to be found out first."""

@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any, Final, TypeAlias
 
 from grammars.errors import GrammarError
-from grammars.frontends.lark.grammar import lark_to_ir
 from grammars.frontends.regex.python import regex_to_ir
 from grammars.ir import GrammarIR
 from grammars.library.entries import Entry, Lexer, described
@@ -129,6 +128,8 @@ def made_of_text(recipe: Recipe, limits: Limits) -> GrammarIR:
     if kind == "regex":
         return regex_to_ir(text, limits)
     if kind == "lark":
+        from grammars.frontends.lark.grammar import lark_to_ir  # late, as all of Lark is
+
         return lark_to_ir(text, start, limits, lexer=lexer)
     return file_to_ir(text, start)
 

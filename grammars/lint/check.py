@@ -9,7 +9,6 @@ from typing import Any
 
 from grammars.errors import GrammarError, LexingWarning
 from grammars.files import Kind
-from grammars.frontends.lark.unused import unused_names
 from grammars.grammar import Grammar
 from grammars.lint.ambiguity import MOST_WORK
 from grammars.lint.findings import Finding, LintReport
@@ -93,6 +92,8 @@ def _of_emptiness(grammar: Grammar) -> Finding:
 
 def _unused(text: str, kind: Kind) -> Iterator[Finding]:
     if kind == "lark":
+        from grammars.frontends.lark.unused import unused_names  # late, as all of Lark is
+
         for name, line, column in unused_names(text):
             what = "terminal" if name.isupper() else "rule"
             yield Finding(

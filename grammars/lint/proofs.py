@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from grammars.errors import GrammarError
-from grammars.frontends import _lark_api
 from grammars.ir import GrammarIR
 from grammars.limits import Limits
 from grammars.program import UNBOUNDED, Program
@@ -25,6 +24,8 @@ _MOST_RULES: Final = 400
 
 def is_lalr(ir: GrammarIR, limits: Limits) -> bool:
     """Whether the rules, read by characters, are LALR(1) without conflicts: every text has one tree."""
+    from grammars.frontends import _lark_api  # late: lark takes longer to load than most checks
+
     if len(ir.rules) > _MOST_RULES:
         return False
     try:
