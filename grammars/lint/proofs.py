@@ -24,12 +24,12 @@ _MOST_RULES: Final = 400
 
 def is_lalr(ir: GrammarIR, limits: Limits) -> bool:
     """Whether the rules, read by characters, are LALR(1) without conflicts: every text has one tree."""
-    from grammars.frontends import _lark_api  # late: lark takes longer to load than most checks
+    from grammars.frontends.lark.lalr import has_lalr_table  # late, as all of Lark is
 
     if len(ir.rules) > _MOST_RULES:
         return False
     try:
-        return _lark_api.has_lalr_table(lark_of(ir, limits))
+        return has_lalr_table(lark_of(ir, limits))
     except GrammarError:
         return False
 
