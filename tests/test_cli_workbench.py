@@ -196,3 +196,16 @@ def test_standard_input_is_not_watched() -> None:
     status, said = run("lint", "-", "--kind", "regex", "--watch", stdin="a")
     assert status == 2
     assert "--watch needs files" in said
+
+
+# -- completion ------------------------------------------------------------------------------------
+
+
+def test_shells_complete_commands() -> None:
+    result = CliRunner().invoke(
+        app,
+        [],
+        prog_name="gramma",
+        env={"_GRAMMA_COMPLETE": "complete_bash", "COMP_WORDS": "gramma li", "COMP_CWORD": "1"},
+    )
+    assert sorted(result.output.split()) == ["lint", "list"]

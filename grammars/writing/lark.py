@@ -66,7 +66,6 @@ class _Text:
         self._atoms = _atoms(plain)
         self._terminals = {atom: f"C{n}" for n, atom in enumerate(self._atoms)}
         self._classes: dict[Ranges, str] = {}
-        self._starts = [atom[0][0] for atom in self._atoms]
         self._of_point: dict[int, str] = {}
 
     def text(self) -> str:

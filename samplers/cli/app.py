@@ -23,7 +23,6 @@ app = typer.Typer(
     name="gramma",
     help="Constrained and structured decoding: check grammars, sample them, have models follow them.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
