@@ -101,7 +101,12 @@ def _convert(name: str, grammar: Grammar, notation: str, tally: Tally, samples: 
         tally.refused += 1
         say(f"{name}, {notation}: {error.message[:90]}")
         return
-    other = Grammar.from_gbnf(text) if notation == "gbnf" else Grammar.from_lark(text)
+    try:
+        other = Grammar.from_gbnf(text) if notation == "gbnf" else Grammar.from_lark(text)
+    except GrammarError as error:
+        tally.refused += 1
+        say(f"{name}, {notation}, read again: {error.message[:90]}")
+        return
     tally.grammars += 1
     tally.bytes += len(text)
     short: list[bytes] = []

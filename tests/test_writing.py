@@ -130,3 +130,19 @@ def test_what_cannot_be_written(grammar: Grammar, message: str) -> None:
 def test_the_text_is_one_that_people_write() -> None:
     source = 'root ::= expr ws\nexpr ::= expr "+" expr | [0-9]+ | "(" expr ")"\nws ::= [\\t ]*\n'
     assert Grammar.from_gbnf(source).to_gbnf() == source
+
+
+def test_many_optional_parts_of_a_sequence() -> None:
+    keys = {f"k{n}": {"type": "boolean"} for n in range(30)}
+    grammar = Grammar.from_json_schema(
+        {
+            "type": "object",
+            "properties": keys,
+            "required": list(keys),
+            "additionalProperties": False,
+        }
+    )
+    other = Grammar.from_lark(grammar.to_lark())
+    for seed in range(10):
+        assert other.accepts(grammar.sample(seed))
+        assert grammar.accepts(other.sample(seed))

@@ -66,11 +66,13 @@ class _Text:
         self._atoms = _atoms(plain)
         self._terminals = {atom: f"C{n}" for n, atom in enumerate(self._atoms)}
         self._classes: dict[Ranges, str] = {}
+        self._parts: dict[str, str] = {}
         self._of_point: dict[int, str] = {}
 
     def text(self) -> str:
         """Rules, and the terminals that they use."""
         rules = [f"{self._names[r.name]}: {self._expression(r.body)}" for r in self._plain.rules]
+        rules += [f"{name}: {text}" for text, name in self._parts.items()]
         classes = [f"{name}: {text}" for name, text in self._class_rules()]
         terminals = [f"{name}: /{_class(atom)}/" for atom, name in self._terminals.items()]
         return "\n".join([*rules, *classes, *terminals]) + "\n"
@@ -111,12 +113,21 @@ class _Text:
             texts = " | ".join(text for text, _ in some)
             if len(some) == len(parts):
                 return texts, 0
-            return f"[{texts}]", _ITEM
+            return self._apart(f"{texts} |"), _ITEM
         if isinstance(node, Repeat):
-            return _repeated(_within(parts[0], _ITEM), node.min, node.max), _ITEM
+            text = _repeated(_within(parts[0], _ITEM), node.min, node.max)
+            return (self._apart(text) if node.min == 0 else text), _ITEM
         if isinstance(node, Nothing):
             raise GrammarError("Lark has no rule without any text")
         raise TypeError(f"not an expression of a plain grammar: {type(node).__name__}")
+
+    def _apart(self, text: str) -> str:
+        """The name of a rule for what may be empty.
+
+        Lark writes each alternative of a rule out with and without such parts, so that a few dozen in one
+        sequence are more alternatives than can be held.
+        """
+        return self._parts.setdefault(text, f"part_{len(self._parts)}")
 
     def _character(self, char: str) -> str:
         code = ord(char)
@@ -138,7 +149,7 @@ def _names(plain: PlainGrammar) -> dict[str, str]:
     names = {rule.name: rule.name.replace("-", "_") for rule in plain.rules}
     taken = set(names.values())
     for name, written in names.items():
-        if written.startswith("class_") or (written == "start" and name != plain.start):
+        if written.startswith(("class_", "part_")) or (written == "start" and name != plain.start):
             fresh, n = f"rule_{written}", 1
             while fresh in taken:
                 n += 1
