@@ -146,3 +146,10 @@ def test_many_optional_parts_of_a_sequence() -> None:
     for seed in range(10):
         assert other.accepts(grammar.sample(seed))
         assert grammar.accepts(other.sample(seed))
+
+
+def test_a_long_chain_is_cut_into_rules() -> None:
+    grammar = Grammar.from_regex("(?!b)(?:a(?!c)){300}|x")
+    other = Grammar.from_gbnf(grammar.to_gbnf())
+    assert other.accepts("a" * 300)
+    assert not other.accepts("a" * 299)

@@ -50,6 +50,8 @@ from grammars.limits import Limits
 from grammars.special_tokens import FRAME
 
 _MOST_RULES: Final = 5_000
+_DEEPEST: Final = 30
+"""States that are written in place, one in another."""
 _UNNAMED: Final = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -247,8 +249,13 @@ class _Writer:
             ]
             return alt(*branches, EPSILON) if dfa.accept[q] else alt(*branches)
 
+        depths: dict[int, int] = {}
         for q in _innermost_first(ways, shared):
             bodies[q] = body(q)
+            depths[q] = 1 + max((depths[t] for t in ways[q] if t not in shared), default=0)
+            if depths[q] >= _DEEPEST and q not in shared:  # readers of groups in groups have an end
+                shared.add(q)
+                numbers[q] = self._fresh(f"{self._name(self._context)}-{len(numbers)}")
         for q, name in numbers.items():
             self._made.append(Rule(name, bodies[q]))
         return Ref(numbers[dfa.start]) if dfa.start in shared else bodies[dfa.start]
