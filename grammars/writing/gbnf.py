@@ -19,11 +19,11 @@ from grammars.ir import (
     Ref,
     Repeat,
     Seq,
-    children,
     invert_ranges,
 )
 from grammars.limits import Limits
 from grammars.special_tokens import FRAME
+from grammars.writing.folding import fold
 from grammars.writing.plain import PlainGrammar, plain_rules
 
 _ESCAPED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\", '"': '\\"'}
@@ -75,17 +75,7 @@ def text_of(expr: Expr, names: Mapping[str, str] | None = None) -> str:
         expr: the expression.
         names: how rules are called, by their names; as they are named without it.
     """
-    written: dict[int, tuple[str, int]] = {}
-    stack = [expr]
-    while stack:  # parts first, without recursion
-        node = stack[-1]
-        missing = [x for x in children(node) if id(x) not in written]
-        if missing:
-            stack += missing
-            continue
-        stack.pop()
-        written[id(node)] = _written(node, [written[id(x)] for x in children(node)], names)
-    return written[id(expr)][0]
+    return fold(expr, lambda node, parts: _written(node, parts, names))[0]
 
 
 def _written(

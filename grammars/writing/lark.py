@@ -23,12 +23,12 @@ from grammars.ir import (
     Ref,
     Repeat,
     Seq,
-    children,
     normalize_ranges,
     walk,
 )
 from grammars.limits import Limits
 from grammars.special_tokens import FRAME
+from grammars.writing.folding import fold
 from grammars.writing.plain import PlainGrammar, plain_rules
 
 _SIGNS: Final = {(0, None): "*", (1, None): "+", (0, 1): "?"}
@@ -85,17 +85,7 @@ class _Text:
         return out
 
     def _expression(self, root: Expr) -> str:
-        written: dict[int, tuple[str, int]] = {}
-        stack = [root]
-        while stack:  # parts first, without recursion
-            node = stack[-1]
-            missing = [x for x in children(node) if id(x) not in written]
-            if missing:
-                stack += missing
-                continue
-            stack.pop()
-            written[id(node)] = self._written(node, [written[id(x)] for x in children(node)])
-        return written[id(root)][0]
+        return fold(root, self._written)[0]
 
     def _written(self, node: Expr, parts: list[tuple[str, int]]) -> tuple[str, int]:
         """The text of a node, and how tightly it binds (0 alternatives, 1 a sequence, 2 an item)."""

@@ -48,6 +48,7 @@ from grammars.ir import (
 )
 from grammars.limits import Limits
 from grammars.special_tokens import FRAME
+from grammars.writing.folding import fold
 
 _MOST_RULES: Final = 5_000
 _DEEPEST: Final = 30
@@ -340,19 +341,12 @@ def _has_text(root: Expr, some: set[str]) -> bool:
 
 def _without(root: Expr, some: set[str]) -> Expr:
     """An expression in which references to other rules than some stand for nothing."""
-    done: dict[int, Expr] = {}
-    stack = [root]
-    while stack:
-        node = stack[-1]
-        missing = [x for x in children(node) if id(x) not in done]
-        if missing:
-            stack += missing
-            continue
-        stack.pop()
+
+    def kept(node: Expr, parts: list[Expr]) -> Expr:
         dead = isinstance(node, Ref) and node.name not in some
-        parts = [done[id(x)] for x in children(node)]
-        done[id(node)] = Nothing() if dead else _rebuilt(node, parts)
-    return done[id(root)]
+        return Nothing() if dead else _rebuilt(node, parts)
+
+    return fold(root, kept)
 
 
 def _referred(body: Expr) -> list[str]:
