@@ -134,7 +134,7 @@ class Shortest:
     def _users(self) -> dict[str, list[str]]:
         out: dict[str, list[str]] = {}
         for name in self.reached:
-            for x in _referred(self._ir[name].body):
+            for x in referred(self._ir[name].body):
                 out.setdefault(x, []).append(name)
         return out
 
@@ -283,14 +283,14 @@ def _reached(ir: GrammarIR) -> list[str]:
     out = [ir.start]
     seen = {ir.start}
     for name in out:  # grows while we iterate
-        for found in _referred(ir[name].body):
+        for found in referred(ir[name].body):
             if found not in seen:
                 seen.add(found)
                 out.append(found)
     return out
 
 
-def _referred(body: Expr) -> list[str]:
+def referred(body: Expr) -> list[str]:
     """Names of rules that an expression refers to outside intersections and complements."""
     out: dict[str, None] = {}
     stack = [body]

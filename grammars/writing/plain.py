@@ -47,6 +47,7 @@ from grammars.ir import (
     seq,
 )
 from grammars.limits import Limits
+from grammars.shortest import referred
 from grammars.special_tokens import FRAME
 from grammars.writing.folding import fold
 
@@ -136,7 +137,7 @@ class _Writer:
             out += [new, *made]
             if len(out) > _MOST_RULES:
                 raise GrammarError(f"written out, the grammar has more than {_MOST_RULES:,} rules")
-            for found in _referred(rule.body):
+            for found in referred(rule.body):
                 if found not in seen:
                     seen.add(found)
                     todo.append(found)
@@ -347,19 +348,6 @@ def _without(root: Expr, some: set[str]) -> Expr:
         return Nothing() if dead else _rebuilt(node, parts)
 
     return fold(root, kept)
-
-
-def _referred(body: Expr) -> list[str]:
-    """Rules that are still referred to when automata are written out."""
-    out: dict[str, None] = {}
-    stack = [body]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Ref):
-            out[node.name] = None
-        if not isinstance(node, And | Not | Machine):
-            stack += reversed(children(node))
-    return list(out)
 
 
 # -- automata over characters ----------------------------------------------------------------------
