@@ -74,6 +74,29 @@ def test_summaries_of_subtrees(texts: list[bytes]) -> None:
         assert found.deepest[node] == deepest
 
 
+@given(st.lists(token_texts(), max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_records_of_nodes_level_by_level(texts: list[bytes]) -> None:
+    """Children stand side by side, from a record's first child up to that of the next one."""
+    trie = Trie.build(texts)
+    found = Subtrees.of(trie)
+    records, nodes = found.records
+    assert sorted(nodes.tolist()) == list(range(trie.node_count))
+    depths = trie.depth[nodes].tolist()
+    assert depths == sorted(depths)
+    parents = _parents(trie)
+    for place, node in enumerate(nodes.tolist()):
+        first, end = (int(records[at, 1]) & 0xFFFFFFFF for at in (place, place + 1))
+        children = [n for n in range(1, trie.node_count) if parents[n] == node]
+        assert nodes[first:end].tolist() == children
+        word, token = int(records[place, 0]), int(records[place, 1]) >> 32
+        assert word & 0xFF == trie.byte[node]
+        assert word >> 8 & 0xFFFF == found.deepest[node] - trie.depth[node]
+        assert word >> 24 == found.flags[node]
+        assert token == trie.token_start[node]
+        assert records[place, 2:].tolist() == found.ascii_bytes[2 * node : 2 * node + 2].tolist()
+
+
 def _texts_below(trie: Trie) -> list[list[bytes]]:
     """For each node the texts that lead from it to the nodes below."""
     out: list[list[bytes]] = [[] for _ in range(trie.node_count)]
@@ -384,6 +407,7 @@ def test_where_lexemes_end(
     if bounded:  # as a rule's own bounds are: the same for all states
         bounds[m.ACCEPTS, shape.accepts != 0] = data.draw(st.integers(0, 3))
         bounds[m.MOST] = data.draw(st.integers(1, 6))
+        bounds[m.LEAST, shape.accepts != 0] = data.draw(st.integers(0, 3))
     walk = shape.walk_within(vocabulary, bounds)
     row, exits, entries, longest = walk.mask, walk.exits, walk.beyond, walk.longest
     trie = vocabulary.trie
@@ -430,6 +454,7 @@ def test_walks_that_begin_with_others(
             least = data.draw(st.sampled_from([0, 1, 2, 3, 6, 40]))
             bounds[m.ACCEPTS, shape.accepts != 0] = least
             bounds[m.MOST] = least + data.draw(st.sampled_from([0, 1, 2, 3, 40]))
+            bounds[m.LEAST, shape.accepts != 0] = data.draw(st.sampled_from([0, least]))
         found, truth = lexeme.walk(start, bounds), shape.walk_within(vocabulary, bounds, start)
         assert np.array_equal(found.mask, truth.mask)
         assert np.array_equal(found.beyond, truth.beyond)

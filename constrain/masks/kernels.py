@@ -21,6 +21,7 @@ _SHORTS: Final = "Array(uint16, 1, 'C', readonly=True)"
 _INTS: Final = "Array(int32, 1, 'C', readonly=True)"
 _INTS2: Final = "Array(int32, 2, 'C', readonly=True)"
 _LONGS: Final = "Array(uint64, 1, 'C', readonly=True)"
+_LONGS2: Final = "Array(uint64, 2, 'C', readonly=True)"
 
 HIGH_BELOW: Final = 1 << 8
 """Flag of a node: bytes from 0x80 occur below."""
@@ -125,6 +126,97 @@ def stays(loop, low, high, i, ascii_below, below):  # type: ignore[no-untyped-de
     if below[i] & HIGH_BELOW == 0 or loop == ASCII_LOOP:
         return below[i] & HIGH_BELOW == 0
     return below[i] & 1 != 0 and (loop == TEXT_LOOP or below[i] & LINES_BELOW == 0)
+
+
+# Walks that leave most of the trie out wait for memory more than for anything else.  So they read records
+# (:func:`write_records`) in which the children of a node stand side by side, those of the next node behind
+# them: siblings are met in order, and where they end is where those of the next record begin.
+
+
+@njit(
+    f"void({_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_LONGS}, {_SHORTS}, {_SHORTS}, uint64[:, ::1], "
+    "int32[::1])",
+    cache=True,
+    nogil=True,
+)
+def write_records(  # type: ignore[no-untyped-def]
+    t_byte, t_depth, t_skip, t_start, ascii_below, below, deepest, records, nodes
+):
+    """Writes what walks need of each trie node, level by level.
+
+    Args:
+        t_byte to t_start: of the trie, N nodes.
+        ascii_below, below, deepest: see :func:`summarize`.
+        records: uint64[N + 1, 4], receives for each node ``byte | height << 8 | flags << 24``, where
+            height is the depth of the deepest node below less its own; ``first child | first token << 32``,
+            where the former is a record, and all up to the next record's first child are its children; the
+            ASCII bytes below as two words.  The last one only says where the children of the others end.
+        nodes: int32[N], receives the node of each record.
+    """
+    nodes[0] = 0
+    found = 1
+    for k in range(len(t_byte)):
+        i = nodes[k]
+        records[k, 0] = (
+            uint64(t_byte[i])
+            | uint64(deepest[i] - t_depth[i]) << uint64(8)
+            | uint64(below[i]) << uint64(24)
+        )
+        records[k, 1] = uint64(found) | uint64(t_start[i]) << uint64(32)
+        records[k, 2], records[k, 3] = ascii_below[2 * i], ascii_below[2 * i + 1]
+        child = i + 1
+        while child < t_skip[i]:
+            nodes[found] = child
+            found += 1
+            child = t_skip[child]
+    records[len(t_byte), 1] = uint64(found)
+
+
+@njit
+def _byte(records, k):  # type: ignore[no-untyped-def]
+    return int64(records[k, 0] & uint64(0xFF))
+
+
+@njit
+def _height(records, k):  # type: ignore[no-untyped-def]
+    return int64((records[k, 0] >> uint64(8)) & uint64(0xFFFF))
+
+
+@njit
+def _flags(records, k):  # type: ignore[no-untyped-def]
+    return int64(records[k, 0] >> uint64(24))
+
+
+@njit
+def _first_child(records, k):  # type: ignore[no-untyped-def]
+    return int64(records[k, 1] & uint64(0xFFFFFFFF))
+
+
+@njit
+def _first_token(records, k):  # type: ignore[no-untyped-def]
+    return int64(records[k, 1] >> uint64(32))
+
+
+@njit
+def _stays(loop, low, high, records, k):  # type: ignore[no-untyped-def]
+    """:func:`stays` by records."""
+    if records[k, 2] & ~low or records[k, 3] & ~high:
+        return False
+    flags = _flags(records, k)
+    if flags & HIGH_BELOW == 0 or loop == ASCII_LOOP:
+        return flags & HIGH_BELOW == 0
+    return flags & 1 != 0 and (loop == TEXT_LOOP or flags & LINES_BELOW == 0)
+
+
+@njit
+def _stays_closed(positions, loop, low, high, records, k):  # type: ignore[no-untyped-def]
+    """The same for a state that is closed at some positions within a character, see :func:`find_closed`."""
+    flags = _flags(records, k)
+    if positions & flags & 0xFF == 0 or records[k, 2] & ~low or records[k, 3] & ~high:
+        return False
+    if flags & HIGH_BELOW == 0:
+        return True
+    return loop == TEXT_LOOP or (loop == LINE_LOOP and flags & LINES_BELOW == 0)
 
 
 @njit
@@ -785,7 +877,8 @@ def tell_apart(table, accepts, bytes_, first, second, apart):  # type: ignore[no
 def _margins(bounds):  # type: ignore[no-untyped-def]
     """Counts between which bounds do not matter: (largest, from where on all may end, below which none).
 
-    The second is ``UNBOUNDED`` if counts are capped before.
+    The second is ``UNBOUNDED`` if counts are capped before.  Below the third states with a least count are
+    dead, too.
     """
     most, need, cap, never = int64(UNBOUNDED), int64(0), int64(UNBOUNDED), int64(UNBOUNDED)
     for q in range(bounds.shape[1]):
@@ -795,8 +888,19 @@ def _margins(bounds):  # type: ignore[no-untyped-def]
         if accepts != UNBOUNDED:
             need, never = max(need, accepts), min(never, accepts)
         if least > 0:
-            never = int64(0)
+            never = min(never, least)
     return most, need if need <= cap else int64(UNBOUNDED), never
+
+
+@njit
+def _least_counts(bounds, other_bounds):  # type: ignore[no-untyped-def]
+    """Whether any state of two walks has a least count, and whether the same ones have in both."""
+    some, alike = False, True
+    for q in range(bounds.shape[1]):
+        here, there = bounds[LEAST, q] > 0, other_bounds[LEAST, q] > 0
+        some |= here or there
+        alike &= here == there
+    return some, alike
 
 
 @njit
@@ -819,15 +923,15 @@ def _is_free(n, height, most, need, never):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    f"void(int16[::1], {_INTS2}, int64, {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, {_LONGS}, "
-    f"{_SHORTS}, {_SHORTS}, int64, {_INTS2}, {_INTS}, {_BYTES}, {_BYTES}, uint64[:, ::1], int32[::1], "
+    f"void(int16[::1], {_INTS2}, int64, {_LONGS2}, {_INTS}, {_INTS}, {_INTS}, "
+    f"int64, {_INTS2}, {_INTS}, {_BYTES}, {_BYTES}, uint64[:, ::1], int32[::1], "
     "int32[:, ::1], int32[::1], int64[::1])",
     cache=True,
     nogil=True,
 )
 def walk_lexeme(  # type: ignore[no-untyped-def]
-    table, bounds, start, t_byte, t_depth, t_skip, t_start, t_tokens, ascii_below, below, deepest,
-    other, other_bounds, other_entries, apart, byte_class, loops, row, exits, entries, counts,
+    table, bounds, start, records, nodes, t_skip, t_tokens, other, other_bounds, other_entries, apart,
+    byte_class, loops, row, exits, entries, counts,
 ):  # fmt: skip
     """A plain automaton over the whole trie: the mask of what stays inside, and where it may end.
 
@@ -838,7 +942,8 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         table: see :func:`read_shape`.
         bounds: int32[4, L], see ``ACCEPTS``, ``LEAST``, ``MOST`` and ``CAP``.
         start: the state where it begins, with a count of 0.
-        t_byte to t_tokens, ascii_below, below, deepest: of the trie and :func:`summarize`.
+        records, nodes: see :func:`write_records`.
+        t_skip, t_tokens: of the trie.
         other: a state that was walked from before; ``NO_STATE`` for none.
         other_bounds, other_entries: of that walk, the entries ascending.
         apart: uint8[L * L], see :func:`tell_apart`.
@@ -864,19 +969,27 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
     closed_kind, usual_low, usual_high = NO_LOOP, uint64(0), uint64(0)
     look_at = 1 if other < 0 else _LOOK_AT
     alike = other >= 0
-    other_most, other_need, other_never = int64(0), int64(0), int64(0)
+    other_most, other_need, other_never, floored = int64(0), int64(0), int64(0), False
     other_entry = 0
     listing = exits.shape[1] > 0
     most_free, need, never = _margins(bounds)
     bounded = _are_bounded(bounds)
     if other >= 0:
         other_most, other_need, other_never = _margins(other_bounds)
+        floored, floored_alike = _least_counts(bounds, other_bounds)
+        if floored and not floored_alike:
+            never, other_never = int64(0), int64(0)
         for column in range(size):
             for line in range(4):
                 if bounds[line, column] != other_bounds[line, column]:
                     alike = False
     accepts = bounds[ACCEPTS]
-    path = np.zeros((int64(deepest[0]) + 2, 7), np.int32)
+    levels = _height(records, 0) + 2
+    path = np.zeros((levels, 7), np.int32)
+    # by depth the next record, where its siblings end, and where their tokens do
+    ahead = np.zeros((levels, 3), np.int64)
+    ahead[1, 0], ahead[1, 1], ahead[1, 2] = 1, _first_child(records, 1), len(t_tokens)
+    depth = 1
     path[0, 0], path[0, 5] = start, other
     exited, found, longest = 0, 0, int64(0)
     if accepts[start] <= 0:
@@ -884,10 +997,14 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         if listing:
             exits[0, 0], exits[1, 0], exits[2, 0], exits[3, 0], exits[4, 0] = 0, 1, start, 0, 0
             exited = 1
-    nodes = len(t_byte)
-    i = int64(1)
     visited = 0
-    while i < nodes:
+    while True:
+        while depth > 0 and ahead[depth, 0] == ahead[depth, 1]:
+            depth -= 1
+        if depth == 0:
+            break
+        k = ahead[depth, 0]
+        ahead[depth, 0] = k + 1
         visited += 1
         if visited == look_at:
             stops, chosen = _stops(bounds, listing), _ordinary_bytes(table, start)
@@ -898,9 +1015,9 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
                 chosen = _lasting_bytes(table, start)
                 find_lasting(table, stops, chosen, byte_class, lasting)
             usual_low, usual_high = _as_words(chosen)
-        depth = int64(t_depth[i])
-        skip = int64(t_skip[i])
-        target = int64(table[256 * path[depth - 1, 0] + t_byte[i]])
+        byte, first = _byte(records, k), _first_token(records, k)
+        last = _first_token(records, k + 1) if k + 1 < ahead[depth, 1] else ahead[depth, 2]
+        target = int64(table[256 * path[depth - 1, 0] + byte])
         q = target >> 1
         n = int64(0)
         if target >= 0:
@@ -909,10 +1026,10 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
                 n = min(n, int64(bounds[CAP, q]))
         before, m = int64(path[depth - 1, 5]), int64(0)
         if before >= 0:
-            step = int64(table[256 * before + t_byte[i]])
+            step = int64(table[256 * before + byte])
             before = step >> 1
             if step == UNREAD:  # what that walk set below is not known
-                _clear_tokens(row, t_tokens, t_start[i], t_start[skip])
+                _clear_tokens(row, t_tokens, first, last)
                 before = int64(NO_STATE)
             elif step >= 0:
                 m = min(path[depth - 1, 6] + (step & 1), int64(other_bounds[CAP, before]))
@@ -922,23 +1039,24 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             counts[2], counts[3] = UNREAD, visited
             return
         if target < 0 or (bounded and (n < bounds[LEAST, q] or n > bounds[MOST, q])):
-            found = _note_lacking(path, depth, i, entries, found)
+            found = _note_lacking(path, depth, nodes[k], entries, found)
             if before >= 0:
-                _clear_tokens(row, t_tokens, t_start[i], t_start[skip])
-            i = skip
+                _clear_tokens(row, t_tokens, first, last)
             continue
-        height = int64(deepest[i]) - depth
+        height = _height(records, k)
         if before >= 0:
             free = _is_free(n, height, most_free, need, never)
+            free_there = _is_free(m, height, other_most, other_need, other_never)
+            if floored and (free != free_there or (free == 2 and before != q)):
+                free = 0  # what is dead below its least count here may be alive there
             known = int64(EQUAL) if before == q else int64(apart[q * size + before])
             if (known == EQUAL or known > height + 1) and (
-                (alike and n == m)
-                or (free and free >= _is_free(m, height, other_most, other_need, other_never) > 0)
+                (alike and n == m) or (free and free >= free_there > 0)
             ):
-                if _awaits_lacking(path, depth) and _any_lacking(
-                    row, t_tokens, t_start[i], t_start[skip]
-                ):
-                    found = _note_lacking(path, depth, i, entries, found)
+                if _awaits_lacking(path, depth) and _any_lacking(row, t_tokens, first, last):
+                    found = _note_lacking(path, depth, nodes[k], entries, found)
+                i = int64(nodes[k])
+                skip = int64(t_skip[i])
                 while other_entry < len(other_entries) and other_entries[other_entry] <= i:
                     other_entry += 1
                 while other_entry < len(other_entries) and other_entries[other_entry] < skip:
@@ -946,20 +1064,15 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
                         entries[found] = other_entries[other_entry]
                         found += 1
                     other_entry += 1
-                i = skip
                 continue
         longest = max(longest, n)
         most = n + height
         if most <= most_free and (
-            (closed[q] & 1 and stays(closed_kind, usual_low, usual_high, i, ascii_below, below))
-            or (
-                height < lasting[q]
-                and stays(ASCII_LOOP, usual_low, usual_high, i, ascii_below, below)
-            )
+            _stays_closed(closed[q], closed_kind, usual_low, usual_high, records, k)
+            or (height < lasting[q] and _stays(ASCII_LOOP, usual_low, usual_high, records, k))
         ):
             longest = max(longest, most)
-            _set_tokens(row, t_tokens, t_start[i], t_start[skip])
-            i = skip
+            _set_tokens(row, t_tokens, first, last)
             continue
         if loops[q, 0] == uint64(0):
             for inc in range(2):
@@ -974,24 +1087,27 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             loop != NO_LOOP
             and (ends or accepts[q] == UNBOUNDED)
             and (step == 0 or most <= bounds[MOST, q])
-            and stays(loop, loops[q, 1], loops[q, 2], i, ascii_below, below)
+            and _stays(loop, loops[q, 1], loops[q, 2], records, k)
         ):
             longest = max(longest, most if step else n)
-            _set_tokens(row, t_tokens, t_start[i], t_start[skip])
+            _set_tokens(row, t_tokens, first, last)
             if ends and listing:
-                exits[0, exited], exits[1, exited], exits[2, exited] = i, skip, q
+                i = nodes[k]
+                exits[0, exited], exits[1, exited], exits[2, exited] = i, t_skip[i], q
                 exits[3, exited], exits[4, exited] = n, step
                 exited += 1
-            i = skip
             continue
+        i = int64(nodes[k])
         path[depth, 0], path[depth, 1], path[depth, 2] = q, n, i
         path[depth, 3], path[depth, 4], path[depth, 5], path[depth, 6] = ends, 0, before, m
-        _set_tokens(row, t_tokens, t_start[i], t_start[i + 1])
+        child, end = _first_child(records, k), _first_child(records, k + 1)
+        _set_tokens(row, t_tokens, first, _first_token(records, child) if child < end else last)
         if ends and listing:
             exits[0, exited], exits[1, exited], exits[2, exited] = i, i + 1, q
             exits[3, exited], exits[4, exited] = n, 0
             exited += 1
-        i += 1
+        depth += 1
+        ahead[depth, 0], ahead[depth, 1], ahead[depth, 2] = child, end, last
     counts[0], counts[1], counts[2], counts[3] = exited, longest, found, visited
 
 

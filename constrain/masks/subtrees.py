@@ -43,6 +43,23 @@ class Subtrees:
         return Subtrees(trie, ascii_bytes, flags, deepest)
 
     @cached_property
+    def records(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
+        """What walks need of each node, level by level: uint64[N + 1, 4] and int32[N].
+
+        See ``mask_kernels.write_records``.
+        """
+        trie = self.trie
+        records = np.zeros((trie.node_count + 1, 4), np.uint64)
+        nodes = np.zeros(trie.node_count, np.int32)
+        m.write_records(
+            trie.byte, trie.depth, trie.skip, trie.token_start, self.ascii_bytes, self.flags,
+            self.deepest, records, nodes,
+        )  # fmt: skip
+        for array in (records, nodes):
+            array.setflags(write=False)
+        return records, nodes
+
+    @cached_property
     def characters(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
         """How many characters end on the way to each node, and whether one ends there.
 

@@ -573,8 +573,8 @@ class LexemeShape:
         known = _NO_WALK if other is None else other
         row = np.zeros(words, np.int32) if other is None else other.mask.copy()
         m.walk_lexeme(
-            self.table, bounds, start, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens,
-            below.ascii_bytes, below.flags, below.deepest, known.start, known.bounds, known.beyond,
+            self.table, bounds, start, *below.records, trie.skip, trie.tokens, known.start, known.bounds,
+            known.beyond,
             _UNKNOWN if apart is None else apart, self.byte_class,
             self.no_loops() if loops is None else loops, row,
             room.exits if listing else _NO_EXITS, room.entries, counts,
