@@ -55,8 +55,9 @@ from grammars.program import MANY, NO_EDGE, UNBOUNDED
     N_LACKING_BAG, N_LACKING, S_TAG, N_GENERATION, N_WORK, N_WORK_LIMIT, P_LOOP_KIND, P_LOOP,
     T_ASCII_BELOW, T_BELOW, W_MASK, W_GROUPS, W_LOW, W_HIGH, N_WORDS, N_WIDE_STATE, N_WIDE_COUNT,
     P_CLASS_SIZE, N_MOVE_LIMIT, N_MOST_COUNT, S_LOOP, S_VISITS, S_LACKING, N_LACKS, N_EDGES_DONE,
-) = range(87)  # fmt: skip
-FIELD_COUNT: Final = 87
+    W_BEHIND,
+) = range(88)  # fmt: skip
+FIELD_COUNT: Final = 88
 
 GROW: Final = -1
 """Room ran out: enlarge the pool and call again."""
@@ -1354,6 +1355,20 @@ def _add_mask(ctx, row, q):  # type: ignore[no-untyped-def]
         row[w] |= words[w]
 
 
+@njit
+def _after_inner(ctx, parts_address, n, f, row):  # type: ignore[no-untyped-def]
+    """Sets the bits of tokens that go on in other states of the rule, see ``StatePool.set_inner``."""
+    parts = _i64_at(parts_address)
+    for i in range(parts[0]):
+        after = intern_one(ctx, parts[1 + 2 * i], n, f)
+        if after < 0:
+            return after
+        out = _after(ctx, after, parts[2 + 2 * i], row)
+        if out < 0:
+            return out
+    return int64(0)
+
+
 @njit("int64(int64, int64, int64, int64, int64)", cache=True, nogil=True)
 def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-untyped-def]
     """Sets the bits of all tokens that ``state`` allows, with what is known of wide states.
@@ -1410,7 +1425,9 @@ def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-unty
             if not _knows(ctx, q, n):
                 ctx[N_WIDE_STATE], ctx[N_WIDE_COUNT], ctx[N_LACKING] = q, n, i - begin
                 return int64(NOT_KNOWN)
-            if f != END:
+            if _i64(ctx, W_BEHIND)[q] != 0:
+                out = _after_inner(ctx, _i64(ctx, W_BEHIND)[q], n, f, row)
+            elif f != END:
                 out = _after(ctx, f, _i64(ctx, W_GROUPS)[q], row)
                 if out < 0:
                     return out

@@ -11,7 +11,7 @@ handed out is no handle, nor is that of a forgotten state, whoever has its place
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from threading import Lock
@@ -60,6 +60,7 @@ _Fields: TypeAlias = tuple[tuple[int, Any, int], ...]
 _FOUND: Final[_Fields] = (
     (k.W_MASK, np.int64, 8),
     (k.W_GROUPS, np.int64, 8),
+    (k.W_BEHIND, np.int64, 8),
     (k.P_LOOP, np.uint64, 16),
     (k.W_LOW, np.int32, 4),
     (k.W_HIGH, np.int32, 4),
@@ -242,6 +243,7 @@ class StatePool:
             put(arrays, context, field, array)
         self._put_block(_FOUND, p.states)
         self.wide = arrays[k.P_WIDE]
+        self._inner: dict[int, tuple[IntArray, ...]] = {}
         context[k.N_CLASSES] = p.classes
 
     @cached_property
@@ -480,6 +482,24 @@ class StatePool:
         """
         self._arrays[k.W_MASK][q] = mask.ctypes.data
         self._arrays[k.W_GROUPS][q] = groups.ctypes.data
+        self._arrays[k.W_BEHIND][q] = 0
+        self._arrays[k.W_LOW][q], self._arrays[k.W_HIGH][q] = counts
+
+    def set_inner(
+        self, q: int, counts: tuple[int, int], mask: IntArray, parts: Sequence[tuple[int, IntArray]]
+    ) -> None:
+        """The same for a state whose rule cannot end right behind what the mask stands for.
+
+        Args:
+            parts: program states of the rule that come next, and what goes on there.
+        """
+        behind = [len(parts)]
+        for after, groups in parts:
+            behind += [after, groups.ctypes.data]
+        addresses = np.array(behind, np.int64)
+        self._inner[q] = (mask, addresses, *(groups for _, groups in parts))  # kept alive
+        self._arrays[k.W_MASK][q] = mask.ctypes.data
+        self._arrays[k.W_BEHIND][q] = addresses.ctypes.data
         self._arrays[k.W_LOW][q], self._arrays[k.W_HIGH][q] = counts
 
     # -- moving --------------------------------------------------------------------------------

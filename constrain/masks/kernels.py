@@ -632,6 +632,193 @@ def read_shape(  # type: ignore[no-untyped-def]
     return found if fits or not whole else -1
 
 
+_MANY_BYTES: Final = 10
+"""Bytes that lead on from a state from which on it may be one that text stays among."""
+_MOST_BESIDE: Final = 256
+"""States beside these that are looked at."""
+_FAR_BESIDE: Final = 16
+"""How many bytes from them (a pair of escaped surrogates takes twelve)."""
+_PROPER: Final = 1
+_MANY: Final = 2
+
+
+@njit
+def _kind_of_state(  # type: ignore[no-untyped-def]
+    edge_offset, edge_class, call_offset, bag_of, accept_from, class_size, q, strict
+):
+    """Flags: whether a state is as :func:`read_inner` wants it, and whether many bytes lead on."""
+    begin, end = edge_offset[q], edge_offset[q + 1]
+    if begin == end:
+        return 0
+    if strict and (
+        call_offset[q] != call_offset[q + 1]
+        or bag_of[q] >= 0
+        or accept_from[q] != UNBOUNDED
+        or _has_twice(edge_class, begin, end)
+    ):
+        return 0
+    size = 0
+    for e in range(begin, end):
+        size += class_size[edge_class[e]]
+    return _PROPER | _MANY if size >= _MANY_BYTES else _PROPER
+
+
+@njit
+def _number_inner(  # type: ignore[no-untyped-def]
+    edge_offset, edge_class, edge_target, byte_class, classes, q, near, steps, numbers, merged, states,
+    out, leaves,
+):  # fmt: skip
+    """Writes what :func:`read_inner` found in canonical numbering; its size, or -1 without room.
+
+    With ``merged`` one state stands for all behind.
+    """
+    most = len(states)
+    place = np.full(len(near), -1, np.int32)
+    by_class = np.empty(classes, np.int32)
+    states[0], leaves[0], place[numbers[q] - 1] = q, 0, 0
+    size, behind, leaf = 1, 0, -1
+    i = 0
+    while i < size:
+        if leaves[i]:
+            out[256 * i : 256 * i + 256] = int16(-1)
+            i += 1
+            continue
+        by_class[:] = -1
+        for e in range(edge_offset[states[i]], edge_offset[states[i] + 1]):
+            c = edge_class[e]
+            target = edge_target[e] >> 1
+            at = numbers[target] - 1
+            if by_class[c] < 0 or (at >= 0 and steps[at] >= 0):  # one that is kept goes first
+                by_class[c] = target
+        for byte in range(256):
+            target = by_class[byte_class[byte]]
+            if target < 0:
+                out[256 * i + byte] = int16(-1)
+                continue
+            at = numbers[target] - 1
+            kept = at >= 0 and steps[at] >= 0
+            number = -1
+            if merged and not kept:
+                number = leaf
+            elif at >= 0:
+                number = place[at]
+            else:  # not looked at: there are few of these
+                for j in range(size):
+                    if states[j] == target:
+                        number = j
+            if number < 0:
+                if size == most:
+                    return -1
+                number = size
+                size += 1
+                states[number], leaves[number] = target, 0
+                if at >= 0:
+                    place[at] = number
+                if not kept:
+                    leaf = number
+                    behind += 1
+                    leaves[number] = min(behind, 255)
+            out[256 * i + byte] = int16(number << 1)
+        i += 1
+    return size
+
+
+@njit(
+    f"int64({_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_INTS}, {_BYTES}, {_INTS}, int64, boolean, "
+    "int32[::1], int32[::1], int16[::1], uint8[::1])",
+    cache=True,
+    nogil=True,
+)
+def read_inner(  # type: ignore[no-untyped-def]
+    edge_offset, edge_class, edge_target, call_offset, bag_of, accept_from, byte_class, class_size, q,
+    strict, numbers, states, out, leaves,
+):  # fmt: skip
+    """The states among which a text stays that goes on from one, and the first behind them.
+
+    Those that can be reached along states from which many bytes lead on, and detours that only lead back
+    to these, as escapes do.  What is behind, such as the rest of an object after a string in it, is left
+    out: so all strings are alike, whatever they stand in.  Numbered as bytes 0 to 255 lead to them.
+
+    Args:
+        edge_offset to accept_from: of the program; the state's rule does not count.
+        byte_class, class_size: the class of each byte, and how many bytes each has.
+        q: the program state.
+        strict: whether states are left out that call rules, end theirs, or have several edges by one byte.
+            Else what is found is a part of what they do, and one state stands for all behind.
+        numbers: int32[Q] of zeros; left so.
+        states: int32[L], room for L states; receives the program states.
+        out: int16[256 * L], receives ``number << 1`` by state and byte, -1 for none.
+        leaves: uint8[L], receives 0 for the states found, numbers from 1 for those behind, of which no
+            edges are given.
+
+    Returns:
+        How many states there are, or -1 if more than there is room for, or if the state itself is left out.
+    """
+    most = len(states)
+    near = np.empty(most + _MOST_BESIDE, np.int32)
+    # steps from a state with many bytes; -1 once it is left out
+    steps = np.zeros(most + _MOST_BESIDE, np.int32)
+    if not _kind_of_state(
+        edge_offset, edge_class, call_offset, bag_of, accept_from, class_size, q, strict
+    ):
+        return -1
+    near[0] = q
+    numbers[q] = 1
+    inner = 1
+    i = 0
+    while i < inner:
+        for e in range(edge_offset[near[i]], edge_offset[near[i] + 1]):
+            target = edge_target[e] >> 1
+            if numbers[target] == 0 and inner < most:
+                kind = _kind_of_state(
+                    edge_offset, edge_class, call_offset, bag_of, accept_from, class_size, target,
+                    strict,
+                )  # fmt: skip
+                if kind & _MANY:
+                    near[inner] = target
+                    inner += 1
+                    numbers[target] = inner
+        i += 1
+    found = inner
+    i = 0
+    while i < found:  # detours
+        if i < inner or (
+            steps[i] < _FAR_BESIDE
+            and _kind_of_state(
+                edge_offset, edge_class, call_offset, bag_of, accept_from, class_size, near[i],
+                strict,
+            )
+        ):  # fmt: skip
+            for e in range(edge_offset[near[i]], edge_offset[near[i] + 1]):
+                target = edge_target[e] >> 1
+                if numbers[target] == 0 and found < len(near):
+                    near[found], steps[found] = target, steps[i] + 1
+                    found += 1
+                    numbers[target] = found
+        else:
+            steps[i] = -1
+        i += 1
+    changed = True
+    while changed:
+        changed = False
+        for i in range(found - 1, inner - 1, -1):
+            if steps[i] < 0:
+                continue
+            for e in range(edge_offset[near[i]], edge_offset[near[i] + 1]):
+                at = numbers[edge_target[e] >> 1] - 1
+                if at < 0 or steps[at] < 0:
+                    steps[i] = -1
+                    changed = True
+                    break
+    size = _number_inner(
+        edge_offset, edge_class, edge_target, byte_class, len(class_size), q, near[:found],
+        steps, numbers, not strict, states, out, leaves,
+    )  # fmt: skip
+    for i in range(found):
+        numbers[near[i]] = 0
+    return size
+
+
 @njit(
     f"int64({_INTS}, int64, {_BYTES}, int64, int32[::1], int64)",
     cache=True,
@@ -734,24 +921,26 @@ def _as_words(flags):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _note_lacking(path, depth, node, entries, found):  # type: ignore[no-untyped-def]
+def _note_lacking(path, depth, node, ends, entries, found):  # type: ignore[no-untyped-def]
     """Notes a node that the automaton does not enter, and nodes above it, where the rule may end before.
 
     Args:
-        path: int32[D, 7], among them node, whether the rule may end there, whether that was noted as 2 to 4.
-        entries: int32[E], receives the nodes.
+        path: int32[D, 7], among them the state, node, whether the rule may end there, whether that was noted
+            as 0 and 2 to 4.
+        ends: uint8[L], numbers of states that end.
+        entries: int32[2, E], receives the nodes, and the number of the state where the rule ends.
 
     Returns:
         How many entries there are now.
     """
     if path[depth - 1, 3]:
-        entries[found] = node
+        entries[0, found], entries[1, found] = node, ends[path[depth - 1, 0]]
         found += 1
     at = depth - 1
     while at > 0 and not path[at, 4]:
         path[at, 4] = 1
         if path[at - 1, 3]:
-            entries[found] = path[at, 2]
+            entries[0, found], entries[1, found] = path[at, 2], ends[path[at - 1, 0]]
             found += 1
         at -= 1
     return found
@@ -924,14 +1113,14 @@ def _is_free(n, height, most, need, never):  # type: ignore[no-untyped-def]
 
 @njit(
     f"void(int16[::1], {_INTS2}, int64, {_LONGS2}, {_INTS}, {_INTS}, {_INTS}, "
-    f"int64, {_INTS2}, {_INTS}, {_BYTES}, {_BYTES}, uint64[:, ::1], int32[::1], "
-    "int32[:, ::1], int32[::1], int64[::1])",
+    f"int64, {_INTS2}, {_INTS2}, {_BYTES}, {_BYTES}, {_BYTES}, uint64[:, ::1], int32[::1], "
+    "int32[:, ::1], int32[:, ::1], int64[::1])",
     cache=True,
     nogil=True,
 )
 def walk_lexeme(  # type: ignore[no-untyped-def]
     table, bounds, start, records, nodes, t_skip, t_tokens, other, other_bounds, other_entries, apart,
-    byte_class, loops, row, exits, entries, counts,
+    ends_as, byte_class, loops, row, exits, entries, counts,
 ):  # fmt: skip
     """A plain automaton over the whole trie: the mask of what stays inside, and where it may end.
 
@@ -945,8 +1134,9 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         records, nodes: see :func:`write_records`.
         t_skip, t_tokens: of the trie.
         other: a state that was walked from before; ``NO_STATE`` for none.
-        other_bounds, other_entries: of that walk, the entries ascending.
+        other_bounds, other_entries: of that walk, the entries ascending by node.
         apart: uint8[L * L], see :func:`tell_apart`.
+        ends_as: uint8[L], numbers of states that end the rule.
         byte_class: uint8[256], equal for bytes that are alike.
         loops: uint64[L, 4], by state what is known of its loop: ``LOOKED`` or 0, plus its kind; ASCII bytes
             as two words; how much a character counts.  Zeros at first; what is found is added.
@@ -954,8 +1144,8 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         exits: int32[5, N], receives where it may end: first node, end, state, count, step.  That is the
             first node and all up to the end (not included) at which a character ends, where each
             character counts one step.  If N is 0 they are not listed; with another state some are lacking.
-        entries: int32[N], receives the nodes above which the rule may end (right above) and below
-            which, or at which, a token does not stay inside.
+        entries: int32[2, N], receives the nodes above which the rule may end (right above) and below
+            which, or at which, a token does not stay inside; and the number of the state where it ends.
         counts: int64[4], receives the number of exits, the most that one token counts (or more; with another
             state nothing), and the number of entries; the latter is ``UNREAD`` where the walk came upon a
             state that was not read.  Last, the number of trie nodes visited.
@@ -1039,7 +1229,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             counts[2], counts[3] = UNREAD, visited
             return
         if target < 0 or (bounded and (n < bounds[LEAST, q] or n > bounds[MOST, q])):
-            found = _note_lacking(path, depth, nodes[k], entries, found)
+            found = _note_lacking(path, depth, nodes[k], ends_as, entries, found)
             if before >= 0:
                 _clear_tokens(row, t_tokens, first, last)
             continue
@@ -1054,14 +1244,15 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
                 (alike and n == m) or (free and free >= free_there > 0)
             ):
                 if _awaits_lacking(path, depth) and _any_lacking(row, t_tokens, first, last):
-                    found = _note_lacking(path, depth, nodes[k], entries, found)
+                    found = _note_lacking(path, depth, nodes[k], ends_as, entries, found)
                 i = int64(nodes[k])
                 skip = int64(t_skip[i])
-                while other_entry < len(other_entries) and other_entries[other_entry] <= i:
+                while other_entry < other_entries.shape[1] and other_entries[0, other_entry] <= i:
                     other_entry += 1
-                while other_entry < len(other_entries) and other_entries[other_entry] < skip:
+                while other_entry < other_entries.shape[1] and other_entries[0, other_entry] < skip:
                     if free != 2:  # then nothing ends here, though it may for the other
-                        entries[found] = other_entries[other_entry]
+                        entries[0, found] = other_entries[0, other_entry]
+                        entries[1, found] = other_entries[1, other_entry]
                         found += 1
                     other_entry += 1
                 continue

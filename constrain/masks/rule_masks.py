@@ -28,6 +28,7 @@ from constrain.engine.pool import END, StatePool
 from constrain.masks.difference import compared
 from constrain.masks.trie_positions import positions_of
 from constrain.masks.wide import (
+    Inner,
     LexemeShape,
     Shapes,
     Wide,
@@ -192,11 +193,24 @@ class RuleMasks:
     def _use(self, q: int, n: int) -> None:
         """Lets kernels know what a wide state does."""
         visited = nodes_visited()
+        inner = self._inner(q)
+        if inner is not None:
+            mask, parts = inner.answer(q, self._positions, self._survey.onward)
+            self._pool.context[k.N_WORK] += k.NODE_WORK * (nodes_visited() - visited)
+            self._pool.wide[q] = k.WIDE
+            self._pool.set_inner(q, (n, n), mask, parts)
+            return
         key = self._known(q, n)
         self._pool.context[k.N_WORK] += k.NODE_WORK * (nodes_visited() - visited)
         answer = self._in_use[q] = self._answers[key]
         beyond = answer.groups_beyond(self._vocabulary.trie)
         self._pool.set_wide(q, self._ranges[key], answer.mask, beyond)
+
+    def _inner(self, q: int) -> Inner | None:
+        """What a state does is known, if it is among states of a calling rule that text stays within."""
+        if self._survey.is_plain(q) or not self._survey.is_uncounted(q):
+            return None
+        return self._shapes.inner_walked(self._vocabulary, q)
 
     def _find(self, q: int, n: int) -> tuple[Wide, tuple[int, int]]:
         """The answer, and the counts that it is valid for."""
@@ -230,7 +244,8 @@ class RuleMasks:
         What the state's own edges allow, whatever rules are called, comes first and is left out of the walk.
         """
         row = np.zeros(len(self._scratch), np.int32)
-        shape = self._shapes.of_edges(q) if self._survey.is_uncounted(q) else None
+        uncounted = self._survey.is_uncounted(q)
+        shape = self._shapes.inner(q, strict=False) if uncounted else None
         if shape is not None:
             row |= lexeme_of(self._vocabulary, shape).mask
         follow = self.follow(q)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from constrain.arrays import Flags
 from constrain.engine.jit import mask_kernels as m
-from grammars.program import Program
+from grammars.program import UNBOUNDED, Program
 
 
 class RuleSurvey:
@@ -44,6 +44,13 @@ class RuleSurvey:
             classes: Flags = np.unpackbits(packed, bitorder="little").view(np.bool_)
             known = self._follow[rule] = classes[self._program.byte_class[:256]]
         return known
+
+    def onward(self, q: int) -> Flags:
+        """bool[256]: the bytes that can come at a program state, or after its rule where that may end."""
+        p = self._program
+        classes: Flags = np.unpackbits(p.first[q].view(np.uint8), bitorder="little").view(np.bool_)
+        out: Flags = classes[p.byte_class[:256]]
+        return out if p.accept_from[q] == UNBOUNDED else out | self.follow(q)
 
     def _kind(self, q: int) -> int:
         """Flags of the rule of a program state."""

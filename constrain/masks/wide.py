@@ -170,7 +170,8 @@ class Walk:
         bounds: int32[4, L], see ``mask_kernels.walk_lexeme``.
         mask: int32[W], the tokens that stay inside.
         exits: int32[5, E], where the lexeme may end; none if they were not asked for.
-        beyond: int32[M], what is entered there by tokens that do not stay inside, ascending.
+        entries: int32[2, M], what is entered there by tokens that do not stay inside, ascending, and behind
+            which state: its number among those that end the lexeme.
         longest: the most that one token counts, or more; nothing if another walk was begun with.
     """
 
@@ -178,8 +179,14 @@ class Walk:
     bounds: Int32
     mask: Int32
     exits: Int32
-    beyond: Int32
+    entries: Int32
     longest: int
+
+    @property
+    def beyond(self) -> Int32:
+        """int32[M], what is entered behind its end by tokens that do not stay inside, ascending."""
+        nodes: Int32 = self.entries[0]
+        return nodes
 
 
 @dataclass(eq=False)
@@ -189,8 +196,8 @@ class Lexeme:
     Attributes:
         table: int16[256 * L], the automaton, see ``mask_kernels.read_shape``.
         mask: int32[W], the tokens that stay inside, whatever is counted.
-        beyond: int32[M], what is entered where the lexeme may end by tokens that do not stay inside, see
-            ``mask_kernels.walk_lexeme``.
+        behind: int32[2, M], what is entered where the lexeme may end by tokens that do not stay inside, see
+            :attr:`Walk.entries`.
         longest: the most that one token counts, or more.
         nbytes: memory of the walk and of what was derived from it, in bytes (about).
     """
@@ -198,7 +205,7 @@ class Lexeme:
     trie: Trie
     table: npt.NDArray[np.int16]
     mask: Int32
-    beyond: Int32
+    behind: Int32
     longest: int
     _shape: LexemeShape
     _below: Subtrees
@@ -211,11 +218,19 @@ class Lexeme:
     _entries: dict[bytes, tuple[Int32, npt.NDArray[np.int64], Int32]] = field(default_factory=dict)
     _answers: dict[tuple[int, bytes, bytes], Wide] = field(default_factory=dict)
     _walks: list[Walk] = field(default_factory=list)
+    _inner: dict[int, Walk] = field(default_factory=dict)
+    _behind: dict[tuple[int, int, bytes], Int32] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        own = (self.table, self.mask, self.beyond, self._loops)
+        own = (self.table, self.mask, self.behind, self._loops)
         self.nbytes += sum(array.nbytes for array in own)
+
+    @property
+    def beyond(self) -> Int32:
+        """int32[M], the nodes of :attr:`behind`."""
+        nodes: Int32 = self.behind[0]
+        return nodes
 
     @cached_property
     def exits(self) -> Int32:
@@ -288,7 +303,7 @@ class Lexeme:
         """A walk from any state, which takes over what it can from earlier ones; the lock is held."""
         if not self._walks:
             self._walks.append(
-                Walk(0, self.free_bounds, self.mask, _NO_EXITS, self.beyond, self.longest)
+                Walk(0, self.free_bounds, self.mask, _NO_EXITS, self.behind, self.longest)
             )
         nearest = self._nearest(start)
         walk = self._shape.walk_from(
@@ -306,6 +321,37 @@ class Lexeme:
             del self._walks[1]
         self._walks.append(walk)
         return walk
+
+    def inner_walk(self, start: int) -> Walk:
+        """A walk from any state, whatever is counted, which is kept."""
+        with self._lock:
+            known = self._inner.get(start)
+            if known is None:
+                if len(self._inner) >= _KEPT_ANSWERS:
+                    del self._inner[next(iter(self._inner))]
+                known = self._inner[start] = self.walk(start, self.free_bounds)
+                self.nbytes += known.mask.nbytes + known.entries.nbytes
+            return known
+
+    def entered_behind(self, walk: Walk, number: int, positions: Positions, follow: Flags) -> Int32:
+        """What is entered behind one of the states that end the lexeme, see :meth:`Positions.group`.
+
+        Args:
+            walk: from where.
+            number: of that state.
+            follow: bool[256], what can come there.
+        """
+        key = (walk.start, number, follow.tobytes())
+        known = self._behind.get(key)
+        if known is None:
+            nodes, numbers = walk.entries
+            chosen = nodes[numbers == number]
+            known = positions.group_entries(entered(self.trie, chosen, follow))
+            if len(self._behind) >= _KEPT_ANSWERS:
+                self._behind.clear()
+            self._behind[key] = known
+            self.nbytes += known.nbytes
+        return known
 
     def _nearest(self, start: int) -> Walk | None:
         """The latest walk from the state that it takes most bytes to tell from another, if any are alike."""
@@ -452,6 +498,12 @@ Of larger automata so many states are read, the nearest: tokens hardly get furth
 """
 
 
+_MOST_INNER: Final = 256
+"""States of the part of a rule that a text stays within up to which it is looked at."""
+_MOST_BEHIND: Final = 16
+"""States behind it up to which what goes on there is walked for each."""
+
+
 class UnreadError(Exception):
     """A walk came upon a state of a lexeme's automaton that was not read."""
 
@@ -530,7 +582,7 @@ class LexemeShape:
         words = (vocabulary.size + 31) // 32
         trie, below, loops = vocabulary.trie, subtrees_of(vocabulary), self.no_loops()
         walk = self.walk_from(0, self.free_bounds(), trie, below, words, loops=loops, listing=False)
-        return Lexeme(trie, self.table, walk.mask, walk.beyond, walk.longest, self, below, loops)
+        return Lexeme(trie, self.table, walk.mask, walk.entries, walk.longest, self, below, loops)
 
     def no_loops(self) -> npt.NDArray[np.uint64]:
         """What is known of loops at first, see ``mask_kernels.walk_lexeme``."""
@@ -574,8 +626,8 @@ class LexemeShape:
         row = np.zeros(words, np.int32) if other is None else other.mask.copy()
         m.walk_lexeme(
             self.table, bounds, start, *below.records, trie.skip, trie.tokens, known.start, known.bounds,
-            known.beyond,
-            _UNKNOWN if apart is None else apart, self.byte_class,
+            known.entries,
+            _UNKNOWN if apart is None else apart, self.accepts, self.byte_class,
             self.no_loops() if loops is None else loops, row,
             room.exits if listing else _NO_EXITS, room.entries, counts,
         )  # fmt: skip
@@ -584,14 +636,16 @@ class LexemeShape:
         _rooms.visited += visited
         if found == m.UNREAD:
             raise UnreadError
-        beyond = np.sort(room.entries[:found])
-        return Walk(start, bounds, row, room.exits[:, :exited].copy(), beyond, longest)
+        entries = room.entries[:, :found]
+        entries = np.take(entries, np.argsort(entries[0]), axis=1)
+        return Walk(start, bounds, row, room.exits[:, :exited].copy(), entries, longest)
 
 
 _UNKNOWN: Final = np.zeros(1, np.uint8)
 _NO_INTS: Final = np.zeros(0, np.int32)
 _NO_EXITS: Final = np.zeros((5, 0), np.int32)
-_NO_WALK: Final = Walk(m.NO_STATE, np.zeros((4, 0), np.int32), _NO_INTS, _NO_EXITS, _NO_INTS, 0)
+_NO_ENTRIES: Final = np.zeros((2, 0), np.int32)
+_NO_WALK: Final = Walk(m.NO_STATE, np.zeros((4, 0), np.int32), _NO_INTS, _NO_EXITS, _NO_ENTRIES, 0)
 
 
 class _Room(local):
@@ -599,7 +653,7 @@ class _Room(local):
 
     def __init__(self) -> None:
         self.exits = np.empty((5, 0), np.int32)
-        self.entries = np.empty(0, np.int32)
+        self.entries = np.empty((2, 0), np.int32)
         self.visited = 0
 
 
@@ -613,9 +667,46 @@ def nodes_visited() -> int:
 
 def _room(nodes: int) -> _Room:
     """Room for a walk over a trie of so many nodes."""
-    if len(_rooms.entries) < nodes:
-        _rooms.exits, _rooms.entries = np.empty((5, nodes), np.int32), np.empty(nodes, np.int32)
+    if _rooms.entries.shape[1] < nodes:
+        _rooms.exits, _rooms.entries = (
+            np.empty((5, nodes), np.int32),
+            np.empty((2, nodes), np.int32),
+        )
     return _rooms
+
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    """The part of a rule that a text stays within.
+
+    Attributes:
+        shape: the automaton, in which the states behind end, with numbers from 1.
+        lexeme: its walk.
+        behind: the program states behind, by number less 1.
+    """
+
+    shape: LexemeShape
+    lexeme: Lexeme
+    behind: list[int]
+
+    def answer(
+        self, q: int, positions: Positions, follow: Callable[[int], Flags]
+    ) -> tuple[Int32, list[tuple[int, Int32]]]:
+        """What one of its program states does: the tokens that stay within, and what goes on behind.
+
+        Args:
+            follow: gives the bytes that can come at a program state.
+
+        Returns:
+            int32[W], and for program states behind what is entered there, see :meth:`Positions.group`.
+        """
+        start = self.shape.number[q]
+        walk = self.lexeme.inner_walk(start)
+        parts = [
+            (after, self.lexeme.entered_behind(walk, number, positions, follow(after)))
+            for number, after in enumerate(self.behind, 1)
+        ]
+        return walk.mask, [(after, groups) for after, groups in parts if groups[0]]
 
 
 class Shapes:
@@ -639,7 +730,10 @@ class Shapes:
         self._latest: dict[int, tuple[LexemeShape, Lexeme]] = {}
         self._large: dict[int, LexemeShape | None] = {}
         self._unread: set[int] = set()
-        self._of_edges: dict[int, LexemeShape | None] = {}
+        self._inner: dict[tuple[int, bool], LexemeShape | None] = {}
+        self._latest_inner: dict[int, Inner] = {}
+        self._class_size = np.bincount(program.byte_class[:256], minlength=program.classes)
+        self._class_size = self._class_size.astype(np.int32)
 
     def of(self, q: int) -> LexemeShape | None:
         """The automaton from a program state on, if it is call-free and small."""
@@ -683,41 +777,64 @@ class Shapes:
         """Notes that walks from states of a program state's rule come upon states that were not read."""
         self._unread.add(int(self._program.rule_of[q]))
 
-    def of_edges(self, q: int) -> LexemeShape | None:
-        """An automaton that allows no more than a program state's edges and those behind them, if small.
+    def inner(self, q: int, *, strict: bool = True) -> LexemeShape | None:
+        """The states of a rule among which a text stays that goes on from one, if they are few.
 
-        Rules that are called are left out, and of several edges by one byte all but one: what it accepts is
-        a part of what the state does.  Counts are not looked at.
+        Those behind end it, see ``mask_kernels.read_inner``.
+
+        Args:
+            strict: whether it says all that they do, or only a part; then nothing ends it.
         """
-        if q not in self._of_edges:
-            self._of_edges[q] = self._read_edges(q)
-        return self._of_edges[q]
+        key = (q, strict)
+        if key not in self._inner:
+            self._inner[key] = self._read_inner(q, strict)
+        return self._inner[key]
 
-    def _read_edges(self, q: int) -> LexemeShape | None:
-        p = self._program
-        number, states, rows = {q: 0}, [q], []
-        for state in states:  # grows meanwhile
-            edges = slice(int(p.edge_offset[state]), int(p.edge_offset[state + 1]))
-            by_class = np.full(p.classes, -1, np.int16)
-            targets = p.edge_target[edges] >> 1
-            for target in np.unique(targets).tolist():
-                if target not in number:
-                    number[target] = len(states)
-                    states.append(target)
-            if len(states) > MAX_SHAPE:
+    def inner_walked(self, vocabulary: Vocabulary, q: int) -> Inner | None:
+        """The same, of the latest state of the rule that has this one around it, with its walk.
+
+        ``None`` if there is none, or if there are many states behind.
+        """
+        rule = int(self._program.rule_of[q])
+        latest = self._latest_inner.get(rule)
+        if latest is None or q not in latest.shape.number or q in latest.behind:
+            shape = self.inner(q)
+            if shape is None or shape.accepts.max() > _MOST_BEHIND:
                 return None
-            by_class[p.edge_class[edges]] = [number[t] << 1 for t in targets.tolist()]
-            rows.append(by_class[p.byte_class[:256]])
-        table = np.concatenate(rows)
-        accepts = np.zeros(len(states), np.uint8)
+            behind = shape.places[shape.accepts != 0].tolist()
+            latest = Inner(shape, lexeme_of(vocabulary, shape), behind)
+            self._latest_inner[rule] = latest
+        return latest
+
+    def _read_inner(self, q: int, strict: bool) -> LexemeShape | None:
+        p = self._program
+        self._make_room(_MOST_INNER)
+        size = m.read_inner(
+            p.edge_offset, p.edge_class, p.edge_target, p.call_offset, p.bag_of, p.accept_from,
+            p.byte_class, self._class_size, q, strict, self._numbers, self._states, self._table,
+            self._accepts,
+        )  # fmt: skip
+        if size < 0:
+            return None
+        table, accepts = self._table[: 256 * size].copy(), self._accepts[:size].copy()
+        if not strict:
+            accepts[:] = 0
+        states = self._states[:size].tolist()
         key = (table.tobytes(), accepts.tobytes())
         return LexemeShape(states, table, accepts, p.byte_class[:256], key)
 
+    def _make_room(self, states: int) -> None:
+        """Makes room for so many states to be read."""
+        if states > len(self._states):
+            self._states = np.zeros(states, np.int32)
+            self._table, self._accepts = (
+                np.zeros(256 * states, np.int16),
+                np.zeros(states, np.uint8),
+            )
+
     def _read(self, q: int, most: int, *, whole: bool = True) -> LexemeShape | None:
         """The automaton from a state of a plain rule on; ``None`` if it is to be whole and is too large."""
-        if most > len(self._states):
-            self._states = np.zeros(most, np.int32)
-            self._table, self._accepts = np.zeros(256 * most, np.int16), np.zeros(most, np.uint8)
+        self._make_room(most)
         p = self._program
         size = m.read_shape(
             p.table.reshape(-1), p.classes, p.byte_class, p.accept_from, q, whole, self._numbers,
