@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from constrain.masks.wide import Ends, Shapes, lexeme_of
 from constrain.vocabulary.trie import Trie
 from grammars import Grammar, LimitExceeded
 from grammars.limits import Limits
-from grammars.program import UNBOUNDED
+from grammars.program import UNBOUNDED, Program
 
 PIECES = [*list('ab "\\\n,]}:7/._*éß文😀'), "zz"]
 BROKEN = [
@@ -154,6 +155,22 @@ end ::= [^/\\n]? "'" """),
     "anything": lambda: Grammar.from_regex(r"(?s).*\*.*"),
     "line": lambda: Grammar.from_regex(r".*"),
     "bytes": lambda: Grammar.from_gbnf('root ::= ([^\\x00] | "\\n")* "7"'),
+    "strings in an object": lambda: Grammar.from_json_schema(
+        {
+            "type": "object",
+            "properties": {
+                "a": {"type": "string"},
+                "b": {"type": "string", "pattern": "^[ab_é7]+(/[ab]+)?$"},
+                "z": {"enum": ["ab", "abz", "z/é", 7]},
+            },
+            "required": ["a", "b"],
+            "additionalProperties": {"anyOf": [{"enum": ["abab", "zz"]}, {"type": "string"}]},
+        }
+    ),
+    "texts and calls": lambda: (
+        Grammar.from_gbnf("""root ::= ([a-z_7./ ]* ":" item [^\\n":]* ",")* "]"
+item ::= "[" root | [a-z]* "." [^b]* "é" """)
+    ),
     "code": lambda: Grammar.from_gbnf(
         "\n".join(
             (
@@ -205,6 +222,98 @@ def test_masks(name: str, vocabulary: Vocabulary, seed: int, all_wide: bool) -> 
         if not found:
             break
         state = automaton.advance(state, rng.choice(sorted(found)))
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    "name", ["JSON string", "names", "strings in an object", "texts and calls"]
+)
+def test_states_that_text_stays_among(name: str, strict: bool) -> None:
+    """What kernels read of a rule, compared with the definition, state by state."""
+    program = grammar(name).program
+    shapes = Shapes(program)
+    found = 0
+    edges_of = cache(partial(_edges_by_byte, program))
+    for q in range(1, min(program.states, 80)):
+        shape, inner = (
+            shapes.inner(q, strict=strict),
+            _inner_by_definition(program, edges_of, q, strict),
+        )
+        if shape is None:
+            assert inner is None or len(inner) > 200
+            continue
+        assert inner is not None
+        found += 1
+        table = shape.table.reshape(-1, 256)
+        for number, state in enumerate(shape.states):
+            targets = {(b, int(t) >> 1) for b, t in enumerate(table[number].tolist()) if t >= 0}
+            if state not in inner:
+                assert not targets
+                assert number > 0
+                continue
+            edges = edges_of(state)
+            assert {b for b, _ in targets} == set(edges)
+            for byte, number_after in targets:
+                after = shape.states[number_after]
+                kept = edges[byte] & inner
+                if strict or kept:
+                    assert after in (kept or edges[byte])
+                else:
+                    assert after not in inner  # one stands for all behind
+        numbers = [n for s, n in zip(shape.states, shape.accepts.tolist(), strict=True) if n]
+        behind = [s for s in shape.states if s not in inner]
+        assert numbers == ([*range(1, len(behind) + 1)] if strict else [])
+    assert found
+
+
+def _edges_by_byte(program: Program, q: int) -> dict[int, set[int]]:
+    """The states that each byte leads to."""
+    edges: dict[int, set[int]] = {}
+    for e in range(program.edge_offset[q], program.edge_offset[q + 1]):
+        for byte in np.flatnonzero(program.byte_class[:256] == program.edge_class[e]).tolist():
+            edges.setdefault(byte, set()).add(int(program.edge_target[e]) >> 1)
+    return edges
+
+
+def _inner_by_definition(
+    program: Program, edges_of: Callable[[int], dict[int, set[int]]], start: int, strict: bool
+) -> set[int] | None:
+    """See ``mask_kernels.read_inner``."""
+
+    def proper(q: int) -> bool:
+        edges = edges_of(q)
+        return bool(edges) and not (
+            strict
+            and (
+                program.call_offset[q] < program.call_offset[q + 1]
+                or program.bag_of[q] >= 0
+                or program.accept_from[q] != UNBOUNDED
+                or any(len(after) > 1 for after in edges.values())
+            )
+        )
+
+    def after(q: int) -> set[int]:
+        return {t for targets in edges_of(q).values() for t in targets}
+
+    if not proper(start):
+        return None
+    text, waiting = {start}, [start]
+    while waiting:
+        for q in after(waiting.pop()) - text:
+            if proper(q) and len(edges_of(q)) >= 10:
+                text.add(q)
+                waiting.append(q)
+    near = dict.fromkeys(text, 0)
+    for distance in range(1, 18):
+        for q in [q for q, d in near.items() if d == distance - 1 and (d == 0 or proper(q))]:
+            for target in after(q):
+                near.setdefault(target, distance)
+    detours = {q for q, d in near.items() if 0 < d < 16 and proper(q)}
+    while True:
+        wrong = {q for q in detours if not after(q) <= detours | text}
+        if not wrong:
+            return text | detours
+        detours -= wrong
 
 
 @pytest.mark.parametrize("most", [1, 3, 9, 27])

@@ -1111,6 +1111,20 @@ def _is_free(n, height, most, need, never):  # type: ignore[no-untyped-def]
     return 2 if n + height < never else 0
 
 
+@njit
+def _look_for_loop(table, accepts, q, loops):  # type: ignore[no-untyped-def]
+    """Writes what is known of a state's loop, see :func:`walk_lexeme`."""
+    same = np.empty(256, np.uint8)
+    for byte in range(256):
+        same[byte] = byte
+    for inc in range(2):
+        kind, low, high = find_loop(table, 256, same, accepts, UNBOUNDED, q, int64(inc))
+        loops[q, 1], loops[q, 2], loops[q, 3] = low, high, uint64(inc)
+        loops[q, 0] = uint64(LOOKED + kind)
+        if kind != NO_LOOP:
+            break
+
+
 @njit(
     f"void(int16[::1], {_INTS2}, int64, {_LONGS2}, {_INTS}, {_INTS}, {_INTS}, "
     f"int64, {_INTS2}, {_INTS2}, {_BYTES}, {_BYTES}, {_BYTES}, uint64[:, ::1], int32[::1], "
@@ -1151,9 +1165,6 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             state that was not read.  Last, the number of trie nodes visited.
     """
     size = bounds.shape[1]
-    same = np.empty(256, np.uint8)
-    for byte in range(256):
-        same[byte] = byte
     # where most texts stay: found at once, or, where another walk may soon say all, after a while
     closed, lasting = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
     closed_kind, usual_low, usual_high = NO_LOOP, uint64(0), uint64(0)
@@ -1266,12 +1277,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             _set_tokens(row, t_tokens, first, last)
             continue
         if loops[q, 0] == uint64(0):
-            for inc in range(2):
-                kind, low, high = find_loop(table, 256, same, accepts, UNBOUNDED, q, int64(inc))
-                loops[q, 1], loops[q, 2], loops[q, 3] = low, high, uint64(inc)
-                loops[q, 0] = uint64(LOOKED + kind)
-                if kind != NO_LOOP:
-                    break
+            _look_for_loop(table, accepts, q, loops)
         ends = n >= accepts[q]
         loop, step = int64(loops[q, 0]) - LOOKED, int64(loops[q, 3])
         if (
@@ -1355,38 +1361,60 @@ def list_exits(exits, characters, ends, out):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    f"int64(int16[::1], {_BYTES}, {_SHORTS}, {_INTS}, {_INTS}, {_INTS}, int32[:, ::1], int64)",
+    f"int64(int16[::1], {_INTS}, {_LONGS2}, {_INTS}, {_SHORTS}, uint64[:, ::1], int32[:, ::1])",
     cache=True,
     nogil=True,
 )
-def list_lexeme_ends(table, t_byte, t_depth, t_skip, t_start, t_tokens, ends, deepest):  # type: ignore[no-untyped-def]
+def list_lexeme_ends(table, accepts, records, t_tokens, token_depth, loops, ends):  # type: ignore[no-untyped-def]
     """Where a plain automaton is after each token that stays inside, and how much the token counts.
 
     Args:
-        table: see :func:`read_shape`.
+        table, accepts: see :func:`read_shape` and ``ACCEPTS``.
+        records: see :func:`write_records`.
+        t_tokens: of the trie.
+        token_depth: uint16[T], bytes of each of these.
+        loops: see :func:`walk_lexeme`.
         ends: int32[3, M], receives token, state and count, in trie order.
-        deepest: bytes of the longest token.
 
     Returns:
         How many tokens there are.
     """
-    path = np.zeros(2 * (deepest + 2), np.int32)
-    nodes = len(t_byte)
-    found = 0
-    i = int64(1)
-    while i < nodes:
-        at = 2 * (int64(t_depth[i]) - 1)
-        target = int64(table[256 * path[at] + t_byte[i]])
+    levels = _height(records, 0) + 2
+    path = np.zeros((levels, 2), np.int64)
+    ahead = np.zeros((levels, 3), np.int64)
+    ahead[1, 0], ahead[1, 1], ahead[1, 2] = 1, _first_child(records, 1), len(t_tokens)
+    depth, found = 1, 0
+    while True:
+        while depth > 0 and ahead[depth, 0] == ahead[depth, 1]:
+            depth -= 1
+        if depth == 0:
+            return found
+        k = ahead[depth, 0]
+        ahead[depth, 0] = k + 1
+        target = int64(table[256 * path[depth - 1, 0] + _byte(records, k)])
         if target < 0:
-            i = int64(t_skip[i])
             continue
-        q, n = target >> 1, path[at + 1] + (target & 1)
-        path[at + 2], path[at + 3] = q, n
-        for k in range(t_start[i], t_start[i + 1]):
-            ends[0, found], ends[1, found], ends[2, found] = t_tokens[k], q, n
+        q, n = target >> 1, path[depth - 1, 1] + (target & 1)
+        first = _first_token(records, k)
+        last = _first_token(records, k + 1) if k + 1 < ahead[depth, 1] else ahead[depth, 2]
+        if loops[q, 0] == uint64(0):
+            _look_for_loop(table, accepts, q, loops)
+        if loops[q, 0] != uint64(LOOKED + NO_LOOP) and _stays(
+            ASCII_LOOP, loops[q, 1], loops[q, 2], records, k
+        ):
+            step = int64(loops[q, 3])
+            for t in range(first, last):
+                ends[0, found], ends[1, found] = t_tokens[t], q
+                ends[2, found] = n + step * (int64(token_depth[t]) - depth)
+                found += 1
+            continue
+        child, end = _first_child(records, k), _first_child(records, k + 1)
+        for t in range(first, _first_token(records, child) if child < end else last):
+            ends[0, found], ends[1, found], ends[2, found] = t_tokens[t], q, n
             found += 1
-        i += 1
-    return found
+        path[depth, 0], path[depth, 1] = q, n
+        depth += 1
+        ahead[depth, 0], ahead[depth, 1], ahead[depth, 2] = child, end, last
 
 
 @njit(

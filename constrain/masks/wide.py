@@ -445,11 +445,11 @@ class Lexeme:
     @cached_property
     def ends(self) -> Ends:
         """Where the automaton is after each token."""
-        trie = self.trie
+        trie, below = self.trie, self._below
         found = np.empty((3, len(trie.tokens)), np.int32)
         count = m.list_lexeme_ends(
-            self.table, trie.byte, trie.depth, trie.skip, trie.token_start, trie.tokens, found,
-            trie.max_depth,
+            self.table, self.free_bounds[m.ACCEPTS], below.records[0], trie.tokens, below.token_depth,
+            self._loops, found,
         )  # fmt: skip
         ends = Ends.of(found, count, len(self.table) // 256, self.longest)
         self.nbytes += ends.nbytes
@@ -498,6 +498,8 @@ Of larger automata so many states are read, the nearest: tokens hardly get furth
 """
 
 
+_HASHED: Final = 4_096
+"""Entries of a table that its hash is made of."""
 _MOST_INNER: Final = 256
 """States of the part of a rule that a text stays within up to which it is looked at."""
 _MOST_BEHIND: Final = 16
@@ -531,6 +533,31 @@ def distinct_rows(*columns: Int32) -> tuple[Int32, Int32]:
     return rows, index
 
 
+class ShapeKey:
+    """What two equal automata share, to find the walk of one by the other.
+
+    A part of the table is hashed, as a large one takes as long as its walk; all of it is compared.
+    """
+
+    __slots__ = ("_accepts", "_hash", "_table")
+
+    def __init__(self, table: npt.NDArray[np.int16], accepts: npt.NDArray[np.uint8]) -> None:
+        self._table, self._accepts = table, accepts
+        part = table[:: len(table) // _HASHED + 1]
+        self._hash = hash((len(table), part.tobytes(), accepts.tobytes()))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ShapeKey)
+            and self._hash == other._hash
+            and np.array_equal(self._accepts, other._accepts)
+            and np.array_equal(self._table, other._table)
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class LexemeShape:
     """The automaton reachable from one state of a call-free rule, in canonical numbering.
@@ -548,7 +575,7 @@ class LexemeShape:
     table: npt.NDArray[np.int16]
     accepts: npt.NDArray[np.uint8]
     byte_class: npt.NDArray[np.uint8]
-    key: tuple[bytes, bytes]
+    key: ShapeKey
     whole: bool = True
 
     @cached_property
@@ -820,7 +847,7 @@ class Shapes:
         if not strict:
             accepts[:] = 0
         states = self._states[:size].tolist()
-        key = (table.tobytes(), accepts.tobytes())
+        key = ShapeKey(table, accepts)
         return LexemeShape(states, table, accepts, p.byte_class[:256], key)
 
     def _make_room(self, states: int) -> None:
@@ -843,7 +870,7 @@ class Shapes:
         if size < 0:
             return None
         table, accepts = self._table[: 256 * size].copy(), self._accepts[:size].copy()
-        key = (table.tobytes(), accepts.tobytes())
+        key = ShapeKey(table, accepts)
         whole = whole or size < most or not (table == m.UNREAD).any()
         states = self._states[:size].tolist()
         return LexemeShape(states, table, accepts, p.byte_class[:256], key, whole)
@@ -854,9 +881,7 @@ _KEPT_LEXEMES: Final = 160
 _KEPT_BYTES: Final = 256 << 20
 """Memory of the walks kept per vocabulary, with what is derived from them."""
 
-_stored: WeakKeyDictionary[Vocabulary, OrderedDict[tuple[bytes, bytes], Lexeme]] = (
-    WeakKeyDictionary()
-)
+_stored: WeakKeyDictionary[Vocabulary, OrderedDict[ShapeKey, Lexeme]] = WeakKeyDictionary()
 _stored_lock = Lock()
 
 
