@@ -243,7 +243,7 @@ class StatePool:
             put(arrays, context, field, array)
         self._put_block(_FOUND, p.states)
         self.wide = arrays[k.P_WIDE]
-        self._inner: dict[int, tuple[IntArray, ...]] = {}
+        self._inner: dict[int, tuple[npt.NDArray[Any], ...]] = {}
         context[k.N_CLASSES] = p.classes
 
     @cached_property
