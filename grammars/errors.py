@@ -7,6 +7,8 @@ validate user input can catch one family.
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class GrammarError(ValueError):
     """A grammar, schema, pattern or type that cannot be used as it stands.
@@ -96,6 +98,21 @@ class UnsupportedSchemaError(GrammarError):
         return f"at {self.pointer or '(root)'}: {self.message}"
 
 
+_INSTEAD: Final = {
+    "max_dfa_states": "have what is counted begin in one way only ([^a]*a.{20} instead of .*a.{20}), "
+    "count less, or take patterns apart",
+    "max_program_states": "use smaller bounds of repetitions, or rules instead of copies",
+    "max_expression_nodes": "use smaller bounds of repetitions, or rules instead of copies",
+    "max_items": "make the grammar less ambiguous (gramma lint says where)",
+    "max_states": "forget states that are no longer needed with TokenAutomaton.trim",
+    "max_work": "split the grammar, or write less of what multiplies: alternatives of alternatives, counts "
+    "of counts, intersections",
+    "max_schema_branches": "use fewer anyOf, oneOf and if in one place, or tell alternatives apart by a "
+    "required property with const",
+}
+"""What helps instead of raising a limit; where nothing is said, a simpler grammar does."""
+
+
 class LimitExceeded(GrammarError):  # noqa: N818 - the name is part of the contract
     """A resource limit of :class:`grammars.Limits` was reached.
 
@@ -118,11 +135,16 @@ class LimitExceeded(GrammarError):  # noqa: N818 - the name is part of the contr
         self.value = value
         super().__init__(
             f"{doing} needs more than Limits.{limit} = {value:,}; "
-            f"raise it with limits=Limits({limit}=...) or simplify the grammar",
+            f"raise it with limits=Limits({limit}=...) or {_INSTEAD.get(limit, 'simplify the grammar')}",
             line=line,
             column=column,
             pointer=pointer,
         )
+
+    def _render(self) -> str:
+        if self.line is None and self.pointer == "":
+            return f"at (root): {self.message}"
+        return super()._render()
 
 
 class BudgetError(GrammarError):

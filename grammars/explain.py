@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from grammars.program import Program
@@ -15,6 +17,15 @@ _MOST_EXPECTED: Final = 12
 _LONGEST_WORD: Final = 40
 _CONTEXT: Final = 60
 _DEEPEST: Final = 16
+_WIDE: Final = 64
+"""A class of more characters than this is told as all but those that it lacks."""
+_MOST_MISSING: Final = 6
+_BLANKS: Final = frozenset(b" \t\n\r\x0c")
+_BEYOND: Final = "a character beyond ASCII"
+_EITHER: Final = "\x00"
+"""Marks a word whose letters may be of either case."""
+_COPY: Final = re.compile(r"\*?\.\d+$")
+"""What stands behind the name of a rule that was copied."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,9 @@ class Explanation:
         expected: what could have stood there: quoted texts, character ranges, "end of text".
         rule_path: rules open at that place, the outermost first.
         message: the verdict in words.
+        pointer: of a JSON grammar, the JSON pointer of the value at that place (``""`` is the whole);
+            ``None`` for other grammars and accepted texts.
+        hint: what is probably wrong and what to do; empty where nothing is plain.
     """
 
     accepted: bool
@@ -38,6 +52,8 @@ class Explanation:
     expected: tuple[str, ...]
     rule_path: tuple[str, ...]
     message: str
+    pointer: str | None = None
+    hint: str = ""
 
     def __str__(self) -> str:
         return self.message
@@ -91,6 +107,28 @@ def in_names(data: bytes, offset: int, names_tokens: bool) -> Where:
     start = data.rfind(FRAME, 0, offset) if inside else offset
     refused = names_in(data[start:])[0] if is_framed(data[start:]) else None
     return Where(shown(data), len(shown(data[:start])), start, refused)
+
+
+def with_hint(found: Explanation, pointer: str | None, hint: str) -> Explanation:
+    """An explanation that says the place in the value, too, and what to do."""
+    lines = [found.message]
+    if pointer:
+        lines.append(f"at {pointer} of the text")
+    if hint:
+        lines.append(f"hint: {hint}")
+    return replace(found, message="\n".join(lines), pointer=pointer, hint=hint)
+
+
+def no_utf8(data: bytes, offset: int) -> str:
+    """A hint on a text that is not UTF-8 at a place; empty if that is not what is wrong there."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        if error.start <= offset <= error.end + 1:
+            return (
+                f"the text is not UTF-8 from byte {error.start} (0x{data[error.start]:02X}) on; save it as UTF-8"
+            )
+    return ""
 
 
 def explain_surrogate(recognizer: Recognizer, text: str, names: frozenset[str]) -> Explanation:
@@ -167,8 +205,14 @@ def message_of(
     if data:
         parts += excerpt(data, offset)
     if path:
-        parts.append("in " + " > ".join(path))
+        parts.append(open_rules(path))
     return "\n".join(parts)
+
+
+def open_rules(path: Iterable[str]) -> str:
+    """The rules that are open, as a line of a message; copies of a rule are called as it is."""
+    named = [name if name.startswith("#") else _COPY.sub("", name) for name in path]
+    return "in " + " > ".join(n for i, n in enumerate(named) if not i or named[i - 1] != n)
 
 
 def _unexpected(data: bytes, offset: int) -> str:
@@ -211,7 +255,11 @@ def excerpt(data: bytes, offset: int) -> list[str]:
 
 
 def expectations(recognizer: Recognizer, state: int) -> tuple[str, ...]:
-    """What may come at a state, in words: few ways are spelled out, many are given as ranges."""
+    """What may come at a state, in words: few ways are spelled out, many are given as ranges.
+
+    Blanks are told where they are all that may come or some of them may not: between the parts of most
+    notations they may stand anywhere, which helps nobody.
+    """
     out = ["end of text"] if recognizer.accepting[state] else []
     free = _free_text(recognizer, state)
     if free:
@@ -223,14 +271,87 @@ def expectations(recognizer: Recognizer, state: int) -> tuple[str, ...]:
             out += [f"the special token {name}" for name in _tokens(recognizer, after)]
         else:
             groups.setdefault(after, []).append(byte)
-    for after, found in groups.items():
-        if len(found) <= 2:
-            out += [_word(recognizer, byte, after) for byte in found]
-        else:
-            out += _ranges(found)
-    if len(out) > _MOST_EXPECTED:
+    out += _listed(recognizer, groups)
+    if len(out) > _MOST_EXPECTED + 1:
         out = [*out[:_MOST_EXPECTED], f"{len(out) - _MOST_EXPECTED} other things"]
     return tuple(dict.fromkeys(out))
+
+
+def _listed(recognizer: Recognizer, groups: Mapping[int, list[int]]) -> list[str]:
+    """The bytes that may come, by the states they lead to, in words and ranges."""
+    words: dict[str, int] = {}
+    alone: set[int] = set()  # characters of which it does not matter what comes next
+    wide: set[int] = set()
+    for after, found in groups.items():
+        letters = [byte for byte in found if byte < 0x80]
+        if len(letters) > _WIDE:
+            wide.update(found)
+        elif len(found) > 2 or (found[0] >= 0x80 and len(groups) > 1 and len(found) > 1):
+            alone.update(found)
+        else:
+            _add_words(recognizer, found, after, words, alone)
+    blanks = {word for word in words if not word.strip()} | {chr(b) for b in alone if b in _BLANKS}
+    inside = [word for word in words if word[:1].isspace() and word.strip()]
+    known = {*words, *map(chr, alone)}
+    for word in inside:  # a blank before what may come without it, too
+        if any(other.startswith(word.strip()) for other in known if not other[:1].isspace()):
+            blanks.add(word[0])
+            del words[word]
+    for blank in blanks:
+        words.pop(blank, None)
+    alone -= _BLANKS
+    if wide:
+        words.pop(_BEYOND, None)
+        alone -= {byte for byte in alone if byte >= 0x80 or chr(byte).isalnum()}
+        every = {byte for found in groups.values() for byte in found}
+        entries = [(min(wide), _any_character(every)), *((b, repr(chr(b))) for b in sorted(alone))]
+    else:
+        entries = [(ord(first), said) for first, said in _ranges(alone)]
+    entries += [(first, _quoted(word)) for word, first in words.items()]
+    out = [said for _, said in sorted(entries, key=lambda entry: entry[0])]
+    return [*out, *([] if wide else _of_blanks(blanks, bool(out)))]
+
+
+def _add_words(
+    recognizer: Recognizer, found: list[int], after: int, words: dict[str, int], alone: set[int]
+) -> None:
+    """One or two bytes that lead to one state, with all that is forced after them."""
+    pair = {chr(byte) for byte in found}
+    if len(found) == 2 and len({char.upper() for char in pair}) == 1:
+        words[_word(recognizer, found[0], after, cased=False)] = found[0]
+        return
+    for byte in found:
+        word = _word(recognizer, byte, after)
+        if len(word) == 1 and word.isascii():
+            alone.add(byte)
+        words.setdefault(word, byte)
+        if len(word) == 1 and word.isascii():
+            del words[word]
+
+
+def _any_character(every: set[int]) -> str:
+    """A class of most characters, without those that may not come at all."""
+    missing = [chr(byte) for byte in range(0x20, 0x7F) if byte not in every]
+    named = " ".join(map(repr, missing[:_MOST_MISSING]))
+    more = " ..." if len(missing) > _MOST_MISSING else ""
+    kind = "character" if any(byte >= 0x80 for byte in every) else "ASCII character"
+    return f"any {kind}" + (f" except {named}{more}" if missing else "")
+
+
+def _of_blanks(blanks: set[str], others: bool) -> list[str]:
+    spaces = any(blank in " \t\x0c" for blank in blanks)
+    breaks = any(blank.strip(" \t\x0c") for blank in blanks)
+    if spaces and breaks and others:
+        return []
+    return [*(["a blank"] if spaces else []), *(["a line break"] if breaks else [])]
+
+
+def _quoted(word: str) -> str:
+    return word if word == _BEYOND else repr(word) if _EITHER not in word else _either(word)
+
+
+def _either(word: str) -> str:
+    return f"{word.replace(_EITHER, '')!r} in either case"
 
 
 def _free_text(recognizer: Recognizer, state: int) -> tuple[str, ...]:
@@ -250,20 +371,29 @@ def next_bytes(recognizer: Recognizer, state: int) -> dict[int, int]:
     return {byte: after for byte, after in ways.items() if after != DEAD}
 
 
-def _word(recognizer: Recognizer, byte: int, state: int) -> str:
-    """The byte with all that is forced after it."""
+def _word(recognizer: Recognizer, byte: int, state: int, *, cased: bool = True) -> str:
+    """The byte with all that is forced after it; letters whose case is free are capitals.
+
+    Args:
+        recognizer: of the grammar.
+        byte: the first byte.
+        state: behind it.
+        cased: whether only this byte may come, and not the same letter in the other case, too.
+    """
     word = bytearray([byte])
     while len(word) < _LONGEST_WORD and not recognizer.accepting[state]:
         ways = next_bytes(recognizer, state)
-        if len(ways) != 1:
+        letters = {bytes((b,)).upper() for b in ways if b < 0x80}
+        if len(ways) == 2 and len(letters) == 1 and len(set(ways.values())) == 1:
+            cased = False
+        elif len(ways) != 1:
             break
         byte, state = next(iter(ways.items()))
         word.append(byte)
     try:
-        return repr(word.decode())
+        return word.decode() if cased else word.decode().upper() + _EITHER
     except UnicodeDecodeError as error:
-        whole = word[: error.start].decode()
-        return repr(whole) if whole else "a character beyond ASCII"
+        return word[: error.start].decode() or _BEYOND
 
 
 def _tokens(recognizer: Recognizer, state: int) -> list[str]:
@@ -280,29 +410,24 @@ def _tokens(recognizer: Recognizer, state: int) -> list[str]:
     return out
 
 
-def _ranges(values: list[int]) -> list[str]:
-    out: list[str] = []
-    ascii_values = [v for v in values if v < 0x80]
-    if len(ascii_values) > 64:
-        missing = [v for v in range(0x20, 0x7F) if v not in ascii_values]
-        but = " except " + " ".join(repr(chr(v)) for v in missing[:6]) if missing else ""
-        out.append(f"any character{but}")
-        return out
+def _ranges(values: Iterable[int]) -> list[tuple[str, str]]:
+    """Single bytes as ranges of characters, each with its first character."""
+    out: list[tuple[str, str]] = []
     run: list[int] = []
-    for value in [*ascii_values, 999]:
-        if run and value != run[-1] + 1:
+    for value in [*sorted(v for v in values if v < 0x80), 999]:
+        if run and (value != run[-1] + 1 or not chr(value).isalnum() or not chr(run[-1]).isalnum()):
             out += _run(run)
             run = []
         run.append(value)
     if any(v >= 0x80 for v in values):
-        out.append("a character beyond ASCII")
+        out.append(("\x80", _BEYOND))
     return out
 
 
-def _run(run: list[int]) -> list[str]:
+def _run(run: list[int]) -> list[tuple[str, str]]:
     if len(run) > 2:
-        return [f"{chr(run[0])!r} to {chr(run[-1])!r}"]
-    return [repr(chr(v)) for v in run]
+        return [(chr(run[0]), f"{chr(run[0])!r} to {chr(run[-1])!r}")]
+    return [(chr(v), repr(chr(v))) for v in run]
 
 
 # -- which rules are open --------------------------------------------------------------------------

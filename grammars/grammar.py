@@ -24,11 +24,15 @@ from grammars.explain import (
     explain,
     explain_outside,
     explain_surrogate,
+    next_bytes,
+    no_utf8,
+    with_hint,
 )
 from grammars.files import ImportPath, Kind, dialect_of, kind_of, read_text
 from grammars.frontends.notations import without_mark
 from grammars.ir import GrammarIR, Layout, Rule
 from grammars.ir import Literal as Text
+from grammars.json_hints import Refusal, Spot, hint_of, spot_of
 from grammars.json_signs import with_separators
 from grammars.layout.recognize import (
     LayoutReader,
@@ -53,7 +57,7 @@ from grammars.special_tokens import (
 )
 from grammars.storage import dumps, is_saved, loads
 from grammars.uniqueness.memory import Memory
-from grammars.uniqueness.recognize import accepts, explain_with_memory
+from grammars.uniqueness.recognize import accepts, explain_with_memory, read
 from grammars.uniqueness.sections import memory_of
 from grammars.work import collector_paused, counted_work
 
@@ -730,6 +734,13 @@ class Grammar:
             good.append(part)
         return explain_outside(self._explainer, self._as_bytes(good) or b"", names, what)
 
+    def _shown_rules(self) -> frozenset[str]:
+        """The rules that paths show: of a grammar that is a text those that are written there."""
+        rules = [rule for rule in self.ir.rules if not rule.name.startswith("_")]
+        written = [rule for rule in rules if rule.span.line is not None]
+        shown = frozenset(rule.name for rule in written or rules)
+        return shown - {self.ir.start} if self.lexer is not None else shown  # Lark's is put around
+
     def _reading(self, data: bytes) -> AbstractContextManager[None]:
         """Bounds the work of reading a text, which has more of it the longer the text is."""
         return counted_work(self._limits, "reading this text", more=_WORK_A_BYTE * len(data))
@@ -744,15 +755,51 @@ class Grammar:
         with self._reading(raw or b""):
             if self.is_empty:
                 return empty_explanation(self.ir.notes or self._sampler.causes())
-            names = frozenset(r.name for r in self.ir.rules if not r.name.startswith("_"))
+            names = self._shown_rules()
             if raw is None:
                 return self._explain_no_text(data, names)
-            memory = self.memory()
+            found = self._explanation(raw, names)
+        if found.accepted or self.tokens:
+            return found
+        hint = no_utf8(raw, found.offset)
+        if not self.is_json:
+            return with_hint(found, None, hint)
+        spot = spot_of(raw[: found.offset])
+        return with_hint(found, spot.pointer, hint or self._hint(found, raw, spot))
+
+    def _explanation(self, raw: bytes, names: frozenset[str]) -> Explanation:
+        memory = self.memory()
+        if memory is not None:
+            return explain_with_memory(self._explainer, memory, raw, names)
+        if self.layout is not None:
+            return explain_with_layout(LayoutReader(self._explainer, self.layout), raw, names)
+        return explain(self._explainer, raw, names)
+
+    def _hint(self, found: Explanation, raw: bytes, spot: Spot) -> str:
+        """What is probably wrong with a JSON text that is refused."""
+        if not found.expected:
+            return ""  # the message says what is repeated
+        before = raw[: found.offset]
+        memory = self.memory()
+        with self._reading(raw):
             if memory is not None:
-                return explain_with_memory(self._explainer, memory, raw, names)
-            if self.layout is not None:
-                return explain_with_layout(LayoutReader(self._explainer, self.layout), raw, names)
-            return explain(self._explainer, raw, names)
+                state = read(self._explainer, memory, before).state
+            else:
+                state, _ = self._explainer.run(before)
+            allowed = next_bytes(self._explainer, state)
+
+        def complete() -> bytes | None:
+            try:
+                return self.complete(before)
+            except LimitExceeded:
+                return None
+
+        def knows(key: str) -> bool:
+            step = key.replace("~", "~0").replace("/", "~1")
+            return any(f"{name}/properties/{step}" in self.ir for name in found.rule_path)
+
+        refusal = Refusal(raw, found.offset, allowed.keys(), found.expected, knows, complete)
+        return hint_of(refusal, spot)
 
     def complete(self, data: Data) -> bytes | None:
         """A shortest accepted text that begins with what is possible of a text.

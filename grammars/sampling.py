@@ -25,7 +25,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from grammars.causes import barren_causes
+from grammars.causes import advised, barren_causes
 from grammars.compiling.analysis import Analysis
 from grammars.compiling.automata import ALL_BYTES, Dfa, expand
 from grammars.compiling.building import RuleBuilder
@@ -250,7 +250,8 @@ class Sampler:
     def causes(self) -> tuple[str, ...]:
         """Why the language is empty: rules without any text that need no other such rule for it."""
         barren = [r for r in self._grammar.rules if r.name not in self._rules]
-        return barren_causes({r.name: refs(r.body) for r in barren})
+        spans = {r.name: r.span for r in barren}
+        return advised(barren_causes({r.name: refs(r.body) for r in barren}, spans))
 
     # -- memory --------------------------------------------------------------------------------
 

@@ -52,9 +52,9 @@ def table(cases: list[Case]) -> Callable[[Callable[..., None]], Callable[..., No
 
 SCHEMA_TEXT: list[Case] = [
     ("trailing comma", lambda: json_schema('{\n "type": "object",\n}'), GrammarError,
-     ["line 3, column 1", "not JSON", "double quotes"]),
+     ["line 3, column 1", "not JSON", "take out the comma before '}'"]),
     ("unclosed brace", lambda: json_schema('{"type": "object"'), GrammarError,
-     ["line 1, column 18", "not JSON", "',' delimiter"]),
+     ["line 1, column 18", "not JSON", "ends too early", "add '}'"]),
     ("single quotes", lambda: json_schema("{'type': 'object'}"), GrammarError,
      ["line 1, column 2", "double quotes", "{'type': 'object'}"]),
     ("two values", lambda: json_schema('{}\n{}'), GrammarError, ["line 2, column 1", "Extra data"]),
@@ -301,11 +301,11 @@ def test_regex(call: Callable[[], Any], kind: type[Exception], parts: list[str])
 
 LARK: list[Case] = [
     ("undefined rule", lambda: lark('start: "a"\n  | thing\n'), GrammarError,
-     ["line 2, column 5", "'thing' used but not defined"]),
+     ["line 2, column 5", "'thing' is not defined"]),
     ("undefined terminal", lambda: lark('start: "a" THING\n'), GrammarError,
-     ["line 1, column 12", "'THING' used but not defined"]),
+     ["line 1, column 12", "'THING' is not defined", "THING: /"]),
     ("open group", lambda: lark('start: "a" (\n'), GrammarError,
-     ["line 1", "Unclosed parenthesis", "correct the line"]),
+     ["line 1", "the '(' in column 12 is not closed", "add ')'"]),
     ("no colon", lambda: lark('start: "a"\nfoo bar: "b"\n'), GrammarError,
      ["line 2, column 5", "foo bar", "correct the line"]),
     ("no start", lambda: lark('begin: "a"\n'), GrammarError,

@@ -114,7 +114,7 @@ def test_a_byte_order_mark_is_skipped() -> None:
         ("", 1, 1, ["no rule 'root'"]),
         ('root ::= "a"\nroot ::= "b"', 2, 1, ["'root' is defined twice", "line 1"]),
         ('root ::= "a', 1, 10, ["string is never closed"]),
-        ('root ::= "a\nb ::= "c"\n', 2, 9, ["never closed", "line 1"]),
+        ('root ::= "a\nb ::= "c"\n', 1, 10, ["runs over the end of its line", "add '\"'"]),
         ("root ::= [a-z", 1, 10, ["class is never closed"]),
         ('root ::= ("a" | "b"\n', 1, 10, ["'(' is never closed"]),
         ('root ::= ("a" ]', 1, 15, ["expected ')'", "column 10"]),

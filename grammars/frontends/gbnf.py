@@ -11,13 +11,13 @@ grammar names elsewhere.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Final
 
 from grammars.compiling.analysis import check_count
 from grammars.errors import GrammarError
+from grammars.frontends.advice import suggestion
 from grammars.frontends.notations import other_dialect, other_notation, without_mark
 from grammars.frontends.regex.lookaround import locate
 from grammars.ir import (
@@ -50,6 +50,7 @@ _ID: Final = re.compile(r"<\[([0-9]{1,9})\]>")
 _REPEATED: Final = re.compile(r"(?:[ \t\r\n]*\))*[*+]")
 """What may follow a negated token, groups around it closed."""
 _OTHER: Final = "_any text but "
+_MOST_NAMES: Final = 8
 _HEX: Final = re.compile(r"[0-9A-Fa-f]*")
 _HEX_DIGITS: Final = {"x": 2, "u": 4, "U": 8}
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", **{c: c for c in '\\"[]-'}}
@@ -97,7 +98,7 @@ def gbnf_to_ir(source: str, start: str = "root", given: Iterable[str] = ()) -> G
         if name not in parser.defined and name not in given:
             raise parser.error(
                 f"rule {name!r} is not defined; define it with '{name} ::= ...'"
-                + _suggestion(name, names),
+                + suggestion(name, names),
                 offset,
             )
     for name in given:
@@ -106,7 +107,7 @@ def gbnf_to_ir(source: str, start: str = "root", given: Iterable[str] = ()) -> G
     if start not in parser.defined:
         raise GrammarError(
             f"there is no rule {start!r} to start from; define it with '{start} ::= ...' or name "
-            f"another with start=" + _suggestion(start, names),
+            f"another with start={_listed(names)}{suggestion(start, names)}",
             line=1,
             column=1,
         )
@@ -124,9 +125,11 @@ def _with_hint(error: GrammarError, source: str) -> GrammarError:
     return GrammarError(f"{error.message}; {hint}", line=error.line, column=error.column)
 
 
-def _suggestion(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+def _listed(names: list[str]) -> str:
+    """The names that there are, as the end of a message."""
+    if not names:
+        return ", but there are no rules"
+    return ": " + ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
 
 
 class _Parser:
@@ -189,6 +192,8 @@ class _Parser:
             advice = "write 'name ::= ...'"
             if self._peek() == "|":
                 advice = "a rule ends with its line; end the line before with '|' or use '(...)'"
+            elif self._peek() == "<":
+                advice = "GBNF has no angle brackets around the names of rules: name ::= ..."
             raise self.error(f"expected a rule, found {self._here()}; {advice}")
         if name in self.defined:
             line, _ = locate(self._source, self.defined[name])
@@ -199,7 +204,9 @@ class _Parser:
         self.defined[name] = offset
         self._blank(newlines=False)
         if not self._source.startswith("::=", self.at):
-            raise self.error(f"expected '::=' after rule name {name!r}, found {self._here()}")
+            raise self.error(
+                f"expected '::=' after rule name {name!r}, found {self._here()}; write '{name} ::= ...'"
+            )
         self.at += 3
         self._blank(newlines=True)
         body = self._alternatives(nested=False)
@@ -217,8 +224,10 @@ class _Parser:
                 return "no '[' is open here; inside a class write \\]"
             case ":":
                 return 'the rule before it has no body: write "" for the empty text'
-            case "'":
+            case "'" | "\u2018" | "\u2019" | "\u201c" | "\u201d" | "`":
                 return 'write strings in double quotes: "..."'
+            case "*" | "+" | "?" | "{":
+                return "write what is repeated before it"
             case "/":
                 return "regular expressions are not part of GBNF; use classes and repetitions"
         return "expected a string, a class, a group, a rule name or the end of the line"
@@ -239,7 +248,9 @@ class _Parser:
             if here in _SIGNS or here == "{":
                 low, high = self._bounds(nested)
                 if not items:
-                    raise self.error(f"nothing to repeat before {here!r}", offset)
+                    raise self.error(
+                        f"nothing to repeat before {here!r}; write what is repeated before it", offset
+                    )
                 items[-1] = repeat(items[-1], low, high)
             else:
                 item = self._item()
@@ -326,7 +337,7 @@ class _Parser:
             line, column = locate(self._source, opened)
             raise self.error(
                 f"unexpected {self._here()}; expected ')' for the '(' in line {line}, "
-                f"column {column}"
+                f"column {column}; add ')'"
             )
         self.at += 1
         return inner
@@ -389,8 +400,13 @@ class _Parser:
             if self._peek() == '"':
                 break
             if not self._peek():
-                if self._long_string == opened:
-                    self._long_string = None
+                begun, self._long_string = self._long_string, None
+                if begun is not None and begun != opened:
+                    raise self.error(
+                        "this string runs over the end of its line and takes the quote of a later one; add "
+                        "'\"' (a line break in a string is written \\n)",
+                        begun,
+                    )
                 raise self.error("this string is never closed; add '\"'", opened)
             if self._peek() in "\r\n" and self._long_string is None:
                 self._long_string = opened
@@ -421,7 +437,8 @@ class _Parser:
                 high = self._class_character(opened)
             if high < low:
                 raise self.error(
-                    f"bad range {self._source[offset : self.at]!r}: its end comes before its start",
+                    f"bad range {self._source[offset : self.at]!r}: its end comes before its start; "
+                    "exchange them, or write \\- for the character",
                     offset,
                 )
             pairs.append((low, high))

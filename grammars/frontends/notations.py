@@ -63,6 +63,7 @@ _IN_GBNF: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"/\*|//"), "GBNF has comments from # to the end of the line"),
     (re.compile(r";\s*$"), "GBNF ends a rule with the line, without a semicolon"),
 )
+_TEXT: Final = re.compile(r'"(?:\\.|[^"\\])*"')
 
 
 def other_notation(text: str, expected: Notation) -> str | None:
@@ -80,6 +81,8 @@ def other_notation(text: str, expected: Notation) -> str | None:
 
 def other_dialect(line: str, notation: Literal["gbnf", "lark"]) -> str | None:
     """What a line has that another dialect has, and its equivalent here; ``None`` if nothing is known."""
+    if notation == "gbnf":
+        line = _TEXT.sub('""', line)
     for sign, advice in _IN_LARK if notation == "lark" else _IN_GBNF:
         if sign.search(line) is not None:
             return advice

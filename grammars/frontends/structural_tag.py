@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from grammars.errors import GrammarError, LimitExceeded
+from grammars.frontends.advice import json_error, suggestion
 from grammars.frontends.json_schema import json_schema_to_ir
 from grammars.frontends.json_schema.blanks import with_blanks
 from grammars.frontends.json_schema.closing import closed
@@ -68,9 +69,7 @@ def structural_tag_to_ir(tag: Any, limits: Limits) -> GrammarIR:
         try:
             tag = json.loads(tag)
         except json.JSONDecodeError as error:
-            raise GrammarError(
-                f"this is not JSON: {error.msg}", line=error.lineno, column=error.colno
-            ) from None
+            raise json_error(tag, error, "the structural tag is not JSON") from None
         except RecursionError:
             raise GrammarError("the structural tag is nested too deeply to be read") from None
     reader = _Reader(limits)
@@ -137,7 +136,9 @@ class _Reader:
         reader = self._readers.get(kind) if isinstance(kind, str) else None
         if reader is None:
             known = ", ".join(self._readers)
-            raise place.error(f"{kind!r:.80} is no type of a format; there are {known}")
+            meant = suggestion(kind, self._readers) if isinstance(kind, str) else ""
+            where = place.below("type") if "type" in form else place
+            raise where.error(f"{kind!r:.80} is no type of a format{meant}; there are {known}")
         key = json.dumps([form, place.ends, place.end_token], sort_keys=False, default=repr)
         made = self._known.get(key)
         if made is None:
@@ -465,7 +466,8 @@ class _Reader:
                 try:
                     schema = json.loads(schema)
                 except json.JSONDecodeError as error:
-                    raise at.below("schema").error(f"this is not JSON: {error.msg}") from None
+                    told = json_error(schema, error, "this is not JSON")
+                    raise at.below("schema").error(str(told)) from None
             content = {"type": "json_schema", "json_schema": schema}
             tags.append({"begin": item.get("begin"), "content": content, "end": item.get("end")})
         form = {"type": "triggered_tags", "triggers": tag.get("triggers"), "tags": tags}

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from grammars.compiling.analysis import check_count
 from grammars.errors import GrammarError, UnkeptConstraintWarning
+from grammars.frontends.advice import suggestion
 from grammars.frontends.llguidance.substrings import substring_of
 from grammars.frontends.regex.lookaround import locate
 from grammars.ir import (
@@ -105,7 +106,9 @@ def xgrammar_ebnf_to_ir(
     for name, offset in parser.references.items():
         if name not in parser.defined:
             raise parser.error(
-                f"rule {name!r} is not defined; define it with '{name} ::= ...'", offset
+                f"rule {name!r} is not defined; define it with '{name} ::= ...'"
+                + suggestion(name, [*parser.defined, *_MACROS]),
+                offset,
             )
     if start not in parser.defined:
         raise GrammarError(

@@ -10,6 +10,7 @@ from grammars.explain import (
     excerpt,
     expectations,
     message_of,
+    open_rules,
     place,
     rule_path,
 )
@@ -150,7 +151,7 @@ def explain_with_layout(reader: LayoutReader, data: bytes, names: frozenset[str]
                 [
                     f"line {line}, column {column} (byte {offset}): {fault}",
                     *excerpt(data, offset),
-                    *(["in " + " > ".join(path)] if path else []),
+                    *([open_rules(path)] if path else []),
                 ]
             )
             expected = ()

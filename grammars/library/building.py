@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Final, TypeAlias
 
 from grammars.errors import GrammarError
+from grammars.frontends.advice import suggestion
 from grammars.frontends.regex.python import regex_to_ir
 from grammars.ir import GrammarIR
 from grammars.library.entries import Entry, Lexer, described
@@ -136,8 +137,10 @@ def made_of_text(recipe: Recipe, limits: Limits) -> GrammarIR:
 
 def _check(name: str) -> None:
     if name not in names():
-        listed = "\n".join(f"  {known}({_signature(known)})" for known in names())
-        raise GrammarError(f"no grammar {name!r} in the library; there are\n{listed}")
+        listed = ", ".join(names())
+        raise GrammarError(
+            f"no grammar {name!r} in the library{suggestion(name, names())}; there are {listed}"
+        )
 
 
 def _parameters(name: str) -> dict[str, inspect.Parameter]:

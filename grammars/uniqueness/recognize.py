@@ -10,6 +10,7 @@ from grammars.explain import (
     expectations,
     in_names,
     message_of,
+    open_rules,
     place,
     rule_path,
 )
@@ -86,5 +87,5 @@ def explain_with_memory(
     parts = [f"line {line}, column {column} (byte {offset}): {what}"]
     parts += excerpt(data, offset)
     if path:
-        parts.append("in " + " > ".join(path))
+        parts.append(open_rules(path))
     return Explanation(False, offset, line, column, (), path, "\n".join(parts))

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urljoin
 
 from grammars.errors import GrammarError, UnsupportedSchemaError
+from grammars.frontends.advice import json_error, suggestion
 from grammars.frontends.json_schema.assertions import Env, Spelled
 from grammars.frontends.json_schema.keywords import (
     ANNOTATIONS,
@@ -393,10 +394,22 @@ class Documents:
                 found = self._lookup(root + "/".join(parts[:end]))
             except KeyError:
                 continue
-            keys = [*found][:8] if isinstance(found, dict) else []
-            listed = ", ".join(map(repr, keys)) or "nothing"
-            return f"#{'/'.join(parts[:end])} has {listed}"
+            keys = [*found] if isinstance(found, dict) else []
+            listed = ", ".join(map(repr, keys[:8])) or "nothing"
+            return f"#{'/'.join(parts[:end])} has {listed}" + self._meant(root, parts, end, keys)
         return "there is no root"
+
+    def _meant(self, root: str, parts: list[str], end: int, keys: list[str]) -> str:
+        """What a pointer may have meant: a key spelt much alike, or the other name of ``$defs``."""
+        if end == 1 and parts[1] in _DEFINITIONS and len(parts) > 2:
+            for other in _DEFINITIONS:
+                meant = "/".join(["", other, *parts[2:]])
+                try:
+                    self._lookup(root + meant)
+                except KeyError:
+                    continue
+                return f" (did you mean '#{meant}'?)"
+        return suggestion(parts[end], keys)
 
     # -- order ---------------------------------------------------------------------------------
 
@@ -670,6 +683,7 @@ def _error_at(text: str, offset: int, message: str) -> GrammarError:
     return GrammarError(message, line=line, column=offset - text.rfind("\n", 0, offset))
 
 
+_DEFINITIONS: Final = ("$defs", "definitions")
 _MOST_DIGITS: Final = 1_000
 """Digits that a number in a schema may have when it is written out."""
 
@@ -697,11 +711,7 @@ def _parse(text: str) -> Any:
     try:
         found = json.loads(text, parse_float=_decimal, parse_int=_whole)
     except json.JSONDecodeError as error:
-        line = text.splitlines()[error.lineno - 1].strip() if text.strip() else ""
-        quoted = f" in {line[:60]!r}" if line else ": the text is empty"
-        raise GrammarError(
-            f"the schema is not JSON: {error.msg}{quoted}", line=error.lineno, column=error.colno
-        ) from None
+        raise json_error(text, error, "the schema is not JSON") from None
     _check_json(text)
     return _plain(found, "")
 

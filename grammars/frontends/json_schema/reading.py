@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
 from grammars.errors import GrammarError, LimitExceeded
+from grammars.frontends.advice import suggestion
 from grammars.frontends.json_schema.assertions import (
     ALL_TYPES,
     ANYTHING,
@@ -262,7 +263,15 @@ class _Schema:
         return self.leaf(Branch(types=types, numbers=numbers), keyword)
 
     def _bad_type(self, keyword: str) -> GrammarError:
-        return self.malformed(keyword, f"one of {', '.join(sorted(_TYPE_NAMES))}, or a list")
+        given = self.schema[keyword]
+        wrong = [one for one in (given if isinstance(given, list) else [given]) if one not in _TYPE_NAMES]
+        names = sorted(_TYPE_NAMES - {"any"})
+        meant = ""
+        if wrong and isinstance(wrong[0], str):
+            known = _OTHER_NAMES.get(wrong[0].casefold())
+            meant = f" (did you mean {known!r}?)" if known else suggestion(wrong[0], names)
+        error = self.malformed(keyword, f"one of {', '.join(names)}, or a list")
+        return GrammarError(error.message + meant, pointer=error.pointer)
 
     def disallow(self, keyword: str) -> Formula:
         """Draft 3's opposite of ``type``."""
@@ -614,6 +623,23 @@ _OF_OBJECTS: Final = frozenset(
 )
 """Keywords that say nothing about values of other types."""
 _FORMATS_OF_DRAFT_3: Final = {"ip-address": "ipv4", "host-name": "hostname"}
+_OTHER_NAMES: Final = {
+    "int": "integer",
+    "long": "integer",
+    "str": "string",
+    "text": "string",
+    "float": "number",
+    "double": "number",
+    "decimal": "number",
+    "bool": "boolean",
+    "dict": "object",
+    "map": "object",
+    "list": "array",
+    "tuple": "array",
+    "none": "null",
+    "nil": "null",
+}
+"""What types are called elsewhere."""
 _TYPE_NAMES: Final = frozenset({*TYPES, "integer", "any"})
 
 

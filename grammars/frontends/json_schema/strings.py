@@ -161,9 +161,9 @@ def shape_expr(shape: Shape, *, counted: bool = False, loose: bool = False) -> E
     try:
         expr = _shape(shape.kind, shape.text, loose or shape.negated, counted and not shape.negated)
     except GrammarError as error:
-        column = f" (column {error.column} of it)" if error.column else ""
+        column = f", column {error.column}" if error.column else ""
         raise GrammarError(
-            f"in the {shape.kind} {shape.text!r}: {error.message}{column}", pointer=shape.place
+            f"in the {shape.kind} {shape.text!r}{column}: {error.message}", pointer=shape.place
         ) from None
     return both(ANY_TEXT, Not(expr)) if shape.negated else expr
 

@@ -46,7 +46,8 @@ from grammars.frontends.json_schema.plain import (
 )
 from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.satisfies import Judge
-from grammars.frontends.json_schema.strings import ANY_TEXT, content, has_shape
+from grammars.frontends.json_schema.strings import ANY_TEXT, content, has_shape, shape_expr
+from grammars.frontends.regex.python import NEVER_MATCHES
 from grammars.ir import (
     EPSILON,
     NOTHING,
@@ -69,6 +70,7 @@ from grammars.ir import (
 )
 from grammars.limits import Limits
 
+_NO_SLASHES: Final = "; patterns are written without slashes around them"
 _COMMA: Final = Literal(b",")
 _COLON: Final = Literal(b":")
 _UNWRITTEN: Final = Rule("", NOTHING)
@@ -256,13 +258,29 @@ class Writer:
             return alt(*refs)
         branches = self._brancher.branches(demands)
         for places in self._brancher.clashes(demands):
-            self._note(places, "no value meets all of this" if len(places) > 1 else "is impossible")
+            clash = "no value meets all of this; change or take out one" if len(places) > 1 else "is impossible"
+            self._note(places, clash + self._forbidden_keys(places))
         try:
             return self._ways(branches)
         except LimitExceeded:
             if not any(branch.objects.needs for branch in branches):
                 raise
             return self._ways(self._brancher.multiplied_out(demands))
+
+    def _forbidden_keys(self, places: Iterable[str]) -> str:
+        """Keys that one of some clashing places requires and its schema does not have, as a remark."""
+        for place in places:
+            base, _, keyword = place.rpartition("/")
+            if keyword != "required":
+                continue
+            schema = self._reader.documents.at(base)
+            if not isinstance(schema, dict) or "patternProperties" in schema:
+                continue
+            known = schema.get("properties")
+            missing = [key for key in schema["required"] if isinstance(known, dict) and key not in known]
+            if missing and schema.get("additionalProperties") is False:
+                return f" (required and not in 'properties': {', '.join(map(repr, missing[:4]))})"
+        return ""
 
     def _plainly(self, demands: Demands) -> Expr | None:
         """The texts of a plain schema, or of any value; ``None`` for other demands."""
@@ -362,6 +380,10 @@ class Writer:
                 return self._fixed("string", t.STRING)
             return t.string_of_length(strings.low, strings.high)
         body = t.quoted(content(strings, excluded))
+        for shape in strings.shapes:
+            if shape.kind == "pattern" and not shape.negated and isinstance(shape_expr(shape), Nothing):
+                slashed = str(shape.text)[:1] == "/" == str(shape.text)[-1:]
+                self._note([shape.place], NEVER_MATCHES + (_NO_SLASHES if slashed else ""))
         said = [f"#{s.place}" if s.place[:1] in ("", "/") else s.place for s in strings.shapes]
         if len(said) < 2 and not strings.low and strings.high is None:
             return self._text(body)

@@ -90,7 +90,7 @@ def lark_to_ir(
         ir = _built(source, loaded, limits, "contextual" if lexer == "auto" else lexer)
         for note in ir.notes:
             warnings.warn(f"{note}; the grammar's language lacks that", LexingWarning, stacklevel=7)
-        return replace(ir, notes=(*ir.notes, *why_empty(loaded)))
+        return replace(ir, notes=(*ir.notes, *why_empty(loaded, source.place)))
     except UnsupportedTerminalError as error:
         definition = loaded.terminals[error.terminal]
         where = source.place(definition.name, definition.pattern.raw)

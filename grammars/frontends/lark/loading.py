@@ -11,6 +11,7 @@ from grammars.errors import GrammarError
 from grammars.frontends import _lark_api, _re_api
 from grammars.frontends._lark_api import LarkError, TerminalDef
 from grammars.frontends._re_api import PatternError
+from grammars.frontends.advice import pattern_advice
 from grammars.frontends.lark.bounds import check_grammar, check_terminals, terminal_sizes
 from grammars.frontends.lark.imports import Imports, file_name
 from grammars.frontends.lark.patterns import UnsupportedError
@@ -126,7 +127,7 @@ def _validate(source: Source, loaded: Loaded) -> None:
             _re_api.parse(f"(?P<{t.name}>{t.pattern.to_regexp()})")
         except PatternError as error:
             raise GrammarError(
-                f"terminal {t.user_repr()} is not a pattern that re accepts: {error}",
+                f"terminal {t.user_repr()} {_of_pattern(t, error)}",
                 line=where.line,
                 column=where.column,
             ) from None
@@ -141,3 +142,17 @@ def _validate(source: Source, loaded: Loaded) -> None:
             line=where.line,
             column=where.column,
         )
+
+
+def _of_pattern(terminal: TerminalDef, error: PatternError) -> str:
+    """What is wrong with the pattern of a terminal."""
+    if "group reference" in error.reason or "open group" in error.reason:
+        return (
+            "has a back-reference, which is not supported: what a group matched cannot be repeated; "
+            "write the alternatives out"
+        )
+    written = terminal.pattern.to_regexp()
+    at = (error.offset or 0) - len(f"(?P<{terminal.name}>")
+    at = at if 0 <= at <= len(written) else 0
+    advice = pattern_advice(error.reason, written, at)
+    return f"is not a pattern that re accepts: {error.reason}{advice} (in {written[at : at + 20]!r})"

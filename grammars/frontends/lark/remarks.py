@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from grammars.causes import barren_causes
+from grammars.causes import advised, barren_causes
 from grammars.frontends.lark.loading import Loaded
 from grammars.frontends.lark.points import LexerName, Lexing, Point
+from grammars.ir import Span
 
 _MOST: Final = 8
 """Terminals or rules named in one remark."""
@@ -45,15 +46,14 @@ def _uses(loaded: Loaded) -> dict[str, list[list[str]]]:
     return uses
 
 
-def why_empty(loaded: Loaded) -> tuple[str, ...]:
+def why_empty(loaded: Loaded, place: Callable[[str], Span]) -> tuple[str, ...]:
     """If the start rule derives nothing: which rules are to blame."""
     fertile = fertile_rules(loaded)
     if str(loaded.start) in fertile:
         return ()
     uses = _uses(loaded)
-    return barren_causes(
-        {n: [part for way in ways for part in way] for n, ways in uses.items() if n not in fertile}
-    )
+    barren = {n: [part for way in ways for part in way] for n, ways in uses.items() if n not in fertile}
+    return advised(barren_causes(barren, {name: place(name) for name in barren}))
 
 
 def lexing_remarks(

@@ -9,6 +9,7 @@ from pathlib import Path
 from grammars.errors import GrammarError
 from grammars.frontends import _re_api
 from grammars.frontends._lark_api import LarkError
+from grammars.frontends.lark.advice import refusal, syntax
 from grammars.frontends.lark.imports import Imported
 from grammars.frontends.lark.threads import UnsupportedTerminalError
 from grammars.frontends.nesting import deepest_bracket
@@ -95,22 +96,29 @@ class Source:
         if found:
             line, column = int(found[1]), int(found[2])
             rows = (self.text if imported is None else imported.text).splitlines()
-            row = rows[line - 1].strip() if 0 < line <= len(rows) else ""
+            whole = rows[line - 1] if 0 < line <= len(rows) else ""
+            row = whole.strip()
             reason = _PREPOSITION.sub("", message[: found.start()]) or "unexpected input"
+            plain = syntax(whole, max(column, 1), reason)
             if imported is not None:
                 where = self.place(Path(imported.name).stem)
                 return GrammarError(
                     f"lark cannot read the imported grammar {imported.name} near {row!r} "
-                    f"(line {line}, column {max(column, 1)}): {reason}; correct the line",
+                    f"(line {line}, column {max(column, 1)}): {plain or f'{reason}; correct the line'}",
                     line=where.line,
                     column=where.column,
                 )
-            advice = other_notation(self.text, "lark") or other_dialect(row, "lark")
+            advice = other_notation(self.text, "lark") or other_dialect(row, "lark") or plain
             return GrammarError(
-                f"lark cannot read this grammar near {row!r}: {reason}; {advice or 'correct the line'}",
+                f"lark cannot read this grammar near {row!r}: {advice or f'{reason}; correct the line'}",
                 line=line,
                 column=max(column, 1),
             )
+        names = list(dict.fromkeys(token[0] for token in self._tokens() if token[0][:1].isalpha()))
+        if (told := refusal(message, self.text, names)) is not None:
+            said, name, inside = told
+            where = self.place(name) if inside is None else self._use(name, inside)
+            return GrammarError(said, line=where.line, column=where.column)
         where = Span(1, 1)
         for pattern in _NAMED:
             named = [n for n in pattern.findall(message) if n in dict.fromkeys(self._names())]
@@ -121,6 +129,16 @@ class Source:
         return GrammarError(
             f"lark refuses this grammar: {first}", line=where.line, column=where.column
         )
+
+    def _use(self, name: str | None, inside: str) -> Span:
+        """Where a name stands in the definition of another."""
+        current = ""
+        for token, line, column, defines in self._tokens():
+            if defines:
+                current = token
+            elif token == name and current == inside:
+                return Span(line, column)
+        return self.place(name)
 
     def _names(self) -> Iterator[str]:
         return (token[0] for token in self._tokens())

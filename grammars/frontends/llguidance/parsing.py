@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from grammars.compiling.analysis import check_count
 from grammars.errors import GrammarError
+from grammars.frontends.advice import json_error
 from grammars.frontends.llguidance import parameters as par
 from grammars.frontends.llguidance.syntax import (
     Alternatives,
@@ -138,7 +139,8 @@ class _Parser:
             return json.JSONDecoder().raw_decode(self._text, start)
         except json.JSONDecodeError as error:
             raise self._error_at(
-                min(error.pos, len(self._text)), f"{keyword} is followed by JSON: {error.msg}"
+                min(error.pos, len(self._text)),
+                json_error(self._text, error, f"{keyword} is followed by JSON").message,
             ) from None
         except (RecursionError, ValueError) as error:
             raise self._error_at(start, f"{keyword}: {error}") from None

@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from grammars.errors import GrammarError, LimitExceeded
+from grammars.frontends.advice import suggestion
 from grammars.frontends.llguidance.parameters import TRUE
 from grammars.frontends.llguidance.substrings import substring_of, words_of
 from grammars.frontends.llguidance.syntax import (
@@ -80,12 +81,17 @@ class Terminals:
             kind = "a rule, which cannot be used in a terminal" if self._is_rule(name) else ""
             raise error_at(
                 place,
-                f"{name!r} is {kind}" if kind else f"unknown name {name!r}: it is not defined",
+                f"{name!r} is {kind}"
+                if kind
+                else f"unknown name {name!r}: it is not defined{suggestion(name, self._names())}",
             )
         self._open.append(name)
         found = self._known[name] = self.alternatives(definition.body)
         self._open.pop()
         return found
+
+    def _names(self) -> list[str]:
+        return [*self._source.rules, *self._source.terminals]
 
     def _is_rule(self, name: str) -> bool:
         return name in self._source.rules
@@ -152,8 +158,8 @@ def pattern(written: str, place: Place) -> Expr:
     except LimitExceeded:
         raise
     except GrammarError as error:
-        inside = "" if error.column is None else f" (in column {error.column} of the pattern)"
-        raise error_at(place, f"invalid regex /{written}/: {error.message}{inside}") from None
+        inside = "" if error.column is None else f", column {error.column} of the pattern"
+        raise error_at(place, f"invalid regex /{written}/{inside}: {error.message}") from None
 
 
 def structured(value: Any, place: Place, limits: Limits) -> Expr:

@@ -137,7 +137,7 @@ class _Parser:
 
     def _error(self, message: str, offset: int) -> GrammarError:
         line, column = locate(self._pattern, offset)
-        return GrammarError(f"{message} (pattern {self._pattern!r})", line=line, column=column)
+        return GrammarError(message, line=line, column=column)
 
     def _peek(self, ahead: int = 0) -> str:
         at = self._at + ahead

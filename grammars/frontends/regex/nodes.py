@@ -333,4 +333,4 @@ def locate(text: str, offset: int) -> tuple[int, int]:
 def as_grammar_error(error: UnsolvableError, pattern: str) -> GrammarError:
     """The error with its place in the pattern."""
     line, column = locate(pattern, error.offset or 0)
-    return GrammarError(f"{error.message} (pattern {pattern!r})", line=line, column=column)
+    return GrammarError(error.message, line=line, column=column)

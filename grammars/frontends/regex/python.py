@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 from grammars.compiling.analysis import check_count
 from grammars.errors import GrammarError
 from grammars.frontends import _re_api
+from grammars.frontends.advice import pattern_advice
 from grammars.frontends.nesting import deepest_bracket
 from grammars.frontends.regex.lookaround import solve
 from grammars.frontends.regex.nodes import (
@@ -48,6 +49,7 @@ from grammars.ir import (
     MAX_CODE_POINT,
     Expr,
     GrammarIR,
+    Nothing,
     Ranges,
     Rule,
     Span,
@@ -133,7 +135,14 @@ def regex_to_ir(pattern: str, limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
         GrammarError: see :func:`regex_to_expr`.
     """
     body = regex_to_expr(pattern, look_around=True, limits=limits)
-    return GrammarIR((Rule("root", body, Span(1, 1)),), "root")
+    notes = (NEVER_MATCHES,) if isinstance(body, Nothing) else ()
+    return GrammarIR((Rule("root", body, Span(1, 1)),), "root", notes)
+
+
+NEVER_MATCHES: Final = (
+    "the pattern matches no text: an anchor (^, $, \\b) or a look-around stands where it cannot hold"
+)
+"""Why a pattern that can be read is the empty language."""
 
 
 class _OrderMattersError(Exception):
@@ -153,7 +162,8 @@ class _Translator:
             line, column = locate(pattern, offset)
             reason = self._source.restored(error.reason)
             raise GrammarError(
-                f"not a regular expression: {reason} (in {_excerpt(pattern, offset)})",
+                f"not a regular expression: {reason}"
+                f"{pattern_advice(error.reason, pattern, offset)} (in {_excerpt(pattern, offset)})",
                 line=line,
                 column=column,
             ) from None

@@ -15,7 +15,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args, get_origin
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter
 from pydantic.errors import (
@@ -26,7 +28,7 @@ from pydantic_core import SchemaError
 
 from grammars.errors import GrammarError
 from grammars.frontends.json_schema import json_schema_to_ir
-from grammars.frontends.types.core import TypeReader
+from grammars.frontends.types.core import ANOTHER_TYPE, TypeReader
 from grammars.frontends.types.places import Place, Validators
 from grammars.ir import GrammarIR
 from grammars.limits import DEFAULT_LIMITS, Limits
@@ -34,6 +36,7 @@ from grammars.limits import DEFAULT_LIMITS, Limits
 ExtraKeys = Literal["forbid", "ignore"]
 """What is written of keys that are no field's, where a type would ignore them."""
 _LONGEST_NAME = 60
+_UNKNOWN_CLASS = re.compile(r"schema for <class '([^']+)'>")
 
 
 def adapter_of(tp: Any) -> TypeAdapter[Any]:
@@ -42,22 +45,53 @@ def adapter_of(tp: Any) -> TypeAdapter[Any]:
     Raises:
         GrammarError: if it is no type that pydantic knows.
     """
+    if isinstance(tp, Mapping):
+        raise GrammarError(
+            f"this is a {type(tp).__name__}, not a type: {tp!r:.80}; write the fields as a TypedDict, a "
+            "dataclass or a pydantic model; for a JSON Schema use Grammar.from_json_schema"
+        )
+    name = _name_of(tp)
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(tp)
         if adapter.core_schema["type"] in ("", "invalid"):
-            raise GrammarError(f"{tp!r} has no JSON form")
+            raise GrammarError(f"{name} has no JSON form; {ANOTHER_TYPE}")
         return adapter
     except PydanticSchemaGenerationError as error:
-        raise GrammarError(f"{tp!r} has no JSON form: {_first_line(error)}") from None
+        raise GrammarError(f"at {name}: {_of_unknown_class(error)}") from None
     except SchemaError as error:
         raise GrammarError(
-            f"{tp!r} is not a type ({_first_line(error)}); for a JSON Schema use "
+            f"at {name}: this is not a type ({_last_line(error)}); for a JSON Schema use "
             "Grammar.from_json_schema"
         ) from None
     except PydanticUserError as error:
-        raise GrammarError(f"{tp!r} has no JSON form: {_first_line(error)}") from None
+        raise GrammarError(f"at {name}: {_undefined(tp) or _first_line(error)}") from None
     except ImportError as error:
-        raise GrammarError(f"{tp!r} needs a package that is missing: {error}") from None
+        raise GrammarError(f"{name} needs a package that is missing: {error}") from None
+
+
+def _of_unknown_class(error: PydanticSchemaGenerationError) -> str:
+    """What to do about a class of which pydantic knows nothing."""
+    found = _UNKNOWN_CLASS.search(str(error))
+    if found is None:
+        return f"has no JSON form: {_first_line(error)}"
+    return (
+        f"{found[1].rsplit('.', 1)[-1]} is a class of which pydantic knows no fields; make it a dataclass, a "
+        "TypedDict or a pydantic model"
+    )
+
+
+def _undefined(tp: Any) -> str | None:
+    """What to do about a name in quotes that stands for no type, if that is what is wrong."""
+    try:
+        get_type_hints(tp)
+    except NameError as error:
+        return (
+            f"the type {error.name!r} is not defined; define it, or import it, in the module of the class "
+            "that names it (call model_rebuild() if it is defined later)"
+        )
+    except Exception:  # whatever else is wrong, pydantic has said it
+        return None
+    return None
 
 
 def type_to_ir(
@@ -92,6 +126,11 @@ def _name_of(tp: Any) -> str:
         return tp.__name__
     written = str(tp)
     return written if len(written) <= _LONGEST_NAME else written[: _LONGEST_NAME - 3] + "..."
+
+
+def _last_line(error: Exception) -> str:
+    """The innermost reason: each line before only says in what the next one is."""
+    return [line.strip() for line in str(error).splitlines() if line.strip()][-1]
 
 
 def _first_line(error: Exception) -> str:

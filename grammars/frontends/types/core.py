@@ -68,6 +68,7 @@ _NO_JSON: Final = {
     "ellipsis": "only an ellipsis is valid",
     "invalid": "nothing is valid",
 }
+ANOTHER_TYPE: Final = "leave it out of the type, or give it a type that JSON has (str, int, list, ...)"
 
 
 class TypeReader:
@@ -116,7 +117,7 @@ class TypeReader:
         if place.hashable and kind in _UNHASHABLE:
             raise place.error("a set holds what can be hashed, and this value never can")
         if kind in _NO_JSON:
-            raise place.error(f"has no JSON form: {_NO_JSON[kind]}")
+            raise place.error(f"has no JSON form: {_NO_JSON[kind]}; {ANOTHER_TYPE}")
         read: Callable[[Core, Place], Schema] | None = getattr(
             self, "_" + kind.replace("-", "_"), None
         )

@@ -229,6 +229,11 @@ class _Parser(ecma._Parser):
     def _special_group(self, offset: int) -> Node:
         if self._takes(":"):
             return self._group_body(offset)
+        if any(self._pattern.startswith(sign, self._at) for sign in ("=", "!", "<=", "<!")):
+            raise self._error(
+                "look-around is not part of these patterns; write what may come there as alternatives",
+                offset,
+            )
         if self._takes("P<") or self._takes("<"):
             end = self._pattern.find(">", self._at)
             if end < 0:

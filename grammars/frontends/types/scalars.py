@@ -94,8 +94,8 @@ def _pattern(core: dict[str, Any], place: Place) -> Expr:
             else regex_search_to_expr(pattern)
         )
     except GrammarError as error:
-        column = f" (column {error.column} of it)" if error.column else ""
-        raise place.error(f"in the pattern {pattern!r}: {error.message}{column}") from None
+        column = f", column {error.column}" if error.column else ""
+        raise place.error(f"in the pattern {pattern!r}{column}: {error.message}") from None
 
 
 def _bytes(core: dict[str, Any], place: Place) -> Expr:
