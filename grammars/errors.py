@@ -99,8 +99,8 @@ class UnsupportedSchemaError(GrammarError):
 
 
 _INSTEAD: Final = {
-    "max_dfa_states": "have what is counted begin in one way only ([^a]*a.{20} instead of .*a.{20}), "
-    "count less, or take patterns apart",
+    "max_dfa_states": "have what is counted begin in one way only ([^a]*a.{20} instead of .*a.{20}) "
+    "or count less",
     "max_program_states": "use smaller bounds of repetitions, or rules instead of copies",
     "max_expression_nodes": "use smaller bounds of repetitions, or rules instead of copies",
     "max_items": "make the grammar less ambiguous (gramma lint says where)",
@@ -127,6 +127,7 @@ class LimitExceeded(GrammarError):  # noqa: N818 - the name is part of the contr
         value: int,
         doing: str,
         *,
+        instead: str | None = None,
         line: int | None = None,
         column: int | None = None,
         pointer: str | None = None,
@@ -135,7 +136,8 @@ class LimitExceeded(GrammarError):  # noqa: N818 - the name is part of the contr
         self.value = value
         super().__init__(
             f"{doing} needs more than Limits.{limit} = {value:,}; "
-            f"raise it with limits=Limits({limit}=...) or {_INSTEAD.get(limit, 'simplify the grammar')}",
+            f"{instead or _INSTEAD.get(limit, 'simplify the grammar')}, or raise it with "
+            f"limits=Limits({limit}=...)",
             line=line,
             column=column,
             pointer=pointer,

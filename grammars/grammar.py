@@ -738,8 +738,7 @@ class Grammar:
         """The rules that paths show: of a grammar that is a text those that are written there."""
         rules = [rule for rule in self.ir.rules if not rule.name.startswith("_")]
         written = [rule for rule in rules if rule.span.line is not None]
-        shown = frozenset(rule.name for rule in written or rules)
-        return shown - {self.ir.start} if self.lexer is not None else shown  # Lark's is put around
+        return frozenset(rule.name for rule in written or rules)
 
     def _reading(self, data: bytes) -> AbstractContextManager[None]:
         """Bounds the work of reading a text, which has more of it the longer the text is."""

@@ -8,7 +8,7 @@ and where it differs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -314,8 +314,11 @@ class _Reader:
                 raise at.error("begin must be a text here; token_triggered_tags takes tokens")
             found = [t for t in grouped if begin.startswith(t)]
             if len(found) != 1:
-                several = " and ".join(map(repr, found)) or "none of the triggers"
-                raise at.error(f"{begin!r} begins with {several}; it must be exactly one")
+                several = " and ".join(map(repr, found)) or f"none of the triggers {_named(triggers)}"
+                raise at.error(
+                    f"{begin!r} begins with {several}; it must be exactly one: change the triggers or "
+                    "where the tag begins"
+                )
             grouped[found[0]].append((tag, at))
         answers = [
             Dispatched(
@@ -577,3 +580,7 @@ def _checked_token(token: Any, place: _Place) -> str | int:
 
 def _token_name(token: str | int) -> str:
     return token if isinstance(token, str) else f"[{token}]"
+
+
+def _named(texts: Iterable[str]) -> str:
+    return ", ".join(map(repr, texts))

@@ -371,7 +371,7 @@ class _Parser:
             return EPSILON
         inner = self._alternatives()
         if not self._takes(")"):
-            raise self.error(f"expected ')' for this '(', found {self._here()}", opened)
+            raise self.error(f"expected ')' for this '(', found {self._here()}; add ')'", opened)
         return inner
 
     # -- strings and classes --------------------------------------------------------------------

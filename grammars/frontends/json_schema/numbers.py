@@ -377,7 +377,12 @@ def _multiples(step: Fraction, limits: Limits) -> Expr:
     places = _decimal_places(step)
     modulus = int(step * 10**places)
     if modulus * (places + 1) > limits.max_dfa_states:
-        raise LimitExceeded("max_dfa_states", limits.max_dfa_states, "multipleOf with this step")
+        raise LimitExceeded(
+            "max_dfa_states",
+            limits.max_dfa_states,
+            "multipleOf with this step",
+            instead="use a step with fewer digits",
+        )
     shape = seq(optional(MINUS), WHOLE, optional(FRACTION))
     return both(shape, seq(optional(MINUS), _remainders(modulus, places)))
 

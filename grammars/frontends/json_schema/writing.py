@@ -359,6 +359,7 @@ class Writer:
                 "max_expression_nodes",
                 self._limits.max_expression_nodes,
                 f"a shortest text of {size:,} bytes for so many {what}",
+                instead="ask for fewer",
                 pointer=next((s for s in branch.sources if s.endswith(f"/{keyword}")), None),
             )
 

@@ -134,7 +134,7 @@ class Builder:
         if isinstance(body, Ref) and body.name in self.out:
             top = body.name
         else:
-            top = self._fresh("text")
+            top = self._fresh("_text")  # paths of rules do not show it
             self.out = {top: Rule(top, body, self.source.place(self.loaded.start)), **self.out}
         rules = tuple(kept_apart(reachable(with_loops(self.out), top)))
         notes = lexing_remarks(

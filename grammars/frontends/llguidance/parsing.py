@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from grammars.compiling.analysis import check_count
 from grammars.errors import GrammarError
-from grammars.frontends.advice import json_error
+from grammars.frontends.advice import json_error, suggestion
 from grammars.frontends.llguidance import parameters as par
 from grammars.frontends.llguidance.syntax import (
     Alternatives,
@@ -37,6 +37,7 @@ from grammars.frontends.llguidance.syntax import (
     Value,
 )
 
+_ATTRIBUTES: Final = ("capture", "lazy", "stop", "suffix", "stop_capture", "max_tokens", "temperature")
 _TOKENS: Final = re.compile(
     r"""
     (?P<blank>[ \t]+|(?:\#|//)[^\n]*)
@@ -371,8 +372,8 @@ class _Parser:
                 return
         if token.text not in ("stop", "suffix", "stop_capture", "max_tokens", "temperature"):
             raise self.error(
-                f"there is no attribute {token.text!r}; known are capture, lazy, stop, suffix, "
-                "stop_capture, max_tokens and temperature",
+                f"there is no attribute {token.text!r}{suggestion(token.text, _ATTRIBUTES)}; known are "
+                + ", ".join(_ATTRIBUTES),
                 token,
             )
         self._expect("=", f"behind {token.text!r}")
