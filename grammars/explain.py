@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,7 +16,16 @@ FREE_TEXT: Final = "free text"
 """Names of rules that begin so say what may come in them."""
 _MOST_EXPECTED: Final = 12
 _LONGEST_WORD: Final = 40
-_CONTEXT: Final = 60
+_BEFORE: Final = 40
+_BEHIND: Final = 32
+"""Characters of the line that are shown: a message fits into 80 columns."""
+_VISIBLE: Final = {
+    0x09: " ",
+    0x7F: "\u2421",
+    **{code: 0x2400 + code for code in range(0x20) if code != 0x09},
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+"""Control characters as signs: they must not reach a terminal."""
 _DEEPEST: Final = 16
 _WIDE: Final = 64
 """A class of more characters than this is told as all but those that it lacks."""
@@ -125,9 +135,7 @@ def no_utf8(data: bytes, offset: int) -> str:
         data.decode()
     except UnicodeDecodeError as error:
         if error.start <= offset <= error.end + 1:
-            return (
-                f"the text is not UTF-8 from byte {error.start} (0x{data[error.start]:02X}) on; save it as UTF-8"
-            )
+            return f"the text is not UTF-8 from byte {error.start} (0x{data[error.start]:02X}) on; save it as UTF-8"
     return ""
 
 
@@ -243,12 +251,19 @@ def excerpt(data: bytes, offset: int) -> list[str]:
     end = data.find(b"\n", offset)
     before = _shown(data[start:offset])
     after = _shown(data[offset : len(data) if end < 0 else end])
-    if len(before) > _CONTEXT:
-        before = "..." + before[-_CONTEXT:]
-    if len(after) > _CONTEXT:
-        after = after[:_CONTEXT] + "..."
-    before = before.replace("\t", " ")
-    return ["  " + before + after.replace("\t", " "), "  " + " " * len(before) + "^"]
+    if len(before) > _BEFORE:
+        before = "..." + before[-_BEFORE:]
+    if len(after) > _BEHIND:
+        after = after[:_BEHIND] + "..."
+    before, after = before.translate(_VISIBLE), after.translate(_VISIBLE)
+    return ["  " + before + after, "  " + " " * sum(map(_cells, before)) + "^"]
+
+
+def _cells(character: str) -> int:
+    """Columns of a terminal that a character takes."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 # -- what could have come --------------------------------------------------------------------------

@@ -13,7 +13,7 @@ Where = Literal["value", "key", "colon", "behind value", "in key", "in string", 
 
 _BLANKS: Final = b" \t\n\r"
 _NUMBER: Final = b"-0123456789"
-_DELIMITERS: Final = b" \t\n\r,:{}[]\""
+_DELIMITERS: Final = b' \t\n\r,:{}[]"'
 _CAPITAL: Final = re.compile(rb"(True|False|None|NaN|Infinity|-Infinity|undefined)\b")
 _OF_PYTHON: Final = {b"True": "true", b"False": "false", b"None": "null", b"undefined": "null"}
 _STRING: Final = re.compile(rb'"((?:[^"\\\n]|\\.)*)"?')
@@ -83,7 +83,11 @@ def spot_of(text: bytes) -> Spot:
         elif byte == b'"':
             end = _end_of_string(text, at)
             if end is None:
-                where, begun, at = "in key" if where == "key" else "in string", text[at + 1 :], len(text)
+                where, begun, at = (
+                    "in key" if where == "key" else "in string",
+                    text[at + 1 :],
+                    len(text),
+                )
                 break
             if where == "key" and levels:
                 levels[-1].keys.append(_decoded(text[at:end]))
@@ -212,13 +216,24 @@ def _brackets(refusal: Refusal, spot: Spot) -> str:
         return "an object is open here; close it with '}' first"
     if here == b"}" and spot.where in ("key", "behind value"):
         missing = _missing_keys(refusal, spot)
-        return f"the object lacks {_named(missing, 'key')}" if missing else "the object needs more keys"
+        return (
+            f"the object lacks {_named(missing, 'key')}"
+            if missing
+            else "the object needs more keys"
+        )
     if here == b"]" and spot.where in ("value", "behind value"):
         return "the array needs more items (minItems, contains)"
-    if here == b"," and spot.where == "behind value" and spot.is_object is False and refusal.only(b"]"):
+    if (
+        here == b","
+        and spot.where == "behind value"
+        and spot.is_object is False
+        and refusal.only(b"]")
+    ):
         return "no more items may come (maxItems)"
     if here == b"," and spot.where == "behind value" and spot.is_object and refusal.only(b"}"):
-        return "no more keys may come here (additionalProperties, maxProperties, or the order of keys)"
+        return (
+            "no more keys may come here (additionalProperties, maxProperties, or the order of keys)"
+        )
     if here == b'"' and spot.where == "behind value":
         return "a comma is missing before this"
     if here in _BLANKS and spot.where not in ("in key", "in string", "in word"):
@@ -267,12 +282,16 @@ def _keys(refusal: Refusal, spot: Spot) -> str:
     if spot.where == "key":
         return "no more keys may come here"
     begun = spot.begun.decode("utf-8", "replace")
-    others = [begun + word[1:-1].split('"')[0] for word in refusal.words if word.endswith(("\":'", "\"'"))]
+    others = [
+        begun + word[1:-1].split('"')[0] for word in refusal.words if word.endswith(("\":'", "\"'"))
+    ]
     if refusal.known(key):
         order = f"the key {shown} is known, but not here: keys come in the order of the schema"
         return order + ' (any order: property_order="any", --property-order any)'
     near = difflib.get_close_matches(key, others, 1)
-    return f"no key {shown} may come here" + (f"; did you mean {json.dumps(near[0])}?" if near else "")
+    return f"no key {shown} may come here" + (
+        f"; did you mean {json.dumps(near[0])}?" if near else ""
+    )
 
 
 def _strings(refusal: Refusal, spot: Spot) -> str:
@@ -324,7 +343,9 @@ def _values(refusal: Refusal, spot: Spot) -> str:
     if spot.where != "value":
         return ""
     here = refusal.here
-    given = next((name for first, name in _TYPES if here in first), "a number" if here == b"-" else "")
+    given = next(
+        (name for first, name in _TYPES if here in first), "a number" if here == b"-" else ""
+    )
     if given and given not in _kinds(refusal):
         return f"{given} stands here" + _asked_for(refusal)
     if here == b"-":

@@ -6,7 +6,9 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 READER_GONE: Final = 141
 """Exit status where the reader closed the pipe: 128 and SIGPIPE, as shells report other tools."""
+_NARROWEST: Final = 20
+"""Prose is not broken into lines shorter than this."""
 
 
 class ReaderGone(Exception):  # noqa: N818 - not an error
@@ -34,6 +38,39 @@ def say(text: str) -> None:
         if error.errno in (errno.EPIPE, errno.EINVAL):  # the latter on Windows
             raise ReaderGone from None
         raise
+
+
+def tell(text: str, *, err: bool = False) -> None:
+    """Writes prose, to standard output or error: at a terminal broken between words, elsewhere as it is.
+
+    Raises:
+        ReaderGone: if nobody reads it.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if stream.isatty():
+        text = wrapped(text, shutil.get_terminal_size().columns)
+    if err:
+        typer.echo(text, err=True)
+    else:
+        say(text)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Prose in lines of a width; lines that are long go on indented, the others stay."""
+    out: list[str] = []
+    for line in text.split("\n"):
+        if len(line) <= width:
+            out.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip(" "))] + "  "
+        out += textwrap.wrap(
+            line,
+            max(width, _NARROWEST),
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+    return "\n".join(out)
 
 
 def dump(value: Any) -> None:

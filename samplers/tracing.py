@@ -126,21 +126,29 @@ def printable(data: bytes) -> str:
 def table_of(steps: list[Step]) -> Table:
     """The steps for a terminal."""
     table = Table()
-    for name in ("token", "id", "allowed", "may end", "forced", "tokens to the end", ""):
+    refused = not all(step.allowed_here for step in steps)
+    for name in ("token", "id", "allowed", "may end", "forced", "to the end"):
         table.add_column(name, overflow="fold")
+    if refused:
+        table.add_column("", no_wrap=True)
     for step in steps:
         verdict = "" if step.allowed_here else "NOT ALLOWED"
         at_end = step.token_id < 0
         table.add_row(
-            Text("(end)") if at_end else Text(step.token, "bold"),
+            Text("(end)") if at_end else Text(_seen(step.token), "bold"),
             "" if at_end else str(step.token_id),
             f"{step.allowed:,}",
             "yes" if step.may_end else "",
             Text(step.forced),
             str(step.to_end),
-            verdict,
+            *([verdict] if refused else []),
         )
     return table
+
+
+def _seen(token: str) -> str:
+    """A token whose blanks at its ends can be seen."""
+    return token if token == token.strip() else f"'{token}'"
 
 
 def unwritable_findings(grammar: Grammar, model: str) -> list[Finding]:

@@ -98,7 +98,9 @@ def examples() -> list[Example]:
     for entry in table["text"]:
         name = entry["grammar"]
         kind, _, library = name.partition(":")
-        made = {"kind": "library", "source": library} if kind == "library" else table["grammars"][name]
+        made = (
+            {"kind": "library", "source": library} if kind == "library" else table["grammars"][name]
+        )
         out.append(Example(**entry, **made))
     return out
 

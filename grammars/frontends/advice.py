@@ -22,7 +22,10 @@ _OF_PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"unterminated character set"), "add ']', or write \\[ for the character"),
     (re.compile(r"multiple repeat"), "take one out, or put what is repeated in (?:...)"),
     (re.compile(r"min repeat greater"), "write the smaller number first"),
-    (re.compile(r"bad character range"), "write the smaller character first, or \\- for the character"),
+    (
+        re.compile(r"bad character range"),
+        "write the smaller character first, or \\- for the character",
+    ),
     (re.compile(r"unknown extension \?<\w"), "Python names groups (?P<name>...)"),
     (
         re.compile(r"unknown extension \?(?:R|\d|&|P>)"),
@@ -33,9 +36,15 @@ _OF_PATTERNS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         re.compile(r"global flags not at the start"),
         "write them first, or (?i:...) around what they are for",
     ),
-    (re.compile(r"bad escape \\z"), "Python writes \\Z for the end; all of the text is matched anyway"),
+    (
+        re.compile(r"bad escape \\z"),
+        "Python writes \\Z for the end; all of the text is matched anyway",
+    ),
     (re.compile(r"bad escape \(end of pattern\)"), "write \\\\ for a backslash"),
-    (re.compile(r"bad escape"), "write the character without the backslash, or \\\\ for a backslash"),
+    (
+        re.compile(r"bad escape"),
+        "write the character without the backslash, or \\\\ for a backslash",
+    ),
     (re.compile(r"look-behind requires fixed-width"), "write one look-behind for each width"),
 )
 
@@ -99,7 +108,7 @@ def _of_json(text: str, at: int, said: str) -> str:
     if said.startswith("Invalid control character"):
         return "a string cannot have a line break or a tab as it is; write \\n or \\t"
     if said.startswith("Invalid \\"):
-        return "JSON knows no such escape; write \\\\ for a backslash, as in \"\\\\d\" for \\d"
+        return 'JSON knows no such escape; write \\\\ for a backslash, as in "\\\\d" for \\d'
     if said.startswith("Illegal trailing comma"):
         return "take out the comma before the closing bracket"
     if said.startswith("Extra data"):

@@ -249,7 +249,8 @@ class _Parser:
                 low, high = self._bounds(nested)
                 if not items:
                     raise self.error(
-                        f"nothing to repeat before {here!r}; write what is repeated before it", offset
+                        f"nothing to repeat before {here!r}; write what is repeated before it",
+                        offset,
                     )
                 items[-1] = repeat(items[-1], low, high)
             else:

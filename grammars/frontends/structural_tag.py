@@ -314,7 +314,9 @@ class _Reader:
                 raise at.error("begin must be a text here; token_triggered_tags takes tokens")
             found = [t for t in grouped if begin.startswith(t)]
             if len(found) != 1:
-                several = " and ".join(map(repr, found)) or f"none of the triggers {_named(triggers)}"
+                several = (
+                    " and ".join(map(repr, found)) or f"none of the triggers {_named(triggers)}"
+                )
                 raise at.error(
                     f"{begin!r} begins with {several}; it must be exactly one: change the triggers or "
                     "where the tag begins"

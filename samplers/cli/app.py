@@ -12,7 +12,7 @@ import typer
 from constrain.extras import MissingExtra, missing_extra
 from grammars import GrammarError
 from grammars.version import version
-from samplers.output import READER_GONE, ReaderGone, hang_up
+from samplers.output import READER_GONE, ReaderGone, hang_up, tell
 
 _P = ParamSpec("_P")
 
@@ -77,7 +77,7 @@ def reports(command: Callable[_P, None]) -> Callable[_P, None]:
 
 
 def complain(error: Exception) -> NoReturn:
-    typer.echo(f"gramma: {_message(error)}", err=True)
+    tell(f"gramma: {_message(error)}", err=True)
     raise typer.Exit(COULD_NOT_RUN) from None
 
 

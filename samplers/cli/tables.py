@@ -17,7 +17,7 @@ from samplers.cli.grammar_files import (
     reads_grammar,
 )
 from samplers.cli.watching import WatchOption, watched
-from samplers.output import dump, say, show
+from samplers.output import dump, say, show, tell
 
 
 @app.command("test")
@@ -66,7 +66,7 @@ def run_tables(
             ]
             if not as_json:
                 for failure in found:
-                    say(f"{path}:{failure.case.line}: {failure.case.verdict}: {failure.message}")
+                    tell(f"{path}:{failure.case.line}: {failure.case.verdict}: {failure.message}")
         if as_json:
             dump({"cases": cases, "failed": len(failures), "failures": told})
         else:

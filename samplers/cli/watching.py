@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from grammars import GrammarError
+from samplers.output import tell
 
 _PAUSE: Final = 0.3
 """Seconds between looks at the files."""
@@ -51,7 +52,7 @@ def _run(run: Callable[[], None]) -> None:
     except typer.Exit:
         return
     except (GrammarError, OSError, ValueError) as error:
-        typer.echo(f"gramma: {error}", err=True)
+        tell(f"gramma: {error}", err=True)
 
 
 def _stamps(files: Sequence[Path]) -> list[tuple[int, int] | None]:

@@ -27,7 +27,7 @@ from samplers.cli.grammar_files import (
     told_kind,
 )
 from samplers.cli.watching import WatchOption, watched
-from samplers.output import dump, say, show
+from samplers.output import dump, say, show, tell
 
 _CHECKED = 50
 """Samples of each side that a conversion is checked with."""
@@ -91,10 +91,10 @@ def _tell_of_findings(report: LintReport, as_json: bool) -> None:
         dump({"holds": report.holds, "findings": found, "undecided": list(report.undecided)})
         return
     for finding in report.findings:
-        say(str(finding))
+        tell(str(finding))
     if report.undecided:
         some = ", ".join(report.undecided[:5]) + (", ..." if len(report.undecided) > 5 else "")
-        say(f"not searched to the end for ambiguity: {len(report.undecided)} rules ({some})")
+        tell(f"not searched to the end for ambiguity: {len(report.undecided)} rules ({some})")
     if not report.findings:
         say("nothing found")
 

@@ -264,7 +264,9 @@ class _Schema:
 
     def _bad_type(self, keyword: str) -> GrammarError:
         given = self.schema[keyword]
-        wrong = [one for one in (given if isinstance(given, list) else [given]) if one not in _TYPE_NAMES]
+        wrong = [
+            one for one in (given if isinstance(given, list) else [given]) if one not in _TYPE_NAMES
+        ]
         names = sorted(_TYPE_NAMES - {"any"})
         meant = ""
         if wrong and isinstance(wrong[0], str):

@@ -258,7 +258,11 @@ class Writer:
             return alt(*refs)
         branches = self._brancher.branches(demands)
         for places in self._brancher.clashes(demands):
-            clash = "no value meets all of this; change or take out one" if len(places) > 1 else "is impossible"
+            clash = (
+                "no value meets all of this; change or take out one"
+                if len(places) > 1
+                else "is impossible"
+            )
             self._note(places, clash + self._forbidden_keys(places))
         try:
             return self._ways(branches)
@@ -277,7 +281,9 @@ class Writer:
             if not isinstance(schema, dict) or "patternProperties" in schema:
                 continue
             known = schema.get("properties")
-            missing = [key for key in schema["required"] if isinstance(known, dict) and key not in known]
+            missing = [
+                key for key in schema["required"] if isinstance(known, dict) and key not in known
+            ]
             if missing and schema.get("additionalProperties") is False:
                 return f" (required and not in 'properties': {', '.join(map(repr, missing[:4]))})"
         return ""
@@ -382,7 +388,11 @@ class Writer:
             return t.string_of_length(strings.low, strings.high)
         body = t.quoted(content(strings, excluded))
         for shape in strings.shapes:
-            if shape.kind == "pattern" and not shape.negated and isinstance(shape_expr(shape), Nothing):
+            if (
+                shape.kind == "pattern"
+                and not shape.negated
+                and isinstance(shape_expr(shape), Nothing)
+            ):
                 slashed = str(shape.text)[:1] == "/" == str(shape.text)[-1:]
                 self._note([shape.place], NEVER_MATCHES + (_NO_SLASHES if slashed else ""))
         said = [f"#{s.place}" if s.place[:1] in ("", "/") else s.place for s in strings.shapes]

@@ -30,7 +30,9 @@ _NO_COLON: Final = re.compile(r"\s*[?!]{0,2}(\w+)\s+[\0\w(\[]")
 _OPENING: Final = {"(": ")", "[": "]", "{": "}"}
 
 
-def refusal(message: str, text: str, names: Sequence[str]) -> tuple[str, str | None, str | None] | None:
+def refusal(
+    message: str, text: str, names: Sequence[str]
+) -> tuple[str, str | None, str | None] | None:
     """A refusal of lark that is about names.
 
     Args:
@@ -71,13 +73,14 @@ def _undefined(name: str, text: str, names: Iterable[str]) -> str:
         return f"the grammar that {name} is imported from does not define it"
     if not name.isupper():
         others = [other for other in names if other != name and not other.isupper()]
-        return f"rule {name!r} is not defined; define it with '{name}: ...'{suggestion(name, others)}"
+        return (
+            f"rule {name!r} is not defined; define it with '{name}: ...'{suggestion(name, others)}"
+        )
     if name in COMMON:
         return f"terminal {name!r} is not defined; import it with '%import common.{name}'"
     others = [other for other in names if other != name and other.isupper()]
-    return (
-        f"terminal {name!r} is not defined; define it with '{name}: /.../'"
-        + suggestion(name, [*others, *COMMON])
+    return f"terminal {name!r} is not defined; define it with '{name}: /.../'" + suggestion(
+        name, [*others, *COMMON]
     )
 
 

@@ -155,4 +155,6 @@ def _of_pattern(terminal: TerminalDef, error: PatternError) -> str:
     at = (error.offset or 0) - len(f"(?P<{terminal.name}>")
     at = at if 0 <= at <= len(written) else 0
     advice = pattern_advice(error.reason, written, at)
-    return f"is not a pattern that re accepts: {error.reason}{advice} (in {written[at : at + 20]!r})"
+    return (
+        f"is not a pattern that re accepts: {error.reason}{advice} (in {written[at : at + 20]!r})"
+    )

@@ -52,7 +52,9 @@ def why_empty(loaded: Loaded, place: Callable[[str], Span]) -> tuple[str, ...]:
     if str(loaded.start) in fertile:
         return ()
     uses = _uses(loaded)
-    barren = {n: [part for way in ways for part in way] for n, ways in uses.items() if n not in fertile}
+    barren = {
+        n: [part for way in ways for part in way] for n, ways in uses.items() if n not in fertile
+    }
     return advised(barren_causes(barren, {name: place(name) for name in barren}))
 
 

@@ -37,7 +37,15 @@ from grammars.frontends.llguidance.syntax import (
     Value,
 )
 
-_ATTRIBUTES: Final = ("capture", "lazy", "stop", "suffix", "stop_capture", "max_tokens", "temperature")
+_ATTRIBUTES: Final = (
+    "capture",
+    "lazy",
+    "stop",
+    "suffix",
+    "stop_capture",
+    "max_tokens",
+    "temperature",
+)
 _TOKENS: Final = re.compile(
     r"""
     (?P<blank>[ \t]+|(?:\#|//)[^\n]*)

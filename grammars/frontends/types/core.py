@@ -68,7 +68,9 @@ _NO_JSON: Final = {
     "ellipsis": "only an ellipsis is valid",
     "invalid": "nothing is valid",
 }
-ANOTHER_TYPE: Final = "leave it out of the type, or give it a type that JSON has (str, int, list, ...)"
+ANOTHER_TYPE: Final = (
+    "leave it out of the type, or give it a type that JSON has (str, int, list, ...)"
+)
 
 
 class TypeReader:
