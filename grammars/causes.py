@@ -60,6 +60,7 @@ def _advised(cause: str) -> str:
         cause = _NUMBERED.sub(r"\1", cause).replace("rule #", "the schema at #")
         if circular:
             cause = cause.replace(" in every alternative", " in every value")
-            return f"{cause}, so no value ends; take the key that leads back out of 'required', or allow null"
+            advice = "take the key that leads back out of 'required', or allow null"
+            return f"{cause}, so no value ends; {advice}"
         return f"{cause}; change or take out one of its keywords"
     return f"{cause}, so no text ends; add an alternative without that" if circular else cause

@@ -19,7 +19,7 @@ _LONGEST_WORD: Final = 40
 _BEFORE: Final = 40
 _BEHIND: Final = 32
 """Characters of the line that are shown: a message fits into 80 columns."""
-_VISIBLE: Final = {
+_VISIBLE: Final[dict[int, int | str]] = {
     0x09: " ",
     0x7F: "\u2421",
     **{code: 0x2400 + code for code in range(0x20) if code != 0x09},
@@ -135,7 +135,8 @@ def no_utf8(data: bytes, offset: int) -> str:
         data.decode()
     except UnicodeDecodeError as error:
         if error.start <= offset <= error.end + 1:
-            return f"the text is not UTF-8 from byte {error.start} (0x{data[error.start]:02X}) on; save it as UTF-8"
+            byte = f"byte {error.start} (0x{data[error.start]:02X})"
+            return f"the text is not UTF-8 from {byte} on; save it as UTF-8"
     return ""
 
 

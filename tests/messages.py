@@ -29,12 +29,14 @@ _KINDS: Final = {
 _HEAD: Final = """\
 # Messages
 
-What is said of grammars that are broken and of texts that are refused, by examples. `tests/messages.toml` has
-them with the place and the words that each message must have; this page is written by `python tests/messages.py`.
+What is said of grammars that are broken and of texts that are refused, by examples. `tests/messages.toml`
+has them with the place and the words that each message must have; this page is written by
+`python tests/messages.py`.
 
-A message names the place: line and column of a grammar's text, the JSON pointer in a schema, the field of a Python
-type; of a text line, column and byte, the rules that are open and, in JSON, the pointer of the value. Then it says
-what is wrong, and what to do. `gramma check` and `gramma explain` print the same messages.
+A message names the place: line and column of a grammar's text, the JSON pointer in a schema, the field of
+a Python type; of a text line, column and byte, the rules that are open and, in JSON, the pointer of the
+value. Then it says what is wrong, and what to do. `gramma check` and `gramma explain` print the same
+messages.
 """
 
 

@@ -976,3 +976,22 @@ def test_checking_a_grammar_does_not_load_torch(files: Path) -> None:
 def test_the_entry_point_is_the_app() -> None:
     runs: Callable[[], None] = main
     assert callable(runs)
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def test_limits_are_options(files: Path) -> None:
+    grammar = files / "sum.gbnf"
+    told = run("check", grammar, "--limit", "max_work=1")
+    failed(told, "Limits.max_work = 1", "(--limit max_work=...)")
+    assert (
+        run("check", grammar, "--limit", "max_work=100_000", "--limit", "max_items=50").exit_code
+        == 0
+    )
+    failed(
+        run("check", grammar, "--limit", "max_wrok=1"),
+        "no limit 'max_wrok'",
+        "did you mean 'max_work'?",
+    )
+    failed(run("check", grammar, "--limit", "max_work=many"), "write --limit max_work=NUMBER")

@@ -1,4 +1,4 @@
-"""The command in a pseudo-terminal: lines fit, messages break between words; piped, nothing but text comes."""
+"""The command in a pseudo-terminal: lines fit, messages break between words; pipes get plain text."""
 
 from __future__ import annotations
 

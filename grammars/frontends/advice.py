@@ -1,4 +1,4 @@
-"""What to do about mistakes that people make in every notation: misspelt names, broken JSON, broken patterns."""
+"""What to do about mistakes that people make in every notation: in names, in JSON, in patterns."""
 
 from __future__ import annotations
 

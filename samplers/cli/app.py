@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn, ParamSpec
 import typer
 
 from constrain.extras import MissingExtra, missing_extra
-from grammars import GrammarError
+from grammars import GrammarError, LimitExceeded
 from grammars.version import version
 from samplers.output import READER_GONE, ReaderGone, hang_up, tell
 
@@ -84,4 +84,10 @@ def complain(error: Exception) -> NoReturn:
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return str(error)
+    return with_option(error)
+
+
+def with_option(error: Exception) -> str:
+    """The text of an error; where it is a limit, with the option that raises it."""
+    option = f" (--limit {error.limit}=...)" if isinstance(error, LimitExceeded) else ""
+    return f"{error}{option}"

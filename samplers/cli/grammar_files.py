@@ -13,9 +13,11 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 
 import typer
 
-from grammars import Grammar, GrammarError
+from grammars import Grammar, GrammarError, Limits
 from grammars.files import Kind, decode, kind_of, misplaced, read_text
+from grammars.frontends.advice import suggestion
 from grammars.grammar import Formats, LarkLexer, Numbers, PropertyOrder, Whitespace, grammar_of
+from samplers.cli.app import with_option
 
 STANDARD_INPUT: Final = Path("-")
 
@@ -84,9 +86,39 @@ class SchemaOptions:
         ),
     ] = None
 
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="Another limit than the usual one, as max_work=20000000; may be repeated.",
+        ),
+    ] = None
+
     def given(self) -> dict[str, Any]:
-        """Those that were said, as the constructors of ``Grammar`` take them."""
-        return {name: value for name, value in asdict(self).items() if value}
+        """Those that were said, as the constructors of ``Grammar`` take them, limits apart."""
+        said = {name: value for name, value in asdict(self).items() if value}
+        said.pop("limit", None)
+        return said
+
+    def limits(self) -> Limits:
+        """The limits, those that were said in place of the usual ones.
+
+        Raises:
+            ValueError: for what is no limit or no number.
+        """
+        said: dict[str, int] = {}
+        names = [field.name for field in fields(Limits)]
+        for written in self.limit or ():
+            name, _, number = written.partition("=")
+            if name not in names:
+                known = ", ".join(names)
+                raise ValueError(
+                    f"--limit {written}: no limit {name!r}{suggestion(name, names)}; {known}"
+                )
+            if not number.replace("_", "").isdecimal():
+                raise ValueError(f"--limit {written}: write --limit {name}=NUMBER")
+            said[name] = int(number)
+        return Limits(**said)
 
     @property
     def names(self) -> str:
@@ -171,9 +203,9 @@ def load(path: Path, how: GrammarOptions, *others: Path | None) -> Grammar:
         if (found := misplaced(kind, text, how.given())) is not None:
             raise ValueError(f"{name}: {_listed(found[0])} can be said of {found[1]}")
         base = None if path == STANDARD_INPUT else path
-        return grammar_of(text, kind, path=base, **how.given())
+        return grammar_of(text, kind, path=base, limits=how.limits(), **how.given())
     except GrammarError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"{name}: {with_option(error)}") from None
 
 
 def told_kind(path: Path, how: GrammarOptions) -> Kind:
@@ -203,9 +235,9 @@ def load_schema(path: Path, how: SchemaOptions, *others: Path | None) -> tuple[G
         if misplaced("json", text, ["whitespace"]) is not None:
             said = f" that {how.names} can be said of" if how.given() else ""
             raise ValueError(f"{name_of(path)}: a saved grammar, not a JSON Schema{said}")
-        return Grammar.from_json_schema(text, **how.given()), text
+        return Grammar.from_json_schema(text, limits=how.limits(), **how.given()), text
     except GrammarError as error:
-        raise ValueError(f"{name_of(path)}: {error}") from None
+        raise ValueError(f"{name_of(path)}: {with_option(error)}") from None
 
 
 def grammar_text(path: Path) -> str:

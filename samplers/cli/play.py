@@ -63,7 +63,7 @@ def play(
         raise ValueError("--write needs a file: standard input cannot be written")
     path = grammar if is_file else None
     store = GrammarStore(name_of(grammar), kind, text, path, may_write=write)
-    with PlayServer(Playground(store, how.given(), model), port) as server:
+    with PlayServer(Playground(store, how.given(), model, how.limits()), port) as server:
         try:
             say(server.url)
             if browser:

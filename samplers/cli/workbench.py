@@ -71,7 +71,7 @@ def lint_(
         base = None if grammar == STANDARD_INPUT else grammar
 
         def read() -> Grammar:
-            return grammar_of(text, kind, path=base, **how.given())
+            return grammar_of(text, kind, path=base, limits=how.limits(), **how.given())
 
         report, made = lint(text, kind, read, ambiguity=ambiguity)
         if made is not None and model is not None:
@@ -171,7 +171,7 @@ def fmt(
     text = grammar_text(grammar)
     new = formatted(text, kind)
     base = None if grammar == STANDARD_INPUT else grammar
-    again = grammar_of(new, kind, path=base, **how.given())
+    again = grammar_of(new, kind, path=base, limits=how.limits(), **how.given())
     if again.program.states != made.program.states or again.is_empty != made.is_empty:
         raise RuntimeError(
             f"{name_of(grammar)}: formatted, it is another grammar; please report it"

@@ -49,8 +49,9 @@ def refusal(
     if found := _RULE_IN_TERMINAL.search(message):
         rule, terminal = found[1], found[2]
         said = (
-            f"terminal {terminal} refers to the rule {rule!r}, and a terminal is made of texts, patterns and "
-            f"terminals only; name it {rule.upper()} (a terminal), or {terminal} in lower case (a rule)"
+            f"terminal {terminal} refers to the rule {rule!r}, and a terminal is made of texts, "
+            f"patterns and terminals only; name it {rule.upper()} (a terminal), or {terminal} in lower "
+            "case (a rule)"
         )
         return said, rule, terminal
     if found := _TEMPLATE.search(message):

@@ -139,7 +139,10 @@ def regex_to_ir(pattern: str, limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
     return GrammarIR((Rule("root", body, Span(1, 1)),), "root", notes)
 
 
-NEVER_MATCHES: Final = "the pattern matches no text: an anchor (^, $, \\b) or a look-around stands where it cannot hold"
+NEVER_MATCHES: Final = (
+    "the pattern matches no text: an anchor (^, $, \\b) or a look-around stands where it cannot "
+    "hold"
+)
 """Why a pattern that can be read is the empty language."""
 
 
