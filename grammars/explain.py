@@ -359,6 +359,8 @@ def _of_blanks(blanks: set[str], others: bool) -> list[str]:
     breaks = any(blank.strip(" \t\x0c") for blank in blanks)
     if spaces and breaks and others:
         return []
+    if len(blanks) == 1 and not others:
+        return [repr(*blanks)]
     return [*(["a blank"] if spaces else []), *(["a line break"] if breaks else [])]
 
 

@@ -109,11 +109,16 @@ def examples() -> list[Example]:
 
 def message(example: Example) -> str:
     """What is said of an example; the empty text if nothing is wrong."""
-    if example.text is not None:
-        verdict = _grammar(example.kind, example.source).explain(example.text)
+    return _said(example.kind, example.source, example.text)
+
+
+@cache
+def _said(kind: str, source: str, text: str | None) -> str:
+    if text is not None:
+        verdict = _grammar(kind, source).explain(text)
         return "" if verdict.accepted else str(verdict)
     try:
-        made = _READERS[example.kind](example.source)
+        made = _READERS[kind](source)
     except GrammarError as error:
         return str(error)
     return str(made.explain("")) if made.is_empty else ""
@@ -130,8 +135,8 @@ def _grammars() -> Iterator[str]:
         yield f"## {title}\n"
         for example in (e for e in broken if e.kind == kind):
             yield f"**{example.title}**\n"
-            yield _block(example.source, kind if kind in ("json", "python") else "text")
-            yield _block(message(example), "text")
+            yield _block(example.source)
+            yield _block(message(example))
 
 
 def _texts() -> Iterator[str]:
@@ -143,16 +148,18 @@ def _texts() -> Iterator[str]:
             yield f"## Texts: `{library}` of the library\n"
         else:
             yield f"## Texts: {name}\n"
-            yield _block(mine[0].source, "json" if mine[0].kind == "json" else "text")
+            yield _block(mine[0].source)
         for example in mine:
             yield f"**{example.title}**\n"
-            yield _block(message(example), "text")
+            yield _block(message(example))
 
 
-def _block(text: str, language: str) -> str:
-    """A block of code, in more backquotes than it has."""
-    fence = "````" if "```" in text else "```"
-    return f"{fence}{language}\n{text.strip(chr(10))}\n{fence}\n"
+def _block(text: str) -> str:
+    """A block of text as it is; quoted and indented if it has a fence itself."""
+    text = text.strip("\n")
+    if "```" in text:
+        return "\n".join(f">     {line}".rstrip() for line in text.split("\n")) + "\n"
+    return f"```\n{text}\n```\n"
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def test_pointers_lead_to_the_place() -> None:
     refused = 0
     for source in made.values():
         grammar = Grammar.from_json_schema(source)
-        for seed in range(80):
+        for seed in range(30):
             text = mutated(grammar.sample(seed, 200).decode(), rng)
             verdict = grammar.explain(text)
             assert verdict.accepted == (verdict.pointer is None)
@@ -89,7 +89,7 @@ def test_pointers_lead_to_the_place() -> None:
             if completed is not None:
                 assert verdict.pointer is not None
                 check_pointer(json.loads(completed), verdict.pointer)
-    assert refused > 100
+    assert refused > 40
 
 
 @pytest.mark.parametrize(("text", "pointer", "where"), [

@@ -268,8 +268,8 @@ def test_tokens() -> None:
 
 
 BAD: list[tuple[Any, str]] = [
-    ({"format": {"type": "nope"}}, "/format"),
-    ({"format": {"type": "sequence", "elements": [A, {"type": 3}]}}, "/format/elements/1"),
+    ({"format": {"type": "nope"}}, "/format/type"),
+    ({"format": {"type": "sequence", "elements": [A, {"type": 3}]}}, "/format/elements/1/type"),
     ({"format": {"type": "sequence", "elements": []}}, "/format"),
     ({"format": tag(ANY, end="")}, "/format"),
     ({"format": tag({"type": "sequence", "elements": [A, ANY]}, end=["", ""])}, "/format"),

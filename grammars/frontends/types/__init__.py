@@ -75,8 +75,8 @@ def _of_unknown_class(error: PydanticSchemaGenerationError) -> str:
     if found is None:
         return f"has no JSON form: {_first_line(error)}"
     return (
-        f"{found[1].rsplit('.', 1)[-1]} is a class of which pydantic knows no fields; make it a "
-        "dataclass, a TypedDict or a pydantic model"
+        f"has no JSON form: {found[1].rsplit('.', 1)[-1]} is a class of which pydantic knows no fields; "
+        "make it a dataclass, a TypedDict or a pydantic model"
     )
 
 
