@@ -49,6 +49,17 @@ def answering(model: str) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
 
 
 @contextmanager
+def working(what: str) -> Iterator[None]:
+    """Says at a terminal what takes long, until it is done; elsewhere nothing."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+@contextmanager
 def progress_of(
     shown: bool, total: int, on_tokens: Callable[[int, Sequence[int]], None] | None
 ) -> Iterator[Callable[[int, Sequence[int]], None]]:

@@ -185,11 +185,13 @@ def trace(
 
     Example: `gramma trace invoice.schema.json --text '{"paid": true}'`
     """
+    from samplers.progress import working
     from samplers.tracing import steps_of, table_of
 
     made = load(grammar, how, text_file)
     data = trimmed(made, needed(read_text_option(text_file, text)))
-    steps = list(steps_of(made, data, model))
+    with working(f"reading by the tokens of {model}"):
+        steps = list(steps_of(made, data, model))
     if html is not None:
         from samplers.trace_page import page_of
 

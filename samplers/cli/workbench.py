@@ -206,11 +206,13 @@ def bench(
     Example: `gramma bench invoice.schema.json --model smollm2-135m-instruct`
     """
     from samplers.cost import cost_of, table_of_costs
+    from samplers.progress import working
 
     def read() -> Grammar:
         return load(grammar, how)
 
-    costs = cost_of(read, model, texts)
+    with working(f"measuring on the tokens of {model}"):
+        costs = cost_of(read, model, texts)
     if as_json:
         dump(costs.as_dict())
     else:
