@@ -159,7 +159,7 @@ def _block(text: str) -> str:
     text = text.strip("\n")
     if "```" in text:
         return "\n".join(f">     {line}".rstrip() for line in text.split("\n")) + "\n"
-    return f"```\n{text}\n```\n"
+    return f"```text\n{text}\n```\n"
 
 
 if __name__ == "__main__":

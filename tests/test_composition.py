@@ -652,7 +652,7 @@ def test_lark_with_rules_of_other_grammars() -> None:
 @pytest.mark.parametrize(("source", "rules", "message"), [
     ('start: "x" args\nargs: "y"', {"args": OBJECT}, "args"),
     ('start: "x"', {"args": OBJECT}, "nothing refers to"),
-    ('start: "x" arg', {"args": OBJECT}, "'arg' used but not defined"),
+    ('start: "x" arg', {"args": OBJECT}, "'arg' is not defined"),
     ('start: "x" args', {"Args": OBJECT}, "no name of a Lark rule"),
 ])  # fmt: skip
 def test_wrong_rules_in_lark(source: str, rules: Any, message: str) -> None:

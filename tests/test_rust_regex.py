@@ -91,7 +91,7 @@ def test_patterns_match_as_in_rust(seed: int) -> None:
         (r"\q", "escape"),
         (r"a{2,1}", "reversed"),
         (r"*a", "nothing to repeat"),
-        (r"(?=a)", "only i, m and s"),
+        (r"(?=a)", "look-around"),
         (r"(a", "never closed"),
         (r"a)", "closes no group"),
         (r"\x{110000}", "hexadecimal"),

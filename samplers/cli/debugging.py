@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -107,8 +108,7 @@ def _may_begin(grammar: Grammar, beginning: bytes) -> bool:
 def tell(verdict: Explanation, as_json: bool, more: Mapping[str, str | None] | None = None) -> None:
     """Writes a verdict; ``more`` is added to it in JSON."""
     if as_json:
-        names = ("accepted", "offset", "line", "column", "expected", "rule_path", "message")
-        dump({name: getattr(verdict, name) for name in names} | dict(more or {}))
+        dump(asdict(verdict) | dict(more or {}))
     else:
         prose(str(verdict))
 
