@@ -27,6 +27,8 @@ _VISIBLE: Final[dict[int, int | str]] = {
 }
 """Control characters as signs: they must not reach a terminal."""
 _DEEPEST: Final = 16
+_CONTEXT: Final = 60
+"""Characters of a pointer that are shown, the last ones."""
 _WIDE: Final = 64
 """A class of more characters than this is told as all but those that it lacks."""
 _MOST_MISSING: Final = 6
@@ -123,7 +125,8 @@ def with_hint(found: Explanation, pointer: str | None, hint: str) -> Explanation
     """An explanation that says the place in the value, too, and what to do."""
     lines = [found.message]
     if pointer:
-        lines.append(f"at {pointer} of the text")
+        shown = pointer if len(pointer) <= _CONTEXT else "..." + pointer[-_CONTEXT:]
+        lines.append(f"at {shown} of the text")
     if hint:
         lines.append(f"hint: {hint}")
     return replace(found, message="\n".join(lines), pointer=pointer, hint=hint)

@@ -6,7 +6,7 @@ import hashlib
 import marshal
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -764,7 +764,9 @@ class Grammar:
         if not self.is_json:
             return with_hint(found, None, hint)
         spot = spot_of(raw[: found.offset])
-        return with_hint(found, spot.pointer, hint or self._hint(found, raw, spot))
+        with suppress(LimitExceeded):  # the verdict stands without it
+            hint = hint or self._hint(found, raw, spot)
+        return with_hint(found, spot.pointer, hint)
 
     def _explanation(self, raw: bytes, names: frozenset[str]) -> Explanation:
         memory = self.memory()

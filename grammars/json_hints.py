@@ -28,14 +28,14 @@ class _Level:
     """An object or an array that is open."""
 
     is_object: bool
-    pointer: str
     keys: list[str] = field(default_factory=list)
     index: int = 0
 
     @property
-    def inner(self) -> str:
+    def step(self) -> str:
+        """The step of a pointer from here to the value that is read last."""
         step = (self.keys[-1] if self.keys else "") if self.is_object else str(self.index)
-        return f"{self.pointer}/{step.replace('~', '~0').replace('/', '~1')}"
+        return "/" + step.replace("~", "~0").replace("/", "~1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def spot_of(text: bytes) -> Spot:
         byte = text[at : at + 1]
         begun = b""
         if byte in (b"{", b"["):
-            levels.append(_Level(byte == b"{", levels[-1].inner if levels else ""))
+            levels.append(_Level(byte == b"{"))
             where = "key" if byte == b"{" else "value"
         elif byte in (b"}", b"]"):
             if levels:
@@ -106,7 +106,7 @@ def spot_of(text: bytes) -> Spot:
         at += 1
     level = levels[-1] if levels else None
     at_value = where in ("value", "in string", "in word")
-    pointer = "" if level is None else level.inner if at_value else level.pointer
+    pointer = "".join(open_.step for open_ in (levels if at_value else levels[:-1]))
     keys = tuple(level.keys) if level is not None and level.is_object else ()
     kind = None if level is None else level.is_object
     return Spot(pointer, where, kind, keys, begun, text.rstrip(_BLANKS)[-1:])
@@ -262,15 +262,17 @@ def _missing_keys(refusal: Refusal, spot: Spot) -> list[str]:
         for step in spot.pointer.split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")
             value = value[int(step)] if isinstance(value, list) else value[step]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return []
     return [key for key in value if key not in spot.keys] if isinstance(value, dict) else []
 
 
 def _keys(refusal: Refusal, spot: Spot) -> str:
     """Keys that are unknown, too early, too late or there already."""
-    if spot.where not in ("in key", "key") or (spot.where == "key" and refusal.here != b'"'):
+    if spot.where not in ("in key", "key"):
         return ""
+    if spot.where == "key" and refusal.here != b'"':
+        return 'a key comes here, in double quotes: "..."' if 0x22 in refusal.allowed else ""
     begin = refusal.offset - len(spot.begun) - 1 if spot.where == "in key" else refusal.offset
     found = _STRING.match(refusal.text, begin)
     if found is None:

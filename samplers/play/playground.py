@@ -310,7 +310,8 @@ def _cut(data: bytes, offset: int) -> tuple[str, str]:
 def _wrong(found: Explanation) -> str:
     """What is wrong, in words; excerpt, rules and what was expected are shown on their own."""
     line = found.message.partition("\n")[0]
-    return line.partition("; expected ")[0] if found.expected else line
+    wrong = line.partition("; expected ")[0] if found.expected else line
+    return f"{wrong}: {found.hint}" if found.hint else wrong
 
 
 def _place_of(grammar: Grammar, name: str) -> Json:
