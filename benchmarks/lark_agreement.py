@@ -215,7 +215,16 @@ def random_pattern(rng: random.Random, depth: int = 2) -> str:
     times = rng.choice(["*", "+", "?", "{2}", "{1,2}", "{0,2}", "{2,4}", "{3,}"])
     around = rng.choice([""] * 5 + ["(?!b)", "(?=a)", r"\b", "(?<=a)", "(?<!b)"])
     before = rng.choice([""] * 9 + [r"\b", "(?<=a)", "(?<!b)", "^", r"\B"])
+    if rng.random() < 0.15:
+        before += random_exclusion(rng)
     return f"{before}(?:{inner}){times}{rng.choice(['', '', '?'])}{around}"
+
+
+def random_exclusion(rng: random.Random) -> str:
+    """A negative look-ahead as in patterns of names that are no keywords, look-ahead inside it."""
+    words = "|".join(random_pattern(rng, rng.choice((0, 0, 1))) for _ in range(rng.randint(1, 2)))
+    ending = rng.choice(("", r"\b", r"\b", "$", "(?!b)", "(?![ab])", "(?=c)", "(?=bc)", r"(?!\w)"))
+    return f"(?!(?:{words}){ending})"
 
 
 def random_grammar(rng: random.Random) -> str:

@@ -101,6 +101,9 @@ WRITTEN: Final[dict[str, tuple[str, ...]]] = {
     r"\b(?:[0-9a-fA-F]{2}(?P<s>[:-]))(?:[0-9a-fA-F]{2}[:-]){4}[0-9a-fA-F]{2}\b": (
         "00:1a-2b:3c:4d:5e",
     ),
+    # names
+    r"(?!(?:if|else|while)\b)[a-z_]\w*": ("if", "iff", "else_", "elsewhere", "while"),
+    r"^(?!(?:class|def)$)[a-z]+(?:\.(?!(?:class|def)(?!\w))[a-z]+)*$": ("a.class", "def", "define.a"),
     # numbers and words
     r"^(?!0\d)\d{1,3}(?:,\d{3})*(?:\.\d+)?$": ("1,234.5", "01", "0", "1,23"),
     r"^(?:(?=(?:\d{3})+$)\d{3}|\d{1,2}(?=(?:\d{3})*$))(?:\d{3})*$": ("1", "1234", "123456"),
@@ -177,6 +180,18 @@ FAMILIES: Final[dict[str, Family]] = {
     "look-around, repeated": Family(_LETTERS, wraps=("(?:{})", *_LOOKS)),
     "look-around and boundaries": Family(
         (*_LETTERS, *_EDGES, r"\w", " "), wraps=("(?:{})", *_LOOKS), alphabet="a \n"
+    ),
+    "names that are no keywords": Family(
+        (*_LETTERS, r"\w"),
+        wraps=(
+            "(?:{})",
+            r"(?!(?:{})\b)[ab]+",
+            r"(?!(?:{})(?!\w))\w*",
+            "(?!(?:{})$)[ab]*",
+            "(?!(?!{})[ab])",
+            "(?=(?:{})(?!b)).",
+        ),
+        alphabet="ab \n",
     ),
     "atomic, possessive": Family(
         _LETTERS,

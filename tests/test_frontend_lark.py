@@ -179,6 +179,33 @@ TRICKY = {
         "'a\\",
         6,
     ),
+    "names that are no keywords": (
+        r"start: (K | N) (\",\" (K | N))*".replace("\\", "")
+        + "\nK: \"ab\"\n"
+        r"N: /(?!(?:ab|b)\b)[ab]+/",
+        "ab,",
+        6,
+    ),
+    "negative look-aheads within each other": (
+        'start: N ("," N | "ab")*\nN: /(?!(?:ab|b)(?![ab]))[ab]+/',
+        "ab,",
+        6,
+    ),
+    "an excluded word longer than the terminal": (
+        "start: (K | N)+\nK.2: /a(?!bc)/\nN: /(?!abb)[abc]/",
+        "abc",
+        6,
+    ),
+    "an excluded text at the end": (
+        'start: N ("," N)*\nN: /(?!ab$)[ab\\n]+/',
+        "ab,\n",
+        5,
+    ),
+    "an excluded text further on": (
+        'start: (N | ",")+\nN: /(?!.*ba)[ab]+/',
+        "ab,",
+        6,
+    ),
     "both lookaheads": (
         "start: (K | N | M)+\nK.2: /a+(?!b)/\nM: /ab/\nN: /c/\n",
         "abc",
@@ -648,6 +675,13 @@ REFUSED = {
     "declared": ("%declare X\nstart: X", "X", 1, 10),
     "backreference": (r"start: A" "\n" r"A: /(a|b)c\1/", "terminal A", 2, 1),
     "long look-ahead": ("start: A A\nA: /a(?=bc)/", "look-ahead", 2, 1),
+    "nested look-ahead": ("start: A\nA: /(?!a(?!bc))[abc]+/", "terminal A", 2, 1),
+    "look-ahead that another one needs": (
+        "start: (A | B)+\nA.2: /a(?!bc)/\nB: /ab/",
+        "terminal A",
+        2,
+        1,
+    ),
     "twice": ('start: "a"\nstart: "b"', "start", 1, None),
     "import": ("%import nowhere.X\nstart: X", "nowhere", None, None),
     "rule in terminal": ('start: A\nA: b "c"\nb: "d"', "b", None, None),

@@ -132,34 +132,40 @@ def parse_pattern(pattern: str) -> Pattern:
     return _sequence(list(parsed), parsed.state.flags)
 
 
-def _sequence(nodes: Sequence[Any], flags: int) -> Pattern:
-    items = tuple(_convert(op, value, flags) for op, value in nodes)
+def _sequence(nodes: Sequence[Any], flags: int, tail: bool = False) -> Pattern:
+    """A sequence; with ``tail`` it ends an assertion, where looking at text and taking it are the same."""
+    last = len(nodes) - 1
+    items = tuple(
+        _convert(op, value, flags, tail and i == last) for i, (op, value) in enumerate(nodes)
+    )
     return items[0] if len(items) == 1 else PSeq(items)
 
 
-def _convert(op: Any, value: Any, flags: int) -> Pattern:
+def _convert(op: Any, value: Any, flags: int, tail: bool = False) -> Pattern:
     c = _constants
     if op in _ONE_CHAR:
         return PChar(_set_of(op, value, flags))
     if op is c.BRANCH:
-        return PAlt(tuple(_sequence(list(branch), flags) for branch in value[1]))
+        return PAlt(tuple(_sequence(list(branch), flags, tail) for branch in value[1]))
     if op is c.SUBPATTERN:
         _, add, drop, body = value
         if add & (re.ASCII | re.UNICODE | re.LOCALE):
             flags &= ~(re.ASCII | re.UNICODE | re.LOCALE)
-        return _sequence(list(body), (flags | add) & ~drop)
+        return _sequence(list(body), (flags | add) & ~drop, tail)
     if op in (c.MAX_REPEAT, c.MIN_REPEAT):
         low, high, body = value
         item = _sequence(list(body), flags)
         return PRepeat(item, low, None if high is c.MAXREPEAT else int(high), op is c.MAX_REPEAT)
     if op is c.AT:
-        return _anchor(value, flags)
+        return _anchor(value, flags, tail)
     if op in (c.ASSERT, c.ASSERT_NOT):
         direction, body = value
         if direction < 0:
             return _behind(list(body), flags, op is c.ASSERT_NOT)
-        inner = _sequence(list(body), flags)
-        return PNot(inner) if op is c.ASSERT_NOT else _ahead(inner)
+        inner = _sequence(list(body), flags, tail=op is c.ASSERT_NOT or tail)
+        if op is c.ASSERT_NOT:
+            return _negated(inner)
+        return inner if tail else _ahead(inner)
     names = {
         c.GROUPREF: "a backreference",
         c.GROUPREF_EXISTS: "a conditional group",
@@ -169,7 +175,7 @@ def _convert(op: Any, value: Any, flags: int) -> Pattern:
     raise UnsupportedError(names.get(op, str(op).lower()))
 
 
-def _anchor(where: Any, flags: int) -> Pattern:
+def _anchor(where: Any, flags: int, tail: bool) -> Pattern:
     c = _constants
     if where in (c.AT_BEGINNING, c.AT_BEGINNING_STRING):
         lines = where is c.AT_BEGINNING and flags & re.MULTILINE
@@ -179,6 +185,8 @@ def _anchor(where: Any, flags: int) -> Pattern:
     if where is c.AT_END:
         if flags & re.MULTILINE:
             return PNext(_NEWLINE, end=True)
+        if tail:
+            return PAlt((PNext((), end=True), PSeq((PChar(_NEWLINE), PNext((), end=True)))))
         more = PSeq((PChar(_NEWLINE), PChar(_ANY)))
         return PNot(PAlt((PChar(ir.invert_ranges(_NEWLINE)), more)))
     if where in (c.AT_BOUNDARY, c.AT_NON_BOUNDARY):
@@ -212,6 +220,40 @@ def _single(pattern: Pattern) -> Ranges | None:
             return None
         return ir.normalize_ranges(pair for part in parts for pair in part or ())
     return None
+
+
+def _negated(pattern: Pattern) -> Pattern:
+    """A pattern that does not match here: said of the characters around, where these decide it."""
+    match pattern:
+        case PChar(ranges):
+            return PNext(ir.invert_ranges(ranges), end=True)
+        case PNext(ranges, end):
+            return PNext(ir.invert_ranges(ranges), end=not end)
+        case PPrevious(ranges, start):
+            return PPrevious(ir.invert_ranges(ranges), start=not start)
+        case PAlt(items) if all(map(_is_near, items)):
+            return PSeq(tuple(map(_negated, items)))
+        case PSeq(items) if _is_near(pattern):
+            return PAlt(tuple(map(_negated, items)))
+    return PNot(pattern)
+
+
+def _is_near(pattern: Pattern) -> bool:
+    """Whether a pattern asks for the characters on both sides of a place alone."""
+    match pattern:
+        case PChar() | PNext() | PPrevious():
+            return True
+        case PAlt(items):
+            return all(map(_is_near, items))
+        case PSeq(items):
+            *first, last = items or (PAlt(()),)
+            return _is_near(last) and all(_is_near(x) and not _takes(x) for x in first)
+    return False
+
+
+def _takes(pattern: Pattern) -> bool:
+    """Whether a pattern of nearby characters can take one."""
+    return isinstance(pattern, PChar) or any(map(_takes, parts(pattern)))
 
 
 def _ahead(pattern: Pattern) -> Pattern:

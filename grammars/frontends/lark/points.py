@@ -144,8 +144,6 @@ class Lexing:
                 written_out,
                 LAYOUT_SETS if loaded.postlex else (),
             )
-        except UnsupportedError as error:
-            raise GrammarError(f"a terminal uses {error}, which cannot be followed") from None
         except LimitExceeded as error:
             if error.rule is not None:
                 self._locate(error, self.by_name[error.rule])

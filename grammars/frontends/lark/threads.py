@@ -45,6 +45,8 @@ Match: TypeAlias = tuple[int, Mask, frozenset[Thread]]
 _COPIES: Final = 32
 """Repetitions of more iterations are counted, where that is possible."""
 
+_BEHIND_THE_END: Final = "a look-ahead at more than one character behind the end of the terminal"
+
 _FORBIDDEN: Final = -1
 """What a pattern inside a negative look-ahead matches."""
 
@@ -95,8 +97,14 @@ class UncountableError(Exception):
 Marks: TypeAlias = frozenset[tuple[int, str]]
 """What a step does to counted repetitions: numbers of regions with "into", "stay" or "go"."""
 
-_Found: TypeAlias = tuple[int, Mask, frozenset[tuple[int, Mask]], int | None, Marks]
-"""A character node, or a match (with its terminal) reached, and the regions passed on the way."""
+Antis: TypeAlias = frozenset[tuple[int, Mask]]
+"""Places in patterns of negative look-aheads that must not come to a match."""
+
+_Found: TypeAlias = tuple[int, Mask, Antis, int | None, Marks]
+"""A character node, or a match (with its terminal) reached, and the regions passed on the way.
+
+A match has the negative look-aheads that the text behind it decides.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,8 @@ class Machine:
         self.alphabet = Alphabet((*(s for p in patterns for s in character_sets(p)), *apart))
         self.limit = limit
         self._steps: list[_Step] = []
+        self._negated: set[int] = set()
+        self._decided: dict[tuple[int, frozenset[Thread], Antis], bool] = {}
         self._loops = 0
         self._inside_not = False
         self.starts = [self._start(i, pattern) for i, pattern in enumerate(patterns)]
@@ -178,6 +188,8 @@ class Machine:
         except LimitExceeded as error:
             error.locate(rule=self.names[terminal])
             raise
+        except UnsupportedError as error:
+            raise UnsupportedTerminalError(terminal, str(error)) from None
 
     def _asked_before(self, start: int) -> set[Mask]:
         """What is asked about the character before the first one of a terminal."""
@@ -223,6 +235,8 @@ class Machine:
                 at = self._add(_Step("char", (then,), self.alphabet.mask(ranges)))
                 if self._region is not None:
                     self._inside[at] = self._region
+                if self._inside_not:
+                    self._negated.add(at)
                 return at
             case PSeq(items):
                 for item in reversed(items):
@@ -238,7 +252,9 @@ class Machine:
                 return self._add(_Step("next", (then,), mask))
             case PNot(item):
                 if self._inside_not:
-                    raise UnsupportedError("a look-ahead inside a negative look-ahead")
+                    raise UnsupportedError(
+                        "a negative look-ahead at more than one character inside another one"
+                    )
                 self._inside_not = True
                 inner = self._build(item, self._add(_Step("match", tag=_FORBIDDEN)))
                 self._inside_not = False
@@ -330,9 +346,9 @@ class Machine:
                     if step.mask & cond:
                         out.append((node, step.mask & cond, antis, None, marks))
                 case "match":
-                    allowed = cond & self._settled(antis)
+                    allowed, pending = self._settled(antis, cond)
                     if allowed:
-                        out.append((node, allowed, frozenset(), step.tag, marks))
+                        out.append((node, allowed, pending, step.tag, marks))
                 case "split":
                     stack += [(n, fresh, cond, antis, marks) for n in reversed(step.nexts)]
                 case "enter":
@@ -373,18 +389,18 @@ class Machine:
     def _uncountable(self, marks: Marks) -> UncountableError:
         return UncountableError(self.regions[min(marks)[0]].terminal)
 
-    def _settled(self, antis: frozenset[tuple[int, Mask]]) -> Mask:
-        """What may come next so that no negative look-ahead is violated."""
-        allowed = self.alphabet.all
+    def _settled(self, antis: Antis, cond: Mask) -> tuple[Mask, Antis]:
+        """What may come next where a match ends, and the negative look-aheads that are open then."""
+        allowed = cond
+        still: dict[int, Mask] = {}
         for node, mask in antis:
-            for c in self.alphabet.members(mask):
+            for c in self.alphabet.members(mask & cond):
                 ends = self._closure(self._steps[node].nexts[0], c, self.alphabet.all, frozenset())
-                if not any(tag is not None and m == self.alphabet.all for _, m, _, tag, _ in ends):
-                    raise UnsupportedError(
-                        "a look-ahead at more than one character behind the end of the terminal"
-                    )
-                allowed &= ~(1 << c)
-        return allowed
+                if any(tag is not None and m == self.alphabet.all for _, m, _, tag, _ in ends):
+                    allowed &= ~(1 << c)
+                elif ends:
+                    still[node] = still.get(node, 0) | 1 << c
+        return allowed, frozenset((n, m & allowed) for n, m in still.items() if m & allowed)
 
     def _antis_after(
         self, antis: frozenset[tuple[int, Mask]], c: int
@@ -517,14 +533,20 @@ class Machine:
         regions passed, repetitions included.
         """
         open_ = self.alphabet.all
+        uncertain: Mask = 0
+        asking = -1
         threads: list[Thread] = []
         matches: list[Match] = []
         kept: list[tuple[int, int | None, Marks]] = []
-        taken: dict[tuple[int, frozenset[tuple[int, Mask]]], Mask] = {}
+        taken: dict[tuple[int, Antis], Mask] = {}
         for node, mask, antis, tag, marks in found:
             mask &= open_
+            if tag is not None and antis:
+                mask = self._where_needed(mask, antis, threads)
             if not mask:
                 continue
+            if mask & uncertain:
+                raise UnsupportedTerminalError(asking, _BEHIND_THE_END)
             kept.append((node, tag, marks))
             if tag is None:
                 known = taken.get((node, antis), 0)
@@ -532,10 +554,72 @@ class Machine:
                     taken[node, antis] = known | mask
                     threads.append((node, mask & ~known, antis))
             else:
-                before = frozenset((n, m & mask, a) for n, m, a in threads if m & mask)
-                matches.append((tag, mask, before))
-                open_ &= ~mask
+                before = {(n, m & mask, a) for n, m, a in threads if m & mask}
+                for n, m in antis:
+                    if m & mask:
+                        before.add((n, m & mask, frozenset()))
+                        uncertain |= m & mask
+                        asking = tag
+                matches.append((tag, mask, frozenset(before)))
+                open_ &= ~mask | uncertain
         return threads, matches, kept
+
+    def _where_needed(self, mask: Mask, antis: Antis, before: list[Thread]) -> Mask:
+        """The characters behind a match with open look-aheads for which the match can matter.
+
+        It does not where a thread before it comes to a match whenever the look-aheads are kept.
+        """
+        for c in self.alphabet.members(mask & union((n, m, frozenset()) for n, m in antis)):
+            higher = frozenset((n, 1 << c, a) for n, m, a in before if m >> c & 1)
+            asked = frozenset((n, 1 << c) for n, m in antis if m >> c & 1)
+            if higher and self._is_decided(c, higher, asked):
+                mask &= ~(1 << c)
+        return mask
+
+    def _is_decided(self, c: int, threads: frozenset[Thread], antis: Antis) -> bool:
+        """Whether, with this character next, a thread matches wherever no look-ahead is violated."""
+        key = (c, threads, antis)
+        known = self._decided.get(key)
+        if known is None:
+            known = self._decided[key] = self._search_decision(c, threads, antis)
+        return known
+
+    def _search_decision(self, c: int, threads: frozenset[Thread], antis: Antis) -> bool:
+        todo = [(c, threads, antis)]
+        seen = set(todo)
+        for at, now, asked in todo:  # grows while we iterate
+            spend(4)
+            open_, after = self._antis_after(asked, at)
+            found = self._stepped(now, at, go=False)
+            if any(marks for _, _, _, _, marks in found):
+                return False  # how often a repetition was taken is not followed here
+            kept = dict.fromkeys((n for n, _ in after), 0)
+            for n, m in after:
+                kept[n] |= m
+            moved: set[Thread] = set()
+            for node, mask, more, tag, _ in found:
+                if tag is None:
+                    moved.add((node, mask, more))
+                    continue
+                for n, m in more:  # what is asked of it beyond what is kept by assumption
+                    mask &= ~(m & ~kept.get(n, 0))
+                open_ &= ~mask
+            if open_ & self.alphabet.end:
+                return False
+            for one in self.alphabet.members(open_):
+                rest = frozenset((n, 1 << one, a) for n, m, a in moved if m >> one & 1)
+                pending = frozenset((n, 1 << one) for n, m in after if m >> one & 1)
+                if not rest or not pending:
+                    return False
+                place = (one, rest, pending)
+                if place not in seen:
+                    seen.add(place)
+                    todo.append(place)
+                    if len(todo) > self.limit:
+                        raise LimitExceeded(
+                            "max_dfa_states", self.limit, "the look-aheads of this grammar's terminals"
+                        )
+        return True
 
     # -- obligations ---------------------------------------------------------------------------
 
@@ -577,7 +661,9 @@ class Machine:
 
     def _forbids(self, move: Move) -> tuple[Mask, frozenset[Thread]]:
         following = self.alphabet.all
-        for _, mask, _ in move.matches:
+        for tag, mask, before in move.matches:
+            if any(n in self._negated for n, _, _ in before) and tag != _FORBIDDEN:
+                raise UnsupportedTerminalError(tag, _BEHIND_THE_END)
             following &= ~mask
         return following, frozenset(move.threads)
 
