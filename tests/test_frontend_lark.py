@@ -180,8 +180,7 @@ TRICKY = {
         6,
     ),
     "names that are no keywords": (
-        r"start: (K | N) (\",\" (K | N))*".replace("\\", "")
-        + "\nK: \"ab\"\n"
+        r"start: (K | N) (\",\" (K | N))*".replace("\\", "") + '\nK: "ab"\n'
         r"N: /(?!(?:ab|b)\b)[ab]+/",
         "ab,",
         6,

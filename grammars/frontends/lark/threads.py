@@ -617,7 +617,9 @@ class Machine:
                     todo.append(place)
                     if len(todo) > self.limit:
                         raise LimitExceeded(
-                            "max_dfa_states", self.limit, "the look-aheads of this grammar's terminals"
+                            "max_dfa_states",
+                            self.limit,
+                            "the look-aheads of this grammar's terminals",
                         )
         return True
 
