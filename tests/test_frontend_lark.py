@@ -200,6 +200,11 @@ TRICKY = {
         "ab,\n",
         5,
     ),
+    "asked about the character before, and pending for long": (
+        'start: "b" B "d" | "b" "a"\nB: /\\Bccca/\n%ignore "c"',
+        "bca",
+        7,
+    ),
     "an excluded text further on": (
         'start: (N | ",")+\nN: /(?!.*ba)[ab]+/',
         "ab,",

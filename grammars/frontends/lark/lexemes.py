@@ -326,7 +326,7 @@ class Lexer:
             return None
         key = (lexeme.number, obligation)
         if key not in self._effects:
-            ways = self.ways(lexeme, obligation)
+            ways = self._ways_behind_any(lexeme, obligation)
             self._effects[key] = minimal_automaton(ways.rows, ways.ends)
         return self._effects[key]
 
