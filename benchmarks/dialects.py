@@ -5,9 +5,11 @@ repositories, a folder or a git directory; none is kept here.  For each grammar 
 verdict is compared with ours: *agree*, *choice* (the peer's own, see ``_CHOICES``), *refused* (a loud error,
 by its first words) and *wrong*.
 
-With ``--random N`` llguidance itself is asked about random grammars and texts.
+With ``--random N`` llguidance itself is asked about random grammars and texts, with ``--captures N`` about
+what random grammars capture.
 
-Usage: ``python benchmarks/dialects.py [--llguidance PATH] [--xgrammar PATH] [--random N] [--show]``
+Usage: ``python benchmarks/dialects.py [--llguidance PATH] [--xgrammar PATH] [--random N] [--captures N]
+[--show]``
 """
 
 from __future__ import annotations
@@ -489,6 +491,14 @@ class Peer:
         at = matcher.deep_copy()
         return bool(at.try_consume_tokens(list(data)) == len(data) and at.is_accepting())
 
+    def captures(self, matcher: Any, data: bytes) -> list[tuple[str, bytes]] | None:
+        """What it captures of a text; ``None`` for one that it does not accept."""
+        if not self.accepts(matcher, data):
+            return None
+        at = matcher.deep_copy()
+        at.try_consume_tokens([*data, self._tokenizer.eos_token])
+        return [(name, bytes(found)) for name, found in at.get_captures()]
+
 
 # -- random grammars -----------------------------------------------------------------------------
 
@@ -588,6 +598,42 @@ def compare_random(count: int, seed: int, show: bool) -> Counter[str]:
     return out
 
 
+_RULE: Final = re.compile(r"^(r\d+)(?:\[(.*?)\])?:", re.MULTILINE)
+
+
+def compare_captures(count: int, seed: int, show: bool) -> Counter[str]:
+    """What both capture of texts of random grammars, every rule but the first captured.
+
+    llguidance gives every rule that it completes, readings that come to nothing among them.
+    """
+    peer = Peer()
+    rng = random.Random(seed)
+    out: Counter[str] = Counter()
+    while out["grammars"] < count:
+        text = random_grammar(rng, recursive=False)
+        text = _RULE.sub(lambda m: f"{m[1]}[capture{', ' + m[2] if m[2] else ''}]:", text)
+        theirs = peer.grammar(text)
+        try:
+            ours = Grammar.from_lark(text, dialect="llguidance")
+        except GrammarError:
+            continue
+        if theirs is None:
+            continue
+        out["grammars"] += 1
+        for data in filter(ours.accepts, sorted(random_texts(rng, ours))):
+            found = peer.captures(theirs, data)
+            if found is None:
+                continue
+            mine = Counter((x.name, x.data) for x in ours.captures(data))
+            more = mine - Counter(found)
+            out["texts"] += 1
+            same = "the same" if mine == Counter(found) else "ours among theirs"
+            out["another reading" if more else same] += 1
+            if more and show:
+                print(f"--- {data!r}: ours {dict(mine)}, theirs {found}\n{text}")
+    return out
+
+
 # -- main ----------------------------------------------------------------------------------------
 
 
@@ -626,6 +672,7 @@ def main() -> None:
     parser.add_argument("--llguidance", type=Path)
     parser.add_argument("--xgrammar", type=Path)
     parser.add_argument("--random", type=int, default=0)
+    parser.add_argument("--captures", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", action="store_true")
     given = parser.parse_args()
@@ -637,6 +684,9 @@ def main() -> None:
         report("xgrammar", list(xgrammar_cases(given.xgrammar)), "xgrammar", given.show)
     if given.random:
         for what, count in sorted(compare_random(given.random, given.seed, given.show).items()):
+            print(f"{count:7} {what}")
+    if given.captures:
+        for what, count in sorted(compare_captures(given.captures, given.seed, given.show).items()):
             print(f"{count:7} {what}")
 
 

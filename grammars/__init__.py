@@ -3,6 +3,7 @@
 This layer needs neither torch nor transformers.
 """
 
+from grammars.captures import Capture
 from grammars.errors import (
     BudgetError,
     GrammarError,
@@ -19,6 +20,7 @@ from grammars.tools import tool_format_of
 
 __all__ = [
     "BudgetError",
+    "Capture",
     "Explanation",
     "Grammar",
     "GrammarError",

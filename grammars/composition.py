@@ -9,7 +9,7 @@ order in which grammars are put together does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from grammars import ir
@@ -215,8 +215,27 @@ def texts_in(grammar: GrammarIR) -> bytes:
     return b"\0".join(texts)
 
 
+def _with_captures(
+    parts: Sequence[GrammarIR], compose: Callable[[Sequence[GrammarIR]], GrammarIR]
+) -> GrammarIR:
+    """What is composed of parts, with the captures of each."""
+    made = compose(parts)
+    if all(part.marked is None for part in parts):
+        return made
+    marked = compose([part.marked or part for part in parts])
+    cuts = [part.marked and part.marked.marked for part in parts]
+    if any(cuts):
+        cut = compose([cut or part for cut, part in zip(cuts, parts, strict=True)])
+        marked = replace(marked, marked=replace(cut, parts=(), locator=None, marked=None))
+    return replace(made, marked=replace(marked, parts=(), locator=None))
+
+
 def concatenated(parts: Sequence[GrammarIR], limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
     """A text of each part, on end."""
+    return _with_captures(parts, lambda chosen: _concatenated(chosen, limits))
+
+
+def _concatenated(parts: Sequence[GrammarIR], limits: Limits) -> GrammarIR:
     whole = Assembly()
     name = whole.name(_NAME)
     body = seq(*[whole.add(part) for part in parts])
@@ -225,6 +244,10 @@ def concatenated(parts: Sequence[GrammarIR], limits: Limits = DEFAULT_LIMITS) ->
 
 def united(parts: Sequence[GrammarIR], limits: Limits = DEFAULT_LIMITS) -> GrammarIR:
     """A text of any part."""
+    return _with_captures(parts, lambda chosen: _united(chosen, limits))
+
+
+def _united(parts: Sequence[GrammarIR], limits: Limits) -> GrammarIR:
     whole = Assembly()
     name = whole.name(_NAME)
     body = alt(*[whole.add(part) for part in parts])
@@ -241,6 +264,14 @@ def repeated(
     limits: Limits = DEFAULT_LIMITS,
 ) -> GrammarIR:
     """So many texts of a part, with a text of the separator between neighbours."""
+    return _with_captures(
+        [part, separator], lambda chosen: _repeated(chosen[0], low, high, chosen[1], limits)
+    )
+
+
+def _repeated(
+    part: GrammarIR, low: int, high: int | None, separator: GrammarIR, limits: Limits
+) -> GrammarIR:
     whole = Assembly()
     name = whole.name(_NAME)
     item = whole.add(part)
@@ -265,6 +296,14 @@ def embedded(
         rules: the other grammars, by name.
         limits: bounds on what it may cost to find the values in a text.
     """
+    names = list(rules)
+    return _with_captures(
+        [host, *rules.values()],
+        lambda chosen: _embedded(chosen[0], dict(zip(names, chosen[1:], strict=True)), limits),
+    )
+
+
+def _embedded(host: GrammarIR, rules: Mapping[str, GrammarIR], limits: Limits) -> GrammarIR:
     check_no_layout(host)
     whole = Assembly([*(rule.name for rule in host.rules), *rules])
     whole.notes |= dict.fromkeys(host.notes)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import numpy as np
 
 from grammars import composition, program_files
+from grammars.captures import Capture, captures_of
 from grammars.compiling.compiler import compile_ir
 from grammars.compiling.utf8 import ByteMask
 from grammars.errors import GrammarError, LimitExceeded
@@ -801,6 +802,46 @@ class Grammar:
 
         refusal = Refusal(raw, found.offset, allowed.keys(), found.expected, knows, complete)
         return hint_of(refusal, spot)
+
+    def captures(self, data: Data) -> tuple[Capture, ...]:
+        """Named parts of an accepted text: what rules read that the grammar captures.
+
+        llguidance's ``rule[capture]`` and ``rule[capture="name"]`` name them, and xgrammar's; grammars of
+        other kinds have none.  Of several readings of a text the one is taken in which, from the left, a
+        capture begins as soon as it may and ends as late as it may.  The time is near that of reading
+        the text where it tells its parts apart.
+
+        Args:
+            data: as :meth:`accepts` takes it.
+
+        Returns:
+            All of them in the order in which they begin, one inside another behind it; a name comes as
+            often as its rule was read.
+
+        Raises:
+            GrammarError: for a text that is not accepted, saying why.
+            LimitExceeded: for ``Limits.max_work``.
+        """
+        if not self.accepts(data):
+            raise GrammarError(f"only an accepted text has captures: {self.explain(data).message}")
+        marked = self.ir.marked
+        if marked is None:
+            return ()
+        raw = self._as_bytes(data) or b""
+        with self._reading(raw):
+            return captures_of(*self._capturing, raw)
+
+    @cached_property
+    def _capturing(self) -> tuple[Recognizer, GrammarIR, Recognizer | None]:
+        """What reads texts with marks, and texts with cuts."""
+
+        def recognizer(rules: GrammarIR) -> Recognizer:
+            return Recognizer(compile_ir(rules, self._limits), self._limits, names_tokens=True)
+
+        marked = self.ir.marked
+        assert marked is not None, "only asked for where something is captured"
+        cuts = None if marked.marked is None else recognizer(marked.marked)
+        return recognizer(marked), marked, cuts
 
     def complete(self, data: Data) -> bytes | None:
         """A shortest accepted text that begins with what is possible of a text.

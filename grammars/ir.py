@@ -426,6 +426,8 @@ class GrammarIR:
             say whether any does.
         lexer: for a Lark grammar, how text is cut into tokens (lark's name for it).
         layout: how indentation is read; ``None`` where it is text like any other.
+        marked: the rules with marks around what is captured (:mod:`grammars.captures`); ``None`` where
+            nothing is.
     """
 
     rules: tuple[Rule, ...]
@@ -441,6 +443,7 @@ class GrammarIR:
     locator: Locator | None = None
     lexer: str | None = None
     layout: Layout | None = None
+    marked: GrammarIR | None = None
     _index: dict[str, Rule] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:

@@ -54,11 +54,11 @@ from grammars.uniqueness.regions import goes_on
 from grammars.work import counted_work
 
 FORMAT: Final = "gramma-grammar"
-VERSION: Final = 6
-_EARLIER: Final = (1, 2, 3, 4, 5)
+VERSION: Final = 7
+_EARLIER: Final = (1, 2, 3, 4, 5, 6)
 """Versions that are read as well: 1 has no bags, marks or memory, 2 no sections, 3 no conditions, 4 no
 special tokens, 5 no parts (they are what sections have become) no lexer and no
-layout.
+layout, 6 no captures.
 
 A grammar is written as the earliest version that has what it has.  A checksum may be there in all of them:
 what reads older files takes no notice of it.
@@ -78,6 +78,26 @@ _Node = list[Any]
 
 def dumps(grammar: GrammarIR, limits: Limits) -> str:
     """Canonical JSON text of a grammar and its limits."""
+    data = _content(grammar, limits)
+    version = _version_of(grammar, data["nodes"])
+    head = {"format": FORMAT, "version": version, _CHECKSUM: _checksum(data)}
+    return _json(head | data)
+
+
+def _version_of(grammar: GrammarIR, nodes: list[_Node]) -> int:
+    """The earliest version that has what a grammar has."""
+    if grammar.marked is not None:
+        return VERSION
+    if grammar.parts or grammar.lexer is not None or grammar.layout is not None:
+        return 6
+    if grammar.tokens:
+        return 5
+    if any(node[0] == "bag" and len(node) > 6 for node in nodes):
+        return 4
+    return 3 if grammar.sections else 2
+
+
+def _content(grammar: GrammarIR, limits: Limits) -> dict[str, Any]:
     table = _Table()
     rules = [
         {
@@ -100,21 +120,15 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
         data["tokens"] = list(grammar.tokens)
     if grammar.sections:
         data["sections"] = [_section_entry(section) for section in grammar.sections]
-    version = 3 if grammar.sections else 2
-    if any(node[0] == "bag" and len(node) > 6 for node in table.nodes):
-        version = 4
-    if grammar.tokens:
-        version = 5
     if grammar.parts:
         data["parts"] = [_part_entry(part) for part in grammar.parts]
     if grammar.lexer is not None:
         data["lexer"] = grammar.lexer
     if grammar.layout is not None:
         data["layout"] = asdict(grammar.layout)
-    if grammar.parts or grammar.lexer is not None or grammar.layout is not None:
-        version = VERSION
-    head = {"format": FORMAT, "version": version, _CHECKSUM: _checksum(data)}
-    return _json(head | data)
+    if grammar.marked is not None:
+        data["marked"] = _content(grammar.marked, limits)
+    return data
 
 
 def _json(data: dict[str, Any]) -> str:
@@ -187,6 +201,7 @@ _KEYS: Final = frozenset(
         "parts",
         "lexer",
         "layout",
+        "marked",
         *_FLAGS,
     }
 )
@@ -221,6 +236,8 @@ def _read(data: dict[str, Any]) -> tuple[GrammarIR, Limits]:
     made = GrammarIR(rules, _text(data["start"]), notes, **flags)
     if "parts" in data:
         made = _with_parts(made, data["parts"], limits)
+    if "marked" in data:
+        made = replace(made, marked=_read(data["marked"])[0])
     return made, limits
 
 

@@ -291,8 +291,8 @@ def test_what_bears_on_no_text_is_said() -> None:
         grammar = make('start: t\nt[temperature=0.5]: "a" "b"')
     assert grammar.accepts("ab")
     assert any("temperature" in note for note in grammar.ir.notes)
-    with pytest.warns(UnkeptConstraintWarning, match="capture 'n' does not come back"):
-        assert make('start: t\nt[capture="n"]: "a"').accepts("a")
+    with pytest.warns(UnkeptConstraintWarning, match="stop_capture 'n' of rule 't' does not come"):
+        assert make('start: t "b"\nt[stop="b", stop_capture="n"]: /.*/').accepts("ab")
 
 
 def test_large_grammars_take_more_and_say_so() -> None:

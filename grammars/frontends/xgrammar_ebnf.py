@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from grammars.captures import compared, with_marked_rules
 from grammars.compiling.analysis import check_count
 from grammars.errors import GrammarError, UnkeptConstraintWarning
 from grammars.frontends.advice import suggestion
@@ -117,7 +118,8 @@ def xgrammar_ebnf_to_ir(
             line=1,
             column=1,
         )
-    return GrammarIR(tuple(rules), start, tuple(parser.notes), tokens=tuple(parser.tokens))
+    made = GrammarIR(tuple(rules), start, tuple(parser.notes), tokens=tuple(parser.tokens))
+    return parser.with_captures(made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ class _Parser:
         self.defined: dict[str, int] = {}
         self.tokens: dict[str, None] = {}
         self.notes: dict[str, None] = {}
+        self._captures: dict[str, tuple[str, int]] = {}
         self._made: list[Rule] = []
         self._depth = 0
 
@@ -261,11 +264,7 @@ class _Parser:
                 offset,
             )
         if "capture" in options:
-            self._say(
-                f"the capture of rule {name!r} does not come back: a grammar says whether a text is its "
-                "own, not how it reads it; take the finished text apart with re or json",
-                offset,
-            )
+            self._captures[name] = (options["capture"] or name).strip('"'), offset
         if "lazy" in options:
             body = both(body, Not(seq(body, repeat(ANY_CHAR, 1))))
         if "max_chars" in options:
@@ -276,6 +275,18 @@ class _Parser:
             full = both(body, repeat(ANY_CHAR, int(count)))
             body = both(body, Not(seq(full, repeat(ANY_CHAR, 1))))
         return body
+
+    def with_captures(self, made: GrammarIR) -> GrammarIR:
+        """A grammar with what its rules capture; inside of lazy rules nothing is."""
+        inside = compared(made) if self._captures else frozenset()
+        for name in inside.intersection(self._captures):
+            self._say(
+                f"the capture of rule {name!r} does not come back: it is read inside of a rule that is lazy "
+                "or has max_chars; capture that rule, and take its text apart with re",
+                self._captures[name][1],
+            )
+        kept = {rule: name for rule, (name, _) in self._captures.items() if rule not in inside}
+        return with_marked_rules(replace(made, notes=tuple(self.notes)), kept)
 
     def _say(self, said: str, offset: int) -> None:
         self.notes[said] = None

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -78,7 +78,16 @@ def explain(
     data = trimmed(made, needed(read_text_option(text_file, text)))
     verdict = made.explain(data)
     nearest = None if verdict.accepted else made.complete(data)
-    tell(verdict, as_json, {"nearest": None if nearest is None else as_text(nearest)})
+    captures = made.captures(data) if verdict.accepted else ()
+    more: dict[str, Any] = {"nearest": None if nearest is None else as_text(nearest)}
+    if made.ir.marked is not None:
+        more["captures"] = [
+            {"name": x.name, "start": x.start, "end": x.end, "text": as_text(x.data)}
+            for x in captures
+        ]
+    tell(verdict, as_json, more)
+    for x in () if as_json else captures:
+        say(f"{x.name}, bytes {x.start} to {x.end}: {as_text(x.data)!r}")
     if verdict.rule_path and not as_json:
         _tell_of_rules(made, verdict)
     if nearest is not None and not as_json:
@@ -105,7 +114,7 @@ def _may_begin(grammar: Grammar, beginning: bytes) -> bool:
     return found.accepted or (found.offset == len(beginning) and not grammar.is_empty)
 
 
-def tell(verdict: Explanation, as_json: bool, more: Mapping[str, str | None] | None = None) -> None:
+def tell(verdict: Explanation, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
     """Writes a verdict; ``more`` is added to it in JSON."""
     if as_json:
         dump(asdict(verdict) | dict(more or {}))

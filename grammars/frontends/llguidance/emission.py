@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from grammars import composition
+from grammars.captures import CUT, captured, marks
 from grammars.compiling.automata import ALL_BYTES, Dfa
 from grammars.compiling.compiler import regular_dfa
 from grammars.errors import GrammarError, LimitExceeded
@@ -21,6 +22,7 @@ from grammars.frontends.llguidance.structure import (
     Lexeme,
     Node,
     Or,
+    OtherPart,
     Part,
     Rep,
     Structure,
@@ -28,6 +30,7 @@ from grammars.frontends.llguidance.structure import (
 )
 from grammars.frontends.llguidance.syntax import Place
 from grammars.ir import (
+    EPSILON,
     Expr,
     GrammarIR,
     Literal,
@@ -40,6 +43,7 @@ from grammars.ir import (
     single_rule,
 )
 from grammars.limits import Limits
+from grammars.special_tokens import framed
 
 _MAX_NETWORK: Final = 50_000
 _MAX_READING: Final = 400_000
@@ -60,11 +64,24 @@ def emit(structure: Structure, start: str, limits: Limits) -> GrammarIR:
         GrammarError: where a part compares items and its text cannot be found again, or reads the byte
             that frames special tokens.
     """
-    return _Emission(structure, start, limits).grammar()
+    emission = _Emission(structure, start, limits)
+    made = emission.grammar()
+    if not (structure.captures or structure.stopped or any(p.ir.marked for p in structure.parts)):
+        return made
+    cutting = _CutEmission(structure, start, limits, _CUT)
+    cuts = cutting.grammar() if emission.by_rows else None
+    if not cutting.by_rows:
+        return replace(made, marked=_MarkedEmission(structure, start, limits).grammar())
+    marked = _MarkedEmission(structure, start, limits, _CUT).grammar()
+    return replace(made, marked=replace(marked, marked=cuts))
 
 
 class _Emission:
-    def __init__(self, structure: Structure, start: str, limits: Limits) -> None:
+    def __init__(
+        self, structure: Structure, start: str, limits: Limits, cut: Expr = EPSILON
+    ) -> None:
+        self._cut = cut
+        self.by_rows = False
         self._structure = structure
         self._start = start
         self._limits = limits
@@ -106,6 +123,10 @@ class _Emission:
                 error.locate(line=place.line, column=place.column)
             raise
 
+    def _ir(self, part: OtherPart) -> GrammarIR:
+        """The rules of a part."""
+        return part.ir
+
     # -- lexemes and parts ------------------------------------------------------------------------
 
     def _terminal(self, number: int) -> Expr:
@@ -131,7 +152,7 @@ class _Emission:
     def _part(self, number: int) -> Expr:
         part = self._structure.parts[number]
         known = len(self._whole.values)
-        made = self._whole.add(part.ir)
+        made = self._whole.add(self._ir(part))
         self._written |= {value.rule: part.place for value in self._whole.values[known:]}
         return made
 
@@ -175,7 +196,9 @@ class _Emission:
             return self._plainly()
         if rows.ambiguous:
             structure.notes[_ROUGHLY] = None
-        return rows.rules(first, self._whole.name, self._part)
+        made = rows.rules(first, self._whole.name, self._part, self._cut)
+        self.by_rows = True
+        return made
 
     def _automaton(self, expr: Expr) -> Dfa:
         try:
@@ -193,20 +216,18 @@ class _Emission:
         for name, node in self._structure.rules.items():
             place = self._structure.places.get(name)
             span = Span(place.line, place.column) if place else Span()
-            body = self._node(node)
-            if name == self._start:
-                body = self._with_blanks_ahead(body)
-            out.append(Rule(self._names[name], body, span))
+            out.append(Rule(self._names[name], self._rule(name, node), span))
         return out, self._names[self._start]
 
-    def _with_blanks_ahead(self, body: Expr) -> Expr:
-        return body
+    def _rule(self, name: str, node: Node) -> Expr:
+        """The body of a rule."""
+        return self._node(node)
 
     def _blanks(self, group: int) -> Expr | None:
         skip = self._structure.skips[group]
         if skip.lexeme is None:
             return None if skip.parent is None else self._blanks(skip.parent)
-        return repeat(self._terminal(skip.lexeme), 0, 1 if skip.once else None)
+        return repeat(seq(self._terminal(skip.lexeme), self._cut), 0, 1 if skip.once else None)
 
     def _node(self, node: Node) -> Expr:
         match node:
@@ -226,3 +247,66 @@ class _Emission:
             case Rep(item, low, high):
                 return repeat(self._node(item), low, high)
         raise TypeError(node)
+
+
+_CUT: Final = Literal(framed(CUT))
+
+
+class _CutEmission(_Emission):
+    """The rules with a mark behind each lexeme."""
+
+    def _remembering(self, made: GrammarIR) -> GrammarIR:
+        return replace(made, parts=(), tokens=(*made.tokens, CUT))
+
+
+class _MarkedEmission(_Emission):
+    """The rules with marks around what they capture.
+
+    Where lexemes end is known from marks behind them, or bears on nothing.  Ignored text comes before a
+    lexeme, as in llguidance, and behind the last one.
+    """
+
+    def grammar(self) -> GrammarIR:
+        structure = self._structure
+        rules, start = self._plainly()
+        body = next(rule for rule in rules if rule.name == start)
+        blanks = [self._blanks(group) for group in range(len(structure.skips))]
+        behind = [blank for blank in blanks if blank is not None]
+        whole = self._whole
+        whole.tokens |= structure.tokens
+        if self._cut != EPSILON:
+            whole.tokens[CUT] = None
+        names = [*structure.captures.values()]
+        names += [x.end_capture for x in structure.stopped.values() if x.end_capture is not None]
+        whole.tokens |= dict.fromkeys(mark for name in names for mark in marks(name))
+        top = whole.name("captured")
+        skips = [x.lexeme for x in structure.skips if x.lexeme is not None]
+        uncut = repeat(alt(*map(self._terminal, skips)), 0, None) if skips else EPSILON
+        made = whole.grammar(top, seq(Ref(body.name), alt(EPSILON, *behind), uncut))
+        return replace(made, rules=(*made.rules, *rules, *self._rules), parts=())
+
+    def _ir(self, part: OtherPart) -> GrammarIR:
+        return part.ir.marked or part.ir
+
+    def _rule(self, name: str, node: Node) -> Expr:
+        capture = self._structure.captures.get(name)
+        stopped = self._structure.stopped.get(name)
+        if stopped is None:
+            body = self._node(node)
+            return body if capture is None else captured(capture, body)
+        end = stopped.end
+        text = seq(self._blanks(stopped.group) or EPSILON, stopped.text)
+        if stopped.end_capture is not None:
+            end = captured(stopped.end_capture, end)
+        return seq(text if capture is None else captured(capture, text), end, self._cut)
+
+    def _node(self, node: Node) -> Expr:
+        if isinstance(node, Lex):
+            blanks = self._blanks(self._structure.lexemes[node.lexeme].group)
+            found = seq(self._terminal(node.lexeme), self._cut)
+            return found if blanks is None else seq(blanks, found)
+        if isinstance(node, Part):
+            found = [self._blanks(group) for group in range(len(self._structure.skips))]
+            before = [blanks for blanks in found if blanks is not None]
+            return seq(alt(EPSILON, *before), self._part(node.part))
+        return super()._node(node)

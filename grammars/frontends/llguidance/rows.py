@@ -445,7 +445,11 @@ class Rows:
     # -- rules ------------------------------------------------------------------------------------
 
     def rules(
-        self, first: Instance, name: Callable[[str], str], part: Callable[[int], Expr]
+        self,
+        first: Instance,
+        name: Callable[[str], str],
+        part: Callable[[int], Expr],
+        cut: Expr = EPSILON,
     ) -> tuple[list[Rule], str]:
         """The rows as rules.
 
@@ -453,6 +457,7 @@ class Rows:
             first: of the start rule.
             name: a free name for a rule.
             part: what stands for a part.
+            cut: what stands behind each lexeme.
         """
         made: list[Rule] = []
         names: dict[tuple[Instance, RowKey, Exit], str] = {}
@@ -477,7 +482,7 @@ class Rows:
                 raise TooLargeError
             row = self._row(instance, key)
             branches = [self._ending(instance, key)] if row.leaves == left else []
-            branches += [seq(text, ref(instance, after, left)) for text, after in row.arms]
+            branches += [seq(text, cut, ref(instance, after, left)) for text, after in row.arms]
             branches += [seq(part(p), ref(instance, after, left)) for p, after in row.parts]
             for callee, states in row.calls:
                 for exit_ in self._exits[callee]:

@@ -160,6 +160,23 @@ class OtherPart:
     place: Place
 
 
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A text that ends with another one.
+
+    Attributes:
+        text: what is captured as the rule's.
+        end: what comes behind it.
+        end_capture: the name under which that is captured, if it is.
+        group: of ignored text, as that of a lexeme.
+    """
+
+    text: Expr
+    end: Expr
+    end_capture: str | None
+    group: int
+
+
 @dataclass
 class Structure:
     """A grammar over lexemes.
@@ -167,7 +184,8 @@ class Structure:
     Attributes:
         rules: by name; ``start`` is among them.
         places: where rules are written.
-        captures: by name of a capture, the rule whose text it is.
+        captures: by rule, the name under which its text is captured.
+        stopped: of captured rules with ``suffix``, in two parts.
     """
 
     rules: dict[str, Node] = field(default_factory=dict)
@@ -176,6 +194,7 @@ class Structure:
     parts: list[OtherPart] = field(default_factory=list)
     places: dict[str, Place] = field(default_factory=dict)
     captures: dict[str, str] = field(default_factory=dict)
+    stopped: dict[str, Stopped] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     tokens: dict[str, None] = field(default_factory=dict)
     initial_skip: bool = False
@@ -354,14 +373,24 @@ class _OneGrammar:
         except LimitExceeded as error:
             error.locate(line=definition.place.line, column=definition.place.column, rule=rule)
             raise
-        capture = definition.attributes.capture or definition.attributes.stop_capture
-        if capture is not None and capture not in self._whole.structure.captures:
-            self._whole.structure.captures[capture] = name
+        self._capture(definition, name)
+
+    def _capture(self, rule: RuleDefinition, name: str) -> None:
+        given = rule.attributes
+        structure = self._whole.structure
+        if given.capture is not None:
+            structure.captures[name] = given.capture
+        if given.stop_capture is not None and given.suffix is None:
             self._say(
-                definition,
-                f"the capture {capture!r} does not come back: a grammar says whether a text is its own, "
-                "not how it reads it; take the finished text apart with re or json",
+                rule,
+                f"the stop_capture {given.stop_capture!r} of rule {rule.name!r} does not come back: the "
+                "text that stops it is no part of the rule here; write suffix= for stop=",
             )
+        elif given.suffix is not None and (given.capture or given.stop_capture):
+            body, end = self._terminals.alternatives(rule.body), self._terminals.item(given.suffix)
+            if end != EPSILON:
+                text = self._stopped(body, end)
+                structure.stopped[name] = Stopped(text, end, given.stop_capture, self._group)
 
     def _definition(self, rule: RuleDefinition, value: int | None) -> Node:
         given = rule.attributes
