@@ -306,7 +306,7 @@ class _MarkedEmission(_Emission):
             found = seq(self._terminal(node.lexeme), self._cut)
             return found if blanks is None else seq(blanks, found)
         if isinstance(node, Part):
-            found = [self._blanks(group) for group in range(len(self._structure.skips))]
-            before = [blanks for blanks in found if blanks is not None]
+            every = [self._blanks(group) for group in range(len(self._structure.skips))]
+            before = [blanks for blanks in every if blanks is not None]
             return seq(alt(EPSILON, *before), self._part(node.part))
         return super()._node(node)
