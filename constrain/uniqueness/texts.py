@@ -54,8 +54,20 @@ _OUT: Final = 1 << 14
 _CHUNK: Final = 1 << 13
 """Words of sets that are reserved together, once there are many."""
 _STACK_ROOM: Final = 4_096
-_SEARCHES: Final = ((2_048, 1), (2_048, 2), (2_048, 4), (2_048, 8), (8_192, 8), (8_192, 1 << 30))
-"""Places visited (some 0.3 us each) and brackets open at once, at most, in searches for a text, in turn."""
+_SEARCHES: Final = (
+    (512, 8),
+    (2_048, 8),
+    (2_048, 2),
+    (2_048, 1),
+    (8_192, 8),
+    (8_192, 4),
+    (8_192, 1 << 30),
+)
+"""Places visited (some 0.3 us each) and brackets open at once, at most, in searches for a text, in turn.
+
+Brackets close as soon as they may, so what is nested is soon read; few brackets at once are tried where
+the rules go on opening them.
+"""
 _IN_KEYS: Final = frozenset((KEY, KEY_STRING, KEY_ESCAPE))
 _MOST_STEPS: Final = 400
 """Steps between containers that one question may add before the rest is left to the caller."""
@@ -244,7 +256,6 @@ class UsedTexts:
         out = np.empty(_SEARCHES[-1][0], np.uint8)
         addresses = _TO_END.ctypes.data, out.ctypes.data
         with self._pool.canonical_bags():
-            # brackets within brackets only where there is no other way
             for bounds in _SEARCHES:
                 self._context[u.N_RESUME] = -1
                 size = self._pool.call(u.find_text, self._address, state, *addresses, *bounds)
