@@ -9,6 +9,7 @@ plain steps of :mod:`grammars.compiling.compiler`, which also say what is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -31,7 +32,14 @@ from grammars.compiling.analysis_kernels import (
 )
 from grammars.compiling.assembly_kernels import TIDY, assemble
 from grammars.compiling.automata import ALL_BYTES, Dfa, counts_to_accept, expand, reduce
-from grammars.compiling.building import BagPart, Lexeme, RuleBuilder, copy_limit, fresh_start
+from grammars.compiling.building import (
+    BagPart,
+    BuiltRule,
+    Lexeme,
+    RuleBuilder,
+    copy_limit,
+    fresh_start,
+)
 from grammars.compiling.encoding import Encoding, PackedDfa, UnencodableError
 from grammars.compiling.fragments import (
     LEAST_ROWS,
@@ -42,7 +50,7 @@ from grammars.compiling.fragments import (
     known_fragment,
 )
 from grammars.compiling.linking_kernels import link
-from grammars.compiling.productivity import lay_out_bags, settle_bags
+from grammars.compiling.productivity import is_possible, lay_out_bags, settle_bags
 from grammars.compiling.products import Products
 from grammars.compiling.shelf import Shelf
 from grammars.errors import GrammarError, LimitExceeded
@@ -154,20 +162,11 @@ class _Compilation:
         self._resolve()
         rules = self.builder.rules
         bags = [rule for rule in rules if rule.bag is not None]
-        if bags:
-            settle_bags(bags, set(), self.limits)
-            lay_out_bags(bags)
-            if any(rule.bag is None or rule.bag.spec is None for rule in bags):
-                return None
-        for number in range(len(self.code.names), len(rules)):
-            if number not in self.bodies and number not in self.packed:
-                self.packed[number] = PackedDfa.of(rules[number].dfa)
-        members = [
-            [member for member, _ in rule.bag.members] if rule.bag is not None else []
-            for rule in rules
-        ]
-        self.members_begin = _offsets(members)
-        self.members = np.array([m for row in members for m in row], np.int32)
+        unsettled = [(rule.dfa, rule.bag.members) for rule in bags if rule.bag is not None]
+        settle_bags(bags, set(), self.limits)
+        if any(rule.bag is None or rule.bag.spec is None for rule in bags):
+            return None
+        self._pack()
         while True:
             made = self._assembled()
             if self._tidy(made):
@@ -176,9 +175,29 @@ class _Compilation:
             if program is not None:
                 self._keep_fragments(made)
                 return program
-            dead = _without_texts(made)
-            if bags or not dead or not self._drop(dead):
+            for rule, (separator, members) in zip(bags, unsettled, strict=True):
+                assert rule.bag is not None
+                rule.dfa, rule.bag.members = separator, members
+            dead = _without_texts(made, rules, self.limits)
+            if not dead or not self._drop(dead):
                 return None
+            settle_bags(bags, dead, self.limits)
+            self._pack()
+
+    def _pack(self) -> None:
+        """The arrays of rules that were built elsewhere, and the members of bags, which are settled."""
+        rules = self.builder.rules
+        lay_out_bags(rules)
+        for number in range(len(self.code.names), len(rules)):
+            known = number in self.packed and rules[number].bag is None
+            if number not in self.bodies and not known:
+                self.packed[number] = PackedDfa.of(rules[number].dfa)
+        members = [
+            [member for member, _ in rule.bag.members] if rule.bag is not None else []
+            for rule in rules
+        ]
+        self.members_begin = _offsets(members)
+        self.members = np.array([m for row in members for m in row], np.int32)
 
     # -- rules without any text --------------------------------------------------------------------
 
@@ -618,8 +637,14 @@ class _Compilation:
         )
 
 
-def _without_texts(made: Made) -> set[int]:
-    """Rules that no path leads through that is made of bytes and of rules with texts."""
+def _without_texts(made: Made, rules: Sequence[BuiltRule], limits: Limits) -> set[int]:
+    """Rules that no path leads through that is made of bytes and of rules with texts.
+
+    Args:
+        made: all automata.
+        rules: of which bags are not settled.
+        limits: bounds on bags.
+    """
     _, edges, begin, accept, order = made
     labels, targets, offsets = edges[:, 0].tolist(), edges[:, 1].tolist(), begin.tolist()
     ends = accept.tolist()
@@ -629,6 +654,11 @@ def _without_texts(made: Made) -> set[int]:
     while found:
         found = False
         for number in list(dead):
+            if number >= 0 and rules[number].bag is not None:
+                if is_possible(rules[number], dead, limits):
+                    dead.discard(number)
+                    found = True
+                continue
             seen = {starts[number]}
             stack = [starts[number]]
             while stack:

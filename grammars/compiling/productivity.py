@@ -79,9 +79,14 @@ def _settled(
     return settle_bag(spec, limits)
 
 
+def is_possible(bag: BuiltRule, dead: set[int], limits: Limits) -> bool:
+    """Whether a bag, not settled yet, has texts where some rules have none."""
+    return _settled(bag, dead, limits) is not None
+
+
 def _derives(rule: BuiltRule, dead: set[int], limits: Limits) -> bool:
     if rule.bag is not None:
-        return _settled(rule, dead, limits) is not None
+        return is_possible(rule, dead, limits)
     return _reaches_end(rule.dfa, dead, limits)
 
 
