@@ -250,6 +250,7 @@ class _Compilation:
         """Notes the large rules that refer to no other, for grammars to come."""
         code = self.code
         ends = [*code.rows_from[1:], len(self.table)]
+        places: dict[int, int] = {n: at for at, n in enumerate(made[4][:, 0].tolist())}
         for number, (name, end) in enumerate(zip(code.names, ends, strict=True)):
             rule = self.grammar[name]
             rows = end - code.rows_from[number]
@@ -258,14 +259,13 @@ class _Compilation:
             if self.flags[self.roots[number]] & CALLS or self.facts[number, NULLABLE]:
                 continue
             if is_worth_keeping(rule.body, rows):
-                fragment = self._fragment(made, number)
+                fragment = self._fragment(made, places, number)
                 if fragment is not None:
                     keep_fragment(rule.body, self.limits, fragment)
 
-    def _fragment(self, made: Made, number: int) -> Fragment | None:
-        """A rule as it was made, with those that it calls."""
+    def _fragment(self, made: Made, places: dict[int, int], number: int) -> Fragment | None:
+        """A rule as it was made, with those that it calls; ``places`` by rule in the order made."""
         words, edges, begin, accept, order = made
-        places = {n: at for at, n in enumerate(order[:, 0].tolist())}
         if number not in places:
             return None
         parts: list[Part] = []

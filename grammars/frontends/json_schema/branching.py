@@ -113,6 +113,7 @@ class Brancher:
         self._steps = 0
         self._clashes: dict[Demands, tuple[tuple[str, ...], ...]] = {}
         self._dead: list[tuple[Branch, ...]] = []
+        self._met: dict[tuple[Branch, Formula], bool] = {}
         self._clauses = Clauses(reader.meaning, self._positioned)
         self._puts_off = False
         self._most = 0
@@ -143,6 +144,7 @@ class Brancher:
 
     def _multiplied(self, demands: Demands) -> list[Branch]:
         """Alternatives multiplied out where that is soon done; else some of them put off."""
+        self._met.clear()
         self._start(min(MOST_MULTIPLIED, self._limits.max_schema_branches))
         plain = self._plain(demands)
         if plain is not None:
@@ -358,6 +360,18 @@ class Brancher:
 
         return any(True for _ in self._expand(start, demands, depth, count)) or steps > _EFFORT
 
+    def _meets(self, branch: Branch, formula: Formula, depth: int = 1) -> bool:
+        """Whether a statement may hold in a branch, looking no deeper than one level.
+
+        Rivals ask that of each other again and again, in every alternative of what else there is.
+        """
+        if depth < 1:
+            return self._some(branch, (formula,), depth)
+        known = self._met.get((branch, formula))
+        if known is None:
+            known = self._met[branch, formula] = self._some(branch, (formula,), 1)
+        return known
+
     def _few(self, demands: Demands, depth: int) -> list[Branch]:
         """The alternatives, or none at all if there are many."""
         steps = 0
@@ -542,7 +556,7 @@ class Brancher:
         if None in clauses:
             return None
         rivals: dict[int, list[int]] = {
-            i: [] for i, item in enumerate(choice.items) if self._some(branch, (item,), 1)
+            i: [] for i, item in enumerate(choice.items) if self._meets(branch, item)
         }
         for i, j in choice.overlaps:
             both = (choice.items[i], choice.items[j])
@@ -563,9 +577,8 @@ class Brancher:
         Where several are left that a property with few values tells apart, each value is looked at
         by itself: it excludes most of them.
         """
-        near = min(depth, 1)
         if not part.screened:
-            left = tuple(n for n in part.negated if self._some(part.branch, (n[0],), near))
+            left = tuple(n for n in part.negated if self._meets(part.branch, n[0], depth))
             part = replace(part, negated=left, screened=True)
             cases = self._cases(part, [at for at, _ in left]) if len(left) > 1 else []
             waiting = replace(part, screened=False)
@@ -574,7 +587,7 @@ class Brancher:
             return self._denying(part)
         (at, chain), rest = part.negated[0], part.negated[1:]
         part = replace(part, negated=rest)
-        if not self._some(part.branch, (at,), near):
+        if not self._meets(part.branch, at, depth):
             return [part]
         pushed = _pushed(self._reader.meaning(at))
         return [replace(part, todo=((pushed, (*chain, at)),))]
