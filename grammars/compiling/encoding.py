@@ -383,6 +383,28 @@ class PackedDfa:
         rows = [edges[a:b] for a, b in pairwise(begin)]
         return Dfa(self.start, self.accept.astype(bool).tolist(), rows)
 
+    @property
+    def accepts_empty(self) -> bool:
+        """Whether the empty text is in the language."""
+        return bool(self.accept[self.start])
+
+    def with_fresh_start(self, *, accepting: bool) -> PackedDfa:
+        """The same automaton with a start state that no edge enters and that accepts as told."""
+        start, states = self.start, len(self.accept)
+        if not (self.edges[:, 1] == start).any():
+            accept = self.accept.copy()
+            accept[start] = accepting
+            return PackedDfa(self.words, self.edges, self.begin, accept, start)
+        onward = self.edges[self.begin[start] : self.begin[start + 1]]
+        edges = np.concatenate((self.edges, onward))
+        return PackedDfa(
+            self.words,
+            edges,
+            np.append(self.begin, np.int32(len(edges))),
+            np.append(self.accept, np.uint8(accepting)),
+            states,
+        )
+
     def trimmed(self) -> PackedDfa:
         """The same with only those sets that occur."""
         labels = self.edges[:, 0]

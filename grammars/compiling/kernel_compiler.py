@@ -51,7 +51,7 @@ from grammars.compiling.fragments import (
 )
 from grammars.compiling.linking_kernels import link
 from grammars.compiling.productivity import is_possible, lay_out_bags, settle_bags
-from grammars.compiling.products import Products
+from grammars.compiling.products import Products, packed_reduction
 from grammars.compiling.shelf import Shelf
 from grammars.errors import GrammarError, LimitExceeded
 from grammars.ir import Bag, Expr, GrammarIR, Literal, Repeat, Rule, Seq
@@ -514,24 +514,21 @@ class _Compilation:
         again = [i for i in range(len(rules)) if rules[i, 3] & TIDY]
         if not again:
             return False
-        masks = [int.from_bytes(row.tobytes(), "little") for row in words]
         for i in again:
             first = int(rules[i, 1])
             end = int(rules[i + 1, 1]) if i + 1 < len(rules) else len(accept)
-            rows = [
-                [
-                    (label if label < 0 else masks[label], t - first, inc)
-                    for label, t, inc in edges[begin[q] : begin[q + 1]].tolist()
-                ]
-                for q in range(first, end)
-            ]
             number = int(rules[i, 0])
-            start = int(rules[i, 2]) - first
-            accepting = bool(accept[first + start])
-            dfa = reduce(Dfa(start, accept[first:end].astype(bool).tolist(), rows))
-            if number < 0:
-                accepting = dfa.accept[dfa.start]
-            self.packed[number] = PackedDfa.of(fresh_start(dfa, accepting=accepting))
+            own = edges[begin[first] : begin[end]].copy()
+            own[:, 1] -= first
+            offsets = begin[first : end + 1] - begin[first]
+            dfa = PackedDfa(
+                words, own, offsets, accept[first:end], int(rules[i, 2]) - first
+            ).trimmed()
+            less = packed_reduction(dfa)
+            if less is None:
+                less = PackedDfa.of(reduce(dfa.unpacked()))
+            accepting = (less if number < 0 else dfa).accepts_empty
+            self.packed[number] = less.with_fresh_start(accepting=accepting)
         return True
 
     @staticmethod

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 from grammars.compiling.automata import ALL_BYTES, EMPTY, Dfa, expand, settle
-from grammars.compiling.encoding import PackedDfa
+from grammars.compiling.encoding import Int32, PackedDfa, Words
 from grammars.compiling.regular_kernels import product
 from grammars.errors import LimitExceeded
+from grammars.ir import SYMBOLS
 from grammars.work import spend
 
 _PRODUCT: Final = 20
@@ -105,4 +108,72 @@ def packed_product(
     return out
 
 
-__all__ = ["Products", "packed_product"]
+_MOST_CALLS: Final = 320 - SYMBOLS
+"""Bits of a set that stand for no symbol."""
+_ALL: Final = (
+    np.full((1, 5), -1, np.int64).view(np.uint64),
+    np.zeros((1, 3), np.int32),
+    np.array([0, 1], np.int32),
+    np.ones(1, np.uint8),
+    0,
+)
+"""An automaton of one state that goes on with every bit."""
+
+
+def packed_reduction(dfa: PackedDfa) -> PackedDfa | None:
+    """The automaton trimmed and equivalent states merged; all its states are reached from the start.
+
+    ``None`` where it has many different calls: in the sets of symbols that kernels read each call is a bit
+    that stands for no symbol.
+    """
+    calls = dfa.edges[:, 0] < 0
+    labels = np.unique(dfa.edges[calls, 0])
+    if len(labels) > _MOST_CALLS:
+        return None
+    spend(2 * len(dfa.accept))
+    if not len(labels):
+        return _with_all(dfa)
+    edges = dfa.edges.copy()
+    edges[calls, 0] = len(dfa.words) + np.searchsorted(labels, edges[calls, 0])
+    words = np.concatenate((dfa.words, _bits(len(labels))))
+    made = _with_all(PackedDfa(words, edges, dfa.begin, dfa.accept, dfa.start))
+    return _with_calls(made, labels)
+
+
+def _with_all(dfa: PackedDfa) -> PackedDfa:
+    """The product with all texts: the same automaton, trimmed and reduced, as products are."""
+    arrays = dfa.words, dfa.edges, dfa.begin, dfa.accept, dfa.start
+    return PackedDfa(*product(*arrays, *_ALL, 0, len(dfa.accept) + 1)[:5])
+
+
+def _bits(count: int) -> Words:
+    """Sets of one bit each, those behind the symbols."""
+    bits = np.arange(SYMBOLS, SYMBOLS + count)
+    words = np.zeros((count, 5), np.uint64)
+    words[np.arange(count), bits >> 6] = np.uint64(1) << (bits & 63).astype(np.uint64)
+    return words
+
+
+def _with_calls(dfa: PackedDfa, labels: Int32) -> PackedDfa:
+    """The same with an edge for each bit behind the symbols that a set has, and one for the rest."""
+    low = np.uint64(SYMBOLS & 63)
+    last = dfa.words[:, SYMBOLS >> 6]
+    words = dfa.words.copy()
+    words[:, SYMBOLS >> 6] &= (np.uint64(1) << low) - np.uint64(1)
+    into = [
+        [label for i, label in enumerate(labels.tolist()) if bits >> i & 1] + [number] * some
+        for number, (bits, some) in enumerate(
+            zip((last >> low).tolist(), words.any(axis=1).tolist(), strict=True)
+        )
+    ]  # by set: the labels of the edges that one edge with it becomes
+    sizes = np.array([len(row) for row in into], np.int32)
+    flat = np.array([label for row in into for label in row], np.int32)
+    times = sizes[dfa.edges[:, 0]]
+    ends = np.concatenate((np.zeros(1, np.int32), np.cumsum(times, dtype=np.int32)))
+    place = np.arange(ends[-1]) - np.repeat(ends[:-1], times)  # among the edges that one becomes
+    edges = np.repeat(dfa.edges, times, axis=0)
+    edges[:, 0] = flat[(np.cumsum(sizes) - sizes)[edges[:, 0]] + place]
+    return PackedDfa(words, edges, ends[dfa.begin], dfa.accept, dfa.start)
+
+
+__all__ = ["Products", "packed_product", "packed_reduction"]
