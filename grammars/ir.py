@@ -75,6 +75,7 @@ SYMBOLS: Final = 264
 """Bytes and marks."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Span:
     """Where in the source a rule came from; any part may be unknown."""

@@ -8,14 +8,14 @@ Subschemas are :class:`Formula` objects; a tuple of them (:data:`Demands`) means
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil, gcd, lcm
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
-from grammars.frozen import quickly_made
+from grammars.frozen import quickly_made, replace
 from grammars.ir import Expr, both
 
 TYPES: Final = ("null", "boolean", "number", "string", "array", "object")

@@ -9,7 +9,7 @@ only if it matters: where what is already demanded excludes the schema, its nega
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any, Final
 
@@ -50,7 +50,7 @@ from grammars.frontends.json_schema.strings import (
     listed_strings,
     plainly_possible,
 )
-from grammars.frozen import quickly_made
+from grammars.frozen import quickly_made, replace
 from grammars.limits import Limits
 from grammars.work import spend
 

@@ -9,7 +9,6 @@ kind are kept as they are (:class:`assertions.Need`) and decided key by key whil
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from grammars.frontends.json_schema.assertions import (
@@ -30,6 +29,7 @@ from grammars.frontends.json_schema.assertions import (
     forbids,
     negation,
 )
+from grammars.frozen import replace
 
 Chain: TypeAlias = tuple[At, ...]
 """The places a formula was reached from without entering the value."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import count
@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 
 from grammars.compiling.automata import EMPTY, Dfa, of_words
 from grammars.frontends.json_schema.strings import ANY_TEXT, automaton, few_words
+from grammars.frozen import quickly_made, replace
 from grammars.ir import Expr, Literal, Not, alt, both, text
 from grammars.limits import Limits
 
@@ -31,7 +32,8 @@ _LOOKED_AT: Final = 256
 """States looked at to find out whether a set is infinite."""
 
 
-@dataclass(frozen=True)
+@quickly_made
+@dataclass(frozen=True, slots=True)
 class KeyTest:
     """Something that is asked of keys.
 
@@ -46,7 +48,8 @@ class KeyTest:
     fails: Expr
 
 
-@dataclass(frozen=True)
+@quickly_made
+@dataclass(frozen=True, slots=True)
 class KeySet:
     """Keys of which some tests hold and others do not.
 
@@ -324,7 +327,8 @@ def _has(dfa: Dfa, name: str) -> bool:
         return False
 
 
-@dataclass(frozen=True)
+@quickly_made
+@dataclass(frozen=True, slots=True)
 class _Keys:
     """The automaton of some keys, and the bytes that they begin with (256: the empty key)."""
 

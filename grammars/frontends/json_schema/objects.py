@@ -8,7 +8,7 @@ es: sets of strings (told apart by patterns and ``propertyNames``) whose values 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from grammars.errors import LimitExceeded
@@ -30,6 +30,7 @@ from grammars.frontends.json_schema.key_sets import KeySet, KeySets, KeyTest
 from grammars.frontends.json_schema.plain import PlainObject
 from grammars.frontends.json_schema.satisfies import Judge
 from grammars.frontends.json_schema.strings import content, shape_expr
+from grammars.frozen import quickly_made, replace
 from grammars.ir import Condition, Expr, alt, text
 from grammars.limits import Limits
 from grammars.work import spend
@@ -44,7 +45,8 @@ _VARIANTS_PER_BRANCH: Final = 16
 """How many of ``max_schema_branches`` one combination of what is asked of a value counts for."""
 
 
-@dataclass(frozen=True)
+@quickly_made
+@dataclass(frozen=True, slots=True)
 class Slot:
     """A named key.
 
@@ -60,7 +62,8 @@ class Slot:
     group: int | None = None
 
 
-@dataclass(frozen=True)
+@quickly_made
+@dataclass(frozen=True, slots=True)
 class KeyClass:
     """Keys without a name in the schema.
 
@@ -79,7 +82,8 @@ class KeyClass:
     holds: frozenset[object] = frozenset()
 
 
-@dataclass(frozen=True)
+@quickly_made
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One way of meeting the assertions about an object.
 
@@ -385,7 +389,8 @@ class Planner:
             )
 
 
-@dataclass(frozen=True)
+@quickly_made
+@dataclass(frozen=True, slots=True)
 class _Cell:
     """Keys that are all treated alike.
 
