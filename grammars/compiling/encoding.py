@@ -8,7 +8,7 @@ an automaton or as the call of a rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -55,6 +55,8 @@ _INNER: Final = frozenset({Seq, Alt, Repeat, And, Not, Bag})
 
 _LITERAL: Final = int(kinds.LITERAL)
 _REF: Final = int(kinds.REF)
+_SEQ: Final = int(kinds.SEQ)
+_ALT: Final = int(kinds.ALT)
 
 
 class UnencodableError(Exception):
@@ -136,8 +138,11 @@ class Encoding:
         return row
 
     def row(self, root: Expr) -> int:
-        """The row of an expression; those below it are added first."""
-        known = self._row
+        """The row of an expression; those below it are added first.
+
+        Texts, references, sequences and alternatives are told apart here: they are most of all nodes.
+        """
+        known, nodes, rows, kids, text = self._row, self.nodes, self.rows, self.kids, self.text
         if type(root) not in _INNER:
             return self._known_leaf(root)
         stack = [root]
@@ -146,11 +151,42 @@ class Encoding:
             if id(node) in known:
                 stack.pop()
                 continue
-            below = children(node)
-            numbers = self._numbers(below, stack)
-            if numbers is not None:
-                stack.pop()
-                known[id(node)] = self._inner(node, below, numbers)
+            kind = type(node)
+            below = node.items if kind is Seq or kind is Alt else children(node)  # type: ignore[union-attr]
+            at = len(kids)
+            numbers: list[int] = []
+            height = len(stack)
+            for child in below:
+                number = known.get(id(child))
+                if number is None:
+                    kind_below = type(child)
+                    if kind_below in _INNER:
+                        stack.append(child)
+                        continue
+                    number = known[id(child)] = len(nodes)
+                    if kind_below is Literal:
+                        data = child.data  # type: ignore[union-attr]
+                        rows += (_LITERAL, len(text), len(data), at, at)
+                        text += data
+                        nodes.append(child)
+                    elif kind_below is Ref:
+                        rows += (_REF, self.number_of(child.name), 0, at, at)  # type: ignore[union-attr]
+                        nodes.append(child)
+                    else:
+                        self._leaf(child)
+                numbers.append(number)
+            if len(stack) > height:
+                continue
+            stack.pop()
+            kids += numbers
+            known[id(node)] = len(nodes)
+            if kind is Seq:
+                rows += (_SEQ, 0, 0, at, len(kids))
+            elif kind is Alt:
+                rows += (_ALT, self._texts_first(below, at), 0, at, len(kids))
+            else:
+                rows += (*self._inner(node), at, len(kids))
+            nodes.append(node)
         return known[id(root)]
 
     def _known_leaf(self, node: Expr) -> int:
@@ -159,42 +195,11 @@ class Encoding:
             number = self._row[id(node)] = self._leaf(node)
         return number
 
-    def _numbers(self, below: tuple[Expr, ...], stack: list[Expr]) -> list[int] | None:
-        """The rows of some nodes; ``None`` if some have none yet: these are put upon the stack.
-
-        Texts and references get theirs here: they are most of all nodes.
-        """
-        known, nodes, rows = self._row, self.nodes, self.rows
-        at = len(self.kids)
-        numbers: list[int] = []
-        complete = True
-        for child in below:
-            number = known.get(id(child))
-            if number is None:
-                kind = type(child)
-                if kind is Literal:
-                    data = child.data  # type: ignore[union-attr]
-                    rows += (_LITERAL, len(self.text), len(data), at, at)
-                    self.text += data
-                    number = len(nodes)
-                    nodes.append(child)
-                elif kind is Ref:
-                    rows += (_REF, self.number_of(child.name), 0, at, at)  # type: ignore[union-attr]
-                    number = len(nodes)
-                    nodes.append(child)
-                elif kind in _INNER:
-                    stack.append(child)
-                    complete = False
-                    continue
-                else:
-                    number = self._leaf(child)
-                known[id(child)] = number
-            numbers.append(number)
-        return numbers if complete else None
-
     def _texts_first(self, below: tuple[Expr, ...], at: int) -> int:
         """Sorts alternatives: texts first, in order, each once.  Returns how many texts there are."""
         first = type(below[0]) is Literal
+        if len(below) == 2 and type(below[1]) is not Literal:  # as what may be left out
+            return int(first)
         if all(type(child) is not Literal for child in below[1:]):
             return int(first)  # none, or one that is first already
         numbers = self.kids[at:]
@@ -233,30 +238,17 @@ class Encoding:
             return self.add(kinds.MACHINE, len(node.accept), int(node.accept[0]), [], node)  # type: ignore[union-attr]
         raise UnencodableError
 
-    def _inner(self, node: Expr, below: tuple[Expr, ...], numbers: list[int]) -> int:
-        kids = self.kids
-        at = len(kids)
-        kids.extend(numbers)
+    def _inner(self, node: Expr) -> tuple[int, int, int]:
+        """Kind, a, b of a node with children that is no sequence and no alternatives."""
         kind = type(node)
-        a = b = 0
-        if kind is Seq:
-            code = kinds.SEQ
-        elif kind is Alt:
-            code, a = kinds.ALT, self._texts_first(below, at)
-        elif kind is Repeat:
-            code, a, high = kinds.REPEAT, node.min, node.max  # type: ignore[union-attr]
-            if a >= 1 << 31 or (high is not None and high >= 1 << 31):
+        if kind is Repeat:
+            low, high = node.min, node.max  # type: ignore[union-attr]
+            if low >= 1 << 31 or (high is not None and high >= 1 << 31):
                 raise UnencodableError
-            b = -1 if high is None else high
-        elif kind is And:
-            code = kinds.AND
-        elif kind is Not:
-            code = kinds.NOT
-        else:
-            code = kinds.BAG
-        self.rows.extend((code, a, b, at, len(kids)))
-        self.nodes.append(node)
-        return len(self.nodes) - 1
+            return int(kinds.REPEAT), low, -1 if high is None else high
+        if kind is And:
+            return int(kinds.AND), 0, 0
+        return int(kinds.NOT if kind is Not else kinds.BAG), 0, 0
 
     def _chars(self, ranges: Ranges, node: Expr) -> int:
         number = self._classes.get(ranges)
@@ -340,11 +332,14 @@ class PackedDfa:
         start: the start state.
     """
 
-    __slots__ = ("accept", "begin", "edges", "start", "words")
-
     def __init__(self, words: Words, edges: Int32, begin: Int32, accept: Uint8, start: int) -> None:
         self.words, self.edges, self.begin, self.accept = words, edges, begin, accept
         self.start = start
+
+    @cached_property
+    def _calls(self) -> bool:
+        """Whether there are calls."""
+        return bool((self.edges[:, 0] < 0).any())
 
     @classmethod
     def of(cls, dfa: Dfa) -> PackedDfa:
@@ -366,9 +361,9 @@ class PackedDfa:
 
     def renumbered(self, base: int) -> PackedDfa:
         """The same with calls of the parts of a fragment as calls of rules from ``base`` on."""
-        calls = self.edges[:, 0] < 0
-        if not calls.any():
+        if not self._calls:
             return self
+        calls = self.edges[:, 0] < 0
         edges = self.edges.copy()
         edges[calls, 0] -= base - 1
         return PackedDfa(self.words, edges, self.begin, self.accept, self.start)

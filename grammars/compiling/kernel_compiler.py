@@ -187,11 +187,16 @@ class _Compilation:
     def _pack(self) -> None:
         """The arrays of rules that were built elsewhere, and the members of bags, which are settled."""
         rules = self.builder.rules
-        lay_out_bags(rules)
+        bags = any(rule.bag is not None for rule in rules)
+        if bags:
+            lay_out_bags(rules)
         for number in range(len(self.code.names), len(rules)):
             known = number in self.packed and rules[number].bag is None
             if number not in self.bodies and not known:
                 self.packed[number] = PackedDfa.of(rules[number].dfa)
+        if not bags:
+            self.members_begin = np.zeros(len(rules) + 1, np.int32)
+            return
         members = [
             [member for member, _ in rule.bag.members] if rule.bag is not None else []
             for rule in rules

@@ -107,6 +107,8 @@ def _all_productive(  # type: ignore[no-untyped-def]
 def _classify(words, used_masks):  # type: ignore[no-untyped-def]
     """Classes of symbols that no mask tells apart, numbered as they first appear.
 
+    The first masks are those of single symbols.
+
     Returns:
         int32[symbols] (0 for marks that no mask has), how many there are, uint8[symbols] whether any
         mask has the symbol.
@@ -114,22 +116,29 @@ def _classify(words, used_masks):  # type: ignore[no-untyped-def]
     of = np.zeros(SYMBOLS, np.int32)
     read = np.zeros(SYMBOLS, np.uint8)
     count = 1
+    size = np.zeros(2 * SYMBOLS + 2, np.int32)
+    size[0] = SYMBOLS
     inside = np.empty(2 * SYMBOLS + 2, np.int32)
-    outside = np.empty(2 * SYMBOLS + 2, np.int32)
-    for m in range(len(words)):
+    for m in range(min(len(words), SYMBOLS)):  # the symbol m alone
+        if used_masks[m]:
+            read[m] = 1
+            if size[of[m]] > 1:
+                size[of[m]] -= 1
+                of[m], size[count] = count, 1
+                count += 1
+    for m in range(SYMBOLS, len(words)):
         if not used_masks[m]:
             continue
         inside[:count] = 0
-        outside[:count] = 0
         for s in range(SYMBOLS):
             if words[m, s >> 6] >> uint64(s & 63) & uint64(1):
                 inside[of[s]] += 1
                 read[s] = 1
-            else:
-                outside[of[s]] += 1
         before = count
         for c in range(before):
-            if inside[c] and outside[c]:
+            if 0 < inside[c] < size[c]:
+                size[count] = inside[c]
+                size[c] -= inside[c]
                 inside[c] = count  # the new class of those inside
                 count += 1
             else:
@@ -274,7 +283,9 @@ def link(  # type: ignore[no-untyped-def]
     mask_begin = np.zeros(len(words) + 1, np.int32)
     for m in range(len(words)):
         count = 0
-        if used_masks[m]:
+        if used_masks[m] and m < SYMBOLS:
+            count = 1 if fine else 0
+        elif used_masks[m]:
             for c in range(classes):
                 s = symbol_of[c]
                 if words[m, s >> 6] >> uint64(s & 63) & uint64(1):
@@ -283,7 +294,11 @@ def link(  # type: ignore[no-untyped-def]
     mask_class = np.empty(mask_begin[len(words)], np.int32)
     at = 0
     for m in range(len(words)):
-        if used_masks[m]:
+        if used_masks[m] and m < SYMBOLS:
+            if fine:
+                mask_class[at] = class_of[m]
+                at += 1
+        elif used_masks[m]:
             for c in range(classes):
                 s = symbol_of[c]
                 if words[m, s >> 6] >> uint64(s & 63) & uint64(1):

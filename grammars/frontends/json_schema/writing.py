@@ -76,6 +76,10 @@ _COLON: Final = Literal(b":")
 _UNWRITTEN: Final = Rule("", NOTHING)
 _LONGEST_NAME: Final = 200
 _ENDLESS: Final = 1 << 40
+_ANY_VALUE: Final = "any value"
+_ANYTHING: Final[dict[tuple[bool, bool, str], Expr]] = {}
+"""The texts of any value: whether no blanks may stand in them, whether items are compared, the rule."""
+_GAP: Final = optional(alt(Literal(b" "), Ref(NEW_LINE_RULE)))
 
 
 class Writer:
@@ -173,14 +177,15 @@ class Writer:
         """Blanks that may stand inside brackets and after separators: none, one, or a new line."""
         if self._compact:
             return EPSILON
-        return optional(alt(Literal(b" "), self._fixed(NEW_LINE_RULE, t.NEW_LINE)))
+        self._fixed(NEW_LINE_RULE, t.NEW_LINE)
+        return _GAP
 
     # -- rules ---------------------------------------------------------------------------------
 
     def _name(self, demands: Demands) -> str:
         name = self._names.get(demands)
         if name is None:
-            name = " & ".join(map(str, demands)) if demands else "any value"
+            name = " & ".join(map(str, demands)) if demands else _ANY_VALUE
             if len(name) > _LONGEST_NAME:
                 name = name[: _LONGEST_NAME - 3] + "..."
             name = self._names[demands] = self._free(name)
@@ -299,9 +304,30 @@ class Writer:
             return None if forbids(read.items) else self._arrays.array(Arrays(rest=read.items))
         if type(read) is not PlainObject:
             return None
+        if not demands:
+            return self._anything(read)
         plan = self._planner.plain(read)
         if plan is None or read.alone:
             return None if plan is None else self._plan(plan)
+        return self._with_others(plan)
+
+    def _anything(self, read: PlainObject) -> Expr:
+        """The texts of any value, which most grammars have: made once, as all they name is rules."""
+        for kind in ("number", "string"):  # rules of this grammar
+            self._scalar(kind)
+        self._distinct = True
+        key = (self._compact, self._compared, self._names[()])
+        known = _ANYTHING.get(key)
+        if known is None:
+            plan = self._planner.plain(read)
+            assert plan is not None, "any value is possible"
+            known = self._with_others(plan)
+            if self._names[()] == _ANY_VALUE:
+                _ANYTHING[key] = known
+        return known
+
+    def _with_others(self, plan: Plan) -> Expr:
+        """The objects of a plan, and all values that are no objects."""
         parts = [*map(self._scalar, ("null", "boolean", "number", "string"))]
         parts += [self._arrays.array(Arrays()), self._plan(plan)]
         return alt(*parts)
