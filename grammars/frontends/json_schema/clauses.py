@@ -59,12 +59,19 @@ class Clauses:
         self._meaning = meaning
         self._positioned = positioned
         self._violations: dict[Formula, Clause | None] = {}
+        self._known: dict[tuple[Formula, Chain], tuple[tuple[Clause, ...], Placed] | None] = {}
 
     def of(self, formula: Formula, chain: Chain) -> tuple[tuple[Clause, ...], Placed] | None:
         """Clauses that hold together exactly where a formula does, for objects; and keys it places.
 
         ``None`` if there are none, or many.
         """
+        key = (formula, chain)
+        if key not in self._known:
+            self._known[key] = self._found(formula, chain)
+        return self._known[key]
+
+    def _found(self, formula: Formula, chain: Chain) -> tuple[tuple[Clause, ...], Placed] | None:
         placed: Placed = []
         try:
             found = self._clauses(formula, chain, True, placed)

@@ -196,7 +196,7 @@ class KeySets:
         number = {state: i for i, state in enumerate(order)}
         before: list[list[int]] = [[] for _ in order]
         for at, state in enumerate(order):  # grows while we iterate
-            if at == 1 or len(order) > _LOOKED_AT:
+            if at & (at - 1) == 0 < at or len(order) > _LOOKED_AT:  # now and then
                 if _has_loop([not joint.missed(state) for state in order], before):
                     return True
                 if len(order) > _LOOKED_AT:
