@@ -31,14 +31,13 @@ from grammars.compiling.analysis_kernels import (
     special_rows,
 )
 from grammars.compiling.assembly_kernels import TIDY, assemble
-from grammars.compiling.automata import ALL_BYTES, Dfa, counts_to_accept, expand, reduce
+from grammars.compiling.automata import ALL_BYTES, counts_to_accept, expand, reduce
 from grammars.compiling.building import (
     BagPart,
     BuiltRule,
     Lexeme,
     RuleBuilder,
     copy_limit,
-    fresh_start,
 )
 from grammars.compiling.encoding import Encoding, PackedDfa, UnencodableError
 from grammars.compiling.fragments import (

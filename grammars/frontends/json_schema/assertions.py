@@ -13,13 +13,15 @@ from decimal import Decimal
 from fractions import Fraction
 from math import ceil, gcd, lcm
 from operator import attrgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from grammars.frozen import quickly_made, replace
 from grammars.ir import Expr, both
 
 TYPES: Final = ("null", "boolean", "number", "string", "array", "object")
 ALL_TYPES: Final = frozenset(TYPES)
+
+_Said = TypeVar("_Said")
 
 Env: TypeAlias = tuple[tuple[str, str], ...]
 """Dynamic anchors in force: (name, place of the outermost schema that has it)."""
@@ -525,18 +527,21 @@ class Objects(_Hashed):
             return self
         if self is _FREE_OBJECTS:
             return other
-        merged = dict(self.properties)
-        for name, demands in other.properties:
-            merged[name] = join(merged.get(name, ()), demands)
+        properties = self.properties
+        if other.properties:
+            merged = dict(properties)
+            for name, demands in other.properties:
+                merged[name] = join(merged.get(name, ()), demands)
+            properties = tuple(merged.items())
         return Objects(
-            tuple(merged.items()),
-            tuple(dict.fromkeys(self.every + other.every)),
-            tuple(dict.fromkeys(self.some + other.some)),
-            tuple(dict.fromkeys(self.required + other.required)),
+            properties,
+            _united(self.every, other.every),
+            _united(self.some, other.some),
+            _united(self.required, other.required),
             max(self.low, other.low),
             _least(self.high, other.high),
             self.placed + other.placed,
-            tuple(dict.fromkeys(self.needs + other.needs)),
+            _united(self.needs, other.needs),
         )
 
     @property
@@ -550,6 +555,13 @@ class Objects(_Hashed):
             return False
         named = dict(self.properties)
         return any(forbids(named.get(name, ())) for name in self.required)
+
+
+def _united(a: tuple[_Said, ...], b: tuple[_Said, ...]) -> tuple[_Said, ...]:
+    """All of two tuples, each once."""
+    if not a or not b:
+        return a or b
+    return tuple(dict.fromkeys(a + b))
 
 
 # what most assertions leave free: told by identity
@@ -647,21 +659,22 @@ class Branch(_Hashed):
     __hash__ = _Hashed.__hash__
 
     def __and__(self, other: Branch) -> Branch:
-        if self is FREE:
-            return other
-        excluded = self.excluded | other.excluded
+        if self is FREE or other is FREE:
+            return other if self is FREE else self
+        excluded = self.excluded | other.excluded if other.excluded else self.excluded
         values = _common(self.values, other.values)
         if values is not None:
             values = tuple(v for v in values if v not in excluded)
         return Branch(
             self.types & other.types,
-            self.numbers & other.numbers,
-            self.strings & other.strings,
-            self.arrays & other.arrays,
-            self.objects & other.objects,
+            # most say nothing about most types
+            self.numbers if other.numbers is _FREE_NUMBERS else self.numbers & other.numbers,
+            self.strings if other.strings is _FREE_STRINGS else self.strings & other.strings,
+            self.arrays if other.arrays is _FREE_ARRAYS else self.arrays & other.arrays,
+            self.objects if other.objects is _FREE_OBJECTS else self.objects & other.objects,
             values,
             excluded,
-            tuple(dict.fromkeys(self.sources + other.sources)),
+            _united(self.sources, other.sources),
         )
 
     def reduced(self) -> Branch:
