@@ -160,11 +160,10 @@ def _with_calls(dfa: PackedDfa, labels: Int32) -> PackedDfa:
     last = dfa.words[:, SYMBOLS >> 6]
     words = dfa.words.copy()
     words[:, SYMBOLS >> 6] &= (np.uint64(1) << low) - np.uint64(1)
+    some: list[bool] = words.any(axis=1).tolist()
     into = [
-        [label for i, label in enumerate(labels.tolist()) if bits >> i & 1] + [number] * some
-        for number, (bits, some) in enumerate(
-            zip((last >> low).tolist(), words.any(axis=1).tolist(), strict=True)
-        )
+        [label for i, label in enumerate(labels.tolist()) if bits >> i & 1] + [number] * rest
+        for number, (bits, rest) in enumerate(zip((last >> low).tolist(), some, strict=True))
     ]  # by set: the labels of the edges that one edge with it becomes
     sizes = np.array([len(row) for row in into], np.int32)
     flat = np.array([label for row in into for label in row], np.int32)
