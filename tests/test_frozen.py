@@ -11,6 +11,7 @@ import pytest
 from grammars import ir
 from grammars.frontends.json_schema import assertions
 from grammars.frozen import quickly_made
+from grammars.frozen import replace as quick_replace
 
 
 @quickly_made
@@ -60,3 +61,17 @@ def test_forms_have_their_fields() -> None:
     assert hash(ir.Repeat(ir.ANY_CHAR, 1, None)) == hash(ir.Repeat(ir.ANY_CHAR, 1, None))
     assert assertions.Branch() == assertions.FREE
     assert assertions.At("/a").env == ()
+
+
+def test_copies_with_some_fields_changed() -> None:
+    point = Point(1, 3, "a")
+    for changes in ({}, {"x": 5}, {"y": 0, "name": "b"}):
+        assert quick_replace(point, **changes) == replace(point, **changes)
+        assert quick_replace(point, **changes).name == replace(point, **changes).name
+    literal = ir.seq(ir.Literal(b"a"), ir.Ref("b"))
+    hash(literal)
+    assert isinstance(literal, ir.Seq)
+    other = quick_replace(literal, items=(ir.Ref("c"),))
+    assert hash(other) == hash(ir.Seq((ir.Ref("c"),)))
+    with pytest.raises(TypeError):
+        quick_replace(point, z=1)

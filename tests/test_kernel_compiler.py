@@ -221,6 +221,25 @@ _WITHOUT_TEXTS = [
         empty=Alt((Literal(b""), Seq((Literal(b"("), Ref("empty"), Ref("endless"))))),
         endless=_ENDLESS,
     ),
+    rules(  # members of a bag, which goes on without them
+        root=Seq((Literal(b"{"), Ref("bag"), Literal(b"}"))),
+        bag=ir.Bag(
+            (
+                ir.Member(Literal(b"a"), 0, 1),
+                ir.Member(Seq((Literal(b"b"), Ref("endless"))), 0, 1),
+                ir.Member(Ref("endless"), 0, None),
+                ir.Member(Literal(b"c"), 1, 1),
+            ),
+            Literal(b","),
+        ),
+        endless=_ENDLESS,
+    ),
+    rules(  # a bag that needs such a member, and one in it
+        root=Alt((Seq((Literal(b"{"), Ref("bag"), Literal(b"}"))), Ref("outer"))),
+        bag=ir.Bag((ir.Member(Literal(b"a")), ir.Member(Ref("endless"), 1, 1)), Literal(b",")),
+        outer=ir.Bag((ir.Member(Literal(b"d")), ir.Member(Ref("bag"))), Literal(b";")),
+        endless=_ENDLESS,
+    ),
     rules(  # one that an intersection leaves nothing of
         root=Alt((Seq((Literal(b"a"), Ref("none"), Literal(b"!"))), Literal(b"b"))),
         none=Seq(

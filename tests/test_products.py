@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from grammars.compiling.analysis import Analysis
-from grammars.compiling.automata import ALL_BYTES, Dfa, expand, subtract
+from grammars.compiling.automata import ALL_BYTES, Dfa, expand, reduce, subtract, trim
 from grammars.compiling.building import RuleBuilder
-from grammars.compiling.products import Products
+from grammars.compiling.encoding import PackedDfa
+from grammars.compiling.products import Products, packed_reduction
 from grammars.errors import LimitExceeded
 from grammars.ir import ANY_CHAR, Alt, Chars, Expr, Literal, Repeat, Seq, both, minus, single_rule
 from grammars.limits import DEFAULT_LIMITS
@@ -80,6 +81,54 @@ def test_expressions(expr: Expr) -> None:
     made, wanted = dfa_of(expr, Products(DEFAULT_LIMITS.max_dfa_states)), dfa_of(expr)
     assert made.is_empty() == wanted.is_empty()
     assert same(made, wanted)
+
+
+def breadth_first(dfa: Dfa) -> list[tuple[bool, list[tuple[int, int, int]]]]:
+    """States that are reached, numbered in the order in which they are, edges in that of labels."""
+    number = {dfa.start: 0}
+    out = []
+    order = [dfa.start]
+    for q in order:  # grows while we iterate
+        row = []
+        for label, t, inc in sorted(dfa.edges[q]):
+            if t not in number:
+                number[t] = len(number)
+                order.append(t)
+            row.append((label, number[t], inc))
+        out.append((dfa.accept[q], row))
+    return out
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.data())
+def test_reduction_with_calls(data: st.DataObject) -> None:
+    states = data.draw(st.integers(1, 9))
+    labels = [1 << 97, 3 << 97, 1 << 99, ALL_BYTES, -1, -2, -60]
+    target = st.integers(0, states - 1)
+    rows = []
+    for q in range(states):
+        chosen = data.draw(st.lists(st.sampled_from(labels), max_size=3, unique=True))
+        seen, row = 0, []
+        for label in chosen:
+            if label < 0 or not seen & label:
+                row.append((label, data.draw(target), 0))
+                seen |= max(label, 0)
+        onward = [(-3, q + 1, 0)] if q + 1 < states else []  # all states are reached
+        rows.append([*row, *onward])
+    dfa = Dfa(0, data.draw(st.lists(st.booleans(), min_size=states, max_size=states)), rows)
+    wanted = reduce(trim(dfa))
+    made = packed_reduction(PackedDfa.of(dfa))
+    assert made is not None
+    found = made.unpacked()
+    if wanted.is_empty():
+        assert found.is_empty()
+        return
+    assert breadth_first(found) == breadth_first(wanted)
+
+
+def test_many_different_calls_are_not_reduced_by_the_kernel() -> None:
+    rows = [[(-1 - call, 1, 0) for call in range(57)], []]
+    assert packed_reduction(PackedDfa.of(Dfa(0, [False, True], rows))) is None
 
 
 def test_the_smallest_automaton_keeps_its_counter() -> None:
