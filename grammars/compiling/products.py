@@ -160,7 +160,7 @@ def _with_calls(dfa: PackedDfa, labels: Int32) -> PackedDfa:
     last = dfa.words[:, SYMBOLS >> 6]
     words = dfa.words.copy()
     words[:, SYMBOLS >> 6] &= (np.uint64(1) << low) - np.uint64(1)
-    some: list[bool] = words.any(axis=1).tolist()
+    some = [bool(row.any()) for row in words]
     into = [
         [label for i, label in enumerate(labels.tolist()) if bits >> i & 1] + [number] * rest
         for number, (bits, rest) in enumerate(zip((last >> low).tolist(), some, strict=True))
