@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,15 @@ from constrain.arrays import Flags
 from constrain.engine.jit import mask_kernels as m
 from grammars.program import UNBOUNDED, Program
 
+_MANY_CALLS: Final = 2_000
+"""Calls of a program from which on its follow sets take more than some 50 microseconds."""
+
 
 class RuleSurvey:
     """Kinds of rules and their follow sets, worked out when first asked for.
+
+    The sets of a program with many calls are worked out at once: compiling it took a hundred times as long,
+    while a mask would have to wait for them.
 
     Args:
         program: the program.
@@ -23,6 +30,8 @@ class RuleSurvey:
         self._program = program
         self._follow: dict[int, Flags] = {}
         self._kinds: dict[int, int] = {}
+        if len(program.call_start) >= _MANY_CALLS:
+            _ = self._sets
 
     @cached_property
     def _sets(self) -> npt.NDArray[np.uint64]:
