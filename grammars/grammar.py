@@ -44,7 +44,7 @@ from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.program import Program
 from grammars.recognizer import Recognizer
 from grammars.sampling import Sampler, no_text
-from grammars.shortest import shortest_accepted
+from grammars.shortest import completions, shortest_accepted
 from grammars.special_tokens import (
     FRAME,
     Part,
@@ -853,8 +853,8 @@ class Grammar:
 
         Returns:
             The whole text, special tokens by their names; ``None`` if none was found: some thousand
-            states are searched, and what needs memory or a layout (no key twice, indentation) may rule
-            out the one that was found.
+            states are searched, and none where indentation matters.  Where no key or item may come twice,
+            it may be longer than others, and begin with a few bytes less than was possible.
         """
         raw = self._as_bytes(data)
         if raw is None or self.is_empty or self.layout is not None:
@@ -867,9 +867,10 @@ class Grammar:
             state, used = recognizer.run(raw)
             rest = shortest_accepted(recognizer, state)
         whole = None if rest is None else raw[:used] + rest
-        if whole is None or not self.accepts(self._parts(whole)):
-            return None
-        return shown(whole) if self.tokens else whole
+        if whole is not None and not self.accepts(self._parts(whole)):
+            others = completions(recognizer, raw[:used])
+            whole = next((text for text in others if self.accepts(self._parts(text))), None)
+        return shown(whole) if whole is not None and self.tokens else whole
 
     def _parts(self, framed: bytes) -> Data:
         """A text of the rules as :meth:`accepts` takes it."""

@@ -337,6 +337,27 @@ def shortest_accepted(recognizer: Recognizer, state: int | None = None) -> bytes
     return None
 
 
+def completions(recognizer: Recognizer, text: bytes) -> Iterator[bytes]:
+    """Short texts of the language that begin as a text does, for who cannot take the shortest.
+
+    One for each byte that can come next (one of each class of bytes), the shortest first; then the same for
+    the text without its last byte, and so on for a few bytes.
+    """
+    symbols = one_of_each_class(recognizer.program)
+    for end in range(len(text), max(len(text) - _MOST_DROPPED, 0) - 1, -1):
+        state, used = recognizer.run(text[:end])
+        found = []
+        for byte in symbols if used == end else ():
+            rest = shortest_accepted(recognizer, recognizer.advance(state, byte))
+            if rest is not None:
+                found.append(text[:end] + bytes((byte,)) + rest)
+        yield from sorted(found, key=len)
+
+
+_MOST_DROPPED: Final = 4
+"""Bytes that :func:`completions` leaves out at the end of a text at most."""
+
+
 class _Estimate:
     """Fewest bytes from a state of a recognizer to the end, or fewer."""
 

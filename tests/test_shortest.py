@@ -65,3 +65,35 @@ def test_completion_with_special_tokens_and_without_any() -> None:
     assert grammar.complete("<c>") == b"<c>ab"
     assert Grammar.from_json_schema(False).complete("x") is None
     assert shortest_accepted(Grammar.from_json_schema(False)._recognizer) is None
+
+
+@given(
+    st.sampled_from(
+        (
+            {"type": "array", "uniqueItems": True, "items": {"type": "string"}},
+            {"type": "array", "uniqueItems": True, "items": {"type": "integer"}},
+            {"type": "object", "additionalProperties": {"type": "integer"}},
+        )
+    ),
+    st.lists(st.integers(0, 2), min_size=1, max_size=4),
+    st.integers(0, 30),
+)
+@settings(max_examples=60)
+def test_completions_where_nothing_may_come_twice(
+    schema: dict[str, object], values: list[int], cut: int
+) -> None:
+    """Another text is found where the shortest repeats an item or a key."""
+    kind = schema["type"]
+    if kind == "object":
+        text = "{" + ",".join(f'"{"ab"[: v + 1]}":{v}' for v in values)
+    elif schema["items"] == {"type": "string"}:
+        text = "[" + ",".join(f'"{"ab" * v}"' for v in values)
+    else:
+        text = "[" + ",".join(map(str, values))
+    text = text[:cut]
+    grammar = Grammar.from_json_schema(schema)
+    begun = text.encode()[: grammar.explain(text).offset]
+    found = grammar.complete(text)
+    assert found is not None
+    assert grammar.accepts(found)
+    assert found.startswith(begun[: max(len(begun) - 4, 0)])
