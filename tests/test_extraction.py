@@ -217,7 +217,7 @@ def test_a_grammar_of_texts_that_are_not_json() -> None:
 @pytest.mark.parametrize(
     ("wanted", "kind", "part"),
     [
-        ('{"type": ', GrammarError, "line 1, column 10"),
+        ('{"type": ', GrammarError, "line 1, column 9"),
         ({"type": "strin"}, GrammarError, "/type"),
         ({"items": {"$ref": "#/nowhere"}}, GrammarError, "/items/$ref"),
         (len, GrammarError, "JSON"),
