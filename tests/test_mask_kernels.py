@@ -224,6 +224,30 @@ def test_masks(name: str, vocabulary: Vocabulary, seed: int, all_wide: bool) -> 
         state = automaton.advance(state, rng.choice(sorted(found)))
 
 
+@pytest.mark.parametrize("room", range(6))
+@pytest.mark.parametrize("name", ["strings in an object", "JSON string", "any JSON", "names"])
+def test_masks_while_room_runs_out(name: str, room: int) -> None:
+    """Wherever a kernel finds no room for a state, it is called again, and nothing is lost."""
+    ends = ['"', '",', '"}', '","', '"]', "_.", ".a", ', a"', '"}]', 'a",', '": "', '":']
+    tokens = [*(bytes([b]) for b in range(256)), *(text.encode() for text in ends)]
+    vocabulary = Vocabulary.from_tokens([*tokens, None], [len(tokens)])
+    texts = {
+        "strings in an object": b'{"a":"x","b":"ab/a","z":"abz","c":"ab"',
+        "any JSON": b'[{"a":"b","c":[1,"x"]}',
+        "names": b"a_b.c, d",
+    }
+    text = texts.get(name, b'"ab a')
+    for end in range(len(text) + 1):
+        automaton = TokenAutomaton(grammar(name), vocabulary)
+        state = automaton.advance_bytes(automaton.start, text[:end])
+        pool = automaton._core.rules.pool
+        pool.wide[:] = k.WIDE
+        held = int(pool.context[k.N_ITEMS])
+        pool.context[k.N_ITEM_ROOM] = held  # as much as is copied
+        pool._room_items(held + room)
+        assert allowed(automaton, state) == allowed_by_bytes(automaton, state)
+
+
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize(
     "name", ["JSON string", "names", "strings in an object", "texts and calls"]

@@ -1429,8 +1429,8 @@ def fill_state(address, state, item, row_address, fuel):  # type: ignore[no-unty
                 out = _after_inner(ctx, _i64(ctx, W_BEHIND)[q], n, f, row)
             elif f != END:
                 out = _after(ctx, f, _i64(ctx, W_GROUPS)[q], row)
-                if out < 0:
-                    return out
+            if out < 0:
+                return out
         return int64(0)
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -84,8 +85,6 @@ class Pairs:
         self._by_tokens = not inner.spells_bytes
         self._address = _BYTES.ctypes.data
         self._texts = inner.vocabulary.texts
-        classes = inner.program.byte_class[:256].tolist()
-        self._order = tuple((byte, 1 << classes[byte]) for byte in _ORDER)
         self.used: UsedTexts | None = None
         self._easier: RuleAutomaton | None = None
         self._easier_states: dict[Pair, int] = {}
@@ -93,6 +92,12 @@ class Pairs:
         self._fewest: dict[Pair, tuple[int, int]] = {}
         self.given_up = 0
         """How many looks ahead reached ``SEARCH_FUEL``."""
+
+    @cached_property
+    def _order(self) -> tuple[tuple[int, int], ...]:
+        """Bytes in the order in which they are tried, with their classes as sets."""
+        classes = self.inner.program.byte_class[:256].tolist()
+        return tuple((byte, 1 << classes[byte]) for byte in _ORDER)
 
     def approximations(self) -> tuple[str, ...]:
         """In which cases masks and budgets are not exact, a sentence each."""
