@@ -119,13 +119,25 @@ def summarize(t_byte, t_depth, t_skip, ascii_below, below, deepest):  # type: ig
 
 
 @njit
+def _stays_closed(positions, loop, low, high, ascii_low, ascii_high, flags):  # type: ignore[no-untyped-def]
+    """Whether all that is below a node stays where a loop or closed states lead on, through no other end.
+
+    Args:
+        positions: within a character, as bits, from which the state is closed (see :func:`find_closed`).
+        loop, low, high: the kind of loop, and its ASCII bytes as two words.
+        ascii_low, ascii_high, flags: of the node, see :func:`summarize`.
+    """
+    if positions & flags & 0xFF == 0 or ascii_low & ~low or ascii_high & ~high:
+        return False
+    if flags & HIGH_BELOW == 0:
+        return True
+    return loop == TEXT_LOOP or (loop == LINE_LOOP and flags & LINES_BELOW == 0)
+
+
+@njit
 def stays(loop, low, high, i, ascii_below, below):  # type: ignore[no-untyped-def]
     """Whether all that is below node i leads back to a state with this loop, through no other end."""
-    if ascii_below[2 * i] & ~low or ascii_below[2 * i + 1] & ~high:
-        return False
-    if below[i] & HIGH_BELOW == 0 or loop == ASCII_LOOP:
-        return below[i] & HIGH_BELOW == 0
-    return below[i] & 1 != 0 and (loop == TEXT_LOOP or below[i] & LINES_BELOW == 0)
+    return _stays_closed(1, loop, low, high, ascii_below[2 * i], ascii_below[2 * i + 1], below[i])
 
 
 # Walks that leave most of the trie out wait for memory more than for anything else.  So they read records
@@ -198,25 +210,11 @@ def _first_token(records, k):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _stays(loop, low, high, records, k):  # type: ignore[no-untyped-def]
-    """:func:`stays` by records."""
-    if records[k, 2] & ~low or records[k, 3] & ~high:
-        return False
-    flags = _flags(records, k)
-    if flags & HIGH_BELOW == 0 or loop == ASCII_LOOP:
-        return flags & HIGH_BELOW == 0
-    return flags & 1 != 0 and (loop == TEXT_LOOP or flags & LINES_BELOW == 0)
-
-
-@njit
-def _stays_closed(positions, loop, low, high, records, k):  # type: ignore[no-untyped-def]
-    """The same for a state that is closed at some positions within a character, see :func:`find_closed`."""
-    flags = _flags(records, k)
-    if positions & flags & 0xFF == 0 or records[k, 2] & ~low or records[k, 3] & ~high:
-        return False
-    if flags & HIGH_BELOW == 0:
-        return True
-    return loop == TEXT_LOOP or (loop == LINE_LOOP and flags & LINES_BELOW == 0)
+def _stays(positions, loop, low, high, records, k):  # type: ignore[no-untyped-def]
+    """:func:`_stays_closed` by records."""
+    return _stays_closed(
+        positions, loop, low, high, records[k, 2], records[k, 3], _flags(records, k)
+    )
 
 
 @njit
@@ -1270,8 +1268,8 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
         longest = max(longest, n)
         most = n + height
         if most <= most_free and (
-            _stays_closed(closed[q], closed_kind, usual_low, usual_high, records, k)
-            or (height < lasting[q] and _stays(ASCII_LOOP, usual_low, usual_high, records, k))
+            _stays(closed[q], closed_kind, usual_low, usual_high, records, k)
+            or (height < lasting[q] and _stays(1, ASCII_LOOP, usual_low, usual_high, records, k))
         ):
             longest = max(longest, most)
             _set_tokens(row, t_tokens, first, last)
@@ -1284,7 +1282,7 @@ def walk_lexeme(  # type: ignore[no-untyped-def]
             loop != NO_LOOP
             and (ends or accepts[q] == UNBOUNDED)
             and (step == 0 or most <= bounds[MOST, q])
-            and _stays(loop, loops[q, 1], loops[q, 2], records, k)
+            and _stays(1, loop, loops[q, 1], loops[q, 2], records, k)
         ):
             longest = max(longest, most if step else n)
             _set_tokens(row, t_tokens, first, last)
@@ -1400,7 +1398,7 @@ def list_lexeme_ends(table, accepts, records, t_tokens, token_depth, loops, ends
         if loops[q, 0] == uint64(0):
             _look_for_loop(table, accepts, q, loops)
         if loops[q, 0] != uint64(LOOKED + NO_LOOP) and _stays(
-            ASCII_LOOP, loops[q, 1], loops[q, 2], records, k
+            1, ASCII_LOOP, loops[q, 1], loops[q, 2], records, k
         ):
             step = int64(loops[q, 3])
             for t in range(first, last):

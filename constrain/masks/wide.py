@@ -299,12 +299,15 @@ class Lexeme:
         self.nbytes += groups.nbytes
         return Wide(row, lambda: groups)
 
+    @property
+    def _first_walk(self) -> Walk:
+        """The walk that the lexeme was made by."""
+        return Walk(0, self.free_bounds, self.mask, _NO_EXITS, self.behind, self.longest)
+
     def walk(self, start: int, bounds: Int32) -> Walk:
         """A walk from any state, which takes over what it can from earlier ones; the lock is held."""
         if not self._walks:
-            self._walks.append(
-                Walk(0, self.free_bounds, self.mask, _NO_EXITS, self.behind, self.longest)
-            )
+            self._walks.append(self._first_walk)
         nearest = self._nearest(start)
         walk = self._shape.walk_from(
             start,
@@ -324,6 +327,8 @@ class Lexeme:
 
     def inner_walk(self, start: int) -> Walk:
         """A walk from any state, whatever is counted, which is kept."""
+        if start == 0:
+            return self._first_walk
         with self._lock:
             known = self._inner.get(start)
             if known is None:
@@ -567,7 +572,6 @@ class LexemeShape:
         table: int16[256 * L], by local state and byte ``state << 1 | inc``, or -1.
         accepts: uint8[L], whether a state ends the rule at some count.
         byte_class: uint8[256], equal for bytes that are alike.
-        key: content that two equal automata share (counts' bounds are not part of it).
         whole: whether all states that can be reached were read, not only the nearest.
     """
 
@@ -575,8 +579,12 @@ class LexemeShape:
     table: npt.NDArray[np.int16]
     accepts: npt.NDArray[np.uint8]
     byte_class: npt.NDArray[np.uint8]
-    key: ShapeKey
     whole: bool = True
+
+    @cached_property
+    def key(self) -> ShapeKey:
+        """Content that two equal automata share (counts' bounds are not part of it)."""
+        return ShapeKey(self.table, self.accepts)
 
     @cached_property
     def number(self) -> dict[int, int]:
@@ -847,8 +855,7 @@ class Shapes:
         if not strict:
             accepts[:] = 0
         states = self._states[:size].tolist()
-        key = ShapeKey(table, accepts)
-        return LexemeShape(states, table, accepts, p.byte_class[:256], key)
+        return LexemeShape(states, table, accepts, p.byte_class[:256])
 
     def _make_room(self, states: int) -> None:
         """Makes room for so many states to be read."""
@@ -870,10 +877,9 @@ class Shapes:
         if size < 0:
             return None
         table, accepts = self._table[: 256 * size].copy(), self._accepts[:size].copy()
-        key = ShapeKey(table, accepts)
         whole = whole or size < most or not (table == m.UNREAD).any()
         states = self._states[:size].tolist()
-        return LexemeShape(states, table, accepts, p.byte_class[:256], key, whole)
+        return LexemeShape(states, table, accepts, p.byte_class[:256], whole)
 
 
 _KEPT_LEXEMES: Final = 160

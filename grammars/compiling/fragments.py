@@ -21,6 +21,7 @@ from grammars import program_files
 from grammars.compiling.automata import EMPTY, Dfa
 from grammars.compiling.encoding import PackedDfa
 from grammars.compiling.shelf import Shelf
+from grammars.folding import fold
 from grammars.ir import (
     Bag,
     ByteSet,
@@ -31,7 +32,6 @@ from grammars.ir import (
     Mark,
     Ref,
     Repeat,
-    children,
     walk,
 )
 from grammars.limits import Limits
@@ -149,22 +149,16 @@ def _file_name(body: Expr, limits: Limits) -> str:
     """A name made of what the expression says, of the limit, and of the code that compiles."""
     digest = blake2b(program_files.code(), digest_size=20)
     digest.update(f"fragment {limits.max_dfa_states}\n".encode())
-    number: dict[int, int] = {}  # by identity: the body keeps its parts alive
     known: dict[str, int] = {}  # by content, so that sharing makes no difference
-    stack = [body]
-    while stack:
-        node = stack[-1]
-        below = children(node)
-        missing = [child for child in below if id(child) not in number]
-        if missing:
-            stack += missing
-            continue
-        stack.pop()
-        said = repr((_own(node), [number[id(child)] for child in below]))
+
+    def number(node: Expr, below: list[int]) -> int:
+        said = repr((_own(node), below))
         if said not in known:
             known[said] = len(known)
             digest.update(f"{said}\n".encode())
-        number[id(node)] = known[said]
+        return known[said]
+
+    fold(body, number)
     return f"{digest.hexdigest()}.rule"
 
 

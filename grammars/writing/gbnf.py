@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from grammars.errors import GrammarError
+from grammars.folding import fold
 from grammars.ir import (
     EPSILON,
     Alt,
@@ -23,7 +24,6 @@ from grammars.ir import (
 )
 from grammars.limits import Limits
 from grammars.special_tokens import FRAME
-from grammars.writing.folding import fold
 from grammars.writing.plain import PlainGrammar, plain_rules
 
 _ESCAPED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\", '"': '\\"'}

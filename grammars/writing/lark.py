@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from grammars.errors import GrammarError
+from grammars.folding import fold
 from grammars.ir import (
     EPSILON,
     Alt,
@@ -28,7 +29,6 @@ from grammars.ir import (
 )
 from grammars.limits import Limits
 from grammars.special_tokens import FRAME
-from grammars.writing.folding import fold
 from grammars.writing.plain import PlainGrammar, plain_rules
 
 _SIGNS: Final = {(0, None): "*", (1, None): "+", (0, 1): "?"}

@@ -19,6 +19,7 @@ from grammars.compiling.bags import COMPLETE, MORE, BagSpec, Residuals, settle_b
 from grammars.compiling.building import RuleBuilder
 from grammars.compiling.utf8 import ByteMask
 from grammars.errors import GrammarError, LimitExceeded
+from grammars.folding import fold
 from grammars.ir import (
     EPSILON,
     MAX_CODE_POINT,
@@ -49,7 +50,6 @@ from grammars.ir import (
 from grammars.limits import Limits
 from grammars.shortest import referred
 from grammars.special_tokens import FRAME
-from grammars.writing.folding import fold
 
 _MOST_RULES: Final = 5_000
 _DEEPEST: Final = 30
