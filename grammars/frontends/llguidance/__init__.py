@@ -10,9 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from grammars.frontends.llguidance.emission import emit
-from grammars.frontends.llguidance.parsing import parse
-from grammars.frontends.llguidance.structure import structure_of
 from grammars.frontends.llguidance.syntax import START
 from grammars.ir import GrammarIR
 from grammars.limits import DEFAULT_LIMITS, Limits
@@ -43,6 +40,11 @@ def llguidance_to_ir(
         GrammarError: with line and column, for text that is no grammar of the dialect, and for what no
             grammar of texts can keep (``max_tokens``).
     """
+    # here: most grammars ask is_llguidance alone, and these load the front ends of JSON Schema and types
+    from grammars.frontends.llguidance.emission import emit
+    from grammars.frontends.llguidance.parsing import parse
+    from grammars.frontends.llguidance.structure import structure_of
+
     if not isinstance(text, str):
         raise TypeError(f"a grammar must be str, not {type(text).__name__}: {text!r:.80}")
     return emit(structure_of(parse(text), start, limits, grammars or {}), start, limits)
