@@ -57,6 +57,7 @@ from grammars.special_tokens import (
     until_token,
 )
 from grammars.storage import dumps, is_saved, loads
+from grammars.substrings.units import Fold, Unit
 from grammars.uniqueness.memory import Memory
 from grammars.uniqueness.recognize import accepts, explain_with_memory, read
 from grammars.uniqueness.sections import memory_of
@@ -160,6 +161,37 @@ class Grammar:
         from grammars.frontends.choices import choices_to_ir
 
         return cls._read(limits, lambda: choices_to_ir(choices))
+
+    @classmethod
+    def substring_of(
+        cls,
+        text: str,
+        *,
+        unit: Unit = "chars",
+        fold: Fold | Iterable[Fold] = (),
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Grammar:
+        """The spans of a text, and the empty text: what a model may quote of a source.
+
+        The grammar is linear in the text (a suffix automaton): 100,000 characters take some 100 ms.
+
+        Args:
+            text: the source.
+            unit: where spans begin and end: ``"chars"``: anywhere; ``"words"``: at the ends of words,
+                numbers and signs (in scripts that put no blanks between words, of characters), never with a
+                blank; ``"lines"``: at the ends of lines.
+            fold: what is no difference between a span and the text: ``"space"``: runs of white space
+                count as, and are written as, one blank (with ``"lines"``, those with a line end as one);
+                ``"case"``: letters may be in either case.
+            limits: bounds on what the grammar may cost.
+
+        Raises:
+            TypeError, ValueError: for other arguments.
+            GrammarError: for a text with a lone surrogate.
+        """
+        from grammars.frontends.substrings import substrings_to_ir
+
+        return cls._read(limits, lambda: substrings_to_ir(text, unit, fold))
 
     @classmethod
     def from_gbnf(

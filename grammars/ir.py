@@ -9,6 +9,7 @@ A :class:`GrammarIR` is a start symbol and named rules; a rule's body is an immu
 ``Chars(ranges)``   one Unicode scalar value of the class, as UTF-8 (surrogates excluded)
 ``ByteSet(ranges)`` one byte
 ``Machine(...)``    what a deterministic automaton over bytes accepts
+``Substrings(s)``   the spans of a text: what begins and ends somewhere in it
 ``Seq(items)``      concatenation
 ``Alt(items)``      union
 ``Repeat(x, m, n)`` m to n copies of x (``n=None``: no upper bound)
@@ -44,10 +45,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from operator import attrgetter
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from grammars.frozen import quickly_made
+
+if TYPE_CHECKING:
+    from grammars.substrings.automaton import SpanAutomaton
+    from grammars.substrings.units import Fold, Unit
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 """Sorted, disjoint, non-adjacent inclusive ranges."""
@@ -194,6 +200,72 @@ class Machine(_Hashed):
     accept: tuple[bool, ...]
 
     __hash__ = _Hashed.__hash__
+
+
+class Substrings(Machine):
+    """The spans of a text, and the empty text; an automaton that is linear in the text.
+
+    As any :class:`Machine` it has ``edges`` and ``accept``, but these are made when something asks for
+    them: the compiler takes the arrays of :mod:`grammars.substrings`.
+
+    Attributes:
+        text: what the spans are parts of.
+        unit: where they begin and end: ``"chars"``: anywhere; ``"words"``: where a word, a number or a sign
+            does; ``"lines"``: where a line does.
+        fold: what is no difference: ``"space"``: runs of white space are one blank; ``"case"``.
+        spelled: characters stand as JSON writes them between quotes, in their usual spelling.
+    """
+
+    __slots__ = ("fold", "spelled", "text", "unit")
+    __match_args__ = ("edges", "accept")
+
+    text: str
+    unit: Unit
+    fold: frozenset[Fold]
+    spelled: bool
+
+    def __init__(
+        self,
+        text: str,
+        unit: Unit = "chars",
+        fold: frozenset[Fold] = frozenset(),
+        spelled: bool = False,
+    ) -> None:
+        for name, value in (("text", text), ("unit", unit), ("fold", fold), ("spelled", spelled)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def automaton(self) -> SpanAutomaton:
+        """Its arrays; kept for the texts used last."""
+        from grammars.substrings.automaton import span_automaton
+
+        return span_automaton(self.text, self.unit, self.fold, self.spelled)
+
+    @property
+    def edges(self) -> tuple[tuple[tuple[int, int, int], ...], ...]:  # type: ignore[override]
+        """By state, (byte, byte, target)."""
+        made = self.automaton
+        flat = [(b, b, t) for b, t in zip(made.byte.tolist(), made.target.tolist(), strict=True)]
+        return tuple(tuple(flat[a:b]) for a, b in pairwise(made.begin.tolist()))
+
+    @property
+    def accept(self) -> tuple[bool, ...]:  # type: ignore[override]
+        """By state."""
+        return tuple(self.automaton.accept.astype(bool).tolist())
+
+    @property
+    def _said(self) -> tuple[object, ...]:
+        return self.text, self.unit, self.fold, self.spelled
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Substrings) and self._said == other._said
+
+    def __hash__(self) -> int:
+        return hash(("spans", *self._said))
+
+    def __repr__(self) -> str:
+        shown = f"{self.text[:40]!r}..." if len(self.text) > 40 else repr(self.text)
+        return f"Substrings({shown}, {self.unit!r}, fold={sorted(self.fold)}, spelled={self.spelled})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -679,7 +751,7 @@ def _flatten(items: Iterable[Expr], kind: type[Seq] | type[Alt] | type[And]) -> 
             yield item
 
 
-_LEAVES: Final = frozenset({Nothing, Literal, Chars, ByteSet, Ref, Machine, Mark})
+_LEAVES: Final = frozenset({Nothing, Literal, Chars, ByteSet, Ref, Machine, Substrings, Mark})
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:

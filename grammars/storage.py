@@ -43,6 +43,7 @@ from grammars.ir import (
     Section,
     Seq,
     Span,
+    Substrings,
     bag,
     children,
     intersect_ranges,
@@ -50,15 +51,16 @@ from grammars.ir import (
 )
 from grammars.limits import Limits
 from grammars.special_tokens import name_of
+from grammars.substrings.units import FOLDS, UNITS
 from grammars.uniqueness.regions import goes_on
 from grammars.work import counted_work
 
 FORMAT: Final = "gramma-grammar"
-VERSION: Final = 7
-_EARLIER: Final = (1, 2, 3, 4, 5, 6)
+VERSION: Final = 8
+_EARLIER: Final = (1, 2, 3, 4, 5, 6, 7)
 """Versions that are read as well: 1 has no bags, marks or memory, 2 no sections, 3 no conditions, 4 no
 special tokens, 5 no parts (they are what sections have become) no lexer and no
-layout, 6 no captures.
+layout, 6 no captures, 7 no spans of a text.
 
 A grammar is written as the earliest version that has what it has.  A checksum may be there in all of them:
 what reads older files takes no notice of it.
@@ -86,8 +88,10 @@ def dumps(grammar: GrammarIR, limits: Limits) -> str:
 
 def _version_of(grammar: GrammarIR, nodes: list[_Node]) -> int:
     """The earliest version that has what a grammar has."""
-    if grammar.marked is not None:
+    if any(node[0] == "substrings" for node in nodes):
         return VERSION
+    if grammar.marked is not None:
+        return 7
     if grammar.parts or grammar.lexer is not None or grammar.layout is not None:
         return 6
     if grammar.tokens:
@@ -365,6 +369,8 @@ class _Table:
                 return ["chars", [list(r) for r in ranges]]
             case ByteSet(ranges):
                 return ["bytes", [list(r) for r in ranges]]
+            case Substrings(text=text, unit=unit, fold=fold, spelled=spelled):
+                return ["substrings", text, unit, " ".join(sorted(fold)), spelled]
             case Machine(edges, accept):
                 rows = [[list(edge) for edge in row] for row in edges]
                 return ["machine", json.dumps(rows), [int(a) for a in accept]]
@@ -509,12 +515,20 @@ def _machine(nodes: list[Expr], rows: str, accept: list[int]) -> Machine:
     return Machine(edges, tuple(bool(_whole(a)) for a in accept))
 
 
+def _substrings(nodes: list[Expr], text: Any, unit: Any, fold: Any, spelled: Any) -> Substrings:
+    folded = frozenset(_text(fold).split())
+    if unit not in UNITS or not folded <= {*FOLDS}:
+        raise ValueError(f"{unit!r} and {fold!r} are no unit and fold of spans")
+    return Substrings(_text(text), unit, folded, _flag(spelled))  # type: ignore[arg-type]
+
+
 _READERS: Final[dict[str, Callable[..., Expr]]] = {
     "nothing": lambda nodes: Nothing(),
     "literal": lambda nodes, data: Literal(data.encode("latin-1")),
     "chars": lambda nodes, ranges: _chars(ranges),
     "bytes": lambda nodes, ranges: ByteSet(_ranges(ranges, 0xFF)),
     "machine": _machine,
+    "substrings": _substrings,
     "ref": lambda nodes, name: Ref(_text(name)),
     "repeat": lambda nodes, item, low, high: _repeat(_at(nodes, item), low, high),
     "not": lambda nodes, item: Not(_at(nodes, item)),

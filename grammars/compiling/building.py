@@ -208,7 +208,7 @@ class RuleBuilder:
         """The number of the rule of a counted repetition."""
         known = self._counted.get(expr)
         if known is None:
-            known = self.counted_rule(expr, self._kept(expr, self._counting_loop))
+            known = self.counted_rule(expr, self._kept(expr, self.counting_loop))
         return known
 
     # -- whole rules -------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ class RuleBuilder:
         if not then:
             return NOWHERE
         if not regular and self._is_long(expr):
-            return self._call(made, self.counted_rule(expr, self._counting_loop(expr)), then)
+            return self._call(made, self.counted_rule(expr, self.counting_loop(expr)), then)
         item, low, high = expr.item, expr.min, expr.max
         if is_nullable(item, self.analysis.nullable):
             low = 0  # copies may be empty: any smaller number of them will do
@@ -534,7 +534,7 @@ class RuleBuilder:
             self.rules.append(BuiltRule(self.grammar[self._context], ready, nullable))
         return number
 
-    def _counting_loop(self, expr: Repeat, regular: bool = False) -> Dfa:
+    def counting_loop(self, expr: Repeat, regular: bool = False) -> Dfa:
         """The automaton of a counted repetition: one loop, an edge counts when an item ends."""
         limit = self.limits.max_dfa_states
         item = self._dfa(expr.item, regular)
@@ -582,7 +582,7 @@ class RuleBuilder:
             case Ref(name) if name not in self.analysis.recursive:
                 return self.regular_dfa(self.grammar[name].body)
             case Repeat() if self._is_long(expr):
-                return self._counting_loop(expr, regular=True)
+                return self.counting_loop(expr, regular=True)
             case Seq(items) if sum(self._is_long(x) for x in items) == 1:
                 return self._counted_sequence(items)
         return self._dfa(expr, regular=True)

@@ -24,7 +24,7 @@ from grammars.compiling.flattening import flatten
 from grammars.compiling.left_recursion import remove_left_recursion
 from grammars.compiling.productivity import drop_unproductive, lay_out_bags
 from grammars.compiling.utf8 import ByteMask
-from grammars.ir import Expr, GrammarIR, children
+from grammars.ir import Expr, GrammarIR, Substrings, children
 from grammars.limits import Limits
 from grammars.program import Program
 
@@ -52,8 +52,12 @@ _LARGE: Final = 2_000
 """Nodes that take as long to compile plainly as Numba takes to load."""
 
 
+_LONG: Final = 200
+"""Characters of a text whose spans take as long."""
+
+
 def _is_large(grammar: GrammarIR) -> bool:
-    """Whether a grammar has more nodes than that, shared ones counted once."""
+    """Whether a grammar has more nodes than that, shared ones counted once, or spans of a longer text."""
     seen: set[int] = set()
     for rule in grammar.rules:
         stack: list[Expr] = [rule.body]
@@ -62,7 +66,7 @@ def _is_large(grammar: GrammarIR) -> bool:
             if id(node) in seen:
                 continue
             seen.add(id(node))
-            if len(seen) > _LARGE:
+            if len(seen) > _LARGE or (type(node) is Substrings and len(node.text) > _LONG):
                 return True
             stack += children(node)
     return False

@@ -37,6 +37,7 @@ from grammars.ir import (
     Repeat,
     Rule,
     Seq,
+    Substrings,
     children,
 )
 
@@ -90,7 +91,7 @@ class Encoding:
         self.char_end: list[int] = [0]  # by class: rows
         self._classes: dict[Ranges, int] = {}
         self._text_bytes: Uint8 | None = None  # these grow as rows are added
-        self._mask_words: Words = _SINGLES
+        self._mask_words: Words = SINGLES
         self._class_arrays: tuple[Int32, Int32, Int32] | None = None
         self._row: dict[int, int] = {}
         self.names: list[str] = []
@@ -236,6 +237,8 @@ class Encoding:
             return self.add(kinds.NOTHING, 0, 0, [], node)
         if kind is Machine:
             return self.add(kinds.MACHINE, len(node.accept), int(node.accept[0]), [], node)  # type: ignore[union-attr]
+        if kind is Substrings:  # the empty text is a span of any
+            return self.add(kinds.MACHINE, len(node.text), 1, [], node)  # type: ignore[union-attr]
         raise UnencodableError
 
     def _inner(self, node: Expr) -> tuple[int, int, int]:
@@ -279,7 +282,7 @@ class Encoding:
     def mask_words(self) -> Words:
         """uint64[masks, 5], those of single symbols first."""
         if len(self._mask_words) < SYMBOLS + len(self.masks):
-            self._mask_words = np.concatenate((_SINGLES, _words(self.masks)))
+            self._mask_words = np.concatenate((SINGLES, _words(self.masks)))
         return self._mask_words
 
     def classes(self) -> tuple[Int32, Int32, Int32]:
@@ -417,4 +420,5 @@ def _words(masks: Iterable[ByteMask]) -> Words:
     return np.frombuffer(packed, np.uint64).reshape(-1, 5)
 
 
-_SINGLES: Final = _words(1 << s for s in range(SYMBOLS))
+SINGLES: Final = _words(1 << s for s in range(SYMBOLS))
+"""uint64[symbols, 5]: the sets of one symbol."""

@@ -32,6 +32,7 @@ from grammars.ir import (
     Mark,
     Ref,
     Repeat,
+    Substrings,
     walk,
 )
 from grammars.limits import Limits
@@ -172,6 +173,8 @@ def _own(node: Expr) -> tuple[object, ...]:
             return kind, ranges
         case Repeat(_, low, high):
             return kind, low, high
+        case Substrings(text=text, unit=unit, fold=fold, spelled=spelled):
+            return kind, text, unit, sorted(fold), spelled
         case Machine(edges, accept):
             return kind, edges, accept
         case Mark(symbol):

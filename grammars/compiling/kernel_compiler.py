@@ -31,7 +31,7 @@ from grammars.compiling.analysis_kernels import (
     special_rows,
 )
 from grammars.compiling.assembly_kernels import TIDY, assemble
-from grammars.compiling.automata import ALL_BYTES, counts_to_accept, expand, reduce
+from grammars.compiling.automata import ALL_BYTES, EMPTY, counts_to_accept, expand, reduce
 from grammars.compiling.building import (
     BagPart,
     BuiltRule,
@@ -52,8 +52,16 @@ from grammars.compiling.linking_kernels import link
 from grammars.compiling.productivity import is_possible, lay_out_bags, settle_bags
 from grammars.compiling.products import Products, packed_reduction
 from grammars.compiling.shelf import Shelf
+from grammars.compiling.spans import (
+    Counted,
+    at_most,
+    intersected,
+    is_bound,
+    not_empty,
+    packed_spans,
+)
 from grammars.errors import GrammarError, LimitExceeded
-from grammars.ir import Bag, Expr, GrammarIR, Literal, Repeat, Rule, Seq
+from grammars.ir import Bag, Expr, GrammarIR, Literal, Repeat, Rule, Seq, Substrings
 from grammars.limits import Limits
 from grammars.program import UNBOUNDED, Program
 from grammars.work import spend
@@ -122,6 +130,7 @@ class _Compilation:
         self.dfas: list[PackedDfa] = []
         self.packed: dict[int, PackedDfa] = {}  # by rule
         self.bodies: dict[int, tuple[int, bool]] = {}  # rules without a name: row, extracts
+        self.counted: dict[int, Counted] = {}  # by rule, of those whose automata are arrays alone
         self.regular: dict[int, PackedDfa] = {}  # operands of intersections, by row
         self.members_begin, self.members = _ZERO, _NO_NUMBERS
         nodes = 2 * (len(code.text) + len(code.nodes) + len(code.kids))
@@ -276,7 +285,7 @@ class _Compilation:
         numbers = {number: 0}  # which part a rule is
         todo = [number]
         for own in todo:  # grows while we iterate
-            if own != number and own < len(self.code.names):
+            if own in self.counted or (own != number and own < len(self.code.names)):
                 return None
             first, start = order[places[own], 1:3].tolist()
             end = int(order[places[own] + 1, 1]) if places[own] + 1 < len(order) else len(accept)
@@ -346,9 +355,13 @@ class _Compilation:
             fragment = self.fragments.get(row)
             if fragment is not None:
                 self._embed(row, self._taken_over(fragment))
+            elif isinstance(expr, Substrings):
+                self._call(row, self._rule_of(packed_spans(expr)))
             else:
                 self._embed(row, self._plain(expr, row))
         elif kind in (kinds.AND, kinds.NOT):
+            if self._resolve_spans(row):
+                return
             packed = self._product(row)
             if packed is not None:
                 self._embed(row, packed)
@@ -401,15 +414,73 @@ class _Compilation:
             out.append((int(kids[table[kid, 3]]) if negated else kid, bool(negated)))
         return out
 
+    def _resolve_spans(self, row: int) -> bool:
+        """Makes an intersection with spans of a text a rule of its own; whether it is one."""
+        operands = self._operands(row)
+        nodes = {operand: self.code.nodes[operand] for operand, _ in operands}
+        spans = [n for x, negated in operands if isinstance(n := nodes[x], Substrings) and not negated]
+        if not spans:
+            return False
+        limit = self.limits.max_dfa_states
+        bound = next((x for x, negated in operands if not negated and is_bound(nodes[x])), None)
+        counter = nodes[bound] if bound is not None else None
+        low, high = (counter.min, counter.max) if isinstance(counter, Repeat) else (0, None)
+        within: list[PackedDfa] = []
+        without: list[PackedDfa] = []
+        for operand, negated in operands:
+            if operand != bound and not isinstance(nodes[operand], Substrings):
+                (without if negated else within).append(self._flat_operand(operand))
+        if isinstance(counter, Repeat) and low > 1:
+            loop = self.builder.counting_loop(Repeat(counter.item, low, None), regular=True)
+            within.append(PackedDfa.of(expand(loop, limit)))
+        texts = [packed_spans(n, counted=high is not None and n is spans[0]) for n in spans]
+        dfa = intersected(texts, within, without, limit)
+        if low == 1:
+            dfa = not_empty(dfa)
+        if high is None:
+            self._call(row, self._rule_of(dfa))
+            return True
+        counted = at_most(dfa, high)
+        self._call(row, self._rule_of(_NOTHING if counted is None else dfa, counted))
+        return True
+
+    def _flat_operand(self, row: int) -> PackedDfa:
+        """The automaton of a regular operand, uncounted."""
+        known, node = self.regular.get(row), self.code.nodes[row]
+        if known is not None:
+            return known
+        assert node is not None
+        if isinstance(node, Substrings):
+            return packed_spans(node)
+        limit = self.limits.max_dfa_states
+        return PackedDfa.of(expand(self.builder.regular_dfa(node), limit))
+
+    def _rule_of(self, packed: PackedDfa, counted: Counted | None = None) -> int:
+        """The number of a new rule with an automaton that was made on arrays."""
+        number = len(self.builder.rules)
+        self.builder.add_part(EMPTY, packed.accepts_empty)
+        ready = packed.with_fresh_start(accepting=False)
+        self.packed[number] = ready
+        if counted is not None:
+            fewest = counted.fewest
+            if len(ready.accept) > len(fewest):  # a start of its own
+                fewest = np.append(fewest, max(int(fewest[packed.start]), 1))
+            self.counted[number] = counted._replace(dfa=ready, fewest=fewest)
+        return number
+
     def _prepare(self, rows: list[int]) -> None:
         """Builds the operands of intersections and complements, all at once."""
         wanted: list[int] = []
         for row in rows:
             if self.table[row, 0] not in (kinds.AND, kinds.NOT):
                 continue
-            for operand, _ in self._operands(row):
+            operands = [operand for operand, _ in self._operands(row)]
+            spans = any(isinstance(self.code.nodes[x], Substrings) for x in operands)
+            for operand in operands:
                 if operand in self.regular or not self.flags[operand] & SIMPLE:
                     continue
+                if spans and is_bound(self.code.nodes[operand]):
+                    continue  # counted
                 known = _OPERANDS.get((self.code.nodes[operand], self.limits.max_dfa_states))
                 if known is None:
                     wanted.append(operand)
@@ -561,6 +632,10 @@ class _Compilation:
         sizes = np.diff([*firsts, states])
         numbers = order[:, 0].tolist()
         for number, base in zip(numbers, firsts, strict=True):
+            if number in self.counted:
+                _, most, fewest = self.counted[number]
+                count_limit[base : base + len(fewest)] = most - fewest
+                continue
             if number < 0 or not rules[number].dfa.counted:
                 continue
             dfa = rules[number].dfa
@@ -713,5 +788,6 @@ _NO_DFAS: Final = (
     np.zeros((0, 5), np.uint64),
     _ZERO,
 )
+_NOTHING: Final = PackedDfa.of(EMPTY)
 _OPERANDS: Final[Shelf[PackedDfa]] = Shelf(200_000)
 """Automata of operands of intersections, by content."""

@@ -20,15 +20,16 @@ from grammars.ir import (
     Not,
     Repeat,
     Seq,
+    Substrings,
     alt,
     both,
     chars,
     intersect_ranges,
-    invert_ranges,
     repeat,
     seq,
     text,
 )
+from grammars.json_characters import ANY_SPELLED, RAW, SPECIAL
 
 _in_json: Final = json.JSONEncoder(ensure_ascii=False).encode  # made once, unlike by json.dumps
 
@@ -38,8 +39,6 @@ INDENT: Final = 64
 _QUOTE: Final = Literal(b'"')
 _HEX: Final = ByteSet(((0x30, 0x39), (0x41, 0x46), (0x61, 0x66)))
 _D: Final = ByteSet(((0x44, 0x44), (0x64, 0x64)))
-_SPECIAL: Final = ((0x00, 0x1F), (0x22, 0x22), (0x5C, 0x5C))
-_RAW: Final = invert_ranges(_SPECIAL)
 
 
 def _escape() -> Expr:
@@ -53,7 +52,7 @@ def _escape() -> Expr:
     return seq(Literal(b"\\"), alt(short, seq(Literal(b"u"), alt(plane, pair))))
 
 
-CHARACTER: Final = alt(chars(_RAW), _escape())
+CHARACTER: Final = alt(chars(RAW), _escape())
 """One code point inside a JSON string, in any spelling."""
 
 STRING: Final = seq(_QUOTE, repeat(CHARACTER), _QUOTE)
@@ -78,10 +77,6 @@ def string_literal(value: str) -> Expr:
     except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form, but an escape
         return Literal(json.dumps(value).encode())
 
-
-ANY_SPELLED: Final = alt(
-    chars(_RAW), *(text(json.dumps(chr(c))[1:-1]) for lo, hi in _SPECIAL for c in range(lo, hi + 1))
-)
 
 
 def spelled(expr: Expr) -> Expr:
@@ -138,8 +133,10 @@ class _Speller:
 @lru_cache(256)
 def spelled_machine(machine: Machine) -> Machine:
     """The usual spelling inside quotes of every text of an automaton."""
+    if isinstance(machine, Substrings):
+        return Substrings(machine.text, machine.unit, machine.fold, spelled=True)
     if not any(
-        intersect_ranges(((lo, hi),), _SPECIAL) for row in machine.edges for lo, hi, _ in row
+        intersect_ranges(((lo, hi),), SPECIAL) for row in machine.edges for lo, hi, _ in row
     ):
         return machine
     edges = list(machine.edges)
@@ -169,8 +166,8 @@ def spelled_machine(machine: Machine) -> Machine:
         plain: list[tuple[int, int, int]] = []
         escaped: list[tuple[bytes, int]] = []
         for low, high, target in row:
-            plain += [(a, b, target) for a, b in intersect_ranges(((low, high),), _RAW)]
-            for a, b in intersect_ranges(((low, high),), _SPECIAL):
+            plain += [(a, b, target) for a, b in intersect_ranges(((low, high),), RAW)]
+            for a, b in intersect_ranges(((low, high),), SPECIAL):
                 escaped += [(json.dumps(chr(c))[1:-1].encode(), target) for c in range(a, b + 1)]
         edges[q] = tuple(sorted([*plain, *ways(escaped)]))
     return Machine(tuple(edges), tuple(accept))
@@ -185,11 +182,11 @@ def _spelled_class(expr: Chars) -> Expr:
     ranges = expr.ranges
     if ranges == ANY_CHAR.ranges:  # type: ignore[union-attr]
         return ANY_SPELLED
-    special = intersect_ranges(ranges, _SPECIAL)
+    special = intersect_ranges(ranges, SPECIAL)
     if not special:
         return expr
     escaped = [text(json.dumps(chr(c))[1:-1]) for a, b in special for c in range(a, b + 1)]
-    return alt(chars(intersect_ranges(ranges, _RAW)), *escaped)
+    return alt(chars(intersect_ranges(ranges, RAW)), *escaped)
 
 
 def _literal_content(data: bytes) -> bytes:

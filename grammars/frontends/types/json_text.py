@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from grammars.frontends.json_schema import json_schema_to_ir
 from grammars.frontends.json_schema.spelling import Spelling
-from grammars.frontends.json_schema.text import ANY_SPELLED, spelled, spelled_machine
+from grammars.frontends.json_schema.text import spelled, spelled_machine
 from grammars.ir import (
     ByteSet,
     Chars,
@@ -24,6 +24,7 @@ from grammars.ir import (
     repeat,
     with_children,
 )
+from grammars.json_characters import ANY_SPELLED
 from grammars.limits import Limits
 
 _SPECIAL: Final = frozenset([*range(0x20), 0x22, 0x5C])
