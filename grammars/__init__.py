@@ -15,6 +15,7 @@ from grammars.errors import (
 from grammars.explain import Explanation
 from grammars.grammar import Grammar
 from grammars.limits import Limits
+from grammars.sources.ties import Inferred, Verbatim
 from grammars.special_tokens import SpecialToken
 from grammars.tools import tool_format_of
 
@@ -24,11 +25,13 @@ __all__ = [
     "Explanation",
     "Grammar",
     "GrammarError",
+    "Inferred",
     "LexingWarning",
     "LimitExceeded",
     "Limits",
     "SpecialToken",
     "UnkeptConstraintWarning",
     "UnsupportedSchemaError",
+    "Verbatim",
     "tool_format_of",
 ]

@@ -45,6 +45,7 @@ from grammars.program import Program
 from grammars.recognizer import Recognizer
 from grammars.sampling import Sampler, no_text
 from grammars.shortest import completions, shortest_accepted
+from grammars.sources.source import Source
 from grammars.special_tokens import (
     FRAME,
     Part,
@@ -333,6 +334,8 @@ class Grammar:
         numbers: Numbers = "shortest",
         separators: tuple[str, str] | None = None,
         registry: Mapping[str, Any] | None = None,
+        source: str | None = None,
+        grounded: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
         """JSON texts whose value a schema describes.
@@ -350,14 +353,19 @@ class Grammar:
             separators: ``(item_separator, key_separator)`` as ``json.dumps`` takes them, such as
                 ``(", ", ": ")``: exactly these, and no other blanks, whatever ``whitespace`` says.
             registry: schemas by URI for references out of the schema; nothing is ever fetched.
+            source: a text that values are taken from (``docs/grounding.md``): where a schema says
+                ``"x-gramma-source": "verbatim"``, strings are spans of it and numbers stand in it.
+            grounded: so are all others, where no schema says ``"x-gramma-source": "inferred"``.  Values of
+                ``enum`` and ``const`` are free, and so are keys.
+            limits: bounds on what the grammar may cost.
 
         Raises:
             UnsupportedSchemaError: for a keyword that is not constrained exactly.
         """
         from grammars.frontends.json_schema import json_schema_to_ir
 
-        def read(source: Any) -> GrammarIR:
-            schema, whitespace, property_order, formats, numbers, separators = source
+        def read(given: Any, tied: Source | None = None) -> GrammarIR:
+            schema, whitespace, property_order, formats, numbers, separators, *_ = given
             made = json_schema_to_ir(
                 schema,
                 whitespace="compact" if separators else whitespace,
@@ -365,6 +373,7 @@ class Grammar:
                 formats=formats,
                 numbers=numbers,
                 registry=registry,
+                source=tied,
                 limits=limits,
             )
             if separators is None:
@@ -374,10 +383,12 @@ class Grammar:
         if separators is not None:
             separators = _checked_separators(separators)
         schema = without_mark(schema) if isinstance(schema, str) else schema
-        source = (schema, whitespace, property_order, formats, numbers, separators)
+        given = (schema, whitespace, property_order, formats, numbers, separators)
+        if source is not None or grounded:
+            return cls._grounded(limits, source, grounded, lambda tied: read(given, tied))
         if registry is not None:
-            return cls._read(limits, lambda: read(source))
-        return cls._of_source("json schema", source, read, limits)
+            return cls._read(limits, lambda: read(given))
+        return cls._of_source("json schema", given, read, limits)
 
     @classmethod
     def from_type(
@@ -386,6 +397,8 @@ class Grammar:
         *,
         extra: ExtraKeys = "forbid",
         validators: Validators = "refuse",
+        source: str | None = None,
+        grounded: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Grammar:
         """JSON texts of a Python type: a pydantic model, TypedDict, dataclass, ``list[int]``, ...
@@ -402,6 +415,10 @@ class Grammar:
                 are functions, and dates in the past or the future: ``"refuse"`` raises, ``"warn"``
                 warns (:class:`~grammars.UnkeptConstraintWarning`) and leaves them to pydantic, which
                 may then refuse a text of the grammar, ``"ignore"`` does the same without a word.
+            source: a text that values are taken from (``docs/grounding.md``): strings of a field
+                ``Annotated[str, Verbatim()]`` are spans of it, numbers so marked stand in it.
+            grounded: so are all others that are not marked :class:`~grammars.Inferred`; members of an
+                ``Enum`` or ``Literal`` are free.
             limits: bounds on what the grammar may cost.
 
         Raises:
@@ -410,7 +427,12 @@ class Grammar:
         """
         from grammars.frontends.types import type_to_ir
 
-        return cls._read(limits, lambda: type_to_ir(tp, limits, extra=extra, validators=validators))
+        def read(tied: Source | None) -> GrammarIR:
+            return type_to_ir(tp, limits, extra=extra, validators=validators, source=tied)
+
+        if source is not None or grounded:
+            return cls._grounded(limits, source, grounded, read)
+        return cls._read(limits, lambda: read(None))
 
     @classmethod
     def from_tools(
@@ -660,6 +682,24 @@ class Grammar:
         """What a front end reads, compiled: both within one ``max_work``."""
         with counted_work(limits, _COMPILING), collector_paused():
             return cls(read(), limits=limits)
+
+    @classmethod
+    def _grounded(
+        cls,
+        limits: Limits,
+        source: str | None,
+        grounded: bool,
+        read: Callable[[Source], GrammarIR],
+    ) -> Grammar:
+        """What a front end reads with values tied to a source; if nothing is possible, with notes why."""
+        if source is None:
+            raise ValueError(
+                "grounded=True says that values stand in a source text; give it as source="
+            )
+        made = cls._read(limits, lambda: read(Source(source, grounded)))
+        if not made.is_empty:
+            return made
+        return cls._read(limits, lambda: read(Source(source, grounded, explains=True)))
 
     # -- what it says --------------------------------------------------------------------------
 

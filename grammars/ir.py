@@ -242,14 +242,14 @@ class Substrings(Machine):
         return span_automaton(self.text, self.unit, self.fold, self.spelled)
 
     @property
-    def edges(self) -> tuple[tuple[tuple[int, int, int], ...], ...]:  # type: ignore[override]
+    def edges(self) -> tuple[tuple[tuple[int, int, int], ...], ...]:
         """By state, (byte, byte, target)."""
         made = self.automaton
         flat = [(b, b, t) for b, t in zip(made.byte.tolist(), made.target.tolist(), strict=True)]
         return tuple(tuple(flat[a:b]) for a, b in pairwise(made.begin.tolist()))
 
     @property
-    def accept(self) -> tuple[bool, ...]:  # type: ignore[override]
+    def accept(self) -> tuple[bool, ...]:
         """By state."""
         return tuple(self.automaton.accept.astype(bool).tolist())
 
@@ -265,7 +265,9 @@ class Substrings(Machine):
 
     def __repr__(self) -> str:
         shown = f"{self.text[:40]!r}..." if len(self.text) > 40 else repr(self.text)
-        return f"Substrings({shown}, {self.unit!r}, fold={sorted(self.fold)}, spelled={self.spelled})"
+        return (
+            f"Substrings({shown}, {self.unit!r}, fold={sorted(self.fold)}, spelled={self.spelled})"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -418,7 +418,9 @@ class _Compilation:
         """Makes an intersection with spans of a text a rule of its own; whether it is one."""
         operands = self._operands(row)
         nodes = {operand: self.code.nodes[operand] for operand, _ in operands}
-        spans = [n for x, negated in operands if isinstance(n := nodes[x], Substrings) and not negated]
+        spans = [
+            n for x, negated in operands if isinstance(n := nodes[x], Substrings) and not negated
+        ]
         if not spans:
             return False
         limit = self.limits.max_dfa_states
@@ -633,8 +635,9 @@ class _Compilation:
         numbers = order[:, 0].tolist()
         for number, base in zip(numbers, firsts, strict=True):
             if number in self.counted:
-                _, most, fewest = self.counted[number]
-                count_limit[base : base + len(fewest)] = most - fewest
+                counted = self.counted[number]
+                end = base + len(counted.fewest)
+                count_limit[base:end] = counted.most - counted.fewest
                 continue
             if number < 0 or not rules[number].dfa.counted:
                 continue

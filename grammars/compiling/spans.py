@@ -1,8 +1,8 @@
 """Spans of a text within intersections: what other operands, and bounds on their length, leave of them.
 
 The automaton of a long text's spans is large, so everything here is done on arrays.  A bound on the number
-of characters is not multiplied out, as a copy of the automaton for each length: characters are counted, as in
-a counted repetition.
+of characters is not multiplied out, as a copy of the automaton for each length: they are counted, as in a
+counted repetition.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ def not_empty(dfa: PackedDfa) -> PackedDfa:
 
 
 def intersected(
-    spans: Sequence[PackedDfa], within: Sequence[PackedDfa], without: Sequence[PackedDfa], limit: int
+    spans: Sequence[PackedDfa],
+    within: Sequence[PackedDfa],
+    without: Sequence[PackedDfa],
+    limit: int,
 ) -> PackedDfa:
     """Spans that all of some automata accept and none of others.
 
@@ -94,4 +97,12 @@ def at_most(dfa: PackedDfa, most: int) -> Counted | None:
     return Counted(dfa, most, fewest)
 
 
-__all__ = ["MOST_COPIES", "Counted", "at_most", "intersected", "is_bound", "not_empty", "packed_spans"]
+__all__ = [
+    "MOST_COPIES",
+    "Counted",
+    "at_most",
+    "intersected",
+    "is_bound",
+    "not_empty",
+    "packed_spans",
+]

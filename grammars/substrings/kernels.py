@@ -75,7 +75,11 @@ def suffix_automaton(symbols, alphabet):  # type: ignore[no-untyped-def]
             link[copy] = link[found]
             edge = first[found]
             while edge >= 0:
-                label[edges], target[edges], following[edges] = label[edge], target[edge], first[copy]
+                label[edges], target[edges], following[edges] = (
+                    label[edge],
+                    target[edge],
+                    first[copy],
+                )
                 first[copy] = edges
                 edges += 1
                 edge = following[edge]
@@ -175,7 +179,8 @@ def spell(begin, symbol, reached, accept, ways_begin, rank, spelling, length):  
 
     Returns:
         int32[states + 1], edges by state; uint8[edges], their bytes; int32[edges], their targets;
-        uint8[edges], whether a symbol ends there; uint8[states], which accept.  The first states are the same.
+        uint8[edges], whether a symbol ends there; uint8[states], which accept.  The first states are
+        the same.
     """
     states = len(accept)
     inside, widest = 0, 0  # states within spellings, at most
@@ -201,7 +206,9 @@ def spell(begin, symbol, reached, accept, ways_begin, rank, spelling, length):  
     more_target = np.empty(total, np.int32)
     more_whole = np.empty(total, np.uint8)
     rows = np.empty(widest, np.int64)
-    wanted = np.empty((widest * 6 + 1, 3), np.int32)  # states within: first and last row, bytes read
+    wanted = np.empty(
+        (widest * 6 + 1, 3), np.int32
+    )  # states within: first and last row, bytes read
     used, more, made = 0, 0, 0
     for q in range(states):
         k = 0

@@ -61,9 +61,9 @@ def sequence(text: str, unit: Unit, fold: frozenset[Fold]) -> Sequence:
     points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     if "case" in fold:
         points = _in_one_case(points)
-    known, symbols = np.unique(points, return_inverse=True)
+    known, found = np.unique(points, return_inverse=True)
     characters = [chr(point) for point in known.tolist()]
-    symbols = symbols.astype(np.int32)
+    symbols: Int32 = found.astype(np.int32)
     if unit == "chars" or not len(symbols):
         return Sequence(symbols, characters, marked=False)
     if unit == "words":

@@ -14,6 +14,7 @@
 ``satisfies``   whether a given value (of ``enum`` or ``const``) meets demands
 ``spelling``    texts that a front end on top of this one says itself
 ``numbers``, ``strings``, ``formats``, ``text``  values and their spelling as expressions
+``grounding``   strings and numbers that stand in a source text
 ``objects``     which keys an object may have, by name and by class
 ``key_sets``    which combinations of patterns some key has
 ``arrays``      items, their number, ``contains`` and ``uniqueItems``
@@ -38,6 +39,7 @@ from grammars.frontends.json_schema.spelling import NO_SPELLINGS, Spellings
 from grammars.frontends.json_schema.writing import Writer
 from grammars.ir import GrammarIR
 from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.sources.source import Source
 
 
 def json_schema_to_ir(
@@ -49,11 +51,13 @@ def json_schema_to_ir(
     numbers: str = "shortest",
     registry: Mapping[str, Any] | None = None,
     spellings: Spellings = NO_SPELLINGS,
+    source: Source | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> GrammarIR:
     """See :meth:`grammars.Grammar.from_json_schema`.
 
-    ``spellings`` gives values of the keyword ``format`` a meaning of the caller's own.
+    ``spellings`` gives values of the keyword ``format`` a meaning of the caller's own; ``source`` is the
+    text that values are tied to.
 
     Raises:
         GrammarError: for text that is not JSON (with line and column), a value that is no schema,
@@ -68,7 +72,11 @@ def json_schema_to_ir(
     try:
         documents = Documents(schema, registry or {})
         reader = Reader(
-            documents, assert_formats=formats == "assert", spellings=spellings, limits=limits
+            documents,
+            assert_formats=formats == "assert",
+            spellings=spellings,
+            source=source,
+            limits=limits,
         )
         return values_to_ir(
             reader,

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from grammars.frozen import quickly_made, replace
 from grammars.ir import Expr, both
+from grammars.sources.source import Tie
 
 TYPES: Final = ("null", "boolean", "number", "string", "array", "object")
 ALL_TYPES: Final = frozenset(TYPES)
@@ -223,6 +224,7 @@ class Numbers:
 
     ``whole``: written without a fraction (draft 4, where 1.0 is no integer).
     ``spelling``: the texts, where whoever made the schema has said them (see ``Spelling``).
+    ``source``: whether they have to stand in a source text, if a schema says so.
     """
 
     low: Bound | None = None
@@ -231,6 +233,7 @@ class Numbers:
     not_steps: tuple[Fraction, ...] = ()
     whole: bool = False
     spelling: Expr | None = None
+    source: Tie | None = None
 
     def __and__(self, other: Numbers) -> Numbers:
         if other is _FREE_NUMBERS:
@@ -244,6 +247,7 @@ class Numbers:
             tuple(dict.fromkeys(self.not_steps + other.not_steps)),
             self.whole or other.whole,
             _both_spellings(self.spelling, other.spelling),
+            _tied(self.source, other.source),
         )
 
     @property
@@ -279,6 +283,11 @@ def _both_spellings(a: Expr | None, b: Expr | None) -> Expr | None:
     if a is None or b is None or a == b:
         return b if a is None else a
     return both(a, b)
+
+
+def _tied(a: Tie | None, b: Tie | None) -> Tie | None:
+    """What two schemas say together of a value's place in a source: that it stands there, if one does."""
+    return "verbatim" if "verbatim" in (a, b) else a or b
 
 
 def _tighter(a: Bound | None, b: Bound | None, sign: int) -> Bound | None:
@@ -318,11 +327,15 @@ class Shape:
 @quickly_made
 @dataclass(frozen=True, slots=True)
 class Strings(_Hashed):
-    """Constraints on strings: length in code points, patterns and formats."""
+    """Constraints on strings: length in code points, patterns and formats.
+
+    ``source``: whether they have to stand in a source text, if a schema says so.
+    """
 
     low: int = 0
     high: int | None = None
     shapes: tuple[Shape, ...] = ()
+    source: Tie | None = None
 
     __hash__ = _Hashed.__hash__
 
@@ -335,6 +348,7 @@ class Strings(_Hashed):
             max(self.low, other.low),
             _least(self.high, other.high),
             tuple(dict.fromkeys(self.shapes + other.shapes)),
+            _tied(self.source, other.source),
         )
 
     @property

@@ -49,6 +49,8 @@ from grammars.frontends.json_schema.rivals import Profile, exactly_one
 from grammars.frontends.json_schema.spelling import NO_SPELLINGS, Spellings
 from grammars.ir import Expr
 from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.sources.source import KEYWORD as SOURCE_KEYWORD
+from grammars.sources.source import Source
 
 _Keyword = Callable[["_Schema", str], Formula]
 _Words: TypeAlias = list[str]
@@ -65,9 +67,11 @@ class Reader:
         *,
         assert_formats: bool,
         spellings: Spellings = NO_SPELLINGS,
+        source: Source | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.documents = documents
+        self.source = source
         self.spellings = spellings
         self.assert_formats = assert_formats
         self._limits = limits
@@ -448,6 +452,22 @@ class _Schema:
         shape = Shape(kind, text, below(self.at.place, keyword))
         return self.leaf(Branch(strings=Strings(shapes=(shape,))), keyword)
 
+    def tie(self, keyword: str) -> Formula:
+        """Whether strings and numbers have to stand in the source text."""
+        value = self.schema[keyword]
+        if value not in ("verbatim", "inferred"):
+            raise self.malformed(keyword, "'verbatim' or 'inferred'")
+        if self.reader.source is None:
+            if value == "inferred":
+                return ANYTHING
+            raise GrammarError(
+                f"{keyword!r} says that values stand in a source text, but there is none; give it as "
+                "source=, or leave the keyword out",
+                pointer=below(self.at.place, keyword),
+            )
+        branch = Branch(numbers=Numbers(source=value), strings=Strings(source=value))
+        return self.leaf(branch, keyword)
+
     # -- arrays --------------------------------------------------------------------------------
 
     def items(self, keyword: str) -> Formula:
@@ -678,6 +698,7 @@ KEYWORDS: Final[dict[str, _Keyword]] = {
     "maxLength": _Schema.length,
     "pattern": _Schema.pattern,
     "format": _Schema.format,
+    SOURCE_KEYWORD: _Schema.tie,
     "prefixItems": _Schema.prefix_items,
     "items": _Schema.items,
     "minItems": _Schema.item_count,

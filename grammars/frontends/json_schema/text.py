@@ -78,7 +78,6 @@ def string_literal(value: str) -> Expr:
         return Literal(json.dumps(value).encode())
 
 
-
 def spelled(expr: Expr) -> Expr:
     """The usual spelling inside quotes of every text of an expression over code points.
 

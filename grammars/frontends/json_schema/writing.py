@@ -35,6 +35,7 @@ from grammars.frontends.json_schema.assertions import (
 )
 from grammars.frontends.json_schema.blanks import NEW_LINE_RULE
 from grammars.frontends.json_schema.branching import Brancher
+from grammars.frontends.json_schema.grounding import Grounding
 from grammars.frontends.json_schema.numbers import equal_to, number_expr, shortest_notations
 from grammars.frontends.json_schema.objects import KeyClass, Plan, Planner, Slot
 from grammars.frontends.json_schema.plain import (
@@ -48,6 +49,7 @@ from grammars.frontends.json_schema.reading import Reader
 from grammars.frontends.json_schema.satisfies import Judge
 from grammars.frontends.json_schema.strings import ANY_TEXT, content, has_shape, shape_expr
 from grammars.frontends.regex.python import NEVER_MATCHES
+from grammars.frozen import replace
 from grammars.ir import (
     EPSILON,
     NOTHING,
@@ -71,6 +73,9 @@ from grammars.ir import (
 from grammars.limits import Limits
 
 _NO_SLASHES: Final = "; patterns are written without slashes around them"
+_INFER: Final = (
+    'if it need not stand there, say "x-gramma-source": "inferred" (Inferred() in a type)'
+)
 _COMMA: Final = Literal(b",")
 _COLON: Final = Literal(b":")
 _UNWRITTEN: Final = Rule("", NOTHING)
@@ -106,6 +111,7 @@ class Writer:
         self._brancher = Brancher(reader, self._plain, limits)
         self._judge = Judge(self._brancher.branches, has_shape)
         self._planner = Planner(self._brancher, self._judge, limits)
+        self._grounding = Grounding(reader.source, self._judge.allows)
         self._limits = limits
         self._any_order = any_order
         self._compact = compact
@@ -397,20 +403,40 @@ class Writer:
 
     def _number(self, branch: Branch, excluded: list[Any]) -> Expr:
         numbers = branch.numbers
+        if self._grounding.ties_number(numbers):
+            return self._grounded_number(branch, excluded)
         others = [v for v in excluded if Value(v) in branch.excluded and _is_number(v)]
         body = number_expr(numbers, self._limits, others, shortest=self._shortest)
         if others:
             return body
+        inferred = "" if numbers.source is None else "inferred "
+        numbers = replace(numbers, source=None)
         if numbers.is_free:
-            return self._fixed("number", body)
+            return self._fixed(f"{inferred}number", body)
         if numbers == Numbers(step=Fraction(1), whole=numbers.whole):
-            return self._fixed("plain integer" if numbers.whole else "integer", body)
+            return self._fixed(
+                f"{inferred}plain integer" if numbers.whole else f"{inferred}integer", body
+            )
         return body
 
+    def _grounded_number(self, branch: Branch, excluded: list[Any]) -> Expr:
+        """Numbers that stand in the source; those of no other demands share a rule."""
+        others = [v for v in excluded if Value(v) in branch.excluded and _is_number(v)]
+        body = self._grounding.number(branch, others)
+        if branch.types == {"number"} and self._grounding.lacks(body, self._limits):
+            self._note(branch.sources, f"no number of the source meets this; {_INFER}")
+        if branch.numbers == Numbers() and not others:
+            return self._fixed("number", body)
+        return self._text(body)
+
     def _string(self, strings: Strings, excluded: list[str]) -> Expr:
+        if self._grounding.ties_string(strings):
+            return self._grounded_string(strings, excluded)
+        inferred = "" if strings.source is None else "inferred "
+        strings = replace(strings, source=None)
         if not strings.shapes and not excluded:
             if strings == Strings():
-                return self._fixed("string", t.STRING)
+                return self._fixed(f"{inferred}string", t.STRING)
             return t.string_of_length(strings.low, strings.high)
         body = t.quoted(content(strings, excluded))
         for shape in strings.shapes:
@@ -433,6 +459,19 @@ class Writer:
         name = self._free(name or "other strings")
         self._rules[name] = Rule(name, body)
         return Ref(name)
+
+    def _grounded_string(self, strings: Strings, excluded: list[str]) -> Expr:
+        """Strings that stand in the source; those of the same demands share a rule."""
+        body = self._grounding.string(strings, excluded)
+        if self._grounding.lacks(body, self._limits):
+            places = [shape.place for shape in strings.shapes] or [self._place or ""]
+            self._note(places, f"no part of the source meets this; {_INFER}")
+        if strings == Strings() and not excluded:
+            return self._fixed("string", body)
+        known = self._texts.get(body)
+        if known is None:
+            known = self._texts[body] = self.own_rule("span", body, shared=True)
+        return known
 
     def _text(self, body: Expr) -> Expr:
         """A string's spelling; a large one is a rule of its own, which all its places share."""

@@ -32,6 +32,7 @@ from grammars.frontends.types.core import ANOTHER_TYPE, TypeReader
 from grammars.frontends.types.places import Place, Validators
 from grammars.ir import GrammarIR
 from grammars.limits import DEFAULT_LIMITS, Limits
+from grammars.sources.source import Source
 
 ExtraKeys = Literal["forbid", "ignore"]
 """What is written of keys that are no field's, where a type would ignore them."""
@@ -100,6 +101,7 @@ def type_to_ir(
     *,
     extra: ExtraKeys = "forbid",
     validators: Validators = "refuse",
+    source: Source | None = None,
 ) -> GrammarIR:
     """JSON texts of a type; see :meth:`grammars.Grammar.from_type`."""
     _check_option("extra", extra, ("forbid", "ignore"))
@@ -110,7 +112,7 @@ def type_to_ir(
     except RecursionError:
         raise GrammarError(f"{tp!r} is nested too deeply to be read") from None
     reader.unkept.report(validators)
-    return json_schema_to_ir(schema, spellings=reader.spellings, limits=limits)
+    return json_schema_to_ir(schema, spellings=reader.spellings, source=source, limits=limits)
 
 
 def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -44,11 +44,14 @@ from grammars.frontends.types.objects import (
 from grammars.frontends.types.places import Place, Scope, Unkept, described, resolved
 from grammars.ir import Expr, Literal, alt
 from grammars.limits import Limits
+from grammars.sources.source import KEYWORD as SOURCE_KEYWORD
 
 Core: TypeAlias = dict[str, Any]
 
 _SCALAR: Final[Schema] = {"type": ["string", "number", "boolean", "null"]}
-_ASSERTING: Final = VALIDATION | SUBSCHEMAS | SUBSCHEMA_LISTS | SUBSCHEMA_MAPS | {"$ref", "format"}
+_ASSERTING: Final = (
+    VALIDATION | SUBSCHEMAS | SUBSCHEMA_LISTS | SUBSCHEMA_MAPS | {"$ref", "format", SOURCE_KEYWORD}
+)
 _UNHASHABLE: Final = frozenset(
     ["list", "dict", "set", "typed-dict", "deque", "counter", "ordered-dict", "generator"]
 )
