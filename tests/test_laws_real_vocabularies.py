@@ -44,6 +44,9 @@ INVOICE = {
 
 CHOICES = ["yes, definitely", "yes", "no", "perhaps tomorrow", "déjà vu", "不知道"]
 
+SOURCE = """Señor 张伟 said: "two crates of tea,\t14 kg".
+Total due:  1,240.50 EUR (see AB-1234)"""
+
 GRAMMARS: dict[str, Callable[[], Grammar]] = {
     "regex": lambda: Grammar.from_regex(r"(\w+ ){2,5}[0-9]{4}-[0-9]{2}|[^a-z]{1,20}!"),
     "choices": lambda: Grammar.from_choices(CHOICES),
@@ -51,6 +54,10 @@ GRAMMARS: dict[str, Callable[[], Grammar]] = {
         'root ::= expr\nexpr ::= expr [-+*/] expr | "(" " "? expr ")" | [0-9]+ | [a-z]{1,8}'
     ),
     "schema": lambda: Grammar.from_json_schema(INVOICE),
+    "spans": lambda: Grammar.substring_of(SOURCE, unit="words"),
+    "grounded": lambda: Grammar.from_json_schema(
+        INVOICE | {"required": ["number", "note"]}, source=SOURCE, grounded=True
+    ),
     "any json": lambda: Grammar.from_json_schema(True),
 }
 

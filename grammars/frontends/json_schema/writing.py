@@ -82,8 +82,9 @@ _UNWRITTEN: Final = Rule("", NOTHING)
 _LONGEST_NAME: Final = 200
 _ENDLESS: Final = 1 << 40
 _ANY_VALUE: Final = "any value"
-_ANYTHING: Final[dict[tuple[bool, bool, str], Expr]] = {}
-"""The texts of any value: whether no blanks may stand in them, whether items are compared, the rule."""
+_ANYTHING: Final[dict[tuple[bool, bool, bool, str], Expr]] = {}
+"""The texts of any value: whether no blanks may stand in them, whether items are compared, whether values
+are tied to a source, the rule."""
 _GAP: Final = optional(alt(Literal(b" "), Ref(NEW_LINE_RULE)))
 
 
@@ -321,8 +322,10 @@ class Writer:
         """The texts of any value, which most grammars have: made once, as all they name is rules."""
         for kind in ("number", "string"):  # rules of this grammar
             self._scalar(kind)
+        self._fixed("string", t.STRING)  # of keys, which are free where values are tied to a source
         self._distinct = True
-        key = (self._compact, self._compared, self._names[()])
+        tied = self._grounding.ties_string(Strings())
+        key = (self._compact, self._compared, tied, self._names[()])
         known = _ANYTHING.get(key)
         if known is None:
             plan = self._planner.plain(read)
@@ -426,7 +429,7 @@ class Writer:
         if branch.types == {"number"} and self._grounding.lacks(body, self._limits):
             self._note(branch.sources, f"no number of the source meets this; {_INFER}")
         if branch.numbers == Numbers() and not others:
-            return self._fixed("number", body)
+            return self._fixed("number of the source", body)
         return self._text(body)
 
     def _string(self, strings: Strings, excluded: list[str]) -> Expr:
@@ -467,7 +470,7 @@ class Writer:
             places = [shape.place for shape in strings.shapes] or [self._place or ""]
             self._note(places, f"no part of the source meets this; {_INFER}")
         if strings == Strings() and not excluded:
-            return self._fixed("string", body)
+            return self._fixed("span of the source", body)
         known = self._texts.get(body)
         if known is None:
             known = self._texts[body] = self.own_rule("span", body, shared=True)

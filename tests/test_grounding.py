@@ -1,0 +1,280 @@
+"""Grammars of schemas and types whose values stand in a source text."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from spans import spans
+
+from grammars import Grammar, GrammarError, Inferred, Verbatim
+from grammars.sources.dates import dates_of, times_of
+from grammars.sources.numbers import numbers_of
+
+SOURCE = """Order no. AB-1207 of 14 March 2025
+Ann Lee,  12 Mill Lane
+2 boxes of "fine" tea at 1,240.50 EUR each, 3 % off; call at 3:30 pm
+"""
+
+
+def grounded(schema: Any, source: str = SOURCE, **options: Any) -> Grammar:
+    return Grammar.from_json_schema(schema, source=source, grounded=True, **options)
+
+
+STRINGS = [
+    ("Ann Lee", True),
+    ("Ann Lee, 12 Mill Lane", True),
+    ("Ann Lee,  12", False),
+    ("Lane 2 boxes", True),
+    ('"fine" tea', True),
+    ("Ann Le", False),
+    ("", True),
+    ("Bob", False),
+]
+
+
+@pytest.mark.parametrize(("value", "accepted"), STRINGS)
+def test_strings_are_spans(value: str, accepted: bool) -> None:
+    assert grounded({"type": "string"}).accepts(json.dumps(value)) == accepted
+
+
+NUMBERS = [
+    ("1240.5", True),
+    ("1240.50", True),
+    ("1240", False),
+    ("240.50", False),
+    ("2", True),
+    ("2.0", True),
+    ("12", True),
+    ("1207", True),
+    ("-1207", False),
+    ("3", True),
+    ("0.03", False),
+    ("4", False),
+]
+
+
+@pytest.mark.parametrize(("text", "accepted"), NUMBERS)
+def test_numbers_stand_in_the_text(text: str, accepted: bool) -> None:
+    assert grounded({"type": "number"}).accepts(text) == accepted
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "accepted"),
+    [
+        ({"type": "integer"}, "2", True),
+        ({"type": "integer"}, "2.0", False),
+        ({"type": "integer", "minimum": 3}, "2", False),
+        ({"type": "number", "multipleOf": 0.25}, "1240.5", True),
+        ({"type": "integer", "not": {"const": 12}}, "12", False),
+        ({"enum": ["red", 7]}, '"red"', True),
+        ({"enum": ["red", 7]}, "7", True),
+        ({"const": 99}, "99", True),
+        ({"type": "boolean"}, "true", True),
+        ({"type": ["string", "null"]}, "null", True),
+        ({"type": "string", "pattern": "^(yes|no)$"}, '"yes"', True),
+        ({"type": "string", "pattern": "^[A-Z]{2}-[0-9]+$"}, '"AB-1207"', True),
+        ({"type": "string", "pattern": "^[A-Z]{2}-[0-9]+$"}, '"AB-1208"', False),
+        ({"type": "string", "format": "date"}, '"2025-03-14"', True),
+        ({"type": "string", "format": "date"}, '"2025-03-15"', False),
+        ({"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}, '"2025-03-14"', True),
+        ({"type": "string", "pattern": "^[0-9]{2}:[0-9]{2}$"}, '"15:30"', True),
+        ({"type": "string", "maxLength": 7}, '"Ann Lee"', True),
+        ({"type": "string", "maxLength": 6}, '"Ann Lee"', False),
+        ({"type": "string", "not": {"const": "Ann Lee"}}, '"Ann Lee"', False),
+        ({"type": "string", "x-gramma-source": "inferred"}, '"Bob"', True),
+        ({"type": "number", "x-gramma-source": "inferred"}, "77", True),
+        ({"allOf": [{"type": "string"}, {"x-gramma-source": "inferred"}]}, '"Bob"', True),
+        (
+            {"allOf": [{"x-gramma-source": "verbatim"}, {"x-gramma-source": "inferred"}]},
+            '"Bob"',
+            False,
+        ),
+        ({}, '{"any key": ["Ann", 12]}', True),
+        ({}, '{"any key": ["Anne", 12]}', False),
+        ({}, '{"any key": ["Ann", 13]}', False),
+        (
+            {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+            '["Ann", "Lee"]',
+            True,
+        ),
+        (
+            {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+            '["Ann", "Ann"]',
+            False,
+        ),
+    ],
+)
+def test_keywords(schema: Any, text: str, accepted: bool) -> None:
+    for order in ("schema", "any"):
+        assert grounded(schema, property_order=order).accepts(text) == accepted
+
+
+def test_only_what_is_marked_is_tied_without_grounded() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "a": {"type": "string", "x-gramma-source": "verbatim"},
+            "b": {"type": "string"},
+        },
+    }
+    grammar = Grammar.from_json_schema(schema, source=SOURCE)
+    assert grammar.accepts('{"a": "Mill Lane", "b": "anything"}')
+    assert not grammar.accepts('{"a": "Milk Lane", "b": "anything"}')
+
+
+def test_verbatim_needs_a_source() -> None:
+    with pytest.raises(GrammarError, match="source=") as error:
+        Grammar.from_json_schema({"properties": {"a": {"x-gramma-source": "verbatim"}}})
+    assert error.value.pointer == "/properties/a/x-gramma-source"
+    with pytest.raises(ValueError, match="source="):
+        Grammar.from_json_schema({}, grounded=True)
+    with pytest.raises(GrammarError, match="'verbatim' or 'inferred'"):
+        grounded({"x-gramma-source": True})
+    assert Grammar.from_json_schema({"x-gramma-source": "inferred"}).accepts('"x"')
+
+
+def test_what_cannot_stand_in_the_source_is_named() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "zip": {"type": "string", "pattern": "^[0-9]{5}$"},
+            "n": {"type": "integer"},
+        },
+        "required": ["zip"],
+    }
+    grammar = grounded(schema)
+    assert grammar.is_empty
+    said = str(grammar.explain('{"zip": "12345"}'))
+    assert "#/properties/zip/pattern" in said
+    assert "inferred" in said
+    empty = grounded({"type": "integer", "minimum": 5_000})
+    assert "no number of the source" in str(empty.explain("1"))
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Order(BaseModel):
+    number: Annotated[str, Verbatim()]
+    who: str
+    price: float
+    colour: Colour
+    kind: Literal["tea", "coffee"]
+    summary: Annotated[str, Inferred()]
+    boxes: Annotated[list[int], Inferred()] = []
+    cost: Decimal | None = None
+
+
+def test_types() -> None:
+    grammar = Grammar.from_type(Order, source=SOURCE, grounded=True)
+    value: dict[str, Any] = {
+        "number": "AB-1207", "who": "Ann Lee", "price": 1240.5, "colour": "red", "kind": "coffee",
+        "summary": "anything",
+    }  # fmt: skip
+    assert grammar.accepts(json.dumps(value))
+    assert grammar.accepts(json.dumps(value | {"cost": 3}))
+    for key, other in [("number", "AB-1"), ("who", "Bob"), ("price", 7.5), ("boxes", ["x"])]:
+        assert not grammar.accepts(json.dumps(value | {key: other})), key
+    loose = Grammar.from_type(Order, source=SOURCE)
+    assert loose.accepts(json.dumps(value | {"who": "Bob", "price": 7.5}))
+    assert not loose.accepts(json.dumps(value | {"number": "AB-1"}))
+    assert Order.model_json_schema()["properties"]["number"]["x-gramma-source"] == "verbatim"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.sampled_from('ab1.,- \n"'), max_size=14), st.randoms())
+def test_objects_by_definition(source, rng) -> None:  # type: ignore[no-untyped-def]
+    schema = {
+        "type": "object",
+        "properties": {"s": {"type": "string", "maxLength": 5}, "n": {"type": "number"}},
+        "required": ["s"],
+        "additionalProperties": False,
+    }
+    grammar = grounded(schema, source)
+    words = spans(source, "words", ["space"])
+    values = {one.value for one in numbers_of(source)}
+    for _ in range(8):
+        word = rng.choice([*sorted(words), "ab", "a b", "b1"])
+        number = rng.choice([*sorted(values), Decimal(1), Decimal("-1.5"), None])
+        value = {"s": word} | ({} if number is None else {"n": number})
+        data = json.dumps(value, default=str).replace(f'"{number}"}}', f"{number}}}")
+        wanted = word in words and len(word) <= 5 and (number is None or number in values)
+        assert grammar.accepts(data) == wanted, data
+
+
+READINGS = [
+    ("1,240.50", {"1240.50"}),
+    ("1.240,50", {"1240.50"}),
+    ("1\u202f240,50", {"1240.50"}),
+    ("1'240.50", {"1240.50"}),
+    ("12,345,678.9", {"12345678.9"}),
+    ("1.240", {"1240", "1.240"}),
+    ("3,5", {"3.5", "3", "5"}),
+    ("1,2,3", {"1", "2", "3"}),
+    ("2025-03-14", {"2025", "3", "14"}),
+    ("PO-8831", {"8831"}),
+    ("at -5 or \u22127.25", {"5", "-5", "7.25", "-7.25"}),
+    ("A4, 120 g", {"4", "120"}),
+    (".5 and 2.5E-3", {"0.5", "2.5E-3"}),
+    ("007", {"7"}),
+    ("12 222.00", {"12222.00", "12", "222.00"}),
+    ("\u0663\u0664", {"34"}),
+    ("no number", set()),
+    ("9" * 500, set()),
+]
+
+
+@pytest.mark.parametrize(("text", "values"), READINGS)
+def test_numbers(text: str, values: set[str]) -> None:
+    found = numbers_of(text)
+    assert {one.text for one in found} == values
+    assert {one.value for one in found} == {Decimal(value) for value in values}
+    for one in found:
+        assert any(c.isdigit() for c in text[one.start : one.end])
+        json.loads(one.text)
+
+
+DATES = [
+    ("2025-03-14", ["2025-03-14"]),
+    ("14 March 2025", ["2025-03-14"]),
+    ("14th of March, 2025", ["2025-03-14"]),
+    ("March 14th, 2025", ["2025-03-14"]),
+    ("14. M\u00e4rz 2025", ["2025-03-14"]),
+    ("1er janvier 2024", ["2024-01-01"]),
+    ("3 de mayo de 2024", ["2024-05-03"]),
+    ("14-Mar-25", ["2025-03-14"]),
+    ("14/03/2025", ["2025-03-14"]),
+    ("3/4/2025", ["2025-03-04", "2025-04-03"]),
+    ("14.03.98", ["1998-03-14"]),
+    ("20250314", ["2025-03-14"]),
+    ("31/02/2025", []),
+    ("1207 of 14", []),
+]
+
+
+@pytest.mark.parametrize(("text", "values"), DATES)
+def test_dates(text: str, values: list[str]) -> None:
+    assert [one.text for one in dates_of(text)] == values
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("at 3:30 pm", [("15:30:00", "15:30")]),
+        ("12 a.m.", [("00:00:00", "00:00")]),
+        ("14:05:09", [("14:05:09",)]),
+        ("15h30", [("15:30:00", "15:30")]),
+        ("15.30 Uhr", [("15:30:00", "15:30")]),
+        ("25:00 1:75 1.30", []),
+    ],
+)
+def test_times(text: str, values: list[tuple[str, ...]]) -> None:
+    assert [one.texts for one in times_of(text)] == values
