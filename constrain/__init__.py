@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from constrain.bitmask import allocate_bitmask, apply_bitmask_
     from constrain.describe import describe_schema
     from constrain.healing import Healed, heal
-    from constrain.huggingface.extraction import Extraction, extract
+    from constrain.huggingface.batches import extract_many
+    from constrain.huggingface.extraction import extract
     from constrain.huggingface.healing import HealedInputs, heal_inputs
     from constrain.huggingface.processor import GrammarLogitsProcessor
+    from constrain.huggingface.result import Extraction
+    from constrain.huggingface.thinking import Reasoning
     from constrain.models import load_model
     from constrain.vocabulary import Vocabulary
     from constrain.vocabulary.special import SpecialTokenWarning
@@ -32,13 +35,15 @@ _HOMES = {
     "SpecialTokenWarning": "constrain.vocabulary.special",
     "Vocabulary": "constrain.vocabulary",
     "GrammarLogitsProcessor": "constrain.huggingface.processor",
-    "Extraction": "constrain.huggingface.extraction",
+    "Extraction": "constrain.huggingface.result",
     "Healed": "constrain.healing",
     "HealedInputs": "constrain.huggingface.healing",
     "heal": "constrain.healing",
     "heal_inputs": "constrain.huggingface.healing",
     "describe_schema": "constrain.describe",
+    "Reasoning": "constrain.huggingface.thinking",
     "extract": "constrain.huggingface.extraction",
+    "extract_many": "constrain.huggingface.batches",
     "allocate_bitmask": "constrain.bitmask",
     "apply_bitmask_": "constrain.bitmask",
     "load_model": "constrain.models",
@@ -54,6 +59,7 @@ __all__ = [
     "LimitExceeded",
     "Limits",
     "MissingExtra",
+    "Reasoning",
     "SpecialTokenWarning",
     "TokenAutomaton",
     "Vocabulary",
@@ -61,6 +67,7 @@ __all__ = [
     "apply_bitmask_",
     "describe_schema",
     "extract",
+    "extract_many",
     "fill_masks",
     "heal",
     "heal_inputs",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from constrain.arguments import described
 from constrain.huggingface.prompts import Messages, checked_ids, is_messages, prompt_ids, templated
+from constrain.huggingface.target import Target
 from constrain.models import context_length
 from grammars.errors import BudgetError
 
@@ -35,6 +36,74 @@ def default_prompt(text: str, schema: str) -> Messages:
     return [{"role": "user", "content": PROMPT.format(schema=schema, text=text.strip())}]
 
 
+def question(
+    asked: str | Messages,
+    target: Target,
+    *,
+    prompt: PromptBuilder | None = None,
+    system: str | None = None,
+    examples: Sequence[tuple[str, Any]] = (),
+    hint: str = "",
+) -> str | Messages:
+    """The whole prompt of a text, or of messages.
+
+    Args:
+        asked: the text, or messages, which are taken as they are.
+        target: what is wanted.
+        prompt: builds the prompt of one text; :func:`default_prompt` by default.
+        system: a system message before all else; before a prompt of text, its first paragraph.
+        examples: texts with the values wanted of them: turns of a chat before the question; in a prompt
+            of text, paragraphs.
+        hint: what the default prompt says besides.
+
+    Raises:
+        TypeError, ValueError: for an example that is no pair, or whose value is not of the target.
+        ValueError: for examples with messages, or a second system message.
+    """
+    if not isinstance(asked, str):
+        if len(examples):
+            raise ValueError(
+                "examples go with a text; with messages, give them as messages of user and assistant"
+            )
+        return _with_system(asked, system)
+    build = _checked(prompt or default_prompt)
+    shown = target.examples(examples)
+    turns = [(build(text, target.description), answer) for text, answer in shown]
+    last = build(asked, target.description)
+    if isinstance(last, str):
+        parts = [f"{turn}{answer}" for turn, answer in turns] + [last]
+        return "\n\n".join(([] if system is None else [system]) + parts)
+    if hint and prompt is None:
+        last = [*last[:-1], dict(last[-1]) | {"content": f"{last[-1]['content']}\n\n{hint}"}]
+    messages: list[Mapping[str, Any]] = []
+    for turn, answer in turns:
+        if isinstance(turn, str):
+            raise TypeError("prompt builds text for one text and messages for another")
+        messages += [*turn, {"role": "assistant", "content": answer}]
+    return _with_system([*messages, *last], system)
+
+
+def _checked(build: PromptBuilder) -> PromptBuilder:
+    """A builder whose prompts are looked at."""
+
+    def built(text: str, schema: str) -> str | Messages:
+        made = build(text, schema)
+        if isinstance(made, str) or is_messages(made):
+            found: str | Messages = made
+            return found
+        raise TypeError(f"a prompt is text or chat messages, not {described(made)}")
+
+    return built
+
+
+def _with_system(messages: Messages, system: str | None) -> Messages:
+    if system is None:
+        return messages
+    if any(message["role"] == "system" for message in messages):
+        raise ValueError("there is a system message already; leave system= out")
+    return [{"role": "system", "content": system}, *messages]
+
+
 def checked_question(given: Any) -> str | Messages:
     """What ``extract`` reads: one text, or chat messages, returned as given.
 
@@ -58,15 +127,23 @@ def encode_prompt(model: Any, tokenizer: Any, asked: Any) -> list[int]:
         ValueError: if it is empty and the model has no BOS, or has tokens that the model does not.
     """
     if not is_messages(asked):
-        if not isinstance(asked, str):
-            raise TypeError(f"a prompt is text or chat messages, not {described(asked)}")
         ids = prompt_ids(tokenizer, asked)
     elif getattr(tokenizer, "chat_template", None):
         ids = templated(tokenizer, asked)
     else:
-        plain = "\n\n".join(str(message["content"]) for message in asked) + "\n\nJSON:\n"
-        ids = prompt_ids(tokenizer, plain)
+        ids = prompt_ids(tokenizer, _in_plain_words(asked))
     return checked_ids(model, ids)
+
+
+def _in_plain_words(messages: Messages) -> str:
+    """Messages for a model without a chat template: paragraphs, answers below a line that says so."""
+    parts = [
+        f"JSON:\n{message['content']}"
+        if message["role"] == "assistant"
+        else str(message["content"])
+        for message in messages
+    ]
+    return "\n\n".join([*parts, "JSON:\n"])
 
 
 def budget_of(model: Any, prompt: int, wanted: int | None) -> int:

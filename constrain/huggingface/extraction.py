@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
+from pydantic import ValidationError
 
-from constrain.arguments import check_count, check_model, check_tokenizer
-from constrain.healing import healed_if
+from constrain.arguments import check_count
+from constrain.healing import Healed
 from constrain.huggingface.asking import (
     DEFAULT_MAX_NEW_TOKENS,
     PROMPT,
     PromptBuilder,
-    budget_of,
     checked_question,
     default_prompt,
-    encode_prompt,
 )
 from constrain.huggingface.automata import automaton_for, vocabulary_for
-from constrain.huggingface.processor import check_budget
+from constrain.huggingface.jobs import Rows, prepare, write_jobs
+from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
 from constrain.huggingface.target import Target
-from constrain.huggingface.writing import Generate, device_of, ended, write
+from constrain.huggingface.thinking import Reasoning
+from constrain.huggingface.writing import Generate, Halted, Phases, device_of, ended, write
 
 __all__ = [
     "DEFAULT_MAX_NEW_TOKENS",
@@ -31,6 +32,7 @@ __all__ = [
     "Extraction",
     "Generate",
     "PromptBuilder",
+    "Reasoning",
     "automaton_for",
     "default_prompt",
     "ended",
@@ -47,7 +49,12 @@ def extract(
     *,
     generate: Generate | None = None,
     prompt: PromptBuilder | None = None,
+    system: str | None = None,
+    examples: Sequence[tuple[str, Any]] = (),
     max_new_tokens: int | None = None,
+    reasoning: int | Reasoning | None = None,
+    retries: int = 0,
+    stop: str | Sequence[str] | None = None,
     canonical: bool = False,
     heal: bool = False,
     streamer: Any = None,
@@ -56,17 +63,28 @@ def extract(
     """Has a model read a text and write it down as a schema or a type demands.
 
     Args:
-        model: a causal language model of ``transformers``.
-        tokenizer: its tokenizer.
+        model: a causal language model of ``transformers``; or the name of one, or its folder, which is
+            loaded once (:func:`constrain.load_model`).
+        tokenizer: its tokenizer; ``None`` with a name.
         text_or_messages: the text to read, put into ``prompt``; or chat messages, taken as they
-            are.  One text: call it once for each.
+            are.  One text; :func:`extract_many` takes several.
         schema_or_type: a JSON Schema (dict, bool, JSON text), a Python type that pydantic knows, or
             a :class:`~grammars.Grammar` of JSON texts.
         generate: how tokens are written; ``model.generate`` by default.
         prompt: builds the prompt from the text and :func:`describe_schema` of the schema;
             :func:`default_prompt` by default.
+        system: a system message before all else.
+        examples: pairs of a text and its value, shown as turns of the chat before the text (few-shot);
+            a prompt of text has them as paragraphs.  Values are plain data or instances of the type.
         max_new_tokens: the budget, EOS included: the JSON is complete within it.  By default 512,
             or what the model's context leaves.
+        reasoning: tokens of a thought that the model writes first, between ``<think>`` and
+            ``</think>``; a :class:`Reasoning` for a field instead.  It comes on top of
+            ``max_new_tokens``, and is :attr:`Extraction.reasoning`, no part of the value.
+        retries: how often another text is drawn where a validator of the type's own refuses the
+            value; at temperature 0.7 where none is given.
+        stop: texts before the first of which the answer ends.  It is complete where what stands
+            before it is of the grammar.
         canonical: masks keep to the tokenizer's own way of writing, where the grammar and the budget
             leave a choice; costs some seconds once for a tokenizer, and about a millisecond for each
             new mask.
@@ -79,31 +97,78 @@ def extract(
 
     Raises:
         TypeError: if an argument is of the wrong kind; says what was expected.
-        ValueError: if ``generation`` asks for more than one text, or other outputs than token ids.
+        ValueError: if ``generation`` asks for more than one text, or other outputs than token ids; for
+            an example that is not of the schema.
         BudgetError: before the first token, if the shortest text does not fit the budget, or prompt
             and budget exceed the model's context.
         GrammarError: if schema or type cannot be used.
-        pydantic.ValidationError: if a validator of the type's own refuses the value.
+        pydantic.ValidationError: if a validator of the type's own refuses the value, that of the last
+            retry.
     """
     with ended(streamer) as stream:
-        check_model(model, "extract")
-        check_tokenizer(tokenizer, "extract")
+        model, tokenizer = loaded(model, tokenizer, "extract")
         max_new_tokens = check_count(max_new_tokens, "max_new_tokens", optional=True)
-        _refuse_options(generation)
+        retries = check_count(retries, "retries", least=0)
+        refuse_options(generation)
         asked = checked_question(text_or_messages)
-        target = Target.of(schema_or_type)
-        automaton = automaton_for(target.grammar, tokenizer, model, canonical=canonical)
-        if isinstance(asked, str):
-            asked = (prompt or default_prompt)(asked, target.description)
-        healed = healed_if(heal, encode_prompt(model, tokenizer, asked), automaton)
-        automaton = healed.automaton
+        job = prepare(
+            model,
+            tokenizer,
+            asked,
+            Target.of(schema_or_type),
+            prompt=prompt,
+            system=system,
+            examples=examples,
+            max_new_tokens=max_new_tokens,
+            canonical=canonical,
+            heal=heal,
+            reasoning=reasoning,
+            stop=stop,
+        )
+        phases = Phases(stream, job.stop)
+        for attempt in range(retries + 1):
+            rows = one_by_one(model, generate or write, retried(generation, attempt), phases)
+            (written,) = write_jobs([job], rows)
+            try:
+                return written.read(job)
+            except ValidationError:
+                if attempt == retries:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+
+def one_by_one(
+    model: Any, generate: Generate, generation: Mapping[str, Any], phases: Phases | None = None
+) -> Rows:
+    """What writes one text after the other by a ``generate``, and tells who listens."""
+    heard = Phases(None) if phases is None else phases
+
+    def one(healed: Healed, budget: int, is_answer: bool) -> list[int]:
         ids = torch.tensor([healed.prompt], device=device_of(model))
-        budget = budget_of(model, ids.shape[-1], max_new_tokens)
-        check_budget(automaton, budget)
-        if stream is not None:
-            generation["streamer"] = stream
-        tokens = (generate or write)(model, ids, automaton, max_new_tokens=budget, **generation)
-        return target.read(tokens, healed)
+        options = dict(generation)
+        heard.begin(healed, is_answer)
+        if heard:
+            options["streamer"] = heard
+        try:
+            tokens = generate(model, ids, healed.automaton, max_new_tokens=budget, **options)
+            heard.finish(tokens)
+        except Halted:
+            tokens = list(heard.tokens)
+        return tokens
+
+    return lambda healed, budget, is_answer: [one(row, budget, is_answer) for row in healed]
+
+
+RETRY_TEMPERATURE: Final = 0.7
+"""The temperature of further attempts where none was given: the likeliest text was refused."""
+
+
+def retried(generation: Mapping[str, Any], attempt: int) -> dict[str, Any]:
+    """Options of a further attempt, which has to write something else."""
+    options = dict(generation)
+    if attempt and not options.get("temperature") and not options.get("do_sample"):
+        options["temperature"] = RETRY_TEMPERATURE
+    return options
 
 
 _OWN: Final = {
@@ -116,7 +181,7 @@ _OWN: Final = {
 }
 
 
-def _refuse_options(generation: Mapping[str, Any]) -> None:
+def refuse_options(generation: Mapping[str, Any]) -> None:
     """Refuses options of ``generate`` that do not go with one text."""
     count = generation.get("num_return_sequences")
     if count is not None and count != 1:

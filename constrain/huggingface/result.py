@@ -18,6 +18,9 @@ class Extraction:
         tokens: its token ids, the final EOS included.
         complete: whether the text is whole and of the grammar.
         prefix: the end of the prompt that ``tokens`` begin with (``heal=True``); not part of ``text``.
+        reasoning: the thought that was written before (``reasoning=``); no part of ``text`` and ``tokens``.
+        weight: the share of this answer among several (``extract_samples``).
+        error: why there is no value (``extract_many(on_error="return")``); ``None`` if there is one.
     """
 
     value: Any
@@ -25,3 +28,6 @@ class Extraction:
     tokens: list[int]
     complete: bool
     prefix: bytes = b""
+    reasoning: str = ""
+    weight: float = 1.0
+    error: Exception | None = None

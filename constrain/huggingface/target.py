@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -15,6 +15,7 @@ from constrain.automaton import TokenAutomaton
 from constrain.describe import describe_schema
 from constrain.healing import Healed
 from constrain.huggingface.result import Extraction
+from constrain.huggingface.stopping import stop_in, until_stop
 from constrain.vocabulary import Vocabulary
 from grammars.grammar import Grammar
 
@@ -52,22 +53,61 @@ class Target:
         grammar = _type_grammar(wanted)
         return cls(grammar, describe_schema(wanted), TypeAdapter(wanted))
 
-    def read(self, tokens: list[int], healed: Healed) -> Extraction:
+    def read(self, tokens: list[int], healed: Healed, *, stop: Sequence[bytes] = ()) -> Extraction:
         """What was written, as a value.
 
         Args:
             tokens: the ids behind the prompt, the end included.
             healed: the prompt and the automaton that they were written with.
+            stop: texts before the first of which the text ends.
 
         Raises:
             pydantic.ValidationError: if a validator of the type's own refuses the value.
         """
+        tokens = until_stop(tokens, healed, stop)
         data, prefix = healed.text(tokens), healed.prefix
-        text = data.decode("utf-8", "replace")
+        cut = stop_in(data, stop)
         ended = bool(tokens) and tokens[-1] in healed.automaton.vocabulary.eos_token_ids
+        if cut is not None:
+            data, ended = data[:cut], True
+        text = data.decode("utf-8", "replace")
         if not (ended and self.grammar.accepts(data)):
             return Extraction(None, text, tokens, complete=False, prefix=prefix)
         return Extraction(self.value(text), text, tokens, complete=True, prefix=prefix)
+
+    def examples(self, given: Any) -> list[tuple[str, str]]:
+        """Examples as texts and what a model should write of them.
+
+        Args:
+            given: pairs of a text and its value: plain data, an instance of the type, or, for a grammar,
+                a text of it.
+
+        Raises:
+            TypeError: for what is no such pair.
+            ValueError: for a value that is not of the schema, type or grammar, naming the example.
+        """
+        if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+            raise TypeError(f"examples is a list of pairs (text, value), not {described(given)}")
+        return [(text, self._written(value, place)) for place, text, value in _pairs(given)]
+
+    def _written(self, value: Any, place: str) -> str:
+        """The text of a value, as the grammar allows it."""
+        if isinstance(value, str) and self.adapter is None and self.grammar.accepts(value):
+            return value
+        try:
+            plain = value
+            if self.adapter is not None:
+                checked = self.adapter.validate_python(value)
+                plain = self.adapter.dump_python(checked, mode="json", by_alias=True)
+            text = json.dumps(plain, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{place}: {error}") from error
+        if not self.grammar.accepts(text):
+            raise ValueError(
+                f"{place}: {text!r:.200} is nothing that may be written: "
+                f"{self.grammar.explain(text).message}"
+            )
+        return text
 
     def value(self, text: str) -> Any:
         """The value of a whole text of the grammar.
@@ -81,6 +121,14 @@ class Target:
             return json.loads(text)
         except ValueError:
             return text  # a grammar of other texts
+
+
+def _pairs(given: Iterable[Any]) -> Iterator[tuple[str, str, Any]]:
+    for number, pair in enumerate(given):
+        place = f"examples[{number}]"
+        if not isinstance(pair, Sequence) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise TypeError(f"{place} is a pair (text, value), not {described(pair)}")
+        yield place, pair[0], pair[1]
 
 
 @lru_cache(64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -11,7 +11,9 @@ from transformers.generation.streamers import BaseStreamer
 
 from constrain.arguments import described
 from constrain.automaton import TokenAutomaton
+from constrain.healing import Healed
 from constrain.huggingface.processor import GrammarLogitsProcessor
+from constrain.huggingface.stopping import begun, stop_in
 from constrain.vocabulary import Vocabulary
 
 
@@ -29,8 +31,16 @@ class Generate(Protocol):
     ) -> list[int]: ...
 
 
+class Halted(Exception):  # noqa: N818 - no error: who raises it has seen enough
+    """Raised by who listens, to end the writing before the next token."""
+
+
 class _Stream(BaseStreamer):  # type: ignore[misc]
-    """A streamer that is ended once."""
+    """A streamer that is ended once.
+
+    Attributes:
+        inner: the one that is told everything.
+    """
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -43,6 +53,85 @@ class _Stream(BaseStreamer):  # type: ignore[misc]
         if not self.has_ended:
             self.has_ended = True
             self.inner.end()
+
+    @property
+    def answer(self) -> Callable[[bytes], None] | None:
+        """What the inner one wants to hear of the answer's text, see :class:`Phases`."""
+        found: Callable[[bytes], None] | None = getattr(self.inner, "answer", None)
+        return found
+
+
+class Phases(BaseStreamer):  # type: ignore[misc]
+    """Tokens of a prompt and of one or two texts behind it, told to who listens.
+
+    A streamer is told the prompt once and then all tokens.  If it has a method ``answer(data)``, that is
+    told the bytes of the answer alone, without a thought before it and what was taken off the prompt.
+
+    Args:
+        streamer: who listens; ``None`` for nobody.
+        stop: texts with which the answer ends; :class:`Halted` is raised where one is whole.
+    """
+
+    def __init__(self, streamer: Any, stop: Sequence[bytes] = ()) -> None:
+        self._streamer = streamer
+        self._answer = getattr(streamer, "answer", None)
+        self._stop = stop
+        self._healed: Healed | None = None
+        self._is_answer = False
+        self._has_prompt = self._prompt_told = False
+        self._data = bytearray()
+        self._told = 0
+        self.tokens: list[int] = []
+
+    def __bool__(self) -> bool:
+        return self._streamer is not None or bool(self._stop)
+
+    def begin(self, healed: Healed, is_answer: bool) -> None:
+        """What is written next."""
+        self._healed, self._is_answer = healed, is_answer
+        self.tokens, self._has_prompt = [], False
+        self._data, self._told = bytearray(), len(healed.prefix)
+
+    def put(self, value: torch.Tensor) -> None:
+        """The prompt of this phase, int64[1, n], then new tokens, int64[n]."""
+        is_prompt = not self._has_prompt
+        self._has_prompt = True
+        if is_prompt:
+            if not self._prompt_told and self._streamer is not None:
+                self._streamer.put(value)
+            self._prompt_told = True
+            return
+        if self._streamer is not None:
+            self._streamer.put(value)
+        self._written(value.flatten().tolist())
+
+    def finish(self, tokens: list[int]) -> None:
+        """All tokens of this phase, of which a ``generate`` of one's own may not have told."""
+        self._written(tokens[len(self.tokens) :])
+        self._tell(len(self._data))
+
+    def end(self) -> None:
+        """One phase ends, but perhaps not the whole."""
+
+    def _written(self, tokens: list[int]) -> None:
+        self.tokens += tokens
+        if not self._is_answer or not (self._answer or self._stop):
+            return
+        assert self._healed is not None
+        before = max(len(self._data) - max(map(len, self._stop), default=0), self._told)
+        self._data += self._healed.automaton.vocabulary.decode(tokens)
+        cut = stop_in(bytes(self._data[before:]), self._stop)
+        if cut is None:
+            self._tell(len(self._data) - begun(self._data, self._stop))
+        else:
+            self._tell(before + cut)
+            raise Halted
+
+    def _tell(self, end: int) -> None:
+        """The answer up to a place, as far as it was not told before."""
+        if self._is_answer and self._answer is not None and end > self._told:
+            self._answer(bytes(self._data[self._told : end]))
+            self._told = end
 
 
 @contextmanager
@@ -81,26 +170,73 @@ def write(
     **generation: Any,
 ) -> list[int]:
     """``model.generate`` with a processor: greedy unless a temperature says otherwise."""
-    processor = GrammarLogitsProcessor(automaton, max_new_tokens=max_new_tokens)
+    out = _generated(
+        model, input_ids, torch.ones_like(input_ids), [automaton], max_new_tokens, generation
+    )
+    if len(out) != 1:
+        raise ValueError(f"generate wrote {len(out)} texts, but extract returns one Extraction")
+    return out[0]
+
+
+def write_rows(
+    model: Any,
+    rows: Sequence[Healed],
+    max_new_tokens: int,
+    is_answer: bool = True,
+    *,
+    generation: Mapping[str, Any],
+) -> list[list[int]]:
+    """The same for several prompts side by side, padded on the left.
+
+    Args:
+        model: of ``transformers``.
+        rows: prompts, each with its automaton.
+        max_new_tokens: of each, EOS included.
+        is_answer: what the tokens are; makes no difference here.
+        generation: options of ``generate``.
+
+    Returns:
+        The new tokens of each.
+    """
+    length = max(len(row.prompt) for row in rows)
+    pad = min(rows[0].automaton.vocabulary.eos_token_ids)
+    ids = torch.tensor([[pad] * (length - len(row.prompt)) + row.prompt for row in rows])
+    mask = torch.tensor([[0] * (length - len(r.prompt)) + [1] * len(r.prompt) for r in rows])
+    at, automata = device_of(model), [row.automaton for row in rows]
+    out = _generated(model, ids.to(at), mask.to(at), automata, max_new_tokens, generation)
+    if len(out) != len(rows):
+        raise ValueError(f"generate wrote {len(out)} texts for {len(rows)} prompts")
+    return out
+
+
+def _generated(
+    model: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    automata: Sequence[TokenAutomaton],
+    max_new_tokens: int,
+    given: Mapping[str, Any],
+) -> list[list[int]]:
+    generation = dict(given)
+    processor = GrammarLogitsProcessor(automata, max_new_tokens=max_new_tokens)
     temperature = generation.pop("temperature", None)
     if temperature:
         generation |= {"temperature": temperature, "do_sample": True}
         generation = {"top_k": 0, "top_p": 1.0} | generation
     generation = {"do_sample": False} | generation
-    ends = list(automaton.vocabulary.eos_token_ids)
+    vocabulary = automata[0].vocabulary
+    ends = list(vocabulary.eos_token_ids)
     with torch.no_grad():
         out = model.generate(
             input_ids,
-            attention_mask=torch.ones_like(input_ids),
+            attention_mask=attention_mask,
             logits_processor=[processor, *generation.pop("logits_processor", ())],
             max_new_tokens=max_new_tokens,
             eos_token_id=ends,
             pad_token_id=generation.pop("pad_token_id", ends[0]),
             **generation,
         )
-    if len(out) != 1:
-        raise ValueError(f"generate wrote {len(out)} texts, but extract returns one Extraction")
-    return until_end(out[0, input_ids.shape[-1] :].tolist(), automaton.vocabulary)
+    return [until_end(row, vocabulary) for row in out[:, input_ids.shape[-1] :].tolist()]
 
 
 def until_end(tokens: list[int], vocabulary: Vocabulary) -> list[int]:

@@ -1,0 +1,186 @@
+"""Extraction from many texts: one grammar, rows side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from typing import Any, Final, Literal
+
+from pydantic import ValidationError
+
+from constrain.arguments import check_count, described
+from constrain.huggingface.asking import PromptBuilder
+from constrain.huggingface.extraction import one_by_one, refuse_options, retried
+from constrain.huggingface.jobs import Job, Rows, Written, prepare, write_jobs
+from constrain.huggingface.loading import loaded
+from constrain.huggingface.progress import Reported, reporting
+from constrain.huggingface.prompts import Messages, is_messages
+from constrain.huggingface.result import Extraction
+from constrain.huggingface.target import Target
+from constrain.huggingface.thinking import Reasoning
+from constrain.huggingface.writing import Generate, write_rows
+from grammars.errors import BudgetError
+
+DEFAULT_BATCH_SIZE: Final = 8
+
+
+def extract_many(
+    model: Any,
+    tokenizer: Any,
+    texts: Iterable[str | Messages],
+    schema_or_type: Any,
+    *,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    progress: Reported = False,
+    on_error: Literal["raise", "return"] = "raise",
+    generate: Generate | None = None,
+    prompt: PromptBuilder | None = None,
+    system: str | None = None,
+    examples: Sequence[tuple[str, Any]] = (),
+    max_new_tokens: int | None = None,
+    reasoning: int | Reasoning | None = None,
+    retries: int = 0,
+    stop: str | Sequence[str] | None = None,
+    canonical: bool = False,
+    heal: bool = False,
+    **generation: Any,
+) -> list[Extraction]:
+    """Has a model read many texts and write each down as a schema or a type demands.
+
+    The schema is compiled once.  Texts are written side by side in batches of prompts of like length,
+    padded on the left.  Greedy and in float32 each result is that of :func:`extract`.
+
+    Args:
+        model, tokenizer: as :func:`extract` takes them.
+        texts: texts, or chat messages, each as :func:`extract` takes one.
+        schema_or_type: as :func:`extract` takes it.
+        batch_size: texts written side by side.
+        progress: ``True`` for a bar on standard error; or a function that is called with the number of texts
+            that are done and that of all.
+        on_error: ``"raise"``, or ``"return"``: a text that fails (too long for the context, or refused by
+            a validator of the type's own) has its :attr:`Extraction.error`, and the others go on.
+        generate: how tokens are written; given one, texts are written one after the other.
+        prompt, system, examples, max_new_tokens, reasoning, retries, stop, canonical, heal: as
+            :func:`extract` takes them, for each text.
+        **generation: passed on to ``model.generate``.
+
+    Returns:
+        The results in the order of the texts.
+
+    Raises:
+        TypeError, ValueError, GrammarError, ModelUnavailable: as :func:`extract`.
+        BudgetError: before anything is written, for a text that does not fit; names its index.
+        pydantic.ValidationError: of the first text that a validator refuses; a note names its index.
+    """
+    model, tokenizer = loaded(model, tokenizer, "extract_many")
+    check_count(batch_size, "batch_size")
+    retries = check_count(retries, "retries", least=0)
+    max_new_tokens = check_count(max_new_tokens, "max_new_tokens", optional=True)
+    if on_error not in ("raise", "return"):
+        raise ValueError(f"on_error={on_error!r}: must be 'raise' or 'return'")
+    refuse_options(generation)
+    ready = partial(
+        prepare,
+        model,
+        tokenizer,
+        target=Target.of(schema_or_type),
+        prompt=prompt,
+        system=system,
+        examples=examples,
+        max_new_tokens=max_new_tokens,
+        canonical=canonical,
+        heal=heal,
+        reasoning=reasoning,
+        stop=stop,
+    )
+    found: dict[int, Extraction] = {}
+    jobs: dict[int, Job] = {}
+    given = checked_texts(texts)
+    for number, text in enumerate(given):
+        try:
+            jobs[number] = ready(text)
+        except BudgetError as error:
+            found[number] = _failed(Extraction(None, "", [], complete=False), error)
+            if on_error == "raise":
+                raise _about(number, error) from None
+
+    def rows(attempt: int) -> Rows:
+        options = retried(generation, attempt)
+        if generate is not None:
+            return one_by_one(model, generate, options)
+        return partial(write_rows, model, generation=options)
+
+    with reporting(progress, len(given)) as done:
+        done(len(found))
+        for batch in batches(jobs, batch_size):
+            for number, one in _written(batch, jobs, rows, retries).items():
+                if one.error is not None and on_error == "raise":
+                    raise _about(number, one.error)
+                found[number] = one
+            done(len(batch))
+    return [found[number] for number in range(len(given))]
+
+
+def checked_texts(texts: Any) -> list[str | Messages]:
+    """What ``extract_many`` reads, each one text or messages.
+
+    Raises:
+        TypeError: for anything else, one text alone among it; names the index.
+    """
+    if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
+        raise TypeError(f"extract_many reads a list of texts, not {described(texts)}")
+    found = list(texts)
+    if is_messages(found):
+        raise TypeError("extract_many reads a list of texts; these are the messages of one chat")
+    for number, text in enumerate(found):
+        if not (isinstance(text, str) or is_messages(text)):
+            raise TypeError(f"texts[{number}] is a text or chat messages, not {described(text)}")
+    return found
+
+
+def batches(jobs: Mapping[int, Job], size: int) -> Iterator[list[int]]:
+    """Numbers of jobs that are written side by side: of one budget, and of like length."""
+    order = sorted(jobs, key=lambda n: (jobs[n].budget, len(jobs[n].healed.prompt), n))
+    for _, same in groupby(order, key=lambda n: jobs[n].budget):
+        numbers = list(same)
+        yield from (numbers[i : i + size] for i in range(0, len(numbers), size))
+
+
+def _written(
+    batch: Sequence[int], jobs: Mapping[int, Job], rows: Callable[[int], Rows], retries: int
+) -> dict[int, Extraction]:
+    """The results of a batch; those that a validator refuses are written again, with others of them."""
+    found: dict[int, Extraction] = {}
+    for attempt in range(retries + 1):
+        todo = [n for n in batch if n not in found or found[n].error is not None]
+        if not todo:
+            break
+        written = write_jobs([jobs[n] for n in todo], rows(attempt))
+        found |= {n: _read(one, jobs[n]) for n, one in zip(todo, written, strict=True)}
+    return found
+
+
+def _read(written: Written, job: Job) -> Extraction:
+    try:
+        return written.read(job)
+    except ValidationError as error:
+        text = written.healed.text(written.tokens).decode("utf-8", "replace")
+        plain = Extraction(
+            None, text, written.tokens, False, written.healed.prefix, written.thought
+        )
+        return _failed(plain, error)
+
+
+def _failed(found: Extraction, error: Exception) -> Extraction:
+    return replace(found, error=error)
+
+
+def _about(number: int, error: Exception) -> Exception:
+    """An error that names the text."""
+    place = f"texts[{number}]"
+    if isinstance(error, BudgetError):
+        return BudgetError(f"{place}: {error}", needed=error.needed, available=error.available)
+    error.add_note(f"in {place}")
+    return error

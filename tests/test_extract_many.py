@@ -1,0 +1,150 @@
+"""Many texts at once: the same as one after the other, in their order."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+import torch
+from pydantic import BaseModel, ValidationError, field_validator
+from test_extraction import CHAT, CONTEXT, SCHEMA, TEXT, TOKENIZER, counted, model
+
+from constrain import BudgetError, Extraction, extract, extract_many
+from grammars import Grammar
+
+TEXTS = [TEXT, "Tea.", "A longer text about coffee, which is not paid for.", "", "é", "x" * 60]
+WANTED = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}, "b": {}}}
+
+
+def short(text: str, schema: str) -> str:
+    return f"{text} ->"
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 8])
+@pytest.mark.parametrize("wanted", [SCHEMA, WANTED, list[bool]], ids=["closed", "open", "type"])
+def test_it_is_extract_for_each(wanted: Any, batch_size: int) -> None:
+    options: dict[str, Any] = {"prompt": short, "max_new_tokens": 40}
+    alone = [extract(model(), TOKENIZER, text, wanted, **options) for text in TEXTS]
+    many = extract_many(model(), TOKENIZER, TEXTS, wanted, batch_size=batch_size, **options)
+    assert many == alone
+    assert all(one.complete for one in many)
+
+
+def test_rows_share_forwards() -> None:
+    with counted() as forwards:
+        extract_many(model(), TOKENIZER, TEXTS[:4], SCHEMA, prompt=short, max_new_tokens=40)
+    together = len(forwards)
+    with counted() as forwards:
+        for text in TEXTS[:4]:
+            extract(model(), TOKENIZER, text, SCHEMA, prompt=short, max_new_tokens=40)
+    assert together <= len(forwards) / 2
+
+
+def test_budgets_that_the_context_sets() -> None:
+    """Where the context leaves less than the default, each text has what it has alone."""
+    texts = ["a" * (CONTEXT - room) for room in (60, 40, 60, 50)]
+    options: dict[str, Any] = {"prompt": short}
+    wanted = {"type": "string"}
+    alone = [extract(model(), TOKENIZER, text, wanted, **options) for text in texts]
+    assert extract_many(model(), TOKENIZER, texts, wanted, **options) == alone
+
+
+def test_a_text_too_long_is_named() -> None:
+    texts = ["a", "b" * CONTEXT, "c"]
+    options: dict[str, Any] = {"prompt": short, "max_new_tokens": 30}
+    with counted() as forwards, pytest.raises(BudgetError, match=r"^texts\[1\]: .*context") as told:
+        extract_many(model(), TOKENIZER, texts, SCHEMA, **options)
+    assert forwards == []
+    assert told.value.available == CONTEXT
+    found = extract_many(model(), TOKENIZER, texts, SCHEMA, on_error="return", **options)
+    assert [one.complete for one in found] == [True, False, True]
+    assert isinstance(found[1].error, BudgetError)
+    assert found[0].error is None
+    assert found[1].value is None
+
+
+@pytest.mark.filterwarnings("ignore:a grammar cannot keep")
+def test_what_a_validator_refuses() -> None:
+    options: dict[str, Any] = {"prompt": short, "max_new_tokens": 30}
+    plain = extract_many(model(), TOKENIZER, TEXTS, Literal["tea", "coffee"], **options)
+    usual = max(("tea", "coffee"), key=[one.value for one in plain].count)
+    wanted = _refuses(usual)
+    with pytest.raises(ValidationError, match="not this one") as told:
+        extract_many(model(), TOKENIZER, TEXTS, wanted, **options)
+    assert told.value.__notes__[0].startswith("in texts[")
+    found = extract_many(model(), TOKENIZER, TEXTS, wanted, on_error="return", **options)
+    refused = [one for one in found if one.error is not None]
+    assert refused
+    for one in refused:
+        assert isinstance(one.error, ValidationError)
+        assert usual in one.text
+        assert (one.value, one.complete) == (None, False)
+    torch.manual_seed(0)
+    again = extract_many(model(), TOKENIZER, TEXTS, wanted, retries=20, **options)
+    assert {one.value.kind for one in again} == {"tea", "coffee"} - {usual}
+
+
+def _refuses(value: str) -> Any:
+    class Refusing(BaseModel):
+        kind: Literal["tea", "coffee"]
+
+        @field_validator("kind")
+        @classmethod
+        def refuse(cls, given: str) -> str:
+            if given == value:
+                raise ValueError("not this one")
+            return given
+
+    return Refusing
+
+
+def test_progress_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[int, int]] = []
+    options: dict[str, Any] = {"prompt": short, "max_new_tokens": 30, "batch_size": 4}
+    extract_many(model(), TOKENIZER, TEXTS, SCHEMA, progress=lambda *at: told.append(at), **options)
+    assert told == [(0, 6), (4, 6), (6, 6)]
+    extract_many(model(), TOKENIZER, TEXTS, SCHEMA, progress=True, **options)
+    assert "6/6" in capsys.readouterr().err
+    with pytest.raises(TypeError, match="progress is True, False or a function"):
+        extract_many(model(), TOKENIZER, TEXTS, SCHEMA, progress=3, **options)  # type: ignore[arg-type]
+
+
+def test_messages_and_a_generate_of_ones_own() -> None:
+    messages = [{"role": "user", "content": "Paid?"}]
+    found = extract_many(model(), CHAT, [messages, "Tea."], SCHEMA, max_new_tokens=40)
+    assert found[0] == extract(model(), CHAT, messages, SCHEMA, max_new_tokens=40)
+    grammar = Grammar.from_choices(["[1]"])
+    end = TOKENIZER.eos_token_id
+
+    def write(*_: Any, **__: Any) -> list[int]:
+        return [*TOKENIZER("[1]")["input_ids"], end]
+
+    found = extract_many(model(), TOKENIZER, ["a", "b"], grammar, generate=write)
+    assert [one.value for one in found] == [[1], [1]]
+    assert extract_many(model(), TOKENIZER, [], SCHEMA) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "kind", "message"),
+    [
+        ("one text", {}, TypeError, "extract_many reads a list of texts, not the text"),
+        ([{"role": "user", "content": "a"}], {}, TypeError, "the messages of one chat"),
+        (["a", 3], {}, TypeError, r"texts\[1\] is a text or chat messages, not 3"),
+        (["a"], {"batch_size": 0}, ValueError, "batch_size=0"),
+        (["a"], {"on_error": "skip"}, ValueError, "must be 'raise' or 'return'"),
+        (["a"], {"num_return_sequences": 2}, ValueError, "num_return_sequences"),
+        (["a"], {"retries": -1}, ValueError, "retries=-1"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments(
+    texts: Any, options: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        extract_many(model(), TOKENIZER, texts, SCHEMA, **options)
+
+
+def test_an_extraction_without_more_is_as_before() -> None:
+    assert Extraction([1], "[1]", [3], True) == Extraction(
+        [1], "[1]", [3], True, b"", "", 1.0, None
+    )
