@@ -24,6 +24,8 @@ def extract(
     text_or_messages: str | Messages,
     schema_or_type: Any,
     *,
+    grounded: bool = False,
+    source: str | None = None,
     backend: SpeculativeBackend | None = None,
     prompt: PromptBuilder | None = None,
     max_new_tokens: int | None = None,
@@ -44,6 +46,7 @@ def extract(
         tokenizer: its tokenizer.
         text_or_messages: the text to read, put into ``prompt``; or chat messages.
         schema_or_type: a JSON Schema, a Python type that pydantic knows, or a ``Grammar``.
+        grounded, source: as :func:`constrain.extract` takes them.
         backend: a backend for the model; give the same one again and its drafters learn from one
             text for the next.  By default a new one with the default drafters.
         prompt: builds the prompt from the text and the schema.
@@ -65,7 +68,7 @@ def extract(
     """
     with ended(streamer) as stream:
         options: dict[str, Any] = {"prompt": prompt, "max_new_tokens": max_new_tokens}
-        options |= {"canonical": canonical, "heal": heal}
+        options |= {"canonical": canonical, "heal": heal, "grounded": grounded, "source": source}
         Sampling(temperature, top_p)  # says at once if a number is out of range
         check_model(model, "extract")
         check_tokenizer(tokenizer, "extract")

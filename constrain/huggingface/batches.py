@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from constrain.arguments import check_count, described
 from constrain.huggingface.asking import PromptBuilder
 from constrain.huggingface.extraction import one_by_one, refuse_options, retried
+from constrain.huggingface.grounding import source_of
 from constrain.huggingface.jobs import Job, Rows, Written, prepare, write_jobs
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.progress import Reported, reporting
@@ -21,7 +22,7 @@ from constrain.huggingface.result import Extraction
 from constrain.huggingface.target import Target
 from constrain.huggingface.thinking import Reasoning
 from constrain.huggingface.writing import Generate, write_rows
-from grammars.errors import BudgetError
+from grammars.errors import BudgetError, GrammarError
 
 DEFAULT_BATCH_SIZE: Final = 8
 
@@ -32,6 +33,7 @@ def extract_many(
     texts: Iterable[str | Messages],
     schema_or_type: Any,
     *,
+    grounded: bool = False,
     batch_size: int = DEFAULT_BATCH_SIZE,
     progress: Reported = False,
     on_error: Literal["raise", "return"] = "raise",
@@ -49,13 +51,15 @@ def extract_many(
 ) -> list[Extraction]:
     """Has a model read many texts and write each down as a schema or a type demands.
 
-    The schema is compiled once.  Texts are written side by side in batches of prompts of like length,
-    padded on the left.  Greedy and in float32 each result is that of :func:`extract`.
+    The schema is compiled once, or for each text where values stand in it.  Texts are written side by
+    side in batches of prompts of like length, padded on the left.  Greedy and in float32 each result is
+    that of :func:`extract`.
 
     Args:
         model, tokenizer: as :func:`extract` takes them.
         texts: texts, or chat messages, each as :func:`extract` takes one.
         schema_or_type: as :func:`extract` takes it.
+        grounded: as :func:`extract` takes it; each text is the source of its values.
         batch_size: texts written side by side.
         progress: ``True`` for a bar on standard error; or a function that is called with the number of texts
             that are done and that of all.
@@ -85,7 +89,6 @@ def extract_many(
         prepare,
         model,
         tokenizer,
-        target=Target.of(schema_or_type),
         prompt=prompt,
         system=system,
         examples=examples,
@@ -100,8 +103,11 @@ def extract_many(
     given = checked_texts(texts)
     for number, text in enumerate(given):
         try:
-            jobs[number] = ready(text)
-        except BudgetError as error:
+            target = Target.of(schema_or_type, source=source_of(text), grounded=grounded)
+            jobs[number] = ready(text, target)
+        except (BudgetError, GrammarError) as error:
+            if not (grounded or isinstance(error, BudgetError)):
+                raise  # the schema's, not the text's
             found[number] = _failed(Extraction(None, "", [], complete=False), error)
             if on_error == "raise":
                 raise _about(number, error) from None

@@ -18,6 +18,7 @@ from constrain.huggingface.asking import (
     default_prompt,
 )
 from constrain.huggingface.automata import automaton_for, vocabulary_for
+from constrain.huggingface.grounding import source_of
 from constrain.huggingface.jobs import Rows, prepare, write_jobs
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
@@ -47,6 +48,8 @@ def extract(
     text_or_messages: str | Messages,
     schema_or_type: Any,
     *,
+    grounded: bool = False,
+    source: str | None = None,
     generate: Generate | None = None,
     prompt: PromptBuilder | None = None,
     system: str | None = None,
@@ -70,6 +73,9 @@ def extract(
             are.  One text; :func:`extract_many` takes several.
         schema_or_type: a JSON Schema (dict, bool, JSON text), a Python type that pydantic knows, or
             a :class:`~grammars.Grammar` of JSON texts.
+        grounded: every string is a span of the text and every number stands in it, where schema or type
+            do not say otherwise (``docs/grounding.md``); dates and numbers in the schema's own form.
+        source: the text that they stand in, if it is not the text, or what users say in the messages.
         generate: how tokens are written; ``model.generate`` by default.
         prompt: builds the prompt from the text and :func:`describe_schema` of the schema;
             :func:`default_prompt` by default.
@@ -101,7 +107,7 @@ def extract(
             an example that is not of the schema.
         BudgetError: before the first token, if the shortest text does not fit the budget, or prompt
             and budget exceed the model's context.
-        GrammarError: if schema or type cannot be used.
+        GrammarError: if schema or type cannot be used, or nothing in the source meets them.
         pydantic.ValidationError: if a validator of the type's own refuses the value, that of the last
             retry.
     """
@@ -115,7 +121,7 @@ def extract(
             model,
             tokenizer,
             asked,
-            Target.of(schema_or_type),
+            Target.of(schema_or_type, source=source_of(asked, source), grounded=grounded),
             prompt=prompt,
             system=system,
             examples=examples,

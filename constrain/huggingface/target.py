@@ -17,7 +17,9 @@ from constrain.healing import Healed
 from constrain.huggingface.result import Extraction
 from constrain.huggingface.stopping import stop_in, until_stop
 from constrain.vocabulary import Vocabulary
+from grammars.errors import GrammarError
 from grammars.grammar import Grammar
+from grammars.sources.source import KEYWORD
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,41 @@ class Target:
     adapter: Any = None
 
     @classmethod
-    def of(cls, wanted: Any) -> Target:
+    def of(cls, wanted: Any, *, source: str | None = None, grounded: bool = False) -> Target:
         """The target of a JSON Schema, a Python type or a grammar, whose grammar is made once.
+
+        Args:
+            wanted: the schema, the type, or the grammar, which stays as it is.
+            source: the text that values stand in which the schema or type marks as verbatim.
+            grounded: all strings and numbers do that are not marked as inferred.
 
         Raises:
             TypeError: for anything else.
-            GrammarError: if schema or type cannot be used.
+            GrammarError: if schema or type cannot be used, or nothing in the source meets them.
+            ValueError: if a grammar should be grounded, or there is no source.
         """
         if isinstance(wanted, Grammar):
+            if grounded:
+                raise ValueError(
+                    "grounded=True is for schemas and types; a grammar says itself what stands in a "
+                    "source (Grammar.substring_of, or source= and grounded=True where it is made)"
+                )
             return cls(wanted, "(see the expected form)")
         if isinstance(wanted, str | bool | Mapping):
             text = wanted if isinstance(wanted, str) else json.dumps(wanted, ensure_ascii=False)
-            return cls(_schema_grammar(text), describe_schema(wanted))
+            if grounded or f'"{KEYWORD}"' in text:
+                grammar = _possible(_grounded_schema_grammar(text, source, grounded))
+            else:
+                grammar = _schema_grammar(text)
+            return cls(grammar, describe_schema(wanted))
         _refuse_instances(wanted)
         from pydantic import TypeAdapter
 
-        grammar = _type_grammar(wanted)
-        return cls(grammar, describe_schema(wanted), TypeAdapter(wanted))
+        adapter = TypeAdapter(wanted)
+        if grounded or _has_marks(adapter):
+            grammar = Grammar.from_type(wanted, validators="warn", source=source, grounded=grounded)
+            return cls(_possible(grammar), describe_schema(wanted), adapter)
+        return cls(_type_grammar(wanted), describe_schema(wanted), adapter)
 
     def read(self, tokens: list[int], healed: Healed, *, stop: Sequence[bytes] = ()) -> Extraction:
         """What was written, as a value.
@@ -134,6 +154,30 @@ def _pairs(given: Iterable[Any]) -> Iterator[tuple[str, str, Any]]:
 @lru_cache(64)
 def _schema_grammar(text: str) -> Grammar:
     return Grammar.from_json_schema(text)
+
+
+@lru_cache(16)
+def _grounded_schema_grammar(text: str, source: str | None, grounded: bool) -> Grammar:
+    return Grammar.from_json_schema(text, source=source, grounded=grounded)
+
+
+def _possible(grammar: Grammar) -> Grammar:
+    """The grammar, unless nothing in its source meets it.
+
+    Raises:
+        GrammarError: which says what does not.
+    """
+    if grammar.is_empty:
+        raise GrammarError(grammar.explain("").message)
+    return grammar
+
+
+def _has_marks(adapter: Any) -> bool:
+    """Whether some field of a type says whether its values stand in a source."""
+    try:
+        return f'"{KEYWORD}"' in json.dumps(adapter.json_schema())
+    except Exception:  # types that pydantic knows no JSON Schema of
+        return False
 
 
 _KEPT_TYPES: Final = 64
