@@ -204,14 +204,14 @@ def texts_in(grammar: GrammarIR) -> bytes:
     """All literals of the rules, with a zero byte between any two."""
     seen: set[int] = set()
     texts: dict[bytes, None] = {}
-    stack = [rule.body for rule in grammar.rules]
+    stack = [[rule.body for rule in grammar.rules]]
     while stack:
-        node = stack.pop()
-        if id(node) not in seen:
-            seen.add(id(node))
-            if isinstance(node, Literal):
-                texts[node.data] = None
-            stack.extend(children(node))
+        nodes = stack.pop()
+        texts |= dict.fromkeys([node.data for node in nodes if type(node) is Literal])
+        for node in nodes:
+            if type(node) is not Literal and id(node) not in seen:
+                seen.add(id(node))
+                stack.append([*children(node)])
     return b"\0".join(texts)
 
 
