@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
+from grammars.errors import GrammaError
+
 _EXTRAS: Final = {
     "torch": "hf",
     "transformers": "hf",
@@ -16,7 +18,7 @@ _EXTRAS: Final = {
 }
 
 
-class MissingExtra(ModuleNotFoundError):  # noqa: N818
+class MissingExtra(GrammaError, ModuleNotFoundError):  # noqa: N818
     """A package that only an extra brings is not installed; the message says how to install it."""
 
 

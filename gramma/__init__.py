@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from grammars import (
         BudgetError,
         Explanation,
+        GrammaError,
         Grammar,
         GrammarError,
         Inferred,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BudgetError": "grammars",
     "Explanation": "grammars",
+    "GrammaError": "grammars",
     "Grammar": "grammars",
     "GrammarError": "grammars",
     "Inferred": "grammars",
@@ -92,6 +94,7 @@ __all__ = [
     "Explanation",
     "Extraction",
     "Gap",
+    "GrammaError",
     "Grammar",
     "GrammarConstrained",
     "GrammarError",

@@ -6,6 +6,7 @@ This layer needs neither torch nor transformers.
 from grammars.captures import Capture
 from grammars.errors import (
     BudgetError,
+    GrammaError,
     GrammarError,
     LexingWarning,
     LimitExceeded,
@@ -23,6 +24,7 @@ __all__ = [
     "BudgetError",
     "Capture",
     "Explanation",
+    "GrammaError",
     "Grammar",
     "GrammarError",
     "Inferred",

@@ -1,4 +1,4 @@
-"""Every error the grammar layer raises on purpose.
+"""The root of all errors, and every error the grammar layer raises on purpose.
 
 Each error carries the place it is about (line and column, a JSON pointer, or both) and a message
 that names the offending text and what to do.  They are all ``ValueError`` so that callers who
@@ -10,7 +10,11 @@ from __future__ import annotations
 from typing import Final
 
 
-class GrammarError(ValueError):
+class GrammaError(Exception):
+    """Any error that this package raises on purpose and that has a class of its own."""
+
+
+class GrammarError(GrammaError, ValueError):
     """A grammar, schema, pattern or type that cannot be used as it stands.
 
     Attributes:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from grammars.errors import GrammaError
 
-class ModelUnavailable(RuntimeError):  # noqa: N818 - the name says it
+
+class ModelUnavailable(GrammaError, RuntimeError):  # noqa: N818 - the name says it
     """What was asked for cannot be had here: the registry does not answer, or a package is missing.
 
     A test may skip on this error and on no other.
     """
 
 
-class ChecksumMismatch(RuntimeError):  # noqa: N818
+class ChecksumMismatch(GrammaError, RuntimeError):  # noqa: N818
     """A file that was fetched is not the file that was pinned.  It has been thrown away."""

@@ -35,6 +35,7 @@ from constrain.automaton import TokenAutomaton
 from constrain.canonical.copies import as_written
 from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
+from grammars.errors import GrammaError
 from samplers.aligned.memory import Memories, Memory, Report
 from samplers.aligned.storage import load_trie, save_trie
 from samplers.aligned.trie import MAX_BYTES, Edge, Place, Rejected, Row, Trie, Walk, row_of
@@ -55,7 +56,7 @@ MAX_ATTEMPTS: Final = 10_000
 """Attempts for one sample, unless the caller says otherwise."""
 
 
-class AttemptsExhausted(RuntimeError):  # noqa: N818 - the name says it
+class AttemptsExhausted(GrammaError, RuntimeError):  # noqa: N818 - the name says it
     """Nothing was accepted in ``max_attempts`` attempts.
 
     Attributes:

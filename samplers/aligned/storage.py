@@ -14,12 +14,13 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from constrain.automaton import TokenAutomaton
+from grammars.errors import GrammaError
 from samplers.aligned.trie import Node, Trie, Visit
 
 _FORMAT: Final = "gramma trie 1"
 
 
-class TrieMismatch(ValueError):  # noqa: N818 - the name says it
+class TrieMismatch(GrammaError, ValueError):  # noqa: N818 - the name says it
     """A stored trie is of another grammar, vocabulary, prompt or method, or no trie at all."""
 
 

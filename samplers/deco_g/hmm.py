@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from constrain.vocabulary import Vocabulary
+from grammars.errors import GrammaError
 
 if TYPE_CHECKING:
     from samplers.deco_g.distil import Prompt
@@ -35,7 +36,7 @@ MISSING: Final = -1
 """In place of a token that was not observed: every state gives it probability one."""
 
 
-class TokenizerMismatch(ValueError):  # noqa: N818 - the name says it
+class TokenizerMismatch(GrammaError, ValueError):  # noqa: N818 - the name says it
     """A stored model was fitted with another tokenizer, or does not say with which."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from constrain.vocabulary import Vocabulary
+from grammars.errors import GrammaError
 from samplers.diffusion.canvas import Gap, Masks, Part, checked_token
 from samplers.diffusion.completability import OpenCanvas
 from samplers.diffusion.model import MaskedModel
@@ -15,7 +16,7 @@ Piece: TypeAlias = tuple[int, ...] | Masks | Gap
 """Fixed token ids, masks, or a gap."""
 
 
-class NoCompletion(ValueError):  # noqa: N818 - the name says it
+class NoCompletion(GrammaError, ValueError):  # noqa: N818 - the name says it
     """No text of the grammar fits a canvas."""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from constrain.arrays import Int64
+from grammars.errors import GrammaError
 from samplers.speculative.target import Floats, Weighting
 
 Processors: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -86,7 +87,7 @@ class Law:
         return out
 
 
-class EmptyLaw(RuntimeError):  # noqa: N818 - the name says it
+class EmptyLaw(GrammaError, RuntimeError):  # noqa: N818 - the name says it
     """No token has a weight above zero."""
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from grammars.errors import GrammaError
 from samplers.speculative.cache import TreeCache
 from samplers.speculative.tree import ROOT, Tree
 
@@ -23,7 +24,7 @@ _PLAIN: Final = {"full_attention", "sliding_attention"}
 _ATTENTION: Final = ("sdpa", "eager")
 
 
-class UnsupportedModel(ValueError):  # noqa: N818 - the name says it
+class UnsupportedModel(GrammaError, ValueError):  # noqa: N818 - the name says it
     """A model whose cache cannot take tokens back, or that cannot be given a tree."""
 
 
