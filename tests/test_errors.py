@@ -31,5 +31,5 @@ def test_every_public_error_has_the_root(package: str) -> None:
 
 def test_a_bad_grammar_is_caught_by_the_root_and_as_a_value_error() -> None:
     with pytest.raises(GrammaError):
-        Grammar.from_gbnf("root ::= ")
+        Grammar.from_gbnf("root ::= (")
     assert issubclass(GrammarError, ValueError)
