@@ -42,7 +42,7 @@ import samplers
 from constrain import TokenAutomaton, load_model
 from constrain.huggingface.extraction import automaton_for
 from grammars import Grammar
-from samplers import Sample, SpeculativeBackend
+from samplers import Sample, SamplingOptions, SpeculativeBackend
 from samplers.aligned.automatic import Switch
 from samplers.aligned.trie import Trie
 from samplers.estimates import divergence
@@ -505,7 +505,7 @@ class Case:
     # -- tools --------------------------------------------------------------------------------------
 
     def _memory(self, sampler: Any) -> tuple[list[int], Any]:
-        prepared = sampler.prepare(self.prompt, self.task.budget, 1.0, 1.0)
+        prepared = sampler.prepare(self.prompt, SamplingOptions(max_new_tokens=self.task.budget))
         return prepared.ids, prepared.memory
 
     def _round(self, sampler: Any, ids: list[int], memory: Any, seed: int) -> list[Any]:

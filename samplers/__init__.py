@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     )
     from samplers.extraction import extract
     from samplers.generation import SpeculativeGenerate
+    from samplers.options import Sampler, SamplingOptions
     from samplers.sample import Sample, Stats
     from samplers.speculative.scorer import UnsupportedModel
 
@@ -87,6 +88,8 @@ _HOMES = {
     "HMM": "samplers.deco_g.hmm",
     "PromptLookup": "samplers.drafters",
     "Sample": "samplers.sample",
+    "Sampler": "samplers.options",
+    "SamplingOptions": "samplers.options",
     "SpeculativeBackend": "samplers.backend",
     "SpeculativeGenerate": "samplers.generation",
     "Stats": "samplers.sample",
@@ -128,6 +131,8 @@ __all__ = [
     "HMM",
     "PromptLookup",
     "Sample",
+    "Sampler",
+    "SamplingOptions",
     "SpeculativeBackend",
     "SpeculativeGenerate",
     "Stats",

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import numpy as np
 import torch
@@ -29,9 +29,9 @@ from constrain.automaton import TokenAutomaton
 from constrain.canonical.copies import as_written
 from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
-from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Stop
 from samplers.healing import asked, without_prefix
+from samplers.options import Sampler, SamplingArguments, SamplingOptions
 from samplers.progress import progress_of
 from samplers.rows import rows_within
 from samplers.sample import Sample, Stats
@@ -45,7 +45,7 @@ DEFAULT_THRESHOLD: Final = 1.0
 _GREEDY: Final = Sampling(0.0)
 
 
-class AdaDec:
+class AdaDec(Sampler):
     """See the module.
 
     Args:
@@ -58,6 +58,8 @@ class AdaDec:
         canonical: texts are written as the tokenizer writes them, see
             :class:`~constrain.TokenAutomaton`; makes the automaton anew unless it is such a one.
     """
+
+    defaults = SamplingOptions(temperature=0.0)
 
     def __init__(
         self,
@@ -87,64 +89,50 @@ class AdaDec:
         self,
         prompt: Prompt,
         n: int = 1,
+        options: SamplingOptions | None = None,
         *,
-        max_new_tokens: int | None = None,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        max_attempts: int | None = None,
-        on_tokens: OnTokens | None = None,
-        progress: bool = False,
-        heal: bool = False,
         stop: Stop | None = None,
+        **given: Unpack[SamplingArguments],
     ) -> list[Sample]:
         """Writes a text; it is the same every time, so that ``n`` above 1 is refused.
 
         Args:
-            prompt: text or token ids.
-            n, temperature, top_p: 1, 0 and 1, nothing else.
-            seed, max_attempts: as other samplers have them; nothing is drawn and nothing rejected.
-            max_new_tokens: of the text, EOS included.
-            on_tokens: called with the new tokens after every step.
-            progress: whether to show a bar on standard error.
+            prompt, n, options, given: as :meth:`samplers.options.Sampler.sample` takes them; ``n`` is 1,
+                ``temperature`` 0 and ``top_p`` 1, nothing else.
             stop: asked after every token; where it says so, the text ends there.  Roll-outs end
                 there too.
-            heal: whether the prompt's last tokens go back into the grammar where some token reaches
-                across its end (:func:`constrain.heal`); ``token_ids`` then begin with them, which
-                the budget counts, and ``text`` does not.
 
         Raises:
-            TypeError, ValueError: as :func:`samplers.arguments.check_request`, and for ``n``,
-                ``temperature`` or ``top_p`` other than the defaults.
-            BudgetError: as :meth:`samplers.GrammarConstrained.sample`, or if ``max_kv_bytes`` has no
-                room for the text and its roll-outs.
+            TypeError, ValueError: as there, and for ``n``, ``temperature`` or ``top_p`` other than these.
+            BudgetError: as there, or if ``max_kv_bytes`` has no room for the text and its roll-outs.
         """
-        check_request(
-            n=n,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            max_attempts=max_attempts,
-        )
-        if n != 1 or temperature != 0 or top_p != 1:
+        return self._write(prompt, n, self.asked(n, options, given), stop)
+
+    def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
+        """Writes the text that ``sample`` returns."""
+        return self._write(prompt, n, options, None)
+
+    def _write(
+        self, prompt: Prompt, n: int, options: SamplingOptions, stop: Stop | None
+    ) -> list[Sample]:
+        if n != 1 or options.temperature != 0 or options.top_p != 1:
             raise ValueError("AdaDec is greedy: n=1, temperature=0, top_p=1 are the only choice")
         if self.automaton is None:
-            if heal:
+            if options.heal:
                 raise ValueError(
                     "heal=True needs an automaton: tokens are taken back into a grammar"
                 )
             healed, ids = None, self.backend.encode(prompt)
         else:
-            healed = asked(self.backend, prompt, self.automaton, heal)
+            healed = asked(self.backend, prompt, self.automaton, options.heal)
             ids = healed.prompt
-        budget = self.backend.budget(len(ids), max_new_tokens)
+        budget = self.backend.budget(len(ids), options.max_new_tokens)
         if healed is not None:
             check_budget(healed.automaton, budget)
         run = _Run(self, ids, budget, self._target(healed), stop)
         self.pauses = 0
-        with progress_of(progress, n, None) as report:
-            run.go(on_tokens)
+        with progress_of(options.progress, n, None) as report:
+            run.go(options.on_tokens)
             sample = run.sample()
             if healed is not None:
                 without_prefix(sample, healed)

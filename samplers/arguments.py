@@ -10,7 +10,6 @@ from constrain.arguments import check_count
 
 def check_request(
     *,
-    n: int,
     max_new_tokens: int | None = None,
     temperature: float = 1.0,
     top_p: float = 1.0,
@@ -20,7 +19,6 @@ def check_request(
     """Checks the arguments that all samplers share, before anything is spent.
 
     Args:
-        n: texts wanted, at least 1: a call that asks for none is a mistake, not an empty list.
         max_new_tokens: at least 1, or ``None`` for the sampler's own.
         temperature: 0 or more, and finite.
         top_p: above 0 and at most 1.
@@ -31,7 +29,6 @@ def check_request(
         TypeError: for something that is not a number of the kind wanted (``True`` is none).
         ValueError: for a number out of range.
     """
-    check_count(n, "n")
     check_count(max_new_tokens, "max_new_tokens", optional=True)
     check_count(seed, "seed", least=0, optional=True)
     check_count(max_attempts, "max_attempts", optional=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from samplers import (
     DecoG,
     GrammarConstrained,
     RejectionSampling,
+    SamplingOptions,
     SpeculativeBackend,
 )
 from samplers.aligned.rejection import AttemptsExhausted
@@ -111,31 +113,14 @@ def test_numbers_of_numpy_are_numbers(name: str) -> None:
     assert len(samples) == 1
 
 
-SHARED = [
-    "self",
-    "prompt",
-    "n",
-    "max_new_tokens",
-    "temperature",
-    "top_p",
-    "seed",
-    "max_attempts",
-    "on_tokens",
-    "progress",
-    "heal",
-]
-
-
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_all_have_the_same_call(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     sampler = SAMPLERS[name](backend())
     parameters = inspect.signature(type(sampler).sample).parameters
     own = ["stop"] if name.startswith("AdaDec") else []
-    assert list(parameters) == [*SHARED, *own]
-    defaults = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
+    assert list(parameters) == ["self", "prompt", "n", "options", *own, "given"]
     greedy = 0.0 if name.startswith("AdaDec") else 1.0
-    assert defaults["temperature"] == greedy
-    assert (defaults["n"], defaults["top_p"], defaults["progress"]) == (1, 1.0, False)
+    assert sampler.defaults == SamplingOptions(temperature=greedy)
     seen: list[int] = []
     (sample,) = sampler.sample(
         PROMPT,
@@ -149,6 +134,30 @@ def test_all_have_the_same_call(name: str, capsys: pytest.CaptureFixture[str]) -
     assert "1/1" in shown or "proposals" in shown
     sampler.sample(PROMPT, max_new_tokens=BUDGET, seed=1)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_options_are_as_good_as_arguments(name: str) -> None:
+    options = SamplingOptions(
+        max_new_tokens=BUDGET, seed=3, temperature=0.0 if name.startswith("AdaDec") else 1.0
+    )
+    (given,) = SAMPLERS[name](backend()).sample(PROMPT, options=options)
+    (also,) = SAMPLERS[name](backend()).sample(PROMPT, 1, replace(options, seed=4), seed=3)
+    temperature = options.temperature
+    (said,) = SAMPLERS[name](backend()).sample(
+        PROMPT, max_new_tokens=BUDGET, seed=3, temperature=temperature
+    )
+    assert given.token_ids == also.token_ids == said.token_ids
+    with pytest.raises(TypeError, match=r"'temprature' \(did you mean 'temperature'\?\)"):
+        SAMPLERS[name](backend()).sample(PROMPT, temprature=1.0)
+    with pytest.raises(TypeError, match=r"options must be SamplingOptions"):
+        SAMPLERS[name](backend()).sample(PROMPT, options={"seed": 3})
+
+
+def test_options_say_at_once_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="top_p=0: must be above 0"):
+        SamplingOptions(top_p=0)
+    assert SamplingOptions(seed=1) == replace(SamplingOptions(), seed=1)
 
 
 @pytest.mark.parametrize("name", ALIGNED)

@@ -18,9 +18,9 @@ from samplers.aligned.particles import Run, complete
 from samplers.aligned.rejection import CARS, AttemptsExhausted, Prepared
 from samplers.aligned.trie import MAX_BYTES
 from samplers.aligned.twisted import Twisted
-from samplers.arguments import check_request
 from samplers.backend import OnTokens, Prompt, SpeculativeBackend
 from samplers.healing import without_prefixes
+from samplers.options import Sampler, SamplingOptions
 from samplers.progress import bar, progress_of
 from samplers.rows import Rows
 from samplers.sample import Sample
@@ -69,7 +69,7 @@ class Switch:
     log_evidence: float = math.nan
 
 
-class AlignedSampling:
+class AlignedSampling(Sampler):
     """Samples that follow the model given the grammar, by the method that fits.
 
     The target is Q(w) = P(w) 1[w in L] / Z as in :mod:`samplers.aligned.rejection`.  It begins with
@@ -140,48 +140,29 @@ class AlignedSampling:
         self.switch = Switch()
         self._rejecting = CARS(backend, self.automaton, max_bytes=max_bytes)
 
-    def sample(
-        self,
-        prompt: Prompt,
-        n: int = 1,
-        *,
-        max_new_tokens: int | None = None,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        max_attempts: int | None = None,
-        on_tokens: OnTokens | None = None,
-        progress: bool = False,
-        heal: bool = False,
-    ) -> list[Sample]:
-        """Draws texts; arguments as in :meth:`samplers.CARS.sample`.
+    def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
+        """Draws texts by rejection, or by chains where too few are accepted.
 
-        ``max_attempts`` bounds rejection, in all: after so many attempts a chain follows.
+        ``max_attempts`` bounds rejection: behind so many attempts without a text chains follow.
         ``Sample.exact`` and ``Sample.method`` say of each text which of the two it is of.
         """
-        check_request(
-            n=n,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            max_attempts=max_attempts,
-        )
-        prepared = self._rejecting.prepare(prompt, max_new_tokens, temperature, top_p, heal)
-        source = np.random.SeedSequence(seed)
+        prepared = self._rejecting.prepare(prompt, options)
+        source = np.random.SeedSequence(options.seed)
         out: list[Sample] = []
-        with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
-            most = math.inf if max_attempts is None else max_attempts
-            self._reject(prepared, temperature, source, n, out, report, most)
+        with (
+            self.backend.same_prompt(),
+            progress_of(options.progress, n, options.on_tokens) as report,
+        ):
+            self._reject(prepared, options, source, n, out, report)
         if len(out) < n:
-            walk = _Walk(self, prepared, temperature, source, n - len(out))
-            walk.go(progress)
+            walk = _Walk(self, prepared, options.temperature, source, n - len(out))
+            walk.go(options.progress)
             prepared.memory.report.forwards += walk.calls
             self._note(walk)
             for sample in walk.chain.spaced(walk.missing):
                 out.append(sample)
-                if on_tokens is not None:
-                    on_tokens(len(out) - 1, sample.token_ids)
+                if options.on_tokens is not None:
+                    options.on_tokens(len(out) - 1, sample.token_ids)
         return without_prefixes(out, prepared.prompt)
 
     @property
@@ -205,15 +186,15 @@ class AlignedSampling:
     def _reject(
         self,
         prepared: Prepared,
-        temperature: float,
+        options: SamplingOptions,
         source: np.random.SeedSequence,
         n: int,
         out: list[Sample],
         report: OnTokens,
-        most: float,
     ) -> None:
-        """Accepts until there are enough, too few are accepted, or ``most`` attempts were made."""
+        """Accepts until there are enough, too few are accepted, or none is in ``max_attempts``."""
         ids, memory = prepared.ids, prepared.memory
+        most = math.inf if options.max_attempts is None else options.max_attempts
         latest: deque[bool] = deque(maxlen=self.patience)
         particles = self.particles or PARTICLES
         steps = self.steps or FEWEST_STEPS
@@ -222,14 +203,14 @@ class AlignedSampling:
         self.switch = Switch()
         while len(out) < n:
             if attempts >= most:
-                self.switch = Switch("MH", f"max_attempts={most} were made")
+                self.switch = Switch("MH", f"none of max_attempts={most} attempts was accepted")
                 return
             width = int(min(self.backend.max_rows, max(n - len(out), 4), most - attempts))
-            attempts += width
             choices = [Drawn(seed) for seed in source.spawn(width)]
-            made = self._rejecting.round(ids, memory, temperature, choices)
+            made = self._rejecting.round(ids, memory, options.temperature, choices)
             for sample, accepted in made:
                 latest.append(accepted)
+                attempts = 0 if accepted else attempts + 1
                 spent += sample.stats.forwards
                 if not accepted or len(out) == n:
                     continue

@@ -35,9 +35,10 @@ from constrain.canonical.copies import as_written
 from constrain.huggingface.processor import check_budget
 from samplers.aligned.particles import Particle, Run, complete
 from samplers.aligned.rejection import AttemptsExhausted
-from samplers.arguments import check_aligned, check_request
-from samplers.backend import OnTokens, Prompt, SpeculativeBackend
+from samplers.arguments import check_aligned
+from samplers.backend import Prompt, SpeculativeBackend
 from samplers.healing import asked, without_prefix
+from samplers.options import Sampler, SamplingOptions
 from samplers.progress import progress_of
 from samplers.rows import Rows
 from samplers.sample import Sample
@@ -137,7 +138,7 @@ def _geometric(
     return found, math.log((accepts - 1) / (drawn - 1)), tested
 
 
-class AWRS:
+class AWRS(Sampler):
     """Sequential Monte Carlo whose particles are extended by adaptive weighted rejection.
 
     The target is Q(w) = P(w) 1[w in L] / Z as in :mod:`samplers.aligned.rejection`.  A sample is one
@@ -189,21 +190,8 @@ class AWRS:
         self.estimator: Estimator = estimator
         self.log_evidence: list[float] = []
 
-    def sample(
-        self,
-        prompt: Prompt,
-        n: int = 1,
-        *,
-        max_new_tokens: int | None = None,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        max_attempts: int | None = None,
-        on_tokens: OnTokens | None = None,
-        progress: bool = False,
-        heal: bool = False,
-    ) -> list[Sample]:
-        """Draws texts, one a run; arguments as in :meth:`samplers.CARS.sample`.
+    def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
+        """Draws texts, one a run.
 
         As many runs go side by side as the backend's ``max_rows`` has room for their particles.
         ``max_attempts`` bounds the runs for one sample (100 by default), of which all but the last
@@ -211,31 +199,23 @@ class AWRS:
 
         Raises:
             AttemptsExhausted: if all of them died.
-            BudgetError: as :meth:`samplers.GrammarConstrained.sample`, or if ``max_kv_bytes`` has no
-                room for one row.
-            TypeError, ValueError: as :meth:`samplers.CARS.sample`.
+            BudgetError: if ``max_kv_bytes`` has no room for one row.
         """
-        check_request(
-            n=n,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            max_attempts=max_attempts,
-        )
-        check_aligned(temperature, top_p)
-        healed = asked(self.backend, prompt, self.automaton, heal)
-        budget = self.backend.budget(len(healed.prompt), max_new_tokens)
+        check_aligned(options.temperature, options.top_p)
+        healed = asked(self.backend, prompt, self.automaton, options.heal)
+        budget = self.backend.budget(len(healed.prompt), options.max_new_tokens)
         check_budget(healed.automaton, budget)
         self.log_evidence = []
-        sources = [Drawn(source) for source in np.random.SeedSequence(seed).spawn(n)]
-        proposal = _Rejecting(healed.automaton, budget, Sampling(temperature), self.estimator)
-        limit = _RUNS if max_attempts is None else max_attempts
+        sources = [Drawn(source) for source in np.random.SeedSequence(options.seed).spawn(n)]
+        proposal = _Rejecting(
+            healed.automaton, budget, Sampling(options.temperature), self.estimator
+        )
+        limit = _RUNS if options.max_attempts is None else options.max_attempts
         missing = [(i, 0) for i in range(n)]  # samples, and runs for them that died
         found: dict[int, Sample] = {}
         rows = Rows(self.backend, healed.prompt, budget, n * self.particles)
         width = max(1, rows.limit // self.particles)
-        with progress_of(progress, n, on_tokens) as report:
+        with progress_of(options.progress, n, options.on_tokens) as report:
             while missing:
                 now, missing = missing[:width], missing[width:]
                 runs = [Run(proposal, self.particles, self.ess, sources[i]) for i, _ in now]

@@ -24,10 +24,11 @@ from constrain.automaton import TokenAutomaton
 from constrain.canonical.copies import as_written
 from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
-from samplers.arguments import check_aligned, check_request
-from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Start
+from samplers.arguments import check_aligned
+from samplers.backend import Prompt, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
 from samplers.healing import asked, without_prefixes
+from samplers.options import Sampler, SamplingOptions
 from samplers.progress import progress_of
 from samplers.sample import Sample
 from samplers.speculative.choices import Choices, Drawn
@@ -58,7 +59,7 @@ class Chain:
     steps: int = 0
 
 
-class ConstrainedMCMC:
+class ConstrainedMCMC(Sampler):
     """Metropolis-Hastings with proposals by grammar-constrained decoding.
 
     The target is Q(w) = P(w) 1[w in L] / Z: P the model at the sampling temperature, L the texts of the
@@ -95,44 +96,27 @@ class ConstrainedMCMC:
         self.acceptance = float("nan")
         """Share of proposals accepted in the last call."""
 
-    def sample(
-        self,
-        prompt: Prompt,
-        n: int = 1,
-        *,
-        max_new_tokens: int | None = None,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        max_attempts: int | None = None,
-        on_tokens: OnTokens | None = None,
-        progress: bool = False,
-        heal: bool = False,
-    ) -> list[Sample]:
+    def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
         """Runs ``n`` chains, up to the backend's ``max_rows`` side by side.
 
-        ``max_attempts`` bounds the proposals of a chain below ``steps``; the rest is as in
-        :meth:`samplers.CARS.sample`.  ``Sample.stats.rejected`` counts proposals that were not taken.
+        ``max_attempts`` bounds the proposals of a chain below ``steps``.  ``Sample.stats.rejected``
+        counts proposals that were not taken.
         """
-        check_request(
-            n=n,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            max_attempts=max_attempts,
-        )
-        check_aligned(temperature, top_p)
-        healed = asked(self.backend, prompt, self.automaton, heal)
-        budget = self.backend.budget(len(healed.prompt), max_new_tokens)
+        check_aligned(options.temperature, options.top_p)
+        healed = asked(self.backend, prompt, self.automaton, options.heal)
+        budget = self.backend.budget(len(healed.prompt), options.max_new_tokens)
         check_budget(healed.automaton, budget)
-        steps = self.steps if max_attempts is None else min(self.steps, max_attempts)
-        choices: list[Choices] = [Drawn(s) for s in np.random.SeedSequence(seed).spawn(n)]
+        most = options.max_attempts
+        steps = self.steps if most is None else min(self.steps, most)
+        choices: list[Choices] = [Drawn(s) for s in np.random.SeedSequence(options.seed).spawn(n)]
         out: list[Chain] = []
-        with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
+        with (
+            self.backend.same_prompt(),
+            progress_of(options.progress, n, options.on_tokens) as report,
+        ):
             for begin in range(0, n, self.backend.max_rows):
                 part = choices[begin : begin + self.backend.max_rows]
-                run = _Run(self, healed, budget, temperature, part)
+                run = _Run(self, healed, budget, options.temperature, part)
                 out += run.chains(steps)
                 for i in range(begin, len(out)):
                     report(i, out[i].text.token_ids)

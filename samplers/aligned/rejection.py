@@ -39,10 +39,11 @@ from grammars.errors import GrammaError
 from samplers.aligned.memory import Memories, Memory, Report
 from samplers.aligned.storage import load_trie, save_trie
 from samplers.aligned.trie import MAX_BYTES, Edge, Place, Rejected, Row, Trie, Walk, row_of
-from samplers.arguments import check_aligned, check_request
-from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Start
+from samplers.arguments import check_aligned
+from samplers.backend import Prompt, SpeculativeBackend, Start
 from samplers.drafters.base import Observation
 from samplers.healing import asked, without_prefix
+from samplers.options import Sampler, SamplingOptions
 from samplers.progress import progress_of
 from samplers.sample import Sample, Stats
 from samplers.speculative.choices import Choices, Drawn
@@ -172,7 +173,7 @@ class Prepared:
         return self.prompt.prompt
 
 
-class Aligned:
+class Aligned(Sampler):
     """The loop of attempts; subclasses say what is masked and what is learned.
 
     Args:
@@ -208,75 +209,35 @@ class Aligned:
         """Memory of all that is kept between calls, in bytes."""
         return self._memories.nbytes
 
-    def sample(
-        self,
-        prompt: Prompt,
-        n: int = 1,
-        *,
-        max_new_tokens: int | None = None,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        max_attempts: int | None = None,
-        on_tokens: OnTokens | None = None,
-        progress: bool = False,
-        heal: bool = False,
-    ) -> list[Sample]:
-        """Draws texts.
+    def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
+        """Draws texts; longer ones than the budget are not in the language.
 
-        Args:
-            prompt: text or token ids.
-            n: how many, at least 1.
-            max_new_tokens: of each text, EOS included: longer texts are not in the language.
-            temperature: of the model; must be above 0.
-            top_p: must be 1, since truncation would change the target.
-            seed: for the same texts again, from the same state of what was learned.
-            max_attempts: for one sample, at least 1; 10,000 by default.
-            on_tokens: called with the number of a sample and its tokens once it is accepted.
-            progress: whether to show a bar on standard error.
-            heal: whether the prompt's last tokens go back into the grammar where some token reaches
-                across its end (:func:`constrain.heal`); ``token_ids`` then begin with them, which
-                the budget counts, and ``text`` does not.
+        ``max_attempts`` bounds the attempts for one sample (10,000 by default).
 
         Raises:
             AttemptsExhausted: if nothing is accepted in so many attempts.
-            BudgetError: as :meth:`GrammarConstrained.sample`.
-            TypeError, ValueError: as :func:`samplers.arguments.check_request`, and for a temperature
-                of 0, or top-p.
         """
-        check_request(
-            n=n,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            max_attempts=max_attempts,
-        )
-        prepared = self.prepare(prompt, max_new_tokens, temperature, top_p, heal)
+        prepared = self.prepare(prompt, options)
         ids, memory = prepared.ids, prepared.memory
         out: list[Sample] = []
-        with self.backend.same_prompt(), progress_of(progress, n, on_tokens) as report:
-            for sample in self._accepted(ids, memory, temperature, seed, max_attempts, n, out):
+        with (
+            self.backend.same_prompt(),
+            progress_of(options.progress, n, options.on_tokens) as report,
+        ):
+            for sample in self._accepted(ids, memory, options, n, out):
                 out.append(without_prefix(sample, prepared.prompt))
                 report(len(out) - 1, sample.token_ids)
                 if len(out) == n:
                     break
         return out
 
-    def prepare(
-        self,
-        prompt: Prompt,
-        max_new_tokens: int | None,
-        temperature: float,
-        top_p: float,
-        heal: bool = False,
-    ) -> Prepared:
+    def prepare(self, prompt: Prompt, options: SamplingOptions) -> Prepared:
         """Checks a request, and finds what is known about its prompt."""
-        check_aligned(temperature, top_p)
-        healed = asked(self.backend, prompt, self.automaton, heal)
-        budget = self.backend.budget(len(healed.prompt), max_new_tokens)
+        check_aligned(options.temperature, options.top_p)
+        healed = asked(self.backend, prompt, self.automaton, options.heal)
+        budget = self.backend.budget(len(healed.prompt), options.max_new_tokens)
         check_budget(healed.automaton, budget)
-        return Prepared(healed, self._memories.of(healed, budget, temperature))
+        return Prepared(healed, self._memories.of(healed, budget, options.temperature))
 
     def memory(self, ids: Sequence[int], budget: int, temperature: float) -> Memory:
         """What is kept for a prompt of which nothing is taken back, made if it is new."""
@@ -334,20 +295,18 @@ class Aligned:
         self,
         ids: list[int],
         memory: Memory,
-        temperature: float,
-        seed: int | None,
-        max_attempts: int | None,
+        options: SamplingOptions,
         wanted: int,
         out: list[Sample],
     ) -> Iterator[Sample]:
-        source = np.random.SeedSequence(seed)
-        limit = MAX_ATTEMPTS if max_attempts is None else max_attempts
+        source = np.random.SeedSequence(options.seed)
+        limit = MAX_ATTEMPTS if options.max_attempts is None else options.max_attempts
         failed, spent = 0, Stats()
         while True:
             width = self._width(memory.report, wanted - len(out))
             width = max(1, min(width, limit - failed))
             choices = [Drawn(seed) for seed in source.spawn(width)]
-            for sample, accepted in self.round(ids, memory, temperature, choices):
+            for sample, accepted in self.round(ids, memory, options.temperature, choices):
                 if not accepted:
                     failed += 1
                     _add(spent, sample.stats)

@@ -43,13 +43,13 @@ from constrain.canonical.copies import as_written
 from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
 from grammars.errors import BudgetError
-from samplers.arguments import check_request
-from samplers.backend import OnTokens, Prompt, SpeculativeBackend
+from samplers.backend import Prompt, SpeculativeBackend
 from samplers.deco_g import _kernels
 from samplers.deco_g.format import NOWHERE, FormatAutomaton, Split
 from samplers.deco_g.hmm import HMM, TokenizerMismatch, fingerprint_of
 from samplers.deco_g.tables import Doubles, Horizon, Level, Reals, Tables
 from samplers.healing import asked, without_prefixes
+from samplers.options import Sampler, SamplingOptions
 from samplers.progress import bar
 from samplers.sample import Sample
 from samplers.speculative.law import Sampling
@@ -319,7 +319,7 @@ def _rescaled(level: Level, targets: Int64, beam: _Beam) -> tuple[Reals, Doubles
     return np.divide(rows, top, out=np.zeros_like(rows), where=top > 0), scale
 
 
-class DecoG:
+class DecoG(Sampler):
     """Draws texts from the model's law, tilted by how likely the format is met; see the module.
 
     Every text is complete within the budget.  The hidden Markov model is to be one of what the model
@@ -391,57 +391,20 @@ class DecoG:
         own = 0 if self._tables is None else self._tables.nbytes + self._tables.format.nbytes
         return own if self._healed is None else own + self._healed[1].nbytes
 
-    def sample(
-        self,
-        prompt: Prompt,
-        n: int = 1,
-        *,
-        max_new_tokens: int | None = None,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        max_attempts: int | None = None,
-        on_tokens: OnTokens | None = None,
-        progress: bool = False,
-        heal: bool = False,
-    ) -> list[Sample]:
+    def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
         """Draws texts; :attr:`reports` then has one entry for each.
 
-        Args:
-            prompt: text (tokenized with the tokenizer's defaults) or token ids.
-            n: how many, at least 1.
-            max_new_tokens: the budget of each, EOS included; by default 512 or what the context
-                leaves.  Tables grow with it.
-            temperature: of the model's own law; the factors q(format | ...) are not tempered.  0
-                takes the likeliest token of the tilted law.
-            top_p: of the tilted law, the smallest set of likeliest tokens with this mass.
-            seed: for the same texts again.
-            max_attempts: for samplers that reject; this one never does.
-            on_tokens: called after each step with a sample's number and its new tokens.
-            progress: whether to show a bar of the texts on standard error (the sampler's own
-                ``progress`` is of the tables).
-            heal: whether the prompt's last tokens go back into the grammar where some token reaches
-                across its end (:func:`constrain.heal`); ``token_ids`` then begin with them, which
-                the budget counts, and ``text`` does not.
-                Tables are made for the latest beginning as well.  The hidden Markov model knows
-                texts without one, so that its guesses about the first tokens are worse.
+        Tables grow with the budget.  The temperature is that of the model's own law: the factors
+        q(format | ...) are not tempered.  With ``heal=True`` tables are made for the latest beginning
+        as well; the hidden Markov model knows texts without one, so that its guesses about the first
+        tokens are worse.
 
         Raises:
-            BudgetError: before the first token, if no text fits the budget, prompt and budget exceed
-                the model's context, or the tables ``max_table_bytes``.
+            BudgetError: if no text fits the budget, or the tables ``max_table_bytes``.
             LimitExceeded: if the format has too many states.
-            TypeError, ValueError: as :func:`samplers.arguments.check_request`.
         """
-        check_request(
-            n=n,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            max_attempts=max_attempts,
-        )
-        healed = asked(self.backend, prompt, self.automaton, heal)
-        budget = self.backend.budget(len(healed.prompt), max_new_tokens)
+        healed = asked(self.backend, prompt, self.automaton, options.heal)
+        budget = self.backend.budget(len(healed.prompt), options.max_new_tokens)
         target = self._behind(healed).target(budget)
         found: dict[int, Report] = {}
         log_format = target.log_format(target.start(), budget)
@@ -450,15 +413,15 @@ class DecoG:
             found[number] = _report(log_format, state)
             advance(1)
 
-        with bar(progress, "samples", n) as advance:
+        with bar(options.progress, "samples", n) as advance:
             samples = self.backend.generate(
                 healed.prompt,
                 target,
                 n=n,
                 max_new_tokens=budget,
-                sampling=Sampling(temperature, top_p),
-                seed=seed,
-                on_tokens=on_tokens,
+                sampling=Sampling(options.temperature, options.top_p),
+                seed=options.seed,
+                on_tokens=options.on_tokens,
                 on_end=ended,
             )
         for sample in samples:
