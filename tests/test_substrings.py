@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spans import has_span, spans
 
-from grammars import Grammar, GrammarError
+from grammars import Grammar, GrammarError, LimitExceeded
 from grammars.compiling.compiler import compile_ir, compile_plainly
 from grammars.frontends.json_schema.text import quoted
 from grammars.ir import ANY_CHAR, Not, Substrings, both, repeat, single_rule, text
@@ -126,3 +126,9 @@ def test_completions_and_samples_are_spans() -> None:
 def test_bad_arguments(arguments: dict[str, object], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         Grammar.substring_of(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_text_too_long_for_the_plain_compiler_is_refused_at_once() -> None:
+    spans_of_it = Substrings("ab" * 60_000 + "c" * 60_000)
+    with pytest.raises(LimitExceeded, match="spans of a text of 180,000 characters"):
+        compile_plainly(single_rule(spans_of_it), DEFAULT_LIMITS)

@@ -35,7 +35,7 @@ from grammars.compiling.automata import (
 from grammars.compiling.bags import BagSpec
 from grammars.compiling.shelf import Shelf
 from grammars.compiling.utf8 import ByteMask, ranges_mask, utf8_node
-from grammars.errors import GrammarError
+from grammars.errors import GrammarError, LimitExceeded
 from grammars.ir import (
     Alt,
     And,
@@ -54,6 +54,7 @@ from grammars.ir import (
     Repeat,
     Rule,
     Seq,
+    Substrings,
 )
 from grammars.limits import Limits
 
@@ -303,7 +304,7 @@ class RuleBuilder:
             case ByteSet(ranges):
                 return made.edge(ranges_mask(ranges), then)
             case Machine():
-                return made.embed(_machine_dfa(expr), then)
+                return made.embed(_machine_dfa(expr, self.limits), then)
             case Seq(items):
                 return self._sequence(made, items, then, regular)
             case Alt(items):
@@ -648,7 +649,14 @@ class _Memo:
         self._builder._inlined, self._builder._loops = self._before
 
 
-def _machine_dfa(machine: Machine) -> Dfa:
+def _machine_dfa(machine: Machine, limits: Limits) -> Dfa:
+    if isinstance(machine, Substrings) and len(machine.automaton.accept) > limits.max_dfa_states:
+        raise LimitExceeded(
+            "max_dfa_states",
+            limits.max_dfa_states,
+            f"spans of a text of {len(machine.text):,} characters in such a grammar",
+            instead="give a shorter text",
+        )
     edges: list[list[Edge]] = []
     for row in machine.edges:
         masks: dict[int, ByteMask] = {}
