@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from constrain.describe import describe_schema
     from constrain.healing import Healed, heal
     from constrain.huggingface.batches import extract_many
+    from constrain.huggingface.choosing import Chances, choose
     from constrain.huggingface.extraction import extract
     from constrain.huggingface.healing import HealedInputs, heal_inputs
     from constrain.huggingface.processor import GrammarLogitsProcessor
@@ -35,11 +36,13 @@ _HOMES = {
     "SpecialTokenWarning": "constrain.vocabulary.special",
     "Vocabulary": "constrain.vocabulary",
     "GrammarLogitsProcessor": "constrain.huggingface.processor",
+    "Chances": "constrain.huggingface.choosing",
     "Extraction": "constrain.huggingface.result",
     "Healed": "constrain.healing",
     "HealedInputs": "constrain.huggingface.healing",
     "heal": "constrain.healing",
     "heal_inputs": "constrain.huggingface.healing",
+    "choose": "constrain.huggingface.choosing",
     "describe_schema": "constrain.describe",
     "Reasoning": "constrain.huggingface.thinking",
     "extract": "constrain.huggingface.extraction",
@@ -51,6 +54,7 @@ _HOMES = {
 
 __all__ = [
     "BudgetError",
+    "Chances",
     "Extraction",
     "GrammarError",
     "GrammarLogitsProcessor",
@@ -65,6 +69,7 @@ __all__ = [
     "Vocabulary",
     "allocate_bitmask",
     "apply_bitmask_",
+    "choose",
     "describe_schema",
     "extract",
     "extract_many",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         HMM,
         AdaDec,
         AlignedSampling,
+        Chances,
         DecoG,
         DiffusionInfiller,
         Extraction,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         SamplingOptions,
         SpeculativeBackend,
         SpeculativeGenerate,
+        choose,
         extract,
     )
 
@@ -73,6 +75,7 @@ _HOMES = {
     "load_model": "constrain",
     "AdaDec": "samplers",
     "AlignedSampling": "samplers",
+    "Chances": "samplers",
     "DecoG": "samplers",
     "DiffusionInfiller": "samplers",
     "Extraction": "samplers",
@@ -84,6 +87,7 @@ _HOMES = {
     "SamplingOptions": "samplers",
     "SpeculativeBackend": "samplers",
     "SpeculativeGenerate": "samplers",
+    "choose": "samplers",
     "extract": "samplers",
 }
 
@@ -91,6 +95,7 @@ __all__ = [
     "AdaDec",
     "AlignedSampling",
     "BudgetError",
+    "Chances",
     "DecoG",
     "DiffusionInfiller",
     "Explanation",
@@ -118,6 +123,7 @@ __all__ = [
     "__version__",
     "allocate_bitmask",
     "apply_bitmask_",
+    "choose",
     "extract",
     "fill_masks",
     "load_model",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from constrain.extras import missing_extra
 
 if TYPE_CHECKING:
+    from constrain.huggingface.choosing import Chances
     from constrain.huggingface.extraction import Extraction
     from samplers.adadec import AdaDec
     from samplers.aligned.automatic import AlignedSampling
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         RejectionSampling,
     )
     from samplers.backend import SpeculativeBackend
+    from samplers.choosing import choose
     from samplers.constrained import GrammarConstrained
     from samplers.deco_g.decoder import CtrlG, DecoG
     from samplers.deco_g.hmm import HMM
@@ -81,6 +83,7 @@ _HOMES = {
     "Heads": "samplers.drafters",
     "DraftModel": "samplers.drafters",
     "Drafter": "samplers.drafters",
+    "Chances": "constrain.huggingface.choosing",
     "Extraction": "constrain.huggingface.extraction",
     "Forced": "samplers.drafters",
     "GrammarConstrained": "samplers.constrained",
@@ -96,6 +99,7 @@ _HOMES = {
     "TokenRecycling": "samplers.drafters",
     "Trigram": "samplers.drafters",
     "UnsupportedModel": "samplers.speculative.scorer",
+    "choose": "samplers.choosing",
     "extract": "samplers.extraction",
 }
 
@@ -124,6 +128,7 @@ __all__ = [
     "Heads",
     "DraftModel",
     "Drafter",
+    "Chances",
     "Extraction",
     "Forced",
     "GrammarConstrained",
@@ -139,6 +144,7 @@ __all__ = [
     "TokenRecycling",
     "Trigram",
     "UnsupportedModel",
+    "choose",
     "extract",
 ]
 

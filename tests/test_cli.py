@@ -24,6 +24,7 @@ from typer.testing import CliRunner, Result
 
 from constrain.models import DEFAULT_MODEL, ModelUnavailable, load_model
 from grammars import Grammar
+from samplers import choose
 from samplers.cli import app, main
 
 INVOICE = {
@@ -148,7 +149,7 @@ def test_help_has_an_example(path: list[str]) -> None:
 def test_help_lists_every_command() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for name in (*COMMANDS, "model"):
+    for name in (*COMMANDS, "choose", "model"):
         assert name in result.stdout
     listed = run("model", "--help").stdout
     assert "list" in listed
@@ -778,6 +779,27 @@ def test_written_as_the_tokenizer_writes(files: Path, toy: Path) -> None:
     assert read.exit_code == 0, read.stderr
     told = json.loads(read.stdout)
     assert told["tokens"][:-1] == CHAT(told["text"]).input_ids
+
+
+def test_choose(toy: Path) -> None:
+    result = run("choose", "-m", toy, "Is water wet?", "yes", "no", "--", "-maybe")
+    assert result.exit_code == 0, result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert {choice for _, choice in lines} == {"yes", "no", "-maybe"}
+    shares = [float(share) for share, _ in lines]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1, abs=2e-4)
+    assert "one of these with probability" in result.stderr
+    told = json.loads(
+        run("choose", "-m", toy, "-", "yes", "no", "--json", stdin="Is water wet?").stdout
+    )
+    expected = choose(model(), CHAT, [{"role": "user", "content": "Is water wet?"}], ["yes", "no"])
+    assert told["probabilities"] == pytest.approx(expected, rel=0.05)  # of bfloat16
+    assert told["mass"] == pytest.approx(expected.mass, rel=0.05)
+    raw = json.loads(run("choose", "-m", toy, "--raw", "--begins", "a", "b", "c", "--json").stdout)
+    begun = choose(model(), CHAT, "a", ["b", "c"], ends=False)
+    assert raw["probabilities"] == pytest.approx(begun, rel=0.05)
+    failed(run("choose", "-m", toy, "a", "b", "b"), "'b' is there twice")
 
 
 def test_generate_with_a_folder_that_is_no_model(files: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands that run a model: ``generate``, ``extract``, ``model``."""
+"""Commands that run a model: ``generate``, ``extract``, ``choose``, ``model``."""
 
 from __future__ import annotations
 
@@ -148,6 +148,43 @@ def _extract(
         from samplers import extract as run
 
         return run(loaded, tokenizer, asked, wanted, max_new_tokens=budget, **options, **shown)
+
+
+@app.command()
+@reports
+def choose(
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="What to ask; - for standard input.")
+    ],
+    choices: Annotated[list[str], typer.Argument(metavar="CHOICE...", help="The answers.")],
+    model: ModelOption = DEFAULT_MODEL,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="The choices go on with the prompt, which is no chat message."),
+    ] = False,
+    begins: Annotated[
+        bool, typer.Option("--begins", help="The answer begins with a choice, and may go on.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Says how likely a model is to give each of some answers: exactly, without sampling.
+
+    Example: `gramma choose "Is water wet? Answer yes or no." Yes No`
+    """
+    asked = as_read(sys.stdin.buffer.read()) if prompt == "-" else prompt
+    from samplers.progress import answering
+
+    with answering(model) as (loaded, tokenizer, _):
+        from samplers import choose as run
+
+        message = [{"role": "user", "content": asked}]
+        found = run(loaded, tokenizer, asked if raw else message, choices, ends=not begins)
+    if as_json:
+        dump({"probabilities": found, "mass": found.mass})
+        return
+    for choice in sorted(found, key=found.__getitem__, reverse=True):
+        say(f"{found[choice]:8.4f}  {choice}")
+    tell(f"The model says one of these with probability {found.mass:.2g}.", err=True)
 
 
 @model_app.command("list")
