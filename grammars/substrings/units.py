@@ -105,6 +105,19 @@ def _kind(character: str) -> int:
     return _WORD if is_word else _ALONE
 
 
+def are_words(text: str, begin: int, end: int) -> bool:
+    """Whether a span that is not empty begins and ends where words do."""
+    return _is_border(text, begin) and _is_border(text, end)
+
+
+def _is_border(text: str, at: int) -> bool:
+    """Whether no word goes on across a place."""
+    if not 0 < at < len(text):
+        return True
+    before, after = _kind(text[at - 1]), _kind(text[at])
+    return before != after or after == _ALONE
+
+
 def _around_words(kinds: npt.NDArray[np.int8], symbols: Int32) -> tuple[Marks, Marks]:
     """Where a word ends before, and begins at, each character and the end of the text."""
     kind = kinds[symbols]
@@ -135,4 +148,4 @@ def _with_marks(symbols: Int32, characters: int, ends: Marks, begins: Marks) -> 
     return flat[flat >= 0]
 
 
-__all__ = ["FOLDS", "UNITS", "Fold", "Sequence", "Unit", "in_any_case", "sequence"]
+__all__ = ["FOLDS", "UNITS", "Fold", "Sequence", "Unit", "are_words", "in_any_case", "sequence"]
