@@ -11,6 +11,7 @@ from constrain.automaton import TokenAutomaton
 from constrain.huggingface.extraction import Extraction, PromptBuilder, ended
 from constrain.huggingface.extraction import extract as _extract
 from constrain.huggingface.prompts import Messages
+from constrain.huggingface.recording import ScoredTokens
 from samplers.backend import OnTokens, SpeculativeBackend, check_backend
 from samplers.constrained import GrammarConstrained
 from samplers.speculative.law import Sampling
@@ -122,4 +123,4 @@ class _Writer:
             **self._options,
         )
         told.end()
-        return found[0].token_ids
+        return ScoredTokens(found[0].token_ids, found[0].token_constrained_logprobs)

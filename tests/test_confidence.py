@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from test_extraction import EOS, TOKENIZER, model
 from test_json_places import values
 
-from constrain import GrammarLogitsProcessor, TokenAutomaton
+import constrain
+import samplers
+from constrain import Extraction, GrammarLogitsProcessor, TokenAutomaton
 from constrain.confidence import byte_offsets, confidences
 from constrain.huggingface.automata import automaton_for
 from constrain.huggingface.recording import Recorder, ScoredTokens
@@ -225,3 +228,103 @@ def test_scored_tokens_are_a_list() -> None:
     assert scored[1:] == [6, 7]
     assert scored[:2].logprobs == [-1.0, -2.0]
     assert (scored[-1], ScoredTokens([1]).logprobs) == (7, [])
+
+
+# --- extractions ----------------------------------------------------------------------------------
+
+WAYS = {"constrain": constrain.extract, "samplers": samplers.extract}
+either = pytest.mark.parametrize("extract", WAYS.values(), ids=WAYS)
+TEXT = "He has 12 of them, not 7, and paid."
+
+
+def probabilities(found: Extraction, prompt: Sequence[int], temperature: float) -> dict[str, float]:
+    """What confidence should say, from full forwards."""
+    logprobs = masked(prompt, found.tokens, temperature)
+    return confidences(found.text, found.pieces, logprobs)
+
+
+@either
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 2.5])
+def test_extractions_say_how_sure_they_are(extract: Any, temperature: float) -> None:
+    torch.manual_seed(2)
+    found = extract(
+        model(),
+        TOKENIZER,
+        TEXT,
+        SCHEMA,
+        prompt=lambda text, _: text,
+        temperature=temperature,
+        max_new_tokens=BUDGET,
+    )
+    assert found.complete
+    assert found.confidence.keys() == {"/paid", "/n"}
+    expected = probabilities(found, TOKENIZER(TEXT)["input_ids"], temperature or 1.0)
+    assert found.confidence == pytest.approx(expected, abs=1e-4)
+    assert found.confidence is found.confidence  # worked out once
+    assert b"".join(found.pieces).decode() == found.text
+    assert math.fsum(found.token_constrained_logprobs) < 0
+
+
+@either
+def test_extractions_with_a_healed_prompt(extract: Any) -> None:
+    found = extract(
+        model(),
+        TOKENIZER,
+        "t",
+        Grammar.from_choices(["rue", "ru"]),
+        prompt=lambda text, _: 'x: {"n": t',
+        heal=True,
+        max_new_tokens=12,
+    )
+    assert found.prefix
+    assert found.complete
+    assert found.confidence.keys() == {""}
+    assert 0 < found.confidence[""] < 1
+
+
+def test_who_does_not_tell() -> None:
+    def write(*arguments: Any, **options: Any) -> list[int]:
+        return [*TOKENIZER('{"paid": true, "n": 12}')["input_ids"], EOS]
+
+    found = constrain.extract(model(), TOKENIZER, TEXT, SCHEMA, generate=write, max_new_tokens=40)
+    assert found.confidence == {}
+    assert found.sources == {"/n": (7, 9)}
+    assert found.ambiguous == {}
+    assert TEXT[slice(*found.sources["/n"])] == "12"
+
+    cut = constrain.extract(
+        model(),
+        TOKENIZER,
+        TEXT,
+        SCHEMA,
+        generate=lambda *a, **o: write()[:4],
+        max_new_tokens=40,
+    )
+    assert (cut.complete, cut.confidence, cut.sources) == (False, {}, {})
+
+
+@either
+def test_what_is_the_source(extract: Any) -> None:
+    wanted = Grammar.from_choices(["paid"])
+    run = partial(extract, model(), TOKENIZER, schema_or_type=wanted, max_new_tokens=12)
+    assert run(text_or_messages=TEXT).sources == {"": (30, 34)}
+    said = [
+        {"role": "user", "content": "nothing"},
+        {"role": "assistant", "content": "paid paid"},
+        {"role": "user", "content": "it is paid, paid"},
+    ]
+    found = run(text_or_messages=said)
+    assert found.source == "it is paid, paid"
+    assert found.ambiguous == {"": [(6, 10), (12, 16)]}
+    assert run(text_or_messages=said[1:2]).sources == {}
+
+
+def test_many_texts_say_it_too() -> None:
+    texts = ["12", TEXT, "n"]
+    many = constrain.extract_many(
+        model(), TOKENIZER, texts, SCHEMA, prompt=lambda text, _: text, max_new_tokens=BUDGET
+    )
+    for text, found in zip(texts, many, strict=True):
+        expected = probabilities(found, TOKENIZER(text)["input_ids"], 1.0)
+        assert found.confidence == pytest.approx(expected, abs=1e-4)
+        assert found.source == text

@@ -91,9 +91,17 @@ class Target:
         if cut is not None:
             data, ended = data[:cut], True
         text = data.decode("utf-8", "replace")
-        if not (ended and self.grammar.accepts(data)):
-            return Extraction(None, text, tokens, complete=False, prefix=prefix)
-        return Extraction(self.value(text), text, tokens, complete=True, prefix=prefix)
+        complete = ended and self.grammar.accepts(data)
+        vocabulary = healed.automaton.vocabulary
+        return Extraction(
+            self.value(text) if complete else None,
+            text,
+            list(tokens),
+            complete=complete,
+            prefix=prefix,
+            pieces=tuple(vocabulary.token_bytes(token) or b"" for token in tokens),
+            token_constrained_logprobs=list(getattr(tokens, "logprobs", ())),
+        )
 
     def examples(self, given: Any) -> list[tuple[str, str]]:
         """Examples as texts and what a model should write of them.

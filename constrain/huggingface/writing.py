@@ -13,12 +13,16 @@ from constrain.arguments import described
 from constrain.automaton import TokenAutomaton
 from constrain.healing import Healed
 from constrain.huggingface.processor import GrammarLogitsProcessor
+from constrain.huggingface.recording import Recorder
 from constrain.huggingface.stopping import begun, stop_in
 from constrain.vocabulary import Vocabulary
 
 
 class Generate(Protocol):
-    """Writes token ids, EOS included, that the automaton allows."""
+    """Writes token ids, EOS included, that the automaton allows.
+
+    One that knows how likely the tokens were returns them as :class:`ScoredTokens`.
+    """
 
     def __call__(
         self,
@@ -226,17 +230,29 @@ def _generated(
     generation = {"do_sample": False} | generation
     vocabulary = automata[0].vocabulary
     ends = list(vocabulary.eos_token_ids)
+    recorder = Recorder(ends, _temperature(model, generation))
     with torch.no_grad():
         out = model.generate(
             input_ids,
             attention_mask=attention_mask,
-            logits_processor=[processor, *generation.pop("logits_processor", ())],
+            logits_processor=[processor, recorder, *generation.pop("logits_processor", ())],
             max_new_tokens=max_new_tokens,
             eos_token_id=ends,
             pad_token_id=generation.pop("pad_token_id", ends[0]),
             **generation,
         )
-    return [until_end(row, vocabulary) for row in out[:, input_ids.shape[-1] :].tolist()]
+    length = input_ids.shape[-1]
+    return [
+        recorder.written(row[:length], until_end(row[length:], vocabulary)) for row in out.tolist()
+    ]
+
+
+def _temperature(model: Any, generation: Mapping[str, Any]) -> float:
+    """What ``generate`` divides scores by: 1 where it takes the likeliest token."""
+    if not generation["do_sample"]:
+        return 1.0
+    default = getattr(getattr(model, "generation_config", None), "temperature", None)
+    return float(generation.get("temperature", default) or 1.0)
 
 
 def until_end(tokens: list[int], vocabulary: Vocabulary) -> list[int]:
