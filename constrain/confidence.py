@@ -21,6 +21,9 @@ def confidences(
     both.  The end of a number is in the token behind it, which does not count: the probability is that
     of a number that *begins* with these digits.
 
+    Only what was written counts: another way of cutting the value into tokens, or a blank before it in the
+    same token, is an alternative like any other, so that probabilities are a little low.
+
     Values are scalars, and arrays and objects that are empty; others are no single choice and are left
     out.  A text that is no JSON is one value, whose tokens are all there are, its end among them.
 

@@ -839,6 +839,33 @@ def test_extract(short: Path, toy: Path) -> None:
     assert told_value["complete"] is True
 
 
+def test_extract_shows_where_values_stand(short: Path, toy: Path) -> None:
+    (short / "tea.json").write_text('{"const": ["tea", 1, true]}')
+    (short / "tea.txt").write_text("Green <tea>\n1 tea, please", "utf-8")
+    page = short / "page.html"
+    options = ["--max-new-tokens", "30", "--show", "--html", page]
+    result = extracted(short, toy, short / "tea.txt", *options, schema="tea.json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout) == ["tea", 1, True]
+    assert "[tea](/0)" in result.stderr
+    assert "[1](/1)" in result.stderr
+    assert "line 2, column 1" in result.stderr
+    assert "Values of tea.txt" in page.read_text("utf-8")
+    told = json.loads(
+        extracted(short, toy, short / "tea.txt", *options[:2], "--json", schema="tea.json").stdout
+    )
+    assert told["sources"]["/1"] == [12, 13]
+    assert told["ambiguous"] == {"/0": [[7, 10], [14, 17]]}
+    assert told["sources"]["/0"] in told["ambiguous"]["/0"]
+    assert told["confidence"].keys() == {"/0", "/1", "/2"}
+    assert 0 < told["confidence"]["/2"] < 1
+    away = extracted(
+        short, toy, short / "tea.txt", "--html", short / "no" / "p.html", schema="short.json"
+    )
+    assert away.exit_code == 2
+    assert "No such file" in away.stderr
+
+
 def test_extract_from_standard_input(short: Path, toy: Path) -> None:
     arguments = ["--max-new-tokens", "12"]
     from_file = extracted(short, toy, short / "text.txt", *arguments, schema="short.json")

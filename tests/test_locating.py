@@ -76,12 +76,20 @@ def test_strings(value: str, source: str, expected: list[str]) -> None:
         (7, "007", ["007"]),
         (20, "VAT 20 %", ["20"]),
         (20, "nothing", []),
+        ("18.50000000000000000001", "18.50", []),
         ("1240.50", "1,240.50", ["1,240.50"]),
         ("+12", "12", ["12"]),
     ],
 )  # fmt: skip
 def test_numbers(value: float | str, source: str, expected: list[str]) -> None:
     assert found_in(value, source) == expected
+
+
+def test_digits_beyond_those_of_a_float() -> None:
+    assert locate("[18.50000000000000000001]", "18.50").sources == {"/0": (0, 5)}
+    assert locate("[9007199254740993]", "9007199254740993 9007199254740992").sources == {
+        "/0": (0, 16)
+    }
 
 
 def test_numbers_beyond_all_bounds() -> None:

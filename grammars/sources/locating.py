@@ -21,6 +21,7 @@ Of several places one is chosen:
 from __future__ import annotations
 
 import json
+import math
 import re
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
@@ -92,6 +93,15 @@ def json_scalar(written: str) -> Any:
         return None
 
 
+def _as_float(value: Decimal) -> Decimal:
+    """The number that is read where numbers are floats of 64 bits; the same if that is none."""
+    try:
+        read = float(value)
+    except (OverflowError, ValueError):
+        return value
+    return Decimal(repr(read)) if read and math.isfinite(read) else value
+
+
 # -- places ----------------------------------------------------------------------------------------
 
 
@@ -112,7 +122,8 @@ class SourceIndex:
             value: a ``str``, or a number as ``Decimal``; others stand nowhere.
         """
         if isinstance(value, Decimal):
-            return self._numbers(value)
+            # digits beyond those of a float are not read by most programs
+            return self._numbers(value) or self._numbers(_as_float(value))
         if not isinstance(value, str) or not value.strip():
             return []
         ways: tuple[Callable[[str], list[Span]], ...] = (

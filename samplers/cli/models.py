@@ -12,6 +12,7 @@ import typer
 from samplers.cli.app import DOES_NOT_HOLD, app, reports
 from samplers.cli.grammar_files import (
     DEFAULT_MODEL,
+    STANDARD_INPUT,
     BudgetOption,
     GrammarOptions,
     JsonOption,
@@ -105,6 +106,14 @@ def extract(
     seed: SeedOption = None,
     canonical: CanonicalOption = False,
     heal: HealOption = False,
+    marked: Annotated[
+        bool,
+        typer.Option("--show", help="Shows the text with the values marked, and how sure each is."),
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Writes a page that shows the text beside the values."),
+    ] = None,
     as_json: JsonOption = False,
     *,
     how: SchemaOptions,
@@ -113,16 +122,25 @@ def extract(
 
     The JSON goes to standard output, the rest to standard error.
 
-    Example: `gramma extract --schema examples/invoice.schema.json examples/invoice.txt`
+    Example: `gramma extract --schema examples/invoice.schema.json examples/invoice.txt --show`
     """
     made, text = load_schema(schema, how, text_file)
     data = as_read(needed(read_text_option(text_file, None)))
     from constrain.describe import describe_schema
     from constrain.huggingface.extraction import default_prompt
 
-    asked = default_prompt(data, describe_schema(text))
-    options = {"temperature": temperature, "seed": seed, "canonical": canonical, "heal": heal}
-    found = _extract(asked, made, model, max_new_tokens, options)
+    shown = describe_schema(text)
+    options: dict[str, Any] = {"temperature": temperature, "seed": seed}
+    options |= {"canonical": canonical, "heal": heal}
+    options["prompt"] = lambda given, _: default_prompt(given, shown)
+    found = _extract(data, made, model, max_new_tokens, options)
+    if html is not None:
+        from samplers.extraction_page import page_of
+
+        name = "standard input" if text_file == STANDARD_INPUT else text_file.name
+        html.write_text(page_of(found, name), "utf-8", "replace")
+    if marked:
+        _show_marked(found)
     if as_json:
         dump(
             {
@@ -130,6 +148,9 @@ def extract(
                 "text": found.text,
                 "tokens": found.tokens,
                 "complete": found.complete,
+                "sources": found.sources,
+                "ambiguous": found.ambiguous,
+                "confidence": found.confidence,
             }
         )
     elif found.complete:
@@ -137,6 +158,18 @@ def extract(
     else:
         say(found.text)
     raise typer.Exit(0 if found.complete else DOES_NOT_HOLD)
+
+
+def _show_marked(found: Any) -> None:
+    """The text with the values marked, and a table of them, on standard error."""
+    from rich.console import Console
+
+    from samplers.marking import marked_source, table_of
+
+    console = Console(stderr=True, highlight=False)
+    console.print(marked_source(found), soft_wrap=True)
+    if found.complete:
+        console.print(table_of(found))
 
 
 def _extract(
