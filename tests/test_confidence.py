@@ -314,8 +314,9 @@ def test_what_is_the_source(extract: Any) -> None:
         {"role": "user", "content": "it is paid, paid"},
     ]
     found = run(text_or_messages=said)
-    assert found.source == "it is paid, paid"
-    assert found.ambiguous == {"": [(6, 10), (12, 16)]}
+    assert found.source == "nothing\n\nit is paid, paid"
+    assert found.ambiguous == {"": [(15, 19), (21, 25)]}
+    assert run(text_or_messages=said, source="not paid").sources == {"": (4, 8)}
     assert run(text_or_messages=said[1:2]).sources == {}
 
 
@@ -328,3 +329,28 @@ def test_many_texts_say_it_too() -> None:
         expected = probabilities(found, TOKENIZER(text)["input_ids"], 1.0)
         assert found.confidence == pytest.approx(expected, abs=1e-4)
         assert found.source == text
+
+
+@either
+def test_what_is_grounded_has_a_source(extract: Any) -> None:
+    """Every string and number of a grounded extraction stands somewhere."""
+    text = "Ada Lovelace bought 1,240 cups on 14 March 2025, and paid 12.50 for tea."
+    wanted = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "minLength": 1, "maxLength": 12},
+            "price": {"type": "number"},
+            "date": {"type": "string", "format": "date"},
+        },
+        "required": ["name", "price", "date"],
+        "additionalProperties": False,
+    }
+    for seed in range(6):
+        torch.manual_seed(seed)
+        found = extract(
+            model(), TOKENIZER, text, wanted, grounded=True, temperature=3.0, max_new_tokens=90
+        )
+        assert found.complete
+        assert found.sources.keys() == {"/name", "/price", "/date"}
+        assert text[slice(*found.sources["/name"])] == found.value["name"]
+        assert set(found.confidence) == set(found.sources)

@@ -119,14 +119,6 @@ def checked_question(given: Any) -> str | Messages:
     raise TypeError(wanted + described(given))
 
 
-def source_of(asked: str | Messages) -> str | None:
-    """The text that values are taken from: what was given, or of messages the last one of the user."""
-    if isinstance(asked, str):
-        return asked
-    said = [message.get("content") for message in asked if message.get("role") == "user"]
-    return said[-1] if said and isinstance(said[-1], str) else None
-
-
 def encode_prompt(model: Any, tokenizer: Any, asked: Any) -> list[int]:
     """Token ids of a prompt; of messages by the tokenizer's chat template, or in plain words.
 

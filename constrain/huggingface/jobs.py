@@ -13,7 +13,6 @@ from constrain.huggingface.asking import (
     checked_question,
     encode_prompt,
     question,
-    source_of,
 )
 from constrain.huggingface.automata import automaton_for
 from constrain.huggingface.processor import check_budget
@@ -52,7 +51,6 @@ class Job:
         budget: tokens of the answer, EOS included.
         thought: what is written before the answer; ``None``: nothing.
         stop: texts before which the answer ends.
-        source: the text that is read, if it is one.
     """
 
     target: Target
@@ -60,7 +58,6 @@ class Job:
     budget: int
     thought: Thought | None = None
     stop: tuple[bytes, ...] = ()
-    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Written:
             pydantic.ValidationError: if a validator of the type's own refuses it.
         """
         found = job.target.read(self.tokens, self.healed, stop=job.stop)
-        return replace(found, reasoning=self.thought, source=job.source)
+        return replace(found, reasoning=self.thought) if self.thought else found
 
 
 def prepare(
@@ -119,7 +116,7 @@ def prepare(
         healed = healed_if(heal, ids, automaton)
         budget = budget_of(model, len(healed.prompt), max_new_tokens)
         check_budget(healed.automaton, budget)
-        return Job(target, healed, budget, stop=stops, source=source_of(asked))
+        return Job(target, healed, budget, stop=stops)
     first = wanted.automaton(tokenizer, model)
     healed = healed_if(heal, ids + wanted.opening(ids, tokenizer, first.vocabulary), first)
     check_budget(healed.automaton, wanted.tokens + 1)
@@ -127,8 +124,7 @@ def prepare(
     room = len(healed.prompt) + wanted.tokens + len(closing)
     budget = budget_of(model, room, max_new_tokens)
     check_budget(automaton, budget)
-    thought = Thought(wanted, closing, Healed([], automaton, b""))
-    return Job(target, healed, budget, thought, stops, source_of(asked))
+    return Job(target, healed, budget, Thought(wanted, closing, Healed([], automaton, b"")), stops)
 
 
 def write_jobs(jobs: Sequence[Job], rows: Rows) -> list[Written]:

@@ -27,8 +27,8 @@ class Extraction:
         reasoning: the thought that was written before (``reasoning=``); no part of ``text`` and ``tokens``.
         weight: the share of this answer among several (``extract_samples``).
         error: why there is no value (``extract_many(on_error="return")``); ``None`` if there is one.
-        source: the text that was read: what was given, or of chat messages the last one of the user;
-            ``None`` if that is no text.
+        source: the text that was read: what was given, or what users say in chat messages; ``None`` if
+            that is not known.
         pieces: the bytes of each token.
         token_constrained_logprobs: of each token, the natural logarithm of its probability among those
             that the grammar allowed there, at the sampling temperature (1 when greedy); empty where a

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -30,11 +30,13 @@ class Target:
         grammar: of the texts that may be written.
         description: the schema as a prompt shows it.
         adapter: pydantic's ``TypeAdapter`` of a type; ``None`` where values are plain data.
+        source: the text that values are taken from, if that is known.
     """
 
     grammar: Grammar
     description: str
     adapter: Any = None
+    source: str | None = field(default=None, kw_only=True)
 
     @classmethod
     def of(cls, wanted: Any, *, source: str | None = None, grounded: bool = False) -> Target:
@@ -42,7 +44,8 @@ class Target:
 
         Args:
             wanted: the schema, the type, or the grammar, which stays as it is.
-            source: the text that values stand in which the schema or type marks as verbatim.
+            source: the text that values are taken from; those that the schema or type marks as verbatim
+                have to stand in it.
             grounded: all strings and numbers do that are not marked as inferred.
 
         Raises:
@@ -50,6 +53,10 @@ class Target:
             GrammarError: if schema or type cannot be used, or nothing in the source meets them.
             ValueError: if a grammar should be grounded, or there is no source.
         """
+        return dataclasses.replace(cls._made(wanted, source, grounded), source=source)
+
+    @classmethod
+    def _made(cls, wanted: Any, source: str | None, grounded: bool) -> Target:
         if isinstance(wanted, Grammar):
             if grounded:
                 raise ValueError(
@@ -99,6 +106,7 @@ class Target:
             list(tokens),
             complete=complete,
             prefix=prefix,
+            source=self.source,
             pieces=tuple(vocabulary.token_bytes(token) or b"" for token in tokens),
             token_constrained_logprobs=list(getattr(tokens, "logprobs", ())),
         )
