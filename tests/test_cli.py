@@ -866,6 +866,28 @@ def test_extract_shows_where_values_stand(short: Path, toy: Path) -> None:
     assert "No such file" in away.stderr
 
 
+def test_extract_what_stands_in_the_text(short: Path, toy: Path) -> None:
+    (short / "word.json").write_text('{"type": "array", "items": {"type": "string", "minLength": 1}, '
+                                     '"minItems": 1, "maxItems": 2}')  # fmt: skip
+    (short / "source.txt").write_text("Ann met Bea Lee", "utf-8")
+    options = ["--grounded", "--max-new-tokens", "40", "--json", "--seed", "1"]
+    told = json.loads(
+        extracted(short, toy, short / "source.txt", *options, schema="word.json").stdout
+    )
+    for number, word in enumerate(told["value"]):
+        begin, end = told["sources"][f"/{number}"]
+        assert "Ann met Bea Lee"[begin:end] == word
+    (short / "mark.json").write_text(
+        '{"type": "string", "minLength": 3, "x-gramma-source": "verbatim"}'
+    )
+    piped = extracted(
+        short, toy, "-", "--max-new-tokens", "40", schema="mark.json", stdin="Ann Lee"
+    )
+    assert json.loads(piped.stdout) in ("Ann", "Lee", "Ann Lee")
+    (short / "none.json").write_text('{"type": "string", "minLength": 30}')
+    failed(extracted(short, toy, "-", "--grounded", schema="none.json", stdin="Ann"), "no text")
+
+
 def test_extract_from_standard_input(short: Path, toy: Path) -> None:
     arguments = ["--max-new-tokens", "12"]
     from_file = extracted(short, toy, short / "text.txt", *arguments, schema="short.json")

@@ -17,6 +17,7 @@ from grammars import Grammar, GrammarError, Limits
 from grammars.files import Kind, decode, kind_of, misplaced, read_text
 from grammars.frontends.advice import suggestion
 from grammars.grammar import Formats, LarkLexer, Numbers, PropertyOrder, Whitespace, grammar_of
+from grammars.sources.source import KEYWORD
 from samplers.cli.app import with_option
 
 STANDARD_INPUT: Final = Path("-")
@@ -227,15 +228,32 @@ def _kind(path: Path, how: GrammarOptions) -> Kind:
         raise ValueError(f"{path}: {error}; or say it with --kind{schema}") from None
 
 
-def load_schema(path: Path, how: SchemaOptions, *others: Path | None) -> tuple[Grammar, str]:
-    """The grammar of a JSON Schema, and the schema's text."""
+def load_schema(
+    path: Path,
+    how: SchemaOptions,
+    *others: Path | None,
+    source: Callable[[], str] | None = None,
+    grounded: bool = False,
+) -> tuple[Grammar, str]:
+    """The grammar of a JSON Schema, and the schema's text.
+
+    Args:
+        path: the file; ``-`` is standard input.
+        how: how it is read.
+        others: further files that the command reads.
+        source: reads the text that values stand in; asked if some have to.
+        grounded: whether strings and numbers have to that the schema does not say otherwise of.
+    """
     read_once(path, *others)
     try:
         text = grammar_text(path)
         if misplaced("json", text, ["whitespace"]) is not None:
             said = f" that {how.names} can be said of" if how.given() else ""
             raise ValueError(f"{name_of(path)}: a saved grammar, not a JSON Schema{said}")
-        return Grammar.from_json_schema(text, limits=how.limits(), **how.given()), text
+        tied: dict[str, Any] = {}
+        if source is not None and (grounded or f'"{KEYWORD}"' in text):
+            tied = {"source": source(), "grounded": grounded}
+        return Grammar.from_json_schema(text, limits=how.limits(), **tied, **how.given()), text
     except GrammarError as error:
         raise ValueError(f"{name_of(path)}: {with_option(error)}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,6 +107,10 @@ def extract(
     seed: SeedOption = None,
     canonical: CanonicalOption = False,
     heal: HealOption = False,
+    grounded: Annotated[
+        bool,
+        typer.Option("--grounded", help="Strings are spans of the text, and numbers stand in it."),
+    ] = False,
     marked: Annotated[
         bool,
         typer.Option("--show", help="Shows the text with the values marked, and how sure each is."),
@@ -122,10 +127,11 @@ def extract(
 
     The JSON goes to standard output, the rest to standard error.
 
-    Example: `gramma extract --schema examples/invoice.schema.json examples/invoice.txt --show`
+    Example: `gramma extract --schema examples/invoice.schema.json examples/invoice.txt --grounded --show`
     """
-    made, text = load_schema(schema, how, text_file)
-    data = as_read(needed(read_text_option(text_file, None)))
+    read = cache(lambda: as_read(needed(read_text_option(text_file, None))))
+    made, text = load_schema(schema, how, text_file, source=read, grounded=grounded)
+    data = read()
     from constrain.describe import describe_schema
     from constrain.huggingface.extraction import default_prompt
 
