@@ -92,7 +92,7 @@ def can_stand(value: Any) -> bool:
 
 
 def marked_source(found: Extraction) -> Text:
-    """The source with ``[value](pointer)`` around what was found, coloured for terminals."""
+    """The source with ``[value]{pointer}`` around what was found, coloured for terminals."""
     from rich.text import Text
 
     source = found.source or ""
@@ -109,7 +109,7 @@ def marked_source(found: Extraction) -> Text:
         out.append(source[begin:end], _COLOURS[len(over) > 1] if over else "")
         for _, pointer in sorted(closings.get(end, ())):
             out.append("]", "bold")
-            out.append(f"({pointer or 'the value'})", "dim")
+            out.append(f"{{{pointer or 'the value'}}}", "dim")
     return out
 
 

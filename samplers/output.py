@@ -78,16 +78,20 @@ def dump(value: Any) -> None:
     say(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def show(table: Table) -> None:
-    """Writes a table: wrapped where a terminal is narrow, never wrapped or cut elsewhere."""
+def show(table: Table, *, err: bool = False) -> None:
+    """Writes a table, to standard output or error: wrapped where a terminal is narrow, never elsewhere."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(stderr=err)
     if not console.is_terminal:
         console.width = max(1, console.measure(table, options=_unbounded(console)).maximum)
     with console.capture() as captured:
         console.print(table)
-    say(captured.get().removesuffix("\n"))
+    shown = captured.get().removesuffix("\n")
+    if err:
+        typer.echo(shown, err=True)
+    else:
+        say(shown)
 
 
 def _unbounded(console: Any) -> Any:

@@ -847,8 +847,8 @@ def test_extract_shows_where_values_stand(short: Path, toy: Path) -> None:
     result = extracted(short, toy, short / "tea.txt", *options, schema="tea.json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout) == ["tea", 1, True]
-    assert "[tea](/0)" in result.stderr
-    assert "[1](/1)" in result.stderr
+    assert "[tea]{/0}" in result.stderr
+    assert "[1]{/1}" in result.stderr
     assert "line 2, column 1" in result.stderr
     assert "Values of tea.txt" in page.read_text("utf-8")
     told = json.loads(

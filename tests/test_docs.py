@@ -116,7 +116,7 @@ def test_python(
     names: dict[str, Any] = {"__name__": "__main__"}
     for line, block in found:
         # the lines of the page, so that a traceback shows where it is
-        exec(compile("\n" * line + block, str(page), "exec"), names)
+        exec(compile("\n" * line + block, str(page), "exec", dont_inherit=True), names)
 
 
 def test_fences_are_pairs() -> None:

@@ -110,15 +110,15 @@ def printed(thing: object, *, colour: bool = False) -> str:
 
 def test_the_source_with_marks() -> None:
     assert printed(marked_source(extraction())).splitlines() == [
-        "[[Ada](/first) <Lovelace>](/name) & Co",
-        "  [Tea](/items/0/what)   [2](/items/0/n)",
+        "[[Ada]{/first} <Lovelace>]{/name} & Co",
+        "  [Tea]{/items/0/what}   [2]{/items/0/n}",
         "  Tea   3",
-        "Total [1,240.50](/total)",
+        "Total [1,240.50]{/total}",
     ]
     assert "\x1b[" in printed(marked_source(extraction()), colour=True)
     # nothing in a source is taken for markup
     shown = printed(marked_source(extraction("x", "[bold]x[/bold]")))
-    assert shown == "[bold][x](the value)[/bold]\n"
+    assert shown == "[bold][x]{the value}[/bold]\n"
     assert printed(marked_source(extraction("x", None))) == "\n"
 
 

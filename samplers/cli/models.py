@@ -172,10 +172,9 @@ def _show_marked(found: Any) -> None:
 
     from samplers.marking import marked_source, table_of
 
-    console = Console(stderr=True, highlight=False)
-    console.print(marked_source(found), soft_wrap=True)
+    Console(stderr=True, highlight=False).print(marked_source(found), soft_wrap=True)
     if found.complete:
-        console.print(table_of(found))
+        show(table_of(found), err=True)
 
 
 def _extract(
