@@ -72,9 +72,9 @@ class Target:
                 grammar = _schema_grammar(text)
             return cls(grammar, describe_schema(wanted))
         _refuse_instances(wanted)
-        from pydantic import TypeAdapter
+        from grammars.frontends.types import adapter_of  # late: pydantic takes long to load
 
-        adapter = TypeAdapter(wanted)
+        adapter = adapter_of(wanted)
         if grounded or _has_marks(adapter):
             grammar = Grammar.from_type(wanted, validators="warn", source=source, grounded=grounded)
             return cls(_possible(grammar), describe_schema(wanted), adapter)
