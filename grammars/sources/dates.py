@@ -79,6 +79,7 @@ _TIMES: Final = tuple(
         r"(?<![\d:.,])(?P<h>\d{1,2})(?:[:h]|(?=\.\d\d\s*(?:[ap]\.?m\b|Uhr))\.)(?P<m>\d{2})(?::(?P<s>\d{2}))?"
         r"(?![\d:])(?:\s*(?P<half>[ap])\.?m\b)?",
         r"(?<![\d:.,])(?P<h>\d{1,2})(?P<m>)(?P<s>)\s*(?P<half>[ap])\.?m\b",
+        r"(?<![\d:.,])(?P<h>\d{2})\.(?P<m>\d{2})(?P<s>)(?P<half>)(?![\d:]|[.,]\d|\s*[ap]\.?m\b)",  # 19.30, or a number
     )
 )
 _NEAR: Final = 60
@@ -107,14 +108,14 @@ class FoundTime:
 
 @lru_cache(8)
 def times_of(text: str) -> tuple[FoundTime, ...]:
-    """The times of day of a text, to the minute or second."""
-    found = [
+    """The times of day of a text, to the minute or second; ``19.30`` is one too, since nobody knows."""
+    found = {
         FoundTime(match.start(), match.end(), value)
         for form in _TIMES
         for match in form.finditer(text)
         if (value := _time(match)) is not None
-    ]
-    return tuple(sorted(found, key=lambda one: (one.start, one.end)))
+    }
+    return tuple(sorted(found, key=lambda one: (one.start, one.end, one.value)))
 
 
 def _time(match: re.Match[str]) -> time | None:
