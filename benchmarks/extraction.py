@@ -8,7 +8,7 @@ text, up to white space and spelling), and the time.  The model is the embedded 
 * ``retry``: the same, but an answer that does not hold the schema is shown with the validator's message
   and asked for again, up to twice.
 * ``ours``: ``samplers.extract``: the same prompt, constrained.
-* ``grounded``: the same, strings and numbers only as they stand in the text.
+* ``grounded``: the same with ``grounded=True``: strings are spans of the text, numbers stand in it.
 * ``outlines``: the same prompt, ``generate`` with an index of outlines-core as logits processor.
 
 An answer has at most ``--tokens`` tokens.  Prompts, grammars and indexes are made within the time; what
@@ -38,13 +38,11 @@ from extraction_prompts import DEFAULT_PROMPT, PROMPTS
 from extraction_scoring import Score, read_leniently, score
 from reporting import say, table
 
-from constrain import TokenAutomaton, load_model
+from constrain import load_model
 from constrain.describe import describe_schema
 from constrain.huggingface.extraction import vocabulary_for
 from constrain.huggingface.prompts import Messages, prompt_ids
-from grammars import Grammar
-from samplers.backend import SpeculativeBackend
-from samplers.constrained import GrammarConstrained
+from samplers import extract
 
 RETRIES: Final = 2
 
@@ -164,34 +162,26 @@ def _validator(schema: str) -> Any:
 
 
 def ours(asked: Asked, document: Document) -> Answer:
-    """The prompt, constrained by the schema."""
-    return _within(asked, document, _automaton(json.dumps(document.schema), asked))
-
-
-@lru_cache(len(KINDS))
-def _automaton(schema: str, asked: Asked) -> TokenAutomaton:
-    vocabulary = vocabulary_for(asked.tokenizer, asked.model)
-    return TokenAutomaton(Grammar.from_json_schema(schema), vocabulary)
+    """``samplers.extract``: the prompt, constrained by the schema."""
+    return _extracted(asked, document, grounded=False)
 
 
 def grounded(asked: Asked, document: Document) -> Answer:
-    """The prompt, constrained by the schema and the text."""
-    grammar = Grammar.from_json_schema(
-        json.dumps(document.schema), source=document.text, grounded=True
-    )
-    automaton = TokenAutomaton(grammar, vocabulary_for(asked.tokenizer, asked.model))
-    return _within(asked, document, automaton)
+    """``samplers.extract``: the prompt, constrained by the schema and the text."""
+    return _extracted(asked, document, grounded=True)
 
 
-def _within(asked: Asked, document: Document, automaton: TokenAutomaton) -> Answer:
-    """What the speculative backend writes, as ``samplers.extract`` has it."""
-    backend = SpeculativeBackend(asked.model, asked.tokenizer)
-    found = GrammarConstrained(backend, automaton).sample(
-        prompt_ids(asked.tokenizer, asked.messages(document)),
+def _extracted(asked: Asked, document: Document, *, grounded: bool) -> Answer:
+    found = extract(
+        asked.model,
+        asked.tokenizer,
+        document.text,
+        document.schema,
+        grounded=grounded,
+        prompt=lambda text, shown: asked.prompt(text, shown, document.schema),
         max_new_tokens=asked.most_tokens,
-        temperature=0.0,
-    )[0]
-    return Answer(json.loads(found.text), found.text, len(found.token_ids))
+    )
+    return Answer(found.value, found.text, len(found.tokens))
 
 
 def outlines(asked: Asked, document: Document) -> Answer:
@@ -319,6 +309,12 @@ def _row(key: tuple[str, ...], group: Sequence[Record]) -> dict[str, Any]:
     }
 
 
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Writes records down as JSON."""
+    lines = [json.dumps(asdict(record), ensure_ascii=False) for record in records]
+    path.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+
+
 def read_records(paths: Iterable[Path]) -> list[Record]:
     """Records of earlier runs; scores are computed again."""
     by_name = {document.name: document for document in documents()}
@@ -362,7 +358,7 @@ def main() -> None:
         warm_up(model, tokenizer, engines)
         records += run(asked, engines, prompt, wanted, show=options.show)
         if options.json:
-            options.json.write_text(json.dumps([asdict(r) for r in records], ensure_ascii=False))
+            write_records(options.json, records)
     report(records)
 
 

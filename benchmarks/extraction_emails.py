@@ -93,7 +93,12 @@ class _Email:
     rng: random.Random
 
     def address(self, name: str) -> str:
-        return name.lower().replace(" ", ".") + "@" + self.rng.choice(("harbourmail", "post")) + ".example"
+        return (
+            name.lower().replace(" ", ".")
+            + "@"
+            + self.rng.choice(("harbourmail", "post"))
+            + ".example"
+        )
 
 
 def make(number: int, rng: random.Random) -> tuple[str, dict[str, Any]]:
@@ -130,7 +135,10 @@ def _sums(rng: random.Random, topic: str) -> tuple[str, list[Decimal]]:
     sentence = rng.choice((*_SUMS, ""))
     count = sum(mark in sentence for mark in ("{0}", "{1}"))
     large = sorted((Decimal(rng.randrange(2000, 480000)) / 100 for _ in range(count)), reverse=True)
-    style, sign = rng.choice(("1,240.50", "1.240,50", "1 240.50")), rng.choice(("€", "EUR", "£", "USD"))
+    style, sign = (
+        rng.choice(("1,240.50", "1.240,50", "1 240.50")),
+        rng.choice(("€", "EUR", "£", "USD")),
+    )
     spelled = []
     for amount in large:
         number = spell_number(amount, style)
@@ -187,7 +195,9 @@ def _exported(email: _Email) -> str:
 
 
 def _arrow(email: _Email) -> str:
-    return f"[{email.sent}] {email.sender} -> {email.recipient}\n« {email.subject} »\n\n{email.body}"
+    return (
+        f"[{email.sent}] {email.sender} -> {email.recipient}\n« {email.subject} »\n\n{email.body}"
+    )
 
 
 _HEADS: Final[tuple[Callable[[_Email], str], ...]] = (_headers, _german_headers, _exported, _arrow)

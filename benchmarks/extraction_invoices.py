@@ -55,7 +55,13 @@ _BUYERS: Final = (
     "Stadtbad Weilheim", "Kestrel Cycling Club", "Lindqvist Architects", "Hotel Bellerive",
     "Mill Road Theatre", "Tarn Valley Outdoor Centre",
 )  # fmt: skip
-_STREETS: Final = ("3 Cooper's Yard", "27 Station Road", "Hafenstr. 11", "8 rue des Lilas", "Pier 4")
+_STREETS: Final = (
+    "3 Cooper's Yard",
+    "27 Station Road",
+    "Hafenstr. 11",
+    "8 rue des Lilas",
+    "Pier 4",
+)
 _TOWNS: Final = ("Wexcombe", "Port Ansel", "93047 Auberg", "69003 Ligny", "Eastmere")
 _GOODS: Final = (
     "Steel bracket 40 mm", "Glazed tile, sea green", "Espresso beans, 1 kg bag", "Oak shelf 90 cm",
@@ -227,7 +233,12 @@ def _drawn(rng: random.Random, lines: int) -> _Invoice:
 def _number(rng: random.Random) -> str:
     digits = rng.randrange(1000, 99999)
     letters = "".join(rng.choices("ABCDEFHKMNRSTW", k=2))
-    shapes = (f"{digits}", f"{letters}{digits}", f"2025/{digits % 1000:03}", f"R-{digits}-{letters}")
+    shapes = (
+        f"{digits}",
+        f"{letters}{digits}",
+        f"2025/{digits % 1000:03}",
+        f"R-{digits}-{letters}",
+    )
     return rng.choice(shapes)
 
 
@@ -294,7 +305,19 @@ def _columns(invoice: _Invoice) -> str:
     sums = [f"{name:>45}  {value}" for name, value in _sums(invoice)]
     to = f"{rng.choice(invoice.words.buyer)}: {invoice.buyer}, {_address(rng)}"
     return "\n".join(
-        [invoice.seller, _address(rng), "", *_head(invoice), to, "", *rows, "", *sums, "", invoice.status]
+        [
+            invoice.seller,
+            _address(rng),
+            "",
+            *_head(invoice),
+            to,
+            "",
+            *rows,
+            "",
+            *sums,
+            "",
+            invoice.status,
+        ]
     )
 
 
@@ -346,7 +369,16 @@ def _blocks(invoice: _Invoice) -> str:
     sums = [f"{name}: {value}" for name, value in _sums(invoice)]
     to = f"{rng.choice(words.buyer)}: {invoice.buyer}"
     return "\n".join(
-        [words.invoice, *_head(invoice), f"{words.seller}: {invoice.seller}", to, "", *blocks, "", *sums]
+        [
+            words.invoice,
+            *_head(invoice),
+            f"{words.seller}: {invoice.seller}",
+            to,
+            "",
+            *blocks,
+            "",
+            *sums,
+        ]
         + ["", invoice.status]
     )
 
@@ -362,7 +394,9 @@ def _dotted(invoice: _Invoice) -> str:
     sums = [f"{name} ".ljust(30, ".") + f" {value}" for name, value in _sums(invoice)]
     to = f"{rng.choice(words.buyer)}: {invoice.buyer}"
     bottom = [invoice.status, *_head(invoice), to]
-    return "\n".join([f"*** {invoice.seller} ***", _address(rng), "", *rows, "", *sums, "", *bottom])
+    return "\n".join(
+        [f"*** {invoice.seller} ***", _address(rng), "", *rows, "", *sums, "", *bottom]
+    )
 
 
 def _letter(invoice: _Invoice) -> str:

@@ -50,7 +50,12 @@ def score(document: Document, value: Any) -> Score:
     extra = [pointer for pointer in found if pointer not in truth]
     made_up = list(invented(document, value))
     return Score(
-        len(truth), len(truth) - len(wrong), len(extra), len(made_up), (*wrong, *extra), tuple(made_up)
+        len(truth),
+        len(truth) - len(wrong),
+        len(extra),
+        len(made_up),
+        (*wrong, *extra),
+        tuple(made_up),
     )
 
 

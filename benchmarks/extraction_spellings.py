@@ -91,7 +91,9 @@ _NUMBER_OF: Final = {
     name.lower(): 1 + i for names in MONTHS.values() for i, name in enumerate(names)
 }
 _NAME: Final = "|".join(sorted(_NUMBER_OF, key=len, reverse=True))
-_DAY_MONTH: Final = re.compile(rf"(?<!\d)(\d{{1,2}})\.?\s+({_NAME})\s+(\d{{4}})(?!\d)", re.IGNORECASE)
+_DAY_MONTH: Final = re.compile(
+    rf"(?<!\d)(\d{{1,2}})\.?\s+({_NAME})\s+(\d{{4}})(?!\d)", re.IGNORECASE
+)
 _MONTH_DAY: Final = re.compile(rf"({_NAME})\s+(\d{{1,2}}),?\s+(\d{{4}})(?!\d)", re.IGNORECASE)
 _TIME: Final = re.compile(
     r"(?<![\d.,])(\d{1,2})(?:[:.h](\d{2}))?(?:\s*([ap])\.?m\b)?(?![\d]|[.,]\d)", re.IGNORECASE
