@@ -129,20 +129,19 @@ def plain(asked: Asked, document: Document) -> Answer:
 def retry(asked: Asked, document: Document) -> Answer:
     """The prompt, then what the validator says of the answer, up to :data:`RETRIES` times."""
     messages = asked.messages(document)
-    written = 0
-    for tries in range(1, RETRIES + 2):
+    written = tries = 0
+    while True:
         tokens = asked.write(messages)
-        written += len(tokens)
+        written, tries = written + len(tokens), tries + 1
         text = asked.text(tokens)
         value = read_leniently(text, document.schema)
         complaint = _complaint(value, document.schema)
-        if not complaint:
-            break
+        if not complaint or tries > RETRIES:
+            return Answer(value, text, written, tries)
         messages += [
             {"role": "assistant", "content": text},
             {"role": "user", "content": f"Correct your JSON; the validator says:\n{complaint}"},
         ]
-    return Answer(value, text, written, tries)
 
 
 def _complaint(value: Any, schema: Any) -> str:

@@ -367,20 +367,9 @@ def _blocks(invoice: _Invoice) -> str:
         for i, line in enumerate(invoice.lines, 1)
     ]
     sums = [f"{name}: {value}" for name, value in _sums(invoice)]
-    to = f"{rng.choice(words.buyer)}: {invoice.buyer}"
-    return "\n".join(
-        [
-            words.invoice,
-            *_head(invoice),
-            f"{words.seller}: {invoice.seller}",
-            to,
-            "",
-            *blocks,
-            "",
-            *sums,
-        ]
-        + ["", invoice.status]
-    )
+    parties = [f"{words.seller}: {invoice.seller}", f"{rng.choice(words.buyer)}: {invoice.buyer}"]
+    head = [words.invoice, *_head(invoice), *parties]
+    return "\n".join([*head, "", *blocks, "", *sums, "", invoice.status])
 
 
 def _dotted(invoice: _Invoice) -> str:

@@ -63,7 +63,8 @@ _ORGANISATIONS: Final = (
 )  # fmt: skip
 _PLACES: Final = (
     "Old Customs House, Quay Street", "Room 2.14, Fenwick House", "Village Hall, Nether Ansel",
-    "Main desk, 5 Market Row", "Depot North, Gate 3", "Reading Room, Hollin Museum", "Pavilion at Lowther Park",
+    "Main desk, 5 Market Row", "Depot North, Gate 3", "Reading Room, Hollin Museum",
+    "Pavilion at Lowther Park",
     "Basement of 18 Thorn Terrace",
 )  # fmt: skip
 _WORDS: Final = {
@@ -159,7 +160,8 @@ def _board(notice: _Notice) -> str:
     rule = "=" * 44
     return (
         f"{rule}\n  {notice.organisation}\n{rule}\n* {notice.title} *\n\n{notice.words}\n\n"
-        f"  {notice.day} | {notice.start} - {notice.end}\n  {notice.place}\n  Tel./mail: {notice.contact}\n{rule}"
+        f"  {notice.day} | {notice.start} - {notice.end}\n  {notice.place}\n"
+        f"  Tel./mail: {notice.contact}\n{rule}"
     )
 
 

@@ -6,6 +6,7 @@ as standing in a text where any usual reading of some place gives it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -136,10 +137,8 @@ def dates_in(text: str) -> set[str]:
     found: set[str] = set()
 
     def add(year: str, month: str | int, day: str) -> None:
-        try:
+        with contextlib.suppress(ValueError):  # there is no such day
             found.add(date(int(year), int(month), int(day)).isoformat())
-        except ValueError:
-            pass  # there is no such day
 
     for year, month, day in _ISO.findall(text):
         add(year, month, day)

@@ -79,7 +79,8 @@ _TIMES: Final = tuple(
         r"(?<![\d:.,])(?P<h>\d{1,2})(?:[:h]|(?=\.\d\d\s*(?:[ap]\.?m\b|Uhr))\.)(?P<m>\d{2})(?::(?P<s>\d{2}))?"
         r"(?![\d:])(?:\s*(?P<half>[ap])\.?m\b)?",
         r"(?<![\d:.,])(?P<h>\d{1,2})(?P<m>)(?P<s>)\s*(?P<half>[ap])\.?m\b",
-        r"(?<![\d:.,])(?P<h>\d{2})\.(?P<m>\d{2})(?P<s>)(?P<half>)(?![\d:]|[.,]\d|\s*[ap]\.?m\b)",  # 19.30, or a number
+        # 19.30, which may be a number as well
+        r"(?<![\d:.,])(?P<h>\d{2})\.(?P<m>\d{2})(?P<s>)(?P<half>)(?![\d:]|[.,]\d|\s*[ap]\.?m\b)",
     )
 )
 _NEAR: Final = 60
