@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Inferred,
         LimitExceeded,
         Limits,
+        Rows,
         UnsupportedSchemaError,
         Verbatim,
     )
@@ -63,6 +64,7 @@ _HOMES = {
     "Inferred": "grammars",
     "LimitExceeded": "grammars",
     "Limits": "grammars",
+    "Rows": "grammars",
     "UnsupportedSchemaError": "grammars",
     "Verbatim": "grammars",
     "GrammarLogitsProcessor": "constrain",
@@ -112,6 +114,7 @@ __all__ = [
     "Limits",
     "Masks",
     "MissingExtra",
+    "Rows",
     "Sample",
     "SamplingOptions",
     "SpeculativeBackend",

@@ -16,7 +16,7 @@ from grammars.errors import (
 from grammars.explain import Explanation
 from grammars.grammar import Grammar
 from grammars.limits import Limits
-from grammars.sources.ties import Inferred, Verbatim
+from grammars.sources.ties import Inferred, Rows, Verbatim
 from grammars.special_tokens import SpecialToken
 from grammars.tools import tool_format_of
 
@@ -31,6 +31,7 @@ __all__ = [
     "LexingWarning",
     "LimitExceeded",
     "Limits",
+    "Rows",
     "SpecialToken",
     "UnkeptConstraintWarning",
     "UnsupportedSchemaError",

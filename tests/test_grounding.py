@@ -135,7 +135,7 @@ def test_verbatim_needs_a_source() -> None:
     assert error.value.pointer == "/properties/a/x-gramma-source"
     with pytest.raises(ValueError, match="source="):
         Grammar.from_json_schema({}, grounded=True)
-    with pytest.raises(GrammarError, match="'verbatim' or 'inferred'"):
+    with pytest.raises(GrammarError, match="'verbatim', 'inferred' or 'rows'"):
         grounded({"x-gramma-source": True})
     assert Grammar.from_json_schema({"x-gramma-source": "inferred"}).accepts('"x"')
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from grammars.sources.source import KEYWORD, Tie
+from grammars.sources.source import KEYWORD
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class _Mark:
     """An annotation that pydantic hands on in its schemas, as the keyword ``x-gramma-source``."""
 
-    tie: ClassVar[Tie]
+    tie: ClassVar[str]
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -46,4 +46,11 @@ class Inferred(_Mark):
     tie = "inferred"
 
 
-__all__ = ["Inferred", "Verbatim"]
+@dataclass(frozen=True)
+class Rows(_Mark):
+    """The items of a list stand in lines of a table in the source text: ``Annotated[list[Item], Rows()]``."""
+
+    tie = "rows"
+
+
+__all__ = ["Inferred", "Rows", "Verbatim"]

@@ -104,13 +104,13 @@ class ArrayWriter:
         self.compares = self.compares or arrays.unique is not None
         if arrays.contains or arrays.unique is False:
             return self._by_situation(arrays)
-        comma, close = self._separators(arrays.unique)
+        comma, close = self.separators(arrays.unique)
         gap = self._rules.gap
         content = NOTHING if arrays.high == 0 else seq(self._items(arrays, comma), gap, close)
         empty = _CLOSE if arrays.low == 0 else NOTHING
         return seq(Literal(b"["), gap, alt(empty, content))
 
-    def _separators(self, unique: bool | None) -> tuple[Expr, Expr]:
+    def separators(self, unique: bool | None) -> tuple[Expr, Expr]:
         """Comma (with blanks) and closing bracket behind an item."""
         comma: Expr = _COMMA
         close: Expr = _CLOSE
@@ -167,7 +167,7 @@ class ArrayWriter:
         )
         known: dict[_Situation, Expr] = {}
         gap = self._rules.gap
-        comma, close = self._separators(arrays.unique)
+        comma, close = self.separators(arrays.unique)
         repeated_comma = seq(Mark(REPEATED_COMMA), gap)
 
         def after(s: _Situation) -> Expr:

@@ -391,6 +391,7 @@ class Arrays:
         contains: how many items meet something.
         unique: whether all items differ (``True``) or some repeats (``False``); ``None``: no matter.
         clash: both were demanded.
+        rows: whether items stand in lines of a source text, see :mod:`~grammars.frontends.json_schema.rows`.
     """
 
     prefix: tuple[Demands, ...] = ()
@@ -400,6 +401,7 @@ class Arrays:
     contains: tuple[Contains, ...] = ()
     unique: bool | None = None
     clash: bool = False
+    rows: bool = False
 
     def __and__(self, other: Arrays) -> Arrays:
         if other is _FREE_ARRAYS:
@@ -416,6 +418,7 @@ class Arrays:
             tuple(dict.fromkeys(self.contains + other.contains)),
             other.unique if self.unique is None else self.unique,
             self.clash or other.clash or opposite,
+            self.rows or other.rows,
         )
 
     def item(self, index: int) -> Demands:

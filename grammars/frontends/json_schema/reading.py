@@ -453,18 +453,20 @@ class _Schema:
         return self.leaf(Branch(strings=Strings(shapes=(shape,))), keyword)
 
     def tie(self, keyword: str) -> Formula:
-        """Whether strings and numbers have to stand in the source text."""
+        """Whether strings and numbers, or the items of an array, have to stand in the source text."""
         value = self.schema[keyword]
-        if value not in ("verbatim", "inferred"):
-            raise self.malformed(keyword, "'verbatim' or 'inferred'")
+        if value not in ("verbatim", "inferred", "rows"):
+            raise self.malformed(keyword, "'verbatim', 'inferred' or 'rows'")
         if self.reader.source is None:
-            if value == "inferred":
+            if value != "verbatim":
                 return ANYTHING
             raise GrammarError(
                 f"{keyword!r} says that values stand in a source text, but there is none; give it as "
                 "source=, or leave the keyword out",
                 pointer=below(self.at.place, keyword),
             )
+        if value == "rows":
+            return self.leaf(Branch(arrays=Arrays(rows=True)), keyword)
         branch = Branch(numbers=Numbers(source=value), strings=Strings(source=value))
         return self.leaf(branch, keyword)
 

@@ -46,6 +46,7 @@ from grammars.frontends.json_schema.plain import (
     PlainWords,
 )
 from grammars.frontends.json_schema.reading import Reader
+from grammars.frontends.json_schema.rows import RowWriter
 from grammars.frontends.json_schema.satisfies import Judge
 from grammars.frontends.json_schema.strings import ANY_TEXT, content, has_shape, shape_expr
 from grammars.frontends.regex.python import NEVER_MATCHES
@@ -113,6 +114,7 @@ class Writer:
         self._judge = Judge(self._brancher.branches, has_shape)
         self._planner = Planner(self._brancher, self._judge, limits)
         self._grounding = Grounding(reader.source, self._judge.allows)
+        self._row_writer: RowWriter | None = None
         self._limits = limits
         self._any_order = any_order
         self._compact = compact
@@ -494,9 +496,42 @@ class Writer:
 
     def _array(self, arrays: Arrays) -> Expr:
         arrays = arrays.tightened()
+        if arrays.rows and self._reader.source is not None:
+            if self._row_writer is None:
+                made = RowWriter(self, self._reader.source, self._judge.allows, self._limits)
+                self._row_writer = made
+            return NOTHING if arrays.is_empty else self._row_writer.array(arrays, self._place)
         if arrays.unique and not arrays.prefix:
             arrays = arrays & Arrays(high=self._cardinality(arrays.rest))
         return NOTHING if arrays.is_empty else self._arrays.array(arrays)
+
+    def branches(self, demands: Demands) -> list[Branch]:
+        """The alternatives of demands."""
+        return self._brancher.branches(demands)
+
+    def plans(self, branch: Branch) -> list[Plan]:
+        """The ways of meeting what a branch says of objects."""
+        return self._planner.plans(branch.objects)
+
+    def listed(self, branch: Branch) -> Expr:
+        """The values that a branch lists."""
+        return self._values(branch)
+
+    def untied(self, kind: str, branch: Branch) -> Expr:
+        """The values of a type that need not stand in a source."""
+        return self._typed(kind, branch)
+
+    def pair(self, name: str, value: Expr) -> Expr:
+        """A key with its value."""
+        return self._keyed(t.string_literal(name), value)
+
+    def separators(self) -> tuple[Expr, Expr]:
+        """Comma (with blanks) and closing bracket behind an item of an array."""
+        return self._arrays.separators(None)
+
+    def comma(self) -> Expr:
+        """The comma between pairs, with blanks."""
+        return self._comma
 
     def _cardinality(self, demands: Demands) -> int | None:
         """How many different values meet the demands, where it is plain."""
