@@ -48,7 +48,7 @@ class Inferred(_Mark):
 
 @dataclass(frozen=True)
 class Rows(_Mark):
-    """The items of a list stand in lines of a table in the source text: ``Annotated[list[Item], Rows()]``."""
+    """The items of a list stand in lines of a table in the source: ``Annotated[list[Item], Rows()]``."""
 
     tie = "rows"
 
