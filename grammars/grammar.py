@@ -31,7 +31,7 @@ from grammars.explain import (
 )
 from grammars.files import ImportPath, Kind, dialect_of, kind_of, read_text
 from grammars.frontends.notations import without_mark
-from grammars.ir import GrammarIR, Layout, Rule
+from grammars.ir import GrammarIR, Layout, Rule, Substrings, walk
 from grammars.ir import Literal as Text
 from grammars.json_hints import Refusal, Spot, hint_of, spot_of
 from grammars.json_signs import with_separators
@@ -872,8 +872,20 @@ class Grammar:
             step = key.replace("~", "~0").replace("/", "~1")
             return any(f"{name}/properties/{step}" in self.ir for name in found.rule_path)
 
-        refusal = Refusal(raw, found.offset, allowed.keys(), found.expected, knows, complete)
-        return hint_of(refusal, spot)
+        return hint_of(
+            Refusal(
+                raw,
+                found.offset,
+                allowed.keys(),
+                found.expected,
+                knows,
+                complete,
+                grounded=any(
+                    isinstance(x, Substrings) for r in self.ir.rules for x in walk(r.body)
+                ),
+            ),
+            spot,
+        )
 
     def captures(self, data: Data) -> tuple[Capture, ...]:
         """Named parts of an accepted text: what rules read that the grammar captures.

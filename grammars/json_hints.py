@@ -143,6 +143,7 @@ class Refusal:
         words: what could stand there in words, see ``Explanation.expected``.
         known: whether an object that is open has a key in its schema.
         complete: a shortest text that begins like the text up to the place; ``None`` if none is found.
+        grounded: whether strings have to be spans of a source.
     """
 
     text: bytes
@@ -151,6 +152,12 @@ class Refusal:
     words: tuple[str, ...]
     known: Callable[[str], bool]
     complete: Callable[[], bytes | None]
+    grounded: bool = False
+
+    @property
+    def reasons(self) -> str:
+        """What keeps strings from being any text."""
+        return "pattern, format, enum" + (", or no span of the source" if self.grounded else "")
 
     @property
     def here(self) -> bytes:
@@ -310,10 +317,10 @@ def _strings(refusal: Refusal, spot: Spot) -> str:
     if spot.where == "in key":
         return ""
     if here == b'"':
-        return "the string cannot end yet (minLength, pattern, format, enum)"
+        return f"the string cannot end yet (minLength, {refusal.reasons})"
     if refusal.only(b'"'):
-        return "the string has to end here (maxLength, pattern, format, enum)"
-    return "this character cannot stand here (pattern, format, enum)"
+        return f"the string has to end here (maxLength, {refusal.reasons})"
+    return f"this character cannot stand here ({refusal.reasons})"
 
 
 def _words(refusal: Refusal, spot: Spot) -> str:

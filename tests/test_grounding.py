@@ -158,6 +158,14 @@ def test_what_cannot_stand_in_the_source_is_named() -> None:
     assert "no number of the source" in str(empty.explain("1"))
 
 
+def test_explanations_speak_of_the_source() -> None:
+    found = grounded({"type": "object", "properties": {"who": {"type": "string"}}}).explain(
+        '{"who": "Ann Loo"}'
+    )
+    assert found.pointer == "/who"
+    assert "no span of the source" in str(found)
+
+
 class Colour(Enum):
     RED = "red"
 
