@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from grammars.json_places import Span, places
@@ -24,8 +24,11 @@ def confidences(
     Only what was written counts: another way of cutting the value into tokens, or a blank before it in the
     same token, is an alternative like any other, so that probabilities are a little low.
 
-    Values are scalars, and arrays and objects that are empty; others are no single choice and are left
-    out.  A text that is no JSON is one value, whose tokens are all there are, its end among them.
+    Scalars have one, and arrays and objects that are empty.  That of another array is the probability that
+    it has as many items: the tokens with a byte of it outside of its items count, brackets and commas.  The
+    values of an item are those of an item that is there; whether it is there is the array's.  Other
+    objects are left out.  A text that is no JSON is one value, whose tokens are all there are, its end
+    among them.
 
     Args:
         text: what was written, whole.
@@ -49,14 +52,32 @@ def confidences(
         return {"": math.exp(math.fsum(logprobs))}
     starts = [0, *accumulate(map(len, pieces))]
     offset = byte_offsets(text)
+
+    def tokens_of(begin: int, end: int) -> range:
+        """From the token that has the first byte of some characters to the one that has the last."""
+        first, last = offset[begin] + skip, offset[end] + skip
+        return range(bisect_right(starts, first) - 1, bisect_right(starts, last - 1))
+
     out: dict[str, float] = {}
-    for pointer, (begin, end) in found.items():
-        if is_leaf(text, (begin, end)):
-            first, last = offset[begin] + skip, offset[end] + skip
-            # from the token that has the first byte to the one that has the last
-            tokens = range(bisect_right(starts, first) - 1, bisect_right(starts, last - 1))
-            out[pointer] = math.exp(math.fsum(logprobs[i] for i in tokens if pieces[i]))
+    for pointer, place in found.items():
+        own = [place] if is_leaf(text, place) else _around_items(text, pointer, found)
+        tokens = {i for begin, end in own for i in tokens_of(begin, end) if pieces[i]}
+        if own:
+            out[pointer] = math.exp(math.fsum(logprobs[i] for i in tokens))
     return out
+
+
+def _around_items(text: str, pointer: str, found: Mapping[str, Span]) -> list[Span]:
+    """What stands before, between and behind the items of an array; nothing for an object."""
+    begin, end = found[pointer]
+    if text[begin] == "{":
+        return []
+    out, number = [], 0
+    while (item := found.get(f"{pointer}/{number}")) is not None:
+        out.append((begin, item[0]))
+        begin = item[1]
+        number += 1
+    return [*out, (begin, end)]
 
 
 def is_leaf(text: str, place: Span) -> bool:

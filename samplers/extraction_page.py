@@ -130,11 +130,12 @@ def _values(found: Extraction, leaves: dict[str, Any], numbers: dict[str, int]) 
         yield escape(found.text)
         return
     for piece, pointer in written_values(found.text):
-        yield (
-            escape(piece)
-            if pointer is None
-            else _value(found, piece, pointer, leaves[pointer], numbers[pointer])
-        )
+        if pointer is None:
+            yield escape(piece)
+        elif pointer in leaves:
+            yield _value(found, piece, pointer, leaves[pointer], numbers[pointer])
+        else:
+            yield piece + _sure(found, pointer, "confidence that there are so many")
 
 
 def _value(found: Extraction, written: str, pointer: str, value: Any, n: int) -> str:
@@ -146,8 +147,12 @@ def _value(found: Extraction, written: str, pointer: str, value: Any, n: int) ->
     else:
         kind = "value none" if where else "value"
         out = f'<span class="{kind}" title="{title}">{text}</span>'
+    return out + _sure(found, pointer, "confidence")
+
+
+def _sure(found: Extraction, pointer: str, title: str) -> str:
     confidence = found.confidence.get(pointer)
     if confidence is None:
-        return out
+        return ""
     kind = "sure unsure" if confidence < _UNSURE else "sure"
-    return f'{out}<span class="{kind}" title="confidence">{confidence:.2f}</span>'
+    return f'<span class="{kind}" title="{title}">{confidence:.2f}</span>'

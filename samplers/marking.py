@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,7 +48,8 @@ def segments(
 def written_values(text: str) -> Iterator[tuple[str, str | None]]:
     """A JSON text in lines with two blanks of indent, in pieces: (piece, pointer of a value or ``None``).
 
-    Values keep the spelling that they were written in.  A text that is no JSON is one value.
+    Values keep the spelling that they were written in.  The bracket that closes an array has its pointer.
+    A text that is no JSON is one value.
     """
     try:
         where = places(text)
@@ -72,7 +74,8 @@ def _pieces(
         yield f"{before if number == 0 else ','}{inner}{name}", None
         below = key_pointer(pointer, key) if is_object else f"{pointer}/{number}"
         yield from _pieces(item, below, inner, text, where)
-    yield f"{line}{'}' if is_object else ']'}", None
+    yield line, None
+    yield ("}", None) if is_object else ("]", pointer)
 
 
 def leaves_of(text: str) -> dict[str, Any]:
@@ -82,6 +85,17 @@ def leaves_of(text: str) -> dict[str, Any]:
     except ValueError:
         return {"": text}
     return {p: json.loads(text[b:e]) for p, (b, e) in where.items() if is_leaf(text, (b, e))}
+
+
+def items_of(text: str) -> dict[str, int]:
+    """How many items each array of a JSON text has that is not empty."""
+    try:
+        where = places(text)
+    except ValueError:
+        return {}
+    arrays = {p for p, place in where.items() if text[place[0]] == "[" and not is_leaf(text, place)}
+    counts = Counter(pointer.rpartition("/")[0] for pointer in where if pointer)
+    return {pointer: counts[pointer] for pointer in where if pointer in arrays}
 
 
 def can_stand(value: Any) -> bool:
@@ -125,11 +139,15 @@ def table_of(found: Extraction) -> Any:
     table = Table()
     for name in ("value", "pointer", "stands at", "confidence"):
         table.add_column(name, overflow="fold", justify="right" if name == "confidence" else "left")
-    for pointer, value in leaves_of(found.text).items():
+    leaves = leaves_of(found.text)
+    for pointer, value in (leaves | items_of(found.text)).items():
         written = value if isinstance(value, str) else json.dumps(value)
+        if pointer not in leaves:
+            written = f"({value} item{'s' if value > 1 else ''})"
         confidence = found.confidence.get(pointer)
         sure = "" if confidence is None else f"{confidence:.3f}"
-        table.add_row(Text(written), Text(pointer), Text(place_of(found, pointer, value)), sure)
+        where = place_of(found, pointer, value) if pointer in leaves else ""
+        table.add_row(Text(written), Text(pointer), Text(where), sure)
     return table
 
 

@@ -857,7 +857,7 @@ def test_extract_shows_where_values_stand(short: Path, toy: Path) -> None:
     assert told["sources"]["/1"] == [12, 13]
     assert told["ambiguous"] == {"/0": [[7, 10], [14, 17]]}
     assert told["sources"]["/0"] in told["ambiguous"]["/0"]
-    assert told["confidence"].keys() == {"/0", "/1", "/2"}
+    assert told["confidence"].keys() == {"", "/0", "/1", "/2"}
     assert 0 < told["confidence"]["/2"] < 1
     away = extracted(
         short, toy, short / "tea.txt", "--html", short / "no" / "p.html", schema="short.json"

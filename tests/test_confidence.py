@@ -52,13 +52,13 @@ def test_tokens_with_a_byte_of_the_value_count() -> None:
 
 def test_a_token_of_two_values_counts_for_both() -> None:
     found = of_pieces(("[1", 0.9), ("2,3", 0.5), ("4", 0.8), ("]", 0.7), ("", 0.1))
-    assert found == pytest.approx({"/0": 0.45, "/1": 0.4})
+    assert found == pytest.approx({"": 0.9 * 0.5 * 0.7, "/0": 0.45, "/1": 0.4})
 
 
 def test_scalars_and_empty_values_have_a_confidence() -> None:
     found = of_pieces(('{"a": ', 0.9), ("[", 0.8), (" ]", 0.7), (', "b": [{}', 0.6), ("], ", 0.5),
                       ('"c": null', 0.4), ("}", 0.3), ("", 0.2))  # fmt: skip
-    assert found == pytest.approx({"/a": 0.56, "/b/0": 0.6, "/c": 0.4})
+    assert found == pytest.approx({"/a": 0.56, "/b": 0.3, "/b/0": 0.6, "/c": 0.4})
     assert of_pieces(("true", 0.5), ("", 0.1)) == pytest.approx({"": 0.5})
 
 
@@ -66,12 +66,13 @@ def test_characters_of_several_bytes() -> None:
     euro = "€".encode()
     found = of_pieces(('["', 0.9), (euro[:1], 0.8), (euro[1:] + b"1", 0.7), ('","é', 0.6), ('"', 0.5),
                       ("]", 0.4))  # fmt: skip
-    assert found == pytest.approx({"/0": 0.9 * 0.8 * 0.7 * 0.6, "/1": 0.6 * 0.5})
+    alone = {"/0": 0.9 * 0.8 * 0.7 * 0.6, "/1": 0.6 * 0.5}
+    assert found == pytest.approx({"": 0.9 * 0.6 * 0.4, **alone})
 
 
 def test_what_was_taken_back_from_the_prompt() -> None:
     found = of_pieces(("ab", 0.9), ("c[", 0.8), ("1", 0.7), ("]", 0.6), skip=3)
-    assert found == pytest.approx({"/0": 0.7})
+    assert found == pytest.approx({"": 0.48, "/0": 0.7})
     found = of_pieces(("ab", 0.9), ("c1", 0.8), ("2", 0.7), ("", 0.6), skip=3)
     assert found == pytest.approx({"": 0.56})
 
@@ -106,10 +107,17 @@ def test_against_the_definition(value: Any, data: st.DataObject) -> None:
     offset = byte_offsets(text)
     for pointer, (begin, end) in places(text).items():
         here = json.loads(text[begin:end])
-        if isinstance(here, list | dict) and here:
+        own = {owner[byte] for byte in range(offset[begin], offset[end])}
+        if isinstance(here, list) and here:
+            inner = {
+                byte
+                for i in range(len(here))
+                for byte in range(*(offset[at] for at in places(text)[f"{pointer}/{i}"]))
+            }
+            own = {owner[b] for b in range(offset[begin], offset[end]) if b not in inner}
+        if isinstance(here, dict) and here:
             assert pointer not in found
         else:
-            own = {owner[byte] for byte in range(offset[begin], offset[end])}
             assert found[pointer] == pytest.approx(math.exp(sum(logprobs[i] for i in own)))
 
 

@@ -18,6 +18,7 @@ from constrain.huggingface.result import Extraction
 from grammars.json_places import places
 from samplers.extraction_page import page_of
 from samplers.marking import (
+    items_of,
     leaves_of,
     marked_source,
     place_of,
@@ -85,9 +86,14 @@ def test_json_in_lines(value: object) -> None:
     pieces = list(written_values(text))
     shown = "".join(piece for piece, _ in pieces)
     assert json.loads(shown) == json.loads(text)
-    assert list(leaves_of(text)) == [pointer for _, pointer in pieces if pointer is not None]
+    leaves = leaves_of(text)
+    assert list(leaves) == [pointer for _, pointer in pieces if pointer in leaves]
+    arrays = [pointer for piece, pointer in pieces if piece == "]" and pointer is not None]
+    assert {*arrays, *leaves} == {pointer for _, pointer in pieces if pointer is not None}
+    assert items_of(text).keys() == set(arrays)
     for piece, pointer in pieces:
-        if pointer is not None:
+        if pointer in leaves:
+            assert pointer is not None
             begin, end = places(text)[pointer]
             assert piece == text[begin:end]
     assert inside(value) >= len(leaves_of(text))
@@ -135,6 +141,9 @@ def test_the_table_of_values() -> None:
     assert place_of(found, "/paid", True) == ""
     assert place_of(found, "/total", 1240.5) == "line 4, column 7"
     assert shown.count("0.9") >= 5
+    assert "(1 item)" in shown
+    assert items_of(found.text) == {"/items": 1}
+    assert items_of("yes") == {}
 
 
 # --- the page -------------------------------------------------------------------------------------

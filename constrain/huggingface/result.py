@@ -51,7 +51,8 @@ class Extraction:
     def confidence(self) -> dict[str, float]:
         """How sure the model was: JSON pointer -> probability of the value against what was allowed there.
 
-        Of scalars, and of arrays and objects that are empty; see :func:`constrain.confidence.confidences`.
+        Of scalars, of arrays that they have as many items, and of objects that are empty; see
+        :func:`constrain.confidence.confidences`.
         Pointers are of ``text``: they have the names that were written.  Empty while the text is not
         complete, or if ``token_constrained_logprobs`` are not known.
         """
