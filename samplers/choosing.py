@@ -19,6 +19,7 @@ _Choice = TypeVar("_Choice", bound=Hashable)
 
 MAX_NODES: Final = 1024
 """Tokens of a trie in one forward: what attends to what is a square of them."""
+_LONG_PROMPT: Final = 1024
 _MAX_LOGITS: Final = 1 << 26
 """Numbers that a forward may give back: fewer nodes where vocabularies are large."""
 
@@ -75,7 +76,8 @@ def logits_in_trees(
     parts = list(_parts(trie, wanted, most)) or [[]]
     scorer = TreeScorer(model, 1, len(prompt) + max(map(len, parts)))
     pending = list(prompt)
-    if len(parts) > 1 and len(pending) > 1:  # several forwards read the prompt once
+    # several forwards read the prompt once; a long one is read first, as masks grow with their square
+    if (len(parts) > 1 or len(pending) >= _LONG_PROMPT) and len(pending) > 1:
         scorer.score([Request(pending[:-1], drafts.Tree(None))])
         scorer.commit([[]])
         pending = pending[-1:]

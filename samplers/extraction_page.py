@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from samplers.marking import can_stand, leaves_of, place_of, segments, written_values
+from samplers.marking import NOT_THERE, leaves_of, place_of, segments, written_values
 
 if TYPE_CHECKING:
     from constrain.huggingface.result import Extraction
@@ -68,7 +68,7 @@ def page_of(found: Extraction, name: str) -> str:
     leaves = leaves_of(found.text) if found.complete else {}
     numbers = {pointer: number for number, pointer in enumerate(leaves)}
     title = f"Values of {name}"
-    missing = sum(can_stand(v) and p not in found.sources for p, v in leaves.items())
+    missing = sum(place_of(found, p, v) == NOT_THERE for p, v in leaves.items())
     said = (
         f"Values that stand in the text: {len(found.sources):,}. Strings and numbers that do not: "
         f"{missing:,}. At several places, of which one is shown: {len(found.ambiguous):,}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from constrain.confidence import is_leaf
 from grammars.json_places import Span, key_pointer, places
@@ -87,6 +87,9 @@ def leaves_of(text: str) -> dict[str, Any]:
     return {p: json.loads(text[b:e]) for p, (b, e) in where.items() if is_leaf(text, (b, e))}
 
 
+NOT_THERE: Final = "not in the text"
+
+
 def items_of(text: str) -> dict[str, int]:
     """How many items each array of a JSON text has that is not empty."""
     try:
@@ -152,11 +155,16 @@ def table_of(found: Extraction) -> Any:
 
 
 def place_of(found: Extraction, pointer: str, value: Any) -> str:
-    """Where a value stands, in words: line and column, at how many places, or that it does not."""
+    """Where a value stands, in words: line and column, at how many places, or that it does not.
+
+    Nothing where that is not known, or values of this kind stand nowhere.
+    """
     span = found.sources.get(pointer)
+    source = found.source
+    if source is None:
+        return ""
     if span is None:
-        return "not in the text" if can_stand(value) else ""
-    source = found.source or ""
+        return NOT_THERE if can_stand(value) else ""
     line = source.count("\n", 0, span[0]) + 1
     column = span[0] - (source.rfind("\n", 0, span[0]) + 1) + 1
     several = len(found.ambiguous.get(pointer, ()))

@@ -213,6 +213,14 @@ def test_however_many_nodes_a_forward_has(most: int, monkeypatch: pytest.MonkeyP
         check(choose(exact(), TOKENIZER, PROMPT, texts), PROMPT, texts)
 
 
+def test_a_long_prompt_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("samplers.choosing._LONG_PROMPT", 10)
+    with forwards_of(exact()) as seen:
+        found = samplers.choose(exact(), TOKENIZER, PROMPT, ["ab", "b"])
+    assert seen == [len(ids_of(PROMPT)) - 1, 1 + 3]
+    check(found, PROMPT, ["ab", "b"])
+
+
 def test_every_wanted_node_is_scored_once() -> None:
     trie = TokenTrie()
     for text in ("abc", "abd", "x", "abc", "ab"):

@@ -139,6 +139,8 @@ def test_the_table_of_values() -> None:
     ):
         assert part in shown
     assert place_of(found, "/paid", True) == ""
+    assert place_of(extraction(source=None), "/who", "<b>Eve</b>") == ""
+    assert "none" not in read(page_of(extraction(source=None), "x")).texts
     assert place_of(found, "/total", 1240.5) == "line 4, column 7"
     assert shown.count("0.9") >= 5
     assert "(1 item)" in shown

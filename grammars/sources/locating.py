@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -185,8 +185,7 @@ class SourceIndex:
             days = [
                 (min(day[0], time[0]), max(day[1], time[1]))
                 for day in days
-                for time in times
-                if day[0] - _NEAR <= time[1] and time[0] <= day[1] + _NEAR
+                for time in _around(day, times)
             ]
         return _sorted(days if said[1] is not None else times)
 
@@ -198,7 +197,7 @@ class SourceIndex:
         found = self._numbers_by_value.get(value, ())
         negative = {end for _, end in self._numbers_by_value.get(-value, ())} if value else set()
         plain = [span for span in found if value < 0 or span[1] not in negative]
-        return _sorted(plain or found)
+        return _outermost(_sorted(plain or found))
 
     @cached_property
     def _numbers_by_value(self) -> dict[Decimal, list[Span]]:
@@ -234,11 +233,26 @@ class _Folded:
                 yield self._begins[at], self._ends[end - 1]
 
 
+def _around(day: Span, times: list[Span]) -> list[Span]:
+    """The times of day, which are in order, that are near to a date."""
+    first = bisect_left(times, day[0] - _NEAR, key=lambda time: time[1])
+    return times[first : bisect_right(times, day[1] + _NEAR, key=lambda time: time[0])]
+
+
 def _occurrences(text: str, wanted: str) -> Iterator[int]:
     at = text.find(wanted)
     while at >= 0:
         yield at
         at = text.find(wanted, at + 1)
+
+
+def _outermost(spans: list[Span]) -> list[Span]:
+    """Of spans in order, those within no other: both parts of 0,00 are naught, as is the whole."""
+    out: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if not out or span[1] > out[-1][1]:
+            out.append(span)
+    return out
 
 
 def _sorted(spans: Any) -> list[Span]:
