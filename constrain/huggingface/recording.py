@@ -49,6 +49,8 @@ class _Text:
     ends: dict[int, float] = field(default_factory=dict)
 
 
+_NUMBERS: Final = 1 << 24
+"""Numbers in all laws that are kept, where that leaves two laws for each row."""
 _KEPT: Final = 64
 """Laws kept for each row: drafts of assisted decoding go back a few tokens, never so many."""
 
@@ -85,7 +87,8 @@ class Recorder:
             text.ends = dict(zip(self._eos, stops, strict=True))
             self._texts[row.tobytes()] = text
             self._recent.append(text)
-        while len(self._recent) > _KEPT * len(rows):
+        room = min(_KEPT * len(rows), _NUMBERS // laws.shape[1])
+        while len(self._recent) > max(room, 2 * len(rows)):
             self._recent.popleft().law = None
         return scores
 
