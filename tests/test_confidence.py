@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -200,6 +201,16 @@ def test_generate_is_recorded(options: dict[str, Any]) -> None:
         expected = masked(prompt, found, temperature)
         assert found.logprobs == pytest.approx(expected, abs=1e-4)
         assert sum(found.logprobs) < -0.1
+
+
+def test_assisted_decoding_is_recorded() -> None:
+    """The assistant's laws go through the same processors, and must not be taken for the model's."""
+    torch.manual_seed(3)
+    assistant = type(model())(model().config).eval()
+    assistant.generation_config = copy.deepcopy(model().generation_config)
+    for prompt in PROMPTS:
+        (found,) = generated([prompt], do_sample=False, assistant_model=assistant)
+        assert found.logprobs == pytest.approx(masked(prompt, found), abs=1e-4)
 
 
 def test_rows_side_by_side_are_recorded() -> None:
