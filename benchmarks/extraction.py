@@ -9,6 +9,7 @@ text, up to white space and spelling), and the time.  The model is the embedded 
   and asked for again, up to twice.
 * ``ours``: ``samplers.extract``: the same prompt, constrained.
 * ``grounded``: the same with ``grounded=True``: strings are spans of the text, numbers stand in it.
+* ``contrast``: grounded too, each token weighed against what the model writes without the text.
 * ``outlines``: the same prompt, ``generate`` with an index of outlines-core as logits processor.
 
 An answer has at most ``--tokens`` tokens.  Prompts, grammars and indexes are made within the time; what
@@ -26,7 +27,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,11 +39,13 @@ from extraction_prompts import DEFAULT_PROMPT, PROMPTS
 from extraction_scoring import Score, read_leniently, score
 from reporting import say, table
 
+import constrain
 from constrain import load_model
 from constrain.describe import describe_schema
 from constrain.huggingface.extraction import vocabulary_for
 from constrain.huggingface.prompts import Messages, prompt_ids
 from samplers import extract
+from samplers.contrast import Contrast
 
 RETRIES: Final = 2
 
@@ -92,6 +95,10 @@ class Asked:
         """The prompt as chat messages."""
         made = self.prompt(document.text, describe_schema(document.schema), document.schema)
         return [dict(message) for message in made]
+
+    def builder(self, document: Document) -> Callable[[str, str], Messages]:
+        """The prompt as ``extract`` takes it."""
+        return lambda text, shown: self.prompt(text, shown, document.schema)
 
     def write(self, messages: Messages, processors: Sequence[Any] = ()) -> list[int]:
         """The new tokens of ``generate``, greedy, EOS left out."""
@@ -170,6 +177,23 @@ def grounded(asked: Asked, document: Document) -> Answer:
     return _extracted(asked, document, grounded=True)
 
 
+def contrast(asked: Asked, document: Document) -> Answer:
+    """``constrain.extract`` with ``generate=Contrast``: grounded, against the prompt without the text."""
+    prompt = asked.builder(document)
+    against = Contrast.for_schema(asked.model, asked.tokenizer, document.schema, prompt=prompt)
+    found = constrain.extract(
+        asked.model,
+        asked.tokenizer,
+        document.text,
+        document.schema,
+        grounded=True,
+        prompt=prompt,
+        max_new_tokens=asked.most_tokens,
+        generate=against,
+    )
+    return Answer(found.value, found.text, len(found.tokens))
+
+
 def _extracted(asked: Asked, document: Document, *, grounded: bool) -> Answer:
     found = extract(
         asked.model,
@@ -177,7 +201,7 @@ def _extracted(asked: Asked, document: Document, *, grounded: bool) -> Answer:
         document.text,
         document.schema,
         grounded=grounded,
-        prompt=lambda text, shown: asked.prompt(text, shown, document.schema),
+        prompt=asked.builder(document),
         max_new_tokens=asked.most_tokens,
     )
     return Answer(found.value, found.text, len(found.tokens))
@@ -231,6 +255,7 @@ ENGINES: Final[dict[str, Callable[[Asked, Document], Answer]]] = {
     "outlines": outlines,
     "ours": ours,
     "grounded": grounded,
+    "contrast": contrast,
 }
 
 
@@ -262,13 +287,11 @@ def measured(engine: str, prompt: str, asked: Asked, document: Document) -> Reco
 
 def run(
     asked: Asked, engines: Sequence[str], prompt: str, wanted: Sequence[Document], *, show: bool
-) -> list[Record]:
+) -> Iterator[Record]:
     """All documents by all engines, engines in turn for each document."""
-    records = []
     for i, document in enumerate(wanted, 1):
         for engine in engines:
             record = measured(engine, prompt, asked, document)
-            records.append(record)
             said = record.score
             say(
                 f"{i}/{len(wanted)} {document.name} {engine}: {said.right}/{said.fields} right, "
@@ -277,7 +300,7 @@ def run(
             )
             if show:
                 say(f"  {record.answer.text}\n  wrong: {' '.join(said.wrong_at)}")
-    return records
+            yield record
 
 
 def summary(records: Iterable[Record], by_kind: bool = False) -> list[dict[str, Any]]:
@@ -355,9 +378,10 @@ def main() -> None:
     for prompt in options.prompt.split(","):
         asked = Asked(model, tokenizer, prompt, options.tokens)
         warm_up(model, tokenizer, engines)
-        records += run(asked, engines, prompt, wanted, show=options.show)
-        if options.json:
-            write_records(options.json, records)
+        for record in run(asked, engines, prompt, wanted, show=options.show):
+            records.append(record)
+            if options.json:
+                write_records(options.json, records)
     report(records)
 
 

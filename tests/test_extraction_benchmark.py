@@ -277,7 +277,8 @@ def test_a_failed_engine_has_everything_wrong(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_tables_add_up(tmp_path: Path) -> None:
-    records = benchmark.run(asked(), ["grounded"], DEFAULT_PROMPT, chosen("tune")[2:3], show=False)
+    wanted = chosen("tune")[2:3]
+    records = list(benchmark.run(asked(), ["grounded"], DEFAULT_PROMPT, wanted, show=True))
     written = tmp_path / "records.json"
     benchmark.write_records(written, records)
     assert benchmark.read_records([written]) == records
