@@ -180,7 +180,8 @@ class Grammar:
             text: the source.
             unit: where spans begin and end: ``"chars"``: anywhere; ``"words"``: at the ends of words,
                 numbers and signs (in scripts that put no blanks between words, of characters), never with a
-                blank; ``"lines"``: at the ends of lines.
+                blank, nor with a comma or a bracket that belongs to what is not in the span; ``"lines"``: at
+                the ends of lines.
             fold: what is no difference between a span and the text: ``"space"``: runs of white space
                 count as, and are written as, one blank (with ``"lines"``, those with a line end as one);
                 ``"case"``: letters may be in either case.

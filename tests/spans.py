@@ -50,11 +50,13 @@ def _splits(text: str, i: int) -> bool:
 
 def _may_begin(text: str, i: int, unit: str) -> bool:
     if unit == "words":
-        return not text[i].isspace() and _splits(text, i)
+        attached = i > 0 and not text[i - 1].isspace() and text[i] in ",.;:!?)]}»”…、。"
+        return not text[i].isspace() and _splits(text, i) and not attached
     return unit == "chars" or (text[i] != "\n" and (i == 0 or text[i - 1] == "\n"))
 
 
 def _may_end(text: str, i: int, unit: str) -> bool:
     if unit == "words":
-        return not text[i - 1].isspace() and _splits(text, i)
+        attached = i < len(text) and not text[i].isspace() and text[i - 1] in "([{«“"
+        return not text[i - 1].isspace() and _splits(text, i) and not attached
     return unit == "chars" or (text[i - 1] != "\n" and (i == len(text) or text[i] == "\n"))

@@ -19,7 +19,7 @@ from grammars.program import Program
 from grammars.recognizer import Recognizer
 from grammars.substrings.units import FOLDS, UNITS
 
-LETTERS = st.sampled_from('abAB, \n\t"\\_é中文ıßΣσς\u0301ก𝒳')
+LETTERS = st.sampled_from('abAB,( \n\t"\\_é中文ıßΣσς\u0301ก𝒳')
 SOURCES = st.tuples(
     st.text(LETTERS, max_size=16), st.sampled_from(UNITS), st.sets(st.sampled_from(FOLDS))
 )

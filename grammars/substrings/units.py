@@ -26,6 +26,11 @@ _BLANK: Final = 0
 _WORD: Final = 1
 _ALONE: Final = 2
 
+_CLOSING: Final = frozenset(",.;:!?)]}\u00bb\u201d\u2026\u3001\u3002")
+"""Signs that belong to what they stand right behind: no span begins with one there."""
+_OPENING: Final = frozenset("([{\u00ab\u201c")
+"""Signs that belong to what they stand right before: no span ends with one there."""
+
 _WITHOUT_SPACES: Final = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Myanmar
@@ -67,7 +72,7 @@ def sequence(text: str, unit: Unit, fold: frozenset[Fold]) -> Sequence:
     if unit == "chars" or not len(symbols):
         return Sequence(symbols, characters, marked=False)
     if unit == "words":
-        before, after = _around_words(np.array([*map(_kind, characters)], np.int8), symbols)
+        before, after = _around_words(characters, symbols)
     else:
         before, after = _around_lines(known[symbols])
     return Sequence(_with_marks(symbols, len(characters), before, after), characters, marked=True)
@@ -118,12 +123,16 @@ def _is_border(text: str, at: int) -> bool:
     return before != after or after == _ALONE
 
 
-def _around_words(kinds: npt.NDArray[np.int8], symbols: Int32) -> tuple[Marks, Marks]:
+def _around_words(characters: list[str], symbols: Int32) -> tuple[Marks, Marks]:
     """Where a word ends before, and begins at, each character and the end of the text."""
-    kind = kinds[symbols]
+    kind = np.array([*map(_kind, characters)], np.int8)[symbols]
+    closes = np.array([c in _CLOSING for c in characters])[symbols]
+    opens = np.array([c in _OPENING for c in characters])[symbols]
     between = (kind[1:] != kind[:-1]) | (kind[1:] == _ALONE)
-    ends = np.concatenate(([False], between & (kind[:-1] != _BLANK), [kind[-1] != _BLANK]))
-    begins = np.concatenate(([kind[0] != _BLANK], between & (kind[1:] != _BLANK), [False]))
+    end = between & (kind[:-1] != _BLANK) & ~(opens[:-1] & (kind[1:] != _BLANK))
+    begin = between & (kind[1:] != _BLANK) & ~(closes[1:] & (kind[:-1] != _BLANK))
+    ends = np.concatenate(([False], end, [kind[-1] != _BLANK]))
+    begins = np.concatenate(([kind[0] != _BLANK], begin, [False]))
     return ends, begins
 
 
