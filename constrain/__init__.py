@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from constrain.bitmask import allocate_bitmask, apply_bitmask_
     from constrain.describe import describe_schema
     from constrain.healing import Healed, heal
+    from constrain.huggingface.asynchronous import aextract
     from constrain.huggingface.batches import extract_many
     from constrain.huggingface.choosing import Chances, choose
     from constrain.huggingface.extraction import extract
     from constrain.huggingface.healing import HealedInputs, heal_inputs
     from constrain.huggingface.processor import GrammarLogitsProcessor
     from constrain.huggingface.result import Extraction
+    from constrain.huggingface.streaming import ExtractionStream, extract_stream
     from constrain.huggingface.thinking import Reasoning
     from constrain.models import load_model
     from constrain.vocabulary import Vocabulary
@@ -47,6 +49,9 @@ _HOMES = {
     "Reasoning": "constrain.huggingface.thinking",
     "extract": "constrain.huggingface.extraction",
     "extract_many": "constrain.huggingface.batches",
+    "extract_stream": "constrain.huggingface.streaming",
+    "ExtractionStream": "constrain.huggingface.streaming",
+    "aextract": "constrain.huggingface.asynchronous",
     "allocate_bitmask": "constrain.bitmask",
     "apply_bitmask_": "constrain.bitmask",
     "load_model": "constrain.models",
@@ -56,6 +61,7 @@ __all__ = [
     "BudgetError",
     "Chances",
     "Extraction",
+    "ExtractionStream",
     "GrammarError",
     "GrammarLogitsProcessor",
     "Healed",
@@ -67,12 +73,14 @@ __all__ = [
     "SpecialTokenWarning",
     "TokenAutomaton",
     "Vocabulary",
+    "aextract",
     "allocate_bitmask",
     "apply_bitmask_",
     "choose",
     "describe_schema",
     "extract",
     "extract_many",
+    "extract_stream",
     "fill_masks",
     "heal",
     "heal_inputs",

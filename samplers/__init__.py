@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from constrain.extras import missing_extra
 
 if TYPE_CHECKING:
+    from constrain.huggingface.batches import extract_many
     from constrain.huggingface.choosing import Chances
-    from constrain.huggingface.extraction import Extraction
+    from constrain.huggingface.result import Extraction
+    from constrain.huggingface.streaming import ExtractionStream
+    from constrain.huggingface.thinking import Reasoning
     from samplers.adadec import AdaDec
     from samplers.aligned.automatic import AlignedSampling
     from samplers.aligned.awrs import AWRS
@@ -52,7 +55,7 @@ if TYPE_CHECKING:
         TokenRecycling,
         Trigram,
     )
-    from samplers.extraction import extract
+    from samplers.extraction import aextract, extract, extract_stream
     from samplers.generation import SpeculativeGenerate
     from samplers.options import Sampler, SamplingOptions
     from samplers.sample import Sample, Stats
@@ -84,7 +87,9 @@ _HOMES = {
     "DraftModel": "samplers.drafters",
     "Drafter": "samplers.drafters",
     "Chances": "constrain.huggingface.choosing",
-    "Extraction": "constrain.huggingface.extraction",
+    "Extraction": "constrain.huggingface.result",
+    "ExtractionStream": "constrain.huggingface.streaming",
+    "Reasoning": "constrain.huggingface.thinking",
     "Forced": "samplers.drafters",
     "GrammarConstrained": "samplers.constrained",
     "GrammarCounts": "samplers.drafters",
@@ -100,7 +105,10 @@ _HOMES = {
     "Trigram": "samplers.drafters",
     "UnsupportedModel": "samplers.speculative.scorer",
     "choose": "samplers.choosing",
+    "aextract": "samplers.extraction",
     "extract": "samplers.extraction",
+    "extract_many": "constrain.huggingface.batches",
+    "extract_stream": "samplers.extraction",
 }
 
 __all__ = [
@@ -130,11 +138,13 @@ __all__ = [
     "Drafter",
     "Chances",
     "Extraction",
+    "ExtractionStream",
     "Forced",
     "GrammarConstrained",
     "GrammarCounts",
     "HMM",
     "PromptLookup",
+    "Reasoning",
     "Sample",
     "Sampler",
     "SamplingOptions",
@@ -145,7 +155,10 @@ __all__ = [
     "Trigram",
     "UnsupportedModel",
     "choose",
+    "aextract",
     "extract",
+    "extract_many",
+    "extract_stream",
 ]
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from transformers import GenerationMixin
-from transformers.generation.streamers import BaseStreamer
 
+from constrain.huggingface.writing import AnswerListener, listener_of
 from samplers.backend import OnTokens
 
 
-class Committed(BaseStreamer):  # type: ignore[misc]
+class Committed(AnswerListener):
     """Tells a streamer and a callback of new tokens, whichever of the two is asked.
 
     It is a streamer itself, for ``model.generate``; a sampler calls :meth:`commit` instead.
@@ -47,6 +47,18 @@ class Committed(BaseStreamer):  # type: ignore[misc]
                 self._streamer.put(torch.tensor([token]))
         if self._on_tokens is not None:
             self._on_tokens(number, tokens)
+
+    def begin_answer(self) -> None:
+        """An answer begins."""
+        listener = listener_of(self._streamer)
+        if listener is not None:
+            listener.begin_answer()
+
+    def answer(self, data: bytes) -> None:
+        """More of the answer."""
+        listener = listener_of(self._streamer)
+        if listener is not None:
+            listener.answer(data)
 
     def end(self) -> None:
         """The text has ended."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -39,6 +39,16 @@ class Halted(Exception):  # noqa: N818 - no error: who raises it has seen enough
     """Raised by who listens, to end the writing before the next token."""
 
 
+class AnswerListener(BaseStreamer):  # type: ignore[misc]
+    """A streamer that is told the bytes of the answer, too: without a thought and the prompt's end."""
+
+    def begin_answer(self) -> None:
+        """An answer begins; one that was told before is given up."""
+
+    def answer(self, data: bytes) -> None:
+        """More of the answer, never an EOS, nor what may be the beginning of a stop text."""
+
+
 class _Stream(BaseStreamer):  # type: ignore[misc]
     """A streamer that is ended once.
 
@@ -59,26 +69,32 @@ class _Stream(BaseStreamer):  # type: ignore[misc]
             self.inner.end()
 
     @property
-    def answer(self) -> Callable[[bytes], None] | None:
-        """What the inner one wants to hear of the answer's text, see :class:`Phases`."""
-        found: Callable[[bytes], None] | None = getattr(self.inner, "answer", None)
-        return found
+    def listener(self) -> AnswerListener | None:
+        """The inner one, if it wants to hear of the answer's text."""
+        return listener_of(self.inner)
+
+
+def listener_of(streamer: Any) -> AnswerListener | None:
+    """Who wants to hear of the answer's text, of a streamer that :func:`ended` gave, too."""
+    if isinstance(streamer, _Stream):
+        return streamer.listener
+    return streamer if isinstance(streamer, AnswerListener) else None
 
 
 class Phases(BaseStreamer):  # type: ignore[misc]
     """Tokens of a prompt and of one or two texts behind it, told to who listens.
 
-    A streamer is told the prompt once and then all tokens.  If it has a method ``answer(data)``, that is
-    told the bytes of the answer alone, without a thought before it and what was taken off the prompt.
+    A streamer is told the prompt once and then all tokens; an :class:`AnswerListener` the text of the
+    answer as well.
 
     Args:
-        streamer: who listens; ``None`` for nobody.
+        streamer: who listens, as :func:`ended` gives it; ``None`` for nobody.
         stop: texts with which the answer ends; :class:`Halted` is raised where one is whole.
     """
 
     def __init__(self, streamer: Any, stop: Sequence[bytes] = ()) -> None:
         self._streamer = streamer
-        self._answer = getattr(streamer, "answer", None)
+        self._listener = listener_of(streamer)
         self._stop = stop
         self._healed: Healed | None = None
         self._is_answer = False
@@ -95,6 +111,8 @@ class Phases(BaseStreamer):  # type: ignore[misc]
         self._healed, self._is_answer = healed, is_answer
         self.tokens, self._has_prompt = [], False
         self._data, self._told = bytearray(), len(healed.prefix)
+        if is_answer and self._listener is not None:
+            self._listener.begin_answer()
 
     def put(self, value: torch.Tensor) -> None:
         """The prompt of this phase, int64[1, n], then new tokens, int64[n]."""
@@ -119,7 +137,7 @@ class Phases(BaseStreamer):  # type: ignore[misc]
 
     def _written(self, tokens: list[int]) -> None:
         self.tokens += tokens
-        if not self._is_answer or not (self._answer or self._stop):
+        if not self._is_answer or not (self._listener or self._stop):
             return
         assert self._healed is not None
         before = max(len(self._data) - max(map(len, self._stop), default=0), self._told)
@@ -133,8 +151,8 @@ class Phases(BaseStreamer):  # type: ignore[misc]
 
     def _tell(self, end: int) -> None:
         """The answer up to a place, as far as it was not told before."""
-        if self._is_answer and self._answer is not None and end > self._told:
-            self._answer(bytes(self._data[self._told : end]))
+        if self._is_answer and self._listener is not None and end > self._told:
+            self._listener.answer(bytes(self._data[self._told : end]))
             self._told = end
 
 
@@ -148,16 +166,27 @@ def ended(streamer: Any) -> Iterator[Any]:
     if streamer is None:
         yield None
         return
+    made = _Stream(check_streamer(streamer))
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def check_streamer(streamer: Any) -> Any:
+    """A streamer, or ``None``.
+
+    Raises:
+        TypeError: if it has no ``put`` and ``end``.
+    """
+    if streamer is None:
+        return None
     if not (callable(getattr(streamer, "put", None)) and callable(getattr(streamer, "end", None))):
         raise TypeError(
             "streamer must have put(token_ids) and end(), as those of transformers have, not "
             f"{described(streamer)}"
         )
-    made = _Stream(streamer)
-    try:
-        yield made
-    finally:
-        made.end()
+    return streamer
 
 
 def device_of(model: Any) -> torch.device:
