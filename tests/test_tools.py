@@ -258,7 +258,13 @@ def render_harmony(calls: Sequence[Call], content: str, reasoning: str | None) -
     return text + _dumps(arguments) + "<|call|>"
 
 
+def render_json(calls: Sequence[Call], content: str, reasoning: str | None) -> str:
+    listed = [{"name": n, "arguments": a} for n, a in calls]
+    return _think(reasoning) + content + _dumps({"tool_calls": listed})
+
+
 RENDER: dict[str, Callable[[Sequence[Call], str, str | None], str]] = {
+    "json": render_json,
     "llama3": render_llama3,
     "hermes": render_hermes,
     "qwen3_coder": render_qwen3_coder,
@@ -364,6 +370,7 @@ def _read_list(begin: str, end: str, name: str, arguments: str) -> Callable[[str
 
 
 READ: dict[str, Callable[[str, dict[str, Any]], list[Call]]] = {
+    "json": lambda text, _: _objects("name", "arguments")(json.loads(text)["tool_calls"]),
     "llama3": _read_llama3,
     "hermes": _read_hermes,
     "qwen3_coder": _read_tags(

@@ -20,6 +20,7 @@ from grammars.tools import (
     llama,
     minimax,
     mistral,
+    plain,
     qwen,
 )
 from grammars.tools.definitions import ToolChoice, ToolLike, choose, read_tools
@@ -93,6 +94,7 @@ _ALL: Final = (
     ToolFormat("cohere", "Command R7B, Command A", cohere.MARKERS, cohere.SPECIAL, cohere.cohere),
     ToolFormat("cohere_r", "Command R, R+", cohere.TEXT_MARKERS, cohere.TEXTUAL, cohere.cohere_r),
     ToolFormat("harmony", "gpt-oss", harmony.MARKERS, harmony.SPECIAL, harmony.harmony),
+    ToolFormat("json", "any other", plain.MARKERS, plain.SPECIAL, plain.plain),
 )
 FORMATS: Final[Mapping[str, ToolFormat]] = MappingProxyType({f.name: f for f in _ALL})
 """All formats, by name."""
