@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from constrain.healing import Healed, heal
     from constrain.huggingface.asynchronous import aextract
     from constrain.huggingface.batches import extract_many
+    from constrain.huggingface.calling import call
     from constrain.huggingface.choosing import Chances, choose
     from constrain.huggingface.extraction import extract
     from constrain.huggingface.healing import HealedInputs, heal_inputs
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from constrain.huggingface.streaming import ExtractionStream, extract_stream
     from constrain.huggingface.thinking import Reasoning
     from constrain.models import load_model
+    from constrain.tools import ToolCall, ToolCalls
     from constrain.vocabulary import Vocabulary
     from constrain.vocabulary.special import SpecialTokenWarning
 
@@ -52,6 +54,9 @@ _HOMES = {
     "extract_stream": "constrain.huggingface.streaming",
     "ExtractionStream": "constrain.huggingface.streaming",
     "aextract": "constrain.huggingface.asynchronous",
+    "call": "constrain.huggingface.calling",
+    "ToolCall": "constrain.tools",
+    "ToolCalls": "constrain.tools",
     "allocate_bitmask": "constrain.bitmask",
     "apply_bitmask_": "constrain.bitmask",
     "load_model": "constrain.models",
@@ -72,11 +77,14 @@ __all__ = [
     "Reasoning",
     "SpecialTokenWarning",
     "TokenAutomaton",
+    "ToolCall",
+    "ToolCalls",
     "Vocabulary",
     "aextract",
     "allocate_bitmask",
     "apply_bitmask_",
     "choose",
+    "call",
     "describe_schema",
     "extract",
     "extract_many",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from constrain.huggingface.result import Extraction
     from constrain.huggingface.streaming import ExtractionStream
     from constrain.huggingface.thinking import Reasoning
+    from constrain.tools import ToolCall, ToolCalls
     from samplers.adadec import AdaDec
     from samplers.aligned.automatic import AlignedSampling
     from samplers.aligned.awrs import AWRS
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
         TokenRecycling,
         Trigram,
     )
-    from samplers.extraction import aextract, extract, extract_stream
+    from samplers.extraction import aextract, call, extract, extract_stream
     from samplers.generation import SpeculativeGenerate
     from samplers.options import Sampler, SamplingOptions
     from samplers.sample import Sample, Stats
@@ -105,7 +106,10 @@ _HOMES = {
     "Trigram": "samplers.drafters",
     "UnsupportedModel": "samplers.speculative.scorer",
     "choose": "samplers.choosing",
+    "ToolCall": "constrain.tools",
+    "ToolCalls": "constrain.tools",
     "aextract": "samplers.extraction",
+    "call": "samplers.extraction",
     "extract": "samplers.extraction",
     "extract_many": "constrain.huggingface.batches",
     "extract_stream": "samplers.extraction",
@@ -152,10 +156,13 @@ __all__ = [
     "SpeculativeGenerate",
     "Stats",
     "TokenRecycling",
+    "ToolCall",
+    "ToolCalls",
     "Trigram",
     "UnsupportedModel",
     "choose",
     "aextract",
+    "call",
     "extract",
     "extract_many",
     "extract_stream",

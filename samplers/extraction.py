@@ -1,30 +1,25 @@
-"""``extract`` with the speculative backend plugged in."""
+"""``extract`` and ``call`` with the speculative backend plugged in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-import torch
-
-from constrain.automaton import TokenAutomaton
 from constrain.huggingface.asking import PromptBuilder
 from constrain.huggingface.asynchronous import awaited
+from constrain.huggingface.calling import call as _call
 from constrain.huggingface.extraction import extract as _extract
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
-from constrain.huggingface.recording import ScoredTokens
 from constrain.huggingface.result import Extraction
 from constrain.huggingface.streaming import ExtractionStream
 from constrain.huggingface.thinking import Reasoning
 from constrain.huggingface.writing import ended
-from samplers.backend import OnTokens, SpeculativeBackend, check_backend
-from samplers.constrained import GrammarConstrained
-from samplers.exclusive import exclusive
-from samplers.speculative.law import Sampling
-from samplers.speculative.scorer import UnsupportedModel
-from samplers.streaming import Committed
+from constrain.tools import ToolCalls
+from grammars.tools.definitions import ToolLike
+from samplers.backend import OnTokens, SpeculativeBackend
+from samplers.drafting import Drafts
 
 
 def extract(
@@ -86,22 +81,9 @@ def extract(
         options |= {"system": system, "examples": examples, "reasoning": reasoning}
         options |= {"retries": retries, "stop": stop, "canonical": canonical, "heal": heal}
         options |= {"grounded": grounded, "source": source}
-        Sampling(temperature, top_p)  # says at once if a number is out of range
+        drafts = Drafts(backend, temperature, top_p, seed, on_tokens)
         model, tokenizer = loaded(model, tokenizer, "extract")
-        if backend is not None and check_backend(backend, "extract").model is not model:
-            raise ValueError("the backend was made for another model")
-        try:
-            made = backend or SpeculativeBackend(model, tokenizer)
-        except UnsupportedModel:
-            if seed is not None:
-                torch.manual_seed(seed)
-            if temperature:
-                options |= {"temperature": temperature, "top_p": top_p}
-            told = Committed(on_tokens=on_tokens, streamer=stream)
-            options["streamer"] = told if told else None
-        else:
-            options["generate"] = _Writer(made, top_p, seed, on_tokens)
-            options |= {"streamer": stream, "temperature": temperature}
+        options |= drafts.options(model, tokenizer, stream, "extract")
         return _extract(model, tokenizer, text_or_messages, schema_or_type, **options)
 
 
@@ -141,43 +123,41 @@ async def aextract(
     return await awaited(extract, model, tokenizer, text_or_messages, schema_or_type, **options)
 
 
-class _Writer:
-    """``generate`` of :func:`constrain.extract` by the backend."""
+def call(
+    model: Any,
+    tokenizer: Any,
+    messages: str | Messages,
+    tools: Iterable[ToolLike],
+    *,
+    backend: SpeculativeBackend | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    on_tokens: OnTokens | None = None,
+    streamer: Any = None,
+    **options: Any,
+) -> ToolCalls:
+    """Has a model call tools, or answer in words, with drafts: as :func:`constrain.call`, sooner.
 
-    def __init__(
-        self,
-        backend: SpeculativeBackend,
-        top_p: float,
-        seed: int | None,
-        on_tokens: OnTokens | None,
-    ) -> None:
-        self._backend = backend
-        self._top_p = top_p
-        self._seed = seed
-        self._on_tokens = on_tokens
+    Args:
+        model, tokenizer, messages, tools: as :func:`constrain.call` takes them.
+        backend, temperature, top_p, seed, on_tokens: as :func:`extract` takes them.
+        streamer: one of ``transformers``.
+        **options: ``tool_choice``, ``format``, ``parallel``, ``reasoning``, ``max_new_tokens``,
+            ``retries`` and ``canonical``, as :func:`constrain.call` takes them.
+    """
+    unknown = options.keys() - _OF_CALLS
+    if unknown:
+        raise TypeError(
+            f"call has no option {min(unknown)!r}; there are {', '.join(sorted(_OF_CALLS))}"
+        )
+    with ended(streamer) as stream:
+        drafts = Drafts(backend, temperature, top_p, seed, on_tokens)
+        model, tokenizer = loaded(model, tokenizer, "call")
+        options |= drafts.options(model, tokenizer, stream, "call")
+        return _call(model, tokenizer, messages, tools, **options)
 
-    def __call__(
-        self,
-        model: Any,
-        input_ids: torch.Tensor,
-        automaton: TokenAutomaton,
-        *,
-        max_new_tokens: int,
-        temperature: float,
-        streamer: Any = None,
-    ) -> list[int]:
-        told = Committed(on_tokens=self._on_tokens, streamer=streamer)
-        told.put(input_ids.cpu())
-        with exclusive(self._backend):
-            found = GrammarConstrained(self._backend, automaton).sample(
-                input_ids[0].tolist(),
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=self._top_p,
-                seed=self._seed,
-                on_tokens=told.commit,
-            )
-        if self._seed is not None:
-            self._seed += 1  # a thought's answer, or a further attempt, is another text
-        told.end()
-        return ScoredTokens(found[0].token_ids, found[0].token_constrained_logprobs)
+
+_OF_CALLS: Final = frozenset(
+    ("tool_choice", "format", "parallel", "reasoning", "max_new_tokens", "retries", "canonical")
+)
