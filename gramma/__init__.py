@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         choose,
         extract,
         extract_many,
+        extract_samples,
         extract_stream,
     )
 
@@ -106,6 +107,7 @@ _HOMES = {
     "call": "samplers",
     "extract": "samplers",
     "extract_many": "samplers",
+    "extract_samples": "samplers",
     "extract_stream": "samplers",
 }
 
@@ -151,6 +153,7 @@ __all__ = [
     "call",
     "extract",
     "extract_many",
+    "extract_samples",
     "extract_stream",
     "fill_masks",
     "load_model",

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from samplers.generation import SpeculativeGenerate
     from samplers.options import Sampler, SamplingOptions
     from samplers.sample import Sample, Stats
+    from samplers.several import extract_samples
     from samplers.speculative.scorer import UnsupportedModel
 
 _HOMES = {
@@ -112,6 +113,7 @@ _HOMES = {
     "call": "samplers.extraction",
     "extract": "samplers.extraction",
     "extract_many": "constrain.huggingface.batches",
+    "extract_samples": "samplers.several",
     "extract_stream": "samplers.extraction",
 }
 
@@ -165,6 +167,7 @@ __all__ = [
     "call",
     "extract",
     "extract_many",
+    "extract_samples",
     "extract_stream",
 ]
 
