@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from constrain.huggingface.calling import call
     from constrain.huggingface.choosing import Chances, choose
     from constrain.huggingface.extraction import extract
+    from constrain.huggingface.growing import ExtractionStream
     from constrain.huggingface.healing import HealedInputs, heal_inputs
     from constrain.huggingface.processor import GrammarLogitsProcessor
     from constrain.huggingface.result import Extraction
-    from constrain.huggingface.streaming import ExtractionStream, extract_stream
+    from constrain.huggingface.streaming import extract_stream
     from constrain.huggingface.thinking import Reasoning
     from constrain.models import load_model
+    from constrain.servers.openai import OpenAIServer
+    from constrain.servers.transport import ServerError
     from constrain.tools import ToolCall, ToolCalls
     from constrain.vocabulary import Vocabulary
     from constrain.vocabulary.special import SpecialTokenWarning
@@ -52,9 +55,11 @@ _HOMES = {
     "extract": "constrain.huggingface.extraction",
     "extract_many": "constrain.huggingface.batches",
     "extract_stream": "constrain.huggingface.streaming",
-    "ExtractionStream": "constrain.huggingface.streaming",
+    "ExtractionStream": "constrain.huggingface.growing",
     "aextract": "constrain.huggingface.asynchronous",
     "call": "constrain.huggingface.calling",
+    "OpenAIServer": "constrain.servers.openai",
+    "ServerError": "constrain.servers.transport",
     "ToolCall": "constrain.tools",
     "ToolCalls": "constrain.tools",
     "allocate_bitmask": "constrain.bitmask",
@@ -74,7 +79,9 @@ __all__ = [
     "LimitExceeded",
     "Limits",
     "MissingExtra",
+    "OpenAIServer",
     "Reasoning",
+    "ServerError",
     "SpecialTokenWarning",
     "TokenAutomaton",
     "ToolCall",

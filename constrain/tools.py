@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, Final
 
+from constrain.arguments import described
+from constrain.huggingface.prompts import is_messages
 from grammars.tools.definitions import Tool, read_tools
 
 _ARGUMENTS: Final = re.compile(r"^\s*(?:Args|Arguments|Parameters):\s*$", re.M)
@@ -106,6 +108,21 @@ def checked_call(name: str, arguments: Any, tools: Iterable[KnownTool]) -> ToolC
     except ValueError as error:
         error.add_note(f"in the arguments of a call of {name!r}")
         raise
+
+
+def checked_messages(given: Any) -> list[dict[str, Any]]:
+    """Chat messages, of a question too.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    if is_messages(given):
+        return [dict(message) for message in given]
+    raise TypeError(
+        f"call reads chat messages (mappings with role and content) or a text, not {described(given)}"
+    )
 
 
 def _known(given: Any, tool: Tool) -> KnownTool:

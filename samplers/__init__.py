@@ -14,8 +14,8 @@ from constrain.extras import missing_extra
 if TYPE_CHECKING:
     from constrain.huggingface.batches import extract_many
     from constrain.huggingface.choosing import Chances
+    from constrain.huggingface.growing import ExtractionStream
     from constrain.huggingface.result import Extraction
-    from constrain.huggingface.streaming import ExtractionStream
     from constrain.huggingface.thinking import Reasoning
     from constrain.tools import ToolCall, ToolCalls
     from samplers.adadec import AdaDec
@@ -90,7 +90,7 @@ _HOMES = {
     "Drafter": "samplers.drafters",
     "Chances": "constrain.huggingface.choosing",
     "Extraction": "constrain.huggingface.result",
-    "ExtractionStream": "constrain.huggingface.streaming",
+    "ExtractionStream": "constrain.huggingface.growing",
     "Reasoning": "constrain.huggingface.thinking",
     "Forced": "samplers.drafters",
     "GrammarConstrained": "samplers.constrained",

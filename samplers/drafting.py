@@ -29,7 +29,7 @@ class Drafts:
         TypeError, ValueError: for numbers out of range.
     """
 
-    backend: SpeculativeBackend | None
+    backend: Any
     temperature: float
     top_p: float
     seed: int | None

@@ -10,12 +10,15 @@ from constrain.huggingface.asking import PromptBuilder
 from constrain.huggingface.asynchronous import awaited
 from constrain.huggingface.calling import call as _call
 from constrain.huggingface.extraction import extract as _extract
+from constrain.huggingface.growing import ExtractionStream
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
-from constrain.huggingface.streaming import ExtractionStream
+from constrain.huggingface.streaming import streamed
 from constrain.huggingface.thinking import Reasoning
 from constrain.huggingface.writing import ended
+from constrain.servers.openai import OpenAIServer, server_of
+from constrain.servers.requests import refuse_local
 from constrain.tools import ToolCalls
 from grammars.tools.definitions import ToolLike
 from samplers.backend import OnTokens, SpeculativeBackend
@@ -30,7 +33,7 @@ def extract(
     *,
     grounded: bool = False,
     source: str | None = None,
-    backend: SpeculativeBackend | None = None,
+    backend: SpeculativeBackend | OpenAIServer | str | None = None,
     prompt: PromptBuilder | None = None,
     system: str | None = None,
     examples: Sequence[tuple[str, Any]] = (),
@@ -57,7 +60,8 @@ def extract(
         schema_or_type: a JSON Schema, a Python type that pydantic knows, or a ``Grammar``.
         grounded, source: as :func:`constrain.extract` takes them.
         backend: a backend for the model; give the same one again and its drafters learn from one
-            text for the next.  By default a new one with the default drafters.
+            text for the next.  By default a new one with the default drafters.  Or the URL of a server,
+            or an :class:`~constrain.OpenAIServer`, as :func:`constrain.extract` takes it.
         prompt: builds the prompt from the text and the schema.
         system, examples, reasoning, retries, stop: as :func:`constrain.extract` takes them.
         max_new_tokens: the budget, EOS included; by default 512, or what the context leaves.
@@ -76,6 +80,28 @@ def extract(
 
     A model whose cache cannot take tokens back writes by ``model.generate``, without drafts.
     """
+    server = server_of(model, backend)
+    if server is not None:
+        refuse_local(
+            canonical=canonical,
+            heal=heal,
+            reasoning=reasoning,
+            on_tokens=on_tokens,
+            streamer=streamer,
+        )
+        return server.extract(
+            text_or_messages,
+            schema_or_type,
+            prompt=prompt,
+            system=system,
+            examples=examples,
+            max_new_tokens=max_new_tokens,
+            retries=retries,
+            stop=stop,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        )
     with ended(streamer) as stream:
         options: dict[str, Any] = {"prompt": prompt, "max_new_tokens": max_new_tokens}
         options |= {"system": system, "examples": examples, "reasoning": reasoning}
@@ -94,6 +120,7 @@ def extract_stream(
     schema_or_type: Any,
     *,
     partial_strings: bool = False,
+    backend: SpeculativeBackend | OpenAIServer | str | None = None,
     streamer: Any = None,
     **options: Any,
 ) -> ExtractionStream:
@@ -102,10 +129,18 @@ def extract_stream(
     Args:
         model, tokenizer, text_or_messages, schema_or_type, **options: as :func:`extract` takes them.
         partial_strings: whether strings that are not closed are there, as far as they are written.
-        streamer: as :func:`extract` takes it.
+        backend, streamer: as :func:`extract` takes them.
     """
-    run = partial(extract, model, tokenizer, text_or_messages, schema_or_type, **options)
-    return ExtractionStream(run, partial_strings, streamer)
+    server = server_of(model, backend)
+    if server is not None:
+        refuse_local(streamer=streamer)
+        return server.extract_stream(
+            text_or_messages, schema_or_type, partial_strings=partial_strings, **options
+        )
+    run = partial(
+        extract, model, tokenizer, text_or_messages, schema_or_type, backend=backend, **options
+    )
+    return streamed(run, partial_strings, streamer)
 
 
 async def aextract(
@@ -113,14 +148,22 @@ async def aextract(
     tokenizer: Any,
     text_or_messages: str | Messages,
     schema_or_type: Any,
+    *,
+    backend: SpeculativeBackend | OpenAIServer | str | None = None,
     **options: Any,
 ) -> Extraction:
     """Awaits an extraction with drafts: as :func:`constrain.aextract`, sooner.
 
     Args:
-        model, tokenizer, text_or_messages, schema_or_type, **options: as :func:`extract` takes them.
+        model, tokenizer, text_or_messages, schema_or_type, backend, **options: as :func:`extract` takes
+            them.
     """
-    return await awaited(extract, model, tokenizer, text_or_messages, schema_or_type, **options)
+    server = server_of(model, backend)
+    if server is not None:
+        return await server.aextract(text_or_messages, schema_or_type, **options)
+    return await awaited(
+        extract, model, tokenizer, text_or_messages, schema_or_type, backend=backend, **options
+    )
 
 
 def call(
@@ -129,7 +172,7 @@ def call(
     messages: str | Messages,
     tools: Iterable[ToolLike],
     *,
-    backend: SpeculativeBackend | None = None,
+    backend: SpeculativeBackend | OpenAIServer | str | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int | None = None,
@@ -151,6 +194,11 @@ def call(
         raise TypeError(
             f"call has no option {min(unknown)!r}; there are {', '.join(sorted(_OF_CALLS))}"
         )
+    server = server_of(model, backend)
+    if server is not None:
+        refuse_local(on_tokens=on_tokens, streamer=streamer)
+        drawn: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "seed": seed}
+        return _call(server, None, messages, tools, **drawn, **options)
     with ended(streamer) as stream:
         drafts = Drafts(backend, temperature, top_p, seed, on_tokens)
         model, tokenizer = loaded(model, tokenizer, "call")

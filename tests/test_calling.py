@@ -80,7 +80,7 @@ BOOK: dict[str, Any] = {
         },
     },
 }
-TOOLS = [get_weather, Stop, BOOK]
+TOOLS: list[Any] = [get_weather, Stop, BOOK]
 CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "get_weather": lambda a: a["city"] in ("Rome", "Oslo") and isinstance(a["days"], int),
     "Stop": lambda a: a["reason"] in ("done", "lost"),
@@ -200,7 +200,10 @@ def test_streamers_and_names_of_models(tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_text_and_calls_are_told_apart() -> None:
-    calls = [("get_weather", {"city": "Rome", "days": 3}), ("Stop", {"reason": "done"})]
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("get_weather", {"city": "Rome", "days": 3}),
+        ("Stop", {"reason": "done"}),
+    ]
     text = RENDER["hermes"](calls, "I will look.", None)
     found = constrain.call(model(), HERMES, "Rain?", TOOLS, generate=writing(text))
     assert found == [ToolCall(*one) for one in calls]

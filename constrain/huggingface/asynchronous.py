@@ -16,6 +16,7 @@ from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
 from constrain.huggingface.streaming import Cancellable
+from constrain.servers.openai import OpenAIServer, server_of
 
 _workers: WeakKeyDictionary[Any, ThreadPoolExecutor] = WeakKeyDictionary()
 _lock: Final = threading.Lock()
@@ -26,6 +27,8 @@ async def aextract(
     tokenizer: Any,
     text_or_messages: str | Messages,
     schema_or_type: Any,
+    *,
+    backend: str | OpenAIServer | None = None,
     **options: Any,
 ) -> Extraction:
     """Awaits an extraction: :func:`extract` in a worker thread.
@@ -35,11 +38,15 @@ async def aextract(
     token, or never begins.
 
     Args:
-        model, tokenizer, text_or_messages, schema_or_type, **options: as :func:`extract` takes them.
+        model, tokenizer, text_or_messages, schema_or_type, backend, **options: as :func:`extract` takes
+            them.
 
     Raises:
         What :func:`extract` raises.
     """
+    server = server_of(model, backend)
+    if server is not None:
+        return await server.aextract(text_or_messages, schema_or_type, **options)
     return await awaited(extract, model, tokenizer, text_or_messages, schema_or_type, **options)
 
 

@@ -10,18 +10,21 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from constrain.arguments import check_count, described
+from constrain.arguments import check_count
 from constrain.huggingface.asking import PromptBuilder
 from constrain.huggingface.extraction import one_by_one, refuse_options, retried
 from constrain.huggingface.grounding import source_of
 from constrain.huggingface.jobs import Job, Rows, Written, prepare, write_jobs
 from constrain.huggingface.loading import loaded
+from constrain.huggingface.many import about, checked_texts
 from constrain.huggingface.progress import Reported, reporting
-from constrain.huggingface.prompts import Messages, is_messages
+from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
 from constrain.huggingface.target import Target
 from constrain.huggingface.thinking import Reasoning
 from constrain.huggingface.writing import Generate, write_rows
+from constrain.servers.openai import OpenAIServer, server_of
+from constrain.servers.requests import refuse_local
 from grammars.errors import BudgetError, GrammarError
 
 DEFAULT_BATCH_SIZE: Final = 8
@@ -37,6 +40,7 @@ def extract_many(
     batch_size: int = DEFAULT_BATCH_SIZE,
     progress: Reported = False,
     on_error: Literal["raise", "return"] = "raise",
+    backend: str | OpenAIServer | None = None,
     generate: Generate | None = None,
     prompt: PromptBuilder | None = None,
     system: str | None = None,
@@ -65,6 +69,7 @@ def extract_many(
             that are done and that of all.
         on_error: ``"raise"``, or ``"return"``: a text that fails (too long for the context, or refused by
             a validator of the type's own) has its :attr:`Extraction.error`, and the others go on.
+        backend: a server, as :func:`extract` takes it; ``batch_size`` requests are then under way at once.
         generate: how tokens are written; given one, texts are written one after the other.
         prompt, system, examples, max_new_tokens, reasoning, retries, stop, canonical, heal: as
             :func:`extract` takes them, for each text.
@@ -78,6 +83,23 @@ def extract_many(
         BudgetError: before anything is written, for a text that does not fit; names its index.
         pydantic.ValidationError: of the first text that a validator refuses; a note names its index.
     """
+    server = server_of(model, backend)
+    if server is not None:
+        refuse_local(canonical=canonical, heal=heal, reasoning=reasoning, generate=generate)
+        return server.extract_many(
+            texts,
+            schema_or_type,
+            batch_size=batch_size,
+            progress=progress,
+            on_error=on_error,
+            prompt=prompt,
+            system=system,
+            examples=examples,
+            max_new_tokens=max_new_tokens,
+            retries=retries,
+            stop=stop,
+            **generation,
+        )
     model, tokenizer = loaded(model, tokenizer, "extract_many")
     check_count(batch_size, "batch_size")
     retries = check_count(retries, "retries", least=0)
@@ -110,7 +132,7 @@ def extract_many(
                 raise  # the schema's, not the text's
             found[number] = _failed(Extraction(None, "", [], complete=False), error)
             if on_error == "raise":
-                raise _about(number, error) from None
+                raise about(number, error) from None
 
     def rows(attempt: int) -> Rows:
         options = retried(generation, attempt)
@@ -123,27 +145,10 @@ def extract_many(
         for batch in batches(jobs, batch_size):
             for number, one in _written(batch, jobs, rows, retries).items():
                 if one.error is not None and on_error == "raise":
-                    raise _about(number, one.error)
+                    raise about(number, one.error)
                 found[number] = one
             done(len(batch))
     return [found[number] for number in range(len(given))]
-
-
-def checked_texts(texts: Any) -> list[str | Messages]:
-    """What ``extract_many`` reads, each one text or messages.
-
-    Raises:
-        TypeError: for anything else, one text alone among it; names the index.
-    """
-    if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
-        raise TypeError(f"extract_many reads a list of texts, not {described(texts)}")
-    found = list(texts)
-    if is_messages(found):
-        raise TypeError("extract_many reads a list of texts; these are the messages of one chat")
-    for number, text in enumerate(found):
-        if not (isinstance(text, str) or is_messages(text)):
-            raise TypeError(f"texts[{number}] is a text or chat messages, not {described(text)}")
-    return found
 
 
 def batches(jobs: Mapping[int, Job], size: int) -> Iterator[list[int]]:
@@ -181,12 +186,3 @@ def _read(written: Written, job: Job) -> Extraction:
 
 def _failed(found: Extraction, error: Exception) -> Extraction:
     return replace(found, error=error)
-
-
-def _about(number: int, error: Exception) -> Exception:
-    """An error that names the text."""
-    place = f"texts[{number}]"
-    if isinstance(error, BudgetError):
-        return BudgetError(f"{place}: {error}", needed=error.needed, available=error.available)
-    error.add_note(f"in {place}")
-    return error

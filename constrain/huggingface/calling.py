@@ -9,16 +9,18 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from constrain.arguments import check_count, described
+from constrain.arguments import check_count
 from constrain.healing import Healed
 from constrain.huggingface.asking import budget_of
 from constrain.huggingface.automata import automaton_for, vocabulary_for
 from constrain.huggingface.extraction import one_by_one, refuse_options, retried
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.processor import check_budget
-from constrain.huggingface.prompts import Messages, checked_ids, is_messages, prompt_ids
+from constrain.huggingface.prompts import Messages, checked_ids, prompt_ids
 from constrain.huggingface.writing import Generate, Phases, ended, write
-from constrain.tools import KnownTool, ToolCalls, checked_call, known_tools
+from constrain.servers.openai import OpenAIServer, server_of
+from constrain.servers.requests import refuse_local
+from constrain.tools import KnownTool, ToolCalls, checked_call, checked_messages, known_tools
 from constrain.vocabulary import Vocabulary
 from grammars.grammar import Grammar
 from grammars.tools import tool_format_of
@@ -58,6 +60,7 @@ def call(
     max_new_tokens: int | None = None,
     retries: int = 0,
     canonical: bool = False,
+    backend: str | OpenAIServer | None = None,
     generate: Generate | None = None,
     streamer: Any = None,
     **generation: Any,
@@ -85,6 +88,8 @@ def call(
         max_new_tokens: the budget, EOS included; by default 512, or what the context leaves.
         retries: how often another answer is drawn where a signature refuses arguments that its schema
             allows (validators of one's own); at temperature 0.7 where none is given.
+        backend: a server, as :func:`extract` takes it, which has a format of its own; ``canonical``,
+            ``reasoning``, ``format``, ``generate`` and ``streamer`` are for models that run here.
         canonical, generate, streamer, **generation: as :func:`extract` takes them.
 
     Returns:
@@ -96,6 +101,24 @@ def call(
         BudgetError: before the first token, if the shortest answer does not fit.
         pydantic.ValidationError: if a validator of a signature refuses arguments.
     """
+    server = server_of(model, backend)
+    if server is not None:
+        refuse_local(
+            canonical=canonical,
+            reasoning=reasoning,
+            format=format,
+            generate=generate,
+            streamer=streamer,
+        )
+        return server.call(
+            messages,
+            tools,
+            tool_choice=tool_choice,
+            parallel=parallel,
+            retries=retries,
+            max_new_tokens=max_new_tokens,
+            **generation,
+        )
     with ended(streamer) as stream:
         model, tokenizer = loaded(model, tokenizer, "call")
         retries = check_count(retries, "retries", least=0)
@@ -134,21 +157,6 @@ def detected_format(tokenizer: Any) -> str:
         return tool_format_of(tokenizer)
     except ValueError:
         return PLAIN
-
-
-def checked_messages(given: Any) -> list[dict[str, Any]]:
-    """Chat messages, of a question too.
-
-    Raises:
-        TypeError: for anything else.
-    """
-    if isinstance(given, str):
-        return [{"role": "user", "content": given}]
-    if is_messages(given):
-        return [dict(message) for message in given]
-    raise TypeError(
-        f"call reads chat messages (mappings with role and content) or a text, not {described(given)}"
-    )
 
 
 def _grammar(

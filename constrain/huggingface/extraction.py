@@ -26,6 +26,8 @@ from constrain.huggingface.result import Extraction
 from constrain.huggingface.target import Target
 from constrain.huggingface.thinking import Reasoning
 from constrain.huggingface.writing import Generate, Halted, Phases, device_of, ended, write
+from constrain.servers.openai import OpenAIServer, server_of
+from constrain.servers.requests import refuse_local
 
 __all__ = [
     "DEFAULT_MAX_NEW_TOKENS",
@@ -50,6 +52,7 @@ def extract(
     *,
     grounded: bool = False,
     source: str | None = None,
+    backend: str | OpenAIServer | None = None,
     generate: Generate | None = None,
     prompt: PromptBuilder | None = None,
     system: str | None = None,
@@ -76,6 +79,9 @@ def extract(
         grounded: every string is a span of the text and every number stands in it, where schema or type
             do not say otherwise (``docs/grounding.md``); dates and numbers in the schema's own form.
         source: the text that they stand in, if it is not the text, or what users say in the messages.
+        backend: a server that the model runs behind: its URL, with ``model`` the name there or ``None``; or
+            give an :class:`~constrain.OpenAIServer` as the model.  ``canonical``, ``heal``,
+            ``reasoning``, ``generate`` and ``streamer`` are for models that run here.
         generate: how tokens are written; ``model.generate`` by default.
         prompt: builds the prompt from the text and :func:`describe_schema` of the schema;
             :func:`default_prompt` by default.
@@ -111,6 +117,26 @@ def extract(
         pydantic.ValidationError: if a validator of the type's own refuses the value, that of the last
             retry.
     """
+    server = server_of(model, backend)
+    if server is not None:
+        refuse_local(
+            canonical=canonical,
+            heal=heal,
+            reasoning=reasoning,
+            generate=generate,
+            streamer=streamer,
+        )
+        return server.extract(
+            text_or_messages,
+            schema_or_type,
+            prompt=prompt,
+            system=system,
+            examples=examples,
+            max_new_tokens=max_new_tokens,
+            retries=retries,
+            stop=stop,
+            **generation,
+        )
     with ended(streamer) as stream:
         model, tokenizer = loaded(model, tokenizer, "extract")
         max_new_tokens = check_count(max_new_tokens, "max_new_tokens", optional=True)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import codecs
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from constrain.huggingface.extraction import extract
+from constrain.huggingface.growing import BEGIN, ExtractionStream, grown
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
 from constrain.huggingface.writing import AnswerListener, check_streamer
-from grammars.errors import GrammarError
-from grammars.partial_json import PartialJson
+from constrain.servers.openai import OpenAIServer, server_of
+from constrain.servers.requests import refuse_local
 
 
 class Cancelled(Exception):  # noqa: N818 - no error: nobody waits for the text any more
@@ -55,13 +55,6 @@ class Cancellable(AnswerListener):
         return scores
 
 
-class _Begin:
-    """An answer begins."""
-
-
-BEGIN: Final = _Begin()
-
-
 class _Told(Cancellable):
     """Puts what is written into a queue."""
 
@@ -76,39 +69,16 @@ class _Told(Cancellable):
         self._queue.put(data)
 
 
-class ExtractionStream(Iterator[Any]):
-    """Partial values of an extraction, the last one validated.
+def streamed(
+    run: Callable[..., Extraction], partial_strings: bool, streamer: Any
+) -> ExtractionStream:
+    """The stream of a function that extracts and tells the streamer that it is given.
 
-    Closing it (:meth:`close`, the end of a ``with`` block, or when it is collected) ends the writing at
-    the next token and waits for that.  The thread begins with the first value that is asked for.
+    Raises:
+        TypeError: for a streamer that is none.
     """
-
-    def __init__(
-        self, run: Callable[..., Extraction], partial_strings: bool, streamer: Any
-    ) -> None:
-        self._found: list[Extraction] = []
-        self._values = _values(run, partial_strings, check_streamer(streamer), self._found)
-
-    @property
-    def extraction(self) -> Extraction | None:
-        """What was extracted, when the last value is there; ``None`` before."""
-        return self._found[0] if self._found else None
-
-    def __iter__(self) -> ExtractionStream:
-        return self
-
-    def __next__(self) -> Any:
-        return next(self._values)
-
-    def close(self) -> None:
-        """Ends the writing."""
-        self._values.close()
-
-    def __enter__(self) -> ExtractionStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    found: list[Extraction] = []
+    return ExtractionStream(_values(run, partial_strings, check_streamer(streamer), found), found)
 
 
 def _values(
@@ -136,57 +106,6 @@ def _work(run: Callable[..., Extraction], told: _Told, queue: SimpleQueue[Any]) 
         queue.put(error)
 
 
-def grown(told: Iterable[Any], strings: bool, found: list[Extraction]) -> Iterator[Any]:
-    """Values of an answer as its text grows.
-
-    Args:
-        told: ``BEGIN`` where an answer begins, pieces of its bytes, at last what was extracted, or an error.
-        strings: whether strings that are not closed are there.
-        found: gets what was extracted.
-
-    Raises:
-        The error that was told.
-    """
-    reader = _Reader(strings)
-    for item in told:
-        if isinstance(item, BaseException):
-            raise item
-        if isinstance(item, Extraction):
-            found.append(item)
-            if item.complete:
-                yield item.value
-            return
-        if item is BEGIN:
-            reader = _Reader(strings)
-        elif reader.read(item):
-            yield reader.value
-
-
-class _Reader:
-    """The partial value of a text in pieces of bytes; none where it is not JSON."""
-
-    def __init__(self, strings: bool) -> None:
-        self._json: PartialJson | None = PartialJson(strings=strings)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def read(self, data: bytes) -> bool:
-        """Whether more of the text changes the value."""
-        if self._json is None:
-            return False
-        before = self._json.changes
-        try:
-            self._json.feed(self._decoder.decode(data))
-        except GrammarError:  # a grammar of other texts
-            self._json = None
-            return False
-        return self._json.changes != before
-
-    @property
-    def value(self) -> Any:
-        assert self._json is not None
-        return self._json.value
-
-
 def extract_stream(
     model: Any,
     tokenizer: Any,
@@ -194,6 +113,7 @@ def extract_stream(
     schema_or_type: Any,
     *,
     partial_strings: bool = False,
+    backend: str | OpenAIServer | None = None,
     streamer: Any = None,
     **options: Any,
 ) -> ExtractionStream:
@@ -208,6 +128,7 @@ def extract_stream(
     Args:
         model, tokenizer, text_or_messages, schema_or_type: as :func:`extract` takes them.
         partial_strings: whether strings that are not closed are there, too, as far as they are written.
+        backend: a server, as :func:`extract` takes it.
         streamer: as :func:`extract` takes it.
         **options: as :func:`extract` takes them.
 
@@ -220,5 +141,11 @@ def extract_stream(
         TypeError: for a streamer that is none; all else that :func:`extract` raises comes with the value
             that is asked for next.
     """
+    server = server_of(model, backend)
+    if server is not None:
+        refuse_local(streamer=streamer)
+        return server.extract_stream(
+            text_or_messages, schema_or_type, partial_strings=partial_strings, **options
+        )
     run = partial(extract, model, tokenizer, text_or_messages, schema_or_type, **options)
-    return ExtractionStream(run, partial_strings, streamer)
+    return streamed(run, partial_strings, streamer)

@@ -31,12 +31,14 @@ class Target:
         description: the schema as a prompt shows it.
         adapter: pydantic's ``TypeAdapter`` of a type; ``None`` where values are plain data.
         source: the text that values are taken from, if that is known.
+        text: that of the JSON Schema; ``None`` for a type or a grammar.
     """
 
     grammar: Grammar
     description: str
     adapter: Any = None
     source: str | None = field(default=None, kw_only=True)
+    text: str | None = field(default=None, kw_only=True)
 
     @classmethod
     def of(cls, wanted: Any, *, source: str | None = None, grounded: bool = False) -> Target:
@@ -70,7 +72,7 @@ class Target:
                 grammar = _possible(_grounded_schema_grammar(text, source, grounded))
             else:
                 grammar = _schema_grammar(text)
-            return cls(grammar, describe_schema(wanted))
+            return cls(grammar, describe_schema(wanted), text=text)
         _refuse_instances(wanted)
         from grammars.frontends.types import adapter_of  # late: pydantic takes long to load
 
@@ -79,6 +81,13 @@ class Target:
             grammar = Grammar.from_type(wanted, validators="warn", source=source, grounded=grounded)
             return cls(_possible(grammar), describe_schema(wanted), adapter)
         return cls(_type_grammar(wanted), describe_schema(wanted), adapter)
+
+    @property
+    def schema(self) -> Any:
+        """The whole JSON Schema as plain data; ``None`` where there is none, as for a grammar."""
+        if self.text is not None:
+            return json.loads(self.text.removeprefix("\ufeff"))
+        return None if self.adapter is None else _schema_of(self.adapter)
 
     def read(self, tokens: list[int], healed: Healed, *, stop: Sequence[bytes] = ()) -> Extraction:
         """What was written, as a value.
@@ -165,6 +174,16 @@ def _pairs(given: Iterable[Any]) -> Iterator[tuple[str, str, Any]]:
         if not isinstance(pair, Sequence) or len(pair) != 2 or not isinstance(pair[0], str):
             raise TypeError(f"{place} is a pair (text, value), not {described(pair)}")
         yield place, pair[0], pair[1]
+
+
+def _schema_of(adapter: Any) -> Any:
+    """The JSON Schema of a type; ``None`` for those that only a grammar can be made of."""
+    from pydantic.errors import PydanticUserError
+
+    try:
+        return adapter.json_schema()
+    except PydanticUserError:
+        return None
 
 
 @lru_cache(64)

@@ -1,0 +1,504 @@
+"""Extraction and calls of tools over an OpenAI-compatible server, checked here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
+
+from pydantic import ValidationError
+
+from constrain.arguments import check_count, described
+from constrain.huggingface.growing import BEGIN, ExtractionStream, grown
+from constrain.huggingface.many import about, checked_texts
+from constrain.huggingface.progress import Reported, reporting
+from constrain.huggingface.prompts import Messages
+from constrain.huggingface.result import Extraction
+from constrain.huggingface.stopping import stop_in, stop_texts
+from constrain.huggingface.target import Target
+from constrain.servers.requests import Asked, Drawn, not_of
+from constrain.servers.transport import ServerError, Transport
+from constrain.tools import (
+    KnownTool,
+    ToolCall,
+    ToolCalls,
+    checked_call,
+    checked_messages,
+    known_tools,
+)
+from grammars.frontends.json_schema.closing import closed
+from grammars.tools.definitions import ToolChoice, ToolLike, choose
+
+SchemaAs: TypeAlias = Literal["response_format", "structured_outputs", "guided_json"] | None
+
+_WAYS: Final = ("response_format", "structured_outputs", "guided_json", None)
+_PATH: Final = "/chat/completions"
+_SHOWN: Final = 200
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a server answered.
+
+    Attributes:
+        text: the content of the message.
+        finish: why it ended, in the server's words.
+        reasoning: what it thought first, where the server tells.
+        calls: of tools, as the server lists them.
+    """
+
+    text: str
+    finish: str | None
+    reasoning: str = ""
+    calls: Sequence[Any] = ()
+
+
+class OpenAIServer:
+    """A model behind an OpenAI-compatible server (OpenAI, vLLM, llama.cpp, SGLang, Ollama, ...).
+
+    It stands where a model stands: ``extract(OpenAIServer("http://localhost:8000/v1"), None, text,
+    Person)``; the same functions are its methods.  The schema is sent along, and the answer is checked here,
+    by the same grammars: a server that ignores the schema is told apart from a model that is wrong.
+
+    Args:
+        url: up to and with the version.
+        model: its name at the server; by default the first that the server lists.
+        api_key: sent as a bearer token.
+        schema_as: where the schema stands in a request: ``"response_format"`` (OpenAI's
+            ``json_schema``), ``"structured_outputs"`` or ``"guided_json"`` (vLLM, newer and older), or
+            ``None``: nowhere; the prompt shows it anyway.
+        strict: what ``response_format`` says of strictness; OpenAI's strict mode refuses many schemas.
+        timeout: seconds without a byte after which a request is given up.
+        headers: of each request, besides.
+        extra_body: members of each request, besides.
+
+    Raises:
+        ValueError: for a URL that is none, or an unknown ``schema_as``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        api_key: str | None = None,
+        *,
+        schema_as: SchemaAs = "response_format",
+        strict: bool = True,
+        timeout: float = 120.0,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        if schema_as not in _WAYS:
+            raise ValueError(f"schema_as={schema_as!r} is none of {', '.join(map(repr, _WAYS))}")
+        bearer = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._transport = Transport(url, bearer | dict(headers or {}), timeout)
+        self._name = model
+        self._schema_as = schema_as
+        self._strict = strict
+        self._extra = dict(extra_body or {})
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._transport.url
+
+    def __repr__(self) -> str:
+        return f"OpenAIServer({self.url!r}, {self._name!r})"
+
+    @property
+    def model(self) -> str:
+        """The model's name at the server.
+
+        Raises:
+            ServerError: if none was given and the server lists none.
+        """
+        if self._name is None:
+            listed = self._transport.get("/models")
+            try:
+                self._name = str(listed["data"][0]["id"])
+            except (KeyError, IndexError, TypeError):
+                raise ServerError(f"{self.url}/models lists no model; give its name") from None
+        return self._name
+
+    # -- extraction ------------------------------------------------------------------------------
+
+    def extract(
+        self,
+        text_or_messages: str | Messages,
+        schema_or_type: Any,
+        *,
+        retries: int = 0,
+        **options: Any,
+    ) -> Extraction:
+        """Has the server's model read a text and write it down as a schema or a type demands.
+
+        Args:
+            text_or_messages, schema_or_type: as :func:`constrain.extract` takes them; a grammar only with
+                ``schema_as="structured_outputs"`` or ``"guided_json"``.
+            retries: how often it is asked again where a validator of the type's own refuses the value.
+            **options: ``prompt``, ``system``, ``examples``, ``max_new_tokens`` and ``stop``, as
+                :func:`constrain.extract` takes them; ``temperature`` (0 by default), ``top_p``, ``seed``;
+                ``extra_body``, members of the request besides.
+
+        Returns:
+            The extraction, without tokens; not complete where the server ran out of tokens.
+
+        Raises:
+            ServerError: if the server cannot be reached, refuses the request, or answers with something
+                that is not of the schema.
+            TypeError, ValueError, GrammarError: as :func:`constrain.extract`.
+            pydantic.ValidationError: if a validator of the type's own refuses the value.
+        """
+        retries = check_count(retries, "retries", least=0)
+        asked = Asked.of(text_or_messages, schema_or_type, options)
+        for attempt in range(retries + 1):
+            answer = self._answer(self._body(asked, attempt))
+            try:
+                return self._read(asked, answer)
+            except ValidationError:
+                if attempt == retries:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def extract_many(
+        self,
+        texts: Iterable[str | Messages],
+        schema_or_type: Any,
+        *,
+        batch_size: int = 8,
+        progress: Reported = False,
+        on_error: Literal["raise", "return"] = "raise",
+        retries: int = 0,
+        **options: Any,
+    ) -> list[Extraction]:
+        """The same for many texts, ``batch_size`` requests at a time.
+
+        Args:
+            texts, progress, on_error: as :func:`constrain.extract_many` takes them.
+            batch_size: requests under way at once.
+            schema_or_type, retries, **options: as :meth:`extract` takes them.
+
+        Returns:
+            The results in the order of the texts.
+
+        Raises:
+            What :meth:`extract` raises, of the first text that fails; a note names its index.
+        """
+        check_count(batch_size, "batch_size")
+        if on_error not in ("raise", "return"):
+            raise ValueError(f"on_error={on_error!r}: must be 'raise' or 'return'")
+        given = checked_texts(texts)
+        for text in given[:1]:
+            Asked.of(text, schema_or_type, options)  # says at once what cannot be used
+
+        def one(text: str | Messages) -> Extraction:
+            try:
+                return self.extract(text, schema_or_type, retries=retries, **options)
+            except (ServerError, ValidationError) as error:
+                answer = error.answer if isinstance(error, ServerError) else ""
+                return Extraction(None, answer, [], complete=False, error=error)
+
+        found = []
+        with reporting(progress, len(given)) as done, ThreadPoolExecutor(batch_size) as pool:
+            for number, result in enumerate(pool.map(one, given)):
+                if result.error is not None and on_error == "raise":
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise about(number, result.error)
+                found.append(result)
+                done(1)
+        return found
+
+    def extract_stream(
+        self,
+        text_or_messages: str | Messages,
+        schema_or_type: Any,
+        *,
+        partial_strings: bool = False,
+        **options: Any,
+    ) -> ExtractionStream:
+        """Streams an extraction, as :func:`constrain.extract_stream`.
+
+        Closing it closes the connection, at which servers stop writing.
+
+        Args:
+            text_or_messages, schema_or_type, partial_strings: as :func:`constrain.extract_stream`.
+            **options: as :meth:`extract` takes them, without ``retries``.
+        """
+        found: list[Extraction] = []
+
+        def values() -> Generator[Any, None, None]:
+            asked = Asked.of(text_or_messages, schema_or_type, options)
+            told = self._told(asked)
+            with closing(told):
+                yield from grown(told, partial_strings, found)
+
+        return ExtractionStream(values(), found)
+
+    async def aextract(
+        self, text_or_messages: str | Messages, schema_or_type: Any, **options: Any
+    ) -> Extraction:
+        """Awaits an extraction; one that is cancelled closes its connection at the next token.
+
+        Args:
+            text_or_messages, schema_or_type, **options: as :meth:`extract` takes them.
+        """
+        gone = threading.Event()
+        retries = check_count(options.pop("retries", 0), "retries", least=0)
+        asked = Asked.of(text_or_messages, schema_or_type, options)
+
+        def run() -> Extraction | None:
+            for attempt in range(retries + 1):
+                answer = self._streamed_answer(self._body(asked, attempt), gone)
+                if answer is None:
+                    return None
+                try:
+                    return self._read(asked, answer)
+                except ValidationError:
+                    if attempt == retries:
+                        raise
+            return None
+
+        try:
+            found = await asyncio.to_thread(run)
+        except asyncio.CancelledError:
+            gone.set()
+            raise
+        assert found is not None, "only one that is cancelled is given up"
+        return found
+
+    # -- tools -----------------------------------------------------------------------------------
+
+    def call(
+        self,
+        messages: str | Messages,
+        tools: Iterable[ToolLike],
+        *,
+        tool_choice: ToolChoice | None = "auto",
+        parallel: bool = True,
+        retries: int = 0,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_p: float | None = None,
+        seed: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> ToolCalls:
+        """Has the server's model call tools, or answer in words; what it calls is checked here.
+
+        Args:
+            messages, tools, tool_choice, parallel, retries, max_new_tokens: as :func:`constrain.call`.
+            temperature, top_p, seed, extra_body: as :meth:`extract` takes them.
+
+        Raises:
+            ServerError: if the server calls what is no tool, with arguments that are not of its schema, or
+                not as ``tool_choice`` says.
+            pydantic.ValidationError: if a validator of a signature refuses arguments.
+        """
+        retries = check_count(retries, "retries", least=0)
+        known = known_tools(tools)
+        mode, allowed = choose([one.tool for one in known], tool_choice)
+        named = {tool.name for tool in allowed}
+        usable = [one for one in known if one.tool.name in named]
+        drawn = Drawn(temperature, top_p, seed, max_new_tokens, extra_body)
+        body = self._common(checked_messages(messages), drawn)
+        if usable:
+            body |= {"tools": [one.spec for one in usable], "tool_choice": mode}
+            if mode == "required" and len(usable) == 1:
+                body["tool_choice"] = {
+                    "type": "function",
+                    "function": {"name": usable[0].tool.name},
+                }
+            if not parallel:
+                body["parallel_tool_calls"] = False
+        for attempt in range(retries + 1):
+            answer = self._answer(drawn.again(body, attempt))
+            if mode == "required" and not answer.calls:
+                raise self._ignored("tool_choice", "it calls no tool", answer.text)
+            if not parallel and len(answer.calls) > 1:
+                raise self._ignored("parallel_tool_calls", "it calls several tools", answer.text)
+            try:
+                calls = [self._checked(one, usable) for one in answer.calls]
+            except ValidationError:
+                if attempt == retries:
+                    raise
+                continue
+            return ToolCalls(calls, text=answer.text, reasoning=answer.reasoning, raw=answer.text)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _checked(self, call: Any, known: Sequence[KnownTool]) -> ToolCall:
+        function = call.get("function") if isinstance(call, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        tool = next((one for one in known if one.tool.name == name), None)
+        if tool is None:
+            listed = ", ".join(one.tool.name for one in known) or "none at all"
+            raise self._ignored("tools", f"it calls {name!r}; there are {listed}", json.dumps(call))
+        assert function is not None
+        text = function.get("arguments") or "{}"
+        schema = json.dumps(closed(tool.tool.schema))
+        reason = not_of(text, schema)
+        if reason is not None:
+            raise self._ignored(f"the schema of {name!r}", reason, str(text))
+        return checked_call(tool.tool.name, json.loads(text), known)
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def _common(self, messages: Any, drawn: Drawn) -> dict[str, Any]:
+        body = {"model": self.model, "messages": [dict(message) for message in messages]}
+        return body | drawn.members | self._extra | dict(drawn.extra_body or {})
+
+    def _body(self, asked: Asked, attempt: int = 0) -> dict[str, Any]:
+        """A request for an extraction."""
+        body = self._common(asked.messages, asked.drawn)
+        if asked.stop:
+            body["stop"] = list(asked.stop)
+        body |= self._constraint(asked.target)
+        return asked.drawn.again(body, attempt)
+
+    def _constraint(self, target: Target) -> dict[str, Any]:
+        """The members that tell the server what is wanted."""
+        way = self._schema_as
+        schema = target.schema
+        if way is None:
+            return {}
+        if schema is None:
+            if way == "response_format":
+                raise TypeError(
+                    "response_format takes a JSON Schema or a type; for a Grammar, use a server with "
+                    "schema_as='structured_outputs' or 'guided_json'"
+                )
+            rules = target.grammar.to_gbnf()
+            if way == "guided_json":
+                return {"guided_grammar": rules}
+            return {"structured_outputs": {"grammar": rules}}
+        if way == "guided_json":
+            return {"guided_json": schema}
+        if way == "structured_outputs":
+            return {"structured_outputs": {"json": schema}}
+        named = {"name": "answer", "schema": schema, "strict": self._strict}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+    def _answer(self, body: dict[str, Any]) -> _Answer:
+        made = self._transport.post(_PATH, body)
+        try:
+            choice = made["choices"][0]
+            message = choice["message"]
+            if message.get("refusal"):
+                raise ServerError(f"the model refuses: {message['refusal']}")
+            return _Answer(
+                message.get("content") or "",
+                choice.get("finish_reason"),
+                message.get("reasoning_content") or message.get("reasoning") or "",
+                message.get("tool_calls") or (),
+            )
+        except (KeyError, IndexError, TypeError, AttributeError):
+            shown = json.dumps(made)[:_SHOWN]
+            raise ServerError(f"{self.url}{_PATH} answered without choices: {shown}") from None
+
+    def _deltas(self, body: dict[str, Any]) -> Iterator[_Answer]:
+        """Pieces of a message as they come."""
+        for event in self._transport.events(_PATH, body | {"stream": True}):
+            for choice in (event.get("choices") or ())[:1]:
+                delta = choice.get("delta") or {}
+                yield _Answer(
+                    delta.get("content") or "",
+                    choice.get("finish_reason"),
+                    delta.get("reasoning_content") or delta.get("reasoning") or "",
+                )
+
+    def _streamed_answer(self, body: dict[str, Any], gone: threading.Event) -> _Answer | None:
+        """A whole answer, read as a stream; ``None`` if nobody waits for it any more."""
+        whole = _Answer("", None)
+        with closing(_generator(self._deltas(body))) as deltas:
+            for delta in deltas:
+                if gone.is_set():
+                    return None
+                whole = _joined(whole, delta)
+        return whole
+
+    def _told(self, asked: Asked) -> Generator[Any, None, None]:
+        """An answer as it grows, and what it became, as :func:`grown` reads it."""
+        yield BEGIN
+        whole = _Answer("", None)
+        with closing(_generator(self._deltas(self._body(asked)))) as deltas:
+            for delta in deltas:
+                whole = _joined(whole, delta)
+                if delta.text:
+                    yield delta.text.encode("utf-8", "surrogatepass")
+        yield self._read(asked, whole)
+
+    # -- answers ---------------------------------------------------------------------------------
+
+    def _read(self, asked: Asked, answer: _Answer) -> Extraction:
+        """The value of an answer.
+
+        Raises:
+            ServerError: if it is not of the schema, though it is whole.
+            pydantic.ValidationError: if a validator of the type's own refuses it.
+        """
+        text, target = answer.text, asked.target
+        cut = stop_in(text.encode("utf-8", "surrogatepass"), stop_texts(asked.stop))
+        if cut is not None:
+            text = text.encode("utf-8", "surrogatepass")[:cut].decode("utf-8", "surrogatepass")
+        reason = self._wrong(text, target)
+        found = Extraction(None, text, [], complete=False, reasoning=answer.reasoning)
+        if reason is None:
+            return replace(found, value=target.value(text), complete=True)
+        if answer.finish == "length" or cut is not None or (asked.stop and answer.finish == "stop"):
+            return found
+        raise self._ignored("the schema", reason, text)
+
+    def _wrong(self, text: str, target: Target) -> str | None:
+        """Why a text is not what is wanted; ``None`` where it is."""
+        if target.schema is None:
+            if target.grammar.accepts(text):
+                return None
+            return target.grammar.explain(text).message
+        return not_of(text, json.dumps(target.schema))
+
+    def _ignored(self, what: str, reason: str, answer: str) -> ServerError:
+        hint = ""
+        if what == "the schema":
+            hint = (
+                "; it may know the schema under another name (schema_as='structured_outputs' or "
+                "'guided_json'), or not at all"
+            )
+        return ServerError(
+            f"{self.url} ignored {what}: {reason}{hint}; it answered {answer[:_SHOWN]!r}",
+            answer=answer,
+        )
+
+
+def _joined(a: _Answer, b: _Answer) -> _Answer:
+    return _Answer(a.text + b.text, b.finish or a.finish, a.reasoning + b.reasoning)
+
+
+def _generator(iterator: Any) -> Generator[_Answer, None, None]:
+    """An iterator that can be closed."""
+    found: Generator[_Answer, None, None] = iterator
+    return found
+
+
+def server_of(model: Any, backend: Any) -> OpenAIServer | None:
+    """The server that is asked for; ``None`` for a model that runs here.
+
+    Args:
+        model: a server; with the URL of one as backend, the model's name there or ``None``.
+        backend: the URL of a server, or a server.
+
+    Raises:
+        TypeError: for a model that is none with a server.
+    """
+    if isinstance(backend, str):
+        backend = OpenAIServer(backend, model if isinstance(model, str) else None)
+        model = None if isinstance(model, str) else model
+    if isinstance(backend, OpenAIServer):
+        if model is None:
+            return backend
+        raise TypeError(
+            f"with a server as backend the model is its name there, or None, not {described(model)}"
+        )
+    return model if isinstance(model, OpenAIServer) else None

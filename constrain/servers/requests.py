@@ -1,0 +1,113 @@
+"""What is asked of a server, and whether an answer is what was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from constrain.arguments import check_count
+from constrain.huggingface.asking import checked_question, question
+from constrain.huggingface.prompts import Messages
+from constrain.huggingface.stopping import stop_texts
+from constrain.huggingface.target import Target
+from grammars.errors import GrammarError
+from grammars.grammar import Grammar
+
+RETRY_TEMPERATURE: Final = 0.7
+"""The temperature of further attempts where none was given."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How tokens are drawn.
+
+    Raises:
+        TypeError, ValueError: for numbers that are none, or out of range.
+    """
+
+    temperature: float = 0.0
+    top_p: float | None = None
+    seed: int | None = None
+    max_new_tokens: int | None = None
+    extra_body: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_count(self.max_new_tokens, "max_new_tokens", optional=True)
+        check_count(self.seed, "seed", least=0, optional=True)
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature={self.temperature}: must be 0 or more")
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The members of a request."""
+        given = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+            "max_tokens": self.max_new_tokens,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def again(self, body: dict[str, Any], attempt: int) -> dict[str, Any]:
+        """The same request, of which another answer is wanted."""
+        if not attempt:
+            return body
+        seed = {} if self.seed is None else {"seed": self.seed + attempt}
+        return body | {"temperature": self.temperature or RETRY_TEMPERATURE} | seed
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A text with what is wanted of it."""
+
+    messages: Messages
+    target: Target
+    drawn: Drawn
+    stop: tuple[str, ...]
+
+    @classmethod
+    def of(cls, asked: Any, wanted: Any, options: Mapping[str, Any]) -> Asked:
+        """From the arguments of :meth:`OpenAIServer.extract`."""
+        left = dict(options)
+        told = {name: left.pop(name) for name in ("prompt", "system", "examples") if name in left}
+        stop = left.pop("stop", None)
+        unknown = left.keys() - Drawn.__dataclass_fields__.keys()
+        if unknown:
+            raise TypeError(f"{min(unknown)!r} is no option of an extraction over a server")
+        target = Target.of(wanted)
+        said = question(checked_question(asked), target, **told)
+        messages: Messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
+        stops = tuple(one.decode() for one in stop_texts(stop))
+        return cls(messages, target, Drawn(**left), stops)
+
+
+def refuse_local(**options: Any) -> None:
+    """Refuses options that only a model that runs here has.
+
+    Raises:
+        TypeError: if one is given; names it.
+    """
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise TypeError(f"{name} is for a model that runs here, not for one behind a server")
+
+
+def not_of(text: str, schema: str) -> str | None:
+    """Why a text is no JSON that a schema describes, keys in any order; ``None`` where it is."""
+    try:
+        written = json.dumps(json.loads(text), ensure_ascii=False)
+    except ValueError as error:
+        return f"no JSON ({error})"
+    grammar = _in_any_order(schema)
+    return None if grammar.accepts(written) else grammar.explain(written).message
+
+
+@lru_cache(64)
+def _in_any_order(schema: str) -> Grammar:
+    try:
+        return Grammar.from_json_schema(schema, property_order="any", numbers="any")
+    except GrammarError:  # a keyword that asks for keys in order
+        return Grammar.from_json_schema(schema, numbers="any")
