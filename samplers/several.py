@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
-from constrain.huggingface.asking import PromptBuilder
+from constrain.huggingface.asking import PromptBuilder, checked_question
+from constrain.huggingface.grounding import source_of
 from constrain.huggingface.jobs import Job, prepare
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
@@ -41,6 +42,8 @@ def extract_samples(
     schema_or_type: Any,
     n: int = 4,
     *,
+    grounded: bool = False,
+    source: str | None = None,
     backend: SpeculativeBackend | None = None,
     sampler: MakeSampler = GrammarConstrained,
     prompt: PromptBuilder | None = None,
@@ -63,6 +66,7 @@ def extract_samples(
     Args:
         model, tokenizer, text_or_messages, schema_or_type: as :func:`extract` takes them.
         n: how many.
+        grounded, source: as :func:`extract` takes them.
         backend: a backend for the model; a new one by default.
         sampler: how texts are drawn: :class:`GrammarConstrained`, :class:`AlignedSampling`, or another one.
         prompt, system, examples, max_new_tokens, canonical, heal: as :func:`extract` takes them.
@@ -79,17 +83,19 @@ def extract_samples(
         UnsupportedModel: if the model's cache cannot take tokens back.
         pydantic.ValidationError: if all are refused.
     """
-    check_request(n=n, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    check_count(n, "n")
+    check_request(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     check_aligned(temperature, 1.0)
     model, tokenizer = loaded(model, tokenizer, "extract_samples")
     if backend is not None and check_backend(backend, "extract_samples").model is not model:
         raise ValueError("the backend was made for another model")
     made = backend or SpeculativeBackend(model, tokenizer)
+    asked = checked_question(text_or_messages)
     job = prepare(
         model,
         tokenizer,
-        text_or_messages,
-        Target.of(schema_or_type),
+        asked,
+        Target.of(schema_or_type, source=source_of(asked, source), grounded=grounded),
         prompt=prompt,
         system=system,
         examples=examples,

@@ -398,3 +398,16 @@ def test_a_model_by_its_folder(
     assert loads == [str(folder)]
     with pytest.raises(TypeError, match="extract needs a model, not the text"):
         extract(str(folder), CHAT, "Tea.", SCHEMA)
+
+
+@BOTH
+def test_values_of_examples_stand_in_their_own_texts(extract: Any) -> None:
+    class Person(BaseModel):
+        name: str
+
+    said = "<|assistant|>"
+    texts: dict[str, Any] = {"grounded": True, "source": "Tea, by Ada."}
+    prompt = shown(extract, Person, [("Bob came.", Person(name="Bob"))], **texts)
+    assert f'Bob came.\n{said}{{"name": "Bob"}}' in prompt
+    with pytest.raises(ValueError, match=r"examples\[1\]: .*nothing that may be written"):
+        shown(extract, Person, [("Bob", {"name": "Bob"}), ("Cy", {"name": "Bob"})], **texts)

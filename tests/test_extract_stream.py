@@ -396,3 +396,10 @@ def test_without_drafts(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     values = list(made)
     assert len(values) > 5
     assert told == (made.extraction.tokens if options else [])
+
+
+@BOTH
+def test_grounded_values(stream: Any) -> None:
+    wanted = {"type": "object", "properties": {"who": {"type": "string"}}, "required": ["who"]}
+    values = list(stream(model(), TOKENIZER, "Ada met Bob.", wanted, grounded=True, **OPTIONS))
+    assert values[-1]["who"] in "Ada met Bob."

@@ -701,3 +701,25 @@ def test_not_ids_and_scores(ids: Any, logits: Any, message: str) -> None:
     processor = GrammarLogitsProcessor(automaton(0), max_new_tokens=BUDGET)
     with pytest.raises((TypeError, ValueError), match=message):
         processor(ids, logits)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_it_serves_a_pipeline(n: int) -> None:
+    """``pipeline("text-generation")`` hands its options on to ``generate``."""
+    from test_extraction import TOKENIZER, model
+    from transformers import pipeline
+
+    from constrain.huggingface.automata import automaton_for
+
+    grammar = Grammar.from_json_schema({"enum": [{"paid": True}, {"paid": False}, [1]]})
+    processor = GrammarLogitsProcessor(
+        automaton_for(grammar, TOKENIZER, model()), max_new_tokens=20
+    )
+    generator = pipeline("text-generation", model=model(), tokenizer=TOKENIZER)
+    prompts = ["Paid? ", "Is it? "]
+    options: dict[str, Any] = {"logits_processor": [processor], "max_new_tokens": 20}
+    for made in generator(prompts[:n], return_full_text=False, **options):
+        (one,) = made
+        assert grammar.accepts(one["generated_text"])
+    (made,) = generator(prompts[0], do_sample=True, **options)
+    assert grammar.accepts(made["generated_text"].removeprefix(prompts[0]))

@@ -557,3 +557,23 @@ print("torch" in sys.modules)
     )
     value = "{'name': 'Ada', 'age': 36}"
     assert done.stdout == f"{value} {value}\nFalse\n", done.stderr
+
+
+def test_values_that_do_not_stand_in_the_text(script: Script) -> None:
+    server = OpenAIServer(script.url, "m")
+    for wanted in (SCHEMA, Person):
+        script.answers = [ADA.replace("Ada", "Bob"), ADA]
+        found = server.extract("Ada is 36.", wanted, grounded=True, retries=1)
+        assert found.text == ADA
+        script.answers = [ADA]
+        with pytest.raises(ServerError, match="values that do not stand in the text"):
+            constrain.extract(server, None, "Bob is 36.", wanted, grounded=True)
+        constrain.extract(server, None, "Bob is 36.", wanted, grounded=True, source="Ada, 36")
+    marked = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "x-gramma-source": "verbatim"}, "age": {}},
+        "required": ["name"],
+    }
+    with pytest.raises(ServerError, match="values that do not stand in the text"):
+        server.extract("Bob is 36.", marked)
+    assert "x-gramma-source" not in json.dumps(script.asked[-1]["body"]["response_format"])

@@ -92,6 +92,7 @@ def extract_many(
             batch_size=batch_size,
             progress=progress,
             on_error=on_error,
+            grounded=grounded,
             prompt=prompt,
             system=system,
             examples=examples,

@@ -129,6 +129,8 @@ def extract(
         return server.extract(
             text_or_messages,
             schema_or_type,
+            grounded=grounded,
+            source=source,
             prompt=prompt,
             system=system,
             examples=examples,

@@ -32,6 +32,8 @@ class Target:
         adapter: pydantic's ``TypeAdapter`` of a type; ``None`` where values are plain data.
         source: the text that values are taken from, if that is known.
         text: that of the JSON Schema; ``None`` for a type or a grammar.
+        wanted: the schema or type, where values stand in a source; ``None`` where they need not.
+        grounded: whether those do that are not marked.
     """
 
     grammar: Grammar
@@ -39,6 +41,8 @@ class Target:
     adapter: Any = None
     source: str | None = field(default=None, kw_only=True)
     text: str | None = field(default=None, kw_only=True)
+    wanted: Any = field(default=None, kw_only=True)
+    grounded: bool = field(default=False, kw_only=True)
 
     @classmethod
     def of(cls, wanted: Any, *, source: str | None = None, grounded: bool = False) -> Target:
@@ -70,16 +74,18 @@ class Target:
             text = wanted if isinstance(wanted, str) else json.dumps(wanted, ensure_ascii=False)
             if grounded or f'"{KEYWORD}"' in text:
                 grammar = _possible(_grounded_schema_grammar(text, source, grounded))
-            else:
-                grammar = _schema_grammar(text)
-            return cls(grammar, describe_schema(wanted), text=text)
+                return cls(
+                    grammar, describe_schema(wanted), text=text, wanted=wanted, grounded=grounded
+                )
+            return cls(_schema_grammar(text), describe_schema(wanted), text=text)
         _refuse_instances(wanted)
         from grammars.frontends.types import adapter_of  # late: pydantic takes long to load
 
         adapter = adapter_of(wanted)
         if grounded or _has_marks(adapter):
             grammar = Grammar.from_type(wanted, validators="warn", source=source, grounded=grounded)
-            return cls(_possible(grammar), describe_schema(wanted), adapter)
+            shown = describe_schema(wanted)
+            return cls(_possible(grammar), shown, adapter, wanted=wanted, grounded=grounded)
         return cls(_type_grammar(wanted), describe_schema(wanted), adapter)
 
     @property
@@ -133,10 +139,26 @@ class Target:
         """
         if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
             raise TypeError(f"examples is a list of pairs (text, value), not {described(given)}")
-        return [(text, self._written(value, place)) for place, text, value in _pairs(given)]
+        return [
+            (text, self._of_source(text, place).written(value, place))
+            for place, text, value in _pairs(given)
+        ]
 
-    def _written(self, value: Any, place: str) -> str:
-        """The text of a value, as the grammar allows it."""
+    def _of_source(self, text: str, place: str) -> Target:
+        """The same target for another text, in which the values of an example stand."""
+        if self.wanted is None:
+            return self
+        try:
+            return Target.of(self.wanted, source=text, grounded=self.grounded)
+        except GrammarError as error:
+            raise ValueError(f"{place}: {error}") from error
+
+    def written(self, value: Any, place: str) -> str:
+        """The text of a value, as the grammar allows it.
+
+        Raises:
+            ValueError: if it does not, naming the place.
+        """
         if isinstance(value, str) and self.adapter is None and self.grammar.accepts(value):
             return value
         try:

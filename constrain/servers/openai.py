@@ -20,7 +20,6 @@ from constrain.huggingface.progress import Reported, reporting
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
 from constrain.huggingface.stopping import stop_in, stop_texts
-from constrain.huggingface.target import Target
 from constrain.servers.requests import Asked, Drawn, not_of
 from constrain.servers.transport import ServerError, Transport
 from constrain.tools import (
@@ -140,9 +139,11 @@ class OpenAIServer:
         Args:
             text_or_messages, schema_or_type: as :func:`constrain.extract` takes them; a grammar only with
                 ``schema_as="structured_outputs"`` or ``"guided_json"``.
-            retries: how often it is asked again where a validator of the type's own refuses the value.
-            **options: ``prompt``, ``system``, ``examples``, ``max_new_tokens`` and ``stop``, as
-                :func:`constrain.extract` takes them; ``temperature`` (0 by default), ``top_p``, ``seed``;
+            retries: how often it is asked again where the answer is not of the schema, or a validator of
+                the type's own refuses the value.
+            **options: ``grounded``, ``source``, ``prompt``, ``system``, ``examples``,
+                ``max_new_tokens`` and ``stop``, as :func:`constrain.extract` takes them (no server can keep
+                values to a source: they are checked); ``temperature`` (0 by default), ``top_p``, ``seed``;
                 ``extra_body``, members of the request besides.
 
         Returns:
@@ -150,7 +151,7 @@ class OpenAIServer:
 
         Raises:
             ServerError: if the server cannot be reached, refuses the request, or answers with something
-                that is not of the schema.
+                that is not of the schema, or not grounded.
             TypeError, ValueError, GrammarError: as :func:`constrain.extract`.
             pydantic.ValidationError: if a validator of the type's own refuses the value.
         """
@@ -160,7 +161,7 @@ class OpenAIServer:
             answer = self._answer(self._body(asked, attempt))
             try:
                 return self._read(asked, answer)
-            except ValidationError:
+            except (ValidationError, ServerError):
                 if attempt == retries:
                     raise
         raise AssertionError("the last attempt returns or raises")
@@ -258,7 +259,7 @@ class OpenAIServer:
                     return None
                 try:
                     return self._read(asked, answer)
-                except ValidationError:
+                except (ValidationError, ServerError):
                     if attempt == retries:
                         raise
             return None
@@ -355,13 +356,13 @@ class OpenAIServer:
         body = self._common(asked.messages, asked.drawn)
         if asked.stop:
             body["stop"] = list(asked.stop)
-        body |= self._constraint(asked.target)
+        body |= self._constraint(asked)
         return asked.drawn.again(body, attempt)
 
-    def _constraint(self, target: Target) -> dict[str, Any]:
+    def _constraint(self, asked: Asked) -> dict[str, Any]:
         """The members that tell the server what is wanted."""
         way = self._schema_as
-        schema = target.schema
+        schema = asked.schema
         if way is None:
             return {}
         if schema is None:
@@ -370,7 +371,7 @@ class OpenAIServer:
                     "response_format takes a JSON Schema or a type; for a Grammar, use a server with "
                     "schema_as='structured_outputs' or 'guided_json'"
                 )
-            rules = target.grammar.to_gbnf()
+            rules = asked.target.grammar.to_gbnf()
             if way == "guided_json":
                 return {"guided_grammar": rules}
             return {"structured_outputs": {"grammar": rules}}
@@ -443,21 +444,27 @@ class OpenAIServer:
         cut = stop_in(text.encode("utf-8", "surrogatepass"), stop_texts(asked.stop))
         if cut is not None:
             text = text.encode("utf-8", "surrogatepass")[:cut].decode("utf-8", "surrogatepass")
-        reason = self._wrong(text, target)
+        reason = self._wrong(text, asked)
         found = Extraction(None, text, [], complete=False, reasoning=answer.reasoning)
         if reason is None:
+            made_up = asked.made_up(text)
+            if made_up is not None:
+                raise ServerError(
+                    f"{self.url} answered with values that do not stand in the text, which grounded= "
+                    f"asks for and a server cannot keep: {made_up}",
+                    answer=text,
+                )
             return replace(found, value=target.value(text), complete=True)
         if answer.finish == "length" or cut is not None or (asked.stop and answer.finish == "stop"):
             return found
         raise self._ignored("the schema", reason, text)
 
-    def _wrong(self, text: str, target: Target) -> str | None:
+    def _wrong(self, text: str, asked: Asked) -> str | None:
         """Why a text is not what is wanted; ``None`` where it is."""
-        if target.schema is None:
-            if target.grammar.accepts(text):
-                return None
-            return target.grammar.explain(text).message
-        return not_of(text, json.dumps(target.schema))
+        schema, grammar = asked.schema, asked.target.grammar
+        if schema is not None:
+            return not_of(text, json.dumps(schema))
+        return None if grammar.accepts(text) else grammar.explain(text).message
 
     def _ignored(self, what: str, reason: str, answer: str) -> ServerError:
         hint = ""

@@ -10,11 +10,13 @@ from typing import Any, Final
 
 from constrain.arguments import check_count
 from constrain.huggingface.asking import checked_question, question
+from constrain.huggingface.grounding import source_of
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.stopping import stop_texts
 from constrain.huggingface.target import Target
 from grammars.errors import GrammarError
 from grammars.grammar import Grammar
+from grammars.sources.source import KEYWORD
 
 RETRY_TEMPERATURE: Final = 0.7
 """The temperature of further attempts where none was given."""
@@ -67,6 +69,7 @@ class Asked:
     target: Target
     drawn: Drawn
     stop: tuple[str, ...]
+    source: str
 
     @classmethod
     def of(cls, asked: Any, wanted: Any, options: Mapping[str, Any]) -> Asked:
@@ -74,14 +77,43 @@ class Asked:
         left = dict(options)
         told = {name: left.pop(name) for name in ("prompt", "system", "examples") if name in left}
         stop = left.pop("stop", None)
+        given = checked_question(asked)
+        source = source_of(given, left.pop("source", None))
+        target = Target.of(wanted, source=source, grounded=bool(left.pop("grounded", False)))
         unknown = left.keys() - Drawn.__dataclass_fields__.keys()
         if unknown:
             raise TypeError(f"{min(unknown)!r} is no option of an extraction over a server")
-        target = Target.of(wanted)
-        said = question(checked_question(asked), target, **told)
+        said = question(given, target, **told)
         messages: Messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
         stops = tuple(one.decode() for one in stop_texts(stop))
-        return cls(messages, target, Drawn(**left), stops)
+        return cls(messages, target, Drawn(**left), stops, source)
+
+    @property
+    def schema(self) -> Any:
+        """The schema without what only this package knows; ``None`` for a grammar."""
+        return _without_marks(self.target.schema)
+
+    def made_up(self, text: str) -> str | None:
+        """Why a text of the schema has values that stand nowhere in the source; ``None`` if it has none."""
+        if self.target.wanted is None:
+            return None
+        schema = json.dumps(self.target.schema)
+        grammar = _of_source(schema, self.source, self.target.grounded)
+        written = json.dumps(json.loads(text), ensure_ascii=False)
+        return None if grammar.accepts(written) else grammar.explain(written).message
+
+
+def _without_marks(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {k: _without_marks(v) for k, v in schema.items() if k != KEYWORD}
+    return [_without_marks(v) for v in schema] if isinstance(schema, list) else schema
+
+
+@lru_cache(16)
+def _of_source(schema: str, source: str, grounded: bool) -> Grammar:
+    return Grammar.from_json_schema(
+        schema, property_order="any", numbers="any", source=source, grounded=grounded
+    )
 
 
 def refuse_local(**options: Any) -> None:

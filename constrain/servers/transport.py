@@ -11,12 +11,14 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
+from grammars.errors import GrammaError
+
 _SHOWN: Final = 500
 """Characters of a server's own words in a message."""
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
-class ServerError(RuntimeError):
+class ServerError(GrammaError, RuntimeError):
     """A server that cannot be reached, refuses a request, or answers with something else than was asked.
 
     Attributes:
