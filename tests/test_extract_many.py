@@ -8,8 +8,10 @@ import pytest
 import torch
 from pydantic import BaseModel, ValidationError, field_validator
 from test_extraction import CHAT, CONTEXT, SCHEMA, TEXT, TOKENIZER, counted, model
+from transformers import MistralConfig, MistralForCausalLM
 
 from constrain import BudgetError, Extraction, extract, extract_many
+from constrain.huggingface.prefix import SharedPrefix
 from grammars import Grammar
 
 TEXTS = [TEXT, "Tea.", "A longer text about coffee, which is not paid for.", "", "é", "x" * 60]
@@ -148,3 +150,76 @@ def test_an_extraction_without_more_is_as_before() -> None:
     assert Extraction([1], "[1]", [3], True) == Extraction(
         [1], "[1]", [3], True, b"", "", 1.0, None
     )
+
+
+# --- what prompts share ---------------------------------------------------------------------------
+
+
+def long(text: str, schema: str) -> str:
+    return "Read this, and say what it is about; be brief, please. " + text
+
+
+@pytest.mark.parametrize("options", [{}, {"reasoning": 12}, {"heal": True}], ids=str)
+@pytest.mark.parametrize("batch_size", [2, 8])
+def test_what_all_prompts_begin_with_is_read_once(options: dict[str, Any], batch_size: int) -> None:
+    options = {"prompt": long, "max_new_tokens": 40} | options
+    alone = [extract(model(), TOKENIZER, text, WANTED, **options) for text in TEXTS]
+    with counted() as forwards:
+        many = extract_many(model(), TOKENIZER, TEXTS, WANTED, batch_size=batch_size, **options)
+    assert many == alone
+    shared = len(TOKENIZER(long("", ""))["input_ids"])
+    longest = max(len(TOKENIZER(long(text, ""))["input_ids"]) for text in TEXTS)
+    thought = 12 + len("<think>\n\n\n") if "reasoning" in options else 0
+    assert max(forwards[1:]) <= longest - shared + thought + 2
+    assert forwards[0] in range(shared - 2, shared + 1)
+
+
+def test_shared_tokens() -> None:
+    prompts = [[1] * 40 + [2, 3], [1] * 40 + [2], [1] * 50]
+    shared = SharedPrefix.of(model(), prompts, {"temperature": 1.0})
+    assert shared is not None
+    assert shared.ids == [1] * 40
+    assert shared.rows(3).get_seq_length() == shared.cache.get_seq_length() == 40
+    same = SharedPrefix.of(model(), [[1] * 40] * 2, {})
+    assert same is not None
+    assert len(same.ids) == 39, "one token of each is left to be read"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "generation"),
+    [
+        ([[1] * 40], {}),
+        ([[1] * 40, [2] * 40], {}),
+        ([[1] * 40, [1] * 20], {}),
+        ([[1] * 40] * 2, {"num_beams": 2}),
+        ([[1] * 40] * 2, {"use_cache": False}),
+    ],
+    ids=["one", "nothing", "little", "beams", "no cache"],
+)
+def test_where_nothing_is_shared(prompts: Any, generation: dict[str, Any]) -> None:
+    with counted() as forwards:
+        assert SharedPrefix.of(model(), prompts, generation) is None
+    assert forwards == []
+
+
+def test_windows_share_nothing() -> None:
+    """Padding behind the prefix would stand in the window of what follows."""
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=320, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=CONTEXT,
+        sliding_window=24, bos_token_id=None, eos_token_id=TOKENIZER.eos_token_id,
+        pad_token_id=TOKENIZER.pad_token_id,
+    )  # fmt: skip
+    windowed = MistralForCausalLM(config).eval()
+    assert SharedPrefix.of(windowed, [[1] * 40 + [2], [1] * 41], {}) is None
+    options: dict[str, Any] = {"prompt": long, "max_new_tokens": 40}
+    found = extract_many(windowed, TOKENIZER, TEXTS[:3], SCHEMA, **options)
+    assert found == [extract(windowed, TOKENIZER, text, SCHEMA, **options) for text in TEXTS[:3]]
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 2}, {"temperature": 0.0}], ids=str)
+def test_other_ways_of_writing(options: dict[str, Any]) -> None:
+    options = {"prompt": long, "max_new_tokens": 40} | options
+    alone = [extract(model(), TOKENIZER, text, SCHEMA, **options) for text in TEXTS[:3]]
+    assert extract_many(model(), TOKENIZER, TEXTS[:3], SCHEMA, **options) == alone

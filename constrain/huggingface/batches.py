@@ -17,6 +17,7 @@ from constrain.huggingface.grounding import source_of
 from constrain.huggingface.jobs import Job, Rows, Written, prepare, write_jobs
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.many import about, checked_texts
+from constrain.huggingface.prefix import SharedPrefix
 from constrain.huggingface.progress import Reported, reporting
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
@@ -135,11 +136,18 @@ def extract_many(
             if on_error == "raise":
                 raise about(number, error) from None
 
+    prompts = [job.healed.prompt for job in jobs.values()]
+    shared = SharedPrefix.of(model, prompts, generation) if generate is None else None
+
     def rows(attempt: int) -> Rows:
         options = retried(generation, attempt)
         if generate is not None:
             return one_by_one(model, generate, options)
-        return partial(write_rows, model, generation=options)
+        if shared is None:
+            return partial(write_rows, model, generation=options)
+        return partial(
+            write_rows, model, generation=options, shared=len(shared.ids), cache=shared.rows
+        )
 
     with reporting(progress, len(given)) as done:
         done(len(found))

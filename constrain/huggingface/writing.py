@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -218,8 +218,10 @@ def write_rows(
     is_answer: bool = True,
     *,
     generation: Mapping[str, Any],
+    shared: int = 0,
+    cache: Callable[[int], Any] | None = None,
 ) -> list[list[int]]:
-    """The same for several prompts side by side, padded on the left.
+    """The same for several prompts side by side, padded on the left, or behind what they share.
 
     Args:
         model: of ``transformers``.
@@ -227,16 +229,23 @@ def write_rows(
         max_new_tokens: of each, EOS included.
         is_answer: what the tokens are; makes no difference here.
         generation: options of ``generate``.
+        shared: how many tokens at the beginning are those of all prompts.
+        cache: makes a cache of them for a number of rows; ``None``: they are read again.
 
     Returns:
         The new tokens of each.
     """
     length = max(len(row.prompt) for row in rows)
     pad = min(rows[0].automaton.vocabulary.eos_token_ids)
-    ids = torch.tensor([[pad] * (length - len(row.prompt)) + row.prompt for row in rows])
-    mask = torch.tensor([[0] * (length - len(r.prompt)) + [1] * len(r.prompt) for r in rows])
+    padded, mask = [], []
+    for row in rows:
+        missing = length - len(row.prompt)
+        padded.append([*row.prompt[:shared], *([pad] * missing), *row.prompt[shared:]])
+        mask.append([1] * shared + [0] * missing + [1] * (len(row.prompt) - shared))
     at, automata = device_of(model), [row.automaton for row in rows]
-    out = _generated(model, ids.to(at), mask.to(at), automata, max_new_tokens, generation)
+    known = {} if cache is None else {"past_key_values": cache(len(rows))}
+    ids, kept = torch.tensor(padded, device=at), torch.tensor(mask, device=at)
+    out = _generated(model, ids, kept, automata, max_new_tokens, {**generation, **known})
     if len(out) != len(rows):
         raise ValueError(f"generate wrote {len(out)} texts for {len(rows)} prompts")
     return out
