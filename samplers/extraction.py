@@ -80,7 +80,7 @@ def extract(
 
     A model whose cache cannot take tokens back writes by ``model.generate``, without drafts.
     """
-    server = server_of(model, backend)
+    server = server_of(model, backend, others=True)
     if server is not None:
         refuse_local(
             canonical=canonical,
@@ -133,7 +133,7 @@ def extract_stream(
         partial_strings: whether strings that are not closed are there, as far as they are written.
         backend, streamer: as :func:`extract` takes them.
     """
-    server = server_of(model, backend)
+    server = server_of(model, backend, others=True)
     if server is not None:
         refuse_local(streamer=streamer)
         return server.extract_stream(
@@ -160,7 +160,7 @@ async def aextract(
         model, tokenizer, text_or_messages, schema_or_type, backend, **options: as :func:`extract` takes
             them.
     """
-    server = server_of(model, backend)
+    server = server_of(model, backend, others=True)
     if server is not None:
         return await server.aextract(text_or_messages, schema_or_type, **options)
     return await awaited(
@@ -196,7 +196,7 @@ def call(
         raise TypeError(
             f"call has no option {min(unknown)!r}; there are {', '.join(sorted(_OF_CALLS))}"
         )
-    server = server_of(model, backend)
+    server = server_of(model, backend, others=True)
     if server is not None:
         refuse_local(on_tokens=on_tokens, streamer=streamer)
         drawn: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "seed": seed}

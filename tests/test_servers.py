@@ -152,6 +152,7 @@ def test_the_schema_is_sent_along_and_the_answer_read(
     form = body["response_format"]
     assert (form["type"], form["json_schema"]["strict"]) == ("json_schema", True)
     assert form["json_schema"]["schema"]["properties"].keys() == {"name", "age"}
+    assert form["json_schema"]["schema"]["additionalProperties"] is False
     (told,) = body["messages"]
     assert told["role"] == "user"
     assert told["content"].endswith("Text:\nAda is 36.")
@@ -534,6 +535,12 @@ def test_wrong_arguments(script: Script) -> None:
     server = OpenAIServer(script.url, "m")
     with pytest.raises(TypeError, match="'num_beams' is no option of an extraction over a server"):
         constrain.extract(server, None, "Ada", Person, num_beams=2)
+    backend: Any = 3
+    for function in (constrain.extract, constrain.extract_many, constrain.extract_stream):
+        with pytest.raises(
+            TypeError, match="backend is the URL of a server or an OpenAIServer, not 3"
+        ):
+            function(object(), None, ["Ada"], Person, backend=backend)  # type: ignore[operator]
     with pytest.raises(TypeError, match="the model is its name there, or None"):
         constrain.extract(object(), None, "Ada", Person, backend=script.url)
     with pytest.raises(ValueError, match="temperature=-1"):

@@ -71,7 +71,8 @@ class OpenAIServer:
         schema_as: where the schema stands in a request: ``"response_format"`` (OpenAI's
             ``json_schema``), ``"structured_outputs"`` or ``"guided_json"`` (vLLM, newer and older), or
             ``None``: nowhere; the prompt shows it anyway.
-        strict: what ``response_format`` says of strictness; OpenAI's strict mode refuses many schemas.
+        strict: what ``response_format`` says of strictness.  Objects that name their keys are then sent as
+            having no others, which OpenAI's strict mode asks for; it also wants all of them required.
         timeout: seconds without a byte after which a request is given up.
         headers: of each request, besides.
         extra_body: members of each request, besides.
@@ -379,7 +380,8 @@ class OpenAIServer:
             return {"guided_json": schema}
         if way == "structured_outputs":
             return {"structured_outputs": {"json": schema}}
-        named = {"name": "answer", "schema": schema, "strict": self._strict}
+        sent = dict(closed(schema)) if self._strict and isinstance(schema, dict) else schema
+        named = {"name": "answer", "schema": sent, "strict": self._strict}
         return {"response_format": {"type": "json_schema", "json_schema": named}}
 
     def _answer(self, body: dict[str, Any]) -> _Answer:
@@ -489,15 +491,16 @@ def _generator(iterator: Any) -> Generator[_Answer, None, None]:
     return found
 
 
-def server_of(model: Any, backend: Any) -> OpenAIServer | None:
+def server_of(model: Any, backend: Any, *, others: bool = False) -> OpenAIServer | None:
     """The server that is asked for; ``None`` for a model that runs here.
 
     Args:
         model: a server; with the URL of one as backend, the model's name there or ``None``.
         backend: the URL of a server, or a server.
+        others: whether there may be backends of other kinds.
 
     Raises:
-        TypeError: for a model that is none with a server.
+        TypeError: for a model that is none with a server, or a backend that is none.
     """
     if isinstance(backend, str):
         backend = OpenAIServer(backend, model if isinstance(model, str) else None)
@@ -507,5 +510,9 @@ def server_of(model: Any, backend: Any) -> OpenAIServer | None:
             return backend
         raise TypeError(
             f"with a server as backend the model is its name there, or None, not {described(model)}"
+        )
+    if backend is not None and not others:
+        raise TypeError(
+            f"backend is the URL of a server or an OpenAIServer, not {described(backend)}"
         )
     return model if isinstance(model, OpenAIServer) else None
