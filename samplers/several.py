@@ -16,6 +16,7 @@ from constrain.huggingface.grounding import source_of
 from constrain.huggingface.jobs import Job, prepare
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
+from constrain.huggingface.recording import ScoredTokens
 from constrain.huggingface.result import Extraction
 from constrain.huggingface.target import Target
 from samplers.arguments import check_aligned, check_request
@@ -133,7 +134,8 @@ def log_weights(samples: Sequence[Sample]) -> list[float]:
 
 def _read(sample: Sample, job: Job) -> Extraction:
     try:
-        return job.target.read(sample.token_ids, job.healed)
+        tokens = ScoredTokens(sample.token_ids, sample.token_constrained_logprobs)
+        return job.target.read(tokens, job.healed)
     except ValidationError as error:
         text = job.healed.text(sample.token_ids).decode("utf-8", "replace")
         return Extraction(

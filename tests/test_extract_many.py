@@ -29,6 +29,8 @@ def test_it_is_extract_for_each(wanted: Any, batch_size: int) -> None:
     alone = [extract(model(), TOKENIZER, text, wanted, **options) for text in TEXTS]
     many = extract_many(model(), TOKENIZER, TEXTS, wanted, batch_size=batch_size, **options)
     assert many == alone
+    for a, b in zip(many, alone, strict=True):
+        assert a.confidence == pytest.approx(b.confidence, rel=1e-3)
     assert all(one.complete for one in many)
 
 
@@ -167,6 +169,8 @@ def test_what_all_prompts_begin_with_is_read_once(options: dict[str, Any], batch
     with counted() as forwards:
         many = extract_many(model(), TOKENIZER, TEXTS, WANTED, batch_size=batch_size, **options)
     assert many == alone
+    for a, b in zip(many, alone, strict=True):
+        assert a.confidence == pytest.approx(b.confidence, rel=1e-3)
     shared = len(TOKENIZER(long("", ""))["input_ids"])
     longest = max(len(TOKENIZER(long(text, ""))["input_ids"]) for text in TEXTS)
     thought = 12 + len("<think>\n\n\n") if "reasoning" in options else 0

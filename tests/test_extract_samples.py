@@ -147,3 +147,10 @@ def test_grounded_answers() -> None:
         model(), TOKENIZER, "Ada met Bob.", wanted, 4, grounded=True, seed=1, **OPTIONS
     )
     assert all(one.value["who"] in "Ada met Bob." for one in found)
+
+
+def test_places_and_confidence_of_each() -> None:
+    for one in extract_samples(model(), TOKENIZER, "cold tea", KINDS, 3, seed=1, **OPTIONS):
+        assert list(one.confidence) == [""]
+        assert 0 < one.confidence[""] < 1
+        assert list(one.sources) == ([""] if one.value in "cold tea" else [])

@@ -584,3 +584,14 @@ def test_values_that_do_not_stand_in_the_text(script: Script) -> None:
     with pytest.raises(ServerError, match="values that do not stand in the text"):
         server.extract("Bob is 36.", marked)
     assert "x-gramma-source" not in json.dumps(script.asked[-1]["body"]["response_format"])
+
+
+def test_where_values_of_a_server_stand(script: Script) -> None:
+    script.answers = [ADA]
+    text = "36 years old: Ada."
+    found = OpenAIServer(script.url, "m").extract(text, Person)
+    assert {at: text[slice(*span)] for at, span in found.sources.items()} == {
+        "/name": "Ada",
+        "/age": "36",
+    }
+    assert found.confidence == {}

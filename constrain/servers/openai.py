@@ -447,7 +447,9 @@ class OpenAIServer:
         if cut is not None:
             text = text.encode("utf-8", "surrogatepass")[:cut].decode("utf-8", "surrogatepass")
         reason = self._wrong(text, asked)
-        found = Extraction(None, text, [], complete=False, reasoning=answer.reasoning)
+        found = Extraction(
+            None, text, [], complete=False, reasoning=answer.reasoning, source=target.source
+        )
         if reason is None:
             made_up = asked.made_up(text)
             if made_up is not None:

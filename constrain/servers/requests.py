@@ -69,7 +69,6 @@ class Asked:
     target: Target
     drawn: Drawn
     stop: tuple[str, ...]
-    source: str
 
     @classmethod
     def of(cls, asked: Any, wanted: Any, options: Mapping[str, Any]) -> Asked:
@@ -86,7 +85,7 @@ class Asked:
         said = question(given, target, **told)
         messages: Messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
         stops = tuple(one.decode() for one in stop_texts(stop))
-        return cls(messages, target, Drawn(**left), stops, source)
+        return cls(messages, target, Drawn(**left), stops)
 
     @property
     def schema(self) -> Any:
@@ -98,7 +97,7 @@ class Asked:
         if self.target.wanted is None:
             return None
         schema = json.dumps(self.target.schema)
-        grammar = _of_source(schema, self.source, self.target.grounded)
+        grammar = _of_source(schema, self.target.source, self.target.grounded)
         written = json.dumps(json.loads(text), ensure_ascii=False)
         return None if grammar.accepts(written) else grammar.explain(written).message
 
@@ -110,7 +109,7 @@ def _without_marks(schema: Any) -> Any:
 
 
 @lru_cache(16)
-def _of_source(schema: str, source: str, grounded: bool) -> Grammar:
+def _of_source(schema: str, source: str | None, grounded: bool) -> Grammar:
     return Grammar.from_json_schema(
         schema, property_order="any", numbers="any", source=source, grounded=grounded
     )
