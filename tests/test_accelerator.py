@@ -12,7 +12,7 @@ import torch
 from toys import BOS, EOS, PAD, TOKENS, model, vocabulary
 from transformers import BertConfig, BertForMaskedLM, LlamaForCausalLM
 
-from constrain import GrammarLogitsProcessor, TokenAutomaton, Vocabulary, extract
+from constrain import GrammarLogitsProcessor, TokenAutomaton, Vocabulary, extract, extract_many
 from grammars import Grammar
 from samplers import (
     AWRS,
@@ -119,6 +119,20 @@ def test_extraction(device: str) -> None:
     moved = copy.deepcopy(made()).to(device)  # type: ignore[arg-type]
     got = extract(moved, TOKENIZER, TEXT, SCHEMA, max_new_tokens=64)
     assert set(got.value) == {"a", "b"}
+
+
+def test_many_texts_are_those_of_the_cpu(device: str) -> None:
+    """In double precision; what the prompts share is read once, where the model is."""
+    from test_extraction import TOKENIZER
+    from test_extraction import model as made
+
+    texts = ["Tea.", "Coffee, and more of it.", "x"]
+    options: dict[str, Any] = {"prompt": lambda text, _: "Read this, please: " * 3 + text}
+    options |= {"max_new_tokens": 64, "reasoning": 12}
+    whole = copy.deepcopy(made()).double()
+    moved = copy.deepcopy(whole).to(device)  # type: ignore[arg-type]
+    got = extract_many(moved, TOKENIZER, texts, SCHEMA, **options)
+    assert got == [extract(whole, TOKENIZER, text, SCHEMA, **options) for text in texts]
 
 
 # --- samplers ---------------------------------------------------------------------------------------
