@@ -7,9 +7,9 @@ from typing import Any, Final, TypeVar
 
 import torch
 
-from constrain.arguments import check_model
 from constrain.huggingface.choosing import Chances
 from constrain.huggingface.choosing import choose as _choose
+from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.token_trie import ROOT, TokenTrie
 from samplers.speculative import tree as drafts
@@ -38,8 +38,8 @@ def choose(
     two or three, the prompt included.  A model that cannot be given a tree of tokens is given rows.
 
     Args:
-        model: a causal language model of ``transformers``.
-        tokenizer: its tokenizer.
+        model: a causal language model of ``transformers``, or the name of one, which is loaded once.
+        tokenizer: its tokenizer; ``None`` with a name.
         prompt: text, token ids or chat messages.
         choices: texts, numbers, booleans, ``None``, members of an enumeration.
         ends: whether the end counts; else that the model's text begins with a choice.
@@ -47,7 +47,7 @@ def choose(
     Raises:
         TypeError, ValueError, BudgetError: as :func:`constrain.choose` does.
     """
-    check_model(model, "choose")
+    model, tokenizer = loaded(model, tokenizer, "choose")
     try:
         TreeScorer(model)
     except UnsupportedModel:

@@ -395,6 +395,9 @@ def test_a_model_by_its_folder(
     for name in (str(folder), folder):
         found = extract(name, None, "Tea.", SCHEMA, prompt=as_chat, max_new_tokens=40)
         assert found.complete
+    found = constrain.choose(str(folder), None, "Tea?", ["yes", "no"])
+    assert sum(found.values()) == pytest.approx(1)
+    assert samplers.choose(folder, None, "Tea?", ["yes", "no"]) == pytest.approx(found, rel=1e-3)
     assert loads == [str(folder)]
     with pytest.raises(TypeError, match="extract needs a model, not the text"):
         extract(str(folder), CHAT, "Tea.", SCHEMA)

@@ -66,6 +66,8 @@ def events(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"choices": [{"delta": {"role": "assistant"}, "finish_reason": None}]}
     if told.get("reasoning_content"):
         yield {"choices": [{"delta": {"reasoning_content": told["reasoning_content"]}}]}
+    if told.get("refusal"):
+        yield {"choices": [{"delta": {"refusal": told["refusal"]}}]}
     for character in told["content"]:
         yield {"choices": [{"delta": {"content": character}, "finish_reason": None}]}
     yield {"choices": [{"delta": {}, "finish_reason": choice["finish_reason"]}]}
@@ -595,3 +597,15 @@ def test_where_values_of_a_server_stand(script: Script) -> None:
         "/age": "36",
     }
     assert found.confidence == {}
+
+
+def test_refusals_and_odd_characters_in_streams(script: Script) -> None:
+    server = OpenAIServer(script.url, "m")
+    script.answers = [message("", refusal="I will not.")]
+    with pytest.raises(ServerError, match="the model refuses: I will not"):
+        list(server.extract_stream("Ada", Person))
+    for name in ("\U0001f600", "\ud83d"):
+        script.answers = [f'{{"name": "{name}", "age": 1}}']
+        found = server.extract("Ada", SCHEMA)
+        values = list(server.extract_stream("Ada", SCHEMA))
+        assert found.value == values[-1] == {"name": name.replace("\ud83d", "\ufffd"), "age": 1}

@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import torch
 
-from constrain.arguments import check_model, check_tokenizer, described
+from constrain.arguments import described
 from constrain.huggingface.automata import vocabulary_for
+from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages, checked_ids, is_messages, prompt_ids, templated
 from constrain.huggingface.token_trie import ROOT, NodeLogits, TokenTrie, logits_in_rows
 from constrain.models import context_length
@@ -72,8 +73,8 @@ def choose(
     The choices' tokens make a trie of which each node is scored once, many in one forward.
 
     Args:
-        model: a causal language model of ``transformers``.
-        tokenizer: its tokenizer.
+        model: a causal language model of ``transformers``, or the name of one, which is loaded once.
+        tokenizer: its tokenizer; ``None`` with a name.
         prompt: text, token ids or chat messages (without a chat template: their contents on end).
         choices: texts, or what has a JSON text: numbers, booleans, ``None``; or members of an enumeration,
             taken for their values.  An ``Enum`` class or a ``Literal`` may be given as it is.
@@ -91,8 +92,7 @@ def choose(
             have the probability zero, or (without ``ends``) one begins with another.
         BudgetError: if prompt and a choice exceed the model's context.
     """
-    check_model(model, "choose")
-    check_tokenizer(tokenizer, "choose")
+    model, tokenizer = loaded(model, tokenizer, "choose")
     texts = _texts_of(choices)
     if not ends:
         _refuse_beginnings(texts)

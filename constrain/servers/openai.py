@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import ValidationError
@@ -19,7 +19,7 @@ from constrain.huggingface.many import about, checked_texts
 from constrain.huggingface.progress import Reported, reporting
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
-from constrain.huggingface.stopping import stop_in, stop_texts
+from constrain.servers.answers import Answer
 from constrain.servers.requests import Asked, Drawn, not_of
 from constrain.servers.transport import ServerError, Transport
 from constrain.tools import (
@@ -38,23 +38,6 @@ SchemaAs: TypeAlias = Literal["response_format", "structured_outputs", "guided_j
 _WAYS: Final = ("response_format", "structured_outputs", "guided_json", None)
 _PATH: Final = "/chat/completions"
 _SHOWN: Final = 200
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What a server answered.
-
-    Attributes:
-        text: the content of the message.
-        finish: why it ended, in the server's words.
-        reasoning: what it thought first, where the server tells.
-        calls: of tools, as the server lists them.
-    """
-
-    text: str
-    finish: str | None
-    reasoning: str = ""
-    calls: Sequence[Any] = ()
 
 
 class OpenAIServer:
@@ -384,68 +367,59 @@ class OpenAIServer:
         named = {"name": "answer", "schema": sent, "strict": self._strict}
         return {"response_format": {"type": "json_schema", "json_schema": named}}
 
-    def _answer(self, body: dict[str, Any]) -> _Answer:
+    def _answer(self, body: dict[str, Any]) -> Answer:
         made = self._transport.post(_PATH, body)
         try:
             choice = made["choices"][0]
-            message = choice["message"]
-            if message.get("refusal"):
-                raise ServerError(f"the model refuses: {message['refusal']}")
-            return _Answer(
-                message.get("content") or "",
-                choice.get("finish_reason"),
-                message.get("reasoning_content") or message.get("reasoning") or "",
-                message.get("tool_calls") or (),
-            )
+            return self._unrefused(Answer.of(choice, choice["message"]))
         except (KeyError, IndexError, TypeError, AttributeError):
             shown = json.dumps(made)[:_SHOWN]
             raise ServerError(f"{self.url}{_PATH} answered without choices: {shown}") from None
 
-    def _deltas(self, body: dict[str, Any]) -> Iterator[_Answer]:
+    def _unrefused(self, answer: Answer) -> Answer:
+        if answer.refusal:
+            raise ServerError(f"the model refuses: {answer.refusal}", answer=answer.refusal)
+        return answer
+
+    def _deltas(self, body: dict[str, Any]) -> Generator[Answer, None, None]:
         """Pieces of a message as they come."""
         for event in self._transport.events(_PATH, body | {"stream": True}):
             for choice in (event.get("choices") or ())[:1]:
-                delta = choice.get("delta") or {}
-                yield _Answer(
-                    delta.get("content") or "",
-                    choice.get("finish_reason"),
-                    delta.get("reasoning_content") or delta.get("reasoning") or "",
-                )
+                yield Answer.of(choice, choice.get("delta") or {})
 
-    def _streamed_answer(self, body: dict[str, Any], gone: threading.Event) -> _Answer | None:
+    def _streamed_answer(self, body: dict[str, Any], gone: threading.Event) -> Answer | None:
         """A whole answer, read as a stream; ``None`` if nobody waits for it any more."""
-        whole = _Answer("", None)
-        with closing(_generator(self._deltas(body))) as deltas:
+        whole = Answer()
+        with closing(self._deltas(body)) as deltas:
             for delta in deltas:
                 if gone.is_set():
                     return None
-                whole = _joined(whole, delta)
-        return whole
+                whole += delta
+        return self._unrefused(whole)
 
     def _told(self, asked: Asked) -> Generator[Any, None, None]:
         """An answer as it grows, and what it became, as :func:`grown` reads it."""
         yield BEGIN
-        whole = _Answer("", None)
-        with closing(_generator(self._deltas(self._body(asked)))) as deltas:
+        whole = Answer()
+        with closing(self._deltas(self._body(asked))) as deltas:
             for delta in deltas:
-                whole = _joined(whole, delta)
+                whole += delta
                 if delta.text:
                     yield delta.text.encode("utf-8", "surrogatepass")
-        yield self._read(asked, whole)
+        yield self._read(asked, self._unrefused(whole))
 
     # -- answers ---------------------------------------------------------------------------------
 
-    def _read(self, asked: Asked, answer: _Answer) -> Extraction:
+    def _read(self, asked: Asked, answer: Answer) -> Extraction:
         """The value of an answer.
 
         Raises:
             ServerError: if it is not of the schema, though it is whole.
             pydantic.ValidationError: if a validator of the type's own refuses it.
         """
-        text, target = answer.text, asked.target
-        cut = stop_in(text.encode("utf-8", "surrogatepass"), stop_texts(asked.stop))
-        if cut is not None:
-            text = text.encode("utf-8", "surrogatepass")[:cut].decode("utf-8", "surrogatepass")
+        text, target = answer.whole_text, asked.target
+        cut = min((at for one in asked.stop if (at := text.find(one)) >= 0), default=None)
+        text = text[:cut]
         reason = self._wrong(text, asked)
         found = Extraction(
             None, text, [], complete=False, reasoning=answer.reasoning, source=target.source
@@ -481,16 +455,6 @@ class OpenAIServer:
             f"{self.url} ignored {what}: {reason}{hint}; it answered {answer[:_SHOWN]!r}",
             answer=answer,
         )
-
-
-def _joined(a: _Answer, b: _Answer) -> _Answer:
-    return _Answer(a.text + b.text, b.finish or a.finish, a.reasoning + b.reasoning)
-
-
-def _generator(iterator: Any) -> Generator[_Answer, None, None]:
-    """An iterator that can be closed."""
-    found: Generator[_Answer, None, None] = iterator
-    return found
 
 
 def server_of(model: Any, backend: Any, *, others: bool = False) -> OpenAIServer | None:
