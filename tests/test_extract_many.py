@@ -138,6 +138,7 @@ def test_messages_and_a_generate_of_ones_own() -> None:
         (["a"], {"on_error": "skip"}, ValueError, "must be 'raise' or 'return'"),
         (["a"], {"num_return_sequences": 2}, ValueError, "num_return_sequences"),
         (["a"], {"retries": -1}, ValueError, "retries=-1"),
+        (["a"], {"streamer": print}, ValueError, "a streamer hears of one text"),
     ],
     ids=str,
 )

@@ -109,6 +109,8 @@ def extract_many(
     if on_error not in ("raise", "return"):
         raise ValueError(f"on_error={on_error!r}: must be 'raise' or 'return'")
     refuse_options(generation)
+    if generation.get("streamer") is not None:
+        raise ValueError("a streamer hears of one text; progress= tells how far many are")
     ready = partial(
         prepare,
         model,
