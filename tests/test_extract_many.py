@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Literal
 
 import pytest
 import torch
 from pydantic import BaseModel, ValidationError, field_validator
 from test_extraction import CHAT, CONTEXT, SCHEMA, TEXT, TOKENIZER, counted, model
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from constrain import BudgetError, Extraction, extract, extract_many
 from constrain.huggingface.prefix import SharedPrefix
@@ -207,6 +215,14 @@ def test_where_nothing_is_shared(prompts: Any, generation: dict[str, Any]) -> No
     assert forwards == []
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_positions_that_change_with_the_length_share_nothing(kind: str) -> None:
+    stretched = copy.copy(model())
+    stretched.config = copy.deepcopy(model().config)
+    stretched.config.rope_parameters = {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}
+    assert SharedPrefix.of(stretched, [[1] * 40 + [2], [1] * 41], {}) is None
+
+
 def test_windows_share_nothing() -> None:
     """Padding behind the prefix would stand in the window of what follows."""
     torch.manual_seed(0)
@@ -228,3 +244,43 @@ def test_other_ways_of_writing(options: dict[str, Any]) -> None:
     options = {"prompt": long, "max_new_tokens": 40} | options
     alone = [extract(model(), TOKENIZER, text, SCHEMA, **options) for text in TEXTS[:3]]
     assert extract_many(model(), TOKENIZER, TEXTS[:3], SCHEMA, **options) == alone
+
+
+ENDS = TOKENIZER.eos_token_id
+
+
+def gpt2() -> Any:
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=320,
+            bos_token_id=None,
+            eos_token_id=ENDS,
+            n_embd=32,
+            n_layer=2,
+            n_head=2,
+            n_positions=CONTEXT,
+        )
+    )
+
+
+def gemma2() -> Any:
+    return Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=320, bos_token_id=None, eos_token_id=ENDS, hidden_size=32,
+            intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=2, head_dim=16,
+            max_position_embeddings=CONTEXT, sliding_window=24,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "shares"), [(gpt2, True), (gemma2, False)])
+def test_other_architectures(make: Any, shares: bool) -> None:
+    """Learned positions, which padding must not shift; windows in every other layer."""
+    torch.manual_seed(0)
+    made = make().eval()
+    prompts = [TOKENIZER(long(text, ""))["input_ids"] for text in TEXTS]
+    assert (SharedPrefix.of(made, prompts, {}) is not None) == shares
+    options: dict[str, Any] = {"prompt": long, "max_new_tokens": 40}
+    alone = [extract(made, TOKENIZER, text, SCHEMA, **options) for text in TEXTS]
+    assert extract_many(made, TOKENIZER, TEXTS, SCHEMA, **options) == alone

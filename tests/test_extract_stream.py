@@ -403,3 +403,18 @@ def test_grounded_values(stream: Any) -> None:
     wanted = {"type": "object", "properties": {"who": {"type": "string"}}, "required": ["who"]}
     values = list(stream(model(), TOKENIZER, "Ada met Bob.", wanted, grounded=True, **OPTIONS))
     assert values[-1]["who"] in "Ada met Bob."
+
+
+@BOTH
+def test_what_was_taken_off_the_prompt_is_no_value(stream: Any) -> None:
+    options: dict[str, Any] = {"prompt": lambda text, _: f'{text} "', "max_new_tokens": 80}
+    wanted = Grammar.from_regex(r':\{"a": \[true, false\]\}') | Grammar.from_choices([': "a"'])
+    made = stream(model(), TOKENIZER, "Tea.", wanted, heal=True, **options)
+    values = list(made)
+    assert made.extraction.prefix == b'"'
+    assert made.extraction.complete
+    assert values[-1] == made.extraction.text
+    wanted = Grammar.from_choices(["[1, 2, 3]"])
+    options["prompt"] = lambda text, _: f"{text} ->"
+    made = stream(model(), TOKENIZER, "Tea.", wanted, heal=True, **options)
+    assert list(made) == [[], [1], [1, 2], [1, 2, 3], [1, 2, 3]]

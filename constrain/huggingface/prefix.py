@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +15,8 @@ from constrain.huggingface.writing import device_of
 
 _FEWEST: Final = 32
 """Shared tokens below which reading them again costs nothing to speak of."""
+_OF_LENGTH: Final = ("dynamic", "longrope")
+"""Rotary embeddings that change with the length of the text."""
 _HARMLESS: Final = frozenset(
     (
         *("temperature", "top_p", "top_k", "min_p", "typical_p", "do_sample", "logits_processor"),
@@ -47,13 +50,14 @@ class SharedPrefix:
             generation: options of ``generate``; with any that may touch the cache, nothing is shared.
 
         Returns:
-            ``None`` for few prompts or tokens, and for models whose cache is more than keys and values of
-            all tokens (windows, running states): padding behind the prefix would change these.
+            ``None`` for few prompts or tokens, for models whose cache is more than keys and values of all
+            tokens (windows, running states), and for those that do not take positions, or change them with
+            the length: padding behind the prefix would change what they see.
         """
         if len(prompts) < 2 or not generation.keys() <= _HARMLESS:
             return None
         shared = _shared(prompts)
-        if len(shared) < _FEWEST or "past_key_values" not in _parameters(model):
+        if len(shared) < _FEWEST or not _counts_positions(model):
             return None
         ids = torch.tensor([shared], device=device_of(model))
         with torch.no_grad():
@@ -76,8 +80,16 @@ def _shared(prompts: Sequence[Sequence[int]]) -> list[int]:
     return list(first[:count])
 
 
-def _parameters(model: Any) -> Mapping[str, Any]:
-    return inspect.signature(getattr(model, "forward", model)).parameters
+def _counts_positions(model: Any) -> bool:
+    """Whether a model takes positions as they are, however long the text becomes."""
+    taken = inspect.signature(getattr(model, "forward", model)).parameters.keys()
+    if not {"past_key_values", "position_ids"} <= taken:
+        return False
+    config: Any = getattr(model, "config", None)
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config()
+    given = [getattr(config, name, None) for name in ("rope_scaling", "rope_parameters")]
+    return not any(kind in json.dumps(given, default=str) for kind in _OF_LENGTH)
 
 
 def _has_all_tokens(cache: Any, length: int) -> bool:
