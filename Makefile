@@ -7,7 +7,7 @@ BENCH ?= benchmarks/mask_cost.py
 .PHONY: demo test fuzz lint bench
 
 demo: .venv/.installed
-	.venv/bin/gramma extract --schema examples/invoice.schema.json examples/invoice.txt
+	.venv/bin/gramma extract --grounded --show --schema examples/invoice.schema.json examples/invoice.txt
 
 test: .venv/.installed
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2  # one thread for each of two workers
