@@ -9,7 +9,10 @@ text, up to white space and spelling), and the time.  The model is the embedded 
   and asked for again, up to twice.
 * ``ours``: ``samplers.extract``: the same prompt, constrained.
 * ``grounded``: the same with ``grounded=True``: strings are spans of the text, numbers stand in it.
-* ``contrast``: grounded too, each token weighed against what the model writes without the text.
+* ``contrast``: an experiment, see ``extraction_contrast.py``: grounded, each token weighed against what the
+  model writes without the text.
+* ``blocks``, ``blocks+contrast``: an experiment, see ``extraction_blocks.py``: items of arrays in the order
+  of the text, each from a few lines of its own.
 * ``outlines``: the same prompt, ``generate`` with an index of outlines-core as logits processor.
 
 An answer has at most ``--tokens`` tokens.  Prompts, grammars and indexes are made within the time; what
@@ -34,18 +37,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from extraction_blocks import blocks_grammar
+from extraction_contrast import Contrast
 from extraction_documents import KINDS, Document, chosen, documents
 from extraction_prompts import DEFAULT_PROMPT, PROMPTS
 from extraction_scoring import Score, read_leniently, score
 from reporting import say, table
 
 import constrain
-from constrain import load_model
+from constrain import TokenAutomaton, load_model
 from constrain.describe import describe_schema
 from constrain.huggingface.extraction import vocabulary_for
 from constrain.huggingface.prompts import Messages, prompt_ids
-from samplers import extract
-from samplers.contrast import Contrast
+from samplers import GrammarConstrained, SpeculativeBackend, extract
 
 RETRIES: Final = 2
 
@@ -99,6 +103,11 @@ class Asked:
     def builder(self, document: Document) -> Callable[[str, str], Messages]:
         """The prompt as ``extract`` takes it."""
         return lambda text, shown: self.prompt(text, shown, document.schema)
+
+    def blocks(self, document: Document) -> TokenAutomaton:
+        """Of the grammar of :func:`blocks_grammar`."""
+        vocabulary = vocabulary_for(self.tokenizer, self.model)
+        return TokenAutomaton(blocks_grammar(document.schema, document.text), vocabulary)
 
     def write(self, messages: Messages, processors: Sequence[Any] = ()) -> list[int]:
         """The new tokens of ``generate``, greedy, EOS left out."""
@@ -178,7 +187,7 @@ def grounded(asked: Asked, document: Document) -> Answer:
 
 
 def contrast(asked: Asked, document: Document) -> Answer:
-    """``constrain.extract`` with ``generate=Contrast``: grounded, against the prompt without the text."""
+    """``constrain.extract`` with ``generate=Contrast``: an experiment, see ``extraction_contrast``."""
     prompt = asked.builder(document)
     against = Contrast.for_schema(asked.model, asked.tokenizer, document.schema, prompt=prompt)
     found = constrain.extract(
@@ -192,6 +201,25 @@ def contrast(asked: Asked, document: Document) -> Answer:
         generate=against,
     )
     return Answer(found.value, found.text, len(found.tokens))
+
+
+def blocks(asked: Asked, document: Document) -> Answer:
+    """An experiment, see ``extraction_blocks``: grounded, items in the order of the text's blocks."""
+    backend = SpeculativeBackend(asked.model, asked.tokenizer)
+    found = GrammarConstrained(backend, asked.blocks(document)).sample(
+        asked.messages(document), max_new_tokens=asked.most_tokens, temperature=0.0
+    )[0]
+    return Answer(json.loads(found.text), found.text, len(found.token_ids))
+
+
+def blocks_contrast(asked: Asked, document: Document) -> Answer:
+    """The same with the contrast."""
+    prompt = asked.builder(document)
+    against = Contrast.for_schema(asked.model, asked.tokenizer, document.schema, prompt=prompt)
+    ids = torch.tensor([prompt_ids(asked.tokenizer, asked.messages(document))])
+    tokens = against(asked.model, ids, asked.blocks(document), max_new_tokens=asked.most_tokens)
+    text = asked.text(tokens)
+    return Answer(json.loads(text), text, len(tokens))
 
 
 def _extracted(asked: Asked, document: Document, *, grounded: bool) -> Answer:
@@ -256,6 +284,8 @@ ENGINES: Final[dict[str, Callable[[Asked, Document], Answer]]] = {
     "ours": ours,
     "grounded": grounded,
     "contrast": contrast,
+    "blocks": blocks,
+    "blocks+contrast": blocks_contrast,
 }
 
 

@@ -23,11 +23,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import extraction as benchmark
 import extraction_spellings as spellings
+from extraction_blocks import blocks_grammar
 from extraction_documents import KINDS, Document, chosen, documents, leaves
 from extraction_prompts import DEFAULT_PROMPT, PROMPTS
 from extraction_scoring import invented, read_leniently, score
 
-from grammars import Grammar
+from grammars import Grammar, GrammarError
 
 ALL = documents()
 EXAMPLE = (Path(__file__).parent.parent / "examples/invoice.txt").read_text()
@@ -70,6 +71,38 @@ def test_grounded_grammars_have_the_truth(document: Document) -> None:
     grammar = Grammar.from_json_schema(document.schema, source=document.text, grounded=True)
     as_written = json.dumps(_without_zeros(document.truth), ensure_ascii=False)
     assert grammar.accepts(as_written)
+
+
+@pytest.mark.parametrize("document", chosen("tune")[4:7], ids=lambda d: d.name)
+def test_blocks_have_the_truth(document: Document) -> None:
+    grammar = blocks_grammar(document.schema, document.text)
+    assert grammar.accepts(json.dumps(_without_zeros(document.truth), ensure_ascii=False))
+
+
+def test_items_come_from_blocks_in_their_order() -> None:
+    item = {
+        "type": "object",
+        "properties": {"what": {"type": "string", "minLength": 1}, "sum": {"type": "integer"}},
+        "required": ["what", "sum"],
+        "additionalProperties": False,
+    }
+    things = {"type": "array", "minItems": 1, "items": item}
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}, "things": things}}
+    grammar = blocks_grammar(schema, "no. 7\ntea 3\ncup 4\npot\n5")
+
+    def holds(*pairs: tuple[str, int]) -> bool:
+        listed = [{"what": what, "sum": amount} for what, amount in pairs]
+        return grammar.accepts(json.dumps({"n": 7, "things": listed}))
+
+    assert holds(("tea", 3), ("cup", 4), ("pot", 5))
+    assert holds(("tea", 4), ("pot", 5))  # tea's block may reach to the next line
+    assert holds(("cup", 4))
+    assert not holds(("cup", 4), ("tea", 3))  # not in order
+    assert not holds(("tea", 3), ("tea", 3))  # the same place twice
+    assert not holds(("tea", 4), ("cup", 4))
+    assert not holds()
+    with pytest.raises(GrammarError, match="no block"):
+        blocks_grammar(schema, "nothing here")
 
 
 def _without_zeros(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tokens weighed against what the model would write had it not read the text (contrastive decoding).
+"""An experiment: tokens weighed against what the model would write had it not read the text.
 
 A small model writes much of an answer from habit: the usual numbers, one more item of a list that has ended.
 What it would write without the text is just that habit, so it is taken off: each token is judged by

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from test_extraction import CHAT, TEXT, model
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+from extraction_contrast import NO_TEXT, Contrast
+
 from constrain import TokenAutomaton, extract
 from constrain.describe import describe_schema
 from constrain.huggingface.asking import default_prompt, encode_prompt
 from constrain.huggingface.extraction import automaton_for
 from grammars import Grammar
-from samplers.contrast import NO_TEXT, Contrast
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
