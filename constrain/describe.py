@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from grammars.errors import GrammarError
-from grammars.sources.source import KEYWORD
+from grammars.sources.source import KEYWORD, LABELS
 
 _MAPS: Final = frozenset(
     {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
@@ -28,7 +28,8 @@ _BOUNDS: Final = frozenset(
 )  # fmt: skip
 _NOISE: Final = frozenset(
     {"$schema", "$id", "id", "$comment", "$anchor", "$vocabulary", "default", "deprecated",
-     "discriminator", "readOnly", "title", "writeOnly", KEYWORD}
+     "discriminator", "readOnly", "title", "writeOnly", KEYWORD,
+     LABELS}
 )  # fmt: skip
 _FIRST: Final = (
     "description", "type", "enum", "const", "format", "properties", "required", "items"

@@ -16,7 +16,7 @@ from grammars.errors import (
 from grammars.explain import Explanation
 from grammars.grammar import Grammar
 from grammars.limits import Limits
-from grammars.sources.ties import Inferred, Rows, Verbatim
+from grammars.sources.ties import Inferred, Labelled, Rows, Verbatim
 from grammars.special_tokens import SpecialToken
 from grammars.tools import tool_format_of
 
@@ -28,6 +28,7 @@ __all__ = [
     "Grammar",
     "GrammarError",
     "Inferred",
+    "Labelled",
     "LexingWarning",
     "LimitExceeded",
     "Limits",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from spans import spans
 
-from grammars import Grammar, GrammarError, Inferred, Verbatim
+from grammars import Grammar, GrammarError, Inferred, Labelled, Verbatim
 from grammars.sources.dates import dates_of, times_of
 from grammars.sources.numbers import numbers_of
 
@@ -135,7 +135,7 @@ def test_verbatim_needs_a_source() -> None:
     assert error.value.pointer == "/properties/a/x-gramma-source"
     with pytest.raises(ValueError, match="source="):
         Grammar.from_json_schema({}, grounded=True)
-    with pytest.raises(GrammarError, match="'verbatim', 'inferred' or 'rows'"):
+    with pytest.raises(GrammarError, match="'verbatim', 'inferred', 'labelled' or 'rows'"):
         grounded({"x-gramma-source": True})
     assert Grammar.from_json_schema({"x-gramma-source": "inferred"}).accepts('"x"')
 
@@ -156,6 +156,66 @@ def test_what_cannot_stand_in_the_source_is_named() -> None:
     assert "inferred" in said
     empty = grounded({"type": "integer", "minimum": 5_000})
     assert "no number of the source" in str(empty.explain("1"))
+
+
+FORM = """Invoice No: 77   of 3 May
+1 line          12.00
+Subtotal        12.00
+VAT 20 %         2.40
+Amount due      14.40
+TOTAL (EUR)     14.40
+total weight 9 kg
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "text", "accepted"),
+    [
+        ("total", {}, "14.40", True),
+        ("total", {}, "14.4", True),
+        ("total", {}, "9", True),
+        ("total", {}, "12", False),
+        ("amountDue", {}, "14.4", True),
+        ("amount_due", {}, "2.4", False),
+        ("x", {"x-gramma-labels": ["vat", "amount due"]}, "2.4", True),
+        ("x", {"x-gramma-labels": ["vat", "amount due"]}, "20", True),
+        ("x", {"x-gramma-labels": ["vat", "amount due"]}, "12", False),
+        ("x", {"title": "Invoice no"}, "77", True),
+        ("x", {"title": "Invoice no"}, "3", True),
+        ("x", {"title": "Invoice no"}, "12", False),
+        ("no such label", {}, "12", True),
+        ("no such label", {}, "13", False),
+        ("weight", {"maximum": 5}, "2.4", True),  # nothing behind the label meets it
+    ],
+)
+def test_numbers_behind_labels(name: str, schema: Any, text: str, accepted: bool) -> None:
+    value = {"type": "number", "x-gramma-source": "labelled"} | schema
+    whole = {"type": "object", "properties": {name: value}, "required": [name]}
+    for grammar in (grounded(whole, FORM), Grammar.from_json_schema(whole, source=FORM)):
+        assert grammar.accepts(f"{{{json.dumps(name)}: {text}}}") == accepted
+
+
+def test_strings_behind_labels() -> None:
+    value = {"type": "string", "minLength": 1, "x-gramma-source": "labelled"}
+    schema = {"type": "object", "properties": {"invoice no": value}, "required": ["invoice no"]}
+    assert grounded(schema, FORM).accepts('{"invoice no": "77 of 3 May"}')
+    assert not grounded(schema, FORM).accepts('{"invoice no": "1 line"}')
+    assert Grammar.from_json_schema(schema).accepts('{"invoice no": "anything"}')
+    with pytest.raises(GrammarError, match="list of texts"):
+        grounded({"x-gramma-source": "labelled", "x-gramma-labels": 7}, FORM)
+
+
+class Sums(BaseModel):
+    total: Annotated[float, Labelled()]
+    tax: Annotated[float, Labelled("VAT", "tax")]
+    other: float
+
+
+def test_labels_in_types() -> None:
+    made = Grammar.from_type(Sums, source=FORM, grounded=True)
+    assert made.accepts('{"total": 14.4, "tax": 2.4, "other": 77.0}')
+    assert not made.accepts('{"total": 12.0, "tax": 2.4, "other": 77.0}')
+    assert not made.accepts('{"total": 14.4, "tax": 14.4, "other": 77.0}')
 
 
 def test_explanations_speak_of_the_source() -> None:

@@ -8,14 +8,17 @@ from typing import Final, Literal, TypeAlias
 
 from grammars.errors import GrammarError
 from grammars.sources.dates import dates_of, moments_of, times_of
+from grammars.sources.labels import Labelled
 from grammars.sources.numbers import FoundNumber, numbers_of
 from grammars.substrings.units import Fold, Unit
 
-Tie: TypeAlias = Literal["verbatim", "inferred"]
-"""Whether a value has to stand in the source, or may be anything its schema allows."""
+Tie: TypeAlias = Literal["verbatim", "inferred"] | Labelled
+"""Whether a value has to stand in the source, perhaps behind a label, or may be anything allowed."""
 
 KEYWORD: Final = "x-gramma-source"
 """The keyword of a schema that says it."""
+LABELS: Final = "x-gramma-labels"
+"""The keyword beside it that lists labels."""
 UNIT: Final[Unit] = "words"
 """Strings begin and end where words do."""
 FOLD: Final[frozenset[Fold]] = frozenset(["space"])
@@ -55,7 +58,14 @@ class Source:
 
     def ties(self, said: Tie | None) -> bool:
         """Whether a value of which a schema says so much has to stand in the text."""
-        return said == "verbatim" or (self.grounded and said is None)
+        return said == "verbatim" or isinstance(said, Labelled) or (self.grounded and said is None)
+
+    def parts(self, said: Tie | None) -> list[Source]:
+        """Where such a value stands: behind its label, if the text has that; else anywhere."""
+        if not isinstance(said, Labelled):
+            return [self]
+        pieces = dict.fromkeys(piece.strip() for piece in said.pieces(self.text))
+        return [Source(piece, self.grounded, self.explains) for piece in pieces] or [self]
 
     @cached_property
     def numbers(self) -> tuple[FoundNumber, ...]:
@@ -70,4 +80,4 @@ class Source:
         return tuple(sorted(found.union(moments_of(self.text))))
 
 
-__all__ = ["FOLD", "KEYWORD", "UNIT", "Source", "Tie"]
+__all__ = ["FOLD", "KEYWORD", "LABELS", "UNIT", "Labelled", "Source", "Tie"]

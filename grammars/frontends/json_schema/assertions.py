@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from grammars.frozen import quickly_made, replace
 from grammars.ir import Expr, both
-from grammars.sources.source import Tie
+from grammars.sources.source import Labelled, Tie
 
 TYPES: Final = ("null", "boolean", "number", "string", "array", "object")
 ALL_TYPES: Final = frozenset(TYPES)
@@ -287,6 +287,9 @@ def _both_spellings(a: Expr | None, b: Expr | None) -> Expr | None:
 
 def _tied(a: Tie | None, b: Tie | None) -> Tie | None:
     """What two schemas say together of a value's place in a source: that it stands there, if one does."""
+    labelled = next((one for one in (a, b) if isinstance(one, Labelled)), None)
+    if labelled is not None:
+        return labelled
     return "verbatim" if "verbatim" in (a, b) else a or b
 
 

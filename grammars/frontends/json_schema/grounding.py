@@ -53,30 +53,40 @@ class Grounding:
         fine too.
         """
         assert self._source is not None
-        spans = Substrings(self._source.text, UNIT, FOLD)
+        parts = self._source.parts(strings.source)
+        spans = alt(*(Substrings(part.text, UNIT, FOLD) for part in parts))
         free = not (strings.shapes or strings.low or strings.high is not None or excluded)
         kept = spans if free else both(spans, content(strings, excluded))
         if not strings.shapes:
             return t.quoted(kept)
         branch = Branch(types=frozenset(["string"]), strings=strings)
-        moments = [m for m in self._source.moments if m not in excluded and self._allows(branch, m)]
+        said = dict.fromkeys(moment for part in parts for moment in part.moments)
+        moments = [m for m in said if m not in excluded and self._allows(branch, m)]
         return t.quoted(alt(kept, *map(text, moments)))
 
     def number(self, branch: Branch, excluded: Iterable[Any]) -> Expr:
         """The numbers of the source that meet assertions, in the shortest notations and the source's own."""
         assert self._source is not None
+        out = self._numbers(self._source.parts(branch.numbers.source), branch, excluded)
+        if not out:  # no number behind the label
+            out = self._numbers([self._source], branch, excluded)
+        words = alt(*out)
+        spelling = branch.numbers.spelling
+        return words if spelling is None else both(spelling, words)
+
+    def _numbers(
+        self, parts: Sequence[Source], branch: Branch, excluded: Iterable[Any]
+    ) -> list[Expr]:
         out: list[Expr] = []
         whole = are_integers(branch.numbers)
-        for found in self._source.numbers:
+        for found in (one for part in parts for one in part.numbers):
             value = Spelled(found.text)
             if value in excluded or not self._allows(branch, value):
                 continue
             out.append(shortest_notations(value, whole=whole))
             if not whole and value == value.to_integral_value():
                 out.append(text(f"{value:f}".partition(".")[0] + ".0"))  # as a float is written
-        words = alt(*out)
-        spelling = branch.numbers.spelling
-        return words if spelling is None else both(spelling, words)
+        return out
 
 
 __all__ = ["Grounding"]

@@ -50,7 +50,8 @@ from grammars.frontends.json_schema.spelling import NO_SPELLINGS, Spellings
 from grammars.ir import Expr
 from grammars.limits import DEFAULT_LIMITS, Limits
 from grammars.sources.source import KEYWORD as SOURCE_KEYWORD
-from grammars.sources.source import Source
+from grammars.sources.source import LABELS as SOURCE_LABELS
+from grammars.sources.source import Labelled, Source
 
 _Keyword = Callable[["_Schema", str], Formula]
 _Words: TypeAlias = list[str]
@@ -455,8 +456,8 @@ class _Schema:
     def tie(self, keyword: str) -> Formula:
         """Whether strings and numbers, or the items of an array, have to stand in the source text."""
         value = self.schema[keyword]
-        if value not in ("verbatim", "inferred", "rows"):
-            raise self.malformed(keyword, "'verbatim', 'inferred' or 'rows'")
+        if value not in ("verbatim", "inferred", "labelled", "rows"):
+            raise self.malformed(keyword, "'verbatim', 'inferred', 'labelled' or 'rows'")
         if self.reader.source is None:
             if value != "verbatim":
                 return ANYTHING
@@ -467,8 +468,20 @@ class _Schema:
             )
         if value == "rows":
             return self.leaf(Branch(arrays=Arrays(rows=True)), keyword)
-        branch = Branch(numbers=Numbers(source=value), strings=Strings(source=value))
+        tie = self._labels() if value == "labelled" else value
+        branch = Branch(numbers=Numbers(source=tie), strings=Strings(source=tie))
         return self.leaf(branch, keyword)
+
+    def _labels(self) -> Labelled:
+        """The labels that are listed, else the title, else the name of the property."""
+        given = self.schema.get(SOURCE_LABELS, self.schema.get("title"))
+        if given is None:
+            _, _, below_it = self.at.place.rpartition("/properties/")
+            given = below_it.split("/")[0].replace("~1", "/").replace("~0", "~")
+        labels = [given] if isinstance(given, str) else given
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise self.malformed(SOURCE_LABELS, "a list of texts")
+        return Labelled.of(*labels)
 
     # -- arrays --------------------------------------------------------------------------------
 

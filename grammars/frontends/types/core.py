@@ -45,12 +45,17 @@ from grammars.frontends.types.places import Place, Scope, Unkept, described, res
 from grammars.ir import Expr, Literal, alt
 from grammars.limits import Limits
 from grammars.sources.source import KEYWORD as SOURCE_KEYWORD
+from grammars.sources.source import LABELS
 
 Core: TypeAlias = dict[str, Any]
 
 _SCALAR: Final[Schema] = {"type": ["string", "number", "boolean", "null"]}
 _ASSERTING: Final = (
-    VALIDATION | SUBSCHEMAS | SUBSCHEMA_LISTS | SUBSCHEMA_MAPS | {"$ref", "format", SOURCE_KEYWORD}
+    VALIDATION
+    | SUBSCHEMAS
+    | SUBSCHEMA_LISTS
+    | SUBSCHEMA_MAPS
+    | {"$ref", "format", SOURCE_KEYWORD, LABELS}
 )
 _UNHASHABLE: Final = frozenset(
     ["list", "dict", "set", "typed-dict", "deque", "counter", "ordered-dict", "generator"]
