@@ -4,7 +4,7 @@ PYTHONS := python3.11 python3
 PIP := .venv/bin/python -m pip
 BENCH ?= benchmarks/mask_cost.py
 
-.PHONY: demo test fuzz lint bench
+.PHONY: demo test fuzz lint docs bench
 
 demo: .venv/.installed
 	.venv/bin/gramma extract --grounded --show --schema examples/invoice.schema.json examples/invoice.txt
@@ -19,6 +19,9 @@ lint: .venv/.installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+docs: .venv/.installed
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict  # into site/
 
 bench: .venv/.installed-bench
 	.venv/bin/python $(BENCH)

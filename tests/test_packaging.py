@@ -254,8 +254,8 @@ FOLDERS = [
     *("docs", "examples", "tests", "benchmarks", ".ci"),
 ]
 FILES = [
-    *("pyproject.toml", "constraints.txt", "Makefile", "MANIFEST.in"),
-    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
+    *("pyproject.toml", "constraints.txt", "Makefile", "MANIFEST.in", "mkdocs.yml"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
 ]
 IGNORED = ("__pycache__", "*.nbi", "*.nbc", ".*_cache", ".hypothesis")
 BUILD = "import sys; from setuptools import build_meta as b; print(b.{hook}(sys.argv[1]))"
