@@ -83,6 +83,14 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Leads links to pages of the root to where the site has them."""
+    up = "../" * page.file.src_uri.count("/")
+    for name, made in PAGES.items():
+        markdown = markdown.replace(f"]({up}../{name}", f"]({up}{made}")
+    return markdown
+
+
 def plain(docstring: str) -> str:
     """Sphinx's roles and double backquotes as Markdown."""
     return ROLE.sub(r"`\1`", docstring).replace("``", "`")

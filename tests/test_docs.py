@@ -1,6 +1,7 @@
 """Every block of code in README.md and docs/ runs as it is printed.
 
-Blocks of Python of one page run in order and in one namespace, in an empty folder.  Unmarked blocks
+Blocks of Python of one page run in order and in one namespace, in an empty folder; a block of text right
+behind one is what it prints.  Unmarked blocks
 are commands, or grammars of Lark; of the commands those run that are cheap, the options of the others
 are read.  A page goes into this test by being there.
 """
@@ -34,6 +35,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+OUTPUT = re.compile(r"\A\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TRAINING = "examples/train_mask_diffusion.py"
 LONG = {"extract", "play"}  # as long as the blocks that call it in Python; until Ctrl-C
 
@@ -46,6 +48,15 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
         for found in FENCE.finditer(text)
         if found[2].strip() == language
     ]
+
+
+def printed_after(page: Path, block: str) -> str | None:
+    """The block of text right behind a block of Python, if there is one."""
+    text = page.read_text("utf-8")
+    found = OUTPUT.match(
+        text, text.index(f"```python\n{block}```\n") + len(f"```python\n{block}```\n")
+    )
+    return None if found is None else found[1]
 
 
 def pages() -> Iterator[Any]:
@@ -110,6 +121,7 @@ def test_python(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = blocks(page, "python")
     if any("json-model" in block for _, block in found):
@@ -121,7 +133,11 @@ def test_python(
     names: dict[str, Any] = {"__name__": "__main__"}
     for line, block in found:
         # the lines of the page, so that a traceback shows where it is
+        capsys.readouterr()
         exec(compile("\n" * line + block, str(page), "exec", dont_inherit=True), names)
+        wanted = printed_after(page, block)
+        if wanted is not None:
+            assert capsys.readouterr().out.rstrip() == wanted.rstrip(), f"{page}:{line}"
 
 
 def test_fences_are_pairs() -> None:
