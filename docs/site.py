@@ -23,6 +23,8 @@ PAGES = {
     "SECURITY.md": "security.md",
 }
 PACKAGES = ("gramma", "grammars", "constrain", "samplers")
+TABLE_ROW = re.compile(r"^\|.*$", re.MULTILINE)
+CODE = re.compile(r"`[^`]*`")
 ROLE = re.compile(r":(?:func|class|meth|mod|attr|data|exc):`~?([^`]+)`")
 
 
@@ -84,11 +86,13 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Leads links to pages of the root to where the site has them."""
+    """Leads links to pages of the root to where the site has them; shows ``|`` in tables as GitHub does."""
     up = "../" * page.file.src_uri.count("/")
     for name, made in PAGES.items():
         markdown = markdown.replace(f"]({up}../{name}", f"]({up}{made}")
-    return markdown
+    return TABLE_ROW.sub(
+        lambda row: CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0]), markdown
+    )
 
 
 def plain(docstring: str) -> str:

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 import constrain
 import constrain.models
+import gramma
 from constrain.models import ModelUnavailable
 from grammars import Grammar
 from samplers.cli import app
@@ -129,6 +130,7 @@ def test_python(
             (tmp_path / made.name).symlink_to(made)
     monkeypatch.setattr(constrain.models, "load_model", load_once)
     monkeypatch.setattr(constrain, "load_model", load_once)
+    monkeypatch.setattr(gramma, "load_model", load_once)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
     for line, block in found:

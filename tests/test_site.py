@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -147,6 +148,11 @@ def test_lists_have_a_blank_line_before_them() -> None:
                 wrong.append(place)
             before = line
     assert not wrong
+
+
+def test_the_picture_is_what_its_script_draws() -> None:
+    script = runpy.run_path(str(ROOT / "examples/grounded_picture.py"))
+    assert script["picture"]() == (DOCS / "grounded.svg").read_text("utf-8")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs the extra docs")
