@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
+import zipfile
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
@@ -53,6 +56,7 @@ def core_modules() -> frozenset[str]:
 
 BARE = """
 import sys
+import sysconfig
 CORE = set({core!r}) | set(sys.stdlib_module_names)
 CORE |= {{"gramma", "grammars", "constrain", "samplers"}}
 
@@ -127,6 +131,7 @@ def test_every_name_loads_or_names_the_extra() -> None:
     done = run_bare(
         """
 import json
+import os
 import constrain, gramma, grammars, samplers
 told = {}
 for package in (grammars, constrain, samplers, gramma):
@@ -165,6 +170,7 @@ def test_the_command_without_models(tmp_path: Path) -> None:
     done = run_bare(
         """
 import json
+import os
 from typer.testing import CliRunner
 from samplers.cli import app
 folder = sys.argv[1]
@@ -306,3 +312,118 @@ def test_the_wheel_asks_for_the_core_only(copied: Path, tmp_path: Path) -> None:
     assert {name_of(x) for x in asked if "extra == 'hf'" in x.replace('"', "'")} >= {"torch"}
     top = (folder / "top_level.txt").read_text().split()
     assert sorted(top) == ["constrain", "gramma", "grammars", "samplers"]
+
+
+# -- the wheel, in an environment of its own -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(copied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("build_wheel", copied, tmp_path_factory.mktemp("wheel"))
+
+
+def elsewhere() -> dict[str, str]:
+    """The environment without paths that lead to these sources."""
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MYPYPATH")}
+
+
+@pytest.fixture(scope="module")
+def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel; what it depends on is taken from this one."""
+    folder = tmp_path_factory.mktemp("fresh")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
+    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    install = [*pip, "--no-deps", "--no-index", wheel]
+    subprocess.run(install, check=True, timeout=120, cwd=folder, env=elsewhere())
+    here = sysconfig.get_path("purelib")
+    there = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout.strip()
+    # only now: pip must not take what is installed here for what is there
+    (Path(there) / "dependencies.pth").write_text(here + "\n")
+    return python
+
+
+def run_fresh(python: Path, *words: str | Path, into: Path) -> str:
+    done = subprocess.run(
+        [python, *words],
+        cwd=into,  # where no sources are
+        env=elsewhere(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_what_the_packages_have(copied: Path, wheel: Path) -> None:
+    packages = ("gramma", "grammars", "constrain", "samplers")
+    wanted = {
+        path.relative_to(copied).as_posix()
+        for name in packages
+        for path in (copied / name).rglob("*")
+        if path.is_file()
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if name.partition("/")[0] in packages}
+    assert names == wanted
+    assert {f"{name}/py.typed" for name in packages} <= names
+
+
+def test_the_source_distribution_makes_the_same_wheel(
+    copied: Path, wheel: Path, tmp_path: Path
+) -> None:
+    with tarfile.open(build("build_sdist", copied, tmp_path)) as archive:
+        archive.extractall(tmp_path / "sdist", filter="data")
+    (source,) = (tmp_path / "sdist").iterdir()
+    (tmp_path / "wheel").mkdir()
+    again = build("build_wheel", source, tmp_path / "wheel")
+    with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
+        assert {
+            i.filename: i.CRC for i in first.infolist() if not i.filename.endswith("RECORD")
+        } == {i.filename: i.CRC for i in second.infolist() if not i.filename.endswith("RECORD")}
+
+
+def test_the_wheel_works_where_no_sources_are(fresh: Path, tmp_path: Path) -> None:
+    found = run_fresh(fresh, "-c", "import gramma; print(gramma.__file__)", into=tmp_path)
+    assert Path(found.strip()).is_relative_to(fresh.parent.parent)
+    assert version("gramma") in run_fresh(fresh, "-m", "gramma", "--version", into=tmp_path)
+    (tmp_path / "a.schema.json").write_text('{"type": "integer", "minimum": 3, "maximum": 5}')
+    script = fresh.parent / "gramma"
+    assert run_fresh(fresh, script, "check", "a.schema.json", "--text", "4", into=tmp_path) == (
+        "accepted\n"
+    )
+    assert int(run_fresh(fresh, script, "sample", "a.schema.json", into=tmp_path)) in (3, 4, 5)
+    code = "from gramma import Grammar; print(Grammar.from_library('semver').accepts('1.2.3'))"
+    assert run_fresh(fresh, "-c", code, into=tmp_path) == "True\n", "files of the library"
+
+
+TYPING = """
+[mypy]
+strict = true
+[mypy-torch.*,transformers.*,numba.*,llvmlite.*,tiktoken.*,gguf.*,rich.*,typer.*]
+follow_imports = skip
+"""
+
+
+def test_type_checkers_read_the_wheel(fresh: Path, tmp_path: Path) -> None:
+    """``py.typed`` is there, and public names have the types that ``typing_samples.py`` says."""
+    (tmp_path / "mypy.ini").write_text(TYPING)
+    shutil.copy(ROOT / "tests" / "typing_samples.py", tmp_path / "samples.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--python-executable", fresh, "samples.py"],
+        cwd=tmp_path,
+        env=elsewhere(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.startswith("Success"), done.stdout + done.stderr
