@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import gramma
 
@@ -312,6 +313,27 @@ def test_the_wheel_asks_for_the_core_only(copied: Path, tmp_path: Path) -> None:
     assert {name_of(x) for x in asked if "extra == 'hf'" in x.replace('"', "'")} >= {"torch"}
     top = (folder / "top_level.txt").read_text().split()
     assert sorted(top) == ["constrain", "gramma", "grammars", "samplers"]
+
+
+def test_what_runs_elsewhere_names_what_is_there() -> None:
+    """The jobs of ``.github/workflows`` (which are not part of a distribution)."""
+    path = ROOT / ".github/workflows/ci.yml"
+    if not path.exists():
+        pytest.skip("no clone")
+    text = path.read_text("utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    assert {"tests", "lint", "docs", "package"} <= set(jobs)
+    for job in jobs.values():
+        assert job["runs-on"]
+        assert all(("uses" in step) != ("run" in step) for step in job["steps"])
+    named = re.findall(r"\b(?:tests|examples)/[\w./]+", text)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    for target in re.findall(r"run: make (\w+)", text):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    lowest = re.search(r"transformers>=([\d.]+)", (ROOT / "pyproject.toml").read_text())
+    assert lowest is not None
+    assert f'"=={lowest[1]}.' in text, "the lower end of the range"
 
 
 # -- the wheel, in an environment of its own -------------------------------------------------------
