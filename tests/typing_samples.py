@@ -24,6 +24,7 @@ from gramma import (
     TokenAutomaton,
     UnsupportedSchemaError,
     Vocabulary,
+    choose,
     extract,
     fill_masks,
     load_model,
@@ -92,6 +93,9 @@ def read(texts: list[str]) -> list[Extraction]:
     many = extract_many(model, tokenizer, texts, {"type": "integer"}, on_error="return")
     assert_type(many, list[Extraction])
     extract_many(model, tokenizer, texts, bool, on_error="ignore")  # type: ignore[arg-type]
+    assert_type(found.sources, dict[str, tuple[int, int]])
+    assert_type(found.confidence, dict[str, float])
+    assert_type(dict(choose(model, tokenizer, "Is it?", ["yes", "no"])), dict[str, float])
     return many
 
 
