@@ -25,6 +25,9 @@ PAGES = {
 PACKAGES = ("gramma", "grammars", "constrain", "samplers")
 TABLE_ROW = re.compile(r"^\|.*$", re.MULTILINE)
 CODE = re.compile(r"`[^`]*`")
+TABLE = re.compile(
+    r"^( *)(=+(?: +=+)+)\n(?:(?!\n).*\n)*?\1\2(?:\n(?:.+\n)*?\1\2)?(?=\n\s*\n|\n?\Z)", re.MULTILINE
+)
 ROLE = re.compile(r":(?:func|class|meth|mod|attr|data|exc):`~?([^`]+)`")
 
 
@@ -95,9 +98,32 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     )
 
 
+def table(found: re.Match[str]) -> str:
+    """A simple table of reStructuredText as one of Markdown."""
+    indent, rule, *_ = found.groups()
+    columns = [(column.start(), column.end()) for column in re.finditer("=+", rule)]
+    ends = [*(start for start, _ in columns[1:]), None]
+    rows: list[list[str]] = []
+    lines = found[0].removesuffix("\n").splitlines()
+    headed = sum(set(line.strip()) <= {"=", " "} and "=" in line for line in lines) == 3
+    for line in (line[len(indent) :] for line in lines):
+        cells = [line[start:end].strip() for (start, _), end in zip(columns, ends, strict=True)]
+        if set(line) <= {"=", " "}:
+            continue
+        if rows and not cells[0]:
+            rows[-1] = [f"{a} {b}".strip() for a, b in zip(rows[-1], cells, strict=True)]
+        else:
+            rows.append(cells)
+    if not headed:
+        rows.insert(0, [""] * len(columns))
+    rows.insert(1, ["---"] * len(columns))
+    shown = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return "".join(f"{indent}{row}\n" for row in shown)
+
+
 def plain(docstring: str) -> str:
-    """Sphinx's roles and double backquotes as Markdown."""
-    return ROLE.sub(r"`\1`", docstring).replace("``", "`")
+    """Sphinx's roles, double backquotes and tables as Markdown."""
+    return ROLE.sub(r"`\1`", TABLE.sub(table, docstring)).replace("``", "`")
 
 
 class Roles(Extension):

@@ -155,7 +155,23 @@ def test_the_picture_is_what_its_script_draws() -> None:
     assert script["picture"]() == (DOCS / "grounded.svg").read_text("utf-8")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs the extra docs")
+needs_mkdocs = pytest.mark.skipif(
+    importlib.util.find_spec("mkdocs") is None, reason="needs the extra docs"
+)
+
+
+@needs_mkdocs
+def test_docstrings_become_markdown() -> None:
+    plain = runpy.run_path(str(DOCS / "site.py"))["plain"]
+    said = "See :func:`a.b`.\n\n====  =====\none   ``x``\n      more\ntwo   y\n====  =====\n\nEnd."
+    assert plain(said) == (
+        "See `a.b`.\n\n|  |  |\n| --- | --- |\n| one | `x` more |\n| two | y |\n\n\nEnd."
+    )
+    headed = "====  ====\na     b\n====  ====\n1     2|3\n====  ===="
+    assert plain(headed) == "| a | b |\n| --- | --- |\n| 1 | 2\\|3 |\n"
+
+
+@needs_mkdocs
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],

@@ -76,26 +76,24 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
     **A new prompt or a text that goes on?**  At every call each row is compared, token by token, with
     the prompts and with the rows of the call before; lengths alone decide nothing.
 
-    ============================================================  =====================================
-    the call                                                      is taken for
-    ============================================================  =====================================
-    the first one in a call of ``generate``, whatever its tokens  new prompts
-    a later one there: rows that begin with that call's prompts   texts that go on, or back (drafts)
-    a later one there: a row that does not                        new prompts (one row after the other)
-    outside ``generate``: every row is one of the last call's     texts that go on
-    plus one allowed token
-    ... the same, with a token that is not allowed                texts that go on; a warning; only the
-                                                                  end is allowed in that row
-    ... all rows have finished, or ``max_new_tokens`` are spent   new prompts
-    ... the prompts again, or a row that begins with no prompt    new prompts
-    ... a row that the grammar does not allow behind its prompt   new prompts
-    ... anything else that begins with the prompts and that the   ``RuntimeError``: it may be either;
-    grammar allows: the same text again, a shorter one, one that  :meth:`reset` before it says that
-    is longer by several tokens, other numbers of rows            it is new, :meth:`generation` that
-                                                                  it is not
-    from another thread while texts are being written             ``RuntimeError``: one processor for
-                                                                  each thread
-    ============================================================  =====================================
+    ===================================================================  ====================================
+    the call                                                             is taken for
+    ===================================================================  ====================================
+    the first one in a call of ``generate``, whatever its tokens         new prompts
+    a later one there: rows that begin with that call's prompts          texts that go on, or back (drafts)
+    a later one there: a row that does not                               new prompts, row by row
+    outside: every row is one of the last call's plus one allowed token  texts that go on
+    ... the same, with a token that is not allowed                       texts that go on; a warning; the end
+                                                                         alone is allowed in that row
+    ... all rows have finished, or ``max_new_tokens`` are spent          new prompts
+    ... the prompts again, or a row that begins with no prompt           new prompts
+    ... a row that the grammar does not allow behind its prompt          new prompts
+    ... anything else that begins with the prompts, of the grammar       ``RuntimeError``: it may be either;
+                                                                         ``reset`` before it says: new,
+                                                                         ``generation`` that it is not
+    from another thread while texts are being written                    ``RuntimeError``: one processor for
+                                                                         each thread
+    ===================================================================  ====================================
 
     Where nothing is allowed but the end, EOS is forced; a row never loses its last finite logit.
 
