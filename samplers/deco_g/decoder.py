@@ -56,7 +56,7 @@ from samplers.speculative.law import Sampling
 from samplers.speculative.target import Weighting
 
 TOP_MASS: Final = 0.97
-"""Measured beside other shares in docs/benchmarks.md."""
+"""Measured beside other shares in docs/benchmarks/sampling.md."""
 MAX_TABLE_BYTES: Final = 2 << 30
 _DENSE: Final = 16
 """Where a part has more than one in so many tokens, sums over all tokens in a row are faster."""
