@@ -7,7 +7,6 @@ from typing import Any, assert_type
 
 import numpy as np
 
-from constrain import extract_many
 from gramma import (
     AlignedSampling,
     BudgetError,
@@ -24,8 +23,13 @@ from gramma import (
     TokenAutomaton,
     UnsupportedSchemaError,
     Vocabulary,
+    aextract,
+    call,
     choose,
     extract,
+    extract_many,
+    extract_samples,
+    extract_stream,
     fill_masks,
     load_model,
 )
@@ -96,7 +100,16 @@ def read(texts: list[str]) -> list[Extraction]:
     assert_type(found.sources, dict[str, tuple[int, int]])
     assert_type(found.confidence, dict[str, float])
     assert_type(dict(choose(model, tokenizer, "Is it?", ["yes", "no"])), dict[str, float])
+    assert_type(extract_samples(model, tokenizer, "1", bool, 3)[0].weight, float)
+    calls = call(model, tokenizer, "Is it 1?", [read])
+    assert_type([(one.name, one.arguments) for one in calls], list[tuple[str, dict[str, Any]]])
+    for value in extract_stream(model, tokenizer, "1", bool):
+        assert_type(value, Any)
     return many
+
+
+async def wait() -> Extraction:
+    return await aextract("a-model", None, "1", bool, max_new_tokens=4)
 
 
 def draw(backend: SpeculativeBackend) -> list[Sample]:

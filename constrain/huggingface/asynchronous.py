@@ -42,7 +42,7 @@ async def aextract(
             them.
 
     Raises:
-        What :func:`extract` raises.
+        Exception: what :func:`extract` raises.
     """
     server = server_of(model, backend)
     if server is not None:

@@ -172,7 +172,7 @@ class OpenAIServer:
             The results in the order of the texts.
 
         Raises:
-            What :meth:`extract` raises, of the first text that fails; a note names its index.
+            Exception: what :meth:`extract` raises, of the first text that fails; a note names its index.
         """
         check_count(batch_size, "batch_size")
         if on_error not in ("raise", "return"):
