@@ -14,13 +14,13 @@ FIELDS = [
     # name, value, the span it is, what a model may write that is not tied to the text
     ("place", '"Mill Lane"', "Mill Lane", ""),
     ("day", '"2025-05-03"', "3 May 2025", '"9000-12-12"'),
-    ("kind", '"water"', "", ""),
+    ("kind", '"water"', "water", ""),
 ]
 BELOW = [
     "Strings are spans of the text, numbers and dates stand in it; choices stay free.",
     "Struck out: what the same model wrote without grounding, just as valid. The mask rules it out.",
 ]
-COLOURS = ["#c8e6c9", "#ffe0b2"]
+COLOURS = ["#c8e6c9", "#ffe0b2", "#cfe2ff"]
 SIZE, LINE, CHARACTER = 16, 28, 9.64  # pixels; a character of a monospaced font is 0.6 of its size
 LEFT, RIGHT, TOP = 24, 372, 74
 

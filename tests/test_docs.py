@@ -36,7 +36,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
-OUTPUT = re.compile(r"\A\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+OUTPUT = re.compile(r"\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TRAINING = "examples/train_mask_diffusion.py"
 LONG = {"extract", "play"}  # as long as the blocks that call it in Python; until Ctrl-C
 
@@ -140,6 +140,16 @@ def test_python(
         wanted = printed_after(page, block)
         if wanted is not None:
             assert capsys.readouterr().out.rstrip() == wanted.rstrip(), f"{page}:{line}"
+
+
+def test_printed_blocks_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\na\n```\n\n```text\n1\n2\n```\n\n```python\nb\n```\n\nIt prints:\n\n```text\n3\n```\n"
+    )
+    assert [printed_after(page, block) for _, block in blocks(page, "python")] == ["1\n2\n", None]
+    held = {p.name: [printed_after(p, block) for _, block in blocks(p, "python")] for p in PAGES}
+    assert len([text for text in held["architecture.md"] if text is not None]) == 6
 
 
 def test_fences_are_pairs() -> None:
