@@ -31,7 +31,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -63,12 +63,14 @@ class Answer:
         text: as written; the last one where it was asked for again.
         tokens: new tokens of all tries.
         tries: how often the model was asked.
+        confidence: how sure the model was of each value, by JSON pointer, where the engine says so.
     """
 
     value: Any
     text: str
     tokens: int
     tries: int = 1
+    confidence: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -232,7 +234,7 @@ def _extracted(asked: Asked, document: Document, *, grounded: bool) -> Answer:
         prompt=asked.builder(document),
         max_new_tokens=asked.most_tokens,
     )
-    return Answer(found.value, found.text, len(found.tokens))
+    return Answer(found.value, found.text, len(found.tokens), confidence=dict(found.confidence))
 
 
 def outlines(asked: Asked, document: Document) -> Answer:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -47,10 +48,11 @@ def shapes_of(texts: Sequence[bytes]) -> tuple[Int32, Int32, Int32]:
         texts: the bytes of each token; empty for none.
 
     Returns:
-        int32[V] numbers of shapes (``NO_SHAPE`` for texts that are not made of whole characters), the same
-        for tokens behind an apostrophe, where contractions count, and int32[S] a token of each shape.
+        int32[V] numbers of shapes (``NO_SHAPE`` for texts that do not begin with whole characters, or end
+        with a part of one whose kind is open), the same for tokens behind an apostrophe, where contractions
+        count, and int32[S] a token of each shape.
     """
-    whole = [(token, words) for token, text in enumerate(texts) if (words := _decoded(text))]
+    whole = [(token, words) for token, text in enumerate(texts) if (words := _completed(text))]
     out = np.full((2, len(texts)), NO_SHAPE, np.int32)
     known: dict[tuple[str, str], int] = {}
     examples: list[int] = []
@@ -80,6 +82,7 @@ class Pretokens:
     ) -> None:
         self._texts: Final = texts
         self._plain, self._contracted, self._examples = shapes
+        self._whole: Final = np.array([bool(_decoded(text)) for text in texts])
         self._cut: Final = cut
         self._verdicts: dict[tuple[str, int, bool], npt.NDArray[np.int8]] = {}
 
@@ -116,17 +119,17 @@ class Pretokens:
 
     def is_whole(self, token: int) -> bool:
         """Whether a token is made of whole characters."""
-        return bool(self._plain[token] != NO_SHAPE)
+        return bool(self._whole[token])
 
     def are_whole(self, tokens: Int64) -> Flags:
         """bool[n]: which tokens are."""
-        whole: Flags = self._plain[tokens] != NO_SHAPE
+        whole: Flags = self._whole[tokens]
         return whole
 
     def _known(self, context: str, token: int) -> tuple[npt.NDArray[np.int8], Int32] | None:
         """The verdicts behind a token so far, and the shapes that they are about; ``None`` for no cuts."""
         mine = int(self._plain[token])
-        if self._cut is None or mine == NO_SHAPE:
+        if self._cut is None or not self._whole[token]:
             return None
         contracted = self._texts[token].endswith(_APOSTROPHE.encode())
         key = (context, mine, contracted)
@@ -159,7 +162,7 @@ class Pretokens:
         return int(verdicts[shape])
 
     def _example(self, shape: int) -> str:
-        return self._texts[int(self._examples[shape])].decode()
+        return _completed(self._texts[int(self._examples[shape])])
 
     def _verdict(self, context: str, before: str, behind: str) -> int:
         verdict = self._cut_at(context, before, behind, "")
@@ -203,6 +206,41 @@ def _decoded(text: bytes) -> str:
         return text.decode()
     except UnicodeDecodeError:
         return ""
+
+
+def _completed(text: bytes) -> str:
+    """The characters of a text, the last one completed where all ways are of one kind; else empty."""
+    words = _decoded(text)
+    if words:
+        return words
+    for size in range(1, min(4, len(text))):  # bytes of a character that has only begun
+        words, last = _decoded(text[:-size]), _only_kind(text[-size:])
+        if words and last:
+            return words + last
+    return ""
+
+
+@lru_cache(1 << 12)
+def _only_kind(begun: bytes) -> str:
+    """The kind of all characters that begin with some bytes; empty if there are several, or none."""
+    length = next((n for n, (low, high) in _LEADING.items() if low <= begun[0] <= high), 0)
+    if length <= len(begun):
+        return ""
+    bounds = [begun + bytes([fill]) * (length - len(begun)) for fill in (0x80, 0xBF)]
+    try:
+        low, high = (ord(bound.decode()) for bound in bounds)
+    except UnicodeDecodeError:
+        return ""
+    if high - low >= _MOST_CHARACTERS:
+        return ""
+    kinds = {kind_of(chr(code)) for code in range(low, high + 1)}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+_LEADING: Final = {2: (0xC2, 0xDF), 3: (0xE0, 0xEF), 4: (0xF0, 0xF4)}
+"""First bytes of characters, by their number of bytes."""
+_MOST_CHARACTERS: Final = 64
+"""Of so many characters with a common beginning the kinds are compared."""
 
 
 class _Kinds(dict[int, str]):
