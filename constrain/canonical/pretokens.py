@@ -48,9 +48,9 @@ def shapes_of(texts: Sequence[bytes]) -> tuple[Int32, Int32, Int32]:
         texts: the bytes of each token; empty for none.
 
     Returns:
-        int32[V] numbers of shapes (``NO_SHAPE`` for texts that do not begin with whole characters, or end
-        with a part of one whose kind is open), the same for tokens behind an apostrophe, where contractions
-        count, and int32[S] a token of each shape.
+        int32[V] numbers of shapes (``NO_SHAPE`` for texts that do not begin with whole characters; an
+        unfinished last one is taken for a whole one of its kind), the same for tokens behind an
+        apostrophe, where contractions count, and int32[S] a token of each shape.
     """
     whole = [(token, words) for token, text in enumerate(texts) if (words := _completed(text))]
     out = np.full((2, len(texts)), NO_SHAPE, np.int32)
@@ -209,38 +209,48 @@ def _decoded(text: bytes) -> str:
 
 
 def _completed(text: bytes) -> str:
-    """The characters of a text, the last one completed where all ways are of one kind; else empty."""
+    """The characters of a text, the last one completed by one of its kind; empty for half a first one."""
     words = _decoded(text)
     if words:
         return words
     for size in range(1, min(4, len(text))):  # bytes of a character that has only begun
-        words, last = _decoded(text[:-size]), _only_kind(text[-size:])
+        words, last = _decoded(text[:-size]), _kind_begun(text[-size:])
         if words and last:
             return words + last
     return ""
 
 
 @lru_cache(1 << 12)
-def _only_kind(begun: bytes) -> str:
-    """The kind of all characters that begin with some bytes; empty if there are several, or none."""
+def _kind_begun(begun: bytes) -> str:
+    """The kind of a character of which some bytes are known; empty if no character begins with them.
+
+    Where it is open, a sign is taken, else what is no blank: most pre-tokenizers cut before either in
+    the same places, and what a tokenizer writes is not refused.
+    """
     length = next((n for n, (low, high) in _LEADING.items() if low <= begun[0] <= high), 0)
     if length <= len(begun):
         return ""
     bounds = [begun + bytes([fill]) * (length - len(begun)) for fill in (0x80, 0xBF)]
-    try:
-        low, high = (ord(bound.decode()) for bound in bounds)
-    except UnicodeDecodeError:
-        return ""
-    if high - low >= _MOST_CHARACTERS:
-        return ""
-    kinds = {kind_of(chr(code)) for code in range(low, high + 1)}
-    return kinds.pop() if len(kinds) == 1 else ""
+    codes = [_code_point(bound) for bound in bounds]
+    kinds = {
+        kind_of(chr(code))
+        for code in range(codes[0], min(codes[1], codes[0] + _MOST_CHARACTERS) + 1)
+    }
+    return min(kinds, key=lambda kind: (kind != ".", kind.isspace(), kind))
+
+
+def _code_point(data: bytes) -> int:
+    """The code point that bytes in the form of UTF-8 stand for, whether or not it is a character."""
+    code = data[0] & (0xFF >> (len(data) + 1))
+    for byte in data[1:]:
+        code = code << 6 | byte & 0x3F
+    return min(code, 0x10FFFF)
 
 
 _LEADING: Final = {2: (0xC2, 0xDF), 3: (0xE0, 0xEF), 4: (0xF0, 0xF4)}
 """First bytes of characters, by their number of bytes."""
-_MOST_CHARACTERS: Final = 64
-"""Of so many characters with a common beginning the kinds are compared."""
+_MOST_CHARACTERS: Final = 4_096
+"""Of so many characters with a common beginning the kinds are looked at."""
 
 
 class _Kinds(dict[int, str]):

@@ -37,7 +37,7 @@ _MOST_ROWS: Final = 1 << 11
 PENDING: Final = "\0"
 """The context of a token that is a word of its own only if no blank follows, nor the end."""
 _MOST_PAIRS: Final = 1 << 16
-_FORMAT: Final = 5
+_FORMAT: Final = 6
 _PROBE: Final = "a B1 2c'd/e.  f\n\n g\t_\u3042\u0301!?"
 """A text that every pre-tokenizer cuts somewhere, if it ever cuts."""
 
