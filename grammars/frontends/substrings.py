@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from grammars.errors import GrammarError
 from grammars.ir import GrammarIR, Substrings, single_rule
-from grammars.substrings.units import FOLDS, UNITS, Fold, Unit
+from grammars.substrings.units import FOLDS, UNITS, Fold, Unit, check_text
 
 
 def substrings_to_ir(text: str, unit: Unit, fold: Fold | Iterable[Fold]) -> GrammarIR:
@@ -22,17 +21,10 @@ def substrings_to_ir(text: str, unit: Unit, fold: Fold | Iterable[Fold]) -> Gram
 
 def spans_of(text: str, unit: Unit, fold: Fold | Iterable[Fold]) -> Substrings:
     """The same as an expression."""
-    if not isinstance(text, str):
-        raise TypeError(f"the text of spans must be str, not {type(text).__name__}: {text!r:.80}")
+    check_text(text, "the text")
     if unit not in UNITS:
         raise ValueError(f"unit={unit!r}: must be one of {', '.join(map(repr, UNITS))}")
     folds = frozenset([fold] if isinstance(fold, str) else fold)
     for other in sorted(map(repr, folds - {*FOLDS})):
         raise ValueError(f"fold={other}: must be of {', '.join(map(repr, FOLDS))}")
-    at = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
-    if at is not None:
-        raise GrammarError(
-            f"character {at} of the text is a lone surrogate, {text[at]!r}, which no UTF-8 can write; "
-            "decode the text with errors='replace'"
-        )
     return Substrings(text, unit, folds)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, TypeAlias
 
-from grammars.errors import GrammarError
 from grammars.sources.dates import dates_of, moments_of, times_of
 from grammars.sources.labels import Labelled
 from grammars.sources.numbers import FoundNumber, numbers_of
-from grammars.substrings.units import Fold, Unit
+from grammars.substrings.units import Fold, Unit, check_text
 
 Tie: TypeAlias = Literal["verbatim", "inferred"] | Labelled
 """Whether a value has to stand in the source, perhaps behind a label, or may be anything allowed."""
@@ -45,16 +44,7 @@ class Source:
     explains: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.text, str):
-            raise TypeError(
-                f"source must be str, not {type(self.text).__name__}: {self.text!r:.80}"
-            )
-        at = next((i for i, c in enumerate(self.text) if "\ud800" <= c <= "\udfff"), None)
-        if at is not None:
-            raise GrammarError(
-                f"character {at} of the source is a lone surrogate, {self.text[at]!r}, which no UTF-8 "
-                "can write; decode the text with errors='replace'"
-            )
+        check_text(self.text, "source")
 
     def ties(self, said: Tie | None) -> bool:
         """Whether a value of which a schema says so much has to stand in the text."""

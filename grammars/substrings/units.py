@@ -13,6 +13,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from grammars.errors import GrammarError
+
 Unit: TypeAlias = Literal["chars", "words", "lines"]
 Fold: TypeAlias = Literal["space", "case"]
 
@@ -57,6 +59,27 @@ class Sequence(NamedTuple):
     symbols: Int32
     characters: list[str]
     marked: bool
+
+
+def check_text(text: object, what: str) -> None:
+    """Refuses what is no text of characters.
+
+    Args:
+        text: what was given.
+        what: what it is called in messages.
+
+    Raises:
+        TypeError: if it is no ``str``.
+        GrammarError: if it has a lone surrogate.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be str, not {type(text).__name__}: {text!r:.80}")
+    at = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
+    if at is not None:
+        raise GrammarError(
+            f"character {at} of {what} is a lone surrogate, {text[at]!r}, which no UTF-8 can write; "
+            "decode the text with errors='replace'"
+        )
 
 
 def sequence(text: str, unit: Unit, fold: frozenset[Fold]) -> Sequence:
@@ -157,4 +180,14 @@ def _with_marks(symbols: Int32, characters: int, ends: Marks, begins: Marks) -> 
     return flat[flat >= 0]
 
 
-__all__ = ["FOLDS", "UNITS", "Fold", "Sequence", "Unit", "are_words", "in_any_case", "sequence"]
+__all__ = [
+    "FOLDS",
+    "UNITS",
+    "Fold",
+    "Sequence",
+    "Unit",
+    "are_words",
+    "check_text",
+    "in_any_case",
+    "sequence",
+]
