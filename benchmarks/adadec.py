@@ -311,7 +311,7 @@ def adadec(setting: Setting, threshold: float) -> Write:
 
         before = setting.forwards
         (sample,) = sampler.sample(ids, max_new_tokens=setting.budget, stop=stop)
-        return setting.answer(task, sample.token_ids, before, sampler.pauses)
+        return setting.answer(task, sample.token_ids, before, sampler.report.pauses)
 
     return write
 

@@ -43,9 +43,9 @@ from constrain import TokenAutomaton, load_model
 from constrain.huggingface.extraction import automaton_for
 from grammars import Grammar
 from samplers import Sample, SamplingOptions, SpeculativeBackend
-from samplers.aligned.automatic import Switch
 from samplers.aligned.trie import Trie
 from samplers.estimates import divergence
+from samplers.report import ChainReport
 from samplers.speculative.choices import Drawn
 from samplers.speculative.scorer import Request, TreeScorer
 from samplers.speculative.tree import ROOT, Tree
@@ -346,27 +346,26 @@ def one_method(
         "seconds": round(time.perf_counter() - began, 1),
         "forwards_a_sample": round(backend.forwards / len(samples), 2),
     }
-    if hasattr(sampler, "report"):
-        facts["acceptance"] = round(sampler.report(prompt, budget).rate, 4)
+    facts["acceptance"] = round(sampler.report.acceptance, 4)
     if isinstance(sampler, samplers.ASAp):
         facts["trie"] = sampler.memory(prompt, budget, 1.0).trie
-    if hasattr(sampler, "switch"):
-        facts |= switch_facts(sampler.switch)
+    if isinstance(sampler.report, ChainReport):
+        facts |= chain_facts(sampler.report)
     return samples, facts
 
 
-def switch_facts(switch: Switch) -> dict[str, Any]:
+def chain_facts(report: ChainReport) -> dict[str, Any]:
     """The method that was chosen, and how well its chain moved, if there was one."""
-    if switch.method == "CARS":
-        return {"switch": switch.method}
+    if report.method == "CARS":
+        return {"switch": report.method}
     return {
-        "switch": switch.method,
-        "runs": switch.runs,
-        "steps": switch.steps,
-        "moved": switch.acceptance,
-        "effective": switch.effective,
-        "effective_runs": switch.effective_runs,
-        "log_evidence": switch.log_evidence,
+        "switch": report.method,
+        "runs": report.runs,
+        "steps": report.steps,
+        "moved": report.moved,
+        "effective": report.effective,
+        "effective_runs": report.effective_runs,
+        "log_evidence": report.log_evidence,
     }
 
 
@@ -423,18 +422,15 @@ class Case:
             ids, memory = self._memory(sampler)
             began = time.perf_counter()
             rows = 0
-            while (
-                memory.report.attempts < self.given.attempts
-                and memory.report.accepted < self.given.count
-            ):
+            while memory.attempts < self.given.attempts and memory.accepted < self.given.count:
                 for sample, _ in self._round(sampler, ids, memory, self.given.seed):
                     rows += sample.stats.forwards
-            report = memory.report
+            report = sampler.report
             yield self._record(
                 name,
                 attempts=report.attempts,
                 accepted=report.accepted,
-                acceptance=report.rate,
+                acceptance=report.acceptance,
                 bound=report.bounds[-1],
                 calls=backend.forwards,
                 rows=rows,
@@ -459,7 +455,7 @@ class Case:
         backend = SpeculativeBackend(self.model, self.tokenizer)
         sampler = METHODS["aligned"](backend, self.automaton)
         samples = self._drawn(sampler, count)
-        facts = {"calls": backend.forwards, **switch_facts(sampler.switch)}
+        facts = {"calls": backend.forwards, **chain_facts(sampler.report)}
         yield self._excess("aligned", samples, truth, facts)
         yield self._masking(truth, backend.forwards, count)
         for name in self.given.methods:
@@ -509,7 +505,7 @@ class Case:
         return prepared.ids, prepared.memory
 
     def _round(self, sampler: Any, ids: list[int], memory: Any, seed: int) -> list[Any]:
-        source = np.random.SeedSequence([seed, memory.report.attempts])
+        source = np.random.SeedSequence([seed, memory.attempts])
         choices = [Drawn(one) for one in source.spawn(sampler.backend.max_rows)]
         with sampler.backend.same_prompt():
             made: list[Any] = sampler.round(ids, memory, 1.0, choices)

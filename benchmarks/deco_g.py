@@ -70,10 +70,11 @@ from constrain.huggingface.extraction import automaton_for, vocabulary_for
 from constrain.models import DEFAULT_MODEL, load_model
 from grammars import Grammar
 from samplers import HMM, CtrlG, DecoG, GrammarConstrained, Sample, SpeculativeBackend
-from samplers.deco_g.decoder import TOP_MASS, FormatTarget, Report
+from samplers.deco_g.decoder import TOP_MASS, FormatTarget
 from samplers.deco_g.distil import Corpus, Head, fit_corpus, head_of, initial_hmm
 from samplers.deco_g.em import fit_em
 from samplers.deco_g.tables import Doubles
+from samplers.report import FormatGuidance
 from samplers.speculative.law import Sampling
 from samplers.speculative.target import FreeText, Weighting
 
@@ -230,7 +231,7 @@ class Clock:
         return 1e3 * (self.stamps[-1] - self.stamps[0]) / steps if steps > 0 else math.nan
 
 
-Draw = Callable[[Sequence[int], int, Clock], tuple[Sample, Report | None]]
+Draw = Callable[[Sequence[int], int, Clock], tuple[Sample, FormatGuidance | None]]
 """(prompt, seed, clock) -> an answer."""
 
 
@@ -286,9 +287,9 @@ class Case:
             return mask
         sampler = self._guided(kind)
 
-        def guided(ids: Sequence[int], seed: int, clock: Clock) -> tuple[Sample, Report]:
+        def guided(ids: Sequence[int], seed: int, clock: Clock) -> tuple[Sample, FormatGuidance]:
             (sample,) = sampler.sample(ids, seed=seed, on_tokens=clock, **options)
-            return sample, sampler.reports[0]
+            return sample, sampler.report.guidance[0]
 
         return guided
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from samplers.extraction import aextract, call, extract, extract_stream
     from samplers.generation import SpeculativeGenerate
     from samplers.options import Sampler, SamplingOptions
+    from samplers.report import SamplingReport
     from samplers.sample import Sample, Stats
     from samplers.several import extract_samples
     from samplers.speculative.scorer import UnsupportedModel
@@ -100,6 +101,7 @@ _HOMES = {
     "Sample": "samplers.sample",
     "Sampler": "samplers.options",
     "SamplingOptions": "samplers.options",
+    "SamplingReport": "samplers.report",
     "SpeculativeBackend": "samplers.backend",
     "SpeculativeGenerate": "samplers.generation",
     "Stats": "samplers.sample",
@@ -154,6 +156,7 @@ __all__ = [
     "Sample",
     "Sampler",
     "SamplingOptions",
+    "SamplingReport",
     "SpeculativeBackend",
     "SpeculativeGenerate",
     "Stats",

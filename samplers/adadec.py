@@ -33,6 +33,7 @@ from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Stop
 from samplers.healing import asked, without_prefix
 from samplers.options import Sampler, SamplingArguments, SamplingOptions
 from samplers.progress import progress_of
+from samplers.report import LookaheadReport
 from samplers.rows import rows_within
 from samplers.sample import Sample, Stats
 from samplers.speculative.law import Law, Sampling, law_of
@@ -60,6 +61,7 @@ class AdaDec(Sampler):
     """
 
     defaults = SamplingOptions(temperature=0.0)
+    report: LookaheadReport
 
     def __init__(
         self,
@@ -82,8 +84,11 @@ class AdaDec(Sampler):
         self.threshold = threshold
         self.beams = beams
         self.lookahead = lookahead
-        self.pauses = 0
-        """How often the last call looked ahead."""
+        self.report = self.new_report()
+
+    def new_report(self) -> LookaheadReport:
+        """A report of nothing yet."""
+        return LookaheadReport(type(self).__name__)
 
     def sample(
         self,
@@ -106,7 +111,8 @@ class AdaDec(Sampler):
             TypeError, ValueError: as there, and for ``n``, ``temperature`` or ``top_p`` other than these.
             BudgetError: as there, or if ``max_kv_bytes`` has no room for the text and its roll-outs.
         """
-        return self._write(prompt, n, self.asked(n, options, given), stop)
+        asked = self.asked(n, options, given)
+        return self.reported(lambda: self._write(prompt, n, asked, stop))
 
     def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
         """Writes the text that ``sample`` returns."""
@@ -130,7 +136,6 @@ class AdaDec(Sampler):
         if healed is not None:
             check_budget(healed.automaton, budget)
         run = _Run(self, ids, budget, self._target(healed), stop)
-        self.pauses = 0
         with progress_of(options.progress, n, None) as report:
             run.go(options.on_tokens)
             sample = run.sample()
@@ -219,7 +224,7 @@ class _Run:
         The last forward has scored all that can be kept: the last token taken is scored with what
         follows.
         """
-        self._owner.pauses += 1
+        self._owner.report.pauses += 1
         order = np.argsort(-law.constrained, kind="stable")[: self._owner.beams]
         candidates = [self._candidate(tree, law, int(i)) for i in order]
         chains = [chain for chain in candidates if chain is not None]

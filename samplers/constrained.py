@@ -34,6 +34,7 @@ class GrammarConstrained(Sampler):
     ) -> None:
         self.backend = check_backend(backend, "GrammarConstrained")
         self.automaton = as_written(check_automaton(automaton, "GrammarConstrained"), canonical)
+        self.report = self.new_report()
 
     def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
         """Draws texts; each is complete within the budget."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypedDict, Unpack
 
 from constrain.arguments import check_count
 from grammars.frontends.advice import suggestion
 from samplers.arguments import check_request
-from samplers.backend import OnTokens, Prompt
+from samplers.backend import OnTokens, Prompt, SpeculativeBackend
+from samplers.report import SamplingReport
 from samplers.sample import Sample
 
 
@@ -91,9 +92,13 @@ class Sampler(ABC):
 
     Attributes:
         defaults: what holds where nothing else is said.
+        backend: the model.
+        report: what the last call did and learned.
     """
 
     defaults: ClassVar[SamplingOptions] = SamplingOptions()
+    backend: SpeculativeBackend
+    report: SamplingReport
 
     def sample(
         self,
@@ -117,7 +122,25 @@ class Sampler(ABC):
             BudgetError: before the first token, if the shortest text does not fit the budget, or prompt and
                 budget exceed the model's context.
         """
-        return self.draw(prompt, n, self.asked(n, options, given))
+        asked = self.asked(n, options, given)
+        return self.reported(lambda: self.draw(prompt, n, asked))
+
+    def reported(self, draw: Callable[[], list[Sample]]) -> list[Sample]:
+        """Draws texts, and reports of it in :attr:`report`, of a failure too."""
+        report = self.report = self.new_report()
+        before = self.backend.forwards
+        try:
+            samples = draw()
+        finally:
+            report.forwards = self.backend.forwards - before
+        report.samples = len(samples)
+        if not report.attempts:  # each text is written once
+            report.attempts = report.accepted = len(samples)
+        return samples
+
+    def new_report(self) -> SamplingReport:
+        """A report of nothing yet, which :meth:`draw` fills in."""
+        return SamplingReport(type(self).__name__)
 
     def asked(
         self, n: int, options: SamplingOptions | None, given: Mapping[str, Any]

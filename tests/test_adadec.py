@@ -72,7 +72,7 @@ def test_agrees_with_the_slow_way(threshold: float, beams: int, lookahead: int) 
     (sample,) = sampler.sample(PROMPT, max_new_tokens=BUDGET)
     text, pauses = slow(threshold, beams, lookahead)
     assert tuple(sample.token_ids) == text
-    assert sampler.pauses == pauses
+    assert sampler.report.pauses == pauses
     assert sample.complete
     assert sample.logprob == pytest.approx(math.log(mass()[text]))
 

@@ -182,8 +182,10 @@ def test_masking_what_is_new_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> N
 def test_bounds_only_fall_and_stay_above_the_truth(kind: type[Aligned]) -> None:
     sampler = kind(backend(), automaton())
     before: dict[Text, float] = {}
+    bounds: list[float] = []
     for seed in range(12):
         sampler.sample(PROMPT, 2, max_new_tokens=BUDGET, seed=seed)
+        bounds += sampler.report.bounds
         for node in sampler.memory(PROMPT, BUDGET, 1.0).trie.nodes():
             prefix = tuple(node.path())
             truth = sum(p for text, p in mass().items() if text[: len(prefix)] == prefix)
@@ -191,7 +193,6 @@ def test_bounds_only_fall_and_stay_above_the_truth(kind: type[Aligned]) -> None:
             assert node.z <= before.get(prefix, 1.0) + 1e-6
             assert node.z >= truth / chance - 1e-6
             before[prefix] = node.z
-    bounds = sampler.report(PROMPT, BUDGET).bounds
     assert all(b <= a + 1e-6 for a, b in itertools.pairwise(bounds))
 
 
@@ -206,7 +207,7 @@ def test_drawn_samples(kind: type[Aligned], rows: int) -> None:
         assert sample.complete
         assert sample.logprob == pytest.approx(math.log(mass()[text]), abs=1e-5)
         assert automaton().grammar.accepts(sample.text)
-    assert sampler.report(PROMPT, BUDGET).rate > 0.5
+    assert sampler.report.acceptance > 0.5
 
 
 def test_few_forwards_once_the_trie_is_known() -> None:
@@ -343,7 +344,7 @@ def test_steps_lead_to_the_model(proposal: Any) -> None:
     samples = sampler.sample(PROMPT, count, max_new_tokens=BUDGET, seed=6)
     noise = 2 * expected_variation(exact(), count)
     assert total_variation(frequencies(samples), exact()) < 0.25 * far + noise
-    assert 0 < sampler.acceptance <= 1
+    assert 0 < sampler.report.acceptance <= 1
     for sample in samples[:20]:
         assert sample.logprob == pytest.approx(math.log(mass()[tuple(sample.token_ids)]))
 
@@ -422,11 +423,11 @@ def test_memory_is_counted() -> None:
 def test_rejection_gives_way_and_says_so() -> None:
     patient = AlignedSampling(backend(), automaton())
     patient.sample(PROMPT, 40, max_new_tokens=BUDGET, seed=1)
-    assert patient.switch.method == "CARS"
+    assert patient.report.method == "CARS"
     forced = AlignedSampling(backend(), automaton(), enough=1.01, patience=8, calls=0)
     samples = forced.sample(PROMPT, 1000, max_new_tokens=BUDGET, seed=1)
-    assert forced.switch.method == "MH"
-    assert "of the latest 8 attempts" in forced.switch.reason
+    assert forced.report.method == "MH"
+    assert "of the latest 8 attempts" in forced.report.reason
     assert len(samples) == 1000
     assert total_variation(frequencies(samples), exact()) < 2 * expected_variation(exact(), 1000)
 
@@ -435,9 +436,9 @@ def test_attempts_of_rejection_are_bounded() -> None:
     sampler = AlignedSampling(backend(), automaton())
     samples = sampler.sample(PROMPT, 30, max_new_tokens=BUDGET, seed=1, max_attempts=10)
     assert len(samples) == 30
-    assert sampler.switch.method == "MH"
-    assert "max_attempts=10" in sampler.switch.reason
-    assert sampler.report(PROMPT, BUDGET).attempts >= 10
+    assert sampler.report.method == "MH"
+    assert "max_attempts=10" in sampler.report.reason
+    assert sampler.report.attempts >= 10
 
 
 # -- estimates ---------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def test_failures_are_geometric() -> None:
 def test_evidence_is_unbiased(particles: int, estimator: Estimator) -> None:
     sampler = AWRS(backend(), automaton(), particles=particles, estimator=estimator)
     sampler.sample(PROMPT, 1200 // particles, max_new_tokens=BUDGET, seed=1)
-    z = np.exp(sampler.log_evidence)
+    z = np.exp(sampler.report.log_evidences)
     error = z.std(ddof=1) / math.sqrt(len(z))
     assert abs(z.mean() - sum(mass().values())) < 4 * error
 

@@ -192,10 +192,10 @@ def _sample(number: int) -> Sample:
 def test_a_small_language_drawn_by_chains() -> None:
     sampler = AlignedSampling(backend(), automaton(), enough=1.01, patience=8, calls=0)
     samples = sampler.sample(PROMPT, 60, max_new_tokens=BUDGET, seed=1)
-    assert sampler.switch.method == "MH"
-    count = int(sampler.switch.effective)
+    assert sampler.report.method == "MH"
+    count = int(sampler.report.effective)
     assert total_variation(frequencies(samples), exact()) < 2 * expected_variation(exact(), count)
-    assert sampler.switch.log_evidence == pytest.approx(math.log(sum(mass().values())), abs=0.2)
+    assert sampler.report.log_evidence == pytest.approx(math.log(sum(mass().values())), abs=0.2)
 
 
 # -- what is too large to be ---------------------------------------------------------------------------
@@ -226,13 +226,13 @@ def test_large_languages_are_followed_where_masks_do_not(name: str) -> None:
     toy, count = LARGE[name](), 24
     sampler = AlignedSampling(toy.backend(), toy.automaton(), calls=0)
     samples = sampler.sample(toy.prompt, count, max_new_tokens=toy.budget, seed=1)
-    switch = sampler.switch
-    assert switch.method == "MH"
+    report = sampler.report
+    assert report.method == "MH"
     assert {s.method for s in samples if not s.exact} == {"MH"}
     for sample in samples:
         assert sample.logprob == pytest.approx(toy.logprob(sample.token_ids), abs=1e-6)
     mean, _ = mean_logprob(samples)
-    spread = float(np.std([s.logprob for s in samples])) / math.sqrt(switch.effective)
+    spread = float(np.std([s.logprob for s in samples])) / math.sqrt(report.effective)
     assert abs(mean - toy.mean_logprob()) < 4 * spread
     masking, _ = mean_logprob(
         GrammarConstrained(toy.backend(), toy.automaton()).sample(
@@ -241,10 +241,10 @@ def test_large_languages_are_followed_where_masks_do_not(name: str) -> None:
     )
     assert masking < toy.mean_logprob() - 3
     assert abs(mean - toy.mean_logprob()) < 0.5 * abs(masking - toy.mean_logprob())
-    assert switch.acceptance > 0.3
-    assert switch.effective >= DISTINCT * count
-    error = 4 / math.sqrt(switch.effective_runs)
-    assert switch.log_evidence == pytest.approx(toy.log_mass(), abs=error)
+    assert report.moved > 0.3
+    assert report.effective >= DISTINCT * count
+    error = 4 / math.sqrt(report.effective_runs)
+    assert report.log_evidence == pytest.approx(toy.log_mass(), abs=error)
 
 
 @pytest.mark.parametrize("name", ["8 letters, log Z -16", "8 letters, log Z -9"])
@@ -256,7 +256,7 @@ def test_proposals_do_not_get_worse_by_what_was_learned(name: str) -> None:
     source = np.random.SeedSequence(5)
     found = []
     for attempts in (0, 240):
-        while memory.report.attempts < attempts:
+        while memory.attempts < attempts:
             choices = [Drawn(seed) for seed in source.spawn(8)]
             sampler.round(toy.prompt, memory, 1.0, choices)
         rows = Rows(sampler.backend, toy.prompt, toy.budget, 8)
@@ -276,17 +276,17 @@ def test_chains_grow_until_they_move_or_the_bounds_are_reached() -> None:
     given: dict[str, Any] = {"calls": 0, "patience": 4, "particles": 1}
     free = AlignedSampling(toy.backend(), toy.automaton(), **given)
     free.sample(toy.prompt, 3, max_new_tokens=toy.budget, seed=1)
-    assert free.switch.steps > 2
-    assert free.switch.steps <= MOST_STEPS
+    assert free.report.steps > 2
+    assert free.report.steps <= MOST_STEPS
     made = toy.backend()
     bounded = AlignedSampling(made, toy.automaton(), max_model_calls=40, **given)
     samples = bounded.sample(toy.prompt, 3, max_new_tokens=toy.budget, seed=1, max_attempts=1)
     assert len(samples) == 3
     assert made.forwards < 40 + 3 * toy.budget
-    assert "max_model_calls=40" in bounded.switch.reason
+    assert "max_model_calls=40" in bounded.report.reason
     fixed = AlignedSampling(toy.backend(), toy.automaton(), steps=3, **given)
     fixed.sample(toy.prompt, 3, max_new_tokens=toy.budget, seed=1, max_attempts=1)
-    assert fixed.switch.steps == 3
+    assert fixed.report.steps == 3
     assert STAYING < 1
 
 
@@ -343,9 +343,9 @@ def test_the_mean_weight_counts_runs_that_died() -> None:
     for seed in range(60):
         samples = sampler.sample(toy.prompt, 3, max_new_tokens=toy.budget, seed=seed)
         means.append(np.mean([s.weight for s in samples]))
-        alive = [z for z in sampler.log_evidence if z > -math.inf]
+        alive = [z for z in sampler.report.log_evidences if z > -math.inf]
         survived.append(np.mean(np.exp(alive)))
-        assert sum(s.stats.rejected for s in samples) == len(sampler.log_evidence) - 3
+        assert sum(s.stats.rejected for s in samples) == len(sampler.report.log_evidences) - 3
     error = np.std(means) / math.sqrt(len(means))
     assert abs(np.mean(means) - truth) < 4 * error
     assert np.mean(survived) - truth > 4 * error  # without them it would be too large

@@ -259,12 +259,12 @@ def test_where_nothing_has_a_chance_the_mask_decides() -> None:
     hmm = ending([[0.5, 0.5], [0.0, 1.0]], [[0.0, 0.0, 1, 0, 0, 0], [0.0, 0.9, 0.1, 0, 0, 0]])
     made = decoder("aaab", hmm)
     samples = made.sample(PROMPT, 5, max_new_tokens=5, seed=1)
-    for sample, report in zip(samples, made.reports, strict=True):
+    for sample, guidance in zip(samples, made.report.guidance, strict=True):
         assert sample.complete
         assert sample.text == "aaab"
         assert sample.token_ids == [2, 2, 4, EOS]  # "ab", never emitted, counts as not observed
-        assert report.fallbacks == 2
-        assert report.log_format == -math.inf
+        assert guidance.fallbacks == 2
+        assert guidance.log_format == -math.inf
 
 
 def test_fewer_tokens_than_the_vocabulary() -> None:
@@ -371,7 +371,7 @@ def test_drafters_change_nothing() -> None:
         made = decoder("(a|b)*ab", hmm, *drafters(), kind=DecoG, top_mass=1.0, top_states=3)
         samples = made.sample(PROMPT, 20, max_new_tokens=12, seed=5)
         texts.append([s.token_ids for s in samples])
-        assert len(made.reports) == 20
+        assert len(made.report.guidance) == 20
     assert texts[0] == texts[1]
 
 
@@ -430,7 +430,7 @@ def test_the_fewest_states_of_a_mass(mass: float) -> None:
     hmm = random_hmm(6, 7)
     made = decoder("(a|b)*ab", hmm, kind=DecoG, top_mass=mass)
     samples = made.sample(PROMPT, 12, max_new_tokens=10, seed=1)
-    for sample, report in zip(samples, made.reports, strict=True):
+    for sample, guidance in zip(samples, made.report.guidance, strict=True):
         vector, retained, states = hmm.start(), [], []
         for token in sample.token_ids:
             held = torch.sort(vector, descending=True).values.cumsum(0).tolist()
@@ -438,8 +438,8 @@ def test_the_fewest_states_of_a_mass(mass: float) -> None:
             retained.append(held[fewest - 1])
             states.append(fewest)
             vector, _ = hmm.observe(vector, token)
-        assert report.min_retained == pytest.approx(min(retained))
-        assert report.mean_states == pytest.approx(sum(states) / len(states))
+        assert guidance.min_retained == pytest.approx(min(retained))
+        assert guidance.mean_states == pytest.approx(sum(states) / len(states))
 
 
 def test_mass_is_a_share() -> None:
@@ -453,15 +453,15 @@ def test_reports() -> None:
     made = decoder("(a|b)*ab", hmm, kind=DecoG, top_mass=1.0, top_states=2)
     samples = made.sample(PROMPT, 12, max_new_tokens=10, seed=1)
     expected = made.log_format_probability(max_new_tokens=10)
-    for sample, report in zip(samples, made.reports, strict=True):
+    for sample, guidance in zip(samples, made.report.guidance, strict=True):
         vector, retained = hmm.start(), []
         for token in sample.token_ids:
             retained.append(float(torch.topk(vector, 2).values.sum()))
             vector, _ = hmm.observe(vector, token)
-        assert report.mean_retained == pytest.approx(sum(retained) / len(retained))
-        assert report.min_retained == pytest.approx(min(retained))
-        assert report.fallbacks == 0
-        assert report.log_format == pytest.approx(expected)
+        assert guidance.mean_retained == pytest.approx(sum(retained) / len(retained))
+        assert guidance.min_retained == pytest.approx(min(retained))
+        assert guidance.fallbacks == 0
+        assert guidance.log_format == pytest.approx(expected)
 
 
 # -- texts -----------------------------------------------------------------------------------------

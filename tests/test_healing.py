@@ -184,8 +184,8 @@ def test_healed_samples_follow_the_model(kind: Any) -> None:
 def test_what_was_learned_about_a_healed_prompt_is_kept_apart(tmp_path: Path) -> None:
     sampler = CARS(backend(), automaton())
     sampler.sample(PROMPT, 5, max_new_tokens=HEALED_BUDGET, seed=0, heal=True)
-    assert sampler.report(PROMPT, HEALED_BUDGET, heal=True).attempts >= 5
-    assert sampler.report(PROMPT, HEALED_BUDGET).attempts == 0
+    assert sampler.report.attempts >= 5
+    assert sampler.memory(PROMPT, HEALED_BUDGET, 1.0).attempts == 0
     sampler.save(tmp_path / "trie", PROMPT, HEALED_BUDGET, heal=True)
     again = CARS(backend(), automaton())
     again.load(tmp_path / "trie", PROMPT, HEALED_BUDGET, heal=True)

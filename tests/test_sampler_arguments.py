@@ -114,6 +114,27 @@ def test_numbers_of_numpy_are_numbers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+def test_all_report_what_the_last_call_did(name: str) -> None:
+    made = backend()
+    sampler = SAMPLERS[name](made)
+    assert (sampler.report.samples, sampler.report.forwards) == (0, 0)
+    given: dict[str, Any] = {} if name.startswith("AdaDec") else {"n": 3, "temperature": 1.0}
+    for seed in range(2):
+        before = made.forwards
+        samples = sampler.sample(PROMPT, max_new_tokens=BUDGET, seed=seed, **given)
+        report = sampler.report
+        assert report.samples == len(samples)
+        assert report.forwards == made.forwards - before
+        assert report.method == samples[0].method
+        assert report.attempts >= report.accepted > 0
+        assert 0 < report.acceptance <= 1
+    made.forwards += 1
+    with pytest.raises(ValueError, match="must be at least"):
+        sampler.sample(PROMPT, max_new_tokens=0)
+    assert sampler.report is report  # a call that is refused leaves the last report
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_all_have_the_same_call(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     sampler = SAMPLERS[name](backend())
     parameters = inspect.signature(type(sampler).sample).parameters
@@ -173,11 +194,10 @@ def test_truncation_is_refused_where_it_would_change_the_target(name: str) -> No
 def test_one_attempt_is_one_attempt(name: str) -> None:
     sampler = ALIGNED[name](backend())
     for seed in range(40):
-        before = sampler.report(PROMPT, BUDGET).attempts
         try:
             sampler.sample(PROMPT, max_new_tokens=BUDGET, seed=seed, max_attempts=1)
         except AttemptsExhausted:
-            assert sampler.report(PROMPT, BUDGET).attempts == before + 1
+            assert (sampler.report.attempts, sampler.report.accepted) == (1, 0)
             return
     pytest.fail("some attempt fails")
 

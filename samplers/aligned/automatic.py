@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
 from constrain.canonical.copies import as_written
 from samplers.aligned.chain import Chain
-from samplers.aligned.memory import Report
 from samplers.aligned.particles import Run, complete
 from samplers.aligned.rejection import CARS, AttemptsExhausted, Prepared
 from samplers.aligned.trie import MAX_BYTES
@@ -22,6 +20,7 @@ from samplers.backend import OnTokens, Prompt, SpeculativeBackend
 from samplers.healing import without_prefixes
 from samplers.options import Sampler, SamplingOptions
 from samplers.progress import bar, progress_of
+from samplers.report import ChainReport
 from samplers.rows import Rows
 from samplers.sample import Sample
 from samplers.speculative.choices import Drawn
@@ -42,31 +41,6 @@ DISTINCT: Final = 0.6
 """Effective number of the samples, those that came again counted as fewer, for each wanted, at least."""
 _ESS: Final = 0.5
 _DEAD_RUNS: Final = 100
-
-
-@dataclass
-class Switch:
-    """What was used, why, and how well it went.
-
-    Attributes:
-        method: ``"CARS"``, or ``"MH"`` once rejection was given up.
-        reason: in words.
-        runs: proposals of the chain, each a run of particles.
-        steps: proposals for each sample.
-        acceptance: share of proposals that the chain went on to.
-        effective: effective number of the chain's samples, those that came again counted as fewer.
-        effective_runs: effective number of its proposals as an importance sample.
-        log_evidence: logarithm of an unbiased estimate of Pr(L), from all proposals.
-    """
-
-    method: Literal["CARS", "MH"] = "CARS"
-    reason: str = "rejection accepts enough"
-    runs: int = 0
-    steps: float = 0.0
-    acceptance: float = math.nan
-    effective: float = math.nan
-    effective_runs: float = math.nan
-    log_evidence: float = math.nan
 
 
 class AlignedSampling(Sampler):
@@ -98,14 +72,16 @@ class AlignedSampling(Sampler):
             sample while few attempts are accepted; what a chain takes at most by default.
         particles: of a proposal; by default 8, or as many as the backend has rows.
         max_model_calls: of the chain, however many rows take part: once they are spent, it ends with the
-            proposal at hand and samples come from what there is (:attr:`switch` says so); unbounded
+            proposal at hand and samples come from what there is (:attr:`report` says so); unbounded
             by default, but for ``steps``.
         max_bytes: of all tries kept, see :class:`samplers.CARS`.
         canonical: likewise.
 
     Attributes:
-        switch: what the last call used.
+        report: what the last call used, why, and how well it went.
     """
+
+    report: ChainReport
 
     def __init__(
         self,
@@ -137,8 +113,12 @@ class AlignedSampling(Sampler):
         self.calls = calls
         self.particles = particles
         self.max_model_calls = max_model_calls
-        self.switch = Switch()
+        self.report = self.new_report()
         self._rejecting = CARS(backend, self.automaton, max_bytes=max_bytes)
+
+    def new_report(self) -> ChainReport:
+        """A report of nothing yet."""
+        return ChainReport("CARS", "rejection accepts enough")
 
     def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
         """Draws texts by rejection, or by chains where too few are accepted.
@@ -146,6 +126,7 @@ class AlignedSampling(Sampler):
         ``max_attempts`` bounds rejection: behind so many attempts without a text chains follow.
         ``Sample.exact`` and ``Sample.method`` say of each text which of the two it is of.
         """
+        self._rejecting.report = self.report
         prepared = self._rejecting.prepare(prompt, options)
         source = np.random.SeedSequence(options.seed)
         out: list[Sample] = []
@@ -157,7 +138,6 @@ class AlignedSampling(Sampler):
         if len(out) < n:
             walk = _Walk(self, prepared, options.temperature, source, n - len(out))
             walk.go(options.progress)
-            prepared.memory.report.forwards += walk.calls
             self._note(walk)
             for sample in walk.chain.spaced(walk.missing):
                 out.append(sample)
@@ -169,17 +149,6 @@ class AlignedSampling(Sampler):
     def nbytes(self) -> int:
         """Memory of all that is kept between calls, in bytes."""
         return self._rejecting.nbytes
-
-    def report(
-        self,
-        prompt: Prompt,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        *,
-        heal: bool = False,
-    ) -> Report:
-        """Counts for a prompt so far."""
-        return self._rejecting.report(prompt, max_new_tokens, temperature, heal=heal)
 
     # -- rejection -------------------------------------------------------------------------------
 
@@ -200,10 +169,9 @@ class AlignedSampling(Sampler):
         steps = self.steps or FEWEST_STEPS
         chain = steps * particles * memory.trie.budget if self.calls is None else self.calls
         spent = in_vain = attempts = 0
-        self.switch = Switch()
         while len(out) < n:
             if attempts >= most:
-                self.switch = Switch("MH", f"none of max_attempts={most} attempts was accepted")
+                self._give_up(f"none of max_attempts={most} attempts was accepted")
                 return
             width = int(min(self.backend.max_rows, max(n - len(out), 4), most - attempts))
             choices = [Drawn(seed) for seed in source.spawn(width)]
@@ -222,24 +190,26 @@ class AlignedSampling(Sampler):
             in_vain += sum(sample.stats.forwards for sample, accepted in made if not accepted)
             worth = chain * (n - len(out))
             if in_vain >= worth and len(out) < n:
-                self.switch = Switch(
-                    "MH",
+                self._give_up(
                     f"{sum(latest)} of the latest {self.patience} attempts were accepted, fewer than "
                     f"{self.enough:.0%}, after {in_vain} calls of the model in vain; chains for the "
                     f"missing {n - len(out)} texts take at most {worth}",
                 )
                 return
 
+    def _give_up(self, reason: str) -> None:
+        self.report.method, self.report.reason = "MH", reason
+
     def _note(self, walk: _Walk) -> None:
-        chain, switch = walk.chain, self.switch
-        switch.runs = len(chain.samples)
-        switch.steps = chain.steps / walk.missing
-        switch.acceptance = chain.acceptance
-        switch.effective = chain.distinct(walk.missing)
-        switch.effective_runs = chain.effective_runs
-        switch.log_evidence = chain.log_evidence
+        chain, report = walk.chain, self.report
+        report.runs = len(chain.samples)
+        report.steps = chain.steps / walk.missing
+        report.moved = chain.acceptance
+        report.effective = chain.distinct(walk.missing)
+        report.effective_runs = chain.effective_runs
+        report.log_evidence = chain.log_evidence
         if walk.is_spent:
-            switch.reason += f"; the chain ended at max_model_calls={self.max_model_calls}"
+            report.reason += f"; the chain ended at max_model_calls={self.max_model_calls}"
 
 
 class _Walk:

@@ -40,6 +40,7 @@ from samplers.backend import Prompt, SpeculativeBackend
 from samplers.healing import asked, without_prefix
 from samplers.options import Sampler, SamplingOptions
 from samplers.progress import progress_of
+from samplers.report import ParticleReport
 from samplers.rows import Rows
 from samplers.sample import Sample
 from samplers.speculative.choices import Choices, Drawn
@@ -164,9 +165,10 @@ class AWRS(Sampler):
             :class:`~constrain.TokenAutomaton`; makes the automaton anew unless it is such a one.
 
     Attributes:
-        log_evidence: logarithm of the estimate of Pr(L), for each run of the last call, minus infinity
-            for those that died.
+        report: what the last call did, the estimate of Pr(L) of each run among it.
     """
+
+    report: ParticleReport
 
     def __init__(
         self,
@@ -188,7 +190,11 @@ class AWRS(Sampler):
         self.particles = particles
         self.ess = ess
         self.estimator: Estimator = estimator
-        self.log_evidence: list[float] = []
+        self.report = self.new_report()
+
+    def new_report(self) -> ParticleReport:
+        """A report of nothing yet."""
+        return ParticleReport(type(self).__name__)
 
     def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
         """Draws texts, one a run.
@@ -205,7 +211,6 @@ class AWRS(Sampler):
         healed = asked(self.backend, prompt, self.automaton, options.heal)
         budget = self.backend.budget(len(healed.prompt), options.max_new_tokens)
         check_budget(healed.automaton, budget)
-        self.log_evidence = []
         sources = [Drawn(source) for source in np.random.SeedSequence(options.seed).spawn(n)]
         proposal = _Rejecting(
             healed.automaton, budget, Sampling(options.temperature), self.estimator
@@ -221,7 +226,7 @@ class AWRS(Sampler):
                 runs = [Run(proposal, self.particles, self.ess, sources[i]) for i, _ in now]
                 complete(rows, runs)
                 for (i, died), run in zip(now, runs, strict=True):
-                    self.log_evidence.append(run.log_evidence)
+                    self.report.add(run.log_evidence)
                     if run.log_evidence > -math.inf:
                         found[i] = without_prefix(run.sample(), healed)
                         found[i].method = "AWRS"
@@ -234,9 +239,9 @@ class AWRS(Sampler):
                             f"in none of {limit:,} runs did a particle reach the end of a text; raise "
                             "max_attempts or particles, or use AlignedSampling",
                             [found[i] for i in sorted(found)],
-                            len(self.log_evidence),
+                            self.report.attempts,
                         )
-        share = survival(n, len(self.log_evidence))
+        share = survival(n, self.report.attempts)
         for sample in found.values():
             sample.weight *= share
         return [found[i] for i in range(n)]

@@ -93,8 +93,7 @@ class ConstrainedMCMC(Sampler):
         self.automaton = as_written(automaton, canonical)
         self.proposal: Proposal = proposal
         self.steps = steps
-        self.acceptance = float("nan")
-        """Share of proposals accepted in the last call."""
+        self.report = self.new_report()
 
     def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
         """Runs ``n`` chains, up to the backend's ``max_rows`` side by side.
@@ -120,8 +119,8 @@ class ConstrainedMCMC(Sampler):
                 out += run.chains(steps)
                 for i in range(begin, len(out)):
                     report(i, out[i].text.token_ids)
-        proposed = sum(chain.steps for chain in out)
-        self.acceptance = sum(c.accepted for c in out) / proposed if proposed else float("nan")
+        self.report.attempts = sum(chain.steps for chain in out)
+        self.report.accepted = sum(chain.accepted for chain in out)
         for chain in out:
             chain.text.method = "ConstrainedMCMC"
         return without_prefixes((chain.text for chain in out), healed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from constrain.healing import Healed
@@ -12,32 +12,17 @@ _Key: TypeAlias = tuple[tuple[int, ...], bytes, int, float]
 
 
 @dataclass
-class Report:
-    """What happened so far for one prompt.
+class Memory:
+    """What is kept for a prompt.
 
     Attributes:
-        attempts, accepted: counts.
-        forwards: calls of the model.
-        bounds: Z(root) after each round; attempts are accepted with probability Pr(L) / Z(root).
+        trie: what was learned.
+        attempts, accepted: counts of all calls, by which the next ones choose their width.
     """
 
+    trie: Trie
     attempts: int = 0
     accepted: int = 0
-    forwards: int = 0
-    bounds: list[float] = field(default_factory=list)
-
-    @property
-    def rate(self) -> float:
-        """Accepted attempts among all."""
-        return self.accepted / self.attempts if self.attempts else float("nan")
-
-
-@dataclass
-class Memory:
-    """What is kept for a prompt."""
-
-    trie: Trie
-    report: Report = field(default_factory=Report)
 
 
 class Memories:

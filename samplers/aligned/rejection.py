@@ -36,7 +36,7 @@ from constrain.canonical.copies import as_written
 from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
 from grammars.errors import GrammaError
-from samplers.aligned.memory import Memories, Memory, Report
+from samplers.aligned.memory import Memories, Memory
 from samplers.aligned.storage import load_trie, save_trie
 from samplers.aligned.trie import MAX_BYTES, Edge, Place, Rejected, Row, Trie, Walk, row_of
 from samplers.arguments import check_aligned
@@ -45,6 +45,7 @@ from samplers.drafters.base import Observation
 from samplers.healing import asked, without_prefix
 from samplers.options import Sampler, SamplingOptions
 from samplers.progress import progress_of
+from samplers.report import RejectionReport
 from samplers.sample import Sample, Stats
 from samplers.speculative.choices import Choices, Drawn
 from samplers.speculative.law import Sampling
@@ -190,6 +191,7 @@ class Aligned(Sampler):
     """
 
     method: ClassVar[Method] = Method()
+    report: RejectionReport
 
     def __init__(
         self,
@@ -203,6 +205,11 @@ class Aligned(Sampler):
         self.backend = backend
         self.automaton = as_written(automaton, canonical)
         self._memories = Memories(self.method.learns_masks, max_bytes)
+        self.report = self.new_report()
+
+    def new_report(self) -> RejectionReport:
+        """A report of nothing yet."""
+        return RejectionReport(type(self).__name__)
 
     @property
     def nbytes(self) -> int:
@@ -242,18 +249,6 @@ class Aligned(Sampler):
     def memory(self, ids: Sequence[int], budget: int, temperature: float) -> Memory:
         """What is kept for a prompt of which nothing is taken back, made if it is new."""
         return self._memories.of(Healed(list(ids), self.automaton, b""), budget, temperature)
-
-    def report(
-        self,
-        prompt: Prompt,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        *,
-        heal: bool = False,
-    ) -> Report:
-        """Counts for a prompt so far."""
-        healed = asked(self.backend, prompt, self.automaton, heal)
-        return self._memories.of(healed, max_new_tokens, temperature).report
 
     def save(
         self,
@@ -303,7 +298,7 @@ class Aligned(Sampler):
         limit = MAX_ATTEMPTS if options.max_attempts is None else options.max_attempts
         failed, spent = 0, Stats()
         while True:
-            width = self._width(memory.report, wanted - len(out))
+            width = self._width(memory, wanted - len(out))
             width = max(1, min(width, limit - failed))
             choices = [Drawn(seed) for seed in source.spawn(width)]
             for sample, accepted in self.round(ids, memory, options.temperature, choices):
@@ -320,12 +315,12 @@ class Aligned(Sampler):
                     f"none of {failed:,} attempts was accepted; raise max_attempts, or use a sampler "
                     "that does not reject (GrammarConstrained, ASAp, AWRS, ConstrainedMCMC)",
                     list(out),
-                    memory.report.attempts,
+                    memory.attempts,
                 )
 
-    def _width(self, report: Report, missing: int) -> int:
+    def _width(self, memory: Memory, missing: int) -> int:
         """Attempts side by side: about as many as will be needed."""
-        rate = (report.accepted + 1) / (report.attempts + 2)
+        rate = (memory.accepted + 1) / (memory.attempts + 2)
         return max(1, min(self.backend.max_rows, math.ceil(missing / rate)))
 
     def round(
@@ -346,18 +341,18 @@ class Aligned(Sampler):
         walks = [trie.walk(choice) for choice in choices]
         open_ = [i for i, walk in enumerate(walks) if not self._ended(walk)]
         recorder = Recorder(trie, temperature)
-        before = self.backend.forwards
         samples = self._run(ids, trie, temperature, walks, choices, open_, recorder)
         found = dict(zip(open_, samples, strict=True))
-        memory.report.forwards += self.backend.forwards - before
         ends: list[State] = [walk.state for walk in walks]
         for number, end in recorder.ends.items():
             ends[open_[number]] = end
         self._absorb(trie, recorder, ends)
         self._memories.trim(memory)
-        memory.report.attempts += len(ends)
-        memory.report.accepted += sum(isinstance(end, Place) for end in ends)
-        memory.report.bounds.append(trie.root.z if trie.root is not None else 1.0)
+        accepted = sum(isinstance(end, Place) for end in ends)
+        for counts in (memory, self.report):
+            counts.attempts += len(ends)
+            counts.accepted += accepted
+        self.report.bounds.append(trie.root.z if trie.root is not None else 1.0)
         return [
             (self._finished(found.get(i), walk), isinstance(end, Place))
             for i, (walk, end) in enumerate(zip(walks, ends, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samplers.deco_g.decoder import CtrlG, DecoG, Report
+from samplers.deco_g.decoder import CtrlG, DecoG
 from samplers.deco_g.hmm import HMM, TokenizerMismatch
 
-__all__ = ["CtrlG", "DecoG", "HMM", "Report", "TokenizerMismatch"]
+__all__ = ["CtrlG", "DecoG", "HMM", "TokenizerMismatch"]

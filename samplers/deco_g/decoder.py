@@ -16,7 +16,7 @@ With A(z) = q(z_next | h), k the tokens left, s' the automaton's state after x a
 
 **What q cannot say.**  A token that q never emits after h (or does not know) counts as one that was not
 observed: its factor is sum_z A(z) T[k-1, s', z], and the filter passes over it.  Where every allowed
-token gets the factor zero, the mask alone decides; ``Report.fallbacks`` counts these places.
+token gets the factor zero, the mask alone decides; ``FormatGuidance.fallbacks`` counts these places.
 
 **Pruning** (Deco-G).  Of A the largest entries are kept, as many as hold a share of its mass, and the rows
 of emission and T with them.  A sharp A takes a few states and a flat one many, so that what is lost is
@@ -51,6 +51,7 @@ from samplers.deco_g.tables import Doubles, Horizon, Level, Reals, Tables
 from samplers.healing import asked, without_prefixes
 from samplers.options import Sampler, SamplingOptions
 from samplers.progress import bar
+from samplers.report import FormatGuidance, FormatReport
 from samplers.sample import Sample
 from samplers.speculative.law import Sampling
 from samplers.speculative.target import Weighting
@@ -60,24 +61,6 @@ TOP_MASS: Final = 0.97
 MAX_TABLE_BYTES: Final = 2 << 30
 _DENSE: Final = 16
 """Where a part has more than one in so many tokens, sums over all tokens in a row are faster."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the hidden Markov model did for one sample.
-
-    Attributes:
-        log_format: log q(format) before the first token.
-        mean_retained, min_retained: the mass of A on the hidden states kept, over the tokens.
-        mean_states: how many these were.
-        fallbacks: tokens at which the mask alone decided, as q gave the format no chance.
-    """
-
-    log_format: float
-    mean_retained: float
-    min_retained: float
-    mean_states: float
-    fallbacks: int
 
 
 @dataclass(eq=False)
@@ -345,13 +328,15 @@ class DecoG(Sampler):
             met in other ways of writing only is refused.
 
     Attributes:
-        reports: of the samples of the last call, in their order.
+        report: what the last call did, and the hidden Markov model for each of its samples.
 
     Raises:
         TokenizerMismatch: if the hidden Markov model was fitted with another tokenizer, or never emits
             an EOS of the automaton's.
         ValueError: if a number is out of range.
     """
+
+    report: FormatReport
 
     def __init__(
         self,
@@ -381,9 +366,13 @@ class DecoG(Sampler):
         self.min_new_tokens = min_new_tokens
         self.max_table_bytes = max_table_bytes
         self.progress = progress
-        self.reports: list[Report] = []
+        self.report = self.new_report()
         self._tables: Tables | None = None
         self._healed: tuple[bytes, DecoG] | None = None
+
+    def new_report(self) -> FormatReport:
+        """A report of nothing yet."""
+        return FormatReport(type(self).__name__)
 
     @property
     def nbytes(self) -> int:
@@ -392,7 +381,7 @@ class DecoG(Sampler):
         return own if self._healed is None else own + self._healed[1].nbytes
 
     def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
-        """Draws texts; :attr:`reports` then has one entry for each.
+        """Draws texts; ``report.guidance`` then has one entry for each.
 
         Tables grow with the budget.  The temperature is that of the model's own law: the factors
         q(format | ...) are not tempered.  With ``heal=True`` tables are made for the latest beginning
@@ -406,11 +395,11 @@ class DecoG(Sampler):
         healed = asked(self.backend, prompt, self.automaton, options.heal)
         budget = self.backend.budget(len(healed.prompt), options.max_new_tokens)
         target = self._behind(healed).target(budget)
-        found: dict[int, Report] = {}
+        found: dict[int, FormatGuidance] = {}
         log_format = target.log_format(target.start(), budget)
 
         def ended(number: int, state: State) -> None:
-            found[number] = _report(log_format, state)
+            found[number] = _guidance(log_format, state)
             advance(1)
 
         with bar(options.progress, "samples", n) as advance:
@@ -426,7 +415,7 @@ class DecoG(Sampler):
             )
         for sample in samples:
             sample.method = type(self).__name__
-        self.reports = [found[i] for i in range(n)]
+        self.report.guidance = [found[i] for i in range(n)]
         return without_prefixes(samples, healed)
 
     def _behind(self, healed: Healed) -> DecoG:
@@ -563,14 +552,14 @@ class CtrlG(DecoG):
         )
 
 
-def _report(log_format: float, state: State) -> Report:
+def _guidance(log_format: float, state: State) -> FormatGuidance:
     """Of a text that has ended: its last state was never weighed."""
     notes = [] if state.note.before is None else list(state.note.before.back())
     retained = [note.retained for note in notes] or [1.0]
     states = sum(note.states for note in notes) / max(len(notes), 1)
     fallbacks = sum(note.fell_back for note in notes)
     mean = math.fsum(retained) / len(retained)
-    return Report(log_format, mean, min(retained), states, fallbacks)
+    return FormatGuidance(log_format, mean, min(retained), states, fallbacks)
 
 
 def _check_tokens(automaton: TokenAutomaton, hmm: HMM) -> None:
