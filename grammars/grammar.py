@@ -622,7 +622,9 @@ class Grammar:
     @classmethod
     def free_text(
         cls,
-        then: Mapping[Trigger, Grammar]
+        then: Mapping[str, Grammar]
+        | Mapping[SpecialToken, Grammar]
+        | Mapping[Trigger, Grammar]
         | Iterable[tuple[Trigger, Grammar] | tuple[Trigger, Grammar, Trigger | Sequence[Trigger]]],
         *,
         required: bool = True,

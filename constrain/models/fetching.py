@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,17 @@ def tokenizer_name(name: str) -> str:
 
 
 def model_folder(name: str) -> Path:
-    return cache_folder("models", f"{name}-{pins.MODELS[name].part.version}")
+    # A folder that one major version of transformers wrote, an older one may not read.
+    kind = f"{name}-{pins.MODELS[name].part.version}-transformers{_major('transformers')}"
+    return cache_folder("models", kind)
+
+
+def _major(package: str) -> str:
+    """The first number of a package's version; nothing where it is not installed."""
+    try:
+        return metadata.version(package).partition(".")[0]
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _tokenizer_folder(name: str) -> Path:

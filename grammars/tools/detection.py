@@ -48,5 +48,5 @@ def tool_format_of(tokenizer: Any) -> str:
             return name
     known = dict.fromkeys(name for name, _ in _SIGNS)
     raise ValueError(
-        f"the chat template is none of the known tool formats'; there are {', '.join(known)}"
+        f"the chat template belongs to no known tool format; there are {', '.join(known)}"
     )
