@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from constrain.healing import Healed, heal
     from constrain.huggingface.asynchronous import aextract
     from constrain.huggingface.batches import extract_many
+    from constrain.huggingface.continuous import ContinuousBatch, continuous_batching
     from constrain.huggingface.calling import call
     from constrain.huggingface.choosing import Chances, choose
     from constrain.huggingface.extraction import extract
@@ -54,6 +55,8 @@ _HOMES = {
     "Reasoning": "constrain.huggingface.thinking",
     "extract": "constrain.huggingface.extraction",
     "extract_many": "constrain.huggingface.batches",
+    "ContinuousBatch": "constrain.huggingface.continuous",
+    "continuous_batching": "constrain.huggingface.continuous",
     "extract_stream": "constrain.huggingface.streaming",
     "ExtractionStream": "constrain.huggingface.growing",
     "aextract": "constrain.huggingface.asynchronous",
@@ -95,6 +98,8 @@ __all__ = [
     "describe_schema",
     "extract",
     "extract_many",
+    "ContinuousBatch",
+    "continuous_batching",
     "extract_stream",
     "fill_masks",
     "heal",

@@ -205,7 +205,7 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         texts = self._placed(ids, automata)
         bitmask = self._bitmask(texts, automata, ids.shape[1] - texts.length)
         self._texts = texts
-        return _apply(scores, bitmask)
+        return apply_and_keep_one(scores, bitmask)
 
     # -- where the rows are --------------------------------------------------------------------
 
@@ -496,7 +496,8 @@ def _common_prefix(a: _Ids, b: _Ids) -> int:
     return int(differs[0]) if len(differs) else length
 
 
-def _apply(scores: torch.Tensor, bitmask: torch.Tensor) -> torch.Tensor:
+def apply_and_keep_one(scores: torch.Tensor, bitmask: torch.Tensor) -> torch.Tensor:
+    """A copy of the scores with a bitmask applied, in which no row loses its last finite score."""
     out = scores.clone()
     lost = ~apply_bitmask_and_look_(out, bitmask)
     if bool(lost.any()):
