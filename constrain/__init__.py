@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from constrain.healing import Healed, heal
     from constrain.huggingface.asynchronous import aextract
     from constrain.huggingface.batches import extract_many
-    from constrain.huggingface.continuous import ContinuousBatch, continuous_batching
     from constrain.huggingface.calling import call
     from constrain.huggingface.choosing import Chances, choose
+    from constrain.huggingface.continuous import ContinuousBatch, continuous_batching
     from constrain.huggingface.extraction import extract
     from constrain.huggingface.growing import ExtractionStream
     from constrain.huggingface.healing import HealedInputs, heal_inputs
