@@ -803,6 +803,67 @@ def test_import_paths_come_first(folders: Path, monkeypatch: pytest.MonkeyPatch)
         Grammar.from_lark(text, import_paths=[folders / "nowhere"])
 
 
+def test_a_text_reads_no_files(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of the current folder nor of the running script's, which lark would read."""
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(folders / "project" / "x.py"))
+    for text in (
+        'start: pair "!"\n%import .words.pair\n',
+        'start: pair "!"\n%import words.pair\n',
+        'start: pair "!"\n%import .deep.digits.pair\n',
+        'start: pair "!"\n%import .words (pair, other)\n',
+        'start: pair "!"\n%import .missing.pair\n',
+        'start: pair "!"\n%import missing.pair\n',
+    ):
+        for dialect in ("lark", "llguidance"):
+            with pytest.raises(GrammarError) as caught:
+                Grammar.from_lark(text, dialect=dialect)
+            assert "wrong" not in str(caught.value)
+        with pytest.raises(GrammarError, match="there is no grammar") as caught:
+            Grammar.from_lark(text)
+        assert (caught.value.line, caught.value.column) >= (2, 9)
+    assert Grammar.from_lark("start: INT\n%import common.INT\n").accepts("12")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links")
+def test_imports_stay_in_the_folders_that_are_given(folders: Path) -> None:
+    project = folders / "project"
+    (project / "words.lark").unlink()
+    (project / "words.lark").symlink_to(folders / "elsewhere" / "words.lark")
+    with pytest.raises(GrammarError, match=r"no grammar 'words\.lark'"):
+        Grammar.from_file(project / "main.lark")
+    (project / "words.lark").unlink()
+    (project / "words.lark").symlink_to(project / "real.lark")  # one that stays inside
+    (project / "real.lark").write_text('pair: "in"\n')
+    assert Grammar.from_file(project / "main.lark").accepts("in!")
+    link = folders / "link"
+    link.symlink_to(project, target_is_directory=True)
+    assert Grammar.from_file(link / "main.lark").accepts("in!")
+    text = (project / "main.lark").read_text()
+    assert Grammar.from_lark(text, import_paths=[link]).accepts("in!")
+
+
+def test_imports_that_go_round_are_told_with_both_places(folders: Path) -> None:
+    words, digits = folders / "project" / "words.lark", folders / "project" / "deep" / "digits.lark"
+    digits.write_text("\n%import .more.NUMBER\n")
+    more = digits.with_name("more.lark")
+    more.write_text("// a comment\n\n%import .digits (NUMBER)\n")
+    with pytest.raises(GrammarError) as caught:
+        Grammar.from_file(folders / "project" / "main.lark")
+    said = str(caught.value)
+    assert f"{digits} imports {more} in line 2" in said
+    assert f"{more} imports {digits} in line 3" in said
+    more.write_text("%import .more.NUMBER\n")
+    with pytest.raises(GrammarError, match=r"imports go round.*more\.lark in line 1"):
+        Grammar.from_file(folders / "project" / "main.lark")
+    # the same grammar by two ways is no circle
+    digits.write_text("NUMBER: /[0-9]+/\n")
+    more.write_text("%import .digits.NUMBER\nlist: NUMBER+\n")
+    words.write_text(
+        '%import .deep.digits.NUMBER\n%import .deep.more.list\npair: NUMBER "," list\n'
+    )
+    assert Grammar.from_file(folders / "project" / "main.lark").accepts("1,23!")
+
+
 def test_imports_with_a_byte_order_mark(folders: Path) -> None:
     for name in ("main", "words", "deep/digits"):
         path = folders / "project" / f"{name}.lark"

@@ -9,6 +9,8 @@ order its lexer tries them and the LALR table, has no public name.  Relied on:
   ``rule_defs`` (name, parameters, tree, options), ``term_defs`` (name, (tree, priority)),
   ``ignore`` and ``compile(start, terminals_to_keep)``, which gives terminals, rules and ignored
   names; the trees have the kinds of node that :mod:`grammars.frontends.lark.bounds` lists;
+* ``lark.load_grammar.stdlib_loader(base, path)`` reads a grammar of lark's own library; loaders are asked
+  in turn, and one that raises anything but ``OSError`` ends the search;
 * ``lark.load_grammar._parse_grammar(text, name)`` gives the statements of a grammar, of which
   ``term`` (name, perhaps a priority, tree), ``extend`` and ``override`` are read;
 * ``lark.lexer``: ``BasicLexer(conf).scanner.terminals`` is the order in which terminals are tried,
@@ -44,7 +46,7 @@ try:
     from lark.grammar import NonTerminal, Terminal
     from lark.indenter import Indenter, PythonIndenter
     from lark.lexer import BasicLexer, PatternRE, PatternStr, TerminalDef, UnlessCallback
-    from lark.load_grammar import GrammarBuilder, PrepareLiterals, _parse_grammar
+    from lark.load_grammar import GrammarBuilder, PrepareLiterals, _parse_grammar, stdlib_loader
     from lark.parsers.grammar_analysis import GrammarAnalyzer
     from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
     from lark.utils import small_factors
@@ -77,6 +79,7 @@ __all__ = [
     "leaf_pattern",
     "load",
     "small_factors",
+    "stdlib_loader",
     "terminal_trees",
     "version",
 ]

@@ -23,7 +23,6 @@ _RULE_IN_TERMINAL: Final = re.compile(
     r"Rules aren't allowed inside terminals \(NonTerminal\('(\w+)'\) in (\w+)\)"
 )
 _TEMPLATE: Final = re.compile(r"Wrong number of template arguments used for (\w+) \((.*?)\)")
-_NO_FILE: Final = re.compile(r"No such file or directory: '([^']*)'")
 _MIXED_NAME: Final = re.compile(r"\s*[?!]{0,2}(\w*[a-z]\w*)\s*(?:\.\d+)?\s*:")
 _EQUALS: Final = re.compile(r"\s*[?!]{0,2}(\w+)\s*(?::?=)")
 _NO_COLON: Final = re.compile(r"\s*[?!]{0,2}(\w+)\s+[\0\w(\[]")
@@ -58,12 +57,6 @@ def refusal(
         said = f"template {found[1]!r} is used with another number of arguments than it has ({found[2]})"
         inside = re.search(r"\(in (?:rule|terminal) (\w+)", message)
         return f"{said}; give it as many", found[1], inside[1] if inside else None
-    if found := _NO_FILE.search(message):
-        said = (
-            f"there is no grammar {found[1]!r} to import; say where with import_paths= "
-            "(--import-path), or read the grammar with Grammar.from_file, in whose folder it is looked for"
-        )
-        return said, found[1].replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".lark"), None
     return None
 
 

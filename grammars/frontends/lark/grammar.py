@@ -86,7 +86,7 @@ def lark_to_ir(
     allow(_WORK_A_CHARACTER * len(text))
     source = Source(text)
     try:
-        loaded = load(source, start, Imports(import_paths), path, limits, indenter)
+        loaded = load(source, start, Imports(import_paths, path), path, limits, indenter)
         ir = _built(source, loaded, limits, "contextual" if lexer == "auto" else lexer)
         for note in ir.notes:
             warnings.warn(f"{note}; the grammar's language lacks that", LexingWarning, stacklevel=7)

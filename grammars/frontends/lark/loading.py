@@ -13,7 +13,7 @@ from grammars.frontends._lark_api import LarkError, TerminalDef
 from grammars.frontends._re_api import PatternError
 from grammars.frontends.advice import pattern_advice
 from grammars.frontends.lark.bounds import check_grammar, check_terminals, terminal_sizes
-from grammars.frontends.lark.imports import Imports, file_name
+from grammars.frontends.lark.imports import Imports, RefusedImportError, file_name
 from grammars.frontends.lark.patterns import UnsupportedError
 from grammars.frontends.lark.postlex import NEWLINES, Postlex, postlex_of
 from grammars.frontends.lark.shared import (
@@ -105,7 +105,7 @@ def _read(
         sizes = terminal_sizes(trees)
         apart = names_apart(sizes.pasted, sizes.written, extended, _LEAST_SHARED)
         if apart:
-            with suppress(CannotShareError, LarkError, UnsupportedError):
+            with suppress(CannotShareError, LarkError, UnsupportedError):  # then as one text
                 check_terminals(sizes, limits, apart)
                 grammar, kept = _lark_api.load(source.text, imports.loaders, name, apart)
                 defined = {str(n): tree for n, (tree, _) in grammar.term_defs}
@@ -114,6 +114,9 @@ def _read(
         check_terminals(sizes, limits)
         return _lark_api.load(source.text, imports.loaders, name)[0], {}
     except LarkError as error:
+        if isinstance(error.cause, RefusedImportError):
+            where = source.place(error.cause.name)
+            raise GrammarError(str(error.cause), line=where.line, column=where.column) from None
         raise source.error(error, imports.latest) from None
 
 
