@@ -7,11 +7,26 @@ validate user input can catch one family.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 
 class GrammaError(Exception):
-    """Any error that this package raises on purpose and that has a class of its own."""
+    """Any error that this package raises on purpose and that has a class of its own.
+
+    All of them can be pickled, with what they say and their attributes, so that a pool of processes
+    hands them on.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = super().__reduce__()
+        assert isinstance(plain, tuple)
+        _, args, *state = plain
+        return _remade, (type(self), args), *state
+
+
+def _remade(kind: type[GrammaError], args: tuple[Any, ...]) -> GrammaError:
+    """An error of another process, without the arguments that its message was made of."""
+    return kind.__new__(kind, *args)
 
 
 class GrammarError(GrammaError, ValueError):

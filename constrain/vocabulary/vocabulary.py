@@ -296,7 +296,8 @@ class Vocabulary:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (self._texts, self.eos_token_ids, dict(self.special_tokens))
+        content = (self._texts, self.eos_token_ids, dict(self.special_tokens))
+        return _remade, (*content, self.digest)
 
 
 class _Framed(Vocabulary):
@@ -326,9 +327,18 @@ class _Framed(Vocabulary):
 
 
 def _remade(
-    texts: Sequence[bytes | None], ends: Sequence[int], names: Mapping[str, int]
+    texts: Sequence[bytes | None], ends: Sequence[int], names: Mapping[str, int], digest: str
 ) -> Vocabulary:
-    return Vocabulary(texts, ends, special_tokens=names)
+    """A pickled vocabulary, if it is whole."""
+    try:
+        made = Vocabulary(texts, ends, special_tokens=names)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise GrammarError(f"the pickled vocabulary is damaged: {error}") from None
+    if made.digest != digest:
+        raise GrammarError(
+            "the pickled vocabulary is damaged: its content does not match its digest"
+        )
+    return made
 
 
 def _remade_framed(plain: Vocabulary, apart: frozenset[int]) -> Vocabulary:
