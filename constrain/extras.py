@@ -14,6 +14,8 @@ _EXTRAS: Final = {
     "safetensors": "hf",
     "accelerate": "hf",
     "gguf": "hf",
+    "pyarrow": "bulk",
+    "ray": "ray",
     "tiktoken": "tiktoken",
 }
 

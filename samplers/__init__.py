@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         RejectionSampling,
     )
     from samplers.backend import SpeculativeBackend
+    from samplers.bulk.errors import BulkError
+    from samplers.bulk.run import Summary, extract_files
     from samplers.choosing import choose
     from samplers.constrained import GrammarConstrained
     from samplers.deco_g.decoder import CtrlG, DecoG
@@ -89,6 +91,7 @@ _HOMES = {
     "Heads": "samplers.drafters",
     "DraftModel": "samplers.drafters",
     "Drafter": "samplers.drafters",
+    "BulkError": "samplers.bulk.errors",
     "Chances": "constrain.huggingface.choosing",
     "Extraction": "constrain.huggingface.result",
     "ExtractionStream": "constrain.huggingface.growing",
@@ -105,6 +108,7 @@ _HOMES = {
     "SpeculativeBackend": "samplers.backend",
     "SpeculativeGenerate": "samplers.generation",
     "Stats": "samplers.sample",
+    "Summary": "samplers.bulk.run",
     "TokenRecycling": "samplers.drafters",
     "Trigram": "samplers.drafters",
     "UnsupportedModel": "samplers.speculative.scorer",
@@ -114,6 +118,7 @@ _HOMES = {
     "call": "samplers.extraction",
     "choose": "samplers.choosing",
     "extract": "samplers.extraction",
+    "extract_files": "samplers.bulk.run",
     "extract_many": "constrain.huggingface.batches",
     "extract_samples": "samplers.several",
     "extract_stream": "samplers.extraction",
@@ -144,6 +149,7 @@ __all__ = [
     "Heads",
     "DraftModel",
     "Drafter",
+    "BulkError",
     "Chances",
     "Extraction",
     "ExtractionStream",
@@ -160,6 +166,7 @@ __all__ = [
     "SpeculativeBackend",
     "SpeculativeGenerate",
     "Stats",
+    "Summary",
     "TokenRecycling",
     "ToolCall",
     "ToolCalls",
@@ -169,6 +176,7 @@ __all__ = [
     "call",
     "choose",
     "extract",
+    "extract_files",
     "extract_many",
     "extract_samples",
     "extract_stream",

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from samplers.cli import bulk
 from samplers.cli.app import DOES_NOT_HOLD, app, reports
 from samplers.cli.grammar_files import (
     DEFAULT_MODEL,
@@ -21,6 +22,7 @@ from samplers.cli.grammar_files import (
     SchemaOptions,
     SeedOption,
     TemperatureOption,
+    TextFile,
     as_read,
     load,
     load_schema,
@@ -95,12 +97,10 @@ def generate(
 @reports
 @reads_grammar
 def extract(
-    text_file: Annotated[
-        Path, typer.Argument(metavar="TEXT-FILE", help="The text; - for standard input.")
-    ],
     schema: Annotated[
         Path, typer.Option("--schema", "-s", help="A JSON Schema; - for standard input.")
     ],
+    text_file: TextFile = None,
     model: ModelOption = DEFAULT_MODEL,
     max_new_tokens: BudgetOption = None,
     temperature: TemperatureOption = 0.0,
@@ -120,15 +120,59 @@ def extract(
         typer.Option("--html", help="Writes a page that shows the text beside the values."),
     ] = None,
     as_json: JsonOption = False,
+    input_: bulk.InputOption = None,
+    output: bulk.OutputOption = None,
+    format_: bulk.FormatOption = None,
+    text_field: bulk.TextFieldOption = None,
+    id_field: bulk.IdFieldOption = None,
+    batch_size: bulk.BatchSizeOption = None,
+    workers: bulk.WorkersOption = None,
+    ray: bulk.RayOption = None,
+    device: bulk.DeviceOption = None,
+    backend: bulk.BackendOption = None,
     *,
     how: SchemaOptions,
 ) -> None:
-    """Reads a text and writes down, as JSON, what a schema asks for.
+    """Reads a text and writes down, as JSON, what a schema asks for; or reads many, with `--input`.
 
     The JSON goes to standard output, the rest to standard error.
 
     Example: `gramma extract --schema examples/invoice.schema.json examples/invoice.txt --grounded --show`
+
+    Many: `gramma extract --schema s.json --input docs.jsonl --output out --workers 2`
     """
+    several = {
+        "format": format_,
+        "text_field": text_field,
+        "id_field": id_field,
+        "batch_size": batch_size,
+        "workers": workers,
+        "ray": ray,
+        "device": device,
+        "backend": backend,
+    }
+    if input_ is not None:
+        bulk.refuse(
+            {
+                "TEXT-FILE": text_file,
+                "--temperature": temperature,
+                "--seed": seed,
+                "--canonical": canonical,
+                "--heal": heal,
+                "--show": marked,
+                "--html": html,
+                "--limit": how.limit,
+            }
+            | bulk.named(how.given()),
+            "for one text, not with --input",
+        )
+        run = bulk.Run(input_, output, schema, model, max_new_tokens, grounded)
+        raise typer.Exit(run(several, as_json))
+    bulk.refuse(bulk.named(several) | {"--output": output}, "only with --input")
+    if text_file is None:
+        raise ValueError(
+            "which text? give a TEXT-FILE (- for standard input), or many with --input"
+        )
     read = cache(lambda: as_read(needed(read_text_option(text_file, None))))
     made, text = load_schema(schema, how, text_file, source=read, grounded=grounded)
     data = read()
