@@ -42,7 +42,7 @@ def cluster(address: str, workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     own: dict[str, Any] = {
         "num_cpus": workers,
         "include_dashboard": False,
@@ -61,14 +61,12 @@ def cluster(address: str, workers: int) -> Iterator[None]:
 class _Actor:
     """A worker; its model is loaded by a call, so that an error of it is that call's."""
 
-    def __init__(self, make: MakeExtract, number: int) -> None:
-        self._make = make
-        self._number = number
+    def __init__(self) -> None:
         self._extract: Extract | None = None
 
-    def load(self) -> Event:
+    def load(self, make: MakeExtract, number: int) -> Event:
         try:
-            self._extract = self._make(self._number)
+            self._extract = make(number)
         except Exception as error:
             return Failed(told(error))
         return Ready()
@@ -103,8 +101,9 @@ class RayCrew:
 
     def _begin(self, number: int) -> None:
         # Ray shows an actor the one GPU that it has, which is number 0 there
-        self._actors[number] = self._kind.remote(self._made, 0 if self._gpu else number)
-        self._calls[self._actors[number].load.remote()] = number
+        shown = 0 if self._gpu else number
+        self._actors[number] = self._kind.remote()
+        self._calls[self._actors[number].load.remote(self._made, shown)] = number
 
     def give(self, worker: int, documents: Sequence[Document]) -> None:
         self._calls[self._actors[worker].read.remote(list(documents))] = worker
@@ -115,7 +114,7 @@ class RayCrew:
         try:
             event: Event = self._ray.get(call)
         except self._ray.exceptions.RayTaskError as error:
-            return number, Failed(str(error))
+            return number, Failed(told(error.cause))
         except self._ray.exceptions.RayError as error:
             self._end(number)
             self._begin(number)
