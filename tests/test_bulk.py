@@ -346,10 +346,36 @@ def test_wherever_it_crashes(
             countdown.put_into(patch)
             with contextlib.suppress(CrashError):
                 run(source, output, fake, batch_size=data.draw(sizes))
+        if (output / "rows.jsonl").exists():
+            assert untimed(output) == untimed(whole), "it appears when it is whole"
         damage(output / "parts", data.draw(st.randoms(use_true_random=False)))
     run(source, output, fake, batch_size=data.draw(sizes))
     assert untimed(output) == untimed(whole)
     assert [row["row"] for row in rows(output)] == list(range(len(texts)))
+
+
+def test_each_place_at_which_it_may_crash(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts are put together on the way, and what is left of that is cleared away."""
+    monkeypatch.setattr(store, "_TOGETHER", 2)
+    source, whole = as_lines(tmp_path / "docs.jsonl", TEXTS[:11]), tmp_path / "whole"
+    run(source, whole, fake)
+    for steps in range(1, 500):
+        output = tmp_path / f"out{steps}"
+        countdown = Countdown(steps)
+        with monkeypatch.context() as patch:
+            countdown.put_into(patch)
+            with contextlib.suppress(CrashError):
+                run(source, output, fake, batch_size=1)
+                break
+        assert not (output / "rows.jsonl").exists() or untimed(output) == untimed(whole)
+        run(source, output, fake, batch_size=2)
+        assert untimed(output) == untimed(whole)
+    assert steps > 60
+
+
+FSYNC: Final = os.fsync
 
 
 class CrashError(BaseException):
@@ -370,6 +396,8 @@ class Countdown:
         def counted(*arguments: Any, **options: Any) -> Any:
             self._left -= 1
             if self._left == 0:
+                if real is FSYNC:  # what was written is not all on disk
+                    os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
                 raise CrashError
             if self._left < 0 and "missing_ok" in options:  # a killed process does not clean up
                 return None
