@@ -262,6 +262,7 @@ FOLDERS = [
 ]
 FILES = [
     *("pyproject.toml", "constraints.txt", "Makefile", "MANIFEST.in", "mkdocs.yml"),
+    *("Dockerfile", ".dockerignore"),
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
 ]
 IGNORED = ("__pycache__", "*.nbi", "*.nbc", ".*_cache", ".hypothesis")

@@ -52,20 +52,21 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._parts = sorted(self._whole_parts())
-        self._loose: list[Part] = []
+        self._before = list(self._whole_parts())
+        self._large: list[Part] = []
+        self._small: list[Part] = []
 
     def __contains__(self, row: int) -> bool:
         """Whether a row was finished before this run began."""
-        at = bisect_right(self._parts, row, key=lambda part: part.first) - 1
-        return at >= 0 and row < self._parts[at].end
+        at = bisect_right(self._before, row, key=lambda part: part.first) - 1
+        return at >= 0 and row < self._before[at].end
 
     def __len__(self) -> int:
         """Rows that were finished before this run began."""
-        return sum(part.end - part.first for part in self._parts)
+        return sum(part.end - part.first for part in self._before)
 
     def _whole_parts(self) -> Iterator[Part]:
-        """The parts in their order; what is left of writing, and of putting together, goes away."""
+        """The parts that are there, in order; what is left of writing and putting together goes away."""
         folder = self._folder / _PARTS
         folder.mkdir(exist_ok=True)
         found = []
@@ -99,14 +100,17 @@ class Store:
             raise ValueError("rows of a part follow each other")
         with appearing(self._folder / _PARTS / part.name) as stream:
             stream.writelines(row.line() for row in rows)
-        self._loose.append(part)
-        if len(self._loose) >= 2 * _TOGETHER:
-            self._loose = [one for run in _runs(self._loose) for one in self._put_together(run)]
+        self._small.append(part)
+        if len(self._small) >= 2 * _TOGETHER:
+            runs, self._small = list(_runs(self._small)), []
+            for run in runs:
+                if len(run) >= _TOGETHER:
+                    self._large.append(self._put_together(run))
+                else:
+                    self._small += run
 
-    def _put_together(self, run: Sequence[Part]) -> list[Part]:
+    def _put_together(self, run: Sequence[Part]) -> Part:
         """One part of many that follow each other, so that a folder of millions of rows has few files."""
-        if len(run) < _TOGETHER:
-            return list(run)
         folder = self._folder / _PARTS
         whole = Part(run[0].first, run[-1].end)
         with appearing(folder / whole.name) as stream:
@@ -114,7 +118,7 @@ class Store:
                 stream.write((folder / part.name).read_bytes())
         for part in run:
             (folder / part.name).unlink()
-        return []  # and it is left alone from now on
+        return whole
 
     def lines(self, total: int) -> Iterator[bytes]:
         """The lines of all rows in their order.
@@ -123,7 +127,7 @@ class Store:
             BulkError: if one is not there, or a part is damaged.
         """
         folder, end = self._folder / _PARTS, 0
-        for part in sorted(self._whole_parts()):
+        for part in sorted([*self._before, *self._large, *self._small]):
             if part.first != end:
                 break
             end = part.end
