@@ -9,7 +9,7 @@ error, and how many values are those of the first run is counted (batches are ot
 bfloat16 with them).
 
 Usage: ``python benchmarks/bulk.py [--documents 200] [--workers 2] [--max-new-tokens 24] [--batch-size 8]
-[--ways "1 process" ...] [--json]``.
+[--dtype bfloat16] [--ways "this process" ...] [--json]``.
 """
 
 from __future__ import annotations
@@ -144,13 +144,16 @@ def measured(
             watch.kill()
 
     _, wanted = checked_schema(SCHEMA, False)
-    settings = Settings(wanted, DEFAULT_MODEL, max_new_tokens=options.max_new_tokens)
+    settings = Settings(
+        wanted, DEFAULT_MODEL, max_new_tokens=options.max_new_tokens, dtype=options.dtype
+    )
     with watch.watching():
         found = extract_files(
             source,
             SCHEMA,
             folder / "out",
             max_new_tokens=options.max_new_tokens,
+            dtype=options.dtype,
             batch_size=options.batch_size,
             workers=way.workers,
             ray="local" if way.ray else None,
@@ -183,6 +186,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--max-new-tokens", type=int, default=24)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--ways", nargs="*", help="those that are run; by default all")
     parser.add_argument("--json", action="store_true", help="print records instead of a table")
     options = parser.parse_args()

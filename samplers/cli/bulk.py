@@ -74,6 +74,14 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device", rich_help_panel=_PANEL, help="cpu, or cuda: a GPU for each worker."),
 ]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        rich_help_panel=_PANEL,
+        help="Of the model: bfloat16, as is usual, float32, float16.",
+    ),
+]
 BackendOption = Annotated[
     str | None,
     typer.Option(

@@ -129,6 +129,7 @@ def extract(
     workers: bulk.WorkersOption = None,
     ray: bulk.RayOption = None,
     device: bulk.DeviceOption = None,
+    dtype: bulk.DtypeOption = None,
     backend: bulk.BackendOption = None,
     *,
     how: SchemaOptions,
@@ -149,6 +150,7 @@ def extract(
         "workers": workers,
         "ray": ray,
         "device": device,
+        "dtype": dtype,
         "backend": backend,
     }
     if input_ is not None:
