@@ -99,4 +99,4 @@ def bar(shown: bool, name: str, total: int) -> Iterator[Callable[[int], None]]:
 def _load(model: str) -> tuple[Any, Any]:
     from constrain.models import load_model
 
-    return load_model(model)
+    return load_model(model, dtype="native")

@@ -19,9 +19,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from constrain import models
-from constrain.models import ChecksumMismatch, ModelUnavailable, conversion, fetching, indexes, pins
+from constrain.models import (
+    ChecksumMismatch,
+    ModelUnavailable,
+    conversion,
+    fetching,
+    indexes,
+    loading,
+    pins,
+)
 
 GGUF = b"not really a model"
 MODEL = models.DEFAULT_MODEL
@@ -207,6 +216,13 @@ def test_an_unknown_dtype_is_refused_before_anything_is_fetched(index: list[str]
         with pytest.raises(ValueError, match=f"'{dtype}' is no floating type"):
             models.load_model(dtype=dtype)
     assert index == []
+
+
+def test_the_native_type_is_one_the_processor_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for computes, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(loading, "_computes_in_bfloat16", lambda computes=computes: computes)
+        assert loading._torch_dtype("native") is expected
+    assert loading._torch_dtype("bfloat16") is torch.bfloat16
 
 
 def test_the_lists(cache: Path) -> None:

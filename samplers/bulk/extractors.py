@@ -49,7 +49,7 @@ class Settings:
     backend: str | None = None
     grounded: bool = False
     max_new_tokens: int | None = None
-    dtype: str = "bfloat16"
+    dtype: str = "native"
     device: str = "cpu"
     api_key: str | None = field(default=None, repr=False)
 

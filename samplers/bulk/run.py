@@ -63,7 +63,7 @@ def extract_files(
     workers: int = 1,
     ray: str | None = None,
     device: str = "cpu",
-    dtype: str = "bfloat16",
+    dtype: str = "native",
     progress: Callable[[int, int], None] | None = None,
     extractor: MakeExtract | None = None,
 ) -> Summary:
