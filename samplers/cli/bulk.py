@@ -79,7 +79,7 @@ DtypeOption = Annotated[
     typer.Option(
         "--dtype",
         rich_help_panel=_PANEL,
-        help="Of the model: native (bfloat16 where the processor computes in it, else float32), or a torch type.",
+        help="Of the model: native (bfloat16 where the processor has it, else float32), or a torch type.",
     ),
 ]
 BackendOption = Annotated[
