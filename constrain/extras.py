@@ -17,6 +17,10 @@ _EXTRAS: Final = {
     "pyarrow": "bulk",
     "ray": "ray",
     "tiktoken": "tiktoken",
+    "fastapi": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 
 

@@ -1073,6 +1073,36 @@ class Grammar:
             raise GrammarError(f"{Path(path).name} is not a saved grammar") from None
         return cls._from_saved(text)
 
+    def compiled(self) -> bytes:
+        """Rules, limits and the compiled form, for another process of this version (:meth:`of_compiled`)."""
+        rules = dumps(self.ir, self._limits).encode("utf-8", "surrogatepass")
+        program: list[bytes] = []
+        if not self.is_empty and program_files.can_be_written(self._program):
+            program = program_files.written(self._program, self._head)
+        return b"".join([len(rules).to_bytes(8, "little"), rules, *program])
+
+    @classmethod
+    def of_compiled(cls, data: bytes) -> Grammar:
+        """Reads what :meth:`compiled` gave, without compiling it again where that had the compiled form.
+
+        Raises:
+            GrammarError, ValueError: if it is something else, or damaged.
+        """
+        end = 8 + int.from_bytes(data[:8], "little")
+        ir, limits = loads(data[8:end].decode("utf-8", "surrogatepass"))
+        if end >= len(data):
+            return cls(ir, limits=limits)
+        restored = object.__new__(cls)
+        for name, value in (
+            ("_program", program_files.read(data[end:]).program),
+            ("_head", ir),
+            ("_ir", ir),
+            ("_limits", limits),
+            ("_reader", None),
+        ):
+            object.__setattr__(restored, name, value)
+        return restored
+
     @classmethod
     def _from_saved(cls, text: str, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
         """The saved limits apply unless others are asked for."""

@@ -106,7 +106,7 @@ def load(key: str) -> Kept | None:
     """The program of that name; ``None`` if there is none, or its file is damaged."""
     data = read_file(f"{key}.bin")
     try:
-        return None if data is None else _read(data)
+        return None if data is None else read(data)
     except (ValueError, KeyError, TypeError, IndexError):
         return None  # compiled, and written, again
 
@@ -153,11 +153,15 @@ def keep(key: str, program: Program, ir: GrammarIR) -> bool:
         or ir.sections
         or ir.parts
         or _size(program) > _LARGEST
+        or not can_be_written(program)
     ):
         return False
-    if any(spec.conditions for spec in program.bags):
-        return False  # the format has no place for them
-    return write_file(f"{key}.bin", _written(program, ir))
+    return write_file(f"{key}.bin", written(program, ir))
+
+
+def can_be_written(program: Program) -> bool:
+    """Whether the format has a place for all of a program."""
+    return not any(spec.conditions for spec in program.bags)
 
 
 def _size(program: Program) -> int:
@@ -186,7 +190,8 @@ def _sweep(folder: Path) -> None:
         total -= size
 
 
-def _written(program: Program, ir: GrammarIR) -> list[bytes]:
+def written(program: Program, ir: GrammarIR) -> list[bytes]:
+    """The parts of a file, see :func:`can_be_written`; of the intermediate form without its rules."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     plain: dict[str, Any] = {}
     for field in fields(Program):
@@ -242,8 +247,8 @@ def parts_of(data: bytes) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     return entries, arrays
 
 
-def _read(data: bytes) -> Kept:
-    """The inverse of ``_written``.
+def read(data: bytes) -> Kept:
+    """The inverse of :func:`written`.
 
     Raises:
         ValueError: if the file is damaged.

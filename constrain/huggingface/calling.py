@@ -130,14 +130,14 @@ def call(
         vocabulary = vocabulary_for(tokenizer, model)
         grammar = _grammar(known, form, tool_choice, reasoning, parallel, vocabulary)
         automaton = automaton_for(grammar, tokenizer, model, canonical=canonical)
-        ids = _prompt(model, tokenizer, checked_messages(messages), known, form, mode)
+        ids = tools_prompt(model, tokenizer, checked_messages(messages), known, form, mode)
         budget = budget_of(model, len(ids), max_new_tokens)
         check_budget(automaton, budget)
         phases = Phases(stream)
         for attempt in range(retries + 1):
             rows = one_by_one(model, generate or write, retried(generation, attempt), phases)
             (tokens,) = rows([Healed(ids, automaton, b"")], budget, True)
-            raw = _named_text(tokens, vocabulary, form)
+            raw = named_text(tokens, vocabulary, form)
             said = read_message(raw, form, allowed, reasoning=reasoning)
             try:
                 calls = [checked_call(name, given, known) for name, given in said.calls]
@@ -170,14 +170,19 @@ def _grammar(
     """The grammar of answers; markers are tokens where the vocabulary has them as such."""
     if form not in FORMATS:
         raise ValueError(f"format={form!r} is no tool format; there are {', '.join(FORMATS)}")
-    special = tuple(
+    special = special_markers(form, vocabulary)
+    specs = json.dumps([one.spec for one in known], ensure_ascii=False)
+    return _made(specs, form, json.dumps(choice), reasoning, parallel, special)
+
+
+def special_markers(form: str, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The markers of a format that a vocabulary has as special tokens."""
+    return tuple(
         marker
         for marker in FORMATS[form].markers
         if (token := vocabulary.special_tokens.get(marker)) is not None
         and vocabulary.token_bytes(token) is None
     )
-    specs = json.dumps([one.spec for one in known], ensure_ascii=False)
-    return _made(specs, form, json.dumps(choice), reasoning, parallel, special)
 
 
 @lru_cache(64)
@@ -199,7 +204,7 @@ def _made(
     )
 
 
-def _named_text(tokens: Sequence[int], vocabulary: Vocabulary, form: str) -> str:
+def named_text(tokens: Sequence[int], vocabulary: Vocabulary, form: str) -> str:
     """What was written, special tokens by their names, without the end."""
     ends, markers = vocabulary.eos_token_ids, FORMATS[form].markers
     parts = []
@@ -219,7 +224,7 @@ def _named_text(tokens: Sequence[int], vocabulary: Vocabulary, form: str) -> str
 # -- the prompt ----------------------------------------------------------------------------------------
 
 
-def _prompt(
+def tools_prompt(
     model: Any,
     tokenizer: Any,
     messages: list[dict[str, Any]],
@@ -227,6 +232,7 @@ def _prompt(
     form: str,
     mode: str,
 ) -> list[int]:
+    """Token ids of chat messages with tools, as the chat template or a system message tells of them."""
     specs = [one.spec for one in known]
     template = getattr(tokenizer, "chat_template", None)
     if form != PLAIN and template:

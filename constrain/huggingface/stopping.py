@@ -29,7 +29,7 @@ def stop_texts(given: Any) -> tuple[bytes, ...]:
     return tuple(one.encode() for one in texts)
 
 
-def stop_in(data: bytes, stop: Sequence[bytes]) -> int | None:
+def stop_in(data: bytes | bytearray, stop: Sequence[bytes]) -> int | None:
     """Where the first of some texts begins; ``None`` where there is none."""
     found = [at for at in (data.find(one) for one in stop) if at >= 0]
     return min(found, default=None)

@@ -65,6 +65,26 @@ class _Layer(_LayerBase):  # type: ignore[misc]
             new[:, :, : old.shape[2]] = old
             setattr(self, name, new)
 
+    def join(self, other: _Layer) -> None:
+        """Appends the rows of another one."""
+        like = self if self.is_initialized else other
+        mine, self.rows = self.rows, self.rows + other.rows
+        self.capacity = max(self.capacity, other.capacity)
+        if not like.is_initialized:
+            return
+        for name in ("keys", "values"):
+            made = self._room(getattr(like, name))
+            if self.is_initialized:
+                old = getattr(self, name)
+                made[:mine, :, : old.shape[2]] = old
+            if other.is_initialized:
+                old = getattr(other, name)
+                made[mine:, :, : old.shape[2]] = old
+            setattr(self, name, made)
+        if not self.is_initialized:
+            self.dtype, self.device = self.keys.dtype, self.keys.device
+            self.is_initialized = True
+
     def get_mask_sizes(self, query: Any) -> tuple[int, int]:
         """By the number of new tokens; older versions give their positions."""
         new = query if isinstance(query, int) else len(query)
@@ -199,6 +219,12 @@ class TreeCache(Cache):  # type: ignore[misc]
                 layer.keys = layer.keys.index_select(0, index)
                 layer.values = layer.values.index_select(0, index)
         self.lengths = [self.lengths[row] for row in rows]
+
+    def join(self, other: TreeCache) -> None:
+        """Appends the rows of another cache, of the same model."""
+        for mine, theirs in zip(self.layers, other.layers, strict=True):
+            mine.join(theirs)
+        self.lengths = self.lengths + other.lengths
 
     @property
     def nbytes(self) -> int:

@@ -204,6 +204,10 @@ class TreeScorer:
         if rows:
             self.cache.select(rows)
 
+    def join(self, other: TreeScorer) -> None:
+        """Appends the rows of another scorer of the same model, which must not be used any more."""
+        self.cache.join(other.cache)
+
     # -- one forward -----------------------------------------------------------------------------
 
     def score(self, requests: Sequence[Request], *, hidden: bool = False) -> Scores:
