@@ -93,7 +93,7 @@ def chat_asked(body: ChatBody, options: ServingOptions) -> Asked:
         _format(body.response_format, "response_format", body.structured_outputs),
         tools,
         choice,
-        body.parallel_tool_calls is not False,
+        _several(choice, body.parallel_tool_calls),
         n,
         body.max_completion_tokens or body.max_tokens,
         "max_completion_tokens" if body.max_completion_tokens else "max_tokens",
@@ -130,14 +130,15 @@ def response_asked(body: ResponsesBody) -> Asked:
             param=f"text.{min(text)}",
             code="unknown_parameter",
         )
+    choice = _choice(tools, body.tool_choice)
     scored = body.top_logprobs is not None or _LOGPROBS in (body.include or ())
     return Asked(
         body.model,
         response_messages(body.input, body.instructions),
         _format(_nested(given), "text.format", body.structured_outputs),
         tools,
-        _choice(tools, body.tool_choice),
-        body.parallel_tool_calls is not False,
+        choice,
+        _several(choice, body.parallel_tool_calls),
         1,
         body.max_output_tokens,
         "max_output_tokens",
@@ -236,6 +237,12 @@ def _tool(function: Mapping[str, Any], at: str) -> Json:
     return {"type": "function", "function": inner}
 
 
+def _several(choice: Any, parallel: bool | None) -> bool:
+    """Whether there may be several calls: of a tool that is named, one is meant."""
+    named = isinstance(choice, dict) and choice.get("type") == "function"
+    return parallel is not False and not named
+
+
 def _choice(tools: Sequence[Json], choice: Any) -> Any:
     """The choice, checked against the tools."""
     if not isinstance(choice, str | None) and choice.get("type") == "custom":
@@ -245,8 +252,11 @@ def _choice(tools: Sequence[Json], choice: Any) -> Any:
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools" and "tools" in choice:
         choice = {"type": "allowed_tools", "allowed_tools": choice}  # as /v1/responses has it
     try:
-        choose(read_tools(tools), choice)
+        known = read_tools(tools)
+    except GrammarError as error:
+        raise invalid("tools", str(error)) from None
+    try:
+        choose(known, choice)
     except (GrammarError, ValueError, TypeError, AttributeError) as error:
-        param = "tools" if "two tools" in str(error) else "tool_choice"
-        raise invalid(param, str(error)) from None
+        raise invalid("tool_choice", str(error)) from None
     return choice

@@ -33,7 +33,7 @@ class Server(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=1,
+                timeout_graceful_shutdown=2,
             )
         )
 
@@ -58,7 +58,11 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; whether it is to end."""
-        leaving = self._service.is_draining and (
-            not self._service.open_requests or time.monotonic() > self._leave_at
-        )
-        return await super().on_tick(counter) or leaving
+        if await super().on_tick(counter):
+            return True
+        if not self._service.is_draining:
+            return False
+        if self._service.open_requests and time.monotonic() > self._leave_at:
+            await self._service.give_up()
+            return True
+        return not self._service.open_requests

@@ -137,6 +137,10 @@ class Service:
         await self._automata.close()
         await self._compilers.close()
 
+    async def give_up(self) -> None:
+        """Ends what is being answered, telling whoever waits."""
+        await asyncio.to_thread(self._engine.close)
+
     def drain(self) -> None:
         """Takes no further requests."""
         self._draining = True
@@ -243,6 +247,7 @@ class Service:
             stop=tuple(one.encode() for one in asked.stop),
             top=asked.top,
             named=frozenset(markers),
+            in_words=job.tools is not None and not job.tools.has_format,
             deadline=job.began + self.options.max_seconds,
         )
 

@@ -91,6 +91,7 @@ class Order:
         top: how many likeliest tokens are told with each; ``None``: no scores at all.
         named: special tokens that are part of the text, by their names.
         tell: called with each event, in the thread that writes.
+        in_words: whether the grammar allows words, which a budget cuts as it does free text.
         deadline: of ``time.monotonic``.
         cancelled: set where nobody waits for it any more.
         begun: whether it has left the queue.
@@ -106,6 +107,7 @@ class Order:
     stop: tuple[bytes, ...] = ()
     top: int | None = None
     named: frozenset[str] = frozenset()
+    in_words: bool = False
     deadline: float = float("inf")
     cancelled: bool = False
     begun: bool = False
@@ -174,7 +176,8 @@ class Text:
         self.tokens.append(token)
         self.left -= 1
         if self.target.is_finished(state):
-            self.reason = "length" if self._was_cut(before) else "stop"
+            cut = self.order.in_words and self._was_cut(before)
+            self.reason = "length" if cut else "stop"
             return
         if self.order.top is not None:
             assert self._plain is not None
