@@ -38,7 +38,7 @@ PAGES = [
 FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 OUTPUT = re.compile(r"\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TRAINING = "examples/train_mask_diffusion.py"
-LONG = {"extract", "play"}  # as long as the blocks that call it in Python; until Ctrl-C
+LONG = {"extract", "play", "serve"}  # as long as the blocks that call it in Python; until Ctrl-C
 
 
 def blocks(page: Path, language: str) -> list[tuple[int, str]]:

@@ -173,7 +173,7 @@ def test_other_refusals(served: Served) -> None:
 
 
 def test_keys() -> None:
-    with serving(ServingOptions(api_key="geheim", max_prompt_tokens=30)) as served:
+    with serving(ServingOptions(api_key="geheim", max_prompt_tokens=100)) as served:
         assert served.ask(max_tokens=2).status_code == 401
         assert served.client.get("/v1/models").status_code == 401
         assert served.client.get("/health").status_code == 200
@@ -183,7 +183,7 @@ def test_keys() -> None:
             assert found.json()["error"]["code"] == "invalid_api_key"
         served.client.headers["Authorization"] = "Bearer geheim"
         assert served.ask(max_tokens=2).status_code == 200
-        error = served.ask(messages=[{"role": "user", "content": "a" * 50}]).json()["error"]
+        error = served.ask(messages=[{"role": "user", "content": "a" * 200}]).json()["error"]
         assert error["code"] == "context_length_exceeded"
 
 
