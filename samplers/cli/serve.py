@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -114,6 +115,8 @@ def serve(
 
 async def _run(server: Any) -> None:
     """Serves, and says where as soon as it listens."""
+    gc.collect()
+    gc.freeze()  # a full collection through all of torch would stop everything for a fifth of a second
     task = asyncio.create_task(server.serve())
     while not server.started and not task.done():
         await asyncio.sleep(0.05)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from contextlib import suppress
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from grammars.grammar import Grammar
@@ -34,6 +35,9 @@ class CompilerProcess:
         self._seconds = seconds
         self._memory = memory
         self._process: asyncio.subprocess.Process | None = None
+        self._folder = TemporaryDirectory(
+            prefix="gramma-"
+        )  # Lark's imports look in the current one
         self._busy = asyncio.Lock()
 
     async def compile(self, constraint: Constraint) -> bytes:
@@ -73,13 +77,14 @@ class CompilerProcess:
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
-            path = os.pathsep.join(entry for entry in sys.path if entry)
+            path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "samplers.serving.compiler_process", str(self._memory)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=os.environ | {"PYTHONPATH": path},
+                cwd=self._folder.name,
                 limit=_LONGEST_LINE,
                 start_new_session=True,  # Ctrl-C is for the server, which ends it
             )
