@@ -4,13 +4,16 @@ PYTHONS := python3.11 python3
 PIP := .venv/bin/python -m pip
 BENCH ?= benchmarks/mask_cost.py
 
-.PHONY: demo test fuzz lint docs bench
+.PHONY: demo test test-clients fuzz lint docs bench
 
 demo: .venv/.installed
 	.venv/bin/gramma extract --grounded --show --schema examples/invoice.schema.json examples/invoice.txt
 
 test: .venv/.installed
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2  # one thread for each of two workers
+
+test-clients: .venv/.installed .venv-clients/.installed  # other clients against gramma serve
+	OMP_NUM_THREADS=1 .venv-clients/bin/python -m pytest -q -c tests/clients/pytest.ini tests/clients/clients.py
 
 fuzz: .venv/.installed
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --hypothesis-profile=random
@@ -40,4 +43,9 @@ bench: .venv/.installed-bench
 
 .venv/.installed-bench: .venv/.installed
 	@$(PIP) install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
+	@touch $@
+
+.venv-clients/.installed: tests/clients/requirements.txt
+	@.venv/bin/python -m venv --clear .venv-clients
+	@.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	@touch $@

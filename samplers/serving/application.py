@@ -57,7 +57,13 @@ def create_app(
         finally:
             await service.close()
 
-    app = FastAPI(title="gramma serve", version=version(), lifespan=lifespan)
+    app = FastAPI(
+        title="gramma serve",
+        version=version(),
+        lifespan=lifespan,
+        docs_url=None,  # pages that would have browsers load scripts from elsewhere
+        redoc_url=None,
+    )
     app.state.service = service
     _add_errors(app)
     _add_paths(app, _Endpoints(service))

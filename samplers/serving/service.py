@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -56,11 +56,13 @@ class Job:
         prompt_tokens: tokens of the prompt.
         tools: how the answers are read; ``None`` without tools.
         began: of ``time.monotonic``.
+        first_token: called with the seconds to the first event.
     """
 
     asked: Asked
     began: float
     loop: asyncio.AbstractEventLoop
+    first_token: Callable[[float], None]
     order: Order | None = None
     prompt_tokens: int = 0
     tools: Tools | None = None
@@ -78,9 +80,12 @@ class Job:
         Raises:
             RequestRefused: if it fails.
         """
-        left = self.asked.n
+        left, is_first = self.asked.n, True
         while left:
             event = await self._events.get()
+            if is_first:
+                self.first_token(time.monotonic() - self.began)
+            is_first = False
             if isinstance(event, Failed):
                 raise _as_refusal(event.error)
             if isinstance(event, Ended):
@@ -201,7 +206,8 @@ class Service:
                 code="too_many_requests",
                 retry_after=_RETRY_AFTER,
             )
-        job = Job(asked, time.monotonic(), asyncio.get_running_loop())
+        first_token = self.metrics.first_token_seconds.observe
+        job = Job(asked, time.monotonic(), asyncio.get_running_loop(), first_token)
         self._jobs.add(job)
         self._count_waiting()
         return job
