@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -66,7 +66,7 @@ def create_app(
     )
     app.state.service = service
     _add_errors(app)
-    _add_paths(app, _Endpoints(service))
+    _add_paths(app, _Endpoints(service), name)
     return app
 
 
@@ -215,7 +215,7 @@ class _Endpoints:
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def _add_paths(app: FastAPI, to: _Endpoints) -> None:
+def _add_paths(app: FastAPI, to: _Endpoints, name: str) -> None:
     answers: tuple[tuple[str, _Handler, type[BaseModel], str], ...] = (
         ("/v1/chat/completions", to.chat, ChatBody, "A chat completion."),
         ("/v1/responses", to.responses, ResponsesBody, "A response."),
@@ -227,16 +227,23 @@ def _add_paths(app: FastAPI, to: _Endpoints) -> None:
             methods=["POST"],
             summary=what,
             response_model=None,
-            responses=_REFUSALS,
-            openapi_extra={"requestBody": _body_of(body)},
+            responses=_ANSWERED | _REFUSALS,
+            openapi_extra={"requestBody": _body_of(body, name)},
         )
     reads: tuple[tuple[str, _Handler, str], ...] = (
         ("/v1/models", to.models, "The models."),
         ("/health", to.health, "Whether it answers."),
-        ("/metrics", to.metrics, "Counters for Prometheus."),
     )
     for path, handler, what in reads:
         app.add_api_route(path, handler, methods=["GET"], summary=what, response_model=None)
+    app.add_api_route(
+        "/metrics",
+        to.metrics,
+        methods=["GET"],
+        summary="Counters for Prometheus.",
+        response_class=PlainTextResponse,
+        response_model=None,
+    )
     app.add_api_route(
         "/v1/models/{name:path}",
         to.model,
@@ -244,13 +251,31 @@ def _add_paths(app: FastAPI, to: _Endpoints) -> None:
         summary="A model.",
         response_model=None,
         responses={404: _REFUSALS[404]},
+        openapi_extra={"parameters": [_NAME]},
     )
 
 
-def _body_of(kind: type[BaseModel]) -> Json:
-    return {"required": True, "content": {"application/json": {"schema": schema_of(kind)}}}
+_NAME: Final[Json] = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1},
+}
 
 
+def _body_of(kind: type[BaseModel], name: str) -> Json:
+    return {"required": True, "content": {"application/json": {"schema": schema_of(kind, name)}}}
+
+
+_ANSWERED: Final[dict[int | str, Json]] = {
+    200: {
+        "description": "The answer, whole or as server-sent events.",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    }
+}
 _ERROR: Final[Json] = {
     "type": "object",
     "required": ["error"],

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from samplers.serving.errors import RequestRefused, invalid, unsupported
 
@@ -17,6 +17,90 @@ TopP = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Json = dict[str, Any]
+
+
+def _documented(schema: Json) -> WithJsonSchema:
+    """What the OpenAPI document says of an object that is read elsewhere."""
+    return WithJsonSchema({"type": "object"} | schema)
+
+
+_FUNCTION: Final[Json] = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string", "minLength": 1},
+        "description": {"type": "string"},
+        "parameters": {"type": "object", "description": "A JSON Schema of an object."},
+        "strict": {"type": "boolean"},
+    },
+}
+_SCHEMA: Final[Json] = {"type": "object", "description": "A JSON Schema."}
+Message = Annotated[
+    Json,
+    _documented(
+        {
+            "required": ["role", "content"],
+            "properties": {
+                "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+                "content": {"type": "string"},
+            },
+        }
+    ),
+]
+ChatTool = Annotated[
+    Json,
+    _documented(
+        {
+            "required": ["type", "function"],
+            "properties": {"type": {"const": "function"}, "function": _FUNCTION},
+        }
+    ),
+]
+ResponseTool = Annotated[
+    Json,
+    _documented(
+        {
+            "required": ["type", "name"],
+            "properties": {"type": {"const": "function"}, **_FUNCTION["properties"]},
+        }
+    ),
+]
+ResponseFormat = Annotated[
+    Json,
+    _documented(
+        {
+            "required": ["type"],
+            "properties": {
+                "type": {"enum": ["text", "json_object", "json_schema"]},
+                "json_schema": {
+                    "type": "object",
+                    "required": ["schema"],
+                    "properties": {"name": {"type": "string"}, "schema": _SCHEMA},
+                },
+            },
+        }
+    ),
+]
+StructuredOutputs = Annotated[
+    Json,
+    _documented(
+        {
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": False,
+            "properties": {
+                "json": _SCHEMA,
+                "json_object": {"const": True},
+                "regex": {"type": "string"},
+                "choice": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                "grammar": {"type": "string"},
+                "gbnf": {"type": "string"},
+                "lark": {"type": "string"},
+                "structural_tag": {"type": "object"},
+            },
+        }
+    ),
+]
 
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "audio": (),
@@ -65,10 +149,10 @@ class ChatBody(_Strict):
     """The body of ``POST /v1/chat/completions``."""
 
     model: str
-    messages: Annotated[list[Json], Field(min_length=1)]
-    response_format: Json | None = None
-    structured_outputs: Json | None = None
-    tools: list[Json] | None = None
+    messages: Annotated[list[Message], Field(min_length=1)]
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    tools: list[ChatTool] | None = None
     tool_choice: str | Json | None = None
     parallel_tool_calls: bool | None = None
     n: Count | None = None
@@ -88,11 +172,11 @@ class ResponsesBody(_Strict):
     """The body of ``POST /v1/responses``."""
 
     model: str
-    input: str | Annotated[list[Json], Field(min_length=1)]
+    input: str | Annotated[list[Message], Field(min_length=1)]
     instructions: str | None = None
     text: Json | None = None
-    structured_outputs: Json | None = None
-    tools: list[Json] | None = None
+    structured_outputs: StructuredOutputs | None = None
+    tools: list[ResponseTool] | None = None
     tool_choice: str | Json | None = None
     parallel_tool_calls: bool | None = None
     max_output_tokens: Count | None = None
@@ -176,9 +260,10 @@ def _refusal(error: ValidationError) -> RequestRefused:
     return invalid(param_of(shown), first["msg"])
 
 
-def schema_of(kind: type[BaseModel]) -> Json:
-    """The JSON Schema of a body, without references."""
+def schema_of(kind: type[BaseModel], model: str) -> Json:
+    """The JSON Schema of a body, without references, for a server with one model."""
     schema = kind.model_json_schema()
+    schema["properties"]["model"] = {"const": model, "type": "string"}
     known = schema.pop("$defs", {})
 
     def inlined(value: Any) -> Any:

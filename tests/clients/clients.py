@@ -6,6 +6,7 @@ The model is a random one: what it says makes no sense, but every answer has to 
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +14,6 @@ from typing import Any, Literal
 import instructor
 import openai
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, settings
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, Field
 from pydantic_ai import Agent, NativeOutput, ToolOutput
@@ -52,24 +51,21 @@ def client(address: str) -> openai.OpenAI:
 # --- the server's own document --------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def document(address: str) -> Any:
-    return schemathesis.openapi.from_url(f"{address}/openapi.json")
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+)
 
 
-schema = schemathesis.pytest.from_fixture("document")
-
-
-@schema.parametrize()
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_request_makes_the_server_fail(case: Any) -> None:
-    """Of requests that fit the document, and of such that do not."""
-    answer = case.call(timeout=120)
-    assert answer.status_code < 500, answer.text
-    if answer.status_code >= 400:
-        assert answer.json()["error"]["message"]
-    else:
-        case.validate_response(answer)
+def test_no_request_makes_the_server_fail(address: str) -> None:
+    """Requests that fit the document, and such that do not."""
+    program = Path(sys.executable).parent / "schemathesis"
+    command = [program, "run", f"{address}/openapi.json", "--checks", ",".join(CHECKS)]
+    command += ["--max-examples", "60", "--seed", "1", "--request-timeout", "120", "--no-color"]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout[-8_000:] + made.stderr
 
 
 # --- libraries ------------------------------------------------------------------------------------
