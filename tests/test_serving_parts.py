@@ -93,7 +93,7 @@ def test_grammars_of_strangers_read_no_file(
     (tmp_path / "secret.lark").write_text('secret: "x"\n')
     monkeypatch.chdir(tmp_path)
     text = "%import .secret (secret)\nstart: secret"
-    assert Grammar.from_lark(text).accepts("x"), "it would be found here"
+    assert Grammar.from_lark(text, import_paths=[tmp_path]).accepts("x")
 
     async def run() -> None:
         compilers = Compilers(ServingOptions())

@@ -272,7 +272,7 @@ _ANSWERED: Final[dict[int | str, Json]] = {
         "description": "The answer, whole or as server-sent events.",
         "content": {
             "application/json": {"schema": {"type": "object"}},
-            "text/event-stream": {"schema": {"type": "string"}},
+            "text/event-stream": {},
         },
     }
 }
