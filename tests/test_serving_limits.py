@@ -211,6 +211,7 @@ def test_a_grammar_that_takes_too_long_is_refused_and_holds_up_nobody(served: Se
     again = served.ask(structured_outputs={"regex": "x0" + HOSTILE})
     assert again.status_code == 400
     assert served.metric("gramma_compile_seconds_count") == before, "a refusal is kept"
+    assert again.json() == hostile[0].result().json()
 
 
 def test_equal_grammars_are_compiled_once(served: Served) -> None:

@@ -54,7 +54,7 @@ class Automata:
                 task.add_done_callback(lambda done: self._made(constraint.text, done))
             return await asyncio.shield(task)
         if isinstance(known, RequestRefused):
-            raise known
+            raise known.again()
         return known
 
     def _look_up(self, text: str) -> TokenAutomaton | RequestRefused | None:
@@ -82,7 +82,7 @@ class Automata:
         if error is not None and not isinstance(error, RequestRefused):
             return  # a fault, of which whoever waits is told
         with self._lock:
-            self._known[text] = task.result() if error is None else error
+            self._known[text] = task.result() if error is None else error.again()
             while len(self._known) > self._options.max_automata:
                 self._known.popitem(last=False)
 

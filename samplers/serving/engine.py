@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from constrain.vocabulary import Vocabulary
+from grammars.errors import GrammarError
 from samplers.serving.automata import Automata, states_held
 from samplers.serving.errors import RequestRefused
 from samplers.serving.metrics import Metrics
@@ -111,9 +112,13 @@ def fail(order: Order, error: Exception) -> None:
     """Ends an order."""
     if not order.cancelled:
         order.cancelled = True
-        if not isinstance(error, RequestRefused):
+        if not isinstance(error, RequestRefused | GrammarError):
             _log.error("an answer failed", exc_info=error)
         order.tell(Failed(error))
+
+
+def _stops() -> RequestRefused:
+    return RequestRefused("the server stops", status=503, code="shutting_down")
 
 
 class Engine:
@@ -159,8 +164,11 @@ class Engine:
     def submit(self, order: Order) -> None:
         """Takes an order; its events are told in the engine's thread."""
         with self._wake:
-            self._inbox.append(order)
-            self._wake.notify()
+            if not self._closed:
+                self._inbox.append(order)
+                self._wake.notify()
+                return
+        fail(order, _stops())
 
     def close(self) -> None:
         """Ends all orders; returns when the thread has ended."""
@@ -178,7 +186,7 @@ class Engine:
                 self._round()
             except Exception as error:  # of a forward: of memory, say
                 self._fail_all(error)
-        self._fail_all(RequestRefused("the server stops", status=503, code="shutting_down"))
+        self._fail_all(_stops())
 
     def _awake(self) -> bool:
         with self._wake:

@@ -43,6 +43,16 @@ class RequestRefused(GrammaError):  # noqa: N818 - it is the server's answer, no
         self.code = code
         self.retry_after = retry_after
 
+    def again(self) -> RequestRefused:
+        """The same refusal, to be raised once more: one that is kept would gather tracebacks."""
+        return RequestRefused(
+            self.message,
+            status=self.status,
+            param=self.param,
+            code=self.code,
+            retry_after=self.retry_after,
+        )
+
     @property
     def body(self) -> dict[str, Any]:
         """The JSON that is answered."""
