@@ -56,21 +56,22 @@ def register() -> None:
         EngineMismatch: if vLLM has not the classes and methods that are changed.
         ModuleNotFoundError: without vLLM.
     """
-    config, params, manager = _found()
+    config, whole, params, manager = _found()
     if NAME in _names(config):
         return
-    _allow_name(config)
+    _allow_name(config, whole)
     _wrap(params, _VALIDATE, _validate)
     _wrap(manager, "grammar_init", _make_backend)
     _wrap(manager, _CREATE, _compile)
 
 
-def _found() -> tuple[Any, Any, Any]:
-    """The three classes, looked at whether they are as expected."""
+def _found() -> tuple[Any, Any, Any, Any]:
+    """The classes that are changed, looked at whether they are as expected."""
     import vllm
 
     try:
-        from vllm.config.structured_outputs import StructuredOutputsConfig as Config
+        from vllm.config import StructuredOutputsConfig as Config
+        from vllm.config import VllmConfig as Whole
         from vllm.sampling_params import SamplingParams as Params
         from vllm.v1.structured_output import StructuredOutputManager as Manager
 
@@ -86,7 +87,7 @@ def _found() -> tuple[Any, Any, Any]:
     for what, holds in expected.items():
         if not holds:
             raise _mismatch(vllm, f"{what} is another")
-    return Config, Params, Manager
+    return Config, Whole, Params, Manager
 
 
 def _names(config: Any) -> tuple[Any, ...]:
@@ -106,14 +107,15 @@ def _mismatch(vllm: Any, what: str) -> EngineMismatch:
     )
 
 
-def _allow_name(config: Any) -> None:
-    """Adds the name to those that the configuration takes."""
+def _allow_name(config: Any, whole: Any) -> None:
+    """Adds the name to those that the configuration takes, by itself and as part of vLLM's whole one."""
     from pydantic.dataclasses import rebuild_dataclass
 
     allowed = Literal[(*_names(config), NAME)]  # type: ignore[valid-type]
     config.__dataclass_fields__["backend"].type = allowed
     config.__annotations__["backend"] = allowed
-    rebuild_dataclass(config, force=True)
+    for checked in (config, whole):  # pydantic keeps with each class how it is checked
+        rebuild_dataclass(checked, force=True)
 
 
 def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
