@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 from weakref import WeakSet
+
+import numpy as np
+import numpy.typing as npt
 
 from constrain.automaton import TokenAutomaton
 from constrain.vocabulary import Vocabulary
@@ -29,6 +32,16 @@ MOST_BYTES: Final = 64 << 20
 """Bytes of states and masks of one automaton above which a new text makes it forget what no text needs."""
 _PATIENCE: Final = 8
 """How often a step is taken up again that ``Limits.max_mask_work`` stopped."""
+
+
+@lru_cache(64)
+def check_request(request: GrammarRequest) -> None:
+    """Raises what is wrong with a request, before it meets a vocabulary; one that is right is read once.
+
+    Raises:
+        GrammarError: as :meth:`GrammarRequest.grammar`.
+    """
+    request.grammar()
 
 
 class Automata:
@@ -88,6 +101,13 @@ class Automata:
             while len(self._shared) > MOST_AUTOMATA:
                 self._shared.popitem(last=False)
         return shared.walk()
+
+    def end_row(self, stop_token_ids: Iterable[int] = ()) -> npt.NDArray[np.int32]:
+        """int32[words], the mask of a text that can only end."""
+        row = np.zeros(self.words, np.int32)
+        for token in set(stop_token_ids) or self._ends:
+            row.view(np.uint32)[token // 32] |= np.uint32(1 << token % 32)
+        return row
 
     def _make(self, request: GrammarRequest, ends: tuple[int, ...]) -> TokenAutomaton:
         return TokenAutomaton(request.grammar(limits=self._limits), self._vocabulary(ends))
@@ -183,6 +203,14 @@ class Walk:
     def finished(self) -> bool:
         """Whether a token has ended the text."""
         return self.states[-1] == TokenAutomaton.FINISHED
+
+    def fits(self, budget: int) -> bool:
+        """Whether some text of the grammar has no more tokens, the one that ends it included."""
+        start = self.states[0]
+        return any(
+            find(start)[0] < budget
+            for find in (self.automaton.min_tokens, self.automaton.search_further)
+        )
 
     def accept(self, tokens: Sequence[int]) -> int:
         """Takes tokens as far as they are allowed.

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any, Final, Literal, get_args
 
+from constrain.engines.automata import check_request
 from grammars.errors import GrammaError, GrammarError
 from grammars.requests import GrammarRequest
 
@@ -148,7 +149,7 @@ def _validate(
     if (chosen := getattr(asked, _CHOSEN)) not in (None, NAME):
         raise _refused(f"the engine's backend is {NAME!r}, and the request says {chosen!r}")
     try:
-        _check(GrammarRequest.of(members_of(asked)))
+        check_request(GrammarRequest.of(members_of(asked)))
     except GrammarError as error:
         raise _refused(str(error)) from error
     setattr(asked, _CHOSEN, NAME)
@@ -188,12 +189,6 @@ def _is_ours(request: Any) -> bool:
         return False
     asked = request.sampling_params.structured_outputs
     return asked is not None and getattr(asked, _CHOSEN) == NAME
-
-
-@lru_cache(64)
-def _check(request: GrammarRequest) -> None:
-    """Raises what is wrong with a request; those that are right need no second look."""
-    request.grammar()
 
 
 def _refused(message: str) -> Exception:
