@@ -4,7 +4,7 @@ PYTHONS := python3.11 python3
 PIP := .venv/bin/python -m pip
 BENCH ?= benchmarks/mask_cost.py
 
-.PHONY: demo test test-clients fuzz lint docs bench
+.PHONY: demo test test-clients test-engines fuzz lint docs bench
 
 demo: .venv/.installed
 	.venv/bin/gramma extract --grounded --show --schema examples/invoice.schema.json examples/invoice.txt
@@ -14,6 +14,9 @@ test: .venv/.installed
 
 test-clients: .venv/.installed .venv-clients/.installed  # other clients against gramma serve
 	OMP_NUM_THREADS=1 .venv-clients/bin/python -m pytest -q -c tests/clients/pytest.ini tests/clients/clients.py
+
+test-engines: .venv-engines/.installed  # adapters for vLLM and SGLang, in an environment of their own
+	OMP_NUM_THREADS=1 NUMBA_CACHE_DIR=.venv-engines/numba .venv-engines/bin/python -m pytest -q tests/engines
 
 fuzz: .venv/.installed
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --hypothesis-profile=random
@@ -48,4 +51,10 @@ bench: .venv/.installed-bench
 .venv-clients/.installed: tests/clients/requirements.txt
 	@.venv/bin/python -m venv --clear .venv-clients
 	@.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	@touch $@
+
+.venv-engines/.installed: tests/engines/requirements.txt pyproject.toml | .venv/.installed
+	.venv/bin/python -m venv --clear .venv-engines
+	.venv-engines/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/engines/requirements.txt
+	.venv-engines/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

@@ -10,19 +10,25 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 import torch
-from sglang.srt.arg_groups.choices import GRAMMAR_BACKEND_CHOICES
-from sglang.srt.constrained.base_grammar_backend import (
-    BaseGrammarBackend,
-    BaseGrammarObject,
-    GrammarStats,
-    InvalidGrammarObject,
-    register_grammar_backend,
-)
 
 from constrain.bitmask import apply_bitmask_
 from constrain.engines.automata import Automata, Walk
+from constrain.engines.errors import missing_engine
 from grammars.errors import GrammarError
 from grammars.requests import GrammarRequest
+
+try:
+    from sglang.srt.arg_groups.choices import GRAMMAR_BACKEND_CHOICES
+    from sglang.srt.constrained.base_grammar_backend import (
+        BaseGrammarBackend,
+        BaseGrammarObject,
+        GrammarStats,
+        InvalidGrammarObject,
+        register_grammar_backend,
+    )
+except ModuleNotFoundError as error:
+    raise missing_engine("sglang", error) from error
+
 
 NAME: Final = "gramma"
 """The name of the backend on SGLang's command line."""

@@ -12,15 +12,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from vllm.logger import init_logger
-from vllm.v1.structured_output.backend_types import (
-    StructuredOutputBackend,
-    StructuredOutputGrammar,
-    StructuredOutputOptions,
-)
 
 from constrain.engines.automata import Automata, Walk
+from constrain.engines.errors import missing_engine
 from grammars.requests import GrammarRequest
+
+try:
+    from vllm.logger import init_logger
+    from vllm.v1.structured_output.backend_types import (
+        StructuredOutputBackend,
+        StructuredOutputGrammar,
+        StructuredOutputOptions,
+    )
+except ModuleNotFoundError as error:
+    raise missing_engine("vllm", error) from error
+
 
 _logger = init_logger("vllm.gramma")
 _MEMBERS: Final = {

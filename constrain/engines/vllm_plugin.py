@@ -13,12 +13,14 @@ do what they did where the engine's backend is another one:
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final, Literal, get_args
 
 from constrain.engines.automata import check_request
-from grammars.errors import GrammaError, GrammarError
+from constrain.engines.errors import EngineMismatch, missing_engine
+from grammars.errors import GrammarError
 from grammars.requests import GrammarRequest
 
 NAME: Final = "gramma"
@@ -29,22 +31,16 @@ _CHOSEN: Final = "_backend"
 """What is private in vLLM: two methods, and where a request keeps the backend that it is for."""
 
 
-class EngineMismatch(GrammaError, RuntimeError):  # noqa: N818
-    """The engine's insides are others than those this version was written for."""
-
-
 def load() -> None:
     """Makes vLLM know the backend, in the process that calls it; what vLLM's plugin group calls.
 
     A vLLM whose insides differ is left as it is, with a warning: it has other uses, and refuses the name
     ``gramma`` by itself.
     """
-    from vllm.logger import init_logger
-
     try:
         register()
     except EngineMismatch as error:
-        init_logger("vllm.gramma").warning("%s", error)
+        logging.getLogger("vllm.gramma").warning("%s", error)
 
 
 def register() -> None:
@@ -55,7 +51,7 @@ def register() -> None:
 
     Raises:
         EngineMismatch: if vLLM has not the classes and methods that are changed.
-        ModuleNotFoundError: without vLLM.
+        MissingEngine: without vLLM.
     """
     config, whole, params, manager = _found()
     if NAME in _names(config):
@@ -68,8 +64,10 @@ def register() -> None:
 
 def _found() -> tuple[Any, Any, Any, Any]:
     """The classes that are changed, looked at whether they are as expected."""
-    import vllm
-
+    try:
+        import vllm
+    except ModuleNotFoundError as error:
+        raise missing_engine("vllm", error) from error
     try:
         from vllm.config import StructuredOutputsConfig as Config
         from vllm.config import VllmConfig as Whole

@@ -12,16 +12,22 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from vllm.exceptions import VLLMValidationError
-from vllm.v1.sample.logits_processor import BatchUpdate
-from vllm.v1.sample.logits_processor import LogitsProcessor as BatchProcessor
-from vllm.v1.sample.logits_processor.builtin import process_dict_updates
-from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as SlotProcessor
 
 from constrain.bitmask import apply_bitmask_
 from constrain.engines.automata import Automata, check_request
+from constrain.engines.errors import missing_engine
 from constrain.engines.texts import NAME, Asked, Text
 from grammars.errors import GrammarError
+
+try:
+    from vllm.exceptions import VLLMValidationError
+    from vllm.v1.sample.logits_processor import BatchUpdate
+    from vllm.v1.sample.logits_processor import LogitsProcessor as BatchProcessor
+    from vllm.v1.sample.logits_processor.builtin import process_dict_updates
+    from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as SlotProcessor
+except ModuleNotFoundError as error:
+    raise missing_engine("vllm", error) from error
+
 
 _OVERLAP: Final = 8
 """Tokens that are read again from the device, to see that what is known is still what stands there."""

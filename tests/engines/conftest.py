@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
+
+with suppress(ImportError):  # before others import the name: there is no device to pin memory for
+    from vllm.utils import torch_utils
+
+    torch_utils.PIN_MEMORY = False
 
 
 @pytest.fixture(scope="session")

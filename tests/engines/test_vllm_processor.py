@@ -17,10 +17,6 @@ from hypothesis import strategies as st
 pytest.importorskip("vllm.config", reason="make test-engines installs vLLM")
 
 import torch
-import vllm.utils.torch_utils
-
-vllm.utils.torch_utils.PIN_MEMORY = False  # before it is imported: there is no device to pin for
-
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessors
