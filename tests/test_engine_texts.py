@@ -115,8 +115,13 @@ def test_what_a_request_asks_for() -> None:
     assert Asked.of(params(extra)) == Asked(regex, None)
     assert Asked.of(params(extra, 9)) == Asked(regex, 9)
     assert Asked.of(params({"gramma": {"regex": "a", "max_tokens": 3}}, 9)) == Asked(regex, 3)
+    assert Asked.of(params({"gramma": '{"regex": "a", "max_tokens": 3}'}, 9)) == Asked(regex, 3)
     for budget in (0, True, "3", 10):
         with pytest.raises(GrammarError, match="at /max_tokens: "):
             Asked.of(params({"gramma": {"regex": "a", "max_tokens": budget}}, 9))
     with pytest.raises(GrammarError, match="asked for by an object"):
-        Asked.of(params({"gramma": "regex"}))
+        Asked.of(params({"gramma": 3}))
+    with pytest.raises(GrammarError, match="line 1, column 2: what is asked for is not JSON"):
+        Asked.of(params({"gramma": "{'regex': 'a'}"}))
+    with pytest.raises(GrammarError, match="nested too deeply"):
+        Asked.of(params({"gramma": "[" * 200_000}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from constrain.engines.automata import Automata, Walk
 from grammars.errors import GrammarError
+from grammars.frontends.advice import json_error
 from grammars.requests import GrammarRequest
 
 NAME: Final = "gramma"
@@ -34,6 +36,8 @@ class Asked:
     def of(cls, params: Any) -> Asked | None:
         """From vLLM's ``SamplingParams``; ``None`` if they ask for no grammar.
 
+        What is asked for may be JSON text as well: over HTTP, ``vllm_xargs`` take no objects.
+
         Raises:
             GrammarError: for a request that is none, or a budget that is no positive integer or beyond
                 ``max_tokens``.
@@ -41,6 +45,8 @@ class Asked:
         given = (params.extra_args or {}).get(NAME)
         if given is None:
             return None
+        if isinstance(given, str):
+            given = _parsed(given)
         if not isinstance(given, Mapping):
             return cls(GrammarRequest.of(given), None)
         grammar = GrammarRequest.of({k: v for k, v in given.items() if k != _BUDGET})
@@ -54,6 +60,15 @@ class Asked:
                 f"{budget} is more than the request's own max_tokens={most}", pointer=f"/{_BUDGET}"
             )
         return cls(grammar, budget)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise json_error(text, error, "what is asked for is not JSON") from None
+    except RecursionError:
+        raise GrammarError("what is asked for is nested too deeply to be read") from None
 
 
 class Text:

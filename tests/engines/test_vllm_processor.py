@@ -344,7 +344,8 @@ def test_vllm_finds_the_class_by_its_name() -> None:
     [
         ({"regex": "("}, {}, "extra_args['gramma']: at /regex: line 1, column 1"),
         ({"regexp": "a"}, {}, "did you mean 'regex'"),
-        ("a", {}, "asked for by an object"),
+        ("a", {}, "what is asked for is not JSON"),
+        (3, {}, "asked for by an object"),
         ({"regex": "a", "max_tokens": 0}, {}, "at /max_tokens: must be a positive integer, not 0"),
         ({"regex": "a", "max_tokens": 41}, {}, "at /max_tokens: 41 is more than"),
         ({"regex": "a"}, {"min_tokens": 2}, "min_tokens cannot be combined"),
