@@ -140,6 +140,31 @@ def test_the_table_of_masks_allows_everything_at_first() -> None:
     assert (table == -1).all()
 
 
+@pytest.mark.model
+def test_a_model_s_tokenizer_as_vllm_wraps_it() -> None:
+    """SmolLM2's, with documents whose every token has to be allowed, and what is behind them refused."""
+    from vllm.tokenizers.hf import get_cached_tokenizer
+
+    from constrain.models.loading import load_tokenizer
+
+    plain = load_tokenizer("smollm2")
+    backend = GrammaBackend(cast(Any, None), get_cached_tokenizer(plain), len(plain))
+    schema = {"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "number"}}}
+    ends = {plain.eos_token_id}
+    for text in ('{"name": "Zoë 北京", "n": 1.5}', '{ "n": -3e5 }', "{}"):
+        grammar = backend.compile_request({"json": schema}, ends)
+        table = backend.allocate_token_bitmask(1)
+        for token in [*plain.encode(text, add_special_tokens=False), plain.eos_token_id]:
+            grammar.fill_bitmask(table, 0)
+            assert int(table[0, token // 32]) >> (token % 32) & 1
+            assert grammar.accept_tokens("r", [token])
+        assert grammar.is_terminated()
+    grammar = backend.compile_request({"json": schema}, ends)
+    behind = grammar.validate_tokens(plain.encode("{} {", add_special_tokens=False))
+    assert plain.decode(behind).strip() == "{}"
+    assert grammar.validate_tokens(plain.encode("[]", add_special_tokens=False)) == []
+
+
 # -- vLLM's manager ----------------------------------------------------------------------------------
 
 
