@@ -92,7 +92,7 @@ def test_the_core_has_no_heavy_parts() -> None:
     extra = {name_of(requirement) for requirement in PROJECT["optional-dependencies"]["hf"]}
     assert extra == HEAVY - {"tiktoken"}
     development = " ".join(PROJECT["optional-dependencies"]["dev"])
-    assert "gramma[hf,tiktoken,docs]" in development
+    assert "gramma[hf,tiktoken,docs,serve,bulk,ray]" in development
 
 
 def test_grammars_and_automata_without_models() -> None:
