@@ -45,7 +45,7 @@ from grammars import Grammar
 from samplers import Sample, SamplingOptions, SpeculativeBackend
 from samplers.aligned.trie import Trie
 from samplers.estimates import divergence
-from samplers.report import ChainReport
+from samplers.report import AlignedReport
 from samplers.speculative.choices import Drawn
 from samplers.speculative.scorer import Request, TreeScorer
 from samplers.speculative.tree import ROOT, Tree
@@ -349,12 +349,12 @@ def one_method(
     facts["acceptance"] = round(sampler.report.acceptance, 4)
     if isinstance(sampler, samplers.ASAp):
         facts["trie"] = sampler.memory(prompt, budget, 1.0).trie
-    if isinstance(sampler.report, ChainReport):
+    if isinstance(sampler.report, AlignedReport):
         facts |= chain_facts(sampler.report)
     return samples, facts
 
 
-def chain_facts(report: ChainReport) -> dict[str, Any]:
+def chain_facts(report: AlignedReport) -> dict[str, Any]:
     """The method that was chosen, and how well its chain moved, if there was one."""
     if report.method == "CARS":
         return {"switch": report.method}

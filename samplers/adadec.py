@@ -25,11 +25,11 @@ import numpy as np
 import torch
 
 from constrain.arguments import check_count
-from constrain.automaton import TokenAutomaton
+from constrain.automaton import TokenAutomaton, check_automaton
 from constrain.canonical.copies import as_written
 from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
-from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Stop
+from samplers.backend import OnTokens, Prompt, SpeculativeBackend, Stop, check_backend
 from samplers.healing import asked, without_prefix
 from samplers.options import Sampler, SamplingArguments, SamplingOptions
 from samplers.progress import progress_of
@@ -77,10 +77,14 @@ class AdaDec(Sampler):
             raise ValueError(f"threshold={threshold}: must not be negative")
         check_count(beams, "beams")
         check_count(lookahead, "lookahead", least=0)
-        self.backend = backend
+        self.backend = check_backend(backend, "AdaDec")
         if automaton is None and canonical:
             raise ValueError("canonical=True needs an automaton; free text is the model's own")
-        self.automaton = None if automaton is None else as_written(automaton, canonical)
+        self.automaton = (
+            None
+            if automaton is None
+            else as_written(check_automaton(automaton, "AdaDec"), canonical)
+        )
         self.threshold = threshold
         self.beams = beams
         self.lookahead = lookahead

@@ -12,9 +12,11 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TextColumn,
+    ProgressColumn,
+    Task,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 
 class _Counter:
@@ -61,7 +63,10 @@ def working(what: str) -> Iterator[None]:
 
 @contextmanager
 def progress_of(
-    shown: bool, total: int, on_tokens: Callable[[int, Sequence[int]], None] | None
+    shown: bool,
+    total: int,
+    on_tokens: Callable[[int, Sequence[int]], None] | None,
+    name: Callable[[], str] = lambda: "samples",
 ) -> Iterator[Callable[[int, Sequence[int]], None]]:
     """What a sampler calls with each text that is done: a bar on standard error, and the caller.
 
@@ -69,8 +74,9 @@ def progress_of(
         shown: whether there is a bar.
         total: texts that will be drawn.
         on_tokens: the caller's, called as well.
+        name: what the bar is of; asked anew whenever it is drawn.
     """
-    with bar(shown, "samples", total) as advance:
+    with bar(shown, name, total) as advance:
 
         def report(number: int, tokens: Sequence[int]) -> None:
             advance(1)
@@ -80,11 +86,22 @@ def progress_of(
         yield report
 
 
+class _Name(ProgressColumn):
+    """What a bar is of, as it is now."""
+
+    def __init__(self, name: Callable[[], str]) -> None:
+        super().__init__()
+        self._name = name
+
+    def render(self, task: Task) -> Text:
+        return Text(self._name())
+
+
 @contextmanager
-def bar(shown: bool, name: str, total: int) -> Iterator[Callable[[int], None]]:
+def bar(shown: bool, name: str | Callable[[], str], total: int) -> Iterator[Callable[[int], None]]:
     """A bar on standard error; what it yields advances it."""
     made = Progress(
-        TextColumn(name),
+        _Name(name if callable(name) else lambda: name),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -92,7 +109,7 @@ def bar(shown: bool, name: str, total: int) -> Iterator[Callable[[int], None]]:
         disable=not shown,
     )
     with made:
-        task = made.add_task(name, total=total)
+        task = made.add_task("", total=total)
         yield lambda steps: made.advance(task, steps)
 
 

@@ -47,12 +47,18 @@ class RejectionReport(SamplingReport):
             attempt is accepted with probability Pr(L) / Z(root).
     """
 
-    bounds: list[float] = field(default_factory=list)
+    bounds: list[float] = field(default_factory=list, repr=False)
+
+    def named(self) -> str:
+        """What a bar says of it while it goes on."""
+        return f"samples ({self.attempts:,} attempts)"
 
 
 @dataclass
-class ChainReport(RejectionReport):
+class AlignedReport(RejectionReport):
     """Of ``AlignedSampling``: rejection, and the chain that followed where it was given up.
+
+    Without a chain ``runs`` is 0, and what is said of it is nan.
 
     Attributes:
         runs: proposals of the chain, each a run of particles.
@@ -130,7 +136,7 @@ class FormatReport(SamplingReport):
 
 
 __all__ = [
-    "ChainReport",
+    "AlignedReport",
     "FormatGuidance",
     "FormatReport",
     "LookaheadReport",

@@ -104,6 +104,18 @@ def test_bad_arguments_are_refused_with_one_message(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+def test_models_and_grammars_are_told_apart_from_backends_and_automata(name: str) -> None:
+    made = backend()
+    with pytest.raises(TypeError, match=r"needs a SpeculativeBackend, not .*SpeculativeBackend\("):
+        SAMPLERS[name](made.model)
+    if name != "AdaDec, free":
+        kind = type(SAMPLERS[name](made))
+        more = (hmm(),) if name in ("DecoG", "CtrlG") else ()
+        with pytest.raises(TypeError, match=r"needs a TokenAutomaton, not .*Grammar"):
+            kind(made, automaton().grammar, *more)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_numbers_of_numpy_are_numbers(name: str) -> None:
     sampler = SAMPLERS[name](backend())
     given: dict[str, Any] = {} if name.startswith("AdaDec") else {"temperature": np.float64(1.0)}

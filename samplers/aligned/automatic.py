@@ -9,18 +9,18 @@ from typing import Final
 import numpy as np
 
 from constrain.arguments import check_count
-from constrain.automaton import TokenAutomaton
+from constrain.automaton import TokenAutomaton, check_automaton
 from constrain.canonical.copies import as_written
 from samplers.aligned.chain import Chain
 from samplers.aligned.particles import Run, complete
 from samplers.aligned.rejection import CARS, AttemptsExhausted, Prepared
 from samplers.aligned.trie import MAX_BYTES
 from samplers.aligned.twisted import Twisted
-from samplers.backend import OnTokens, Prompt, SpeculativeBackend
+from samplers.backend import OnTokens, Prompt, SpeculativeBackend, check_backend
 from samplers.healing import without_prefixes
 from samplers.options import Sampler, SamplingOptions
 from samplers.progress import bar, progress_of
-from samplers.report import ChainReport
+from samplers.report import AlignedReport
 from samplers.rows import Rows
 from samplers.sample import Sample
 from samplers.speculative.choices import Drawn
@@ -81,7 +81,7 @@ class AlignedSampling(Sampler):
         report: what the last call used, why, and how well it went.
     """
 
-    report: ChainReport
+    report: AlignedReport
 
     def __init__(
         self,
@@ -105,8 +105,8 @@ class AlignedSampling(Sampler):
             if value is not None:
                 check_count(value, name)
         check_count(patience, "patience")
-        self.backend = backend
-        self.automaton = as_written(automaton, canonical)
+        self.backend = check_backend(backend, type(self).__name__)
+        self.automaton = as_written(check_automaton(automaton, type(self).__name__), canonical)
         self.steps = steps
         self.enough = enough
         self.patience = patience
@@ -116,9 +116,9 @@ class AlignedSampling(Sampler):
         self.report = self.new_report()
         self._rejecting = CARS(backend, self.automaton, max_bytes=max_bytes)
 
-    def new_report(self) -> ChainReport:
+    def new_report(self) -> AlignedReport:
         """A report of nothing yet."""
-        return ChainReport("CARS", "rejection accepts enough")
+        return AlignedReport("CARS", "rejection accepts enough")
 
     def draw(self, prompt: Prompt, n: int, options: SamplingOptions) -> list[Sample]:
         """Draws texts by rejection, or by chains where too few are accepted.
@@ -132,7 +132,7 @@ class AlignedSampling(Sampler):
         out: list[Sample] = []
         with (
             self.backend.same_prompt(),
-            progress_of(options.progress, n, options.on_tokens) as report,
+            progress_of(options.progress, n, options.on_tokens, self.report.named) as report,
         ):
             self._reject(prepared, options, source, n, out, report)
         if len(out) < n:

@@ -30,13 +30,13 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 
 from constrain.arguments import check_count
-from constrain.automaton import TokenAutomaton
+from constrain.automaton import TokenAutomaton, check_automaton
 from constrain.canonical.copies import as_written
 from constrain.huggingface.processor import check_budget
 from samplers.aligned.particles import Particle, Run, complete
 from samplers.aligned.rejection import AttemptsExhausted
 from samplers.arguments import check_aligned
-from samplers.backend import Prompt, SpeculativeBackend
+from samplers.backend import Prompt, SpeculativeBackend, check_backend
 from samplers.healing import asked, without_prefix
 from samplers.options import Sampler, SamplingOptions
 from samplers.progress import progress_of
@@ -185,8 +185,8 @@ class AWRS(Sampler):
             raise ValueError(f"ess={ess}: must be from 0 to 1")
         if estimator not in ("auto", "recursive", "geometric"):
             raise ValueError(f"estimator={estimator!r}: one of auto, recursive, geometric")
-        self.backend = backend
-        self.automaton = as_written(automaton, canonical)
+        self.backend = check_backend(backend, type(self).__name__)
+        self.automaton = as_written(check_automaton(automaton, type(self).__name__), canonical)
         self.particles = particles
         self.ess = ess
         self.estimator: Estimator = estimator

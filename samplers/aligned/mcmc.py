@@ -20,12 +20,12 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from constrain.arguments import check_count
-from constrain.automaton import TokenAutomaton
+from constrain.automaton import TokenAutomaton, check_automaton
 from constrain.canonical.copies import as_written
 from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
 from samplers.arguments import check_aligned
-from samplers.backend import Prompt, SpeculativeBackend, Start
+from samplers.backend import Prompt, SpeculativeBackend, Start, check_backend
 from samplers.drafters.base import Observation
 from samplers.healing import asked, without_prefixes
 from samplers.options import Sampler, SamplingOptions
@@ -89,8 +89,8 @@ class ConstrainedMCMC(Sampler):
         if proposal not in ("uniform", "priority", "restart"):
             raise ValueError(f"proposal={proposal!r}: one of uniform, priority, restart")
         check_count(steps, "steps", least=0)
-        self.backend = backend
-        self.automaton = as_written(automaton, canonical)
+        self.backend = check_backend(backend, type(self).__name__)
+        self.automaton = as_written(check_automaton(automaton, type(self).__name__), canonical)
         self.proposal: Proposal = proposal
         self.steps = steps
         self.report = self.new_report()

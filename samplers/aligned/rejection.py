@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 import numpy as np
 
 from constrain.arguments import check_count
-from constrain.automaton import TokenAutomaton
+from constrain.automaton import TokenAutomaton, check_automaton
 from constrain.canonical.copies import as_written
 from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
@@ -40,7 +40,7 @@ from samplers.aligned.memory import Memories, Memory
 from samplers.aligned.storage import load_trie, save_trie
 from samplers.aligned.trie import MAX_BYTES, Edge, Place, Rejected, Row, Trie, Walk, row_of
 from samplers.arguments import check_aligned
-from samplers.backend import Prompt, SpeculativeBackend, Start
+from samplers.backend import Prompt, SpeculativeBackend, Start, check_backend
 from samplers.drafters.base import Observation
 from samplers.healing import asked, without_prefix
 from samplers.options import Sampler, SamplingOptions
@@ -202,8 +202,8 @@ class Aligned(Sampler):
         canonical: bool = False,
     ) -> None:
         check_count(max_bytes, "max_bytes")
-        self.backend = backend
-        self.automaton = as_written(automaton, canonical)
+        self.backend = check_backend(backend, type(self).__name__)
+        self.automaton = as_written(check_automaton(automaton, type(self).__name__), canonical)
         self._memories = Memories(self.method.learns_masks, max_bytes)
         self.report = self.new_report()
 
@@ -229,7 +229,7 @@ class Aligned(Sampler):
         out: list[Sample] = []
         with (
             self.backend.same_prompt(),
-            progress_of(options.progress, n, options.on_tokens) as report,
+            progress_of(options.progress, n, options.on_tokens, self.report.named) as report,
         ):
             for sample in self._accepted(ids, memory, options, n, out):
                 out.append(without_prefix(sample, prepared.prompt))

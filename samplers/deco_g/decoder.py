@@ -38,12 +38,12 @@ from typing import Final
 import numpy as np
 
 from constrain.arrays import Int64
-from constrain.automaton import TokenAutomaton
+from constrain.automaton import TokenAutomaton, check_automaton
 from constrain.canonical.copies import as_written
 from constrain.healing import Healed
 from constrain.huggingface.processor import check_budget
 from grammars.errors import BudgetError
-from samplers.backend import Prompt, SpeculativeBackend
+from samplers.backend import Prompt, SpeculativeBackend, check_backend
 from samplers.deco_g import _kernels
 from samplers.deco_g.format import NOWHERE, FormatAutomaton, Split
 from samplers.deco_g.hmm import HMM, TokenizerMismatch, fingerprint_of
@@ -357,8 +357,8 @@ class DecoG(Sampler):
             raise ValueError(f"top_mass={top_mass}: must be above 0 and at most 1")
         if min_new_tokens < 1:
             raise ValueError(f"min_new_tokens={min_new_tokens}: must be at least 1")
-        _check_tokens(automaton, hmm)
-        self.backend = backend
+        _check_tokens(check_automaton(automaton, type(self).__name__), hmm)
+        self.backend = check_backend(backend, type(self).__name__)
         self.automaton = as_written(automaton, canonical)
         self.hmm = hmm
         self.top_mass = top_mass
