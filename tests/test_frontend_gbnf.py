@@ -238,3 +238,17 @@ def test_tokens_by_name_and_by_id() -> None:
     assert grammar.accepts("<think>a [7] b</think>[7]")
     assert not grammar.accepts("<think>a</think></think>[7]")
     assert not grammar.accepts(b"<think>a</think>[7]")
+
+
+def test_all_rules_that_are_not_defined_are_named() -> None:
+    for dialect in ("gbnf", "xgrammar"):
+        with pytest.raises(GrammarError) as caught:
+            Grammar.from_gbnf(
+                'root ::= nmae "=" value | nmae | entry\nname ::= "a"\nentri ::= "b"\n',
+                dialect=dialect,
+            )
+        assert caught.value.message == (
+            "rule 'nmae' is not defined; define it with 'nmae ::= ...' (did you mean 'name'?); "
+            "nor are 'value', 'entry' (did you mean 'entri'?)"
+        )
+        assert (caught.value.line, caught.value.column) == (1, 10)

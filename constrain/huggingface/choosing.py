@@ -37,6 +37,10 @@ class Chances(dict[_Choice, float]):
         super().__init__({k: math.exp(value - top) / total for k, value in logprobs.items()})
         self.logprobs = logprobs
 
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{choice!r}: {share:.4g}" for choice, share in self.items())
+        return f"Chances({{{shares}}}, mass={self.mass:.2g})"
+
     @property
     def best(self) -> _Choice:
         """The likeliest choice, the first among equals."""

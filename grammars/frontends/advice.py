@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from json import JSONDecodeError
 from typing import Final
 
@@ -56,6 +56,17 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         other for other in names if other.casefold() == name.casefold() and other != name
     ]
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def undefined_rules(missing: Sequence[str], known: Iterable[str]) -> str:
+    """What to say of rules that are used and not defined, in the order of their first uses: all of them."""
+    name, *others = missing
+    said = f"rule {name!r} is not defined; define it with '{name} ::= ...'" + suggestion(
+        name, known
+    )
+    shown = ", ".join(repr(other) + suggestion(other, known) for other in others[:5])
+    more = ", ..." if len(others) > 5 else ""
+    return f"{said}; nor are {shown}{more}" if others else said
 
 
 def pattern_advice(reason: str, pattern: str, offset: int) -> str:

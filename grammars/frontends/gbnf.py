@@ -17,7 +17,7 @@ from typing import Final
 
 from grammars.compiling.analysis import check_count
 from grammars.errors import GrammarError
-from grammars.frontends.advice import suggestion
+from grammars.frontends.advice import suggestion, undefined_rules
 from grammars.frontends.notations import other_dialect, other_notation, without_mark
 from grammars.frontends.regex.lookaround import locate
 from grammars.ir import (
@@ -94,13 +94,9 @@ def gbnf_to_ir(source: str, start: str = "root", given: Iterable[str] = ()) -> G
                 f"rule {name!r} is defined in the text and given with rules=; rename or remove one",
                 parser.defined[name],
             )
-    for name, offset in parser.references.items():
-        if name not in parser.defined and name not in given:
-            raise parser.error(
-                f"rule {name!r} is not defined; define it with '{name} ::= ...'"
-                + suggestion(name, names),
-                offset,
-            )
+    missing = [name for name in parser.references if name not in {*parser.defined, *given}]
+    if missing:
+        raise parser.error(undefined_rules(missing, names), parser.references[missing[0]])
     for name in given:
         if name not in parser.references:
             raise GrammarError(f"rules= gives {name!r}, which nothing refers to; take it out")

@@ -17,7 +17,7 @@ from typing import Any, Final
 from grammars.captures import compared, with_marked_rules
 from grammars.compiling.analysis import check_count
 from grammars.errors import GrammarError, UnkeptConstraintWarning
-from grammars.frontends.advice import suggestion
+from grammars.frontends.advice import undefined_rules
 from grammars.frontends.llguidance.substrings import substring_of
 from grammars.frontends.regex.lookaround import locate
 from grammars.ir import (
@@ -104,13 +104,10 @@ def xgrammar_ebnf_to_ir(
         raise parser.error(
             "groups are nested too deeply here; give parts rules of their own"
         ) from None
-    for name, offset in parser.references.items():
-        if name not in parser.defined:
-            raise parser.error(
-                f"rule {name!r} is not defined; define it with '{name} ::= ...'"
-                + suggestion(name, [*parser.defined, *_MACROS]),
-                offset,
-            )
+    missing = [name for name in parser.references if name not in parser.defined]
+    if missing:
+        said = undefined_rules(missing, [*parser.defined, *_MACROS])
+        raise parser.error(said, parser.references[missing[0]])
     if start not in parser.defined:
         raise GrammarError(
             f"there is no rule {start!r} to start from; define it with '{start} ::= ...' or name "
