@@ -17,6 +17,7 @@ _DELIMITERS: Final = b' \t\n\r,:{}[]"'
 _CAPITAL: Final = re.compile(rb"(True|False|None|NaN|Infinity|-Infinity|undefined)\b")
 _OF_PYTHON: Final = {b"True": "true", b"False": "false", b"None": "null", b"undefined": "null"}
 _STRING: Final = re.compile(rb'"((?:[^"\\\n]|\\.)*)"?')
+_NEXT_KEY: Final = re.compile(rb',\s*("(?:[^"\\\n]|\\.)*")')
 _TYPES: Final[tuple[tuple[bytes, str], ...]] = (
     (b'"', "a string"), (b"{", "an object"), (b"[", "an array"), (b"0123456789", "a number"),
     (b"t", "true"), (b"f", "false"), (b"n", "null"),
@@ -237,15 +238,31 @@ def _brackets(refusal: Refusal, spot: Spot) -> str:
         and refusal.only(b"]")
     ):
         return "no more items may come (maxItems)"
-    if here == b"," and spot.where == "behind value" and spot.is_object and refusal.only(b"}"):
-        return (
-            "no more keys may come here (additionalProperties, maxProperties, or the order of keys)"
-        )
+    if here == b"," and spot.is_object and _has_to_close(refusal, spot):
+        return _no_more_keys(refusal)
     if here == b'"' and spot.where == "behind value":
         return "a comma is missing before this"
     if here in _BLANKS and spot.where not in ("in key", "in string", "in word"):
         return "no blank or line break may come here: blanks are bounded, and there are none in compact JSON"
     return ""
+
+
+def _has_to_close(refusal: Refusal, spot: Spot) -> bool:
+    """Whether an object may end here, and may not go on; digits of its last value may."""
+    if spot.where == "in word":
+        return ord("}") in refusal.allowed
+    return spot.where == "behind value" and refusal.only(b"}")
+
+
+def _no_more_keys(refusal: Refusal) -> str:
+    """What is wrong with the comma behind the last item that an object may have."""
+    found = _NEXT_KEY.match(refusal.text, refusal.offset)
+    if found is not None:
+        key = _decoded(found[1])
+        if not refusal.known(key):
+            shown = json.dumps(key, ensure_ascii=False)
+            return f"no key {shown} may come here (additionalProperties, maxProperties)"
+    return "no more keys may come here (additionalProperties, maxProperties, or the order of keys)"
 
 
 def _cut_off(spot: Spot) -> str:

@@ -253,6 +253,57 @@ def test_answers_that_are_not_of_the_schema(script: Script, answer: str, message
         assert script.url in str(told.value)
 
 
+class Open(BaseModel, extra="allow"):
+    name: str
+
+
+class Holder(BaseModel):
+    label: int = 0
+    person: Person | None = None
+    notes: dict[str, int] = {}
+    free: Open | None = None
+
+
+@pytest.mark.parametrize("way", ["response_format", "structured_outputs", None])
+@pytest.mark.parametrize("strict", [True, False])
+def test_keys_that_are_no_field(script: Script, way: Any, strict: bool) -> None:
+    server = OpenAIServer(script.url, "m", schema_as=way, strict=strict)
+    for written, key in (
+        ('{"name": "Ada", "age": 36, "job": "x"}', "job"),
+        ('{"job": "x", "name": "Ada", "age": 36}', "job"),
+        ('{"name": "Ada", "age": 36, "a \\"b\\"": null}', 'a "b"'),
+    ):
+        for answer, wanted in (
+            (written, Person),
+            (f'{{"person": {written}}}', Holder),
+            (f"[{ADA}, {written}]", list[Person]),
+        ):
+            script.answers = [answer]
+            with pytest.raises(ServerError) as told:
+                server.extract("Ada", wanted)
+            assert f"ignored the schema: key {key!r} is not in the schema" in str(told.value)
+    script.answers = ['{"free": {"name": "Ada", "job": "x"}, "notes": {"job": 1}}']
+    found = server.extract("Ada", Holder).value
+    assert (found.free.model_extra, found.notes) == ({"job": "x"}, {"job": 1})
+    script.answers = [ADA.replace("}", ', "job": "x"}')]
+    open_to_others = server.extract("Ada", SCHEMA)  # a schema means what it says
+    assert open_to_others.value == {"name": "Ada", "age": 36, "job": "x"}
+
+
+@pytest.mark.parametrize(
+    ("age", "reason"),
+    [("3", "the number cannot end here"), ("36", "is not in the schema")],
+)
+def test_numbers_out_of_bounds_are_no_foreign_keys(script: Script, age: str, reason: str) -> None:
+    schema = {
+        "properties": {"age": {"type": "integer", "minimum": 30}},
+        "additionalProperties": False,
+    }
+    script.answers = [f'{{"age": {age}, "job": 1}}']
+    with pytest.raises(ServerError, match=reason):
+        OpenAIServer(script.url, "m").extract("Ada", schema)
+
+
 def test_answers_that_are_cut_off(script: Script) -> None:
     script.answers = [message('{"name": "A', "length")]
     server = OpenAIServer(script.url, "m")

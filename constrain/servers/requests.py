@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,8 +16,12 @@ from constrain.huggingface.prompts import Messages
 from constrain.huggingface.stopping import stop_texts
 from constrain.huggingface.target import Target
 from grammars.errors import GrammarError
+from grammars.frontends.json_schema.closing import closed
 from grammars.grammar import Grammar
 from grammars.sources.source import KEYWORD
+
+_FOREIGN_KEY: Final = re.compile(r'no key ("(?:[^"\\]|\\.)*") may come here')
+"""The hint of an explanation at a key that the schema does not name."""
 
 RETRY_TEMPERATURE: Final = 0.7
 """The temperature of further attempts where none was given."""
@@ -89,8 +94,13 @@ class Asked:
 
     @property
     def schema(self) -> Any:
-        """The schema without what only this package knows; ``None`` for a grammar."""
-        return _without_marks(self.target.schema)
+        """The schema that is sent and that answers are checked by; ``None`` for a grammar.
+
+        Without what only this package knows.  Objects of types have no other keys than their fields,
+        unless the type says ``extra="allow"``: what pydantic would drop in silence is refused.
+        """
+        schema = _without_marks(self.target.schema)
+        return schema if self.target.adapter is None else closed(schema)
 
     def made_up(self, text: str) -> str | None:
         """Why a text of the schema has values that stand nowhere in the source; ``None`` if it has none."""
@@ -133,7 +143,13 @@ def not_of(text: str, schema: str) -> str | None:
     except ValueError as error:
         return f"no JSON ({error})"
     grammar = _in_any_order(schema)
-    return None if grammar.accepts(written) else grammar.explain(written).message
+    if grammar.accepts(written):
+        return None
+    told = grammar.explain(written)
+    foreign = _FOREIGN_KEY.match(told.hint)
+    if foreign is None:
+        return told.message
+    return f"key {json.loads(foreign[1])!r} is not in the schema: {told.message}"
 
 
 @lru_cache(64)
