@@ -21,7 +21,7 @@ import pytest
 from fake_extractor import SCHEMA, Fake, value_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_servers import ADA, Script, script  # noqa: F401 - a fixture
+from test_servers import ADA, Script, message, script  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
 from grammars import GrammarError
@@ -603,6 +603,17 @@ def test_a_server(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         extract_files(source, PERSON, tmp_path / "out2", **options)
     script.answers[:] = [ADA, ADA]
     assert extract_files(source, PERSON, tmp_path / "out2", **options).resumed == 1
+
+
+def test_empty_answers_of_a_server(script: Script, tmp_path: Path) -> None:  # noqa: F811
+    source = as_lines(tmp_path / "docs.jsonl", ["Ada is 36.", "?", "Ada, 36"])
+    options: dict[str, Any] = {"backend": script.url, "model": "m", "batch_size": 1}
+    script.answers[:] = [message(None), message(None, "length"), ADA]
+    found = extract_files(source, PERSON, tmp_path / "out", **options)
+    assert (found.values, found.errors) == (1, 2)
+    told = [row["error"] for row in rows(tmp_path / "out")]
+    assert "no content" in told[0]
+    assert "cut off" in told[1]
 
 
 # --- arguments and the command --------------------------------------------------------------------

@@ -68,10 +68,10 @@ def events(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"choices": [{"delta": {"reasoning_content": told["reasoning_content"]}}]}
     if told.get("refusal"):
         yield {"choices": [{"delta": {"refusal": told["refusal"]}}]}
-    for character in told["content"]:
+    for character in told["content"] or "":
         yield {"choices": [{"delta": {"content": character}, "finish_reason": None}]}
     yield {"choices": [{"delta": {}, "finish_reason": choice["finish_reason"]}]}
-    yield {"choices": [], "usage": {}}
+    yield {"choices": [], "usage": answer.get("usage")}
 
 
 def handler(script: Script) -> type[BaseHTTPRequestHandler]:
@@ -239,7 +239,6 @@ def test_keys_may_come_in_any_order_and_numbers_in_any_spelling(script: Script) 
         ("Ada is 36.", "ignored the schema: no JSON"),
         ('{"name": "Ada"}', "ignored the schema: "),
         ('{"name": "Ada", "age": "36"}', "ignored the schema: "),
-        ("", "ignored the schema: no JSON"),
     ],
 )
 def test_answers_that_are_not_of_the_schema(script: Script, answer: str, message: str) -> None:
@@ -304,15 +303,72 @@ def test_numbers_out_of_bounds_are_no_foreign_keys(script: Script, age: str, rea
         OpenAIServer(script.url, "m").extract("Ada", schema)
 
 
+@pytest.mark.parametrize("content", ["", None])
+def test_no_content(script: Script, content: str | None) -> None:
+    script.answers = [message(content)]
+    with pytest.raises(ServerError, match="the server sent no content") as told:
+        OpenAIServer(script.url, "m").extract("Ada", Person)
+    assert told.value.answer == ""
+
+
 def test_answers_that_are_cut_off(script: Script) -> None:
     script.answers = [message('{"name": "A', "length")]
     server = OpenAIServer(script.url, "m")
     found = server.extract("Ada", SCHEMA, max_new_tokens=4)
-    assert found == Extraction(None, '{"name": "A', [], False)
+    assert (found.value, found.text, found.complete) == (None, '{"name": "A', False)
+    assert str(found.error) == (
+        "the answer was cut off after 4 tokens (finish_reason 'length'); raise max_new_tokens"
+    )
+    assert isinstance(found.error, ServerError)
+    assert found.error.answer == found.text
+    script.answers = [message('{"name": "A', "length") | {"usage": {"completion_tokens": 3}}]
+    assert "cut off after 3 tokens (" in str(server.extract("Ada", Person, max_new_tokens=4).error)
+    script.answers = [message(None, "length")]
+    assert "cut off (" in str(server.extract("Ada", Person).error)
+    script.answers = [message(ADA, "length")]  # cut off behind the end
+    assert server.extract("Ada", Person).error is None
     script.answers = ['{"name": "']
-    assert not server.extract("Ada", SCHEMA, stop="Ada").complete
+    found = server.extract("Ada", SCHEMA, stop="Ada")
+    assert (found.complete, found.error) == (False, None)
     script.answers = ['{"name": "Ada']  # the stop text told as well
     assert server.extract("Ada", SCHEMA, stop="Ada").text == '{"name": "'
+
+
+def in_one(server: OpenAIServer, **options: Any) -> Extraction:
+    return server.extract("Ada", Person, **options)
+
+
+def among_many(server: OpenAIServer, **options: Any) -> Extraction:
+    return server.extract_many(["Ada"], Person, **options)[0]
+
+
+def awaited(server: OpenAIServer, **options: Any) -> Extraction:
+    return asyncio.run(server.aextract("Ada", Person, **options))
+
+
+def streamed(server: OpenAIServer) -> Extraction:
+    stream = server.extract_stream("Ada", Person)
+    assert all(isinstance(value, dict) for value in stream)
+    assert stream.extraction is not None
+    return stream.extraction
+
+
+@pytest.mark.parametrize("extract", [in_one, among_many, awaited])
+def test_what_is_cut_off_is_asked_again(script: Script, extract: Any) -> None:
+    server = OpenAIServer(script.url, "m")
+    script.answers = [message('{"name": "A', "length"), ADA, ""]
+    assert extract(server, retries=2) == Extraction(Person(name="Ada", age=36), ADA, [], True)
+    assert [one["body"]["temperature"] for one in script.asked] == [0, 0.7]
+    script.answers = [message('{"name": "A', "length")]
+    assert "cut off" in str(extract(server, retries=1).error)
+    assert len(script.asked) == 4
+
+
+def test_a_stream_that_is_cut_off(script: Script) -> None:
+    script.answers = [message('{"name": "A', "length") | {"usage": {"completion_tokens": 3}}]
+    found = streamed(OpenAIServer(script.url, "m"))
+    assert (found.value, found.complete) == (None, False)
+    assert "cut off after 3 tokens" in str(found.error)
 
 
 def test_a_thought_of_the_server(script: Script) -> None:

@@ -26,7 +26,8 @@ class Extraction:
         prefix: the end of the prompt that ``tokens`` begin with (``heal=True``); not part of ``text``.
         reasoning: the thought that was written before (``reasoning=``); no part of ``text`` and ``tokens``.
         weight: the share of this answer among several (``extract_samples``).
-        error: why there is no value (``extract_many(on_error="return")``); ``None`` if there is one.
+        error: why there is no value (``extract_many(on_error="return")``, or an answer of a server that was
+            cut off); ``None`` if there is one.
         source: the text that was read: what was given, or what users say in chat messages; ``None`` if
             that is not known.
         pieces: the bytes of each token.

@@ -17,6 +17,7 @@ class Answer:
         reasoning: what the model thought first, where the server tells.
         refusal: why the model does not answer.
         calls: of tools, as the server lists them.
+        tokens: how many were written, where the server counts them.
     """
 
     text: str = ""
@@ -24,16 +25,19 @@ class Answer:
     reasoning: str = ""
     refusal: str = ""
     calls: Sequence[Any] = ()
+    tokens: int | None = None
 
     @classmethod
-    def of(cls, choice: Mapping[str, Any], message: Mapping[str, Any]) -> Answer:
-        """From one of the choices that a server gives, and its message or delta."""
+    def of(cls, choice: Mapping[str, Any], message: Mapping[str, Any], usage: Any = None) -> Answer:
+        """From one of the choices that a server gives, its message or delta, and its counts."""
+        tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
         return cls(
             message.get("content") or "",
             choice.get("finish_reason"),
             message.get("reasoning_content") or message.get("reasoning") or "",
             message.get("refusal") or "",
             message.get("tool_calls") or (),
+            tokens if isinstance(tokens, int) else None,
         )
 
     def __add__(self, other: Answer) -> Answer:
@@ -42,6 +46,7 @@ class Answer:
             other.finish or self.finish,
             self.reasoning + other.reasoning,
             self.refusal + other.refusal,
+            tokens=self.tokens if other.tokens is None else other.tokens,
         )
 
     @property

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import ValidationError
@@ -123,15 +124,16 @@ class OpenAIServer:
         Args:
             text_or_messages, schema_or_type: as :func:`constrain.extract` takes them; a grammar only with
                 ``schema_as="structured_outputs"`` or ``"guided_json"``.
-            retries: how often it is asked again where the answer is not of the schema, or a validator of
-                the type's own refuses the value.
+            retries: how often it is asked again where the answer is not of the schema or cut off, or a
+                validator of the type's own refuses the value.
             **options: ``grounded``, ``source``, ``prompt``, ``system``, ``examples``,
                 ``max_new_tokens`` and ``stop``, as :func:`constrain.extract` takes them (no server can keep
                 values to a source: they are checked); ``temperature`` (0 by default), ``top_p``, ``seed``;
                 ``extra_body``, members of the request besides.
 
         Returns:
-            The extraction, without tokens; not complete where the server ran out of tokens.
+            The extraction, without tokens.  Where the server ran out of tokens in each attempt it is not
+            complete, as with a model that runs here: its value is ``None``, and its error says so.
 
         Raises:
             ServerError: if the server cannot be reached, refuses the request, or answers with something
@@ -141,13 +143,26 @@ class OpenAIServer:
         """
         retries = check_count(retries, "retries", least=0)
         asked = Asked.of(text_or_messages, schema_or_type, options)
+        found = self._tried(asked, retries, self._answer)
+        assert found is not None, "a request that nobody cancels has an answer"
+        return found
+
+    def _tried(
+        self, asked: Asked, retries: int, answered: Callable[[dict[str, Any]], Answer | None]
+    ) -> Extraction | None:
+        """What an answer says, the first that can be used; ``None`` if nobody waits for it any more."""
         for attempt in range(retries + 1):
-            answer = self._answer(self._body(asked, attempt))
+            answer = answered(self._body(asked, attempt))
+            if answer is None:
+                return None
             try:
-                return self._read(asked, answer)
+                found = self._read(asked, answer)
             except (ValidationError, ServerError):
                 if attempt == retries:
                     raise
+                continue
+            if found.error is None or attempt == retries:
+                return found
         raise AssertionError("the last attempt returns or raises")
 
     def extract_many(
@@ -162,6 +177,8 @@ class OpenAIServer:
         **options: Any,
     ) -> list[Extraction]:
         """The same for many texts, ``batch_size`` requests at a time.
+
+        An answer that is cut off is no text that fails, as in :meth:`extract`; its error says so.
 
         Args:
             texts, progress, on_error: as :func:`constrain.extract_many` takes them.
@@ -185,16 +202,20 @@ class OpenAIServer:
             try:
                 return self.extract(text, schema_or_type, retries=retries, **options)
             except (ServerError, ValidationError) as error:
-                answer = error.answer if isinstance(error, ServerError) else ""
-                return Extraction(None, answer, [], complete=False, error=error)
+                if on_error == "raise":
+                    raise
+                answer = error.answer if isinstance(error, ServerError) else None
+                return Extraction(None, answer or "", [], complete=False, error=error)
 
         found = []
         with reporting(progress, len(given)) as done, ThreadPoolExecutor(batch_size) as pool:
-            for number, result in enumerate(pool.map(one, given)):
-                if result.error is not None and on_error == "raise":
+            results = pool.map(one, given)
+            for number in range(len(given)):
+                try:
+                    found.append(next(results))
+                except (ServerError, ValidationError) as error:
                     pool.shutdown(wait=False, cancel_futures=True)
-                    raise about(number, result.error)
-                found.append(result)
+                    raise about(number, error) from error.__cause__
                 done(1)
         return found
 
@@ -237,16 +258,7 @@ class OpenAIServer:
         asked = Asked.of(text_or_messages, schema_or_type, options)
 
         def run() -> Extraction | None:
-            for attempt in range(retries + 1):
-                answer = self._streamed_answer(self._body(asked, attempt), gone)
-                if answer is None:
-                    return None
-                try:
-                    return self._read(asked, answer)
-                except (ValidationError, ServerError):
-                    if attempt == retries:
-                        raise
-            return None
+            return self._tried(asked, retries, partial(self._streamed_answer, gone=gone))
 
         try:
             found = await asyncio.to_thread(run)
@@ -371,7 +383,7 @@ class OpenAIServer:
         made = self._transport.post(_PATH, body)
         try:
             choice = made["choices"][0]
-            return self._unrefused(Answer.of(choice, choice["message"]))
+            return self._unrefused(Answer.of(choice, choice["message"], made.get("usage")))
         except (KeyError, IndexError, TypeError, AttributeError):
             shown = json.dumps(made)[:_SHOWN]
             raise ServerError(f"{self.url}{_PATH} answered without choices: {shown}") from None
@@ -384,8 +396,9 @@ class OpenAIServer:
     def _deltas(self, body: dict[str, Any]) -> Generator[Answer, None, None]:
         """Pieces of a message as they come."""
         for event in self._transport.events(_PATH, body | {"stream": True}):
-            for choice in (event.get("choices") or ())[:1]:
-                yield Answer.of(choice, choice.get("delta") or {})
+            choices = event.get("choices") or [{}]  # the last event may have nothing but counts
+            choice: dict[str, Any] = choices[0]
+            yield Answer.of(choice, choice.get("delta") or {}, event.get("usage"))
 
     def _streamed_answer(self, body: dict[str, Any], gone: threading.Event) -> Answer | None:
         """A whole answer, read as a stream; ``None`` if nobody waits for it any more."""
@@ -433,9 +446,21 @@ class OpenAIServer:
                     answer=text,
                 )
             return replace(found, value=target.value(text), complete=True)
-        if answer.finish == "length" or cut is not None or (asked.stop and answer.finish == "stop"):
+        if cut is not None or (asked.stop and answer.finish == "stop"):
             return found
+        if answer.finish == "length":
+            return replace(found, error=self._cut_off(answer, asked))
+        if not text:
+            raise ServerError(f"{self.url}: the server sent no content", answer=text)
         raise self._ignored("the schema", reason, text)
+
+    def _cut_off(self, answer: Answer, asked: Asked) -> ServerError:
+        count = asked.drawn.max_new_tokens if answer.tokens is None else answer.tokens
+        after = "" if count is None else f" after {count} tokens"
+        return ServerError(
+            f"the answer was cut off{after} (finish_reason 'length'); raise max_new_tokens",
+            answer=answer.whole_text,
+        )
 
     def _wrong(self, text: str, asked: Asked) -> str | None:
         """Why a text is not what is wanted; ``None`` where it is."""

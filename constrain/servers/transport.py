@@ -23,10 +23,12 @@ class ServerError(GrammaError, RuntimeError):
 
     Attributes:
         status: the HTTP status of a refusal; ``None`` for all else.
-        answer: the text that was answered, where there was one.
+        answer: the text that was answered, which may be empty; ``None`` where there was no answer.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, answer: str = "") -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, answer: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.answer = answer

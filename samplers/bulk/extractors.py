@@ -139,7 +139,7 @@ def _of_server(error: Exception | None) -> bool:
 
     if not isinstance(error, ServerError):
         return False
-    return not error.answer and error.status not in _REFUSED
+    return error.answer is None and error.status not in _REFUSED
 
 
 # -- rows ------------------------------------------------------------------------------------------
