@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -41,9 +41,10 @@ def extract(
     reasoning: int | Reasoning | None = None,
     retries: int = 0,
     stop: str | Sequence[str] | None = None,
-    temperature: float = 0.0,
+    temperature: float | None = 0.0,
     top_p: float = 1.0,
     seed: int | None = None,
+    extra_body: Mapping[str, Any] | None = None,
     canonical: bool = False,
     heal: bool = False,
     on_tokens: OnTokens | None = None,
@@ -65,9 +66,10 @@ def extract(
         prompt: builds the prompt from the text and the schema.
         system, examples, reasoning, retries, stop: as :func:`constrain.extract` takes them.
         max_new_tokens: the budget, EOS included; by default 512, or what the context leaves.
-        temperature: 0 takes the likeliest token.
+        temperature: 0 takes the likeliest token.  ``None`` is 0 here, and left out of a request to a server.
         top_p: see :meth:`GrammarConstrained.sample`.
         seed: for the same text again.
+        extra_body: members of a request to a server besides; for a server alone.
         canonical, heal: as :func:`constrain.extract` takes them.
         on_tokens: called after each step with 0 and the new tokens.
         streamer: one of ``transformers``: gets the prompt, then the tokens as they are committed; its
@@ -103,13 +105,15 @@ def extract(
             temperature=temperature,
             top_p=top_p,
             seed=seed,
+            extra_body=extra_body,
         )
+    _refuse_of_servers(extra_body)
     with ended(streamer) as stream:
         options: dict[str, Any] = {"prompt": prompt, "max_new_tokens": max_new_tokens}
         options |= {"system": system, "examples": examples, "reasoning": reasoning}
         options |= {"retries": retries, "stop": stop, "canonical": canonical, "heal": heal}
         options |= {"grounded": grounded, "source": source}
-        drafts = Drafts(backend, temperature, top_p, seed, on_tokens)
+        drafts = Drafts(backend, temperature or 0.0, top_p, seed, on_tokens)
         model, tokenizer = loaded(model, tokenizer, "extract")
         options |= drafts.options(model, tokenizer, stream, "extract")
         return _extract(model, tokenizer, text_or_messages, schema_or_type, **options)
@@ -175,9 +179,10 @@ def call(
     tools: Iterable[ToolLike],
     *,
     backend: SpeculativeBackend | OpenAIServer | str | None = None,
-    temperature: float = 0.0,
+    temperature: float | None = 0.0,
     top_p: float = 1.0,
     seed: int | None = None,
+    extra_body: Mapping[str, Any] | None = None,
     on_tokens: OnTokens | None = None,
     streamer: Any = None,
     **options: Any,
@@ -186,7 +191,7 @@ def call(
 
     Args:
         model, tokenizer, messages, tools: as :func:`constrain.call` takes them.
-        backend, temperature, top_p, seed, on_tokens: as :func:`extract` takes them.
+        backend, temperature, top_p, seed, extra_body, on_tokens: as :func:`extract` takes them.
         streamer: one of ``transformers``.
         **options: ``tool_choice``, ``format``, ``parallel``, ``reasoning``, ``max_new_tokens``,
             ``retries`` and ``canonical``, as :func:`constrain.call` takes them.
@@ -200,12 +205,19 @@ def call(
     if server is not None:
         refuse_local(on_tokens=on_tokens, streamer=streamer)
         drawn: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "seed": seed}
+        drawn["extra_body"] = extra_body
         return _call(server, None, messages, tools, **drawn, **options)
+    _refuse_of_servers(extra_body)
     with ended(streamer) as stream:
-        drafts = Drafts(backend, temperature, top_p, seed, on_tokens)
+        drafts = Drafts(backend, temperature or 0.0, top_p, seed, on_tokens)
         model, tokenizer = loaded(model, tokenizer, "call")
         options |= drafts.options(model, tokenizer, stream, "call")
         return _call(model, tokenizer, messages, tools, **options)
+
+
+def _refuse_of_servers(extra_body: Mapping[str, Any] | None) -> None:
+    if extra_body is not None:
+        raise TypeError("extra_body is for a model behind a server, not for one that runs here")
 
 
 _OF_CALLS: Final = frozenset(

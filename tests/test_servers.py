@@ -190,6 +190,54 @@ def test_a_server_in_the_place_of_a_model(script: Script) -> None:
     assert json.loads(first["messages"][2]["content"]) == {"name": "Bo", "age": 7}
 
 
+WAYS: dict[str, Callable[..., Any]] = {
+    "extract": lambda *given, **options: gramma.extract(*given, Person, **options).value,
+    "constrain.extract": lambda *given, **options: (
+        constrain.extract(*given, Person, **options).value
+    ),
+    "many": lambda model, tokenizer, text, **options: (
+        gramma.extract_many(model, tokenizer, [text], Person, **options)[0].value
+    ),
+    "stream": lambda *given, **options: list(gramma.extract_stream(*given, Person, **options))[-1],
+    "constrain.stream": lambda *given, **options: list(
+        constrain.extract_stream(*given, Person, **options)
+    )[-1],
+    "await": lambda *given, **options: (
+        asyncio.run(gramma.aextract(*given, Person, **options)).value
+    ),
+    "constrain.await": lambda *given, **options: (
+        asyncio.run(constrain.aextract(*given, Person, **options)).value
+    ),
+    "call": lambda *given, **options: gramma.call(*given, [Person], **options).text,
+    "constrain.call": lambda *given, **options: constrain.call(*given, [Person], **options).text,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_members_besides_and_no_temperature(script: Script, way: str) -> None:
+    script.answers = [ADA]
+    options: dict[str, Any] = {"extra_body": {"user": "u"}, "temperature": None}
+    expected = ADA if way.endswith("call") else Person(name="Ada", age=36)
+    run = WAYS[way]
+    assert run("m", None, "Ada", backend=script.url, **options) == expected
+    assert run(OpenAIServer(script.url, "m"), None, "Ada", **options) == expected
+    for asked in script.asked:
+        assert asked["body"]["user"] == "u"
+        assert "temperature" not in asked["body"]
+
+
+def test_no_temperature_in_another_attempt(script: Script) -> None:
+    script.answers = ["", ADA]
+    OpenAIServer(script.url, "m").extract("Ada", Person, temperature=None, retries=1)
+    assert ["temperature" in one["body"] for one in script.asked] == [False, False]
+
+
+@pytest.mark.parametrize("function", [samplers.extract, samplers.call])
+def test_members_of_requests_are_for_servers(function: Any) -> None:
+    with pytest.raises(TypeError, match="extra_body is for a model behind a server"):
+        function(object(), object(), "Ada", [Person], extra_body={"user": "u"})
+
+
 def test_the_first_model_that_is_listed(script: Script) -> None:
     script.answers = [{"data": [{"id": "big"}, {"id": "small"}]}, ADA, ADA]
     server = OpenAIServer(script.url)

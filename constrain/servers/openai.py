@@ -128,7 +128,8 @@ class OpenAIServer:
                 validator of the type's own refuses the value.
             **options: ``grounded``, ``source``, ``prompt``, ``system``, ``examples``,
                 ``max_new_tokens`` and ``stop``, as :func:`constrain.extract` takes them (no server can keep
-                values to a source: they are checked); ``temperature`` (0 by default), ``top_p``, ``seed``;
+                values to a source: they are checked); ``temperature`` (0 by default; with ``None`` the
+                request has none, which some models ask for), ``top_p``, ``seed``;
                 ``extra_body``, members of the request besides.
 
         Returns:
@@ -279,7 +280,7 @@ class OpenAIServer:
         parallel: bool = True,
         retries: int = 0,
         max_new_tokens: int | None = None,
-        temperature: float = 0.0,
+        temperature: float | None = 0.0,
         top_p: float | None = None,
         seed: int | None = None,
         extra_body: Mapping[str, Any] | None = None,

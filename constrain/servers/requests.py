@@ -29,13 +29,13 @@ RETRY_TEMPERATURE: Final = 0.7
 
 @dataclass(frozen=True)
 class Drawn:
-    """How tokens are drawn.
+    """How tokens are drawn; ``None`` leaves that to the server.
 
     Raises:
         TypeError, ValueError: for numbers that are none, or out of range.
     """
 
-    temperature: float = 0.0
+    temperature: float | None = 0.0
     top_p: float | None = None
     seed: int | None = None
     max_new_tokens: int | None = None
@@ -44,7 +44,7 @@ class Drawn:
     def __post_init__(self) -> None:
         check_count(self.max_new_tokens, "max_new_tokens", optional=True)
         check_count(self.seed, "seed", least=0, optional=True)
-        if not self.temperature >= 0:
+        if self.temperature is not None and not self.temperature >= 0:
             raise ValueError(f"temperature={self.temperature}: must be 0 or more")
 
     @property
@@ -62,8 +62,12 @@ class Drawn:
         """The same request, of which another answer is wanted."""
         if not attempt:
             return body
-        seed = {} if self.seed is None else {"seed": self.seed + attempt}
-        return body | {"temperature": self.temperature or RETRY_TEMPERATURE} | seed
+        again: dict[str, Any] = {}
+        if self.temperature is not None:
+            again["temperature"] = self.temperature or RETRY_TEMPERATURE
+        if self.seed is not None:
+            again["seed"] = self.seed + attempt
+        return body | again
 
 
 @dataclass(frozen=True)
