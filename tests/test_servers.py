@@ -274,6 +274,85 @@ def test_other_places_of_the_schema(script: Script, way: Any) -> None:
         OpenAIServer(script.url, "m").extract("Ada", answers)
 
 
+class Open(BaseModel, extra="allow"):
+    name: str
+
+
+class Holder(BaseModel):
+    label: int = 0
+    person: Person | None = None
+    notes: dict[str, int] = {}
+    free: Open | None = None
+
+
+class Nullable(BaseModel):
+    """All keys are required, though values may be null."""
+
+    name: str | None
+    default: Person
+    others: list[Person]
+
+
+ALL_REQUIRED = {
+    "type": "object",
+    "properties": {"default": {"type": "string", "default": "x"}, "n": {"const": {"default": 1}}},
+    "required": ["n", "default"],
+}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "strict"),
+    [
+        (Person, True),
+        (Nullable, True),
+        (list[Person], True),
+        (ALL_REQUIRED, True),
+        (Holder, False),
+        (list[Holder], False),
+        (dict[str, int], False),
+        (Open, False),
+        ({"type": ["object", "null"]}, False),
+        ({**ALL_REQUIRED, "required": ["n"]}, False),
+    ],
+    ids=[
+        "type", "nullable", "list", "dict", "defaults", "nested", "map", "extra", "free", "optional",
+    ],
+)  # fmt: skip
+def test_strict_mode_where_it_takes_the_schema(script: Script, wanted: Any, strict: bool) -> None:
+    def sent(server: OpenAIServer) -> tuple[bool, Any]:
+        script.answers = [(400, {})]
+        with pytest.raises(ServerError):
+            server.extract("Ada", wanted)
+        form = script.asked[-1]["body"]["response_format"]["json_schema"]
+        return form["strict"], form["schema"]
+
+    said, schema = sent(OpenAIServer(script.url, "m"))
+    assert said is strict
+    for one in objects_of(schema) if strict else ():
+        assert one["additionalProperties"] is False
+        assert sorted(one["properties"]) == sorted(one["required"])
+    said, plain = sent(OpenAIServer(script.url, "m", strict=False))
+    assert said is False
+    if isinstance(wanted, dict):
+        assert plain == wanted
+    if wanted is ALL_REQUIRED:
+        assert schema["properties"] == {
+            "default": {"type": "string"},
+            "n": {"const": {"default": 1}},
+        }
+
+
+def objects_of(schema: Any) -> Iterator[dict[str, Any]]:
+    """The mappings in a schema that have properties."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("properties"), dict):
+            yield schema
+        for inner in schema.values():
+            yield from objects_of(inner)
+    for inner in schema if isinstance(schema, list) else ():
+        yield from objects_of(inner)
+
+
 def test_keys_may_come_in_any_order_and_numbers_in_any_spelling(script: Script) -> None:
     script.answers = ['\n{"age" : 36.0,\n\t"name":"Ada"}\n']
     server = OpenAIServer(script.url, "m")
@@ -298,17 +377,6 @@ def test_answers_that_are_not_of_the_schema(script: Script, answer: str, message
         assert told.value.answer == answer
         assert "schema_as='structured_outputs'" in str(told.value)
         assert script.url in str(told.value)
-
-
-class Open(BaseModel, extra="allow"):
-    name: str
-
-
-class Holder(BaseModel):
-    label: int = 0
-    person: Person | None = None
-    notes: dict[str, int] = {}
-    free: Open | None = None
 
 
 @pytest.mark.parametrize("way", ["response_format", "structured_outputs", None])

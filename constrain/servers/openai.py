@@ -22,6 +22,7 @@ from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
 from constrain.servers.answers import Answer
 from constrain.servers.requests import Asked, Drawn, not_of
+from constrain.servers.strict import strict_form
 from constrain.servers.transport import ServerError, Transport
 from constrain.tools import (
     KnownTool,
@@ -55,8 +56,9 @@ class OpenAIServer:
         schema_as: where the schema stands in a request: ``"response_format"`` (OpenAI's
             ``json_schema``), ``"structured_outputs"`` or ``"guided_json"`` (vLLM, newer and older), or
             ``None``: nowhere; the prompt shows it anyway.
-        strict: what ``response_format`` says of strictness.  Objects that name their keys are then sent as
-            having no others, which OpenAI's strict mode asks for; it also wants all of them required.
+        strict: whether ``response_format`` may ask for OpenAI's strict mode.  Objects that name their keys
+            are then sent as having no others, and schemas without ``default``.  That mode takes no optional
+            keys and no free ones: for a schema that has some the request says ``"strict": false``.
         timeout: seconds without a byte after which a request is given up.
         headers: of each request, besides.
         extra_body: members of each request, besides.
@@ -376,8 +378,10 @@ class OpenAIServer:
             return {"guided_json": schema}
         if way == "structured_outputs":
             return {"structured_outputs": {"json": schema}}
-        sent = dict(closed(schema)) if self._strict and isinstance(schema, dict) else schema
-        named = {"name": "answer", "schema": sent, "strict": self._strict}
+        sent = closed(schema) if self._strict else schema
+        strict = strict_form(sent) if self._strict else None
+        is_strict = strict is not None
+        named = {"name": "answer", "schema": strict if is_strict else sent, "strict": is_strict}
         return {"response_format": {"type": "json_schema", "json_schema": named}}
 
     def _answer(self, body: dict[str, Any]) -> Answer:
