@@ -364,6 +364,9 @@ def test_keys_may_come_in_any_order_and_numbers_in_any_spelling(script: Script) 
     ("answer", "message"),
     [
         ("Ada is 36.", "ignored the schema: no JSON"),
+        (f"```json\n{ADA}\n```", r"ignored the schema: the JSON is inside a code fence \(```\)"),
+        (f"Here it is:\n```\n{ADA}```\nBye.", "inside a code fence"),
+        ("```python\nAda()\n```", "ignored the schema: no JSON"),
         ('{"name": "Ada"}', "ignored the schema: "),
         ('{"name": "Ada", "age": "36"}', "ignored the schema: "),
     ],

@@ -23,6 +23,8 @@ from grammars.sources.source import KEYWORD
 _FOREIGN_KEY: Final = re.compile(r'no key ("(?:[^"\\]|\\.)*") may come here')
 """The hint of an explanation at a key that the schema does not name."""
 
+_FENCE: Final = re.compile(r"```\w*\s*\n(.*?)```", re.DOTALL)
+
 RETRY_TEMPERATURE: Final = 0.7
 """The temperature of further attempts where none was given."""
 
@@ -145,6 +147,9 @@ def not_of(text: str, schema: str) -> str | None:
     try:
         written = json.dumps(json.loads(text), ensure_ascii=False)
     except ValueError as error:
+        fenced = _FENCE.search(text)
+        if fenced is not None and _is_json(fenced[1]):
+            return "the JSON is inside a code fence (```)"
         return f"no JSON ({error})"
     grammar = _in_any_order(schema)
     if grammar.accepts(written):
@@ -154,6 +159,14 @@ def not_of(text: str, schema: str) -> str | None:
     if foreign is None:
         return told.message
     return f"key {json.loads(foreign[1])!r} is not in the schema: {told.message}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 @lru_cache(64)
