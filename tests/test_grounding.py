@@ -152,10 +152,55 @@ def test_what_cannot_stand_in_the_source_is_named() -> None:
     grammar = grounded(schema)
     assert grammar.is_empty
     said = str(grammar.explain('{"zip": "12345"}'))
-    assert "#/properties/zip/pattern" in said
+    assert "field 'zip': no part of the source meets this" in said
     assert "inferred" in said
     empty = grounded({"type": "integer", "minimum": 5_000})
-    assert "no number of the source" in str(empty.explain("1"))
+    assert "the value: no number of the source" in str(empty.explain("1"))
+
+
+def object_of(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def test_every_field_that_the_source_lacks_is_named_with_one_hint() -> None:
+    fare = object_of(price={"type": "number"}, unit={"type": "string"})
+    trip = object_of(
+        fare={"$ref": "#/$defs/Fare"},
+        stops={"type": "array", "items": {"$ref": "#/$defs/Fare"}, "minItems": 1},
+        minutes={"type": "integer"},
+        seats={"type": "integer"},
+        day={"type": "string", "format": "date"},
+    )
+    trip["properties"]["extra"] = {"type": "number"}  # optional, so no reason
+    said = str(grounded({**trip, "$defs": {"Fare": fare}}, "It leaves at noon.").explain("{}"))
+    number = "no number of the source meets this"
+    for path in ("fare.price", "stops[0].price", "minutes", "seats"):
+        assert f"field {path!r}: {number}; " in said
+    assert "field 'day': no part of the source meets this; make it optional" in said
+    assert said.count("Inferred()") == 1
+    assert "extra" not in said
+    assert "unit" not in said
+
+
+def test_a_value_that_needs_one_like_itself_ends_the_list_of_fields() -> None:
+    node = object_of(value={"type": "number"}, next={"$ref": "#"})
+    said = str(grounded(node, "no digits").explain("{}"))
+    assert "field 'value': " in said
+    assert "field 'next.value'" not in said
+
+
+def test_alternatives_that_all_lack_a_number_are_told_by_their_places() -> None:
+    either = {"anyOf": [{"type": "number", "minimum": 1}, {"type": "integer"}]}
+    said = str(grounded(object_of(n=either), "no digits").explain("{}"))
+    assert "#/properties/n/anyOf/0/minimum: no number of the source meets this; " in said
+    assert said.count("Inferred()") == 1
+
+
+def test_many_fields_are_not_all_listed() -> None:
+    many = object_of(**{f"n{i}": {"type": "number"} for i in range(9)})
+    said = str(grounded(many, "no digits").explain("{}"))
+    assert said.count("field 'n") == 5
+    assert "and other fields; " in said
 
 
 FORM = """Invoice No: 77   of 3 May

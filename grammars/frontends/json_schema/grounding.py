@@ -30,11 +30,14 @@ class Grounding:
         self._source = source
         self._allows = allows
 
+    @property
+    def explains(self) -> bool:
+        """Whether a grammar is to say what the source lacks."""
+        return self._source is not None and self._source.explains
+
     def lacks(self, body: Expr, limits: Limits) -> bool:
         """Whether nothing in the source meets what a value has to; only found out where it is to be told."""
-        if self._source is None or not self._source.explains:
-            return False
-        return compile_ir(single_rule(body), limits).is_empty
+        return self.explains and compile_ir(single_rule(body), limits).is_empty
 
     def ties_string(self, strings: Strings) -> bool:
         """Whether strings have to stand in the source; those of a pattern that lists them need not."""

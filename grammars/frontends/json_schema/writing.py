@@ -36,6 +36,7 @@ from grammars.frontends.json_schema.assertions import (
 from grammars.frontends.json_schema.blanks import NEW_LINE_RULE
 from grammars.frontends.json_schema.branching import Brancher
 from grammars.frontends.json_schema.grounding import Grounding
+from grammars.frontends.json_schema.missing import Missing
 from grammars.frontends.json_schema.numbers import equal_to, number_expr, shortest_notations
 from grammars.frontends.json_schema.objects import KeyClass, Plan, Planner, Slot
 from grammars.frontends.json_schema.plain import (
@@ -74,9 +75,6 @@ from grammars.ir import (
 from grammars.limits import Limits
 
 _NO_SLASHES: Final = "; patterns are written without slashes around them"
-_INFER: Final = (
-    'if it need not stand there, say "x-gramma-source": "inferred" (Inferred() in a type)'
-)
 _COMMA: Final = Literal(b",")
 _COLON: Final = Literal(b":")
 _UNWRITTEN: Final = Rule("", NOTHING)
@@ -133,6 +131,7 @@ class Writer:
         self._rules: dict[str, Rule] = {}
         self._taken: set[str] = set()
         self._notes: dict[str, None] = {}
+        self._missing = Missing(self._meaningful)
         self.gap: Final = self._make_gap()
         self._comma = seq(_COMMA, self.gap)
         self._scalars: dict[str, Expr] = {}
@@ -149,7 +148,8 @@ class Writer:
         Args:
             demands: what values have to meet; if not given, what the schema says.
         """
-        start = self._name(self._meaningful(demands or (self._reader.root(),)))
+        root = self._meaningful(demands or (self._reader.root(),))
+        start = self._name(root)
         while self._todo or self._later:
             if self._later:
                 name, self._place, make = self._later.pop()
@@ -160,6 +160,7 @@ class Writer:
             self._place = next((d.place for d in demands if isinstance(d, At)), None)
             self._rules[name] = _UNWRITTEN  # keeps its position among the rules
             body = self._located(partial(self._value_of, demands))
+            self._missing.finish(demands, body)
             shared = name in self._beside and _has_object(body)
             self._rules[name] = Rule(name, body, Span(pointer=self._place), shared)
         for spelling in self._reader.spellings.values():
@@ -168,7 +169,7 @@ class Writer:
         return GrammarIR(
             tuple(rules),
             start,
-            tuple(self._notes),
+            (*self._notes, *self._missing.notes(root)),
             distinct_keys=self._distinct,
             compare_items=self._compared,
             json=True,
@@ -176,6 +177,7 @@ class Writer:
 
     def _located(self, make: Callable[[], Expr]) -> Expr:
         """A body; errors that do not say where they arose get the place of what is written."""
+        self._missing.begin()
         try:
             return make()
         except GrammarError as error:
@@ -346,7 +348,7 @@ class Writer:
     def _scalar(self, kind: str) -> Expr:
         """All values of a type, as a branch with nothing else would be written."""
         known = self._scalars.get(kind)
-        if known is None:
+        if known is None or self._grounding.explains:
             numbers = Numbers()
             if kind == "integer":
                 numbers = Numbers(step=Fraction(1), whole=self._plain.draft <= 4)
@@ -428,11 +430,11 @@ class Writer:
         """Numbers that stand in the source; those of no other demands share a rule."""
         others = [v for v in excluded if Value(v) in branch.excluded and _is_number(v)]
         body = self._grounding.number(branch, others)
+        free = branch.numbers == Numbers() and not others
+        out = self._fixed("number of the source", body) if free else self._text(body)
         if branch.types == {"number"} and self._grounding.lacks(body, self._limits):
-            self._note(branch.sources, f"no number of the source meets this; {_INFER}")
-        if branch.numbers == Numbers() and not others:
-            return self._fixed("number of the source", body)
-        return self._text(body)
+            self._missing.lack(out, branch.sources, "no number of the source meets this")
+        return out
 
     def _string(self, strings: Strings, excluded: list[str]) -> Expr:
         if self._grounding.ties_string(strings):
@@ -468,10 +470,14 @@ class Writer:
     def _grounded_string(self, strings: Strings, excluded: list[str]) -> Expr:
         """Strings that stand in the source; those of the same demands share a rule."""
         body = self._grounding.string(strings, excluded)
+        out = self._span(body, free=strings == Strings() and not excluded)
         if self._grounding.lacks(body, self._limits):
             places = [shape.place for shape in strings.shapes] or [self._place or ""]
-            self._note(places, f"no part of the source meets this; {_INFER}")
-        if strings == Strings() and not excluded:
+            self._missing.lack(out, places, "no part of the source meets this")
+        return out
+
+    def _span(self, body: Expr, *, free: bool) -> Expr:
+        if free:
             return self._fixed("span of the source", body)
         known = self._texts.get(body)
         if known is None:
@@ -503,7 +509,11 @@ class Writer:
             return NOTHING if arrays.is_empty else self._row_writer.array(arrays, self._place)
         if arrays.unique and not arrays.prefix:
             arrays = arrays & Arrays(high=self._cardinality(arrays.rest))
-        return NOTHING if arrays.is_empty else self._arrays.array(arrays)
+        if arrays.is_empty:
+            return NOTHING
+        out = self._arrays.array(arrays)
+        self._missing.write(out, arrays)
+        return out
 
     def branches(self, demands: Demands) -> list[Branch]:
         """The alternatives of demands."""
@@ -564,7 +574,9 @@ class Writer:
         inside = seq(content, self.gap)
         if plan.may_be_empty:
             inside = optional(inside)
-        return seq(Literal(b"{"), self.gap, inside, Literal(b"}"))
+        out = seq(Literal(b"{"), self.gap, inside, Literal(b"}"))
+        self._missing.write(out, plan)
+        return out
 
     def _content(self, plan: Plan) -> Expr:
         """At least one pair."""
