@@ -18,10 +18,11 @@ from strategies import BYTES, bag_grammars, grammars, regular
 
 from constrain import TokenAutomaton, Vocabulary
 from constrain.completion.bytes import NEVER, ShortestTexts
+from constrain.huggingface.processor import check_budget
 from constrain.masks.trie_positions import BOUNDARY, Positions
 from constrain.rules import RuleAutomaton
 from constrain.vocabulary.trie import Trie
-from grammars.errors import GrammarError, LimitExceeded
+from grammars.errors import BudgetError, GrammarError, LimitExceeded
 from grammars.grammar import Grammar
 from grammars.ir import (
     GrammarIR,
@@ -242,6 +243,19 @@ def test_search_further_makes_bounds_better() -> None:
     with pytest.raises(ValueError, match="DEAD"):
         automaton.search_further(automaton.DEAD)
     assert automaton.search_further(automaton.FINISHED) == (0, True)
+
+
+def test_a_budget_that_a_search_cut_short_does_not_meet_says_what_is_enough() -> None:
+    automaton = two_ways(0)
+    assert automaton.search_further(automaton.start) == (2, False)
+    check_budget(automaton, 3)
+    with pytest.raises(BudgetError) as caught:
+        check_budget(automaton, 2)
+    assert (caught.value.needed, caught.value.available) == (3, 2)
+    assert str(caught.value) == (
+        "no text of 2 tokens (EOS included) was found with the work that Limits.max_distance_work allows; "
+        "3 are enough: raise max_new_tokens to 3"
+    )
 
 
 @pytest.mark.parametrize("count", [2, 30, 200])

@@ -402,17 +402,16 @@ def check_budget(automaton: TokenAutomaton, max_new_tokens: int) -> None:
     if needed <= max_new_tokens:
         return
     if exact:
-        says = f"the shortest text of this grammar needs {needed} tokens, EOS included"
+        says = (
+            f"the shortest text of this grammar needs {needed} tokens, EOS included, but max_new_tokens is "
+            f"{max_new_tokens}; raise it to at least {needed}"
+        )
     else:
         says = (
-            f"the shortest text of this grammar needs at most {needed} tokens, EOS included; one of "
-            "fewer was not found with the work that Limits.max_distance_work allows"
+            f"no text of {max_new_tokens} tokens (EOS included) was found with the work that "
+            f"Limits.max_distance_work allows; {needed} are enough: raise max_new_tokens to {needed}"
         )
-    raise BudgetError(
-        f"{says}, but max_new_tokens is {max_new_tokens}; raise it to at least {needed}",
-        needed=needed,
-        available=max_new_tokens,
-    )
+    raise BudgetError(says, needed=needed, available=max_new_tokens)
 
 
 def _made(
