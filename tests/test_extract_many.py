@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any, Literal
 
 import pytest
@@ -20,7 +21,7 @@ from transformers import (
 
 from constrain import BudgetError, Extraction, extract, extract_many
 from constrain.huggingface.prefix import SharedPrefix
-from grammars import Grammar
+from grammars import Grammar, GrammarError
 
 TEXTS = [TEXT, "Tea.", "A longer text about coffee, which is not paid for.", "", "é", "x" * 60]
 WANTED = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}, "b": {}}}
@@ -73,6 +74,20 @@ def test_a_text_too_long_is_named() -> None:
     assert isinstance(found[1].error, BudgetError)
     assert found[0].error is None
     assert found[1].value is None
+
+
+def test_a_text_without_what_is_asked_for_is_named() -> None:
+    class Fare(BaseModel):
+        price: float
+
+    texts = ["It costs 3.", "It is free."]
+    options: dict[str, Any] = {"prompt": short, "max_new_tokens": 30, "grounded": True}
+    with pytest.raises(GrammarError, match=r"^texts\[1\]: .*field 'price'") as told:
+        extract_many(model(), TOKENIZER, texts, Fare, **options)
+    assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)
+    found = extract_many(model(), TOKENIZER, texts, Fare, on_error="return", **options)
+    assert [one.complete for one in found] == [True, False]
+    assert "texts[" not in str(found[1].error)
 
 
 @pytest.mark.filterwarnings("ignore:a grammar cannot keep")

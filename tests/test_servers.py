@@ -544,9 +544,8 @@ def test_many(script: Script, extract_many: Any) -> None:
     assert [one.value.name for one in found] == texts
     assert told == [(i, 9) for i in range(1, 10)]
     script.answers = [lambda body: echo(body) if "x" in echo(body) else "no JSON"]
-    with pytest.raises(ServerError, match="ignored the schema") as error:
+    with pytest.raises(ServerError, match=r"^texts\[0\]: .*ignored the schema"):
         extract_many("m", None, texts, Person, backend=script.url)
-    assert error.value.__notes__ == ["in texts[0]"]
     found = extract_many("m", None, texts, Person, backend=script.url, on_error="return")
     assert [one.error is None for one in found] == ["x" in text for text in texts]
     assert found[0].text == "no JSON"

@@ -80,7 +80,8 @@ def extract_many(
         The results in the order of the texts.
 
     Raises:
-        TypeError, ValueError, GrammarError, ModelUnavailable: as :func:`extract`.
+        TypeError, ValueError, GrammarError, ModelUnavailable: as :func:`extract`; one that is about a
+            text names its index.
         BudgetError: before anything is written, for a text that does not fit; names its index.
         pydantic.ValidationError: of the first text that a validator refuses; a note names its index.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 from constrain.arguments import described
 from constrain.huggingface.prompts import Messages, is_messages
-from grammars.errors import BudgetError
+from grammars.errors import GrammaError
 
 
 def checked_texts(texts: Any) -> list[str | Messages]:
@@ -28,9 +28,10 @@ def checked_texts(texts: Any) -> list[str | Messages]:
 
 
 def about(number: int, error: Exception) -> Exception:
-    """An error that names the text."""
+    """The same error, which names the text: before its message, or in a note if the message is another's."""
     place = f"texts[{number}]"
-    if isinstance(error, BudgetError):
-        return BudgetError(f"{place}: {error}", needed=error.needed, available=error.available)
-    error.add_note(f"in {place}")
+    if isinstance(error, GrammaError):
+        error.args = (f"{place}: {error}", *error.args[1:])
+    else:
+        error.add_note(f"in {place}")
     return error

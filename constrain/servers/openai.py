@@ -192,7 +192,8 @@ class OpenAIServer:
             The results in the order of the texts.
 
         Raises:
-            Exception: what :meth:`extract` raises, of the first text that fails; a note names its index.
+            Exception: what :meth:`extract` raises, of the first text that fails, with its index
+                before the message, or in a note of pydantic's.
         """
         check_count(batch_size, "batch_size")
         if on_error not in ("raise", "return"):
