@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 
+def folder(source: Path) -> Path:
+    """The folder in which Numba keeps kernels of a module: beside it, or in ``NUMBA_CACHE_DIR``.
+
+    Numba is not asked, since to import it takes longer than what this is wanted for.
+    """
+    root = os.environ.get("NUMBA_CACHE_DIR")
+    if not root:
+        return source.parent / "__pycache__"
+    beside = os.path.abspath(source.parent)  # as Numba names it, links not followed
+    return Path(root) / f"{source.parent.name}_{hashlib.sha1(beside.encode()).hexdigest()}"
+
+
 def kept(source: Path, ending: str) -> list[Path]:
     """Files that Numba keeps of a module: indices (``"nbi"``) or code (``"nbc"``)."""
-    return list((source.parent / "__pycache__").glob(f"{source.stem}.*.{ending}"))
+    return list(folder(source).glob(f"{source.stem}.*.{ending}"))
 
 
 def forget_stale(source: Path, made_from: Iterable[Path]) -> None:

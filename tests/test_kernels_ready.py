@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from numba.core.caching import _CacheLocator
 
+from constrain.engine import jit
 from grammars import Grammar
 from grammars.compiling import kernels
 from grammars.limits import DEFAULT_LIMITS
-from grammars.numba_cache import forget_stale
+from grammars.numba_cache import folder, forget_stale, kept
 
 GRAMMAR = Grammar.from_regex("a(b|c)*d")
 
@@ -97,7 +99,7 @@ def module(tmp_path: Path) -> Path:
 
 
 def _written(path: Path, second: int) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     os.utime(path, (second, second))
 
@@ -119,3 +121,39 @@ def test_what_is_kept_of_kernels_that_are_gone_is_dropped(module: Path) -> None:
     assert not kernels._is_compiled(module, shared=15)
     forget_stale(module, [module])
     assert kernels._is_compiled(module, shared=15)
+
+
+def test_a_folder_of_the_users_is_looked_into(
+    module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
+    there = tmp_path / "kernels" / _CacheLocator.get_suitable_cache_subpath(str(module))
+    assert folder(module) == there
+    assert kept(module, "nbi") == []
+    _written(there / "some_kernels.walk-7.py311.nbi", 20)
+    assert kernels._is_compiled(module, shared=15)
+    _written(module, 30)
+    forget_stale(module, [module])
+    assert not kept(module, "nbi")
+
+
+def test_what_is_compiled_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(jit, "import_module", lambda name: name)
+    monkeypatch.setattr(jit, "_announced", [])
+    monkeypatch.setattr(jit, "_sources", list(jit._sources))
+    jit.load("constrain.masks.kernels")
+    jit.load("constrain.engine.kernels")
+    assert capsys.readouterr().err.splitlines() == [
+        "gramma: compiling kernels for this machine (first use only, one to four minutes in all): "
+        "constrain.masks.kernels ...",
+        "gramma: ready after 0 s",
+        "gramma: compiling constrain.engine.kernels ...",
+        "gramma: ready after 0 s",
+    ]
+    source = jit._ROOT / "constrain" / "masks" / "kernels.py"
+    _written(folder(source) / "kernels.walk-7.py311.1.nbc", 20)
+    jit.load("constrain.masks.kernels")
+    assert not capsys.readouterr().err

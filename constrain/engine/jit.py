@@ -1,7 +1,7 @@
 """Loads the compiled kernels, and says so where that takes a while.
 
 Numba compiles them once for a machine and keeps the result beside the source (or in
-``NUMBA_CACHE_DIR``); the first import after an installation or an update takes some seconds.
+``NUMBA_CACHE_DIR``); the first use after an installation or an update takes a minute or more.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from grammars.numba_cache import forget_stale, kept
 _ROOT: Final = Path(__file__).parents[2]
 _sources: list[Path] = [_ROOT / "constrain" / "engine" / "context.py"]
 """Sources that kernels loaded from now on may be compiled from."""
+_announced: list[str] = []
 
 
 def load(name: str) -> ModuleType:
@@ -27,17 +28,28 @@ def load(name: str) -> ModuleType:
     compiled_before = any(kept(path, "nbc"))
     began = time.perf_counter()
     if not compiled_before:
-        print(
-            f"gramma: compiling {name} for this machine (once, ten to twenty seconds) ...",
-            file=sys.stderr,
-            flush=True,
-        )
+        _announce(name)
     module = import_module(name)
     _sources.append(path)
     if not compiled_before:
         taken = time.perf_counter() - began
-        print(f"gramma: kernels ready after {taken:.0f} s", file=sys.stderr, flush=True)
+        _say(f"ready after {taken:.0f} s")
     return module
+
+
+def _announce(name: str) -> None:
+    """Says what is compiled; why, and for how long, the first time only."""
+    if _announced:
+        _say(f"compiling {name} ...")
+    else:
+        _say(
+            f"compiling kernels for this machine (first use only, one to four minutes in all): {name} ..."
+        )
+    _announced.append(name)
+
+
+def _say(words: str) -> None:
+    print(f"gramma: {words}", file=sys.stderr, flush=True)
 
 
 mask_kernels = load("constrain.masks.kernels")
