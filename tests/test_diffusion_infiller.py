@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -443,3 +445,18 @@ def test_texts_are_the_same_again_with_a_seed() -> None:
     b = made.fill([0], [Masks(6)], 4, seed=5)
     assert [s.token_ids for s in a] == [s.token_ids for s in b]
     assert len({tuple(s.token_ids) for s in a}) > 1
+
+
+def test_names_compile_no_kernels() -> None:
+    """Kernels of infilling are for those who infill."""
+    code = """
+import sys
+from gramma import *
+from samplers.diffusion import Masks, NoCompletion
+assert DiffusionInfiller.__name__ == "DiffusionInfiller"
+print("samplers.diffusion._kernels" in sys.modules)
+from samplers import is_completable
+print("samplers.diffusion._kernels" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "False\nTrue\n", done.stderr

@@ -13,13 +13,15 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from samplers.diffusion.completability import OpenCanvas
 from samplers.diffusion.schedule import Schedule, View
+
+if TYPE_CHECKING:
+    from samplers.diffusion.completability import OpenCanvas
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Logits: TypeAlias = npt.NDArray[np.float32]

@@ -7,14 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
 from constrain.automaton import TokenAutomaton
 from grammars.grammar import Grammar
 from samplers.diffusion.canvas import Part
-from samplers.diffusion.completability import Completability, OpenCanvas
 from samplers.diffusion.dingo import Dingo
 from samplers.diffusion.draft import Draft, Logits, Rules, Solver
 from samplers.diffusion.layout import Layout, NoCompletion
@@ -23,6 +22,9 @@ from samplers.diffusion.lengths import choose_lengths
 from samplers.diffusion.model import Frame, MaskedModel, Prompt
 from samplers.diffusion.schedule import FreeDave, Schedule, Threshold
 from samplers.sample import Sample, Stats
+
+if TYPE_CHECKING:
+    from samplers.diffusion.completability import Completability, OpenCanvas
 
 OnStep: TypeAlias = Callable[[int, Sequence[int]], None]
 """Called with the number of a text and its token ids, open places as the mask token."""
@@ -96,7 +98,7 @@ class DiffusionInfiller:
         )
         self._without_bytes = np.array([not t for t in self.model.vocabulary.texts], np.bool_)
         self._solvers: dict[bool, Dingo] = {}
-        self._completability = None if self.automaton is None else Completability(self.automaton)
+        self._completability = None if self.automaton is None else _completability(self.automaton)
 
     def fill(
         self,
@@ -344,6 +346,12 @@ class DiffusionInfiller:
             token_logprobs=[draft.logprobs[i] for i in places],
             token_constrained_logprobs=[draft.constrained[i] for i in places],
         )
+
+
+def _completability(automaton: TokenAutomaton) -> Completability:
+    from samplers.diffusion.completability import Completability  # compiles kernels
+
+    return Completability(automaton)
 
 
 def _verified(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from constrain.vocabulary import Vocabulary
 from grammars.errors import GrammaError
 from samplers.diffusion.canvas import Gap, Masks, Part, checked_token
-from samplers.diffusion.completability import OpenCanvas
 from samplers.diffusion.model import MaskedModel
+
+if TYPE_CHECKING:
+    from samplers.diffusion.completability import OpenCanvas
 
 Piece: TypeAlias = tuple[int, ...] | Masks | Gap
 """Fixed token ids, masks, or a gap."""
