@@ -353,6 +353,7 @@ def test_a_validator_of_ones_own_may_refuse() -> None:
         ([BOOK], {"messages": 3}, TypeError, "call reads chat messages"),
         ([BOOK], {"retries": -1}, ValueError, "retries=-1"),
         ([lambda *args: args], {}, GrammarError, "has no name in a call"),
+        ([lambda city: city], {}, GrammarError, r"'city' has no type, .* annotate it \(city: str"),
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )

@@ -114,6 +114,12 @@ def _check_signature(function: Callable[..., Any], name: str, at: str) -> None:
                 "arguments are an object; make it a keyword",
                 pointer=at,
             )
+        if parameter.annotation is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
+            raise GrammarError(
+                f"tool {name!r}: its parameter {parameter.name!r} has no type, so a model might write "
+                f"anything; annotate it ({parameter.name}: str, or Any if any value will do)",
+                pointer=at,
+            )
 
 
 def _checked(tool: Tool) -> Tool:
