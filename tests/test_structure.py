@@ -14,8 +14,13 @@ ROOT: Final = Path(__file__).parent.parent
 PACKAGES: Final = ("grammars", "constrain", "samplers", "gramma")
 FILES: Final = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
-PUBLIC_ALL_THE_SAME: Final = {"sys._getframe", "sys._current_frames", "out._getvalue"}
-"""Documented functions of the standard library, and of Numba's for extensions, whose names begin so."""
+PUBLIC_ALL_THE_SAME: Final = {
+    *("sys._getframe", "sys._current_frames", "out._getvalue"),
+    *("request._true_initial_tokens", "model._get_logits_processor"),
+    "torch.ops.mkldnn._is_mkldnn_bf16_supported",
+}
+"""Documented functions of the standard library, and of Numba's for extensions, whose names begin so; the
+only way into transformers' continuous batching, and to ask torch what the processor computes in."""
 OF_NAMED_TUPLES: Final = {"_replace", "_asdict", "_fields", "_make"}
 
 
