@@ -46,8 +46,10 @@ class Missing:
 
     def lack(self, body: Expr, places: Iterable[str], what: str) -> None:
         """Remembers a value of which the source has none, and the places of the schema that ask for it."""
-        self.write(body, what)
-        where = " and ".join([str(At(place)) for place in places][:4]) or "#"
+        named = [str(At(place)) for place in places]
+        patterns = " and ".join([place for place in named if place.endswith("/pattern")][:4])
+        self.write(body, f"{what} (at {patterns})" if patterns else what)
+        where = " and ".join(named[:4]) or "#"
         self._places[f"at {where}: {what}"] = None
 
     def finish(self, demands: Demands, body: Expr) -> None:
