@@ -551,6 +551,20 @@ def test_many(script: Script, extract_many: Any) -> None:
     assert found[0].text == "no JSON"
 
 
+def test_of_many_a_text_that_lacks_what_is_grounded_is_told_by_its_index(script: Script) -> None:
+    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    server = OpenAIServer(script.url, model="m")
+    script.answers = ['{"age":36}']
+    for texts, lacks in ((["Ada is 36.", "Bob"], 1), (["Bob", "Ada is 36."], 0)):
+        with pytest.raises(GrammarError, match=rf"^texts\[{lacks}\]: .*age"):
+            server.extract_many(texts, schema, grounded=True)
+        found = server.extract_many(texts, schema, grounded=True, on_error="return")
+        assert found[1 - lacks].value == {"age": 36}
+        assert isinstance(found[lacks].error, GrammarError)
+    with pytest.raises(GrammarError, match="nonsense"):
+        server.extract_many(["Ada"], {"type": "nonsense"}, on_error="return")
+
+
 @pytest.mark.parametrize("stream", [constrain.extract_stream, samplers.extract_stream])
 def test_streams(script: Script, stream: Any) -> None:
     script.answers = [ADA]

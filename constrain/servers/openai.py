@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
@@ -32,6 +32,7 @@ from constrain.tools import (
     checked_messages,
     known_tools,
 )
+from grammars.errors import GrammarError
 from grammars.frontends.json_schema.closing import closed
 from grammars.tools.definitions import ToolChoice, ToolLike, choose
 
@@ -199,13 +200,17 @@ class OpenAIServer:
         if on_error not in ("raise", "return"):
             raise ValueError(f"on_error={on_error!r}: must be 'raise' or 'return'")
         given = checked_texts(texts)
+        expected: tuple[type[Exception], ...] = (ServerError, ValidationError)
+        if options.get("grounded"):
+            expected += (GrammarError,)  # the text's: it lacks what the schema asks for
         for text in given[:1]:
-            Asked.of(text, schema_or_type, options)  # says at once what cannot be used
+            with suppress(*expected):
+                Asked.of(text, schema_or_type, options)  # says at once what cannot be used
 
         def one(text: str | Messages) -> Extraction:
             try:
                 return self.extract(text, schema_or_type, retries=retries, **options)
-            except (ServerError, ValidationError) as error:
+            except expected as error:
                 if on_error == "raise":
                     raise
                 answer = error.answer if isinstance(error, ServerError) else None
@@ -217,7 +222,7 @@ class OpenAIServer:
             for number in range(len(given)):
                 try:
                     found.append(next(results))
-                except (ServerError, ValidationError) as error:
+                except expected as error:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise about(number, error) from error.__cause__
                 done(1)
