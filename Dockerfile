@@ -31,5 +31,7 @@ COPY --chown=gramma examples/invoice.schema.json examples/invoice.txt warm/
 RUN gramma extract --schema warm/invoice.schema.json warm/invoice.txt --grounded --max-new-tokens 200
 
 EXPOSE 8000
+HEALTHCHECK --start-period=60s --interval=30s --timeout=5s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
 ENTRYPOINT ["gramma"]
 CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]

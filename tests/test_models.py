@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -212,8 +213,9 @@ def test_unknown_names_list_those_there_are() -> None:
 
 
 def test_an_unknown_dtype_is_refused_before_anything_is_fetched(index: list[str]) -> None:
-    for dtype in ("bfloat61", "int8", "nn"):
-        with pytest.raises(ValueError, match=f"'{dtype}' is no floating type"):
+    wrong: list[Any] = ["bfloat61", "int8", "nn", torch.int8, 16]
+    for dtype in wrong:
+        with pytest.raises(ValueError, match=f"{dtype}'? is no floating type"):
             models.load_model(dtype=dtype)
     assert index == []
 
@@ -223,6 +225,7 @@ def test_the_native_type_is_one_the_processor_computes_in(monkeypatch: pytest.Mo
         monkeypatch.setattr(loading, "_computes_in_bfloat16", lambda computes=computes: computes)
         assert loading._torch_dtype("native") is expected
     assert loading._torch_dtype("bfloat16") is torch.bfloat16
+    assert loading._torch_dtype(torch.float16) is torch.float16
 
 
 def test_the_lists(cache: Path) -> None:

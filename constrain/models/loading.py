@@ -14,15 +14,16 @@ from constrain.models.fetching import fetch_model, fetch_tokenizer, tokenizer_na
 from constrain.models.pins import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerFast
 
 
-def load_model(name: str = DEFAULT_MODEL, dtype: str = "bfloat16") -> tuple[Any, Any]:
+def load_model(name: str = DEFAULT_MODEL, dtype: str | torch.dtype = "bfloat16") -> tuple[Any, Any]:
     """A causal language model and its tokenizer, ready to generate on the CPU.
 
     Args:
         name: the embedded default, a local folder, or a name on a hub that transformers can reach.
-        dtype: a torch floating type by name; ``"auto"``, that of the weights; or ``"native"``, bfloat16
+        dtype: a torch floating type or its name; ``"auto"``, that of the weights; or ``"native"``, bfloat16
             where the processor computes in it and float32 elsewhere, which is several times faster there
             for prompts.  The embedded weights are kept as bfloat16, so a wider type changes the
             arithmetic, not the weights.
@@ -81,14 +82,17 @@ def context_length(model: Any) -> int | None:
     return length if isinstance(length, int) and length > 0 else None
 
 
-def _torch_dtype(name: str) -> Any:
+def _torch_dtype(name: str | torch.dtype) -> Any:
     if name == "auto":
         return name
     import torch
 
+    if isinstance(name, torch.dtype) and name.is_floating_point:
+        return name
+
     if name == "native":
         return torch.bfloat16 if _computes_in_bfloat16() else torch.float32
-    chosen = getattr(torch, name, None)
+    chosen = getattr(torch, name, None) if isinstance(name, str) else None
     if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
         raise ValueError(
             f"dtype {name!r} is no floating type of torch; use bfloat16, float16, float32, auto or native"
