@@ -6,6 +6,15 @@ A forward of n tokens yields one token more than it accepts.  So the best tree m
 
 both measured while decoding: how often a drafter's guesses of a certainty come true, and how long
 forwards take.  Where no draft is worth its time the best tree is empty, and decoding is plain.
+
+Drafters that run a network cost time of their own, so they are arms of a bandit: at each step the one
+with the most tokens a second is asked (or none of them).  An arm that does not pay is left out after two
+to four steps and tried again after 24, 48, 96, ... steps, in case the text has changed.
+
+Whatever is fixed here is only a beginning: the costs until forwards of a size are measured, the pace at
+which old outcomes count for less.  ``_SLOWER`` is what a Llama of SmolLM2-135M's shape took in float32 and
+bfloat16 (between the two) on two cores of a CPU with AVX-512, behind 256 tokens.  The other numbers were
+chosen by hand on that machine and model.
 """
 
 from __future__ import annotations
@@ -20,8 +29,8 @@ from samplers.speculative.tree import ROOT, Tree
 
 _LEVELS: Final = 8
 """Classes of certainty that are calibrated apart."""
-_PRIOR: Final = 4.0
-"""Outcomes that a drafter's own certainty counts for."""
+_PRIOR: Final = 1.5
+"""Outcomes that a drafter's own certainty counts for: a liar is scored no more after thirty tokens."""
 _FADE: Final = 0.99
 """Weight of old outcomes, each time a new one comes."""
 _SIZES: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
@@ -188,13 +197,16 @@ class Schedule:
         self._steps += 1
         if not self.adaptive:
             return names[self._steps % len(names)]
-        arms = ["", *names]
-        for name in arms:
-            if self._arm(name).tries < _TRIES:
+        arms = {name: self._arm(name) for name in ("", *names)}
+        for name, arm in arms.items():
+            if arm.tries < _TRIES and not arm.is_hopeless(arms[""].rate):
                 return name or None
-        if self._steps % _EXPLORE == 0:
-            return arms[self._steps // _EXPLORE % len(arms)] or None
-        return max(arms, key=lambda name: self._arm(name).rate) or None
+        best = max(arms, key=lambda name: arms[name].rate)
+        arms[best].lead(self._steps)
+        for name, arm in arms.items():
+            if name != best and arm.is_due(self._steps):
+                return name or None
+        return best or None
 
     def earned(self, name: str | None, tokens: int, seconds: float) -> None:
         """What a step with a neural drafter (or with none) yielded."""
@@ -205,22 +217,59 @@ class Schedule:
 
 
 _TRIES: Final = 4
+_LEAST_TRIES: Final = 2
+_HOPELESS: Final = 0.6
+"""An arm with less than this part of the tokens a second without it gets no more first tries."""
 _EXPLORE: Final = 24
+"""Steps until an arm that does not pay is tried again; each time twice as many."""
+_LONGEST: Final = 384
+_KEPT: Final = 0.9
+"""Weight of an arm's steps, each time a new one comes."""
+_KEPT_LONG: Final = 0.5
+"""The same where they are as old as a pause."""
 
 
 class Arm:
-    """Tokens and seconds of recent steps."""
+    """Tokens and seconds of recent steps with a neural drafter, or with none.
+
+    Attributes:
+        tries: steps so far.
+    """
 
     def __init__(self) -> None:
         self.tries = 0
         self._tokens = 0.0
         self._seconds = 0.0
+        self._kept = _KEPT
+        self._pause = _EXPLORE
+        self._again: int | None = None
 
     def add(self, tokens: int, seconds: float) -> None:
         """One step; old ones fade."""
         self.tries += 1
-        self._tokens = 0.9 * self._tokens + tokens
-        self._seconds = 0.9 * self._seconds + seconds
+        self._tokens = self._kept * self._tokens + tokens
+        self._seconds = self._kept * self._seconds + seconds
+        self._kept = _KEPT
+
+    def lead(self, now: int) -> None:
+        """Counts the pause from here: it is the best arm at this step."""
+        self._pause = _EXPLORE
+        self._again = now + _EXPLORE
+
+    def is_due(self, now: int) -> bool:
+        """Whether it is tried at this step though another is better; the pause then doubles."""
+        if self._again is None:
+            self._again = now + self._pause
+        if now < self._again:
+            return False
+        self._pause = min(2 * self._pause, _LONGEST)
+        self._again = now + self._pause
+        self._kept = _KEPT_LONG
+        return True
+
+    def is_hopeless(self, plain: float) -> bool:
+        """Whether the first tries say enough against it, beside the tokens a second without it."""
+        return self.tries >= _LEAST_TRIES and self.rate < _HOPELESS * plain
 
     @property
     def rate(self) -> float:
