@@ -19,7 +19,7 @@ test-engines: .venv-engines/.installed  # adapters for vLLM and SGLang, in an en
 	OMP_NUM_THREADS=1 NUMBA_CACHE_DIR=.venv-engines/numba .venv-engines/bin/python -m pytest -q tests/engines
 
 fuzz: .venv/.installed
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --hypothesis-profile=random
+	GRAMMA_EXAMPLES=50 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --hypothesis-profile=random
 
 lint: .venv/.installed
 	.venv/bin/ruff check .

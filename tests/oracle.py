@@ -329,9 +329,15 @@ class _Search:
         return forced
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _search(ir: GrammarIR, tokens: tuple[bytes | None, ...]) -> _Search:
     return _Search(ir, tokens)
+
+
+def forget() -> None:
+    """Lets go of all that is remembered of grammars: gigabytes after some hundred of them."""
+    _search.cache_clear()
+    _chart.cache_clear()
 
 
 # --- membership by spans -------------------------------------------------------------------------
@@ -866,7 +872,7 @@ class _Lowered:
 # --- Bar-Hillel: the grammar against "prefix, then any tokens" ------------------------------------
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _chart(ir: GrammarIR, tokens: tuple[bytes | None, ...]) -> Chart:
     return Chart(ir, tokens)
 

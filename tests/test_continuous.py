@@ -79,7 +79,7 @@ prompts = st.lists(st.integers(3, 47), min_size=1, max_size=20)
 requests = st.tuples(prompts, st.sampled_from([None, *GRAMMARS]), st.integers(8, 30))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(asked=st.lists(requests, min_size=1, max_size=6), late=st.integers(0, 6))
 def test_texts_are_those_of_generate_whoever_else_is_in_the_batch(
     asked: list[tuple[list[int], str | None, int]], late: int
@@ -100,6 +100,22 @@ def test_texts_are_those_of_generate_whoever_else_is_in_the_batch(
     for name, (ids, grammar, budget) in zip(names, [*asked[late:], *asked[:late]], strict=True):
         assert found[name].error is None
         assert found[name].generated_tokens == alone(ids, grammar, budget)
+
+
+def test_on_a_cpu_the_cache_takes_no_more_than_requests_need() -> None:
+    """Not four fifths of the free memory, of which other processes would like some."""
+    with continuous.continuous_batching(toys.model(), generation_config=config()) as batch:
+        name = batch.add([5, 6, 7], automaton("numbers"), max_new_tokens=8)
+        assert results(batch, [name])[name].error is None
+        cache = batch.manager.batch_processor.cache
+        blocks = [x for group in vars(cache).values() for x in _tensors(group)]
+    assert 0 < sum(block.nbytes for block in blocks) < 100 << 20
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [x for one in value for x in _tensors(one)] if isinstance(value, (list, tuple)) else []
 
 
 def test_requests_that_had_to_make_room_go_on_where_they_were(

@@ -72,9 +72,9 @@ _load_once = cache(constrain.models.load_model)
 
 
 def load_once(name: str = constrain.models.DEFAULT_MODEL, dtype: str = "bfloat16") -> Any:
-    """What ``load_model`` gives, made once for all pages."""
+    """What ``load_model`` gives, made once for all pages, in numbers that this machine computes in."""
     try:
-        return _load_once(name, dtype)
+        return _load_once(name, "native" if dtype == "bfloat16" else dtype)
     except ModelUnavailable as error:
         pytest.skip(str(error))
 

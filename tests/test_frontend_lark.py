@@ -399,7 +399,7 @@ def try_agree(source: str, texts: Sequence[str], way: str) -> None:
 ALL_TEXTS = every_text("abcA", 4) + every_text("abc", 6)[363:]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sources())
 def test_random_grammars(source: str) -> None:
     agree(source, ALL_TEXTS[:700])

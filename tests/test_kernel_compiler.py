@@ -82,9 +82,7 @@ def check_chain(p: Program, q: int, c: int, chain: int) -> None:
     assert int(p.table[at, c]) == int(p.push_target[chain])
 
 
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(grammars())
 def test_random_grammars(grammar: GrammarIR) -> None:
     try:
@@ -95,9 +93,7 @@ def test_random_grammars(grammar: GrammarIR) -> None:
     check(grammar, _LIMITS)
 
 
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(grammars())
 def test_random_grammars_with_counters_everywhere(grammar: GrammarIR) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -109,17 +105,13 @@ def test_random_grammars_with_counters_everywhere(grammar: GrammarIR) -> None:
         check(grammar, _LIMITS)
 
 
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(bag_grammars())
 def test_random_bags(grammar: GrammarIR) -> None:
     check(grammar, _LIMITS)
 
 
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(bag_grammars())
 def test_random_bags_with_counters_everywhere(grammar: GrammarIR) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -22,7 +22,7 @@ from samplers.diffusion.connectors import KEPT, Connectors, RulesReader, Run, _j
 from samplers.diffusion.moves import Moves
 from samplers.diffusion.witness import Filling, Outline, Verdict, Worth, segments
 
-many = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 SUMS = Grammar.from_gbnf('root ::= item ("+" item)*\nitem ::= "(" root ")" | [a-z]+')
 LETTERS = Vocabulary.from_tokens([b"a", b"x", b"+", b"(", b")", b" ", None], [6])
 

@@ -37,6 +37,10 @@ except ImportError as error:
     ) from error
 
 
+_CPU_TOKENS: Final = 16_384
+"""Tokens of all requests that the cache has room for on a CPU, if nothing else is said."""
+
+
 class _GrammarOfRequests(LogitsProcessor):  # type: ignore[misc]
     """What stands for :class:`RequestGrammars` in the list of plain processors."""
 
@@ -236,13 +240,15 @@ def continuous_batching(
     Args:
         model: a transformers model.
         generation_config: how tokens are drawn; the model's own by default.
-        continuous_batching_config: memory and batch sizes.  Masks need each token before the next
-            forward begins: asynchronous batching and CUDA graphs are switched off.
+        continuous_batching_config: memory and batch sizes; on a CPU by default room for the keys and
+            values of 16,384 tokens of all requests together, where transformers would take four fifths of
+            the machine's free memory.  Masks need each token before the next forward begins:
+            asynchronous batching and CUDA graphs are switched off.
 
     Yields:
         The batch; it ends with the block, and so do requests that are not done.
     """
-    config = continuous_batching_config or ContinuousBatchingConfig()
+    config = continuous_batching_config or _default_config(model)
     config.per_request_processors = True
     config.use_async_batching = False
     config.use_cuda_graph = False
@@ -258,6 +264,14 @@ def continuous_batching(
     finally:
         manager.stop(block=True, hard_stop=True)
         manager.destroy()
+
+
+def _default_config(model: Any) -> Any:
+    """Memory that the requests need, not all that a process beside others may find free."""
+    config = ContinuousBatchingConfig()
+    if model.device.type == "cpu":
+        config.num_blocks = -(-_CPU_TOKENS // config.page_size)
+    return config
 
 
 @contextmanager
