@@ -22,7 +22,6 @@ from samplers.drafters.layer_skip import (
     LayerSkip,
     SkipSearch,
     posterior,
-    rewound,
     skipping,
     sublayers_of,
 )
@@ -545,7 +544,7 @@ def test_a_cache_is_the_same_after_looking_back() -> None:
     text = [0, 2, 3, 2, 0, 3]
     scorer.score([Request(text, Tree(None))])
     scorer.commit([[]])
-    with rewound(scorer.cache, 2):
+    with scorer.cache.rewound(2):
         scorer.score([Request([1] * 9, Tree(None))])
     assert scorer.length(0) == len(text)
     logits = scorer.score([Request([2], Tree(None))]).at(0, ROOT)

@@ -23,7 +23,6 @@ import torch
 from constrain.arguments import check_model
 from samplers.drafters.base import Context, Drafter, Observation
 from samplers.drafters.recursive import law_after
-from samplers.speculative.cache import TreeCache
 from samplers.speculative.law import Law
 from samplers.speculative.scorer import Request, TreeScorer
 from samplers.speculative.target import Weighting
@@ -110,22 +109,6 @@ def skipping(sublayers: Sequence[Sublayer], skipped: Skipped) -> Iterator[None]:
                 del module.forward
             else:
                 module.forward = before
-
-
-@contextmanager
-def rewound(cache: TreeCache, length: int) -> Iterator[None]:
-    """Row 0 of a cache as it was at an earlier length; what is written over is put back."""
-    end = cache.lengths[0]
-    layers: list[Any] = [layer for layer in cache.layers if layer.is_initialized]
-    kept = [[block[0, :, length:end].clone() for block in (x.keys, x.values)] for x in layers]
-    cache.rollback(0, length)
-    try:
-        yield
-    finally:
-        for layer, (keys, values) in zip(layers, kept, strict=True):
-            layer.keys[0, :, length:end] = keys
-            layer.values[0, :, length:end] = values
-        cache.lengths[0] = end
 
 
 # -- the search ----------------------------------------------------------------------------------
@@ -370,7 +353,7 @@ class LayerSkip(Drafter):
         for i, token in enumerate(context.tokens[first:last]):
             chain.add(i - 1, token, None, self.name, 1.0)  # the first one's parent is ROOT, -1
         request = Request([context.tokens[first - 1]], chain)
-        with rewound(scorer.cache, first - 1), skipping(self.sublayers, skipped):
+        with scorer.cache.rewound(first - 1), skipping(self.sublayers, skipped):
             scores = scorer.score([request])
         hits = [
             _likeliest(scores.at(0, v.position - first - 1), v.weighting) == v.best for v in judged

@@ -4,25 +4,32 @@ Room is allocated once.  New keys and values are written behind the longest row;
 gathered to the end of its row, what is not is simply written over later.  So going back is a smaller
 length, exactly.
 
+What all rows begin with may be held once (:meth:`TreeCache.share`): each row sees the first tokens of
+that prefix, as many as it has not gone back behind, and then its own.  A prefix is never written to, so
+that forks have it in common too.
+
 All that is known of the cache classes of ``transformers`` is here: 4.50 has one class that models call
 ``update`` and ``get_seq_length`` of, from 4.54 on it is a list of layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
 from transformers import cache_utils
 from transformers.cache_utils import Cache
 
+from samplers.speculative.shared_prefix import KeysAndValues, PrefixReader
+
 _LayerBase: Any = getattr(cache_utils, "CacheLayerMixin", object)
 _LAYERED: Final = _LayerBase is not object
 
 
 class _Layer(_LayerBase):  # type: ignore[misc]
-    """One layer's keys and values, [rows, heads, capacity, dim] each."""
+    """One layer's keys and values, [rows, heads, capacity, dim] each; behind the prefix, if there is one."""
 
     is_sliding = False
     is_croppable = True
@@ -34,6 +41,7 @@ class _Layer(_LayerBase):  # type: ignore[misc]
         self.is_initialized = False
         self.rows, self.capacity = rows, capacity
         self.length = 0  # of the longest row
+        self.prefix: KeysAndValues | None = None  # [1, heads, tokens, dim] each
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
@@ -64,6 +72,39 @@ class _Layer(_LayerBase):  # type: ignore[misc]
             new = self._room(old)
             new[:, :, : old.shape[2]] = old
             setattr(self, name, new)
+
+    def kept(self, row: int, held: int, own: int) -> KeysAndValues:
+        """Keys and values [heads, held + own, dim] of a row."""
+        found = []
+        for number, block in enumerate((self.keys, self.values)):
+            parts = [] if self.prefix is None else [self.prefix[number][0, :, :held]]
+            if self.is_initialized:
+                parts.append(block[row, :, :own])
+            found.append(torch.cat(parts, 1))
+        return found[0], found[1]
+
+    def share(self, held: int, own: int, capacity: int) -> None:
+        """Makes a prefix of the single row; without a copy where there is nothing else in the blocks."""
+        if self.prefix is None:
+            keys, values = (block[:, :, :own].contiguous() for block in (self.keys, self.values))
+            self.prefix = keys, values
+        elif own or held < self.prefix[0].shape[2]:
+            keys, values = self.kept(0, held, own)
+            self.prefix = keys[None], values[None]
+        self.keys = self.values = None
+        self.is_initialized = False
+        self.capacity, self.length = capacity, 0
+
+    def unshare(self, held: Sequence[int], own: Sequence[int]) -> None:
+        """Copies what each row holds of the prefix into its own block."""
+        assert self.prefix is not None
+        rows = [self.kept(row, *counts) for row, counts in enumerate(zip(held, own, strict=True))]
+        self.capacity += self.prefix[0].shape[2]
+        self.lazy_initialization(*self.prefix)
+        for row, kept in enumerate(rows):
+            for block, part in zip((self.keys, self.values), kept, strict=True):
+                block[row, :, : part.shape[1]] = part
+        self.prefix = None
 
     def join(self, other: _Layer) -> None:
         """Appends the rows of another one."""
@@ -101,15 +142,18 @@ class _Layer(_LayerBase):  # type: ignore[misc]
 
 
 class TreeCache(Cache):  # type: ignore[misc]
-    """Rows of different lengths in one block of memory.
+    """Rows of different lengths in one block of memory, behind a prefix that they may share.
 
     Args:
         layers: of the model.
         rows: sequences side by side.
-        capacity: tokens a row has room for at first; it grows when that is not enough.
+        capacity: tokens a row has room for at first, behind the prefix; it grows when that is not
+            enough.
 
     Attributes:
-        lengths: tokens kept in each row.
+        lengths: tokens kept in each row, those of the prefix included.
+        held: tokens of the prefix that each row begins with.
+        reader: what hands the prefix to the model's attention; set for the length of a forward.
     """
 
     def __init__(self, layers: int, rows: int, capacity: int) -> None:
@@ -120,6 +164,8 @@ class TreeCache(Cache):  # type: ignore[misc]
             super().__init__()
             self.layers = made
         self.lengths = [0] * rows
+        self.held = [0] * rows
+        self.reader: PrefixReader | None = None
 
     def update(
         self,
@@ -129,14 +175,21 @@ class TreeCache(Cache):  # type: ignore[misc]
         *args: Any,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Called by a model's layers: new keys and values go behind the old ones."""
-        found: tuple[torch.Tensor, torch.Tensor] = self.layers[layer_idx].update(
-            key_states, value_states
-        )
+        """Called by a model's layers: new keys and values go behind the old ones.
+
+        Raises:
+            RuntimeError: if rows share a prefix, and nobody shows it to the model.
+        """
+        layer: Any = self.layers[layer_idx]
+        if layer.prefix is not None:
+            if self.reader is None:
+                raise RuntimeError("rows that share a prefix are read by TreeScorer.score")
+            self.reader.offer(layer.prefix)
+        found: tuple[torch.Tensor, torch.Tensor] = layer.update(key_states, value_states)
         return found
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Called by models: tokens before the new ones."""
+        """Called by models: tokens before the new ones, behind the prefix."""
         return int(self.layers[layer_idx].get_seq_length())
 
     def get_max_cache_shape(self, layer_idx: int = 0) -> int | None:
@@ -145,8 +198,21 @@ class TreeCache(Cache):  # type: ignore[misc]
 
     @property
     def longest(self) -> int:
-        """Where new tokens are written."""
-        return max(self.lengths)
+        """Where new tokens are written, behind the prefix."""
+        return max(self.own(row) for row in range(len(self.lengths)))
+
+    def own(self, row: int) -> int:
+        """Tokens of a row behind what it holds of the prefix."""
+        return self.lengths[row] - self.held[row]
+
+    @property
+    def shared(self) -> int:
+        """Tokens of the prefix."""
+        return max((x.prefix[0].shape[2] for x in self.layers if x.prefix is not None), default=0)
+
+    def kept(self, row: int) -> list[KeysAndValues]:
+        """Keys and values [heads, length, dim] of a row, layer by layer, in copies."""
+        return [layer.kept(row, self.held[row], self.own(row)) for layer in self.layers]
 
     def open(self) -> None:
         """Before a forward: new tokens of all rows go behind the longest row."""
@@ -162,11 +228,11 @@ class TreeCache(Cache):  # type: ignore[misc]
         for row, columns in enumerate(kept):
             if not columns:
                 continue
-            length = self.lengths[row]
+            length = self.own(row)
             moved = begin != length or list(columns) != list(range(len(columns)))
             if moved:
                 self._move(row, [begin + c for c in columns], length)
-            self.lengths[row] = length + len(columns)
+            self.lengths[row] += len(columns)
 
     def _move(self, row: int, sources: list[int], target: int) -> None:
         first = next((i for i, s in enumerate(sources) if s != target + i), len(sources))
@@ -186,28 +252,62 @@ class TreeCache(Cache):  # type: ignore[misc]
         if not 0 <= length <= self.lengths[row]:
             raise ValueError(f"row {row} holds {self.lengths[row]} tokens, not {length}")
         self.lengths[row] = length
+        self.held[row] = min(self.held[row], length)
+
+    @contextmanager
+    def rewound(self, length: int) -> Iterator[None]:
+        """The single row as it was at an earlier length; what is written over within is put back."""
+        self.unshare()
+        end = self.lengths[0]
+        layers: list[Any] = [layer for layer in self.layers if layer.is_initialized]
+        kept = [[block[0, :, length:end].clone() for block in (x.keys, x.values)] for x in layers]
+        self.rollback(0, length)
+        try:
+            yield
+        finally:
+            for layer, (keys, values) in zip(layers, kept, strict=True):
+                layer.keys[0, :, length:end] = keys
+                layer.values[0, :, length:end] = values
+            self.lengths[0] = end
+
+    def share(self, capacity: int) -> None:
+        """Makes what the single row there is holds a prefix, for this row and all that come of it.
+
+        Args:
+            capacity: tokens a row has room for behind the prefix at first.
+        """
+        if len(self.lengths) != 1:
+            raise ValueError("only a cache of one row can become a prefix")
+        if not self.lengths[0]:
+            return
+        for layer in self.layers:
+            layer.share(self.held[0], self.own(0), capacity)
+        self.held = list(self.lengths)
+
+    def unshare(self) -> None:
+        """Gives every row a copy of what it holds of the prefix."""
+        for layer in self.layers:
+            if layer.prefix is not None:
+                layer.unshare(self.held, [self.own(row) for row in range(len(self.held))])
+        self.held = [0] * len(self.lengths)
 
     def expand(self, rows: int) -> None:
-        """Copies the single row there is to ``rows`` rows."""
+        """Makes ``rows`` rows of the single row there is; what is not in a prefix is copied."""
         if len(self.lengths) != 1:
             raise ValueError("only a cache of one row can be expanded")
-        for layer in self.layers:
-            layer.rows = rows
-            if layer.is_initialized:
-                layer.keys = layer.keys.repeat(rows, 1, 1, 1)
-                layer.values = layer.values.repeat(rows, 1, 1, 1)
-        self.lengths = self.lengths * rows
+        self.select([0] * rows)
 
     def fork(self, capacity: int) -> TreeCache:
-        """A copy of the first row, with room for ``capacity`` tokens."""
-        length = self.lengths[0]
-        made = TreeCache(len(self.layers), 1, max(capacity, length))
-        made.lengths = [length]
+        """A copy of the first row, with room for ``capacity`` tokens; a prefix is not copied."""
+        own = self.own(0)
+        made = TreeCache(len(self.layers), 1, max(capacity - self.held[0], own))
+        made.lengths, made.held = self.lengths[:1], self.held[:1]
         for old, new in zip(self.layers, made.layers, strict=True):
+            new.prefix = old.prefix
             if old.is_initialized:
                 new.lazy_initialization(old.keys, old.values)
-                new.keys[0, :, :length] = old.keys[0, :, :length]
-                new.values[0, :, :length] = old.values[0, :, :length]
+                new.keys[0, :, :own] = old.keys[0, :, :own]
+                new.values[0, :, :own] = old.values[0, :, :own]
         return made
 
     def select(self, rows: Sequence[int]) -> None:
@@ -219,15 +319,24 @@ class TreeCache(Cache):  # type: ignore[misc]
                 layer.keys = layer.keys.index_select(0, index)
                 layer.values = layer.values.index_select(0, index)
         self.lengths = [self.lengths[row] for row in rows]
+        self.held = [self.held[row] for row in rows]
 
     def join(self, other: TreeCache) -> None:
-        """Appends the rows of another cache, of the same model."""
+        """Appends the rows of another cache, of the same model; unlike prefixes are copied to the rows."""
+        if any(
+            mine.prefix is not theirs.prefix
+            for mine, theirs in zip(self.layers, other.layers, strict=True)
+        ):
+            self.unshare()
+            other.unshare()
         for mine, theirs in zip(self.layers, other.layers, strict=True):
             mine.join(theirs)
         self.lengths = self.lengths + other.lengths
+        self.held = self.held + other.held
 
     @property
     def nbytes(self) -> int:
-        """Memory of keys and values, in bytes."""
+        """Memory of keys and values, in bytes; a prefix counts once."""
         blocks = [b for x in self.layers if x.is_initialized for b in (x.keys, x.values)]
+        blocks += [block for x in self.layers if x.prefix is not None for block in x.prefix]
         return sum(b.numel() * b.element_size() for b in blocks)

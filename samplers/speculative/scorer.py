@@ -9,7 +9,8 @@ its path token by token would give.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,6 +19,13 @@ import torch
 
 from grammars.errors import GrammaError
 from samplers.speculative.cache import TreeCache
+from samplers.speculative.shared_prefix import (
+    PrefixNotSeen,
+    PrefixReader,
+    can_share,
+    prefix_attention,
+    refuse,
+)
 from samplers.speculative.tree import ROOT, Tree
 
 _PLAIN: Final = {"full_attention", "sliding_attention"}
@@ -199,6 +207,22 @@ class TreeScorer:
         made.cache = self.cache.fork(capacity)
         return made
 
+    @property
+    def can_share(self) -> bool:
+        """Whether rows may hold what they begin with once: see :func:`~.shared_prefix.can_share`."""
+        return can_share(self.model, self._shape.window)
+
+    def share(self, capacity: int) -> None:
+        """Makes what the single row holds a prefix that all rows made of it have in common.
+
+        Nothing happens where the model's attention cannot be computed in two parts.
+
+        Args:
+            capacity: tokens a row has room for behind it at first.
+        """
+        if self.can_share:
+            self.cache.share(capacity)
+
     def select(self, rows: Sequence[int]) -> None:
         """Keeps some rows; none at all is the end."""
         if rows:
@@ -229,20 +253,49 @@ class TreeScorer:
         keywords: dict[str, Any] = {"output_hidden_states": True} if hidden else {}
         if self._keeps_logits:
             keywords["logits_to_keep"] = 1 + nodes
-        self.cache.open()
-        with torch.no_grad():
-            out = self.model(
-                input_ids=torch.from_numpy(ids).to(self._device),
-                attention_mask=self._mask(requests, positions),
-                position_ids=torch.from_numpy(positions).to(self._device),
-                use_cache=True,
-                return_dict=True,
-                **{self._cache_name: self.cache},
-                **keywords,
-            )
-        self.forwards += 1
+        keywords["input_ids"] = torch.from_numpy(ids).to(self._device)
+        keywords["position_ids"] = torch.from_numpy(positions).to(self._device)
+        out = self._forward(requests, positions, keywords)
         last = out.hidden_states[-1][:, -(1 + nodes) :] if hidden else None
         return Scores(out.logits[:, -(1 + nodes) :].cpu(), last)
+
+    def _forward(
+        self, requests: Sequence[Request], positions: Any, keywords: dict[str, Any]
+    ) -> Any:
+        """Calls the model; where it does not attend to a shared prefix, once more without one."""
+        try:
+            return self._call(requests, positions, keywords)
+        except PrefixNotSeen:
+            refuse(self.model)
+            self.cache.unshare()
+            return self._call(requests, positions, keywords)
+
+    def _call(self, requests: Sequence[Request], positions: Any, keywords: dict[str, Any]) -> Any:
+        cache = self.cache
+        cache.open()
+        self.forwards += 1
+        with torch.no_grad(), self._reading():
+            return self.model(
+                attention_mask=self._mask(requests, positions),
+                use_cache=True,
+                return_dict=True,
+                **{self._cache_name: cache},
+                **keywords,
+            )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Within, the model finds the prefix that rows share, if they do."""
+        cache = self.cache
+        if not cache.shared:
+            yield
+            return
+        cache.reader = PrefixReader(self._prefix_mask())
+        try:
+            with prefix_attention(self.model, cache.reader):
+                yield
+        finally:
+            cache.reader = None
 
     def _lay_out(self, row: int, request: Request, ids: Any, positions: Any) -> None:
         start, first = self._starts[row], self._first
@@ -257,12 +310,15 @@ class TreeScorer:
     def _mask(self, requests: Sequence[Request], positions: Any) -> Any:
         """Additive float [rows, 1, new, past + new], or ``None`` where the plain causal one will do.
 
+        Columns are those behind a shared prefix, of which there is no plain one.
+
         On a CPU a single token gets a mask that hides nothing: without one ``transformers`` asks for
         grouped heads, which in bfloat16 takes six times as long as the packed heads it uses with one.
         """
         new = positions.shape[1]
         plain = self._shape.window is None and len(requests) == 1 and not len(requests[0].tree)
-        if plain and (self.cache.longest == 0 or (new == 1 and self._device.type != "cpu")):
+        alone = self.cache.longest == 0 or (new == 1 and self._device.type != "cpu")
+        if plain and alone and not self.cache.shared:
             return None
         past = self.cache.longest
         seen = np.zeros((len(requests), new, past + new), bool)
@@ -283,7 +339,7 @@ class TreeScorer:
         count = len(request.tree)
         diagonal = np.arange(seen.shape[0])
         seen[diagonal, past + diagonal] = True  # padding sees itself, so that nothing is NaN
-        seen[start : first + count, : self.length(row)] = True
+        seen[start : first + count, : self.cache.own(row)] = True
         chain = np.tril(np.ones((first - start, first - start), bool))
         seen[start:first, past + start : past + first] = chain
         seen[first : first + count, past + start : past + first] = True
@@ -298,6 +354,13 @@ class TreeScorer:
         near: Any = distance < self._shape.window
         near |= np.concatenate([np.zeros((new, past), bool), np.eye(new, dtype=bool)], axis=1)
         return near
+
+    def _prefix_mask(self) -> torch.Tensor | None:
+        """Additive float [rows, 1, 1, prefix]; ``None`` where no row has gone back behind it."""
+        held, shared = np.array(self.cache.held), self.cache.shared
+        if (held == shared).all():
+            return None
+        return self._additive((np.arange(shared) < held[:, None])[:, None])
 
     def _additive(self, seen: Any) -> torch.Tensor:
         mask = torch.zeros(seen.shape, dtype=self._dtype)
