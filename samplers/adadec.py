@@ -170,7 +170,7 @@ class _Run:
         self._stop = stop
         self._stopped = False
         capacity = len(ids) + budget + owner.beams * (owner.lookahead + 1)
-        rows_within(owner.backend, 1, capacity)
+        rows_within(owner.backend, 1, 0, capacity)
         self._scorer: TreeScorer = owner.backend.read(ids[:-1], capacity)
         self._tokens: list[int] = []
         self._logprobs: list[float] = []

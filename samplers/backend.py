@@ -27,6 +27,7 @@ from samplers.speculative.choices import Choices, Drawn, seeds_of
 from samplers.speculative.law import EmptyLaw, Law, Sampling, law_of
 from samplers.speculative.schedule import Schedule
 from samplers.speculative.scorer import Request, Scores, TreeScorer
+from samplers.speculative.shared_prefix import pays
 from samplers.speculative.target import Target, Weighting
 from samplers.speculative.tree import ROOT, Tree
 from samplers.speculative.verify import next_token
@@ -117,7 +118,7 @@ class SpeculativeBackend:
         drafters: what guesses tokens; the default set if not given, none if empty.
         max_tree_nodes: drafted tokens of one row in one forward.
         max_kv_bytes: bound on the cache of keys and values: fewer rows side by side and smaller
-            trees if need be.
+            trees if need be.  What rows share of a prompt counts once.
         max_rows: samples written side by side.
         adaptive: whether trees are chosen by measured acceptance and cost (else all drafts up to
             ``max_tree_nodes`` are scored).
@@ -210,25 +211,43 @@ class SpeculativeBackend:
             )
         return wanted
 
-    def _rows_that_fit(self, wanted: int, tokens: int, scorer: TreeScorer) -> int:
-        """How many rows of so many tokens the memory allows; makes trees smaller before it fails."""
-        rows = min(wanted, self.max_rows)
+    def shares(self, prefix: int, rows: int) -> bool:
+        """Whether so many rows hold the first ``prefix`` tokens once: where that is faster, or needed.
+
+        Needed it is where ``max_kv_bytes`` is given, so that more rows go side by side.
+        """
+        wanted = pays(prefix, rows) or (self.max_kv_bytes is not None and rows > 1 and prefix > 0)
+        return wanted and TreeScorer(self.model).can_share
+
+    def rows_within(self, rows: int, prefix: int, behind: int) -> int:
+        """How many rows go side by side within ``max_rows`` and ``max_kv_bytes``; 0 if not even one.
+
+        Args:
+            rows: that would be used.
+            prefix: tokens that all rows begin with.
+            behind: tokens of each row after them.
+        """
+        rows = min(rows, self.max_rows)
         if self.max_kv_bytes is None:
             return rows
-        each = scorer.bytes_per_token
-        while rows > 1 and rows * (tokens + self.schedule.max_nodes) * each > self.max_kv_bytes:
-            rows -= 1
+        room = self.max_kv_bytes // TreeScorer(self.model).bytes_per_token
+        if self.shares(prefix, rows):
+            return max(min(rows, (room - prefix) // max(behind, 1)), 0)
+        return min(rows, room // max(prefix + behind, 1))
+
+    def _rows_that_fit(self, wanted: int, prefix: int, behind: int) -> int:
+        """How many rows the memory allows with whole trees; makes trees smaller before it fails."""
+        nodes = self.schedule.max_nodes
+        rows = self.rows_within(wanted, prefix, behind + nodes)
+        if rows:
+            return rows
+        assert self.max_kv_bytes is not None
+        each, tokens = TreeScorer(self.model).bytes_per_token, prefix + behind
         room = self.max_kv_bytes // each - tokens
-        if rows == 1 and room < self.schedule.max_nodes:
-            if room < 0:
-                raise BudgetError(
-                    f"keys and values of {tokens:,} tokens take {tokens * each:,} bytes, but "
-                    f"max_kv_bytes is {self.max_kv_bytes:,}; raise it, or lower max_new_tokens",
-                    needed=tokens * each,
-                    available=self.max_kv_bytes,
-                )
-            self.schedule.max_nodes = room
-        return rows
+        if room < 0:
+            raise no_room(tokens * each, self.max_kv_bytes, tokens)
+        self.schedule.max_nodes = min(nodes, room)
+        return 1
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -342,29 +361,45 @@ class SpeculativeBackend:
 
     def _prepare(self, row: _Row, n: int) -> tuple[TreeScorer, int]:
         """A model with the prompt but its last token in the cache, where that is not left to drafts."""
-        tokens = row.prompt_length + row.left + len(row.new_tokens)
-        self.schedule.max_nodes = self.max_tree_nodes
-        rows = self._rows_that_fit(n, tokens, TreeScorer(self.model))
-        capacity = tokens + self.schedule.max_nodes
         before = row.tokens[: row.prompt_length - 1]
+        behind = 1 + row.left + len(row.new_tokens)
+        self.schedule.max_nodes = self.max_tree_nodes
+        rows = self._rows_that_fit(n, len(before), behind)
+        capacity = len(before) + behind + self.schedule.max_nodes
         early = rows > 1 or n > 1 or row.prompt_length >= _LONG_PROMPT or self._keep_prompts
-        scorer = self.read(before, capacity) if early else TreeScorer(self.model, 1, capacity)
+        scorer = self.read(before, capacity, rows) if early else TreeScorer(self.model, 1, capacity)
         if rows > 1:
             scorer.cache.expand(rows)
         self.last_scorer = scorer
         return scorer, rows
 
-    def read(self, before: list[int], capacity: int) -> TreeScorer:
-        """A scorer of one row that has read some tokens; within :meth:`same_prompt` they are kept."""
+    def read(self, before: list[int], capacity: int, rows: int = 1) -> TreeScorer:
+        """A scorer of one row that has read some tokens; within :meth:`same_prompt` they are kept.
+
+        Args:
+            before: the tokens.
+            capacity: tokens a row is to have room for, these included.
+            rows: that will be made of it; they share these tokens where :meth:`shares` says so.
+        """
+        shared = self.shares(len(before), rows)
         if self._kept is not None and self._kept[0] == before:
-            return self._kept[1].fork(capacity)
-        scorer = TreeScorer(self.model, 1, capacity)
-        if before:
-            scorer.score([Request(before, Tree(None))])
-            scorer.commit([[]])
-            self.forwards += 1
-        if self._keep_prompts:
-            self._kept = before, scorer.fork(len(before))
+            scorer = self._kept[1].fork(capacity)
+        else:
+            scorer = TreeScorer(self.model, 1, len(before) if shared else capacity)
+            if before:
+                scorer.score([Request(before, Tree(None))])
+                scorer.commit([[]])
+                self.forwards += 1
+            if shared:
+                scorer.share(capacity - len(before))
+            if self._keep_prompts:
+                kept = scorer.fork(len(before))
+                kept.share(0)  # so that forks of it copy nothing
+                self._kept = before, kept
+        if shared:
+            scorer.share(capacity - len(before))
+        else:
+            scorer.cache.unshare()
         return scorer
 
     @contextmanager
@@ -563,6 +598,16 @@ def check_backend(value: Any, place: str) -> SpeculativeBackend:
         return value
     hint = "; make one: SpeculativeBackend(model, tokenizer)" if hasattr(value, "forward") else ""
     raise TypeError(f"{place} needs a SpeculativeBackend, not {described(value)}{hint}")
+
+
+def no_room(needed: int, available: int, tokens: int) -> BudgetError:
+    """The error that says that keys and values of one row do not fit, in bytes."""
+    return BudgetError(
+        f"keys and values of {tokens:,} tokens take {needed:,} bytes, but max_kv_bytes is "
+        f"{available:,}; raise it, or lower max_new_tokens",
+        needed=needed,
+        available=available,
+    )
 
 
 def _drafters(given: Any) -> list[Drafter]:

@@ -5,37 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from grammars.errors import BudgetError
-from samplers.backend import SpeculativeBackend
+from samplers.backend import SpeculativeBackend, no_room
 from samplers.speculative.scorer import Request, TreeScorer
 from samplers.speculative.tree import ROOT, Tree
 
 Text: TypeAlias = tuple[int, ...]
 
 
-def rows_within(backend: SpeculativeBackend, wanted: int, tokens: int) -> int:
-    """How many rows of so many tokens the backend's ``max_rows`` and ``max_kv_bytes`` allow.
+def rows_within(backend: SpeculativeBackend, wanted: int, prefix: int, behind: int) -> int:
+    """How many rows the backend's ``max_rows`` and ``max_kv_bytes`` allow, at least one.
 
     Args:
         backend: whose bounds they are.
         wanted: rows that would be used.
-        tokens: of one row, prompt included.
+        prefix: tokens that all rows begin with, which count once where rows share them.
+        behind: tokens of each row after them.
 
     Raises:
         BudgetError: if ``max_kv_bytes`` has no room for one row.
     """
-    rows = min(wanted, backend.max_rows)
-    if backend.max_kv_bytes is None:
-        return rows
-    needed = tokens * TreeScorer(backend.model).bytes_per_token
-    if needed > backend.max_kv_bytes:
-        raise BudgetError(
-            f"keys and values of {tokens:,} tokens take {needed:,} bytes, but max_kv_bytes is "
-            f"{backend.max_kv_bytes:,}; raise it, or lower max_new_tokens",
-            needed=needed,
-            available=backend.max_kv_bytes,
-        )
-    return min(rows, backend.max_kv_bytes // needed)
+    rows = backend.rows_within(wanted, prefix, behind)
+    if not rows:
+        tokens = prefix + behind
+        needed = tokens * TreeScorer(backend.model).bytes_per_token
+        raise no_room(needed, backend.max_kv_bytes or 0, tokens)
+    return rows
 
 
 class Rows:
@@ -58,11 +52,11 @@ class Rows:
         self, backend: SpeculativeBackend, ids: Sequence[int], budget: int, wanted: int
     ) -> None:
         capacity = len(ids) + budget
-        self.limit = rows_within(backend, wanted, capacity)
         self._backend = backend
         self._first = ids[-1]
         self._before = len(ids) - 1
-        self.scorer: TreeScorer = backend.read(list(ids[:-1]), capacity)
+        self.limit = rows_within(backend, wanted, self._before, 1 + budget)
+        self.scorer: TreeScorer = backend.read(list(ids[:-1]), capacity, self.limit)
         self._held: list[Text] = [()]
 
     @property

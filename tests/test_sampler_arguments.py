@@ -227,8 +227,8 @@ def test_bounds_of_the_backend_hold(
     caches: list[Any] = []
     read = SpeculativeBackend.read
 
-    def noted(self: SpeculativeBackend, before: list[int], capacity: int) -> Any:
-        scorer = read(self, before, capacity)
+    def noted(self: SpeculativeBackend, *asked: Any) -> Any:
+        scorer = read(self, *asked)
         caches.append(scorer)
         score = scorer.score
 

@@ -180,7 +180,9 @@ class Pair:
         return self.shared, self.copied
 
     def tokens(self, low: int, high: int) -> list[int]:
-        return [int(t) for t in self.random.integers(0, VOCABULARY, self.random.integers(low, high))]
+        return [
+            int(t) for t in self.random.integers(0, VOCABULARY, self.random.integers(low, high))
+        ]
 
     def tree(self) -> Tree:
         tree = Tree(0)
@@ -190,9 +192,7 @@ class Pair:
         return tree
 
     def score(self) -> None:
-        requests = [
-            Request(self.tokens(1, 4), self.tree()) for _ in range(self.shared.rows)
-        ]
+        requests = [Request(self.tokens(1, 4), self.tree()) for _ in range(self.shared.rows)]
         found, expected = (scorer.score(requests) for scorer in self.both)
         paths: list[list[int] | None] = []
         for row, request in enumerate(requests):
@@ -210,7 +210,9 @@ class Pair:
         rows = self.shared.rows
         if kind < 0.5:
             row = int(self.random.integers(rows))
-            low = 0 if self.random.random() < 0.3 else min(len(self.prompt), self.shared.length(row))
+            low = (
+                0 if self.random.random() < 0.3 else min(len(self.prompt), self.shared.length(row))
+            )
             length = int(self.random.integers(low, self.shared.length(row) + 1))
             for scorer in self.both:
                 scorer.rollback(row, length)
@@ -235,9 +237,7 @@ class Pair:
 
 
 @settings(max_examples=60)
-@given(
-    st.sampled_from(list(MODELS)), st.integers(1, 5), st.integers(1, 60), st.integers(0, 10_000)
-)
+@given(st.sampled_from(list(MODELS)), st.integers(1, 5), st.integers(1, 60), st.integers(0, 10_000))
 def test_shared_and_copied_rows_score_alike(name: str, rows: int, prompt: int, seed: int) -> None:
     pair = Pair(model(name), rows, prompt, seed)
     for _ in range(5):
@@ -292,9 +292,11 @@ def test_another_thread_may_use_the_model_meanwhile() -> None:
         scorer.cache.expand(3)
     inside, may_go_on = threading.Event(), threading.Event()
     hook = made.model.layers[0].register_forward_hook(
-        lambda *_: (inside.set(), may_go_on.wait(20), None)[2]
-        if threading.current_thread().name == "first"
-        else None
+        lambda *_: (
+            (inside.set(), may_go_on.wait(20), None)[2]
+            if threading.current_thread().name == "first"
+            else None
+        )
     )
     out: dict[str, Any] = {}
 
@@ -323,10 +325,18 @@ def test_another_thread_may_use_the_model_meanwhile() -> None:
 # -- what cannot share ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["eager", "window"])
-def test_models_that_are_known_not_to_share(name: str) -> None:
+@pytest.mark.parametrize("name", ["eager", "window", "no registry"])
+def test_models_that_are_known_not_to_share(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "eager":
         made = build("llama", "eager")
+    elif name == "no registry":
+        from transformers.models.llama import modeling_llama
+
+        made = build("llama")
+        monkeypatch.delattr(modeling_llama, "ALL_ATTENTION_FUNCTIONS")
+        scorer = TreeScorer(made)
+        assert not scorer.can_share
+        return
     else:
         config = tf.MistralConfig(**SMALL, sliding_window=4)
         made = tf.MistralForCausalLM(config).eval()
@@ -362,7 +372,9 @@ def own_attention(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             held = cache if past_key_values is None else past_key_values
             if held is not None:
                 key, value = held.update(key, value, attention.layer_idx)
-            key, value = (x.repeat_interleave(attention.num_key_value_groups, 1) for x in (key, value))
+            key, value = (
+                x.repeat_interleave(attention.num_key_value_groups, 1) for x in (key, value)
+            )
             out = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=attention_mask, is_causal=attention_mask is None
             )

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -318,12 +318,12 @@ def _config(model: Any) -> Any:
 
 # -- whether to ----------------------------------------------------------------------------------
 
-_REFUSED: WeakSet[Any] = WeakSet()
+_SHARES: Final[WeakKeyDictionary[Any, bool]] = WeakKeyDictionary()
 
 
 def refuse(model: Any) -> None:
     """Remembers that a model's rows need copies."""
-    _REFUSED.add(model)
+    _SHARES[model] = False
 
 
 def can_share(model: Any, window: int | None) -> bool:
@@ -336,7 +336,19 @@ def can_share(model: Any, window: int | None) -> bool:
     """
     attention = getattr(_config(model), "_attn_implementation", None)
     is_sdpa = attention in ("sdpa", NAME)  # the latter while another thread's forward is under way
-    return is_sdpa and window is None and model not in _REFUSED
+    if not is_sdpa or window is not None:
+        return False
+    if model not in _SHARES:
+        _SHARES[model] = _asks_registry(model)
+    return _SHARES[model]
+
+
+def _asks_registry(model: Any) -> bool:
+    """Whether some file of the model's parts knows the registry; files from elsewhere may not."""
+    parts = model.modules() if hasattr(model, "modules") else ()
+    files = {f for part in parts for f in (c.__module__ for c in type(part).__mro__)}
+    files.discard("transformers.modeling_utils")  # where it is made
+    return any(hasattr(sys.modules.get(f), "ALL_ATTENTION_FUNCTIONS") for f in files)
 
 
 def pays(prefix: int, rows: int) -> bool:
@@ -349,5 +361,6 @@ def pays(prefix: int, rows: int) -> bool:
     return (rows - 1) * prefix >= SHARED_TOKENS
 
 
-SHARED_TOKENS: Final = 64
-"""Copies of tokens that sharing saves, from which on it is not slower."""
+SHARED_TOKENS: Final = 768
+"""Copies of tokens that sharing saves, from which on it is not slower: ``benchmarks/shared_prefix.py
+--what rule``; with fewer, the second product of each layer costs as much as it saves."""
