@@ -13,7 +13,6 @@ import torch
 import transformers as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from samplers.speculative import shared_prefix
@@ -26,7 +25,6 @@ from samplers.speculative.shared_prefix import (
     attend,
     attention_part,
     explicit_part,
-    prefix_attention,
 )
 from samplers.speculative.tree import ROOT, Tree
 
@@ -268,15 +266,25 @@ def test_rows_that_see_less_of_the_prefix_need_the_mask(monkeypatch: pytest.Monk
 
 
 def test_the_default_attention_is_back_after_a_forward() -> None:
-    made = model("llama")
+    made = build("llama")
     pair = Pair(made, 3, 10, 1)
+    names: list[str] = []
+    look = made.model.layers[1].register_forward_hook(
+        lambda *_: names.append(made.config._attn_implementation)
+    )
     pair.score()
+    look.remove()
+    assert names == [NAME, "sdpa"], "the rows that share, and those with copies"
     assert made.config._attn_implementation == "sdpa"
-    reader = PrefixReader()
-    with pytest.raises(ZeroDivisionError), prefix_attention(made, reader):
-        assert made.config._attn_implementation == NAME
-        raise ZeroDivisionError
+    hook = made.lm_head.register_forward_hook(lambda *_: 1 / 0)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            pair.score()
+    finally:
+        hook.remove()
     assert made.config._attn_implementation == "sdpa"
+    assert pair.shared.cache.reader is None
+    pair.check()
 
 
 def test_another_thread_may_use_the_model_meanwhile() -> None:
@@ -375,7 +383,7 @@ def own_attention(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             key, value = (
                 x.repeat_interleave(attention.num_key_value_groups, 1) for x in (key, value)
             )
-            out = F.scaled_dot_product_attention(
+            out = torch.nn.functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=attention_mask, is_causal=attention_mask is None
             )
             return attention.o_proj(out.transpose(1, 2).reshape(*shape[:-2], -1)), None

@@ -15,12 +15,16 @@ import pytest
 import torch
 from toys import BOS, EOS, TOKENS, model, vocabulary
 
+import samplers
 from constrain import BudgetError, GrammarLogitsProcessor, TokenAutomaton
 from grammars import Grammar
 from samplers.backend import SpeculativeBackend
 from samplers.constrained import GrammarConstrained
 from samplers.drafters.base import Context, Drafter
-from samplers.speculative.tree import ROOT
+from samplers.drafters.layer_skip import LayerSkip
+from samplers.speculative.scorer import Request, TreeScorer
+from samplers.speculative.shared_prefix import SHARED_TOKENS
+from samplers.speculative.tree import ROOT, Tree
 
 COLUMNS = 64
 BUDGET = 20
@@ -346,6 +350,113 @@ def test_memory_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BudgetError, match="max_kv_bytes"):
         method.sample([BOS] * 5, max_new_tokens=BUDGET)
     assert counted.count == 0
+
+
+# -- prompts that rows share -------------------------------------------------------------------
+
+
+def long_prompt(seed: int, length: int) -> list[int]:
+    draw = random.Random(seed)
+    return [BOS, *(draw.randrange(3, len(TOKENS)) for _ in range(length - 1))]
+
+
+SAMPLERS: dict[str, Any] = {
+    "masks": GrammarConstrained,
+    "AWRS": lambda b, a: samplers.AWRS(b, a, particles=3),
+    "CARS": samplers.CARS,
+    "chain": lambda b, a: samplers.ConstrainedMCMC(b, a, steps=3),
+    "aligned": samplers.AlignedSampling,
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("layers", [False, True])
+def test_sharing_a_prompt_changes_no_text(
+    name: str, layers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor what is counted; and the rows did share it, with and without a drafter that looks back."""
+    schema = '{"enum": ["abc", "ab", "dz", true, 12, null]}'
+    made = copy.deepcopy(model(layers=4)).double() if layers else exact()
+    found = {}
+    for shares in (True, False):
+        monkeypatch.setattr("samplers.backend.pays", lambda *_, shares=shares: shares)
+        drafters: list[Drafter] = [LayerSkip(made, skip=0.5)] if layers else [Noise()]
+        backend = SpeculativeBackend(made, None, drafters, max_rows=4, adaptive=False)
+        shared: list[int] = []
+        score = TreeScorer.score
+
+        def scored(
+            self: TreeScorer, *given: Any, score: Any = score, to: Any = shared, **more: Any
+        ) -> Any:
+            to.append(self.cache.shared)
+            return score(self, *given, **more)
+
+        monkeypatch.setattr(TreeScorer, "score", scored)
+        method = SAMPLERS[name](backend, automaton(schema))
+        drawn = method.sample(long_prompt(3, 90), 6, max_new_tokens=BUDGET, seed=4)
+        monkeypatch.setattr(TreeScorer, "score", score)
+        found[shares] = [(s.token_ids, s.stats.forwards, backend.forwards) for s in drawn]
+        assert max(shared) == (89 if shares else 0)
+    assert found[True] == found[False]
+
+
+def test_sharing_makes_room_for_rows() -> None:
+    """A bound that one row with a copy of the prompt nearly fills."""
+    wanted = {"type": "string", "maxLength": 6}
+    ids = long_prompt(1, 200)
+    each = 2 * 2 * 2 * 16 * 8
+    bound = (199 + 4 * (1 + BUDGET + 16)) * each
+    plain = sampler(wanted, []).sample(ids, 6, max_new_tokens=BUDGET, seed=2)
+    method = sampler(wanted, max_kv_bytes=bound)
+    rows: list[int] = []
+    samples = method.sample(
+        ids, 6, max_new_tokens=BUDGET, seed=2,
+        on_tokens=lambda *_: rows.append(method.backend.last_scorer.rows),  # type: ignore[union-attr]
+    )  # fmt: skip
+    assert [s.token_ids for s in samples] == [s.token_ids for s in plain]
+    assert max(rows) == 4
+    scorer = method.backend.last_scorer
+    assert scorer is not None
+    assert scorer.cache.nbytes <= bound
+    assert method.backend.rows_within(6, 199, 1 + BUDGET + 16) == 4
+    assert method.backend.rows_within(6, 200 + 4 * 60, 1) == 0
+    with pytest.raises(BudgetError, match="max_kv_bytes"):
+        sampler(wanted, max_kv_bytes=219 * each).sample(ids, 6, max_new_tokens=BUDGET)
+
+
+def test_a_prompt_that_is_kept_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls within ``same_prompt`` have one prefix in memory; one row alone gets a copy of it."""
+    monkeypatch.setattr("samplers.backend.pays", lambda prefix, rows: rows > 2)
+    backend = SpeculativeBackend(exact(), None, [])
+    before = long_prompt(2, 50)
+    with backend.same_prompt():
+        made = [backend.read(before, 80, rows) for rows in (4, 1, 8, 2)]
+        assert backend.forwards == 1
+        prefixes = [scorer.cache.layers[0].prefix for scorer in made]
+        assert prefixes[1] is None
+        assert prefixes[3] is None
+        assert prefixes[0] is not None
+        assert prefixes[2] is not None
+        assert prefixes[0][0].data_ptr() == prefixes[2][0].data_ptr()
+        for scorer in made:
+            logits = scorer.score([Request([5], Tree(None))]).at(0, ROOT)
+            with torch.no_grad():
+                wanted = exact()(torch.tensor([[*before, 5]]), use_cache=False).logits[0, -1]
+            assert torch.allclose(logits, wanted, rtol=0, atol=1e-12)
+            assert scorer.cache.layers[0].capacity in (30, 80)
+    assert backend.read(before, 80, 4).forwards == 1
+
+
+def test_few_copies_are_made_and_many_are_not() -> None:
+    backend = SpeculativeBackend(exact(), None, [])
+    assert not backend.shares(SHARED_TOKENS, 1)
+    assert backend.shares(SHARED_TOKENS, 2)
+    assert not backend.shares(SHARED_TOKENS - 1, 2)
+    assert backend.shares(-(-SHARED_TOKENS // 7), 8)
+    bounded = SpeculativeBackend(exact(), None, [], max_kv_bytes=1 << 20)
+    assert bounded.shares(3, 2)
+    assert not bounded.shares(3, 1)
+    assert not bounded.shares(0, 2)
 
 
 # -- prompts and arguments ---------------------------------------------------------------------
