@@ -161,7 +161,7 @@ class SpeculativeBackend:
         self.max_rows = max_rows
         self.max_tree_nodes = max_tree_nodes
         self.schedule = Schedule(max_tree_nodes, adaptive=adaptive)
-        TreeScorer(model)  # says at once if the model will not do
+        self._scorer()  # says at once if the model will not do
         self.last_scorer: TreeScorer | None = None
         self.forwards = 0
         self._keep_prompts = False
@@ -230,7 +230,7 @@ class SpeculativeBackend:
         rows = min(rows, self.max_rows)
         if self.max_kv_bytes is None:
             return rows
-        room = self.max_kv_bytes // TreeScorer(self.model).bytes_per_token
+        room = self.max_kv_bytes // self._scorer().bytes_per_token
         if self.shares(prefix, rows):
             return max(min(rows, (room - prefix) // max(behind, 1)), 0)
         return min(rows, room // max(prefix + behind, 1))
@@ -242,7 +242,7 @@ class SpeculativeBackend:
         if rows:
             return rows
         assert self.max_kv_bytes is not None
-        each, tokens = TreeScorer(self.model).bytes_per_token, prefix + behind
+        each, tokens = self._scorer().bytes_per_token, prefix + behind
         room = self.max_kv_bytes // each - tokens
         if room < 0:
             raise no_room(tokens * each, self.max_kv_bytes, tokens)
@@ -367,11 +367,16 @@ class SpeculativeBackend:
         rows = self._rows_that_fit(n, len(before), behind)
         capacity = len(before) + behind + self.schedule.max_nodes
         early = rows > 1 or n > 1 or row.prompt_length >= _LONG_PROMPT or self._keep_prompts
-        scorer = self.read(before, capacity, rows) if early else TreeScorer(self.model, 1, capacity)
+        scorer = self.read(before, capacity, rows) if early else self._scorer(capacity)
         if rows > 1:
             scorer.cache.expand(rows)
         self.last_scorer = scorer
         return scorer, rows
+
+    def _scorer(self, capacity: int = 1) -> TreeScorer:
+        """One row without tokens; hidden states are kept if some drafter wants them."""
+        hidden = any(d.wants_hidden for d in self.drafters)
+        return TreeScorer(self.model, 1, capacity, keep_hidden=hidden)
 
     def read(self, before: list[int], capacity: int, rows: int = 1) -> TreeScorer:
         """A scorer of one row that has read some tokens; within :meth:`same_prompt` they are kept.
@@ -385,7 +390,7 @@ class SpeculativeBackend:
         if self._kept is not None and self._kept[0] == before:
             scorer = self._kept[1].fork(capacity)
         else:
-            scorer = TreeScorer(self.model, 1, len(before) if shared else capacity)
+            scorer = self._scorer(len(before) if shared else capacity)
             if before:
                 scorer.score([Request(before, Tree(None))])
                 scorer.commit([[]])
@@ -435,6 +440,7 @@ class SpeculativeBackend:
             tokenizer=self.tokenizer,
             pending=pending,
             scorer=scorer,
+            hidden=None if scorer is None else scorer.hidden(slot),
         )
 
     # -- one step --------------------------------------------------------------------------------
@@ -451,8 +457,10 @@ class SpeculativeBackend:
         contexts = [
             self._context(i, row, Tree(row.state), sampling, scorer) for i, row in enumerate(active)
         ]
-        for context in contexts:
+        for row, context in zip(active, contexts, strict=True):
+            before = time.perf_counter()
             self._draft(context, asked)
+            row.stats.draft_seconds += time.perf_counter() - before
         drafted = [c.tree for c in contexts]
         pending = max(len(c.pending) for c in contexts)
         trees = self.schedule.choose(drafted, pending)
@@ -489,10 +497,9 @@ class SpeculativeBackend:
                 context.room = _CANDIDATES * self.schedule.max_nodes - len(context.tree)
 
     def _score(self, scorer: TreeScorer, steps: Sequence[_Step], pending: int) -> Scores:
-        hidden = any(d.wants_hidden for d in self.drafters)
         requests = [Request(s.context.pending, s.tree) for s in steps]
         began = time.perf_counter()
-        scores = scorer.score(requests, hidden=hidden)
+        scores = scorer.score(requests)
         self.forwards += 1
         if pending == 1:
             size = len(steps) * (1 + max(len(s.tree) for s in steps))

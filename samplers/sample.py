@@ -24,6 +24,7 @@ class Stats:
         accepted: drafted tokens that became text.
         by_drafter: the same for each drafter; a token that several proposed counts for each.
         mask_seconds: time spent on the target's weights (masks).
+        draft_seconds: time spent drafting.
         rejected: texts thrown away on the way to this one by methods that reject, proposals not taken
             by chains, runs without a survivor by particles.
     """
@@ -35,6 +36,7 @@ class Stats:
     by_drafter: dict[str, Count] = field(default_factory=dict)
     mask_seconds: float = 0.0
     rejected: int = 0
+    draft_seconds: float = 0.0
 
     def count(self, drafter: str) -> Count:
         """The counts of a drafter, made when first asked for."""

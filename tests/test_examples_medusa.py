@@ -135,7 +135,7 @@ def test_all_steps_of_the_training_of_heads(tmp_path: Path) -> None:
 
 def test_of_a_prompt_only_the_last_state_is_trained_on() -> None:
     """Answers count as texts do whose beginning is left out."""
-    from samplers.drafters.medusa import _examples
+    from samplers.drafters.learned.medusa import _examples
 
     model = toys.model()
     text = [toys.BOS, 5, 6, 7, 8, 9, toys.EOS]

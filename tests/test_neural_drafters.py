@@ -25,7 +25,8 @@ from samplers.drafters.layer_skip import (
     skipping,
     sublayers_of,
 )
-from samplers.drafters.medusa import Base, Heads, MedusaHeads
+from samplers.drafters.learned.files import Base
+from samplers.drafters.learned.medusa import Heads, MedusaHeads
 from samplers.drafters.online_distilled import OnlineDistilled
 from samplers.drafters.recursive import conditioned, fitting
 from samplers.speculative.choices import Choices, Drawn
@@ -745,24 +746,20 @@ def test_heads_see_the_state_of_the_last_verified_node() -> None:
     """In rows of their own, whatever was accepted before."""
     model = llama()
     drafter = MedusaHeads(random_heads(model))
-    known = MedusaHeads._known
+    draft = MedusaHeads.draft
     seen = 0
 
-    def checked(self: MedusaHeads, context: Context) -> torch.Tensor | None:
+    def checked(self: MedusaHeads, context: Context, hidden: torch.Tensor) -> None:
         nonlocal seen
-        hidden = known(self, context)
-        if hidden is not None:
-            with torch.no_grad():
-                ids = torch.tensor([context.tokens[:-1]])
-                out = model(ids, output_hidden_states=True, use_cache=False)
-            assert torch.allclose(hidden, out.hidden_states[-1][0, -1], atol=1e-10)
-            seen += 1
-        else:
-            assert not context.new_tokens
-        return hidden
+        with torch.no_grad():
+            ids = torch.tensor([context.tokens[:-1]])
+            out = model(ids, output_hidden_states=True, use_cache=False)
+        assert torch.allclose(hidden, out.hidden_states[-1][0], atol=1e-10)
+        seen += 1
+        draft(self, context, hidden)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MedusaHeads, "_known", checked)
+        patch.setattr(MedusaHeads, "draft", checked)
         backend = SpeculativeBackend(model, drafters=[drafter], max_rows=3, adaptive=False)
         backend.generate(PROMPT, Endless(), n=5, max_new_tokens=10, seed=2)
     assert seen > 15

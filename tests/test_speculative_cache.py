@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -83,10 +84,11 @@ def prefill(made: Any, tokens: Sequence[int]) -> tuple[torch.Tensor, list[Any]]:
 class Walk:
     """Some rows, what their tokens should be, and random steps."""
 
-    def __init__(self, made: Any, rows: int, seed: int) -> None:
+    def __init__(self, made: Any, rows: int, seed: int, keep_hidden: bool = False) -> None:
         self.model = made
         self.random = np.random.default_rng(seed)
-        self.scorer = TreeScorer(made, rows, capacity=int(self.random.integers(1, 24)))
+        capacity = int(self.random.integers(1, 24))
+        self.scorer = TreeScorer(made, rows, capacity, keep_hidden=keep_hidden)
         self.settled: list[list[int]] = [[] for _ in range(rows)]
         self.compared = 0
 
@@ -145,11 +147,90 @@ class Walk:
             if not tokens:
                 continue
             _, layers = prefill(self.model, tokens)
-            assert len(layers) == len(self.scorer.cache.layers)
-            for layer, (keys, values) in zip(self.scorer.cache.layers, layers, strict=True):
+            own = self.scorer.cache.layers[: len(layers)]
+            assert len(self.scorer.cache.layers) == len(layers) + self.scorer.keep_hidden
+            for layer, (keys, values) in zip(own, layers, strict=True):
                 count = len(tokens)
                 assert torch.allclose(layer.keys[row, :, :count], keys, rtol=0, atol=CLOSE)
                 assert torch.allclose(layer.values[row, :, :count], values, rtol=0, atol=CLOSE)
+
+    def check_hidden(self) -> None:
+        """The last hidden states that are kept of every row."""
+        for row, tokens in enumerate(self.settled):
+            kept = self.scorer.hidden(row)
+            if kept is None:
+                assert not tokens
+                continue
+            assert len(kept) == len(tokens)
+            if tokens:
+                with torch.no_grad():
+                    out = self.model(torch.tensor([tokens]), output_hidden_states=True)
+                assert torch.allclose(kept, out.hidden_states[-1][0], rtol=0, atol=CLOSE)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", MODELS)
+def test_hidden_states_go_where_keys_and_values_go(name: str, seed: int) -> None:
+    """Random walks, then rows copied, left out, joined and forked."""
+    made = model(name, "eager")
+    walk = Walk(made, 1 + seed % 3, seed, keep_hidden=True)
+    for _ in range(STEPS):
+        walk.step()
+        walk.check_hidden()
+    walk.check_cache()
+    other = Walk(made, 1, 100 + seed, keep_hidden=True)
+    other.step()
+    if seed % 2:
+        forked, settled = walk.scorer.fork(3), list(walk.settled[0])
+        walk.scorer.join(other.scorer)
+        walk.settled += other.settled
+        order = [int(i) for i in walk.random.permutation(len(walk.settled))[: 1 + seed % 3]]
+        walk.scorer.select(order)
+        walk.settled = [walk.settled[i] for i in order]
+        other.scorer, other.settled = forked, [settled]
+    other.scorer.cache.expand(2)
+    other.settled = [list(other.settled[0]), list(other.settled[0])]
+    for each in (walk, other):
+        each.check_hidden()
+        each.step()
+        each.check_hidden()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_hidden_states_of_a_shared_prefix(seed: int) -> None:
+    """Held once like keys and values, gone back behind, forked, and copied to the rows in the end."""
+    walk = Walk(model("llama", "sdpa"), 1, seed, keep_hidden=True)
+    for _ in range(3):
+        walk.step()
+    walk.scorer.share(5)
+    walk.check_hidden()
+    walk.scorer.cache.expand(3)
+    walk.settled = [list(walk.settled[0]) for _ in range(3)]
+    prefix = walk.scorer.cache.shared
+    for _ in range(STEPS):
+        walk.step()
+        walk.check_hidden()
+    other = Walk(walk.model, 1, 50 + seed, keep_hidden=True)
+    other.scorer, other.settled = walk.scorer.fork(9), walk.settled[:1]
+    assert walk.scorer.cache.shared == other.scorer.cache.shared == prefix
+    walk.scorer.cache.unshare()
+    for each in (walk, other):
+        each.check_hidden()
+        each.step()
+        each.check_hidden()
+
+
+def test_hidden_states_of_another_path_are_seen() -> None:
+    """Control: the walk's check fails where a wrong node was kept."""
+    walk = Walk(model("llama", "sdpa"), 1, 1, keep_hidden=True)
+    tree = Tree(0)
+    tree.add(ROOT, 3, 0, "x", 0.5)
+    tree.add(ROOT, 4, 0, "x", 0.5)
+    walk.scorer.score([Request([5, 6], tree)])
+    walk.scorer.commit([[1]])
+    walk.settled = [[5, 6, 3]]
+    with pytest.raises(AssertionError):
+        walk.check_hidden()
 
 
 @pytest.mark.parametrize(("name", "attention"), CASES)
@@ -243,8 +324,8 @@ def test_bad_requests_to_the_cache() -> None:
 
 def test_bytes_of_a_token() -> None:
     """Known before the first forward, and what the cache takes afterwards."""
-    for name in MODELS:
-        scorer = TreeScorer(model(name, "eager"), 2, 16)
+    for name, keep in itertools.product(MODELS, (False, True)):
+        scorer = TreeScorer(model(name, "eager"), 2, 16, keep_hidden=keep)
         before = scorer.bytes_per_token
         scorer.score([Request([3, 4], Tree(0))] * 2)
         assert scorer.bytes_per_token == before

@@ -472,6 +472,7 @@ def _add(to: Stats, more: Stats) -> None:
     to.drafted += more.drafted
     to.accepted += more.accepted
     to.mask_seconds += more.mask_seconds
+    to.draft_seconds += more.draft_seconds
     for name, count in more.by_drafter.items():
         own = to.count(name)
         own.drafted += count.drafted

@@ -15,14 +15,15 @@ from samplers.drafters.trigram import Trigram
 if TYPE_CHECKING:
     from samplers.drafters.draft_model import DraftModel
     from samplers.drafters.layer_skip import LayerSkip
-    from samplers.drafters.medusa import Heads, MedusaHeads
+    from samplers.drafters.learned import Heads, LearnedDrafter, MedusaHeads
     from samplers.drafters.online_distilled import OnlineDistilled
 
 _NEURAL = {
     "DraftModel": "samplers.drafters.draft_model",
-    "Heads": "samplers.drafters.medusa",
+    "Heads": "samplers.drafters.learned",
     "LayerSkip": "samplers.drafters.layer_skip",
-    "MedusaHeads": "samplers.drafters.medusa",
+    "LearnedDrafter": "samplers.drafters.learned",
+    "MedusaHeads": "samplers.drafters.learned",
     "OnlineDistilled": "samplers.drafters.online_distilled",
 }
 """Loaded when first used."""
@@ -35,6 +36,7 @@ __all__ = [
     "GrammarCounts",
     "Heads",
     "LayerSkip",
+    "LearnedDrafter",
     "MedusaHeads",
     "Observation",
     "OnlineDistilled",

@@ -39,6 +39,9 @@ class Context:
         pending: the settled tokens that the model's cache does not hold yet; the root is the last.
         scorer: the model with its cache, for drafters that draft with the model itself (batches of
             one row only).
+        hidden: floating[n, H], the model's last hidden states of the tokens that are in its cache, the
+            prompt's among them: those before ``pending``.  Only if a drafter ``wants_hidden``, and not
+            before the first forward.  A view, good until the next forward.
     """
 
     row: int
@@ -53,6 +56,7 @@ class Context:
     tokenizer: Any = None
     pending: Sequence[int] = ()
     scorer: TreeScorer | None = None
+    hidden: torch.Tensor | None = None
 
     @property
     def new_tokens(self) -> Sequence[int]:
@@ -188,7 +192,7 @@ class Drafter(ABC):
     draws: ClassVar[bool] = False
     """Whether children are drawn; then it proposes before all others."""
     wants_hidden: ClassVar[bool] = False
-    """Whether :meth:`observe` needs hidden states."""
+    """Whether it needs the model's hidden states: :attr:`Context.hidden`, :meth:`Observation.hidden`."""
     one_row: ClassVar[bool] = False
     """Whether it works for batches of one row only."""
 

@@ -168,19 +168,24 @@ class TreeScorer:
         model: a causal language model of ``transformers``.
         rows: sequences side by side.
         capacity: tokens a row has room for at first.
+        keep_hidden: whether the last hidden states of what is in the cache are kept as well.  They are
+            one more layer of the cache, so that they go where keys and values go.
 
     Raises:
         UnsupportedModel: see :func:`shape_of`.
     """
 
-    def __init__(self, model: Any, rows: int = 1, capacity: int = 256) -> None:
+    def __init__(
+        self, model: Any, rows: int = 1, capacity: int = 256, *, keep_hidden: bool = False
+    ) -> None:
         self.model = model
         self._shape = shape_of(model)
         names = inspect.signature(model.forward).parameters
         self._keeps_logits = "logits_to_keep" in names
         # transformers renames past_key_values, model by model, from 5.24 on
         self._cache_name = "cache" if "cache" in names else "past_key_values"
-        self.cache = TreeCache(self._shape.layers, rows, capacity)
+        self.keep_hidden = keep_hidden
+        self.cache = TreeCache(self._shape.layers + keep_hidden, rows, capacity)
         self._device = torch.device(getattr(model, "device", "cpu"))
         self._dtype: torch.dtype = model.dtype
         self._first = 0  # new columns before each row's first pending token
@@ -203,7 +208,7 @@ class TreeScorer:
 
     def fork(self, capacity: int) -> TreeScorer:
         """Another one with a copy of the first row, and no forwards yet."""
-        made = TreeScorer(self.model, 1, capacity)
+        made = TreeScorer(self.model, 1, capacity, keep_hidden=self.keep_hidden)
         made.cache = self.cache.fork(capacity)
         return made
 
@@ -232,6 +237,21 @@ class TreeScorer:
         """Appends the rows of another scorer of the same model, which must not be used any more."""
         self.cache.join(other.cache)
 
+    def hidden(self, row: int) -> torch.Tensor | None:
+        """The last hidden states floating[length, H] of a row's tokens that are in the cache.
+
+        A view where rows share no prefix, good until the next forward; ``None`` without ``keep_hidden`` or
+        before the first one.
+        """
+        layer: Any = self.cache.layers[-1]
+        if not self.keep_hidden or not (layer.is_initialized or layer.prefix):
+            return None
+        if layer.prefix is None:
+            kept: torch.Tensor = layer.keys[row, 0, : self.length(row)]
+        else:
+            kept = layer.kept(row, self.cache.held[row], self.cache.own(row))[0][0]
+        return kept
+
     # -- one forward -----------------------------------------------------------------------------
 
     def score(self, requests: Sequence[Request], *, hidden: bool = False) -> Scores:
@@ -239,8 +259,9 @@ class TreeScorer:
 
         Args:
             requests: one a row.
-            hidden: whether hidden states are wanted too.
+            hidden: whether hidden states are wanted too; those that are kept always are.
         """
+        hidden = hidden or self.keep_hidden
         pending = max(len(r.pending) for r in requests)
         nodes = max(len(r.tree) for r in requests)
         self._starts = [pending - len(r.pending) for r in requests]
@@ -256,8 +277,11 @@ class TreeScorer:
         keywords["input_ids"] = torch.from_numpy(ids).to(self._device)
         keywords["position_ids"] = torch.from_numpy(positions).to(self._device)
         out = self._forward(requests, positions, keywords)
-        last = out.hidden_states[-1][:, -(1 + nodes) :] if hidden else None
-        return Scores(out.logits[:, -(1 + nodes) :].cpu(), last)
+        last = out.hidden_states[-1] if hidden else None
+        if last is not None and self.keep_hidden:
+            self.cache.layers[-1].update(last[:, None], last[:, None, :, :0])
+        wanted = None if last is None else last[:, -(1 + nodes) :]
+        return Scores(out.logits[:, -(1 + nodes) :].cpu(), wanted)
 
     def _forward(
         self, requests: Sequence[Request], positions: Any, keywords: dict[str, Any]
@@ -384,9 +408,8 @@ class TreeScorer:
         """Memory of one token's keys and values in one row, in bytes."""
         layers = [x for x in self.cache.layers if x.is_initialized]
         if layers:
-            return sum(
-                2 * x.keys.shape[1] * x.keys.shape[3] * x.keys.element_size() for x in layers
-            )
+            blocks = [block for x in layers for block in (x.keys, x.values)]
+            return sum(b.shape[1] * b.shape[3] * b.element_size() for b in blocks)
         config: Any = self.model.config
         if hasattr(config, "get_text_config"):
             config = config.get_text_config()
@@ -394,4 +417,7 @@ class TreeScorer:
         width = (
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
-        return int(2 * self._shape.layers * heads * width * self._dtype.itemsize)
+        numbers = 2 * self._shape.layers * heads * width
+        if self.keep_hidden:
+            numbers += config.hidden_size
+        return int(numbers * self._dtype.itemsize)

@@ -12,29 +12,36 @@ is not).  The tree is sparse and fixed (section 2.1.2): a node is a path of rank
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePath
-from typing import Any, ClassVar, Final, TypeAlias
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy, silu
 
 from constrain.arguments import check_model
-from samplers.drafters.base import Context, Drafter, Observation
-from samplers.drafters.draft_model import columns
+from samplers.drafters.base import Context
+from samplers.drafters.learned.base import LearnedDrafter, Lesson, Text, encoded
+from samplers.drafters.learned.files import Base, fill, read_file, write_file
+from samplers.drafters.learned.training import (
+    Clock,
+    Reading,
+    Report,
+    Step,
+    Training,
+    accepted,
+    bar_of,
+    lessons_of,
+    read,
+    run,
+    split,
+)
 from samplers.drafters.recursive import law_after
 from samplers.speculative.law import Law
 from samplers.speculative.tree import ROOT
 
 Ranks: TypeAlias = tuple[int, ...]
-Prompt: TypeAlias = str | Sequence[int]
 
 SPARSE: Final[tuple[Ranks, ...]] = (
     *((0,), (1,), (2,), (3,)),
@@ -47,30 +54,6 @@ guess of head 1.  Parents come first."""
 _FORMAT: Final = "medusa-1"
 _FADING: Final = 0.8
 """Weight of a head's loss, relative to the head before it (section 2.2.1)."""
-
-
-@dataclass(frozen=True)
-class Base:
-    """What tells the model that heads were trained for.
-
-    Attributes:
-        hidden_size: H.
-        vocab_size: V.
-        name: the last part of its name or path; empty if it has none.
-    """
-
-    hidden_size: int
-    vocab_size: int
-    name: str
-
-    @classmethod
-    def of(cls, model: Any) -> Base:
-        """A model's."""
-        config: Any = model.config
-        name = PurePath(str(getattr(config, "_name_or_path", "") or "")).name
-        if hasattr(config, "get_text_config"):
-            config = config.get_text_config()
-        return cls(int(config.hidden_size), columns(model), name)
 
 
 class Heads(torch.nn.Module):
@@ -124,7 +107,7 @@ class Heads(torch.nn.Module):
         return logits.float()
 
 
-class MedusaHeads(Drafter):
+class MedusaHeads(LearnedDrafter):
     """Drafts with trained heads.
 
     Args:
@@ -133,19 +116,17 @@ class MedusaHeads(Drafter):
             out.
 
     Attributes:
-        losses: after training, each epoch's mean loss.
+        report: of the training; empty if loaded.
 
     Raises:
         ValueError: if a node of the tree comes before its parent.
     """
 
     name: ClassVar[str] = "medusa"
-    runs_model: ClassVar[bool] = True  # rows of the output embedding: a fifth of a small model
-    wants_hidden: ClassVar[bool] = True
 
     def __init__(self, heads: Heads, *, tree: Sequence[Ranks] = SPARSE) -> None:
         self.heads = heads
-        self.losses: list[float] = []
+        self.report = Report()
         self.tree = [ranks for ranks in map(tuple, tree) if len(ranks) <= len(heads)]
         known: set[Ranks] = {()}
         for ranks in self.tree:
@@ -155,21 +136,17 @@ class MedusaHeads(Drafter):
         self._children: dict[Ranks, set[int]] = {}
         for ranks in self.tree:
             self._children.setdefault(ranks[:-1], set()).add(ranks[-1])
-        self._hidden: dict[int, tuple[list[int], torch.Tensor]] = {}
+
+    @property
+    def losses(self) -> list[float]:
+        """After training, each epoch's mean loss."""
+        return self.report.losses
 
     # -- drafting --------------------------------------------------------------------------------
 
-    def begin(self, context: Context) -> None:
-        """A new text has no hidden state yet."""
-        self._hidden.pop(context.row, None)
-
-    def propose(self, context: Context) -> None:
+    def draft(self, context: Context, hidden: torch.Tensor) -> None:
         """Adds the tree, ranks counted among what the target allows."""
-        hidden = self._known(context)
-        if hidden is None:
-            return
-        with torch.no_grad():
-            logits = self.heads(hidden).cpu()
+        logits = self.heads(hidden[-1]).cpu()
         nodes: dict[Ranks, int] = {(): ROOT}
         for parent, ranks in self._children.items():  # parents come first
             node = nodes.get(parent)
@@ -181,35 +158,11 @@ class MedusaHeads(Drafter):
                 if made is not None:
                     nodes[(*parent, rank)] = made
 
-    def observe(self, observation: Observation) -> None:
-        """Keeps the hidden state from which the last token was drawn: where the path ends."""
-        context = observation.context
-        node = observation.path[-1] if observation.path else ROOT
-        if len(observation.emitted) == len(observation.path):
-            self._hidden.pop(context.row, None)  # the text is over
-            return
-        tokens = [*context.tokens, *observation.emitted]
-        self._hidden[context.row] = (tokens, observation.hidden(node).clone())
-
-    def reset(self) -> None:
-        """Forgets the hidden states; what was trained stays."""
-        self._hidden.clear()
-
-    def _known(self, context: Context) -> torch.Tensor | None:
-        """The hidden state of the row's text, which may have been in another row."""
-        for row in [context.row, *self._hidden]:
-            tokens, hidden = self._hidden.get(row, ([], None))
-            if hidden is not None and tokens == context.tokens:
-                return hidden
-        return None
-
     # -- files -----------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
         """Writes the heads as safetensors, with what tells their base model."""
-        metadata = {"format": _FORMAT, "base": json.dumps(asdict(self.heads.base))}
-        weights = {k: v.cpu().contiguous() for k, v in self.heads.state_dict().items()}
-        save_file(weights, str(path), metadata)
+        write_file(path, _FORMAT, self.heads.base, self.heads.state_dict())
 
     @classmethod
     def load(cls, path: str | Path, model: Any, *, tree: Sequence[Ranks] = SPARSE) -> MedusaHeads:
@@ -219,15 +172,9 @@ class MedusaHeads(Drafter):
             FileNotFoundError: if there is no such file.
             ValueError: if the file is not one of heads, or they are of another model.
         """
-        base, weights = _read(Path(path))
-        found = Base.of(model)
-        if base != found:
-            raise ValueError(f"{path}: the heads are for {_told(base)}, not for {_told(found)}")
-        heads = Heads(model, count=len(weights) // 2)
-        try:
-            heads.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(f"{path}: {error}") from error
+        found = read_file(path, _FORMAT, Base.of(model), called="heads")
+        heads = Heads(model, count=len(found.weights) // 2)
+        fill(heads, found.weights, path)
         return cls(heads, tree=tree)
 
     # -- training --------------------------------------------------------------------------------
@@ -237,10 +184,10 @@ class MedusaHeads(Drafter):
         cls,
         model: Any,
         tokenizer: Any,
-        prompts: Sequence[Prompt] = (),
+        prompts: Sequence[Text] = (),
         *,
-        texts: Sequence[Prompt] = (),
-        answers: Sequence[tuple[Prompt, Prompt]] = (),
+        texts: Sequence[Text] = (),
+        answers: Sequence[tuple[Text, Text]] = (),
         heads: int = 4,
         samples: int = 1,
         max_new_tokens: int = 128,
@@ -283,7 +230,10 @@ class MedusaHeads(Drafter):
                 "heads, samples, max_new_tokens, epochs, batch and learning_rate must be positive"
             )
         made = cls(Heads(model, heads), tree=tree)
-        with _bar(progress) as bar, torch.random.fork_rng(devices=[]):
+        options = Training(
+            epochs, learning_rate, batch, seed, held_out=0.0, clip=False, progress=progress
+        )
+        with bar_of(progress) as bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             task = bar.add_task("samples", total=len(prompts))
             every = [(encoded(tokenizer, text), 1) for text in texts]
@@ -295,25 +245,88 @@ class MedusaHeads(Drafter):
                 made_now = _continued(model, ids, samples, max_new_tokens, temperature)
                 every += [(text, 1) for text in made_now]
                 bar.advance(task)
-            hidden, after = _examples(model, every, heads)
-            task = bar.add_task("training", total=epochs)
-            for loss in _epochs(made.heads, hidden, after, epochs, learning_rate, batch):
-                made.losses.append(loss)
-                bar.update(task, advance=1, description=f"training, loss {loss:.3f}")
+            course = _Positions(made.heads, _examples(model, every, heads), None, batch)
+            run(made.heads, course, options, Clock(), bar, made.report)
+        return made
+
+    @classmethod
+    def fit(
+        cls,
+        model: Any,
+        tokenizer: Any,
+        texts: Sequence[Lesson],
+        *,
+        heads: int = 4,
+        tree: Sequence[Ranks] = SPARSE,
+        training: Training | None = None,
+    ) -> Self:
+        """Trains heads on texts, with early stopping on some that are held out.
+
+        Args:
+            model: the base model, in ``eval`` mode; it does not change.
+            tokenizer: its tokenizer; ``None`` if texts are token ids.
+            texts: what to learn from, best the model's own answers; of what is given only the last state
+                counts.
+            heads: m.
+            tree: of the drafter.
+            training: how long, how fast, with which seed.
+
+        Raises:
+            ValueError: if there is nothing to train on.
+        """
+        options = training or Training()
+        clock = Clock(options.max_seconds)
+        made = cls(Heads(model, heads), tree=tree)
+        every = lessons_of(tokenizer, texts)
+        with bar_of(options.progress) as bar, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            task = bar.add_task("reading", total=len(every))
+            found = read(model, every, torch.float32, lambda: bar.advance(task), clock)
+            kept, aside = split(list(found), options.held_out)
+            rest = _positions(aside, heads) if aside else None
+            course = _Positions(made.heads, _positions(kept, heads), rest, options.batch)
+            run(made.heads, course, options, clock, bar, made.report)
         return made
 
 
-def encoded(tokenizer: Any, text: Prompt) -> list[int]:
-    """Token ids of a prompt or text.
+Positions: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""Hidden states float32[N, H], and the tokens int64[N, m] that heads guess from each."""
 
-    Raises:
-        ValueError: if it is text and there is no tokenizer.
-    """
-    if isinstance(text, str):
-        if tokenizer is None:
-            raise ValueError("texts need a tokenizer; give token ids instead")
-        text = tokenizer(text)["input_ids"]
-    return [int(token) for token in text]
+
+class _Positions:
+    """Places to learn from, drawn in any order."""
+
+    def __init__(
+        self, heads: Heads, examples: Positions, aside: Positions | None, batch: int
+    ) -> None:
+        self._heads, self._batch = heads, batch
+        self._hidden, self._after = examples
+        self._aside = aside
+
+    def __len__(self) -> int:
+        return -(-len(self._hidden) // self._batch)
+
+    def steps(self) -> Iterator[Step]:
+        """Batches."""
+        order = torch.randperm(len(self._hidden))
+        for part in torch.split(order, self._batch):
+            at = part.to(self._hidden.device)
+            yield lambda at=at: (  # type: ignore[misc]
+                _backward(self._heads, self._hidden[at], self._after[at]),
+                len(at),
+            )
+
+    def acceptance(self) -> float | None:
+        """Of the likeliest guess of each head."""
+        if self._aside is None:
+            return None
+        right: list[torch.Tensor] = []
+        with torch.no_grad():
+            parts = [torch.split(part, self._batch) for part in self._aside]
+            for hidden, after in zip(*parts, strict=True):
+                guesses = [self._heads.one(i, hidden).argmax(-1) for i in range(len(self._heads))]
+                right.append(torch.stack(guesses, -1) == after)
+        return accepted(torch.cat(right))
 
 
 def _best(law: Law, count: int) -> Iterator[tuple[int, float]]:
@@ -349,58 +362,38 @@ def _continued(
     return texts
 
 
-def _examples(
-    model: Any, texts: Sequence[tuple[list[int], int]], heads: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _examples(model: Any, texts: Sequence[tuple[list[int], int]], heads: int) -> Positions:
+    """Reads texts, each with the number of its tokens that are given.
+
+    Raises:
+        ValueError: if no text is long enough.
+    """
+    return _positions(list(read(model, texts, torch.float32)), heads)
+
+
+def _positions(readings: Sequence[Reading], heads: int) -> Positions:
     """Hidden states float32[N, H] and the tokens int64[N, m] that heads guess from each.
 
-    Texts come with the number of tokens that are given; the states before the last of these do not
-    count.  The hidden state at i is that from which the model guesses token i + 1; head j guesses token
-    i + 1 + j.  Where the text is over there is -100, which counts for nothing.
+    The states before the last token given do not count.  The hidden state at i is that from which the
+    model guesses token i + 1; head j guesses token i + 1 + j.  Where the text is over there is -100,
+    which counts for nothing.
 
     Raises:
         ValueError: if no text is long enough.
     """
     hidden: list[torch.Tensor] = []
     after: list[torch.Tensor] = []
-    for text, given in texts:
-        first = max(given - 1, 0)
-        count = len(text) - 2  # positions with a token for head 1
+    for reading in readings:
+        first = max(reading.given - 1, 0)
+        count = len(reading.tokens) - 2  # positions with a token for head 1
         if count <= first:
             continue
-        ids = torch.tensor([text], device=model.device)
-        with torch.no_grad():
-            out = model(ids, output_hidden_states=True, use_cache=False)
-        hidden.append(out.hidden_states[-1][0, first:count].float())
-        padded = torch.tensor(text + [-100] * heads)
+        hidden.append(reading.hidden[first:count].float())
+        padded = torch.tensor(reading.tokens + [-100] * heads)
         after.append(padded.unfold(0, heads, 1)[2 + first : 2 + count])
     if not hidden:
         raise ValueError("nothing to train on: texts of three tokens or more are needed")
     return torch.cat(hidden), torch.cat(after).to(hidden[0].device)
-
-
-def _epochs(
-    heads: Heads,
-    hidden: torch.Tensor,
-    after: torch.Tensor,
-    epochs: int,
-    learning_rate: float,
-    batch: int,
-) -> Iterator[float]:
-    """Trains; yields the mean loss of each epoch."""
-    optimiser = torch.optim.AdamW(heads.parameters(), lr=learning_rate, weight_decay=0.0)
-    steps = epochs * -(-len(hidden) // batch)
-    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(epochs):
-        total = 0.0
-        order = torch.randperm(len(hidden))
-        for part in (order[i : i + batch] for i in range(0, len(order), batch)):
-            at = part.to(hidden.device)
-            optimiser.zero_grad()
-            total += _backward(heads, hidden[at], after[at]) * len(part)
-            optimiser.step()
-            falling.step()
-        yield total / len(hidden)
 
 
 def _backward(heads: Heads, hidden: torch.Tensor, after: torch.Tensor) -> float:
@@ -415,37 +408,3 @@ def _backward(heads: Heads, hidden: torch.Tensor, after: torch.Tensor) -> float:
             loss.backward(inputs=list(heads.parameters()))  # type: ignore[no-untyped-call]
             total += float(loss.detach())
     return total
-
-
-def _read(path: Path) -> tuple[Base, dict[str, torch.Tensor]]:
-    """A file's base and weights.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not one of heads.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise ValueError(f"{path} does not hold heads of this kind ({_FORMAT})")
-            base = Base(**json.loads(metadata["base"]))
-            return base, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not hold heads: {error}") from error
-
-
-def _told(base: Base) -> str:
-    name = base.name or "a model without a name"
-    return f"{name} (hidden size {base.hidden_size:,}, {base.vocab_size:,} tokens)"
-
-
-def _bar(wanted: bool | None) -> Progress:
-    console = Console(stderr=True)
-    shown = console.is_terminal if wanted is None else wanted
-    columns_shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(
-        *columns_shown, TimeRemainingColumn(), console=console, transient=True, disable=not shown
-    )

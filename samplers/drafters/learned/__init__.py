@@ -1,0 +1,18 @@
+"""Drafters that are trained for a model and read its hidden states, behind one interface."""
+
+from __future__ import annotations
+
+from samplers.drafters.learned.base import LearnedDrafter
+from samplers.drafters.learned.evaluation import Evaluation, evaluate
+from samplers.drafters.learned.medusa import Heads, MedusaHeads
+from samplers.drafters.learned.training import Report, Training
+
+__all__ = [
+    "Evaluation",
+    "Heads",
+    "LearnedDrafter",
+    "MedusaHeads",
+    "Report",
+    "Training",
+    "evaluate",
+]
