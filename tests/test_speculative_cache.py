@@ -211,7 +211,7 @@ def test_hidden_states_of_a_shared_prefix(seed: int) -> None:
         walk.step()
         walk.check_hidden()
     other = Walk(walk.model, 1, 50 + seed, keep_hidden=True)
-    other.scorer, other.settled = walk.scorer.fork(9), walk.settled[:1]
+    other.scorer, other.settled = walk.scorer.fork(9), [list(walk.settled[0])]
     assert walk.scorer.cache.shared == other.scorer.cache.shared == prefix
     walk.scorer.cache.unshare()
     for each in (walk, other):

@@ -243,8 +243,10 @@ class TreeScorer:
         A view where rows share no prefix, good until the next forward; ``None`` without ``keep_hidden`` or
         before the first one.
         """
+        if not self.keep_hidden:
+            return None
         layer: Any = self.cache.layers[-1]
-        if not self.keep_hidden or not (layer.is_initialized or layer.prefix):
+        if not (layer.is_initialized or layer.prefix):
             return None
         if layer.prefix is None:
             kept: torch.Tensor = layer.keys[row, 0, : self.length(row)]
