@@ -204,6 +204,15 @@ def resident(process: int) -> float:
     return int(text.partition("VmRSS:")[2].split()[0]) / 1e3
 
 
+async def watched(process: int, seconds: float, times: int = 10) -> list[int]:
+    """Resident memory at so many moments of a run, in MB: a leak goes on growing."""
+    found = []
+    for _ in range(times):
+        await asyncio.sleep(seconds / times)
+        found.append(round(resident(process)))
+    return found
+
+
 @asynccontextmanager
 async def server(model: str) -> AsyncIterator[tuple[str, int]]:
     """A server as a process: its address and number."""
@@ -228,6 +237,7 @@ async def run(
         before, began = resident(process), time.monotonic()
         load = Load(client, "m", arguments.schemas, began + arguments.seconds)
         async with asyncio.TaskGroup() as group:
+            memory = group.create_task(watched(process, arguments.seconds))
             for number in range(arguments.clients):
                 group.create_task(load.honest(number))
             for number in range(hostile):
@@ -247,6 +257,7 @@ async def run(
             "p99 s": round(found.quantile(0.99), 2),
             "RSS before MB": round(before),
             "RSS after MB": round(resident(process)),
+            "resident MB": memory.result(),
             "of the hostile": dict(sorted(found.hostile.items())),
         }
 
@@ -269,8 +280,10 @@ def main() -> None:
     parser.add_argument("--hostile", type=int, default=0, metavar="CLIENTS")
     arguments = parser.parse_args()
     rows = asyncio.run(measured(arguments))
-    print(table([{k: v for k, v in row.items() if k != "of the hostile"} for row in rows]))
+    apart = ("resident MB", "of the hostile")
+    print(table([{k: v for k, v in row.items() if k not in apart} for row in rows]))
     for row in rows:
+        print(f"* resident MB, at each tenth of the run: {', '.join(map(str, row['resident MB']))}")
         for way, count in row["of the hostile"].items():
             print(f"* {way}: {count}")
 
