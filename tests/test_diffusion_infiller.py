@@ -38,7 +38,7 @@ from samplers.diffusion import (
 )
 from samplers.diffusion.canvas import Part
 from samplers.diffusion.dingo import Dingo
-from samplers.diffusion.draft import Judgement
+from samplers.diffusion.draft import Draft, Judgement, Rules
 from samplers.diffusion.model import Frame
 from samplers.diffusion.schedule import View
 
@@ -80,8 +80,10 @@ SCHEDULES: list[Schedule] = [
     Static(steps=3),
     Threshold(0.5),
     LocalLeap(anchor=0.5, near=0.2, radius=2),
+    LocalLeap(anchor=0.5, near=0.1, radius=3, decay=1.0),
     Dream(steps=4),
     FreeDave(drafts=3),
+    FreeDave(drafts=3, schedule=Static(steps=3)),
 ]
 
 
@@ -106,6 +108,7 @@ def fill_and_check(cases: Cases, schedule: Schedule, rng: random.Random) -> None
             schedule=schedule,
             block_length=rng.choice([None, 1, 2, 4]),
             temperature=1.0 if hot else 0.0,
+            end_of_text=rng.choice([None, None, 0.2, 0.5]),
         )
     except GrammarError:  # no text can be written in these tokens
         return
@@ -198,6 +201,129 @@ def test_free_draft_and_verify_writes_what_one_token_a_forward_writes() -> None:
     assert saved > 0
 
 
+PLAIN = st.one_of(
+    st.builds(Static, st.one_of(st.none(), st.integers(1, 6))),
+    st.builds(Dream, st.integers(1, 8)),
+    st.builds(Threshold, st.floats(0.15, 0.9)),
+    st.builds(LocalLeap, st.floats(0.4, 0.8), st.floats(0.1, 0.4), st.integers(0, 3)),
+)
+"""Schedules to speed up: of few and of many tokens a step, of a fixed number and of one that depends."""
+RULES = (
+    None,
+    Grammar.from_regex("[abc]*(c|ab)[abc()]*"),
+    Grammar.from_gbnf('root ::= "(" root ")" root | [abc]*'),
+)
+
+
+@anything
+@given(
+    PLAIN,
+    st.integers(1, 9),
+    st.sampled_from(RULES),
+    st.sampled_from([None, 1, 3, 5]),
+    st.sampled_from([0.3, 0.7, 2.0]),
+    st.integers(0, 10_000),
+    st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    st.booleans(),
+    st.sampled_from([None, 0.2, 0.5]),
+)
+def test_drafts_of_any_schedule_change_nothing(
+    schedule: Schedule,
+    drafts: int,
+    rules: Grammar | None,
+    block: int | None,
+    sharpness: float,
+    seed: int,
+    lengths: list[int],
+    padded: bool,
+    end: float | None,
+) -> None:
+    """Texts, their probabilities, and never more forwards: lossless against the schedule that is drafted."""
+    canvas: list[Part] = [Masks(2)]
+    for length in lengths:
+        canvas += ["c", Masks(length)]
+    made = [
+        DiffusionInfiller(
+            Toy(seed, sharpness=sharpness), None, rules, vocabulary=VOCABULARY, mask_token_id=MASK,
+            schedule=how, block_length=block, end_of_text=end,
+        )
+        for how in (schedule, FreeDave(drafts, schedule))
+    ]  # fmt: skip
+    (a,), (b,) = (each.fill([0, seed % 4], canvas, eos_padding=padded) for each in made)
+    assert b.token_ids == a.token_ids
+    assert b.token_logprobs == pytest.approx(a.token_logprobs, abs=1e-4)
+    assert b.stats.rejected == a.stats.rejected
+    assert b.stats.forwards <= a.stats.forwards
+    assert all(shape[0] <= drafts for shape in made[1].model.model.calls)
+
+
+@anything
+@given(st.integers(1, 12), st.integers(1, 5), st.integers(1, 6), st.integers(0, 10_000))
+def test_drafts_of_static_steps_beside_a_plain_loop(
+    masks: int, share: int, drafts: int, seed: int
+) -> None:
+    """The same text as a loop that knows nothing of drafts: the surest places, so many at a step."""
+    steps = -(-masks // share)
+    ids = [MASK] * masks
+    toy = Toy(seed)
+    for step in range(steps):
+        logits = toy(torch.tensor([[2, *ids]]), torch.ones(1, masks + 1))[0, 1:]
+        logits[:, [EOS, MASK]] = -torch.inf
+        sure, tokens = torch.softmax(logits.double(), -1).max(-1)
+        open_ = [i for i in range(masks) if ids[i] == MASK]
+        count = masks // steps + (step < masks % steps)
+        for place in sorted(open_, key=lambda i: (-float(sure[i]), i))[:count]:
+            ids[place] = int(tokens[place])
+    (sample,) = infiller(None, seed, schedule=FreeDave(drafts, Static(steps))).fill(
+        [2], [Masks(masks)]
+    )
+    assert sample.token_ids == ids
+
+
+class Fixed(Toy):
+    """What it says does not depend on the canvas."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return super().forward(torch.zeros_like(input_ids), attention_mask)
+
+
+@pytest.mark.parametrize("drafts", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("steps", [1, 2, 5, 12, None])
+def test_forwards_of_drafts_that_all_come_true(drafts: int, steps: int | None) -> None:
+    """One forward, and one more for each chain that has something left to verify."""
+    made = DiffusionInfiller(
+        Fixed(), None, None, vocabulary=VOCABULARY, mask_token_id=MASK,
+        schedule=FreeDave(drafts, Static(steps)),
+    )  # fmt: skip
+    (sample,) = made.fill([0], [Masks(24)])
+    left, forwards = steps or 24, 1
+    while left > 1:  # the first step of a chain is sure, its last forward begins the next chain
+        left, forwards = left - drafts, forwards + 1
+    assert sample.stats.forwards == forwards
+
+
+def test_a_step_of_many_tokens_may_lead_past_several_drafts() -> None:
+    """The first forward is sure of two places, the second one of all that are left."""
+
+    class Sudden(Toy):
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            begun = (input_ids != MASK).sum(1) > 1
+            logits = torch.zeros(*input_ids.shape, len(TOKENS))
+            sharp = 1.0 + 9.0 * (begun[:, None] | (torch.arange(input_ids.shape[1]) < 3))
+            logits[..., 0] = sharp - 0.01 * torch.arange(input_ids.shape[1])
+            return logits
+
+    forwards = []
+    for schedule in (Threshold(0.9), FreeDave(9, Threshold(0.9))):
+        made = DiffusionInfiller(
+            Sudden(), None, None, vocabulary=VOCABULARY, mask_token_id=MASK, schedule=schedule
+        )
+        (sample,) = made.fill([0], [Masks(6)])
+        assert sample.token_ids == [0] * 6
+        forwards.append(sample.stats.forwards)
+    assert forwards == [2, 2]
+
+
 def test_shares_of_llada() -> None:
     chosen: list[int] = []
     for step in range(4):
@@ -227,6 +353,59 @@ def test_thresholds() -> None:
     assert LocalLeap(0.9, 0.75, 4).choose(view) == [0, 4, 1, 5]
     assert LocalLeap(0.9, 0.75, 0).choose(view) == [0, 4]
     assert LocalLeap(0.99, 0.5, 4).choose(view) == [0]
+
+
+CONFIDENCES = st.lists(
+    st.one_of(st.just(-math.inf), st.floats(0.01, 1.0)), min_size=1, max_size=14
+).filter(lambda values: max(values) > -math.inf)
+
+
+@given(
+    CONFIDENCES, st.floats(0.5, 1.0), st.floats(0.05, 0.5), st.integers(0, 5), st.floats(0.0, 1.0)
+)
+def test_what_is_asked_near_anchors_place_by_place(
+    values: list[float], anchor: float, near: float, radius: int, decay: float
+) -> None:
+    """Beside a loop over all pairs: a place is taken if some anchor near enough lets it."""
+    view = View(np.array(values), range(len(values)), len(values), 0)
+    taken = set()
+    for i, own in enumerate(values):
+        for j, other in enumerate(values):
+            gap = abs(i - j)
+            if other >= anchor and gap <= radius:
+                slope = (anchor - near) * decay / radius if radius else 0.0
+                taken |= {i} if own >= (anchor if gap == 0 else near + slope * (gap - 1)) else set()
+    if not taken:
+        taken = {values.index(max(values))}
+    chosen = LocalLeap(anchor, near, radius, decay).choose(view)
+    assert set(chosen) == taken
+    assert chosen == [i for i in view.ranked() if i in taken]
+
+
+@given(CONFIDENCES, st.integers(0, 5), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_more_decay_takes_less_and_never_less_than_the_threshold(
+    values: list[float], radius: int, one: float, other: float
+) -> None:
+    view = View(np.array(values), range(len(values)), len(values), 0)
+    less, more = sorted((one, other))
+    most, fewer, fewest = (
+        set(schedule.choose(view))
+        for schedule in (
+            LocalLeap(0.8, 0.3, radius, less),
+            LocalLeap(0.8, 0.3, radius, more),
+            Threshold(0.8),
+        )
+    )
+    assert fewest <= fewer <= most
+
+
+def test_decay_by_hand() -> None:
+    leap = LocalLeap(anchor=0.9, near=0.7, radius=4, decay=1.0)
+    assert [leap.asked(d) for d in range(1, 6)] == pytest.approx([0.7, 0.75, 0.8, 0.85, 0.9])
+    assert [LocalLeap(radius=2).asked(d) for d in (1, 2, 3)] == [0.75, 0.75, 0.9]
+    view = View(np.array([0.95, 0.72, 0.74, 0.76, 0.86, 0.86]), range(6), 6, 0)
+    assert leap.choose(view) == [0, 4, 1]
+    assert LocalLeap(0.9, 0.7, 4).choose(view) == [0, 4, 3, 2, 1]
 
 
 def test_refused_tokens_are_not_proposed_again() -> None:
@@ -361,10 +540,6 @@ def test_a_filter_learns_what_is_final(tmp_path: Path) -> None:
 def test_an_oracle_with_a_perfect_model_needs_one_forward_a_block() -> None:
     """Proposals that do not depend on the canvas are all final at once."""
 
-    class Fixed(Toy):
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            return super().forward(torch.zeros_like(input_ids), attention_mask)
-
     made = DiffusionInfiller(
         Fixed(), None, None, vocabulary=VOCABULARY, mask_token_id=MASK, schedule=Static()
     )
@@ -379,6 +554,116 @@ def test_a_filter_file_must_hold_a_filter(tmp_path: Path) -> None:
         Filter.load(tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="threshold"):
         Learn2PD(Filter(4), threshold=1.0)
+
+
+# -- the end of the text ---------------------------------------------------------------------------
+
+
+class Short(torch.nn.Module):
+    """Writes ``count`` letters and ends of text behind them, the surer the farther left; keeps its calls."""
+
+    def __init__(self, count: int, sureness: float = 8.0) -> None:
+        super().__init__()
+        self.count, self.sureness = count, sureness
+        self.lengths: list[int] = []
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        length = input_ids.shape[1]
+        self.lengths.append(length)
+        logits = torch.zeros(*input_ids.shape, len(TOKENS))
+        places = torch.arange(length)
+        sure = self.sureness - 0.01 * places
+        logits[:, places, torch.where(places < self.count, 0, EOS)] = sure
+        return logits
+
+
+@pytest.mark.parametrize("schedule", [Static(), FreeDave(3), Static(8), Threshold(0.9)])
+@pytest.mark.parametrize("rules", [None, Grammar.from_regex("a*")])
+def test_nothing_behind_a_foreseen_end_is_written_or_shown(
+    schedule: Schedule, rules: Grammar | None
+) -> None:
+    found = []
+    for end in (None, 0.9):
+        toy = Short(5)
+        made = DiffusionInfiller(
+            toy, None, rules, vocabulary=VOCABULARY, mask_token_id=MASK, schedule=schedule,
+            block_length=16, end_of_text=end,
+        )  # fmt: skip
+        (sample,) = made.fill([], [Masks(96)], eos_padding=True)
+        assert sample.text == "aaaaa"
+        found.append((sample.stats.forwards, toy.lengths))
+    (plain, long), (cut, short) = found
+    assert cut <= plain
+    assert set(long) == {96}
+    assert short[0] == 96
+    assert all(
+        length == 7 for length in short[1:]
+    )  # the letters, the end foreseen, one end behind it
+    if rules is None and schedule == Static():
+        assert (plain, cut) == (96, 6)
+
+
+def test_an_end_is_foreseen_from_the_probability_told_on() -> None:
+    made = []
+    for end in (0.2, 0.99):
+        toy = Short(5, sureness=2.0)  # EOS has e^2 / (e^2 + 7) = 0.51 of what is left
+        infill = DiffusionInfiller(
+            toy, None, None, vocabulary=VOCABULARY, mask_token_id=MASK, schedule=Static(),
+            block_length=8, end_of_text=end,
+        )  # fmt: skip
+        infill.fill([], [Masks(24)], eos_padding=True)
+        made.append(toy.lengths)
+    assert made[0][1] == 7
+    assert made[1][:6] == [24] * 6
+    plain = DiffusionInfiller(
+        Short(5), None, None, vocabulary=VOCABULARY, mask_token_id=MASK, end_of_text=0.5
+    )
+    (sample,) = plain.fill([], [Masks(8)])  # without padding there is no end to foresee
+    assert len(sample.text) >= 8
+    with pytest.raises(ValueError, match="end_of_text"):
+        infiller(None, end_of_text=0.0)
+
+
+@anything
+@given(
+    st.sampled_from(RULES),
+    st.lists(st.sampled_from([MASK, MASK, MASK, 0, 1, 6]), min_size=1, max_size=6),
+    st.integers(0, 10_000),
+    st.sampled_from([0.15, 0.3, 0.6]),
+    st.sampled_from([None, 1, 3]),
+)
+def test_the_end_that_is_foreseen_is_the_first_one_that_the_grammar_allows(
+    rules: Grammar | None, ids: list[int], seed: int, sure: float, block: int | None
+) -> None:
+    """One step beside the same step without foresight, and a loop over places."""
+    ids = [*ids, MASK, MASK, MASK]
+    engine = None if rules is None else Completability(TokenAutomaton(rules, VOCABULARY))
+    parts = [None if token == MASK else token for token in ids]
+    assume(engine is None or engine.is_completable(parts, eos_padding=True))
+    logits = np.random.default_rng(seed).normal(size=(len(ids), len(TOKENS))).astype(np.float32)
+    logits[:, EOS] += 1.5
+    barred = np.array([not text and i != EOS for i, text in enumerate(TOKENS)])
+    drafts = []
+    for end in (None, sure):
+        canvas = None if engine is None else engine.open(parts, eos_padding=True)
+        draft = Draft(ids, canvas, Rules(barred, (EOS,), MASK, 0.0, block, True, end))
+        draft.advance(logits, Static())
+        drafts.append(draft.ids)
+    want = list(drafts[0])
+    law = np.where(barred, 0, np.exp(logits.astype(np.float64)))
+    law /= law.sum(1, keepdims=True)
+    for place in range(len(ids) - 1):
+        behind = want[place + 1 :]
+        if want[place] != MASK or MASK not in behind or set(behind) - {MASK, EOS}:
+            continue
+        if law[place].argmax() != EOS or law[place, EOS] < sure:
+            continue
+        cut = [*want[: place + 1], *[EOS] * len(behind)]
+        cells = [None if token == MASK else token for token in cut]
+        if engine is None or engine.is_completable(cells, eos_padding=True):
+            want = cut
+            break
+    assert drafts[1] == want
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -429,7 +714,10 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
         lambda: Threshold(0.0),
         lambda: Threshold(1.5),
         lambda: LocalLeap(radius=-1),
+        lambda: LocalLeap(decay=1.5),
+        lambda: LocalLeap(decay=-0.1),
         lambda: FreeDave(0),
+        lambda: FreeDave(2, FreeDave()),
         lambda: Dream(0),
     ],
 )

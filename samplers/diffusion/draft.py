@@ -47,6 +47,8 @@ class Rules:
         temperature: of the tokens; 0 takes the likeliest.
         block_length: places that are worked on together, from left to right; ``None`` for all.
         ends: whether everything behind a committed EOS becomes EOS at once, as a grammar makes it.
+        end: probability of EOS from which on an open place, in whichever block, counts as the end of the
+            text; ``None`` if only a committed EOS does.
     """
 
     barred: npt.NDArray[np.bool_]
@@ -55,6 +57,7 @@ class Rules:
     temperature: float
     block_length: int | None
     ends: bool
+    end: float | None = None
 
 
 class Judgement:
@@ -173,6 +176,7 @@ class Draft:
         self._masks = 0
         self._step = 0
         self._near: dict[int, int] | None = None
+        self._ends_from = 0  # places before cannot be the end: the grammar said so
         self.logprobs: dict[int, float] = {}
         self.constrained: dict[int, float] = {}
         self.refused = 0
@@ -230,6 +234,8 @@ class Draft:
         self._commit(chosen, judged)
         if len(self._open) == before:
             self._insist(judged)
+        if self.rules.end is not None:
+            self._foresee(logits, self.rules.end)
 
     def _likeliest(self, places: list[int], rows: Logits, logits: Logits) -> dict[int, int]:
         """The model's likeliest tokens of open places; nothing but EOS behind the first EOS.
@@ -392,6 +398,38 @@ class Draft:
         judged.done(place)
         if self.rules.ends and token in self.rules.eos:
             self._end(place)
+
+    def _foresee(self, logits: Logits, sure: float) -> None:
+        """Behind the first place that is surely the end, all becomes EOS; the place itself stays open."""
+        ends = self._foreseen(logits, sure)
+        low, high = 0, len(ends)
+        while low < high:  # the later an end, the more the grammar can still write before it
+            middle = (low + high) // 2
+            behind = {i: self.rules.eos[0] for i in self._open if i > ends[middle]}
+            if self._holds(list(behind.items())):
+                high = middle
+            else:
+                low = middle + 1
+                self._ends_from = ends[middle] + 1
+        if low < len(ends):
+            self._end(ends[low])
+
+    def _foreseen(self, logits: Logits, sure: float) -> list[int]:
+        """Open places with nothing but open places and EOS behind them, at which EOS is that likely."""
+        if self.rules.barred[self.rules.eos[0]]:
+            return []
+        written = [
+            i for i, t in enumerate(self.ids) if i not in self._open and t not in self.rules.eos
+        ]
+        first = max(self._ends_from, max(written, default=-1) + 1)
+        places = [i for i in self.open if i >= first]
+        if len(places) < 2:  # there is nothing behind the last one
+            return []
+        rows = np.where(self.rules.barred, -np.inf, logits[places])
+        top = rows.max(axis=1)
+        mass = np.exp(rows - top[:, None]).sum(axis=1, dtype=np.float64)
+        is_end = np.isin(rows.argmax(axis=1), self.rules.eos) & (1 / mass >= sure)
+        return [place for place, found in zip(places[:-1], is_end[:-1], strict=True) if found]
 
     def _end(self, place: int) -> None:
         """Behind an EOS nothing but EOS can stand."""

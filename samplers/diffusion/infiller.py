@@ -60,6 +60,11 @@ class DiffusionInfiller:
         guidance: strength of classifier-free guidance: un + (guidance + 1)(c - un), where un sees no
             prompt; a second call of the model for each step.
         batch: canvases given to the model together.
+        end_of_text: probability of EOS from which on a place, in whichever block, is taken to be the end
+            of the text: everything behind it becomes EOS at once, where the grammar allows that, and the
+            model is shown nothing behind an EOS any more (end-of-text prediction, Bao et al. 2025,
+            section 3.3).  Cheaper on canvases longer than the text, and not quite what the model would say
+            with the rest in view.  For fills with ``eos_padding``; by default nothing is cut.
         model_options: ``vocabulary``, ``mask_token_id``, ``shifted``: see :class:`MaskedModel`.
 
     Sources: Nie et al. 2025, "Large Language Diffusion Models" (loop); Mündler et al. 2025,
@@ -78,10 +83,13 @@ class DiffusionInfiller:
         solver: Literal["dingo"] | None = None,
         guidance: float = 0.0,
         batch: int = BATCH,
+        end_of_text: float | None = None,
         **model_options: object,
     ) -> None:
         self.schedule: Schedule = Threshold() if schedule is None else schedule
         _check(self.schedule, temperature, block_length, solver, grammar, guidance, batch)
+        if end_of_text is not None and not 0 < end_of_text <= 1:
+            raise ValueError(f"end_of_text={end_of_text}: must be above 0 and at most 1")
         if isinstance(model, MaskedModel):
             self.model = model
         else:
@@ -91,6 +99,7 @@ class DiffusionInfiller:
         self.solver = solver
         self.guidance = guidance
         self.batch = batch
+        self.end_of_text = end_of_text
         self.automaton = (
             TokenAutomaton(grammar, self.model.vocabulary)
             if isinstance(grammar, Grammar)
@@ -181,7 +190,7 @@ class DiffusionInfiller:
                     raise ValueError("a filter learns from canvases without gaps; give Masks")
                 canvas = self._check_completable(layout, eos_padding)
                 (draft,) = self._drafts(layout.ids({}, mask), canvas, 1, 0, eos_padding)
-                draft.rules = replace(draft.rules, temperature=0.0, block_length=block)
+                draft.rules = replace(draft.rules, temperature=0.0, block_length=block, end=None)
                 frames.clear()
                 frames[0] = self.model.frame(prompt)
                 yield draft
@@ -249,12 +258,13 @@ class DiffusionInfiller:
             self.temperature,
             self.block_length,
             self._completability is not None or self._truncates,
+            self.end_of_text,
         )
 
     @property
     def _truncates(self) -> bool:
         """Whether the model is shown nothing behind a committed EOS."""
-        return bool(getattr(self.schedule, "truncates", False))
+        return self.end_of_text is not None or bool(getattr(self.schedule, "truncates", False))
 
     # -- loops -----------------------------------------------------------------------------------
 
@@ -288,9 +298,10 @@ class DiffusionInfiller:
             for i in now:
                 chain = chains[i]
                 logits = [next(scored) for draft in chain if not draft.is_done]
+                drafting = chain[-1].seconds - chain[0].seconds
                 best, at = _verified(chain, logits, schedule)
                 best.forwards = chain[0].forwards + 1
-                best.seconds += chain[-1].seconds - chain[at].seconds
+                best.seconds += drafting
                 if not best.is_done:
                     chains[i] = _drafted(best, logits[at], schedule)
                     best = chains[i][0]
@@ -357,18 +368,20 @@ def _completability(automaton: TokenAutomaton) -> Completability:
 def _verified(
     chain: Sequence[Draft], logits: Sequence[Logits], schedule: Schedule
 ) -> tuple[Draft, int]:
-    """What one-token steps from a chain's first draft lead to, as long as the chain has the same.
+    """What steps from a chain's first draft lead to, as long as the chain has the same canvases.
 
-    And where in the chain that is.  The draft is made of these steps, each with its own logits.
+    And where in the chain that is.  The draft is made of these steps, each with its own logits.  A step
+    may commit as much as several that were drafted, and leads past them then.
     """
     best, at = chain[0], 0
     while at + 1 < len(chain):
         after = best.copy()
         after.advance(logits[at], schedule)
         best.seconds = after.seconds
-        if after.ids != chain[at + 1].ids:
+        reached = next((k for k in range(at + 1, len(chain)) if chain[k].ids == after.ids), None)
+        if reached is None:
             break
-        best, at = after, at + 1
+        best, at = after, reached
     return best, at
 
 

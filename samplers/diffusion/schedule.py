@@ -130,6 +130,11 @@ class LocalLeap:
     Anchors are places with confidence of at least ``anchor``; within ``radius`` of one ``near`` is
     enough, and the most confident place is always taken.
 
+    The paper observes that what an anchor says of its neighbours fades with distance, and draws the line
+    at a radius; its released code asks the same of all places within.  ``decay`` is ours: with 0 that is
+    what happens, with 1 what is asked rises evenly from ``near`` beside an anchor to ``anchor`` just
+    outside the radius.
+
     Source: "LocalLeap: Accelerating Diffusion LLM Inference via Local Determinism Propagation",
     2025, algorithm 1.
     """
@@ -137,48 +142,71 @@ class LocalLeap:
     anchor: float = 0.9
     near: float = 0.75
     radius: int = LEAP_RADIUS
+    decay: float = 0.0
 
     def __post_init__(self) -> None:
         _check_share("anchor", self.anchor)
         _check_share("near", self.near)
         if self.radius < 0:
             raise ValueError(f"radius={self.radius}: must not be negative")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay={self.decay}: must be from 0 to 1")
+
+    def asked(self, distance: int) -> float:
+        """The confidence that is enough at a distance from the nearest anchor, from 1 on."""
+        if distance > self.radius:
+            return self.anchor
+        share = self.decay * (distance - 1) / self.radius
+        return self.near + share * (self.anchor - self.near)
 
     def choose(self, view: View) -> list[int]:
         """Anchors and their confident neighbours."""
         ranked = view.ranked()
         anchors = np.flatnonzero(view.confidence >= self.anchor)
-        chosen = [
-            i
-            for i in ranked
-            if view.confidence[i] >= self.anchor
-            or (view.confidence[i] >= self.near and np.any(np.abs(anchors - i) <= self.radius))
-        ]
-        return chosen or ranked[:1]
+        if not len(anchors):
+            return ranked[:1]
+
+        def is_taken(place: int) -> bool:
+            confidence = float(view.confidence[place])
+            distance = int(np.abs(anchors - place).min())
+            return confidence >= (self.asked(distance) if distance else self.anchor)
+
+        return [place for place in ranked if is_taken(place)]
 
 
 @dataclass(frozen=True)
 class FreeDave:
-    """Several one-token steps drafted with one forward's logits, verified together by the next.
+    """Several steps of a schedule drafted with one forward's logits, verified together by the next.
 
-    Lossless: what comes out is what one token a forward would have written, as far as one batched
-    forward gives the logits that single ones do.  It needs temperature 0.
+    Lossless: what comes out is what ``schedule`` by itself would have written, however many tokens it
+    commits at a step, as far as one batched forward gives the logits that single ones do.  It needs
+    temperature 0.  A step counts as verified only if it commits the very tokens that were drafted, so
+    the more tokens a step has, the fewer drafts come true.
 
     Source: Wu and Zhang 2025, "Free Draft-and-Verification", algorithm 1.
 
     Attributes:
         drafts: K, canvases scored together.
+        schedule: what is sped up: any schedule that goes by what it sees; one token a step by default.
     """
 
     drafts: int = 4
+    schedule: Schedule = Static()  # noqa: RUF009 - it is frozen
 
     def __post_init__(self) -> None:
         if self.drafts < 1:
             raise ValueError(f"drafts={self.drafts}: must be at least 1")
+        if isinstance(self.schedule, FreeDave):
+            raise ValueError("schedule must be what is drafted and verified, not FreeDave itself")
 
     def choose(self, view: View) -> list[int]:
-        """The most confident place: the step that is drafted and verified."""
-        return view.ranked()[:1]
+        """What the schedule chooses: the step that is drafted and verified."""
+        return self.schedule.choose(view)
+
+    @property
+    def truncates(self) -> bool:
+        """Whether the schedule has the model shown nothing behind a committed EOS."""
+        return bool(getattr(self.schedule, "truncates", False))
 
 
 def _check_share(name: str, value: float) -> None:
