@@ -56,7 +56,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusion_data import TASKS, Example, Task
+from diffusion_data import Example, Task
+from parallel_tasks import TASKS
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
@@ -65,6 +66,7 @@ from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
+    BertConfig,
     ModernBertConfig,
     PreTrainedTokenizerFast,
 )
@@ -74,6 +76,8 @@ SPECIAL = (PAD, MASK, EOS, SEP)
 SMALLEST_SHARE = 1e-3
 """Of hidden tokens; smaller ones would count more than float32 and patience allow."""
 POSITIONS = 512
+LEARNED_POSITIONS = 1152
+"""Places that have an embedding of their own, with ``--positions learned``."""
 WARM_UP = 0.03
 """Part of a run in which the learning rate rises."""
 
@@ -119,10 +123,31 @@ def trained_tokenizer(texts: Iterable[str], size: int, words: bool) -> PreTraine
 
 
 def new_model(
-    tokenizer: Any, *, hidden: int, layers: int, heads: int, seed: int, attention: str = "sdpa"
+    tokenizer: Any,
+    *,
+    hidden: int,
+    layers: int,
+    heads: int,
+    seed: int,
+    attention: str = "sdpa",
+    positions: str = "rotary",
 ) -> Any:
     """A model without knowledge, of a class that transformers has."""
     torch.manual_seed(seed)
+    if positions == "learned":
+        plain = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=2 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            max_position_embeddings=LEARNED_POSITIONS,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        return AutoModelForMaskedLM.from_config(plain, attn_implementation=attention)
     config = ModernBertConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
@@ -533,6 +558,15 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--heads", type=int, default=3)
     parser.add_argument(
+        "--positions",
+        choices=["rotary", "learned"],
+        default="rotary",
+        help="distances alone, for prompts of any length, or an embedding of each place",
+    )
+    parser.add_argument(
+        "--canvas", type=int, nargs="+", help="lengths of canvases; default: those of the tasks"
+    )
+    parser.add_argument(
         "--vocabulary", type=int, help="size; default: the largest that a task names"
     )
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="to multiply in")
@@ -581,6 +615,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             heads=options.heads,
             seed=options.seed,
             attention=attention,
+            positions=options.positions,
         )
     model.to(device)
     optimizer = new_optimizer(model, options.rate, decay=0.01)
@@ -589,7 +624,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # A run that goes on must not see the examples again that the one before saw.
     seed = options.seed + record["steps"]
     rng = random.Random(seed)
-    canvases = sorted({canvas for task in tasks for canvas in task.canvases})
+    canvases = sorted(options.canvas or {canvas for task in tasks for canvas in task.canvases})
     source = batches(
         mixed([task.examples(seed) for task in tasks], rng),
         tokenizer,

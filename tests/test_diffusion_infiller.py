@@ -539,7 +539,6 @@ def test_a_filter_learns_what_is_final(tmp_path: Path) -> None:
 
 def test_an_oracle_with_a_perfect_model_needs_one_forward_a_block() -> None:
     """Proposals that do not depend on the canvas are all final at once."""
-
     made = DiffusionInfiller(
         Fixed(), None, None, vocabulary=VOCABULARY, mask_token_id=MASK, schedule=Static()
     )

@@ -191,7 +191,7 @@ class FreeDave:
     """
 
     drafts: int = 4
-    schedule: Schedule = Static()  # noqa: RUF009 - it is frozen
+    schedule: Schedule = Static()
 
     def __post_init__(self) -> None:
         if self.drafts < 1:
