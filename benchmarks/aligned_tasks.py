@@ -1,10 +1,12 @@
 """Tasks for samplers that follow the model's own law given a grammar.
 
-Five families, five tasks each: string programs (``slia``), bit-vector terms (``bv4``), molecules of a
-class (``smiles``), plans (``plans``) and function calls of the Berkeley Function Calling Leaderboard
-(``calls``, whose data comes as a package).  The first four take their grammars from
-:mod:`grammars.library`; prompts are chats in which a few tasks have been answered already, so that
-a model of 135 million parameters has some chance, and short, so that many samples can be drawn.
+Six families: string programs (``slia``), bit-vector terms (``bv4``), constituency trees of a sentence
+(``cp``), molecules of a class (``smiles``), plans (``plans``) and function calls of the Berkeley Function
+Calling Leaderboard (``calls``, whose data comes as a package).  ``slia``, ``bv4`` and ``cp`` are the
+families of Grammar-Aligned Decoding (Park et al. 2024): the kind, not the data.  Grammars are of
+:mod:`grammars.library`; those of ``cp`` are made of the sentence.  Prompts are chats in which a few tasks
+have been answered already, so that a model of 135 million parameters has some chance, and short, so that
+many samples can be drawn.
 
 Whether a sample is a right answer is not what is measured with them: the question is how well samples
 follow P given the grammar.  ``expected`` is one right answer, for readers.
@@ -164,6 +166,81 @@ def bv4_tasks() -> list[AlignedTask]:
         _bv4("double", "s shifted left by 1, plus t.", "(bvadd (bvshl s #x1) t)"),
         _bv4("inverse", "What must be added to s to get t.", "(bvsub t s)"),
     ]
+
+
+# -- constituents ----------------------------------------------------------------------------------
+
+CP_SYSTEM = "Write the constituency tree of a sentence. Answer with the tree and nothing else."
+PHRASES = ("S", "NP", "VP", "PP", "ADJP", "ADVP")
+TAGS = ("DT", "NN", "NNS", "NNP", "PRP", "VBZ", "VBP", "VBD", "JJ", "RB", "IN")
+CP_TURNS = (
+    ("Birds sing", "(S (NP (NNS Birds)) (VP (VBP sing)))"),
+    ("The cat saw a mouse", "(S (NP (DT The) (NN cat)) (VP (VBD saw) (NP (DT a) (NN mouse))))"),
+    ("Ann is happy", "(S (NP (NNP Ann)) (VP (VBZ is) (ADJP (JJ happy))))"),
+    (
+        "He lives in Rome",
+        "(S (NP (PRP He)) (VP (VBZ lives) (PP (IN in) (NP (NNP Rome)))))",
+    ),
+)
+CP_SENTENCES = {
+    "intransitive": ("Dogs bark", "(S (NP (NNS Dogs)) (VP (VBP bark)))"),
+    "pronoun": ("She sings", "(S (NP (PRP She)) (VP (VBZ sings)))"),
+    "article": ("The dog barks", "(S (NP (DT The) (NN dog)) (VP (VBZ barks)))"),
+    "predicate": ("Bob is tired", "(S (NP (NNP Bob)) (VP (VBZ is) (ADJP (JJ tired))))"),
+    "object": ("Ann likes tea", "(S (NP (NNP Ann)) (VP (VBZ likes) (NP (NN tea))))"),
+    "preposition": (
+        "We live in Oslo",
+        "(S (NP (PRP We)) (VP (VBP live) (PP (IN in) (NP (NNP Oslo)))))",
+    ),
+}
+
+
+def constituency_grammar(sentence: str) -> str:
+    """GBNF of all trees over a sentence: its words in their order, each with a tag, phrases around them.
+
+    A phrase has one word, or several constituents.  Chains of phrases with the same words are left out,
+    since they would make the trees of a sentence infinitely many.
+    """
+    words = sentence.split()
+    count = len(words)
+
+    def phrase(i: int, j: int) -> str:
+        return f"p{i}x{j}"
+
+    rules = [
+        f'root ::= "(S " c0x{count} ")"',
+        "phrase ::= " + " | ".join(f'"{name}"' for name in PHRASES),
+        "tag ::= " + " | ".join(f'"{name}"' for name in TAGS),
+    ]
+    for i, word in enumerate(words):
+        rules.append(f'w{i} ::= "(" tag " {word})"')
+    for i in range(count):
+        for j in range(i + 1, count + 1):
+            rules.append(f'{phrase(i, j)} ::= "(" phrase " " c{i}x{j} ")"')
+            # c: what is in a phrase; r: constituents, one or more.
+            whole = [f"w{i}"] if j == i + 1 else []
+            split = [
+                f'{first} " " r{k}x{j}'
+                for k in range(i + 1, j)
+                for first in ([f"w{i}"] if k == i + 1 else []) + [phrase(i, k)]
+            ]
+            rules.append(f"c{i}x{j} ::= " + " | ".join([*whole, *split]))
+            rules.append(f"r{i}x{j} ::= " + " | ".join([*whole, phrase(i, j), *split]))
+    return "\n".join(rules)
+
+
+def cp_tasks() -> list[AlignedTask]:
+    """Six sentences of two to four words."""
+    found = []
+    for name, (sentence, tree) in CP_SENTENCES.items():
+
+        def make(sentence: str = sentence) -> Grammar:
+            return Grammar.from_gbnf(constituency_grammar(sentence))
+
+        found.append(
+            AlignedTask("cp", name, CP_SYSTEM, CP_TURNS, sentence, make, 48, expected=tree)
+        )
+    return found
 
 
 # -- molecules -------------------------------------------------------------------------------------
@@ -338,6 +415,7 @@ def _expected_call(task: tasks.Task) -> str:
 FAMILIES: dict[str, Callable[[], list[AlignedTask]]] = {
     "slia": slia_tasks,
     "bv4": bv4_tasks,
+    "cp": cp_tasks,
     "smiles": smiles_tasks,
     "plans": plan_tasks,
     "calls": call_tasks,
