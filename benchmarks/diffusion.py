@@ -11,7 +11,9 @@ median; *wall*, how much longer a text took than the same canvas without a gramm
 when its last mask is filled.
 
 ``--what schedules``: the same for every schedule, with the grammar.  ``--what identity``: FreeDave
-against one token a forward, token by token.  ``--what rxn``: the masked model of ``rxnmapper``, which
+against one token a forward and against steps of several tokens, token by token.  ``--what padding``: what
+is saved on canvases much longer than the answers when the end of the text is foreseen; seconds are of the
+processor.  ``--what rxn``: the masked model of ``rxnmapper``, which
 writes nonsense from masks alone, under a grammar of SMILES.
 
 Published, for models of 7 to 8 billion parameters (Mündler et al. 2025): syntactic validity with
@@ -41,7 +43,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
 import diffusion_data
-from diffusion_data import TASKS, Example, Score
+from diffusion_data import Example, Score
+from parallel_tasks import TASKS
 from reporting import say, shown, table
 from transformers import AlbertForMaskedLM, AutoModelForMaskedLM, AutoTokenizer
 
@@ -240,7 +243,9 @@ def named_schedules(name: str, runner: Runner) -> Iterator[tuple[str, Schedule, 
     yield "Dream, 16 steps", Dream(16), {}
     yield "threshold 0.9", Threshold(), {}
     yield "LocalLeap", LocalLeap(), {}
+    yield "LocalLeap, decay", LocalLeap(decay=1.0), {}
     yield "FreeDave, 4 drafts", FreeDave(4), {}
+    yield "FreeDave, 4 drafts of LLaDA's steps", FreeDave(4, Static(8)), {}
     yield "Learn2PD", learned(name, runner, truncates=False), {}
     yield "Learn2PD with EoTP", learned(name, runner, truncates=True), {}
     if name in ("lists", "json"):
@@ -268,10 +273,20 @@ def learned(name: str, runner: Runner, truncates: bool) -> Learn2PD:
     return Learn2PD(trained_filter(name, runner), truncates=truncates)
 
 
+IDENTITIES: dict[str, Schedule] = {
+    "one token": Static(),
+    "2 tokens": Static(BLOCK // 2),
+    "4 tokens": Static(BLOCK // 4),
+    "8 tokens": Static(BLOCK // 8),
+    "threshold 0.9": Threshold(),
+}
+"""What FreeDave speeds up, by what it commits at a step of a whole block."""
+
+
 def identity(name: str, runner: Runner, count: int) -> Iterator[dict[str, Any]]:
-    """FreeDave and one token a forward, with and without the grammar."""
-    slow, fast = Static(), FreeDave(4)
-    for constrained in (False, True):
+    """FreeDave and the schedule that it drafts, with and without the grammar."""
+    for (how, slow), constrained in itertools.product(IDENTITIES.items(), (False, True)):
+        fast = FreeDave(4, slow)
         same = forwards = saved = 0
         for case in itertools.islice(cases(name, runner.model), count):
             a = runner.fill(case, slow, constrained).sample
@@ -282,11 +297,63 @@ def identity(name: str, runner: Runner, count: int) -> Iterator[dict[str, Any]]:
         record = {
             "task": name,
             "how": "grammar" if constrained else "free",
+            "a step": how,
             "texts": count,
             "equal": same,
+            "forwards": forwards / count,
             "forwards saved %": 100 * saved / forwards,
         }
         say(str(record))
+        yield record
+
+
+PADDED = (256, 512, 1024)
+"""Lengths of canvases for short answers."""
+FORESEEN = 0.9
+LONG_FILTER = 64
+"""Canvases of which the learned schedule learns, for longer ones."""
+
+
+def padding(name: str, runner: Runner, count: int) -> Iterator[dict[str, Any]]:
+    """Canvases much longer than the answers: each schedule with and without an end that is foreseen."""
+    found = itertools.islice(cases(name, runner.model, held_out=False), FILTER_TEXTS)
+    made = runner.infiller(None, Static()).train_filter(
+        [(case.prompt, [Masks(LONG_FILTER)]) for case in found], block=BLOCK, eos_padding=True
+    )
+    say(f"filter: {made.final / made.places:.0%} of the places final")
+    plain = Learn2PD(made.filter, truncates=False)
+    ways: list[tuple[str, Schedule, dict[str, Any]]] = [
+        ("LLaDA, 8 steps a block", Static(8), {}),
+        ("threshold 0.9", Threshold(), {}),
+        ("Learn2PD", plain, {}),
+        ("Learn2PD, nothing behind an EOS", Learn2PD(made.filter), {}),
+        ("one token a forward, end foreseen", Static(), {"end_of_text": FORESEEN}),
+        ("LLaDA, 8 steps a block, end foreseen", Static(8), {"end_of_text": FORESEEN}),
+        ("threshold 0.9, end foreseen", Threshold(), {"end_of_text": FORESEEN}),
+        ("Learn2PD, end foreseen", plain, {"end_of_text": FORESEEN}),
+    ]
+    for length, (how, schedule, options) in itertools.product(PADDED, ways):
+        right = forwards = tokens = 0
+        seconds = 0.0
+        for case in itertools.islice(cases(name, runner.model), count):
+            infiller = runner.infiller(None, schedule, **options)
+            began = time.process_time()
+            (sample,) = infiller.fill(case.prompt, [Masks(length)], eos_padding=True)
+            seconds += time.process_time() - began
+            right += case.score(sample.text).correct
+            forwards += sample.stats.forwards
+            tokens += len(sample.token_ids)
+        record = {
+            "task": name,
+            "canvas": length,
+            "how": how,
+            "texts": count,
+            "right %": 100 * right / count,
+            "tokens": tokens / count,
+            "forwards": forwards / count,
+            "ms": 1e3 * seconds / count,
+        }
+        say(", ".join(f"{key} {shown(value)}" for key, value in record.items()))
         yield record
 
 
@@ -332,6 +399,7 @@ MEASURES: dict[str, Callable[[str, Runner, int], Iterator[dict[str, Any]]]] = {
     "validity": validity,
     "schedules": schedules,
     "identity": identity,
+    "padding": padding,
 }
 
 

@@ -602,6 +602,17 @@ def test_nothing_behind_a_foreseen_end_is_written_or_shown(
         assert (plain, cut) == (96, 6)
 
 
+@pytest.mark.parametrize("rules", [None, Grammar.from_regex("a*")])
+def test_nothing_is_open_behind_an_end_that_is_given(rules: Grammar | None) -> None:
+    toy = Short(5)
+    made = DiffusionInfiller(
+        toy, None, rules, vocabulary=VOCABULARY, mask_token_id=MASK, end_of_text=0.9
+    )
+    (sample,) = made.fill([], [Masks(2), EOS, Masks(9)], eos_padding=True)
+    assert sample.token_ids == [0, 0, EOS]
+    assert toy.lengths == [3]
+
+
 def test_an_end_is_foreseen_from_the_probability_told_on() -> None:
     made = []
     for end in (0.2, 0.99):

@@ -182,6 +182,10 @@ class Draft:
         self.refused = 0
         self.seconds = 0.0
         self.forwards = 0
+        if rules.ends:  # an EOS may be given with the canvas
+            first = next((i for i, token in enumerate(self.ids) if token in rules.eos), None)
+            if first is not None:
+                self._end(first)
 
     def copy(self) -> Draft:
         """A draft that goes on by itself from here (temperature 0 only)."""
