@@ -536,3 +536,33 @@ def test_bad_requests() -> None:
     empty = TreeCache(2, 1, 4)
     empty.share(4)
     assert empty.shared == 0
+
+
+# -- the default model ---------------------------------------------------------------------------
+
+
+@pytest.mark.model
+def test_the_default_model_scores_alike() -> None:
+    """Three rows behind a real prompt, with trees: to 1e-5 of the largest logit in float32."""
+    from constrain import load_model
+
+    made, tokenizer = load_model(dtype="float32")
+    text = "On 3 May 2025 the water will be off in Mill Lane from 9 to 12. " * 8
+    prompt = tokenizer(text)["input_ids"]
+    both = [read(made, prompt, len(prompt) + 20 * (not shared)) for shared in (True, False)]
+    both[0].share(20)
+    tree = Tree(None)
+    for i in range(6):
+        tree.add(i - 1 if i % 3 else ROOT, 500 + i, None, "x", 0.5)
+    for scorer in both:
+        scorer.cache.expand(3)
+    for step in range(2):
+        requests = [Request([300 + row + step], tree) for row in range(3)]
+        found, expected = (scorer.score(requests).logits for scorer in both)
+        bound = 1e-5 * float(expected.abs().max())
+        assert torch.allclose(found, expected, rtol=0, atol=bound)
+        assert not torch.equal(found, expected), "they were computed in two ways"
+        for scorer in both:
+            scorer.commit([[0, 1], [], [3]])
+    assert both[0].cache.shared == len(prompt)
+    assert both[0].cache.nbytes < both[1].cache.nbytes / 2
