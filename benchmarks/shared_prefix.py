@@ -64,13 +64,20 @@ def prompt_of(tokens: int) -> list[int]:
     return [int(i) for i in torch.randint(3, 40_000, (tokens,), generator=generator)]
 
 
-def read(model: Any, tokens: int, rows: int, *, shared: bool) -> TreeScorer:
-    """Rows that have read a prompt."""
-    scorer = TreeScorer(model, 1, tokens if shared else tokens + ROOM)
+def read(model: Any, tokens: int) -> TreeScorer:
+    """One row that has read a prompt, as a prefix."""
+    scorer = TreeScorer(model, 1, tokens)
     scorer.score([Request(prompt_of(tokens), Tree(None))])
     scorer.commit([[]])
-    if shared:
-        scorer.share(ROOM)
+    scorer.share(ROOM)
+    return scorer
+
+
+def made(prompt: TreeScorer, rows: int, *, shared: bool) -> TreeScorer:
+    """Rows that go on from it."""
+    scorer = prompt.fork(prompt.length(0) + ROOM)
+    if not shared:
+        scorer.cache.unshare()
     scorer.cache.expand(rows)
     return scorer
 
@@ -100,10 +107,11 @@ def forwards(model: Any, options: argparse.Namespace) -> Iterator[dict[str, Any]
     """One record for each size."""
     each = TreeScorer(model).bytes_per_token
     for prompt in options.prompts:
+        first = read(model, prompt)
         for rows in options.rows:
             copied = rows * (prompt + ROOM) * each
             kinds = [True, False] if copied < 1e9 * options.gigabytes else [True]
-            scorers = [read(model, prompt, rows, shared=shared) for shared in kinds]
+            scorers = [made(first, rows, shared=shared) for shared in kinds]
             for drafts in (0, DRAFTS):
                 logits = [forward(scorer, drafts)[1] for scorer in scorers]
                 times = measured(scorers, drafts, options.seconds)
@@ -128,8 +136,9 @@ def forwards(model: Any, options: argparse.Namespace) -> Iterator[dict[str, Any]
 def rule(model: Any, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Copied tokens that sharing saves, and what it gains."""
     for prompt in (32, 64, 128, 256, 512):
+        first = read(model, prompt)
         for rows in (2, 4, 8):
-            scorers = [read(model, prompt, rows, shared=shared) for shared in (True, False)]
+            scorers = [made(first, rows, shared=shared) for shared in (True, False)]
             found: dict[str, Any] = {
                 "(rows - 1) * prompt": (rows - 1) * prompt,
                 "prompt": prompt,
