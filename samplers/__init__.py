@@ -46,6 +46,8 @@ if TYPE_CHECKING:
         is_completable,
     )
     from samplers.drafters import (
+        FSPAD,
+        Chimera,
         Drafter,
         DraftModel,
         Forced,
@@ -88,6 +90,8 @@ _HOMES = {
     "RejectionSampling": "samplers.aligned.rejection",
     "OnlineDistilled": "samplers.drafters",
     "MedusaHeads": "samplers.drafters",
+    "FSPAD": "samplers.drafters",
+    "Chimera": "samplers.drafters",
     "LayerSkip": "samplers.drafters",
     "LearnedDrafter": "samplers.drafters",
     "Heads": "samplers.drafters",
@@ -149,6 +153,8 @@ __all__ = [
     "MedusaHeads",
     "LayerSkip",
     "LearnedDrafter",
+    "Chimera",
+    "FSPAD",
     "Heads",
     "DraftModel",
     "Drafter",

@@ -15,10 +15,12 @@ from samplers.drafters.trigram import Trigram
 if TYPE_CHECKING:
     from samplers.drafters.draft_model import DraftModel
     from samplers.drafters.layer_skip import LayerSkip
-    from samplers.drafters.learned import Heads, LearnedDrafter, MedusaHeads
+    from samplers.drafters.learned import FSPAD, Chimera, Heads, LearnedDrafter, MedusaHeads
     from samplers.drafters.online_distilled import OnlineDistilled
 
 _NEURAL = {
+    "Chimera": "samplers.drafters.learned",
+    "FSPAD": "samplers.drafters.learned",
     "DraftModel": "samplers.drafters.draft_model",
     "Heads": "samplers.drafters.learned",
     "LayerSkip": "samplers.drafters.layer_skip",
@@ -29,9 +31,11 @@ _NEURAL = {
 """Loaded when first used."""
 
 __all__ = [
+    "Chimera",
     "Context",
     "DraftModel",
     "Drafter",
+    "FSPAD",
     "Forced",
     "GrammarCounts",
     "Heads",
