@@ -36,7 +36,7 @@ class ChimeraNetwork(Network):
         count: heads, the deepest draft of which all is learned; deeper ones use the last.
         heads: of the layer's queries; the model's by default.
         groups: of its keys and values; the model's by default.
-        inner: width of its gated unit; the model's by default.
+        inner: width of its gated unit; half the model's by default.
 
     Raises:
         ValueError: if ``count`` is not positive.
@@ -59,12 +59,12 @@ class ChimeraNetwork(Network):
         size = self.base.hidden_size
         self._options = {"count": count, **shape}
         self.of_feature, self.of_token = Norm(size), Norm(size)
-        self.near, self.near_down = linear(3 * size, 2 * size), linear(2 * size, size)
+        self.near, self.near_down = linear(3 * size, size), linear(size, size)
         self.far = linear(size, size)
         self.layer = Layer(size, shape["heads"], shape["groups"], shape["inner"])
         self.before = torch.nn.ModuleList(Norm(size) for _ in range(count))
-        self.inside = torch.nn.ModuleList(linear(2 * size, 2 * size) for _ in range(count))
-        self.added = torch.nn.ModuleList(linear(2 * size, size, 0.2) for _ in range(count))
+        self.inside = torch.nn.ModuleList(linear(2 * size, size) for _ in range(count))
+        self.added = torch.nn.ModuleList(linear(size, size, 0.2) for _ in range(count))
         self.last = Norm(size, last_norm(model))
 
     @property

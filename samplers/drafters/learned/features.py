@@ -41,7 +41,7 @@ class FeatureNetwork(Network):
         apart: whether logits have a projection of their own.
         heads: of the layer's queries; the model's by default.
         groups: of its keys and values; the model's by default.
-        inner: width of its gated unit; the model's by default.
+        inner: width of its gated unit; half the model's by default.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FeatureNetwork(Network):
         model: Any,
         ids: torch.Tensor | None,
         *,
-        wide: int = 2,
+        wide: int = 1,
         apart: bool = True,
         heads: int | None = None,
         groups: int | None = None,
@@ -200,7 +200,10 @@ class FSPAD(SequenceDrafter):
 def shape_of(
     model: Any, heads: int | None, groups: int | None, inner: int | None
 ) -> dict[str, int]:
-    """Numbers of a layer, the model's own where none are given."""
+    """Numbers of a layer: the model's heads and half its width where none are given.
+
+    A draft's layer reads its weights for a few tokens, so that its time is their number.
+    """
     config: Any = model.config
     if hasattr(config, "get_text_config"):
         config = config.get_text_config()
@@ -212,7 +215,7 @@ def shape_of(
     return {
         "heads": chosen,
         "groups": groups or (theirs if chosen == own else chosen),
-        "inner": inner or wide,
+        "inner": inner or wide // 2,
     }
 
 

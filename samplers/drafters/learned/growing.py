@@ -36,10 +36,10 @@ class Growth:
         ValueError: if a number is out of range.
     """
 
-    depth: int = 5
-    width: int = 4
-    children: int = 4
-    least: float = 0.15
+    depth: int = 4
+    width: int = 2
+    children: int = 3
+    least: float = 0.2
 
     def __post_init__(self) -> None:
         if min(self.depth, self.width, self.children) < 1:
