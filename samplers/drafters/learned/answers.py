@@ -1,0 +1,395 @@
+"""Training texts that a model writes itself, each with the laws that its tokens were drawn from.
+
+A draft model is to say what its target says, so it learns from the target's own samples (Goel et al.
+2024, "Direct Alignment of Draft Model for Speculative Decoding with Chat-Fine-Tuned LLMs", arXiv
+2403.00858, section 2): after chat or text prompts, free or within a grammar.  While a text is written
+the target's whole law of each token is known; its likeliest tokens are kept, so that nothing has to be
+computed twice.
+
+On disk a task's answers are one file of safetensors; a folder of them is what was written so far, and
+:func:`write_answers` goes on where it ends.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from constrain.arguments import check_count
+from constrain.huggingface.automata import automaton_for, vocabulary_for
+from grammars import Grammar
+from grammars.errors import GrammaError
+from samplers.arguments import check_request
+from samplers.backend import Prompt, SpeculativeBackend
+from samplers.drafters.base import Observation
+from samplers.drafters.recursive import law_after
+from samplers.progress import bar
+from samplers.speculative.law import Law, Sampling
+from samplers.speculative.target import Constrained, FreeText, Target, Weighting
+from samplers.speculative.tree import ROOT
+
+TOP: Final = 32
+"""Tokens of each law that are kept, the likeliest ones."""
+_FORMAT: Final = "gramma answers 1"
+
+
+class AnswersError(GrammaError, ValueError):
+    """A file that does not hold answers, or holds those of other tasks or settings."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is asked to write.
+
+    Attributes:
+        prompt: text, chat messages or token ids.
+        grammar: of the answer; ``None`` for a free one.
+        reply: of a prompt that ends where a user begins to speak, what stands between the end of that
+            turn and the beginning of the model's own, as token ids: the model then writes both, a
+            request that nobody thought of and its answer (Xu et al. 2024, "Magpie", arXiv 2406.08464).
+    """
+
+    prompt: Prompt
+    grammar: Grammar | None = None
+    reply: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Laws:
+    """The target's laws at some positions: its k likeliest tokens at each, and whether there are others.
+
+    Memory: 8 k + 1 bytes a position (257 at k = 32).
+
+    Attributes:
+        ids: int32[n, k]; -1 where there are fewer.
+        probabilities: float32[n, k], of the law that was drawn from, weights and temperature applied; 0
+            where there are fewer.  What they lack of 1 is the mass of all other tokens.
+        whole: bool[n], whether no other token is possible at all.
+    """
+
+    ids: torch.Tensor
+    probabilities: torch.Tensor
+    whole: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prompt with one of the target's answers.
+
+    Attributes:
+        tokens: ids of both, the final EOS included.
+        given: how many of them are the prompt.
+        laws: of each token of the answer; ``None`` if they are not known.
+    """
+
+    tokens: list[int]
+    given: int
+    laws: Laws | None = None
+
+
+def laws_of(laws: Sequence[Law | None], top: int = TOP) -> Laws:
+    """Keeps the likeliest tokens of each law; all of them where there are no more than ``top``."""
+    ids = torch.full((len(laws), top), -1, dtype=torch.int32)
+    probabilities = torch.zeros(len(laws), top)
+    whole = torch.zeros(len(laws), dtype=torch.bool)
+    for row, law in enumerate(laws):
+        if law is None:
+            continue
+        possible = np.flatnonzero(law.weights)
+        p = law.weights[possible] / law.weights.sum()
+        if len(possible) > top:
+            best = np.argpartition(-p, top)[:top]
+        else:
+            best = np.arange(len(possible))
+            whole[row] = True
+        best = best[np.argsort(-p[best], kind="stable")]
+        at = possible[best]
+        ids[row, : len(best)] = torch.from_numpy(at if law.ids is None else law.ids[at])
+        probabilities[row, : len(best)] = torch.from_numpy(p[best])
+    return Laws(ids, probabilities, whole)
+
+
+class _Recorder:
+    """Keeps the law of every token that is emitted, by the number of the sample."""
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self._found: dict[int, list[Laws]] = {}
+
+    def __call__(self, seen: Observation) -> None:
+        context = copy.copy(seen.context)
+        context.tree = seen.tree
+        nodes = [ROOT, *seen.path][: len(seen.emitted)]
+        laws = [law_after(context, node, seen.logits(node)) for node in nodes]
+        self._found.setdefault(seen.number, []).append(laws_of(laws, self._top))
+
+    def laws(self, number: int) -> Laws:
+        """Of all tokens of a sample."""
+        parts = self._found[number]
+        return Laws(
+            torch.cat([part.ids for part in parts]),
+            torch.cat([part.probabilities for part in parts]),
+            torch.cat([part.whole for part in parts]),
+        )
+
+
+def write_answers(
+    model: Any,
+    tokenizer: Any,
+    tasks: Iterable[Task],
+    *,
+    samples: int = 8,
+    max_new_tokens: int = 160,
+    temperature: float = 0.7,
+    top: int = TOP,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    max_seconds: float | None = None,
+    progress: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[Answer]:
+    """Has a model answer each task several times, samples side by side.
+
+    Args:
+        model: the target, a causal language model of ``transformers``.
+        tokenizer: its tokenizer; ``None`` if prompts are token ids and answers free.
+        tasks: what it is asked.
+        samples: of each task.
+        max_new_tokens: of each answer, EOS included; a free one may be cut off there.
+        temperature: of the model, above 0; laws are kept at this temperature.
+        top: tokens of each law that are kept.
+        seed: for the same answers again; a task's depend on it and on the task's place alone.
+        folder: where to keep answers, a file for each task; tasks that have one are read from it.
+        max_seconds: after which no further task is begun; at least one is answered.
+        progress: whether to show a bar on standard error.
+        clock: what measures ``max_seconds``: ``time.process_time`` where other programs take the processor.
+
+    Returns:
+        Answers in the order of their tasks, with their laws.
+
+    Raises:
+        AnswersError: if the folder holds answers to other tasks, or of other settings.
+        ValueError, TypeError: if a number is out of range, or a prompt will not do.
+        BudgetError: if no answer of a grammar fits ``max_new_tokens``, or the model's context.
+    """
+    for name, value in {"samples": samples, "max_new_tokens": max_new_tokens, "top": top}.items():
+        check_count(value, name)
+    check_request(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    if temperature <= 0:
+        raise ValueError(f"temperature={temperature}: answers are drawn, which needs one above 0")
+    settings = {"samples": samples, "max_new_tokens": max_new_tokens, "temperature": temperature}
+    settings |= {"top": top, "seed": seed}
+    kept = None if folder is None else Path(folder)
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+    writer = _Writer(model, tokenizer, samples)
+    asked = list(tasks)
+    found: list[Answer] = []
+    began = clock()
+    with bar(progress, "answers", len(asked)) as advance:
+        for number, task in enumerate(asked):
+            file = None if kept is None else kept / f"{number:06}.safetensors"
+            ids = writer.encoded(task)
+            if file is not None and file.is_file():
+                found += _of_run(file, ids, settings)
+            else:
+                if found and max_seconds is not None and clock() - began > max_seconds:
+                    break
+                made = writer.answers(
+                    task, ids, max_new_tokens, temperature, top, 1_000_003 * seed + number
+                )
+                if file is not None:
+                    save_answers(file, made, settings)
+                found += made
+            advance(1)
+    return found
+
+
+class _Turns:
+    """Free text, an EOS, fixed tokens, free text, an EOS.
+
+    States: 0 and ``len(reply) + 1`` are free; i between them is where ``reply[i - 1]`` must follow.
+    """
+
+    automaton = None
+
+    def __init__(self, ends: Sequence[int], reply: Sequence[int]) -> None:
+        self._ends, self._reply = frozenset(ends), list(reply)
+
+    def start(self) -> int:
+        return 0
+
+    def advance(self, state: int, token: int) -> int | None:
+        if state == _ENDED:
+            return None
+        if 0 < state <= len(self._reply):
+            return state + 1 if token == self._reply[state - 1] else None
+        if token not in self._ends:
+            return state
+        return 1 if state == 0 else _ENDED
+
+    def is_finished(self, state: int) -> bool:
+        return state == _ENDED
+
+    def weighting(self, state: int, tokens_left: int) -> Weighting:
+        if 0 < state <= len(self._reply):
+            return Weighting(np.array([self._reply[state - 1]], np.int64))
+        return Weighting()
+
+    def grammar_state(self, state: int) -> int:
+        raise TypeError("free text has no grammar")
+
+
+_ENDED: Final = -1
+
+
+class _Writer:
+    """The model with default drafters for texts of a grammar, and without for free ones.
+
+    Free texts are hardly guessed by drafters that are not trained, and with many rows side by side a
+    wrong guess costs as much as a token.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, rows: int) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        self._bound = SpeculativeBackend(model, tokenizer, max_rows=rows)
+        self._free = SpeculativeBackend(model, tokenizer, [], max_rows=rows)
+        self._ends: tuple[int, ...] | None = None
+
+    def encoded(self, task: Task) -> list[int]:
+        return self._free.encode(task.prompt)
+
+    def answers(
+        self, task: Task, ids: list[int], length: int, temperature: float, top: int, seed: int
+    ) -> list[Answer]:
+        recorder = _Recorder(top)
+        backend = self._free if task.grammar is None else self._bound
+        made = backend.generate(
+            ids,
+            self._target(task),
+            n=backend.max_rows,
+            max_new_tokens=length,
+            sampling=Sampling(temperature),
+            seed=seed,
+            observers=[recorder],
+        )
+        return [
+            Answer([*ids, *sample.token_ids], len(ids), recorder.laws(number))
+            for number, sample in enumerate(made)
+        ]
+
+    def _target(self, task: Task) -> Target:
+        if task.grammar is not None:
+            return Constrained(automaton_for(task.grammar, self._tokenizer, self._model))
+        if self._ends is None:
+            self._ends = self._end_tokens()
+        return _Turns(self._ends, task.reply) if task.reply else FreeText(self._ends)
+
+    def _end_tokens(self) -> tuple[int, ...]:
+        if self._tokenizer is not None:
+            return tuple(vocabulary_for(self._tokenizer, self._model).eos_token_ids)
+        ends = self._model.generation_config.eos_token_id
+        return tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def save_answers(
+    file: str | Path, answers: Sequence[Answer], settings: dict[str, Any] | None = None
+) -> None:
+    """Writes answers as safetensors, at once or not at all.
+
+    Args:
+        file: its name.
+        answers: all with laws of the same width, or all without.
+        settings: what :func:`write_answers` was told, kept with them; JSON.
+
+    Raises:
+        ValueError: if only some have laws.
+    """
+    tensors = {
+        "tokens": torch.tensor([t for a in answers for t in a.tokens], dtype=torch.int32),
+        "lengths": torch.tensor([len(a.tokens) for a in answers], dtype=torch.int32),
+        "given": torch.tensor([a.given for a in answers], dtype=torch.int32),
+    }
+    laws = [a.laws for a in answers if a.laws is not None]
+    if laws and len(laws) < len(answers):
+        raise ValueError(f"{len(laws)} of {len(answers)} answers have laws; all or none must")
+    if laws:
+        tensors["ids"] = torch.cat([x.ids for x in laws])
+        tensors["probabilities"] = torch.cat([x.probabilities for x in laws])
+        tensors["whole"] = torch.cat([x.whole for x in laws])
+    file = Path(file)
+    part = file.with_name(f".{file.name}.part")
+    save_file(tensors, part, {"format": _FORMAT, "settings": json.dumps(settings or {})})
+    os.replace(part, file)
+
+
+def load_answers(file: str | Path) -> list[Answer]:
+    """Reads answers of a file, or of all files of a folder.
+
+    Raises:
+        FileNotFoundError: if there is no such file, or the folder has none.
+        AnswersError: if a file does not hold answers.
+    """
+    file = Path(file)
+    files = sorted(file.glob("*.safetensors")) if file.is_dir() else [file]
+    if not files or not files[0].is_file():
+        raise FileNotFoundError(f"{file}: no such file of answers, or a folder without any")
+    return [answer for each in files for answer in _read(each)[0]]
+
+
+def _of_run(file: Path, ids: list[int], settings: dict[str, Any]) -> list[Answer]:
+    """Answers of one task of an earlier run.
+
+    Raises:
+        AnswersError: if they are not this task's, or of other settings.
+    """
+    answers, told = _read(file)
+    if any(answer.tokens[: answer.given] != ids for answer in answers):
+        raise AnswersError(f"{file} has answers to another prompt; give another folder")
+    if told != settings:
+        raise AnswersError(f"{file} was written with {told}, not {settings}; give another folder")
+    return answers
+
+
+def _read(file: Path) -> tuple[list[Answer], dict[str, Any]]:
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise AnswersError(f"{file} does not hold answers of this kind ({_FORMAT})")
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            return _answers(tensors), json.loads(metadata["settings"])
+    except AnswersError:
+        raise
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise AnswersError(f"{file} does not hold answers: {error}") from error
+
+
+def _answers(tensors: dict[str, torch.Tensor]) -> list[Answer]:
+    lengths, given = tensors["lengths"].tolist(), tensors["given"].tolist()
+    texts = [text.tolist() for text in tensors["tokens"].split(lengths)]
+    if "ids" not in tensors:
+        return [Answer(text, count) for text, count in zip(texts, given, strict=True)]
+    sizes = [length - count for length, count in zip(lengths, given, strict=True)]
+    parts = [tensors[name].split(sizes) for name in ("ids", "probabilities", "whole")]
+    return [
+        Answer(text, count, Laws(*laws))
+        for text, count, *laws in zip(texts, given, *parts, strict=True)
+    ]
