@@ -133,29 +133,29 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--epochs", type=int, default=20, help="at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quiet", dest="progress", action="store_false", help="no bars")
     options = parser.parse_args(arguments)
     numbers = [int(part) for part in options.layers.split(",")]
     options.layers = numbers if "," in options.layers else numbers[0]
     return options
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes answers, trains, saves."""
-    options = parsed(arguments)
-    torch.set_num_threads(1)
-    model, tokenizer = load_model(options.model, "float32")
+def aligned(
+    model: Any, tokenizer: Any, asked: Sequence[Task], options: argparse.Namespace
+) -> tuple[Alignment, str]:
+    """Writes answers and trains a draft on them; says what was done."""
     began = time.process_time()
     answers = write_answers(
         model,
         tokenizer,
-        tasks(options.prompts, tokenizer, options.seed),
+        asked,
         samples=options.samples,
         max_new_tokens=options.tokens,
         temperature=options.temperature,
         seed=options.seed,
         folder=options.answers,
         max_seconds=WRITING * options.seconds,
-        progress=True,
+        progress=options.progress,
         clock=time.process_time,
     )
     written = time.process_time() - began
@@ -168,15 +168,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         loss=options.loss,
         temperature=options.temperature,
         learning_rate=options.learning_rate,
-        max_seconds=options.seconds - written,
+        max_seconds=max(options.seconds - written, 1.0),
         max_epochs=options.epochs,
         seed=options.seed,
-        progress=True,
+        progress=options.progress,
         clock=time.process_time,
     )
+    return made, described(made, answers, written)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes answers, trains, saves."""
+    options = parsed(arguments)
+    torch.set_num_threads(1)
+    model, tokenizer = load_model(options.model, "float32")
+    asked = tasks(options.prompts, tokenizer, options.seed)
+    made, told = aligned(model, tokenizer, asked, options)
     made.model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
-    print(described(made, answers, written))
+    print(told)
     print(f"saved as {options.out}")
 
 

@@ -21,6 +21,7 @@ from torch.nn.functional import log_softmax
 
 from samplers.drafters.base import Context, Observation
 from samplers.drafters.draft_model import DraftModel, Kind
+from samplers.drafters.learned.short_output import load_draft
 from samplers.drafters.recursive import law_after
 from samplers.speculative.tree import ROOT
 
@@ -122,10 +123,7 @@ class OnlineDistilled(DraftModel):
             folder: what :meth:`save` wrote, or any causal language model.
             options: see the class.
         """
-        from transformers import AutoModelForCausalLM
-
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
-        return cls(model.eval(), **options)
+        return cls(load_draft(folder), **options)
 
     # -- learning --------------------------------------------------------------------------------
 
@@ -213,13 +211,13 @@ class OnlineDistilled(DraftModel):
         )
 
     def _loss(self, text: Corrected) -> torch.Tensor:
-        """Sum over a text's corrections of the soft cross-entropy."""
+        """Sum over a text's corrections of the soft cross-entropy, of what the draft can say."""
         ids = torch.tensor([text.tokens], device=self.model.device)
         at = [c.position - 1 for c in text.corrections]
         logits = self.model(ids, use_cache=False).logits[0, at]
         known = log_softmax(logits, -1)
         losses = [
-            -(c.probabilities.to(row) * row[c.ids.to(row.device)]).sum()
+            _cross_entropy(c.probabilities.to(row), row[c.ids.to(row.device)])
             for c, row in zip(text.corrections, known, strict=True)
         ]
         return torch.stack(losses).sum()
@@ -237,6 +235,11 @@ class OnlineDistilled(DraftModel):
                     "make the draft from a copy"
                 )
         super()._check(context)
+
+
+def _cross_entropy(p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+    """Soft cross-entropy in nats; tokens that the draft cannot say, log q minus infinity, are left out."""
+    return -torch.where(torch.isfinite(log_q), p * log_q, torch.zeros_like(p)).sum()
 
 
 def _places(model: Any) -> set[int]:

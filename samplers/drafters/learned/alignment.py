@@ -25,10 +25,9 @@ import torch
 
 from constrain.arguments import check_count, check_model
 from samplers.drafters.learned.alignment_losses import LOSSES, Loss, Pair, paired
-from samplers.drafters.learned.answers import TOP, Answer, Laws, laws_of
+from samplers.drafters.learned.answers import TOP, Answer, Laws, law_kept, laws_of
 from samplers.drafters.learned.short_output import ShortOutput, shortened
 from samplers.progress import bar
-from samplers.speculative.law import Sampling, law_of
 from samplers.speculative.target import Weighting
 
 Clock: TypeAlias = Callable[[], float]
@@ -177,7 +176,10 @@ def some_layers(model: Any, layers: int | Sequence[int]) -> Any:
     every = getattr(getattr(model, "model", None), "layers", None)
     if every is None:
         raise ValueError(f"{type(model).__name__} is not built of model.layers, as Llama is")
-    chosen = [*range(layers - 1), len(every) - 1] if isinstance(layers, int) else list(layers)
+    if isinstance(layers, int):
+        chosen = [*range(layers - 1), len(every) - 1] if layers > 0 else []
+    else:
+        chosen = list(layers)
     if not chosen or not 0 <= min(chosen) <= max(chosen) < len(every) or len(chosen) >= len(every):
         raise ValueError(
             f"layers={layers}: the model has {len(every)}, the draft needs some of them"
@@ -228,25 +230,33 @@ def with_laws(model: Any, answer: Answer, temperature: float, top: int = TOP) ->
     """The answer with the model's laws of its tokens at a temperature, without a grammar."""
     ids = torch.tensor([answer.tokens], device=model.device)
     logits = model(ids, use_cache=False).logits[0, answer.given - 1 : -1].cpu()
-    laws = [law_of(row, Weighting(), Sampling(temperature)) for row in logits]
-    return Answer(answer.tokens, answer.given, laws_of(laws, top))
+    laws = laws_of([law_kept(row, Weighting(), temperature, top) for row in logits])
+    return Answer(answer.tokens, answer.given, laws)
 
 
 def split(answers: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
     """Answers to learn from, and those to measure on: to one prompt in ten, and at least one.
 
+    Of a prompt with more than a tenth of all answers, where the model wrote what it was asked as well, every
+    tenth answer is kept aside instead.
+
     Raises:
         ValueError: if there are fewer than two prompts.
     """
-    prompts = list(dict.fromkeys(tuple(a.tokens[: a.given]) for a in answers))
-    if len(prompts) < 2:
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, answer in enumerate(answers):
+        groups.setdefault(tuple(answer.tokens[: answer.given]), []).append(number)
+    if len(groups) < 2:
         raise ValueError(
-            f"answers to {len(prompts)} prompts; two are needed, one of which is kept aside"
+            f"answers to {len(groups)} prompts; two are needed, one of which is kept aside"
         )
-    aside = set(prompts[min(HELD_OUT, len(prompts)) - 1 :: HELD_OUT])
+    large = [g for g in groups.values() if len(g) > max(len(answers) / HELD_OUT, HELD_OUT)]
+    small = [g for g in groups.values() if g not in large]
+    aside = {n for g in small[min(HELD_OUT, len(small)) - 1 :: HELD_OUT] for n in g}
+    aside |= {n for g in large for n in g[HELD_OUT - 1 :: HELD_OUT]}
     return (
-        [a for a in answers if tuple(a.tokens[: a.given]) not in aside],
-        [a for a in answers if tuple(a.tokens[: a.given]) in aside],
+        [a for number, a in enumerate(answers) if number not in aside],
+        [a for number, a in enumerate(answers) if number in aside],
     )
 
 

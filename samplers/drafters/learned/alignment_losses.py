@@ -63,20 +63,25 @@ def paired(
     """
     sayable = at >= 0
     listed = logits.gather(-1, at.clamp(min=0)).masked_fill(~sayable, -torch.inf)
-    all_of_it = logits.logsumexp(-1)
-    # a row without a sayable token has no logsumexp whose gradient is a number
-    safe = torch.where(whole[:, None], listed, torch.zeros_like(listed))
-    normaliser = torch.where(whole, safe.logsumexp(-1), all_of_it)
+    normaliser = torch.where(whole, _logsumexp(listed, whole), logits.logsumexp(-1))
+    others = torch.ones(len(logits), logits.shape[-1] + 1, dtype=torch.bool, device=logits.device)
+    others.scatter_(-1, torch.where(sayable, at, torch.full_like(at, logits.shape[-1])), False)
+    others = others[:, :-1] & ~whole[:, None]
+    some = others.any(-1)
+    rest = _logsumexp(logits.masked_fill(~others, -torch.inf), some) - normaliser
+    rest = torch.where(some, rest, torch.full_like(rest, -torch.inf))
     log_q = listed - normaliser[:, None]
-    least = torch.finfo(logits.dtype).tiny
-    rest = (1 - log_q.exp().sum(-1)).clamp(min=least).log()
-    rest = torch.where(whole, torch.full_like(rest, -torch.inf), rest)
     missing = (1 - probabilities.sum(-1)).clamp(min=0.0)
     missing = torch.where(whole, torch.zeros_like(missing), missing)
     return Pair(
         torch.cat([probabilities, missing[:, None]], -1).to(logits.dtype),
         torch.cat([log_q, rest[:, None]], -1),
     )
+
+
+def _logsumexp(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Of each of some rows; of one of minus infinities alone there is no gradient, so others are zeros."""
+    return torch.where(rows[:, None], values, torch.zeros_like(values)).logsumexp(-1)
 
 
 def kl(pair: Pair) -> torch.Tensor:

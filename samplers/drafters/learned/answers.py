@@ -12,7 +12,6 @@ On disk a task's answers are one file of safetensors; a folder of them is what w
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import time
@@ -33,9 +32,8 @@ from grammars.errors import GrammaError
 from samplers.arguments import check_request
 from samplers.backend import Prompt, SpeculativeBackend
 from samplers.drafters.base import Observation
-from samplers.drafters.recursive import law_after
 from samplers.progress import bar
-from samplers.speculative.law import Law, Sampling
+from samplers.speculative.law import Sampling
 from samplers.speculative.target import Constrained, FreeText, Target, Weighting
 from samplers.speculative.tree import ROOT
 
@@ -101,50 +99,67 @@ class Answer:
     laws: Laws | None = None
 
 
-def laws_of(laws: Sequence[Law | None], top: int = TOP) -> Laws:
-    """Keeps the likeliest tokens of each law; all of them where there are no more than ``top``."""
-    ids = torch.full((len(laws), top), -1, dtype=torch.int32)
-    probabilities = torch.zeros(len(laws), top)
-    whole = torch.zeros(len(laws), dtype=torch.bool)
-    for row, law in enumerate(laws):
-        if law is None:
-            continue
-        possible = np.flatnonzero(law.weights)
-        p = law.weights[possible] / law.weights.sum()
-        if len(possible) > top:
-            best = np.argpartition(-p, top)[:top]
-        else:
-            best = np.arange(len(possible))
-            whole[row] = True
-        best = best[np.argsort(-p[best], kind="stable")]
-        at = possible[best]
-        ids[row, : len(best)] = torch.from_numpy(at if law.ids is None else law.ids[at])
-        probabilities[row, : len(best)] = torch.from_numpy(p[best])
-    return Laws(ids, probabilities, whole)
+def law_kept(
+    logits: torch.Tensor, weighting: Weighting, temperature: float, top: int = TOP
+) -> tuple[torch.Tensor, torch.Tensor, bool]:
+    """The likeliest tokens of one law, likeliest first.
+
+    Args:
+        logits: floating[V], on the CPU.
+        weighting: the target's weights; those of a grammar are of one.
+        temperature: above 0.
+        top: how many tokens.
+
+    Returns:
+        int32[top] and float32[top] as in :class:`Laws`, and whether no other token is possible.
+
+    Raises:
+        ValueError: if tokens have weights between 0 and 1.
+    """
+    if weighting.log_weights is not None:
+        raise ValueError("answers are free or of a grammar; this target weighs tokens")
+    row = logits.double() if logits.dtype == torch.float64 else logits.float()
+    allowed = None if weighting.ids is None else torch.from_numpy(weighting.ids)
+    row = (row if allowed is None else row[allowed]) / temperature
+    count = min(top, len(row))
+    values, at = row.topk(count)
+    ids = torch.full((top,), -1, dtype=torch.int32)
+    probabilities = torch.zeros(top)
+    ids[:count] = (at if allowed is None else allowed[at]).int()
+    probabilities[:count] = (values - row.logsumexp(-1)).exp().float()
+    return ids, probabilities, len(row) <= top
 
 
-class _Recorder:
-    """Keeps the law of every token that is emitted, by the number of the sample."""
+def laws_of(kept: Sequence[tuple[torch.Tensor, torch.Tensor, bool]]) -> Laws:
+    """Laws of several positions, of what :func:`law_kept` says of each."""
+    ids, probabilities, whole = zip(*kept, strict=True)
+    return Laws(torch.stack(ids), torch.stack(probabilities), torch.tensor(whole))
+
+
+class Recorder:
+    """Keeps the law of every token that is emitted, by the number of the sample; an observer of a backend.
+
+    Args:
+        top: tokens of each law that are kept.
+    """
 
     def __init__(self, top: int) -> None:
         self._top = top
-        self._found: dict[int, list[Laws]] = {}
+        self._found: dict[int, list[tuple[torch.Tensor, torch.Tensor, bool]]] = {}
 
     def __call__(self, seen: Observation) -> None:
-        context = copy.copy(seen.context)
-        context.tree = seen.tree
-        nodes = [ROOT, *seen.path][: len(seen.emitted)]
-        laws = [law_after(context, node, seen.logits(node)) for node in nodes]
-        self._found.setdefault(seen.number, []).append(laws_of(laws, self._top))
+        """Looks at one step of one sample."""
+        context = seen.context
+        found = self._found.setdefault(seen.number, [])
+        for count, node in enumerate([ROOT, *seen.path][: len(seen.emitted)]):
+            weighting = context.target.weighting(seen.tree.state(node), context.tokens_left - count)
+            found.append(
+                law_kept(seen.logits(node), weighting, context.sampling.temperature, self._top)
+            )
 
     def laws(self, number: int) -> Laws:
         """Of all tokens of a sample."""
-        parts = self._found[number]
-        return Laws(
-            torch.cat([part.ids for part in parts]),
-            torch.cat([part.probabilities for part in parts]),
-            torch.cat([part.whole for part in parts]),
-        )
+        return laws_of(self._found[number])
 
 
 def write_answers(
@@ -276,7 +291,7 @@ class _Writer:
     def answers(
         self, task: Task, ids: list[int], length: int, temperature: float, top: int, seed: int
     ) -> list[Answer]:
-        recorder = _Recorder(top)
+        recorder = Recorder(top)
         backend = self._free if task.grammar is None else self._bound
         made = backend.generate(
             ids,

@@ -12,7 +12,7 @@ import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -57,7 +57,7 @@ class ShortLlama(LlamaForCausalLM):
     """A Llama whose output embedding has ``config.output_size`` rows."""
 
     config_class = ShortLlamaConfig
-    _tied_weights_keys: Any = {}
+    _tied_weights_keys: ClassVar[dict[str, str]] = {}
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
