@@ -1,7 +1,8 @@
 """What a draft model is worth, trees and kinds of drafts beside each other, on prompts not trained on.
 
 Two sets: ``extraction`` of ``benchmarks/tasks.py``, and ``free``, questions of a chat, which share no
-template and no topic with those of ``examples/align_draft.py``.  Every step drafts, whether or not that pays.
+template and no topic with those of ``examples/align_draft.py``.  Every step drafts, whether
+or not that pays.
 
 * *first*: of the tokens drafted first, those that were accepted; *accepted*: of all that were drafted.
   A tree of three a level has at most a third of its nodes accepted.

@@ -60,6 +60,9 @@ if TYPE_CHECKING:
         PromptLookup,
         TokenRecycling,
         Trigram,
+        aligned_draft,
+        load_draft,
+        write_answers,
     )
     from samplers.extraction import aextract, call, extract, extract_stream
     from samplers.generation import SpeculativeGenerate
@@ -121,6 +124,9 @@ _HOMES = {
     "ToolCall": "constrain.tools",
     "ToolCalls": "constrain.tools",
     "aextract": "samplers.extraction",
+    "aligned_draft": "samplers.drafters",
+    "load_draft": "samplers.drafters",
+    "write_answers": "samplers.drafters",
     "call": "samplers.extraction",
     "choose": "samplers.choosing",
     "extract": "samplers.extraction",
@@ -182,6 +188,7 @@ __all__ = [
     "Trigram",
     "UnsupportedModel",
     "aextract",
+    "aligned_draft",
     "call",
     "choose",
     "extract",
@@ -189,6 +196,8 @@ __all__ = [
     "extract_many",
     "extract_samples",
     "extract_stream",
+    "load_draft",
+    "write_answers",
 ]
 
 

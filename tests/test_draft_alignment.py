@@ -234,9 +234,10 @@ def test_laws_within_a_grammar_are_the_masked_ones() -> None:
     assert any(sample.stats.accepted for sample in samples)
     for number, sample in enumerate(samples):
         laws = recorder.laws(number)
-        state = target.start()
+        state: int | None = target.start()
         assert len(laws) == len(sample.token_ids)
         for i, token in enumerate(sample.token_ids):
+            assert state is not None
             allowed = target.weighting(state, 30 - i).ids
             assert allowed is not None
             with torch.no_grad():
@@ -254,7 +255,6 @@ def test_laws_within_a_grammar_are_the_masked_ones() -> None:
             )
             assert bool(laws.whole[i]) == (len(p) <= 20)
             state = target.advance(state, token)
-            assert state is not None
 
 
 def test_both_sides_of_a_chat_are_written_with_what_stands_between() -> None:

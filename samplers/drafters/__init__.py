@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from samplers.drafters.draft_model import DraftModel
     from samplers.drafters.layer_skip import LayerSkip
     from samplers.drafters.learned import FSPAD, Chimera, Heads, LearnedDrafter, MedusaHeads
+    from samplers.drafters.learned.alignment import aligned_draft
+    from samplers.drafters.learned.answers import write_answers
+    from samplers.drafters.learned.short_output import load_draft
     from samplers.drafters.online_distilled import OnlineDistilled
 
 _NEURAL = {
@@ -27,6 +30,9 @@ _NEURAL = {
     "LearnedDrafter": "samplers.drafters.learned",
     "MedusaHeads": "samplers.drafters.learned",
     "OnlineDistilled": "samplers.drafters.online_distilled",
+    "aligned_draft": "samplers.drafters.learned.alignment",
+    "load_draft": "samplers.drafters.learned.short_output",
+    "write_answers": "samplers.drafters.learned.answers",
 }
 """Loaded when first used."""
 
@@ -47,7 +53,10 @@ __all__ = [
     "PromptLookup",
     "TokenRecycling",
     "Trigram",
+    "aligned_draft",
     "default_drafters",
+    "load_draft",
+    "write_answers",
 ]
 
 

@@ -16,7 +16,6 @@ import copy
 import math
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -206,7 +205,7 @@ def frequent_tokens(model: Any, tokenizer: Any, answers: Iterable[Answer], count
     Special tokens come first; where answers have fewer tokens, those of the lowest ids follow, which
     vocabularies made by merging pairs have merged first.
     """
-    mass: Counter[int] = Counter()
+    mass: dict[int, float] = {}
     for answer in answers:
         assert answer.laws is not None
         ids = answer.laws.ids.flatten()
@@ -214,11 +213,11 @@ def frequent_tokens(model: Any, tokenizer: Any, answers: Iterable[Answer], count
         weights = torch.zeros(int(model.config.vocab_size), dtype=torch.float64)
         weights.index_add_(0, ids[some].long(), answer.laws.probabilities.flatten()[some].double())
         for token in weights.nonzero().flatten().tolist():
-            mass[token] += float(weights[token])
+            mass[token] = mass.get(token, 0.0) + float(weights[token])
     ends = model.generation_config.eos_token_id
     first = [*(ends if isinstance(ends, list) else [ends])]
     first += getattr(tokenizer, "all_special_ids", [])
-    order = [*first, *(token for token, _ in mass.most_common()), *range(model.config.vocab_size)]
+    order = [*first, *sorted(mass, key=lambda token: -mass[token]), *range(model.config.vocab_size)]
     return list(dict.fromkeys(int(token) for token in order if token is not None))[:count]
 
 

@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from constrain.arguments import check_count
+from constrain.automaton import TokenAutomaton
 from constrain.huggingface.automata import automaton_for, vocabulary_for
 from grammars import Grammar
 from grammars.errors import GrammaError
@@ -240,7 +241,7 @@ class _Turns:
     States: 0 and ``len(reply) + 1`` are free; i between them is where ``reply[i - 1]`` must follow.
     """
 
-    automaton = None
+    automaton: TokenAutomaton | None = None
 
     def __init__(self, ends: Sequence[int], reply: Sequence[int]) -> None:
         self._ends, self._reply = frozenset(ends), list(reply)
@@ -399,11 +400,11 @@ def _read(file: Path) -> tuple[list[Answer], dict[str, Any]]:
 
 def _answers(tensors: dict[str, torch.Tensor]) -> list[Answer]:
     lengths, given = tensors["lengths"].tolist(), tensors["given"].tolist()
-    texts = [text.tolist() for text in tensors["tokens"].split(lengths)]
+    texts = [text.tolist() for text in torch.split(tensors["tokens"], lengths)]
     if "ids" not in tensors:
         return [Answer(text, count) for text, count in zip(texts, given, strict=True)]
     sizes = [length - count for length, count in zip(lengths, given, strict=True)]
-    parts = [tensors[name].split(sizes) for name in ("ids", "probabilities", "whole")]
+    parts = [torch.split(tensors[name], sizes) for name in ("ids", "probabilities", "whole")]
     return [
         Answer(text, count, Laws(*laws))
         for text, count, *laws in zip(texts, given, *parts, strict=True)

@@ -28,6 +28,9 @@ class ShortOutput(nn.Module):
         count: rows, k.
     """
 
+    tokens: torch.Tensor
+    """int64[k], the ids of what can be said, ascending; saved with the weights."""
+
     def __init__(self, hidden_size: int, vocab_size: int, count: int) -> None:
         super().__init__()
         self.vocab_size = vocab_size
@@ -46,14 +49,14 @@ class ShortOutput(nn.Module):
         return out
 
 
-class ShortLlamaConfig(LlamaConfig):
+class ShortLlamaConfig(LlamaConfig):  # type: ignore[misc]
     """Configuration of :class:`ShortLlama`; ``output_size`` is the number of tokens it can say."""
 
     model_type = "gramma_short_llama"
     output_size: int = 0
 
 
-class ShortLlama(LlamaForCausalLM):
+class ShortLlama(LlamaForCausalLM):  # type: ignore[misc]
     """A Llama whose output embedding has ``config.output_size`` rows."""
 
     config_class = ShortLlamaConfig
@@ -65,8 +68,8 @@ class ShortLlama(LlamaForCausalLM):
         self.post_init()
 
 
-def shortened(model: Any, tokens: Sequence[int]) -> ShortLlama:
-    """A copy of a Llama that can say some tokens only.
+def shortened(model: Any, tokens: Sequence[int]) -> Any:
+    """A copy of a Llama that can say some tokens only, a :class:`ShortLlama`.
 
     Args:
         model: a ``LlamaForCausalLM``.
