@@ -13,7 +13,7 @@ thread.  A case whose copies take more than ``--gigabytes`` is not copied: its m
 time left out.
 
 Usage: ``python benchmarks/shared_prefix.py [--what forwards,rule,rows] [--rows 4,16,64]
-[--prompts 256,1024,4096] [--dtype float32] [--limit 3] [--seconds 20] [--gigabytes 6]``
+[--prompts 256,1024,4096] [--side 1,4,16] [--dtype float32] [--limit 3] [--seconds 20] [--gigabytes 6]``
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def rows_side_by_side(
         ("copied, default drafters", Copying, None),
         ("shared, no drafters", SpeculativeBackend, []),
     ]
-    for rows in (1, 4, 16):
+    for rows in options.side:
         texts: dict[str, list[list[int]]] = {}
         for name, make, drafters in kinds:
             if rows == 1 and name.startswith("copied"):
@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--what", default="forwards,rule,rows")
     parser.add_argument("--rows", type=_numbers, default=[4, 16, 64])
     parser.add_argument("--prompts", type=_numbers, default=[256, 1024, 4096])
+    parser.add_argument("--side", type=_numbers, default=[1, 4, 16], help="rows, of rows")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--limit", type=int, default=3, help="prompts, of rows")
     parser.add_argument(
