@@ -123,7 +123,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--answers", type=Path, help="a folder to keep answers in, and to go on from"
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder")
-    parser.add_argument("--layers", default="3", help="how many, or their numbers with commas")
+    parser.add_argument("--layers", default="0,1,29", help="how many, or their numbers with commas")
     parser.add_argument("--output-tokens", type=int, default=8192, help="the draft can say; 0: all")
     parser.add_argument("--loss", default="tvd++", choices=["kl", "tvd", "tvd++"])
     parser.add_argument("--learning-rate", type=float, default=1e-3)

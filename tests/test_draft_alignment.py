@@ -470,7 +470,7 @@ def test_training_raises_acceptance_on_prompts_kept_aside(loss: Any, output: int
     answers = write_answers(model, None, TASKS, **{**OPTIONS, "samples": 6, "temperature": 1.0})
     found = aligned_draft(
         model, None, answers, layers=1, output_tokens=output, loss=loss, temperature=1.0,
-        learning_rate=5e-3, max_seconds=60, max_epochs=10,
+        kl_first=0.0, learning_rate=5e-3, max_seconds=60, max_epochs=10,
     )  # fmt: skip
     shares = [share for _, share in found.acceptance]
     assert found.best > shares[0] + 0.02
@@ -490,6 +490,8 @@ def test_wrong_arguments_of_an_alignment() -> None:
         aligned_draft(model, None, answers, loss="x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_seconds=0"):
         aligned_draft(model, None, answers, max_seconds=0)
+    with pytest.raises(ValueError, match="kl_first=2"):
+        aligned_draft(model, None, answers, kl_first=2)
     with pytest.raises(ValueError, match="bfloat16"):
         aligned_draft(
             some_layers(model, 1).bfloat16(), None, answers, draft=some_layers(model, 1).bfloat16()

@@ -52,7 +52,7 @@ class Alignment:
         acceptance: (seconds, share) at each look: how often a token drawn from the draft would be accepted
             on held-out answers, positions with no choice aside; a lower bound, since the target's rarer
             tokens count as never accepted.  The first is that of the draft before training.
-        losses: of each gradient step.
+        losses: of each gradient step; of two kinds if ``kl_first`` was above 0.
         tokens: trained on, all passes together.
         seconds: of the clock.
     """
@@ -78,6 +78,7 @@ def aligned_draft(
     output_tokens: int | None = 8192,
     draft: Any = None,
     loss: Loss = "tvd++",
+    kl_first: float = 0.5,
     temperature: float = 0.7,
     learning_rate: float = 4e-4,
     max_seconds: float = 1200.0,
@@ -100,6 +101,9 @@ def aligned_draft(
             ``None`` for all: then the embedding is trained too, as far as the target ties it to the output.
         draft: a draft to go on with, changed in place, instead of ``layers`` and ``output_tokens``.
         loss: ``"kl"``, ``"tvd"`` or ``"tvd++"``.
+        kl_first: the share of the training, 0 to 1, in which KL is the loss before that: gradients of total
+            variation are in proportion to q, and vanish where a draft cut out of its target gives right
+            tokens hardly any mass.
         temperature: at which the answers were drawn and the draft will draw.
         learning_rate: of AdamW; rises over the first steps, falls to zero along a cosine.
         max_seconds: of training, looks at held-out answers included.
@@ -130,6 +134,8 @@ def aligned_draft(
             f"max_seconds={max_seconds}, learning_rate={learning_rate}, temperature={temperature}: "
             "must be positive"
         )
+    if not 0 <= kl_first <= 1:
+        raise ValueError(f"kl_first={kl_first}: must be a share, from 0 to 1")
     began = clock()
     known = [a if a.laws is not None else with_laws(model, a, temperature) for a in answers]
     train, aside = split(known)
@@ -139,7 +145,7 @@ def aligned_draft(
             draft = shortened(draft, frequent_tokens(model, tokenizer, train, output_tokens))
     if draft.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"the draft's numbers are {draft.dtype}; load the target with float32")
-    trainer = _Trainer(draft, temperature, loss, learning_rate)
+    trainer = _Trainer(draft, temperature, loss, kl_first, learning_rate)
     made = Alignment(draft)
     with bar(progress, lambda: _told(made), 1000) as advance, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -355,8 +361,11 @@ class _Budget:
 class _Trainer:
     """A draft with its optimiser."""
 
-    def __init__(self, draft: Any, temperature: float, loss: str, learning_rate: float) -> None:
+    def __init__(
+        self, draft: Any, temperature: float, loss: str, kl_first: float, learning_rate: float
+    ) -> None:
         self._draft = draft
+        self._kl_first = kl_first
         self._temperature = temperature
         self._loss = LOSSES[loss]
         self._rate = learning_rate
@@ -414,7 +423,7 @@ class _Trainer:
             pair = self._pair(pack)
             if pair is None:
                 return
-            value = self._loss(pair)
+            value = (LOSSES["kl"] if done < self._kl_first else self._loss)(pair)
             value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
         self._optimiser.step()
