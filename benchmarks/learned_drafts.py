@@ -46,7 +46,7 @@ from samplers.drafters import FSPAD, Chimera, LearnedDrafter, MedusaHeads, defau
 from samplers.drafters.learned import Evaluation, Training, evaluate
 from samplers.speculative.target import Constrained, FreeText, Target
 
-BATCH = 32
+BATCH = 64
 """Chats that are answered side by side."""
 FREE_TOKENS = 144
 CONSTRAINED_TOKENS = 160
@@ -171,7 +171,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     for name in systems:
         kind, options = SYSTEMS[name]
-        training = Training(epochs=epochs, max_seconds=seconds, held_out=0.05)
+        training = Training(epochs=epochs, batch=256, max_seconds=seconds, held_out=0.05)
         made: Any = kind.fit(model, None, texts, training=training, **options)
         made.save(folder / f"{name}.safetensors")
         report = made.report
