@@ -44,6 +44,7 @@ from grammars import Grammar
 from samplers import SpeculativeBackend
 from samplers.drafters import FSPAD, Chimera, LearnedDrafter, MedusaHeads, default_drafters
 from samplers.drafters.learned import Evaluation, Training, evaluate
+from samplers.drafters.learned.answers import Answer
 from samplers.speculative.target import Constrained, FreeText, Target
 
 BATCH = 64
@@ -71,14 +72,6 @@ def say(text: str) -> None:
 
 
 # -- answers ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Token ids of a prompt and its answer; ``given`` of them are the prompt's."""
-
-    tokens: list[int]
-    given: int
 
 
 def kept(path: Path) -> tuple[list[Answer], float, int]:

@@ -24,6 +24,7 @@ from grammars.errors import BudgetError
 from samplers.drafters.base import Context, Drafter, Observation
 from samplers.sample import Sample, Stats
 from samplers.speculative.choices import Choices, Drawn, seeds_of
+from samplers.speculative.common import common_length
 from samplers.speculative.law import EmptyLaw, Law, Sampling, law_of
 from samplers.speculative.schedule import Schedule
 from samplers.speculative.scorer import Request, Scores, TreeScorer
@@ -230,10 +231,15 @@ class SpeculativeBackend:
         rows = min(rows, self.max_rows)
         if self.max_kv_bytes is None:
             return rows
-        room = self.max_kv_bytes // self._scorer().bytes_per_token
+        room = self.max_kv_bytes // self.bytes_per_token
         if self.shares(prefix, rows):
             return max(min(rows, (room - prefix) // max(behind, 1)), 0)
         return min(rows, room // max(prefix + behind, 1))
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory of what is kept of one token in one row: keys, values, and what drafters read of it."""
+        return self._scorer().bytes_per_token
 
     def _rows_that_fit(self, wanted: int, prefix: int, behind: int) -> int:
         """How many rows the memory allows with whole trees; makes trees smaller before it fails."""
@@ -242,7 +248,7 @@ class SpeculativeBackend:
         if rows:
             return rows
         assert self.max_kv_bytes is not None
-        each, tokens = self._scorer().bytes_per_token, prefix + behind
+        each, tokens = self.bytes_per_token, prefix + behind
         room = self.max_kv_bytes // each - tokens
         if room < 0:
             raise no_room(tokens * each, self.max_kv_bytes, tokens)
@@ -354,7 +360,7 @@ class SpeculativeBackend:
                 else:
                     active[slot] = fresh = begin(number)
                     fresh.stats.forwards = prefill
-                    shared = _common(row.tokens, fresh.tokens)
+                    shared = common_length(row.tokens, fresh.tokens)
                     scorer.rollback(slot, min(shared, len(fresh.tokens) - 1, scorer.length(slot)))
                     self._begin(fresh, active, sampling)
         return [out[i] for i in range(n)]
@@ -627,16 +633,6 @@ def _drafters(given: Any) -> list[Drafter]:
             hint = "; make one of it: DraftModel(model)" if hasattr(drafter, "forward") else ""
             raise TypeError(f"a drafter is needed, not {described(drafter)}{hint}")
     return list(given)
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Tokens at the beginning that agree."""
-    count = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        count += 1
-    return count
 
 
 def _processed(

@@ -12,6 +12,7 @@ from constrain.huggingface.choosing import choose as _choose
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.token_trie import ROOT, TokenTrie
+from constrain.models import text_config
 from samplers.speculative import tree as drafts
 from samplers.speculative.scorer import Request, TreeScorer, UnsupportedModel
 
@@ -69,10 +70,8 @@ def logits_in_trees(
     Raises:
         UnsupportedModel: if the model cannot be given a tree.
     """
-    config: Any = model.config
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
-    most = max(1, min(MAX_NODES, _MAX_LOGITS // int(getattr(config, "vocab_size", 1))))
+    size = int(getattr(text_config(model), "vocab_size", 1))
+    most = max(1, min(MAX_NODES, _MAX_LOGITS // size))
     parts = list(_parts(trie, wanted, most)) or [[]]
     scorer = TreeScorer(model, 1, len(prompt) + max(map(len, parts)))
     pending = list(prompt)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from samplers.backend import SpeculativeBackend, no_room
+from samplers.speculative.common import common_length
 from samplers.speculative.scorer import Request, TreeScorer
 from samplers.speculative.tree import ROOT, Tree
 
@@ -27,7 +28,7 @@ def rows_within(backend: SpeculativeBackend, wanted: int, prefix: int, behind: i
     rows = backend.rows_within(wanted, prefix, behind)
     if not rows:
         tokens = prefix + behind
-        needed = tokens * TreeScorer(backend.model).bytes_per_token
+        needed = tokens * backend.bytes_per_token
         raise no_room(needed, backend.max_kv_bytes or 0, tokens)
     return rows
 
@@ -76,7 +77,7 @@ class Rows:
         wanted = [(self._first, *text) for text in texts]
         sources, kept = [], []
         for tokens in wanted:
-            shared = [_common(held, tokens[:-1]) for held in self._held]
+            shared = [common_length(held, tokens[:-1]) for held in self._held]
             sources.append(max(range(len(shared)), key=shared.__getitem__))
             kept.append(shared[sources[-1]])
         # rows are padded to the longest rest: going back equally far keeps them within the capacity
@@ -90,13 +91,3 @@ class Rows:
         self.scorer.commit([[] for _ in wanted])
         self._held = wanted
         return {text: scores.at(row, ROOT) for row, text in enumerate(texts)}
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Tokens at the beginning that agree."""
-    count = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        count += 1
-    return count

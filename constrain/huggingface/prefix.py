@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 
 from constrain.huggingface.writing import device_of
+from constrain.models import text_config
 
 _FEWEST: Final = 32
 """Shared tokens below which reading them again costs nothing to speak of."""
@@ -85,9 +86,7 @@ def _counts_positions(model: Any) -> bool:
     taken = inspect.signature(getattr(model, "forward", model)).parameters.keys()
     if not {"past_key_values", "position_ids"} <= taken:
         return False
-    config: Any = getattr(model, "config", None)
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
+    config = text_config(model)
     given = [getattr(config, name, None) for name in ("rope_scaling", "rope_parameters")]
     return not any(kind in json.dumps(given, default=str) for kind in _OF_LENGTH)
 

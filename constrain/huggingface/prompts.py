@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 from constrain.arguments import described
+from constrain.models import text_config
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
 """Chat messages: mappings with ``role`` and ``content``."""
@@ -66,15 +67,12 @@ def checked_ids(model: Any, ids: list[int]) -> list[int]:
     Raises:
         ValueError: if there are none and the model has no BOS, or the model has no such tokens.
     """
-    config: Any = getattr(model, "config", None)
     if not ids:
-        bos = getattr(config, "bos_token_id", None)
+        bos = getattr(getattr(model, "config", None), "bos_token_id", None)
         if not isinstance(bos, int):
             raise ValueError("the prompt is empty and the model has no BOS token to begin with")
         ids = [bos]
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
-    size = getattr(config, "vocab_size", None)
+    size = getattr(text_config(model), "vocab_size", None)
     if min(ids) < 0 or (isinstance(size, int) and max(ids) >= size):
         raise ValueError(
             f"the prompt has tokens from {min(ids)} to {max(ids)}; the model has {size}"

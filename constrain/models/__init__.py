@@ -18,7 +18,7 @@ from constrain.models.fetching import (
     list_models,
     list_tokenizers,
 )
-from constrain.models.loading import context_length, load_model, load_tokenizer
+from constrain.models.loading import context_length, load_model, load_tokenizer, text_config
 from constrain.models.pins import DEFAULT_MODEL
 
 __all__ = [
@@ -34,4 +34,5 @@ __all__ = [
     "list_tokenizers",
     "load_model",
     "load_tokenizer",
+    "text_config",
 ]

@@ -73,12 +73,18 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     )
 
 
+def text_config(model: Any) -> Any:
+    """The configuration of a model's language part: of several parts it is one level down.
+
+    ``None`` if the model has none.
+    """
+    config: Any = getattr(model, "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
 def context_length(model: Any) -> int | None:
     """How many positions a model was made for, prompt and answer together; None if it is silent."""
-    config: Any = getattr(model, "config", None)
-    if hasattr(config, "get_text_config"):  # a model with several parts keeps it one level down
-        config = config.get_text_config()
-    length = getattr(config, "max_position_embeddings", None)
+    length = getattr(text_config(model), "max_position_embeddings", None)
     return length if isinstance(length, int) and length > 0 else None
 
 

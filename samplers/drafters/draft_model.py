@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from constrain.arguments import check_model
-from constrain.models import context_length
+from constrain.models import context_length, text_config
 from samplers.drafters.base import Context, Drafter
 from samplers.drafters.recursive import Predict, draw_beam, draw_constant, law_after
+from samplers.speculative.common import common_length
 from samplers.speculative.law import Law
 from samplers.speculative.scorer import Request, Scores, TreeScorer
 from samplers.speculative.tree import ROOT, Tree
@@ -45,7 +46,7 @@ class Follower:
 
     def follow(self, tokens: Sequence[int]) -> None:
         """Goes back to the longest common prefix with a text; its last token is never kept."""
-        common = min(_common(self._kept, tokens), len(tokens) - 1)
+        common = min(common_length(self._kept, tokens), len(tokens) - 1)
         self._scorer.rollback(0, common)
         self._kept = list(tokens[:common])
         self._pending = list(tokens[common:])
@@ -58,13 +59,6 @@ class Follower:
         self._pending = self._pending[-1:]
         self._scorer.rollback(0, len(self._kept))
         return scores
-
-
-def _common(kept: Sequence[int], tokens: Sequence[int]) -> int:
-    """Length of the longest common prefix."""
-    if list(tokens[: len(kept)]) == kept:
-        return len(kept)
-    return next(i for i, token in enumerate(kept) if i >= len(tokens) or tokens[i] != token)
 
 
 class DraftModel(Drafter):
@@ -181,10 +175,7 @@ class DraftModel(Drafter):
 
 def columns(model: Any) -> int:
     """The number of tokens a model knows, rows that only fill up included."""
-    config: Any = model.config
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
-    return int(config.vocab_size)
+    return int(text_config(model).vocab_size)
 
 
 def _sized(tokenizer: Any) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from constrain.models import text_config
 from samplers.speculative.scorer import TreeScorer
 
 Quantity: TypeAlias = Literal["rows", "prompt", "new", "nodes"]
@@ -82,9 +83,7 @@ class GenerationMemory:
         Raises:
             UnsupportedModel: see :func:`~samplers.speculative.scorer.shape_of`.
         """
-        config: Any = model.config
-        if hasattr(config, "get_text_config"):
-            config = config.get_text_config()
+        config = text_config(model)
         size = model.dtype.itemsize
         inside = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
         return cls(

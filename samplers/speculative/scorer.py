@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from constrain.models import text_config
 from grammars.errors import GrammaError
 from samplers.speculative.cache import TreeCache
 from samplers.speculative.shared_prefix import (
@@ -69,11 +70,9 @@ def shape_of(model: Any) -> Shape:
             f"{name} keeps keys and values in tuples in this version of transformers, which cannot "
             "take tokens back; use a newer one, or model.generate with GrammarLogitsProcessor"
         )
-    config: Any = model.config
-    if getattr(config, "is_encoder_decoder", False):
+    if getattr(model.config, "is_encoder_decoder", False):
         raise UnsupportedModel(f"{name} is an encoder-decoder; a causal language model is needed")
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
+    config = text_config(model)
     types = list(getattr(config, "layer_types", None) or [])
     strange = sorted(set(types) - _PLAIN)
     if strange:
@@ -412,9 +411,7 @@ class TreeScorer:
         if layers:
             blocks = [block for x in layers for block in (x.keys, x.values)]
             return sum(b.shape[1] * b.shape[3] * b.element_size() for b in blocks)
-        config: Any = self.model.config
-        if hasattr(config, "get_text_config"):
-            config = config.get_text_config()
+        config = text_config(self.model)
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = (
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -27,6 +27,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from constrain.models import text_config
+
 NAME: Final = "gramma_shared_prefix"
 """Of the attention function, in the registry of ``transformers``."""
 KeysAndValues: TypeAlias = tuple[torch.Tensor, torch.Tensor]
@@ -304,16 +306,11 @@ def prefix_attention(model: Any, reader: PrefixReader) -> Iterator[None]:
     """
     token = _READER.set(reader)
     try:
-        with _SWITCH.on(_config(model)):
+        with _SWITCH.on(text_config(model)):
             yield
         reader.check_taken()
     finally:
         _READER.reset(token)
-
-
-def _config(model: Any) -> Any:
-    config = model.config
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 # -- whether to ----------------------------------------------------------------------------------
@@ -334,7 +331,7 @@ def can_share(model: Any, window: int | None) -> bool:
         window: of its layers with sliding attention, which see only a part of the prefix: those are
             given copies.
     """
-    attention = getattr(_config(model), "_attn_implementation", None)
+    attention = getattr(text_config(model), "_attn_implementation", None)
     is_sdpa = attention in ("sdpa", NAME)  # the latter while another thread's forward is under way
     if not is_sdpa or window is not None:
         return False

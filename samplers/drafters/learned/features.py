@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import torch
 from torch.nn.functional import silu
 
+from constrain.models import text_config
 from samplers.drafters.base import Context
 from samplers.drafters.learned.growing import After
 from samplers.drafters.learned.layers import Layer, Norm, Pair, linear
@@ -204,9 +205,7 @@ def shape_of(
 
     A draft's layer reads its weights for a few tokens, so that its time is their number.
     """
-    config: Any = model.config
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
+    config = text_config(model)
     own = int(config.num_attention_heads)
     chosen = heads or own
     theirs = int(getattr(config, "num_key_value_heads", None) or own)

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from constrain.models import text_config
 from samplers.drafters.draft_model import columns
 
 
@@ -32,11 +33,8 @@ class Base:
     @classmethod
     def of(cls, model: Any) -> Base:
         """A model's."""
-        config: Any = model.config
-        name = PurePath(str(getattr(config, "_name_or_path", "") or "")).name
-        if hasattr(config, "get_text_config"):
-            config = config.get_text_config()
-        return cls(int(config.hidden_size), columns(model), name)
+        name = PurePath(str(getattr(model.config, "_name_or_path", "") or "")).name
+        return cls(int(text_config(model).hidden_size), columns(model), name)
 
     @property
     def told(self) -> str:

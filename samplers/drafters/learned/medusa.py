@@ -34,8 +34,8 @@ from samplers.drafters.learned.training import (
     bar_of,
     lessons_of,
     read,
+    read_and_split,
     run,
-    split,
 )
 from samplers.drafters.recursive import law_after
 from samplers.speculative.law import Law
@@ -280,9 +280,7 @@ class MedusaHeads(LearnedDrafter):
         every = lessons_of(tokenizer, texts)
         with bar_of(options.progress) as bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            task = bar.add_task("reading", total=len(every))
-            found = read(model, every, torch.float32, lambda: bar.advance(task), clock)
-            kept, aside = split(list(found), options.held_out)
+            kept, aside = read_and_split(model, every, torch.float32, options, clock, bar)
             rest = _positions(aside, heads) if aside else None
             course = _Positions(made.heads, _positions(kept, heads), rest, options.batch)
             run(made.heads, course, options, clock, bar, made.report)

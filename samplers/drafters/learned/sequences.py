@@ -32,11 +32,11 @@ from samplers.drafters.learned.training import (
     accepted,
     bar_of,
     lessons_of,
-    read,
+    read_and_split,
     run,
-    split,
 )
 from samplers.drafters.learned.vocabulary import Output, frequent
+from samplers.speculative.common import common_length
 
 _FADING: Final = 0.8
 """Weight of the loss of a guess, relative to the guess before it."""
@@ -79,13 +79,6 @@ class Memory:
         """The keys and values of all places."""
         assert self.pair is not None
         return self.pair[0][: self.places], self.pair[1][: self.places]
-
-    def common(self, tokens: Sequence[int]) -> int:
-        """Tokens at the beginning that stay the same."""
-        mine = self.tokens
-        if list(tokens[: len(mine)]) == mine:
-            return len(mine)
-        return next(i for i, token in enumerate(mine) if i >= len(tokens) or tokens[i] != token)
 
     def write(self, first: int, pair: Pair, tokens: Sequence[int]) -> None:
         """Puts keys and values at places from ``first`` on."""
@@ -170,7 +163,7 @@ class Network(torch.nn.Module, ABC):
             hidden: floating[n - 1, H].
             tokens: of the row.
         """
-        first = max(memory.common(tokens) - 1, 0)
+        first = max(common_length(memory.tokens, tokens) - 1, 0)
         first = min(first, len(tokens) - 2)
         ids = torch.tensor(list(tokens), device=hidden.device)
         x = self.inputs(hidden[first:].float(), ids, first)
@@ -286,10 +279,8 @@ class SequenceDrafter(LearnedDrafter):
         with bar_of(chosen.progress) as bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(chosen.seed)
             made = cls(cls.networks(model, ids, **options).to(model.device), growth=growth)
-            task = bar.add_task("reading", total=len(every))
             dtype = torch.float16 if model.dtype == torch.float32 else model.dtype
-            found = list(read(model, every, dtype, lambda: bar.advance(task), clock))
-            kept, aside = split(found, chosen.held_out)
+            kept, aside = read_and_split(model, every, dtype, chosen, clock, bar)
             course = Distillation(made.network, kept, aside, chosen.batch, depth, cls.align)
             run(made.network, course, chosen, clock, bar, made.report)
         return made

@@ -171,6 +171,27 @@ def split(readings: Sequence[Reading], share: float) -> tuple[list[Reading], lis
     return kept, [r for r in readings if tuple(r.tokens[: r.given]) in aside]
 
 
+def read_and_split(
+    model: Any,
+    texts: Sequence[tuple[Sequence[int], int]],
+    dtype: torch.dtype,
+    options: Training,
+    clock: Clock,
+    bar: Progress,
+) -> tuple[list[Reading], list[Reading]]:
+    """The model's hidden states of texts to train on, and of texts held out; shows progress.
+
+    Args:
+        model, texts, dtype: see :func:`read`.
+        options: of the training.
+        clock: begun before.
+        bar: from :func:`bar_of`.
+    """
+    task = bar.add_task("reading", total=len(texts))
+    found = read(model, texts, dtype, lambda: bar.advance(task), clock)
+    return split(list(found), options.held_out)
+
+
 # -- the loop --------------------------------------------------------------------------------------
 
 Step: TypeAlias = Callable[[], tuple[float, int]]
