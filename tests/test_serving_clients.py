@@ -141,7 +141,9 @@ def test_structured_outputs(client: Any) -> None:
 
 
 def test_responses(client: Any) -> None:
-    found = client.responses.create(model="small", input="Say hello.", max_output_tokens=9)
+    found = client.responses.create(
+        model="small", input="Write a story about a fox.", temperature=0, max_output_tokens=9
+    )
     assert found.status == "incomplete"
     assert found.usage.output_tokens == 9
     parsed = client.responses.parse(
