@@ -490,6 +490,41 @@ def test_skipped_layers_leave_the_law_alone(kind: str) -> None:
     assert total_variation(law, expected(llama(), target)) < EXACT
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_candidates_beside_a_chain(seed: int) -> None:
+    """The first tree is what the model without its middle says of each prefix of the chain."""
+    model, length = made(seed, layers=4), 3
+    drafter = LayerSkip(model, length=length, search=False)
+    trees: list[tuple[list[int], Any]] = []
+    SpeculativeBackend(model, drafters=[drafter], adaptive=False).generate(
+        PROMPT,
+        FreeText(()),
+        max_new_tokens=9,
+        seed=3,
+        observers=[lambda seen: trees.append((list(seen.context.tokens), seen.tree))],
+    )
+    before, tree = next((tokens, tree) for tokens, tree in trees if len(tree))
+    wanted: set[tuple[int, ...]] = set()
+    path: tuple[int, ...] = ()
+    joint = 1.0
+    with skipping(drafter.sublayers, drafter.search.best), torch.no_grad():
+        for _ in range(length):
+            logits = model(torch.tensor([[*before, *path]]), use_cache=False).logits[0, -1]
+            law = torch.softmax(logits.double(), -1)
+            best = law.sort(descending=True)
+            wanted.add((*path, int(best.indices[0])))
+            wanted |= {
+                (*path, int(token))
+                for p, token in zip(best.values[1:3], best.indices[1:3], strict=True)
+                if joint * p >= 0.04
+            }
+            path, joint = (*path, int(best.indices[0])), joint * float(best.values[0])
+            if best.values[0] < 0.6:
+                break
+    found = {tuple(tree.tokens_to(node)) for node in range(len(tree))}
+    assert found == wanted
+
+
 def logits_of(model: Any) -> torch.Tensor:
     with torch.no_grad():
         logits: torch.Tensor = model(torch.tensor([PROMPT]), use_cache=False).logits

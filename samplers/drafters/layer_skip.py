@@ -2,10 +2,11 @@
 
 Xia et al. 2024, "SWIFT: On-the-Fly Self-Speculative Decoding" (arXiv 2410.06916), sections 4.1 and
 4.2.  About 45 % of the attention and MLP sublayers are skipped, never those of the first and the
-last layer; what is left drafts a chain of its likeliest tokens, and stops where it is in doubt.
-Which sublayers are skipped is searched while decoding: sets are proposed at random, every 25th by a
-small Gaussian process, and judged by how often the likeliest token is the same as the whole model's
-on the last tokens of the text, in one forward.
+last layer; what is left drafts a chain of its likeliest tokens, and stops where it is in doubt; the
+next likeliest tokens beside the chain cost no forward and are offered too.  Which sublayers are
+skipped is searched while decoding: sets are proposed at random, every 25th by a small Gaussian
+process, and judged by how often the likeliest token is the same as the whole model's on the last
+tokens of the text, in one forward.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ _PENDING: Final = 4
 """Settled tokens that every forward of a draft may have to read again."""
 _CONFIDENT: Final = 0.6
 """Drafting goes on after tokens this probable: about what a forward of a draft costs."""
+_CANDIDATES: Final = 3
+"""Tokens of each forward of a draft that are offered, the chain's own among them."""
+_LEAST: Final = 0.04
+"""Candidates less likely than this, from the root on, are not offered."""
 _WINDOW: Final = 32
 """Tokens on which sets are judged."""
 _SEARCH_EVERY: Final = 8
@@ -228,7 +233,7 @@ class _Verified:
 
 
 class LayerSkip(Drafter):
-    """Drafts a chain with the model itself, some sublayers skipped.
+    """Drafts a chain and candidates beside it with the model itself, some sublayers skipped.
 
     Args:
         model: the backend's own, of Llama's build.
@@ -313,20 +318,25 @@ class LayerSkip(Drafter):
             state, node = after, child
 
     def _chain(self, context: Context, scorer: TreeScorer) -> None:
+        """Drafts the likeliest tokens one after the other, then candidates beside them, likeliest first."""
         drafted = Tree(context.tree.root_state)
-        node = ROOT  # of the tree of all drafters
+        node, path = ROOT, 1.0  # of the tree of all drafters
+        beside: list[tuple[float, int, int, float]] = []
         for _ in range(self.length):
             last = len(drafted) - 1 if len(drafted) else ROOT
             logits = scorer.score([Request(context.pending, drafted)]).at(0, last)
             law = law_after(context, node, logits)
             if law is None:
-                return
-            token, probability = _top(law)
+                break
+            (token, probability), *others = _likeliest_of(law, _CANDIDATES)
+            beside += [(path * p, node, other, p) for other, p in others if path * p >= _LEAST]
             made = context.add(node, token, self.name, probability)
             if made is None or probability < _CONFIDENT:
-                return
-            node = made
+                break
+            node, path = made, path * probability
             drafted.add(last, token, context.tree.state(node), self.name, probability)
+        for _, parent, token, probability in sorted(beside, key=lambda b: -b[0]):
+            context.add(parent, token, self.name, probability)
 
     # -- searching -------------------------------------------------------------------------------
 
@@ -361,10 +371,13 @@ class LayerSkip(Drafter):
         return sum(hits) / len(hits)
 
 
-def _top(law: Law) -> tuple[int, float]:
-    """The likeliest token and its probability."""
-    index = int(np.argmax(law.weights))
-    return law.token(index), float(law.weights[index] / law.weights.sum())
+def _likeliest_of(law: Law, count: int) -> list[tuple[int, float]]:
+    """The likeliest tokens that are possible, likeliest first, with their probabilities."""
+    count = min(count, len(law.weights))
+    some = np.argpartition(-law.weights, count - 1)[:count]
+    order = sorted(some.tolist(), key=lambda i: (-law.weights[i], i))
+    total = law.weights.sum()
+    return [(law.token(i), float(law.weights[i] / total)) for i in order if law.weights[i] > 0]
 
 
 def _likeliest(logits: torch.Tensor, weighting: Weighting) -> int:
