@@ -1061,17 +1061,23 @@ class Grammar:
         Path(path).write_text(dumps(self.ir, self._limits), "utf-8")
 
     @classmethod
-    def load(cls, path: str | Path) -> Grammar:
+    def load(cls, path: str | Path, *, limits: Limits | None = None) -> Grammar:
         """Reads what :meth:`save` wrote.
+
+        Args:
+            path: the file.
+            limits: bounds on what it may cost.  By default those it was saved with, as far as they are
+                not above the defaults: a file from a stranger cannot ask for more.
 
         Raises:
             GrammarError: if the file is something else, damaged, or of another format version.
+            LimitExceeded: if it needs more; pass the limits that it was made with.
         """
         try:
             text = read_text(Path(path))
         except GrammarError:
             raise GrammarError(f"{Path(path).name} is not a saved grammar") from None
-        return cls._from_saved(text)
+        return cls._from_saved(text, limits=limits)
 
     def compiled(self) -> bytes:
         """Rules, limits and the compiled form, for another process of this version (:meth:`of_compiled`)."""
@@ -1104,10 +1110,10 @@ class Grammar:
         return restored
 
     @classmethod
-    def _from_saved(cls, text: str, *, limits: Limits = DEFAULT_LIMITS) -> Grammar:
-        """The saved limits apply unless others are asked for."""
+    def _from_saved(cls, text: str, *, limits: Limits | None = None) -> Grammar:
+        """The saved limits apply unless others are asked for, but none above its default."""
         ir, saved = loads(text)
-        return cls(ir, limits=saved if limits == DEFAULT_LIMITS else limits)
+        return cls(ir, limits=saved.at_most(DEFAULT_LIMITS) if limits is None else limits)
 
     @cached_property
     def digest(self) -> str:
@@ -1176,7 +1182,8 @@ def grammar_of(
             return Grammar.from_regex(text.removesuffix("\n"), limits=limits, **options)
         case "json" if not is_saved(text):
             return Grammar.from_json_schema(text, limits=limits, **options)
-    return Grammar._from_saved(text, limits=limits, **options)
+    own = None if limits == DEFAULT_LIMITS else limits
+    return Grammar._from_saved(text, limits=own, **options)
 
 
 def _checked_separators(given: Sequence[str]) -> tuple[str, str]:

@@ -61,5 +61,10 @@ class Limits:
             if value < 0:
                 raise ValueError(f"Limits.{field.name} must not be negative: {value}")
 
+    def at_most(self, other: Limits) -> Limits:
+        """Of each limit the lower one of two."""
+        names = [field.name for field in fields(self)]
+        return Limits(**{name: min(getattr(self, name), getattr(other, name)) for name in names})
+
 
 DEFAULT_LIMITS = Limits()

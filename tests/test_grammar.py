@@ -598,6 +598,22 @@ def test_later_version(tmp_path: Path) -> None:
         Grammar.load(tmp_path / "later")
 
 
+def test_saved_limits_are_not_raised(tmp_path: Path) -> None:
+    """A file may ask for less than the defaults, and only the caller for more."""
+    file = tmp_path / "raised.gramma"
+    saved = Limits(max_dfa_states=10**12, max_items=50)
+    Grammar.from_choices(["a", "b"], limits=saved).save(file)
+    assert Grammar.load(file).limits == Limits(max_items=50)
+    assert Grammar.load(file, limits=saved).limits == saved
+    assert Grammar.load(file, limits=Limits()).limits == Limits()
+    assert Grammar.from_file(file).limits == Limits(max_items=50)
+
+    wide = Grammar.from_regex("(ab|[^a]c){200,300}", limits=Limits(max_program_states=10**7))
+    wide.save(file)
+    with pytest.raises(LimitExceeded, match="max_dfa_states"):
+        Grammar.load(file, limits=Limits(max_dfa_states=3)).sample(0)
+
+
 def test_cut_files(tmp_path: Path) -> None:
     Grammar(BY_HAND).save(tmp_path / "whole")
     data = (tmp_path / "whole").read_bytes()
