@@ -24,6 +24,7 @@ from constrain.masks.trie_positions import Positions
 from constrain.masks.wide import LexemeShape
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
+from grammars.errors import LimitExceeded
 from grammars.grammar import Grammar
 from grammars.limits import Limits
 from grammars.program import Program
@@ -632,6 +633,8 @@ def fill_masks(
 
     Raises:
         ValueError, TypeError: as :meth:`TokenAutomaton.fill_mask`; nothing was written then.
+        LimitExceeded: for rows that need more than a limit allows.  Its ``rows`` says which; nothing is
+            allowed in them, and all others have their masks.
     """
     pairs = list(pairs)
     for automaton, _ in pairs:
@@ -647,15 +650,24 @@ def fill_masks(
     for i, (automaton, _) in enumerate(pairs):
         groups.setdefault(id(automaton), []).append(i)
 
+    failed: dict[int, LimitExceeded] = {}
+
     def fill(members: list[int]) -> None:
         for i in members:
-            table[i] = pairs[i][0]._mask(pairs[i][1], lefts[i])
+            try:
+                table[i] = pairs[i][0]._mask(pairs[i][1], lefts[i])
+            except LimitExceeded as error:
+                table[i], failed[i] = 0, error
 
     if len(groups) == 1:
         fill(list(range(len(pairs))))
-        return
-    for _ in _workers().map(fill, groups.values()):
-        pass
+    else:
+        for _ in _workers().map(fill, groups.values()):
+            pass
+    if failed:
+        first = failed[min(failed)]
+        first.rows = dict(sorted(failed.items()))
+        raise first
 
 
 _executor: ThreadPoolExecutor | None = None

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from constrain.arrays import Int64
 from constrain.engine.jit import kernels as k
 from constrain.engine.pool import DEAD, FINISHED, NO_STATE
-from grammars.errors import LimitExceeded
+from grammars.errors import LimitExceeded, UnknownStateError
 from grammars.limits import Limits
 
 FIRST_PLACE: Final = 3
@@ -63,7 +63,7 @@ class Places(Generic[_What]):
         """
         if state in self.at or state in (DEAD, FINISHED):
             return state
-        raise ValueError(NO_STATE)
+        raise UnknownStateError(NO_STATE)
 
     def states_at(self, places: npt.NDArray[np.integer]) -> Int64:
         """The places themselves, int64[n]."""

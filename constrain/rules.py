@@ -24,7 +24,7 @@ from constrain.masks.trie_positions import positions_of
 from constrain.masks.wide import pack_bits, tokens_at
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.coverage import Spelling
-from grammars.errors import GrammarError, LimitExceeded
+from grammars.errors import GrammarError, LimitExceeded, UnknownStateError
 from grammars.grammar import Grammar
 from grammars.limits import Limits
 from grammars.program import Program
@@ -142,7 +142,7 @@ class RuleAutomaton:
             try:
                 out: int = kernel(address, state, token_id)
             except OverflowError:
-                raise ValueError(NO_STATE) from None
+                raise UnknownStateError(NO_STATE) from None
             if out < 0 and out != k.OUT_OF_WORK:
                 out = pool.call(kernel, state, token_id)
             if out == k.OUT_OF_WORK:

@@ -138,6 +138,8 @@ class LimitExceeded(GrammarError):  # noqa: N818 - the name is part of the contr
     Attributes:
         limit: name of the field of ``Limits``.
         value: its current value.
+        rows: where several rows were asked for at once, the error of each that failed, by its number;
+            the others have their answers.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class LimitExceeded(GrammarError):  # noqa: N818 - the name is part of the contr
     ) -> None:
         self.limit = limit
         self.value = value
+        self.rows: dict[int, LimitExceeded] = {}
         super().__init__(
             f"{doing} needs more than Limits.{limit} = {value:,}; "
             f"{instead or _INSTEAD.get(limit, 'simplify the grammar')}, or raise it with "
@@ -166,6 +169,10 @@ class LimitExceeded(GrammarError):  # noqa: N818 - the name is part of the contr
         if self.line is None and self.pointer == "":
             return f"at (root): {self.message}"
         return super()._render()
+
+
+class UnknownStateError(GrammaError, ValueError):
+    """An integer that is no state of an automaton, or that of one it was told to forget."""
 
 
 class BudgetError(GrammarError):

@@ -19,9 +19,9 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from constrain import BudgetError, Extraction, extract, extract_many
+from constrain import BudgetError, Extraction, extract, extract_many, fill_masks
 from constrain.huggingface.prefix import SharedPrefix
-from grammars import Grammar, GrammarError
+from grammars import Grammar, GrammarError, LimitExceeded
 
 TEXTS = [TEXT, "Tea.", "A longer text about coffee, which is not paid for.", "", "é", "x" * 60]
 WANTED = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}, "b": {}}}
@@ -88,6 +88,34 @@ def test_a_text_without_what_is_asked_for_is_named() -> None:
     found = extract_many(model(), TOKENIZER, texts, Fare, on_error="return", **options)
     assert [one.complete for one in found] == [True, False]
     assert "texts[" not in str(found[1].error)
+
+
+@pytest.mark.filterwarnings("ignore:row 1 ends here")
+def test_a_limit_ends_its_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mask of the second of three rows needs too much, at its third token."""
+    options: dict[str, Any] = {"prompt": short, "max_new_tokens": 40}
+    texts = ["Tea.", "Milk.", "Coffee."]
+    alone = extract_many(model(), TOKENIZER, texts, SCHEMA, **options)
+    calls = 0
+
+    def filled(pairs: Any, table: Any, left: Any) -> None:
+        nonlocal calls
+        calls += 1
+        fill_masks(pairs, table, left)
+        if calls == 3:
+            table[1] = 0
+            error = LimitExceeded("max_items", 3, "this text")
+            error.rows = {1: error}
+            raise error
+
+    monkeypatch.setattr("constrain.huggingface.processor.fill_masks", filled)
+    found = extract_many(model(), TOKENIZER, texts, SCHEMA, on_error="return", **options)
+    assert (found[0], found[2]) == (alone[0], alone[2])
+    assert isinstance(found[1].error, LimitExceeded)
+    assert (found[1].value, found[1].complete) == (None, False)
+    calls = 0
+    with pytest.raises(LimitExceeded, match=r"texts\[1\]: .*max_items"):
+        extract_many(model(), TOKENIZER, texts, SCHEMA, **options)
 
 
 @pytest.mark.filterwarnings("ignore:a grammar cannot keep")

@@ -27,7 +27,7 @@ from constrain.masks.subtrees import subtrees_of
 from constrain.vocabulary import Vocabulary
 from constrain.vocabulary.trie import Trie
 from grammars.compiling.bags import CANONICAL, MORE, Residuals, Row, Steps
-from grammars.errors import LimitExceeded
+from grammars.errors import LimitExceeded, UnknownStateError
 from grammars.limits import Limits
 from grammars.program import IntArray, Program
 
@@ -430,7 +430,7 @@ class StatePool:
             ValueError: for a handle that is no state's.
         """
         if answer == k.UNKNOWN:
-            raise ValueError(NO_STATE)
+            raise UnknownStateError(NO_STATE)
         if answer == k.TOO_MANY_ITEMS:
             raise LimitExceeded("max_items", self.limits.max_items, "this ambiguous text")
         if answer == k.LACKING:
@@ -563,7 +563,7 @@ class StatePool:
             state = handle & _STATES
             if 0 <= state < len(self.tags) and self._tag_of[state] == (handle >> _SLOT_BITS) + 1:
                 return state
-        raise ValueError(NO_STATE)
+        raise UnknownStateError(NO_STATE)
 
     def handle_of(self, state: int) -> int:
         """The handle of a state, which is handed out with it."""

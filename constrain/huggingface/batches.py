@@ -68,8 +68,9 @@ def extract_many(
         batch_size: texts written side by side.
         progress: ``True`` for a bar on standard error; or a function that is called with the number of texts
             that are done and that of all.
-        on_error: ``"raise"``, or ``"return"``: a text that fails (too long for the context, or refused by
-            a validator of the type's own) has its :attr:`Extraction.error`, and the others go on.
+        on_error: ``"raise"``, or ``"return"``: a text that fails (too long for the context, stopped by a
+            limit of its grammar, or refused by a validator of the type's own) has its
+            :attr:`Extraction.error`, and the others go on.
         backend: a server, as :func:`extract` takes it; ``batch_size`` requests are then under way at once.
         generate: how tokens are written; given one, texts are written one after the other.
         prompt, system, examples, max_new_tokens, reasoning, retries, stop, canonical, heal: as
@@ -177,7 +178,7 @@ def _written(
     """The results of a batch; those that a validator refuses are written again, with others of them."""
     found: dict[int, Extraction] = {}
     for attempt in range(retries + 1):
-        todo = [n for n in batch if n not in found or found[n].error is not None]
+        todo = [n for n in batch if n not in found or isinstance(found[n].error, ValidationError)]
         if not todo:
             break
         written = write_jobs([jobs[n] for n in todo], rows(attempt))
@@ -186,14 +187,15 @@ def _written(
 
 
 def _read(written: Written, job: Job) -> Extraction:
-    try:
-        return written.read(job)
-    except ValidationError as error:
-        text = written.healed.text(written.tokens).decode("utf-8", "replace")
-        plain = Extraction(
-            None, text, written.tokens, False, written.healed.prefix, written.thought
-        )
-        return _failed(plain, error)
+    failure: Exception | None = getattr(written.tokens, "failure", None)
+    if failure is None:
+        try:
+            return written.read(job)
+        except ValidationError as error:
+            failure = error
+    text = written.healed.text(written.tokens).decode("utf-8", "replace")
+    plain = Extraction(None, text, written.tokens, False, written.healed.prefix, written.thought)
+    return _failed(plain, failure)
 
 
 def _failed(found: Extraction, error: Exception) -> Extraction:

@@ -6,9 +6,10 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -21,7 +22,7 @@ from constrain.automaton import TokenAutomaton, check_automaton, fill_masks
 from constrain.bitmask import allocate_bitmask, apply_bitmask_, apply_bitmask_and_look_
 from constrain.canonical.copies import as_written
 from constrain.huggingface.generation import is_running, running_generation
-from grammars.errors import BudgetError
+from grammars.errors import BudgetError, LimitExceeded, UnknownStateError
 
 _Ids: TypeAlias = npt.NDArray[np.int64]
 
@@ -97,6 +98,12 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
 
     Where nothing is allowed but the end, EOS is forced; a row never loses its last finite logit.
 
+    **Limits.**  A row that needs more than a limit of its grammar allows ends there, incomplete, with a
+    ``RuntimeWarning``; ``failures`` has its error, and the other rows go on.  Where that would end all that
+    is being written, or the row's prompt has other rows (beams would take its end for a text's), the
+    ``LimitExceeded`` is raised instead.  States of an automaton that has ``max_states`` of them are
+    forgotten, but for those of the rows being written; other processors that share it find theirs again.
+
     Args:
         automaton: one for all rows, or one for each prompt in the batch (rows of the same prompt,
             beams for example, lie side by side and share it).  Automata may be shared by processors
@@ -120,6 +127,7 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
 
     Attributes:
         mask_seconds: time spent on masks since it was made.
+        failures: of the texts last begun, the errors of rows that were given up, by the row's number.
     """
 
     def __init__(
@@ -133,6 +141,7 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         self.automata: Final = tuple(as_written(one, canonical) for one in given)
         self.max_new_tokens: Final = check_count(max_new_tokens, "max_new_tokens", optional=True)
         self.mask_seconds = 0.0
+        self.failures: dict[int, LimitExceeded] = {}
         self._texts: _Texts | None = None
         self._block: _Block | None = None
         self._busy = threading.Lock()
@@ -202,10 +211,29 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         ids: _Ids = input_ids.detach().to("cpu", torch.int64, copy=True).numpy()
         automata = self._automata_for(len(ids))
         self._check_width(automata, scores.shape[-1])
-        texts = self._placed(ids, automata)
-        bitmask = self._bitmask(texts, automata, ids.shape[1] - texts.length)
+        for left in reversed(range(_PATIENCE)):
+            try:
+                texts = self._placed(ids, automata)
+                bitmask = self._bitmask(texts, automata, ids.shape[1] - texts.length)
+                break
+            except UnknownStateError:  # another holder of an automaton has made room
+                if not left:
+                    raise
+                self._find_again()
         self._texts = texts
         return apply_and_keep_one(scores, bitmask)
+
+    def _find_again(self) -> None:
+        """Walks the last call's rows anew, as their states were forgotten."""
+        texts = self._texts
+        if texts is None:
+            return
+        automata = self._automata_for(len(texts.rows))
+        for i, (row, automaton) in enumerate(zip(texts.rows, automata, strict=True)):
+            if i not in self.failures:
+                row.states[:] = [automaton.start]
+                held = partial(self._held, automaton, [texts.rows[:i]], len(texts.rows))
+                _take(automaton, row.states, row.ids[texts.length :].tolist(), held)
 
     # -- where the rows are --------------------------------------------------------------------
 
@@ -240,6 +268,7 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
     def _begin(self, ids: _Ids, automata: list[TokenAutomaton], scope: object | None) -> _Texts:
         """All rows are prompts."""
         self._check_budget()
+        self.failures = {}
         rows = [_Row(row, [a.start]) for row, a in zip(ids, automata, strict=True)]
         reference = None if scope is None else weakref.ref(scope)
         thread = threading.current_thread()
@@ -294,11 +323,52 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
                 return [], 0
             before, kept = found
             states = before.states[: kept - texts.length + 1]
-            for token in row[kept:].tolist():
-                states.append(_next(automata[i], states[-1], token))
+            try:
+                known = (
+                    [out, texts.rows] if len(texts.rows) == len(ids) else [out]
+                )  # rows of the last call that are not held are walked anew
+                held = partial(self._held, automata[i], known, len(ids))
+                _take(automata[i], states, row[texts.length :].tolist(), held)
+            except LimitExceeded as error:
+                self._give_up(texts, {i: error})
+                states += [automata[i].DEAD] * (len(row) - texts.length + 1 - len(states))
             out.append(_Row(row, states))
             least = min(least, kept)
         return out, least
+
+    def _held(
+        self, automaton: TokenAutomaton, calls: Sequence[Sequence[_Row]], total: int
+    ) -> set[int]:
+        """The states of an automaton that rows of some calls ended in.
+
+        Those before are not held: a draft that is given up, or a beam, is walked anew where they are
+        forgotten.
+        """
+        return {
+            row.states[-1]
+            for rows in calls
+            for its, row in zip(self._automata_for(total), rows, strict=False)
+            if its is automaton
+        }
+
+    def _give_up(self, texts: _Texts, errors: Mapping[int, LimitExceeded]) -> None:
+        """Notes rows that cannot go on, with a warning.
+
+        Raises:
+            LimitExceeded: if no other row would go on, or if other rows have the same prompt.
+        """
+        prompts = [prompt.tobytes() for prompt in texts.prompts]
+        alone = all(prompts.count(prompts[i]) == 1 for i in errors if i < len(prompts))
+        if not alone or len(self.failures | dict(errors)) >= len(prompts):
+            raise next(iter(errors.values()))
+        for i, error in errors.items():
+            if i not in self.failures:
+                self.failures[i] = error
+                warnings.warn(
+                    f"row {i} ends here, incomplete: {error}; the others go on",
+                    RuntimeWarning,
+                    stacklevel=6,
+                )
 
     def _ancestor(self, texts: _Texts, i: int, rows: int, row: _Ids) -> tuple[_Row, int] | None:
         """The former row of the same prompts that agrees longest with this one, and how far."""
@@ -351,16 +421,21 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         table = bitmask.numpy()
         words = {-(-a.vocabulary.size // 32) for a in automata}
         pairs = [(a, row.states[-1]) for a, row in zip(automata, rows, strict=True)]
-        if len(words) == 1:
-            fill_masks(pairs, table, left)
-        else:
-            for (automaton, state), line in zip(pairs, table, strict=True):
-                automaton.fill_mask(state, line[: -(-automaton.vocabulary.size // 32)], left)
+        try:
+            if len(words) == 1:
+                fill_masks(pairs, table, left)
+            else:
+                _fill_each(pairs, table, left)
+        except LimitExceeded as error:
+            self._give_up(texts, error.rows)
+            for i in error.rows:
+                rows[i].states[-1] = automata[i].DEAD
+            pairs = [(a, row.states[-1]) for a, row in zip(automata, rows, strict=True)]
         for number, ((automaton, state), line) in enumerate(zip(pairs, table, strict=True)):
             if line.any():
                 continue
             _check_lost(automaton, state, left)
-            if texts.scope is None:
+            if texts.scope is None and number not in self.failures:
                 _warn_of_foreign(number, rows[number], automaton)
             # a draft or another processor put a token here that the mask did not allow, or generate
             # goes on beyond the budget
@@ -381,6 +456,8 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
                 )
 
 
+_PATIENCE: Final = 64
+"""Calls of a step that is stopped for its work, or lacks room, before its row is given up."""
 _OTHER_THREAD: Final = (
     "this GrammarLogitsProcessor is writing in another thread; make one processor for each thread "
     "(the automaton may be shared), or call reset() once the other thread has done"
@@ -463,9 +540,56 @@ def _own_first(rows: Sequence[Any], i: int, group: int, groups: int) -> Iterator
     yield from (rows[j] for j in own if j != i)
 
 
+def _take(
+    automaton: TokenAutomaton,
+    states: list[int],
+    tokens: Sequence[int],
+    held: Callable[[], set[int]],
+) -> None:
+    """Adds the states behind the tokens that a row's states do not reach yet.
+
+    Args:
+        automaton: the row's.
+        states: the start, and the state behind each of the first tokens.
+        tokens: all of the row.
+        held: gives the states of other rows that stay where room is made.
+
+    Raises:
+        LimitExceeded: where neither more work nor room helps.
+        UnknownStateError: if another holder of the automaton had states forgotten.
+    """
+    for left in reversed(range(_PATIENCE)):
+        try:
+            while len(states) <= len(tokens):
+                states.append(_next(automaton, states[-1], tokens[len(states) - 1]))
+            return
+        except LimitExceeded as error:
+            if not left or error.limit not in ("max_states", "max_mask_work"):
+                raise
+            if error.limit == "max_states":  # else the step goes on from where it stopped
+                automaton.trim(held() | {states[-1]})
+
+
 def _next(automaton: TokenAutomaton, state: int, token: int) -> int:
     """Behind the end, whatever pads the row changes nothing."""
     return state if state == automaton.FINISHED else automaton.advance(state, token)
+
+
+def _fill_each(
+    pairs: Sequence[tuple[TokenAutomaton, int]], table: npt.NDArray[np.int32], left: int | None
+) -> None:
+    """Masks of vocabularies of several sizes, as :func:`~constrain.automaton.fill_masks`."""
+    failed: dict[int, LimitExceeded] = {}
+    for i, (automaton, state) in enumerate(pairs):
+        line = table[i, : -(-automaton.vocabulary.size // 32)]
+        try:
+            automaton.fill_mask(state, line, left)
+        except LimitExceeded as error:
+            line[:], failed[i] = 0, error
+    if failed:
+        first = next(iter(failed.values()))
+        first.rows = failed
+        raise first
 
 
 def _check_lost(automaton: TokenAutomaton, state: int, left: int | None) -> None:

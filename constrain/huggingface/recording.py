@@ -9,6 +9,8 @@ from typing import Any, Final, SupportsIndex, overload
 
 import torch
 
+from grammars.errors import LimitExceeded
+
 
 class ScoredTokens(list[int]):
     """Token ids, with the log-probability that each was chosen at.
@@ -16,7 +18,10 @@ class ScoredTokens(list[int]):
     Attributes:
         logprobs: of each token, the natural logarithm of its probability among those that the grammar
             allowed there, at the sampling temperature (1 when greedy); empty where they are not known.
+        failure: why the text is incomplete: the limit that its grammar reached; ``None`` where it is not.
     """
+
+    failure: LimitExceeded | None = None
 
     def __init__(self, tokens: Iterable[int] = (), logprobs: Sequence[float] = ()) -> None:
         super().__init__(tokens)
@@ -28,7 +33,9 @@ class ScoredTokens(list[int]):
     def __getitem__(self, index: slice, /) -> ScoredTokens: ...
     def __getitem__(self, index: Any, /) -> Any:
         if isinstance(index, slice):
-            return ScoredTokens(super().__getitem__(index), self.logprobs[index])
+            part = ScoredTokens(super().__getitem__(index), self.logprobs[index])
+            part.failure = self.failure
+            return part
         return super().__getitem__(index)
 
 

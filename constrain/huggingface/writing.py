@@ -280,9 +280,12 @@ def _generated(
             **generation,
         )
     length = input_ids.shape[-1]
-    return [
-        recorder.written(row[:length], until_end(row[length:], vocabulary)) for row in out.tolist()
-    ]
+    texts: list[list[int]] = []
+    for number, row in enumerate(out.tolist()):
+        text = recorder.written(row[:length], until_end(row[length:], vocabulary))
+        text.failure = processor.failures.get(number)
+        texts.append(text)
+    return texts
 
 
 def _temperature(model: Any, generation: Mapping[str, Any]) -> float:
