@@ -19,11 +19,19 @@ from grammars.cache_folder import (
     ENVIRONMENT_VARIABLE,
     appearing,
     cache_folder,
+    is_trusted,
     warn_once,
     warn_unwritable,
 )
 
-__all__ = ["ENVIRONMENT_VARIABLE", "cache_folder", "load_arrays", "save_arrays", "warn_once"]
+__all__ = [
+    "ENVIRONMENT_VARIABLE",
+    "cache_folder",
+    "is_trusted",
+    "load_arrays",
+    "save_arrays",
+    "warn_once",
+]
 
 
 def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]] | None:
@@ -31,8 +39,11 @@ def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]] | None:
 
     Returns:
         The arrays by name, or ``None`` where the file is absent, damaged (the archive's own
-        checksums are verified) or unreadable.  Pickled objects are never loaded.
+        checksums are verified), unreadable, or in a folder that others can write.  Pickled objects
+        are never loaded.
     """
+    if not is_trusted(path.parent):
+        return None
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: np.ascontiguousarray(archive[name]) for name in archive.files}
@@ -47,8 +58,11 @@ def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> bool:
     """Writes arrays so that they appear under ``path`` all at once.
 
     Returns:
-        Whether the file is there now.  A folder that cannot be written is reported once.
+        Whether the file is there now.  A folder that cannot be written, or that others can write, is
+        reported once.
     """
+    if not is_trusted(path.parent):
+        return False
     try:
         with appearing(path) as stream:
             np.savez(stream, allow_pickle=False, **arrays)

@@ -1,12 +1,14 @@
 """The one folder on disk where gramma keeps what is dear to compute or to fetch.
 
 The folder is the user's cache directory for ``gramma``; the environment variable ``GRAMMA_CACHE``
-names another.  Everything in it can be deleted at any time.
+names another.  Everything in it can be deleted at any time.  What others could have written into it
+is not read (:func:`is_trusted`): it is taken for one's own later on, masks and compiled grammars among it.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import threading
 import warnings
@@ -29,6 +31,33 @@ def cache_folder(*parts: str) -> Path:
     import platformdirs  # not needed where programs are small
 
     return Path(platformdirs.user_cache_dir("gramma")).joinpath(*parts)
+
+
+def is_trusted(folder: Path, owned: bool = True) -> bool:
+    """Whether only this user and the administrator can have written a folder; says so once if not.
+
+    Args:
+        folder: within the cache folder; one that is not there yet is trusted.
+        owned: whether a folder of another user is refused, too; one that everybody may write always is.
+    """
+    if not hasattr(os, "getuid"):  # permissions mean something else there
+        return True
+    try:
+        found = folder.stat()
+    except OSError:
+        return True
+    if found.st_mode & stat.S_IWOTH:
+        what, help_ = "can be written by everybody", f"chmod o-w {folder}"
+    elif owned and found.st_uid not in (os.getuid(), 0):
+        what, help_ = "belongs to another user", f"delete {folder}"
+    else:
+        return True
+    warn_once(
+        f"the cache folder {folder} {what}; it is not used, so that nobody else's results are taken for "
+        f"your own.  {help_}, or set {ENVIRONMENT_VARIABLE} to another folder",
+        stacklevel=4,
+    )
+    return False
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from grammars.cache_folder import appearing, cache_folder, warn_unwritable
+from grammars.cache_folder import appearing, cache_folder, is_trusted, warn_unwritable
 from grammars.compiling.bags import BagSpec
 from grammars.ir import GrammarIR, Layout
 from grammars.limits import Limits
@@ -114,6 +114,8 @@ def load(key: str) -> Kept | None:
 def read_file(name: str) -> bytes | None:
     """A file of this folder, which is noted as used; ``None`` if there is none."""
     path = _path(name)
+    if not is_trusted(path.parent):
+        return None
     try:
         data = path.read_bytes()
     except OSError:
@@ -129,6 +131,8 @@ def write_file(name: str, parts: list[bytes]) -> bool:
     A folder that cannot be written is reported once.
     """
     path = _path(name)
+    if not is_trusted(path.parent):
+        return False
     try:
         with appearing(path) as stream:
             stream.writelines(parts)

