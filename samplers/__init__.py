@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from samplers.sample import Sample, Stats
     from samplers.several import extract_samples
     from samplers.speculative.scorer import UnsupportedModel
+    from samplers.speculative.typical import LossyDraws, Typical
 
 _HOMES = {
     "CtrlG": "samplers.deco_g.decoder",
@@ -119,6 +120,8 @@ _HOMES = {
     "Stats": "samplers.sample",
     "Summary": "samplers.bulk.run",
     "TokenRecycling": "samplers.drafters",
+    "LossyDraws": "samplers.speculative.typical",
+    "Typical": "samplers.speculative.typical",
     "Trigram": "samplers.drafters",
     "UnsupportedModel": "samplers.speculative.scorer",
     "ToolCall": "constrain.tools",
@@ -159,6 +162,7 @@ __all__ = [
     "MedusaHeads",
     "LayerSkip",
     "LearnedDrafter",
+    "LossyDraws",
     "Chimera",
     "FSPAD",
     "Heads",
@@ -186,6 +190,7 @@ __all__ = [
     "ToolCall",
     "ToolCalls",
     "Trigram",
+    "Typical",
     "UnsupportedModel",
     "aextract",
     "aligned_draft",

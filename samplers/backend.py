@@ -3,7 +3,7 @@
 Each step, drafters guess how a row goes on; the guesses that are worth it are scored in one forward
 of the model; tokens are drawn node by node from the target's law, as far as the guesses hold; what
 holds stays in the cache, the rest is forgotten.  With no drafters it is plain decoding, and no
-drafter changes what is drawn, only how soon.
+drafter changes what is drawn, only how soon; but where typical acceptance is asked for, which is lossy.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from samplers.speculative.scorer import Request, Scores, TreeScorer
 from samplers.speculative.shared_prefix import pays
 from samplers.speculative.target import Target, Weighting
 from samplers.speculative.tree import ROOT, Tree
+from samplers.speculative.typical import LossyDraws, Typical, longest
 from samplers.speculative.verify import next_token
 
 DEFAULT_MAX_NEW_TOKENS: Final = 512
@@ -123,6 +124,10 @@ class SpeculativeBackend:
         max_rows: samples written side by side.
         adaptive: whether trees are chosen by measured acceptance and cost (else all drafts up to
             ``max_tree_nodes`` are scored).
+        acceptance: ``None`` for exact draws; :class:`~samplers.speculative.typical.Typical` takes likely
+            drafts without a draw.  That is LOSSY: above temperature 0 texts no longer have the target's
+            law, though they keep the grammar.  ``stats.lossy`` of samples says so, and samplers that
+            need exact draws refuse such a backend.
 
     Attributes:
         forwards: calls of the model since it was made, however many rows took part.
@@ -141,6 +146,7 @@ class SpeculativeBackend:
         max_kv_bytes: int | None = None,
         max_rows: int = MAX_ROWS,
         adaptive: bool = True,
+        acceptance: Typical | None = None,
     ) -> None:
         check_model(model, "SpeculativeBackend")
         if tokenizer is not None:
@@ -148,6 +154,8 @@ class SpeculativeBackend:
         check_count(max_tree_nodes, "max_tree_nodes", least=0)
         check_count(max_rows, "max_rows")
         check_count(max_kv_bytes, "max_kv_bytes", optional=True)
+        if not (acceptance is None or isinstance(acceptance, Typical)):
+            raise TypeError(f"acceptance is None or Typical(...), not {described(acceptance)}")
         if drafters is None:
             from samplers.drafters import default_drafters
 
@@ -161,6 +169,7 @@ class SpeculativeBackend:
         self.max_kv_bytes = max_kv_bytes
         self.max_rows = max_rows
         self.max_tree_nodes = max_tree_nodes
+        self.acceptance = acceptance
         self.schedule = Schedule(max_tree_nodes, adaptive=adaptive)
         self._scorer()  # says at once if the model will not do
         self.last_scorer: TreeScorer | None = None
@@ -318,6 +327,7 @@ class SpeculativeBackend:
                 drawn=list(start.drawn),
                 share=start.share,
                 finished=own.is_finished(start.state),
+                stats=Stats(lossy=self.acceptance is not None and not sampling.greedy),
             )
 
         return self._run(begin, n, sampling, on_tokens, observers, on_end)
@@ -514,37 +524,85 @@ class SpeculativeBackend:
 
     def _verify(self, slot: int, step: _Step, scores: Scores, sampling: Sampling) -> None:
         row, tree = step.row, step.tree
-        node = ROOT
-        while not row.done:
+        node: int | None = ROOT
+        while node is not None and not row.done:
+            if self.acceptance is not None and row.new_tokens:
+                node = self._typical(slot, step, node, scores, sampling)
+                if row.done:
+                    break
             law = self._law(row, scores.at(slot, node), sampling)
-            token, child = next_token(tree, node, law, row.choices)
-            index = law.index(token)
-            assert index is not None
-            row.logprobs.append(float(law.model[index]))
-            row.drawn.append(float(law.constrained[index]) + row.share)
-            row.share = 0.0
-            row.tokens.append(token)
-            row.left -= 1
-            row.state = tree.state(child) if child is not None else None
-            if row.state is None:
-                row.state = row.target.advance(tree.state(node), token)
-            row.finished = row.target.is_finished(row.state)
-            step.emitted.append(token)
-            step.states.append(row.state)
-            row.stopped = row.stop is not None and row.stop(row.tokens)
-            if child is None:
-                break
-            step.path.append(child)
+            if self.acceptance is None:
+                token, child = next_token(tree, node, law, row.choices)
+            else:
+                token = law.token(row.choices.pick(law.weights))
+                child = tree.child(node, token)
+            self._take(step, node, law, token, child)
             node = child
         self._count(step)
 
+    def _typical(
+        self, slot: int, step: _Step, node: int, scores: Scores, sampling: Sampling
+    ) -> int:
+        """Takes the longest path of typical tokens below a node; the last node of it."""
+        row, tree = step.row, step.tree
+        assert self.acceptance is not None
+        depth, laws = tree.depth(node), dict[int, Law]()
+
+        def law_after(at: int) -> Law | None:
+            state = row.state if at == node else tree.state(at)
+            left = row.left - (tree.depth(at) - depth)
+            if left <= 0 or row.target.is_finished(state):
+                return None
+            ahead = tree.tokens_to(at)[depth:]
+            laws[at] = self._law_of(row, state, left, ahead, scores.at(slot, at), sampling)
+            return laws[at]
+
+        for child in longest(tree, node, self.acceptance, law_after):
+            self._take(step, node, laws[node], tree.nodes[child].token, child)
+            node = child
+            if row.done:
+                break
+        return node
+
+    def _take(self, step: _Step, node: int, law: Law, token: int, child: int | None) -> None:
+        """Appends a token after a node; ``child`` has it, if it was drafted."""
+        row, tree = step.row, step.tree
+        index = law.index(token)
+        assert index is not None
+        row.logprobs.append(float(law.model[index]))
+        row.drawn.append(float(law.constrained[index]) + row.share)
+        row.share = 0.0
+        row.tokens.append(token)
+        row.left -= 1
+        row.state = tree.state(child) if child is not None else None
+        if row.state is None:
+            row.state = row.target.advance(tree.state(node), token)
+        row.finished = row.target.is_finished(row.state)
+        step.emitted.append(token)
+        step.states.append(row.state)
+        row.stopped = row.stop is not None and row.stop(row.tokens)
+        if child is not None:
+            step.path.append(child)
+
     def _law(self, row: _Row, logits: torch.Tensor, sampling: Sampling) -> Law:
+        return self._law_of(row, row.state, row.left, (), logits, sampling)
+
+    def _law_of(
+        self,
+        row: _Row,
+        state: Any,
+        left: int,
+        ahead: Sequence[int],
+        logits: torch.Tensor,
+        sampling: Sampling,
+    ) -> Law:
+        """The law after a row's text and some tokens more, with the target's state behind them."""
         began = time.perf_counter()
-        weighting = row.target.weighting(row.state, row.left)
+        weighting = row.target.weighting(state, left)
         row.stats.mask_seconds += time.perf_counter() - began
         if sampling.processors is None:
             return law_of(logits, weighting, sampling)
-        return _processed(row.tokens, logits, weighting, sampling)
+        return _processed([*row.tokens, *ahead], logits, weighting, sampling)
 
     def _count(self, step: _Step) -> None:
         stats = step.row.stats
@@ -601,13 +659,24 @@ class SpeculativeBackend:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
-def check_backend(value: Any, place: str) -> SpeculativeBackend:
+def check_backend(value: Any, place: str, *, lossy: bool = False) -> SpeculativeBackend:
     """A backend.
+
+    Args:
+        value: what was given.
+        place: who asks, for messages.
+        lossy: whether one that accepts typical tokens will do.
 
     Raises:
         TypeError: if it is anything else; says how to make one.
+        LossyDraws: if it accepts typical tokens, and that will not do.
     """
     if isinstance(value, SpeculativeBackend):
+        if value.acceptance is not None and not lossy:
+            raise LossyDraws(
+                f"{place} needs exact draws, but the backend was made with acceptance="
+                f"{value.acceptance}, which is lossy; make one without acceptance"
+            )
         return value
     hint = "; make one: SpeculativeBackend(model, tokenizer)" if hasattr(value, "forward") else ""
     raise TypeError(f"{place} needs a SpeculativeBackend, not {described(value)}{hint}")

@@ -23,7 +23,8 @@ class GrammarConstrained(Sampler):
     grammar: see the aligned samplers for that.
 
     Args:
-        backend: the model with its drafters.
+        backend: the model with its drafters.  One with typical acceptance is lossy: texts keep the grammar
+            and do not have this law; ``stats.lossy`` and ``report.lossy`` say so.
         automaton: the grammar over the model's vocabulary.
         canonical: texts are written as the tokenizer writes them, see
             :class:`~constrain.TokenAutomaton`; makes the automaton anew unless it is such a one.
@@ -32,7 +33,7 @@ class GrammarConstrained(Sampler):
     def __init__(
         self, backend: SpeculativeBackend, automaton: TokenAutomaton, *, canonical: bool = False
     ) -> None:
-        self.backend = check_backend(backend, "GrammarConstrained")
+        self.backend = check_backend(backend, "GrammarConstrained", lossy=True)
         self.automaton = as_written(check_automaton(automaton, "GrammarConstrained"), canonical)
         self.report = self.new_report()
 

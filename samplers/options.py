@@ -134,6 +134,7 @@ class Sampler(ABC):
         finally:
             report.forwards = self.backend.forwards - before
         report.samples = len(samples)
+        report.lossy = any(sample.stats.lossy for sample in samples)
         if not report.attempts:  # each text is written once
             report.attempts = report.accepted = len(samples)
         return samples

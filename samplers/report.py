@@ -22,6 +22,7 @@ class SamplingReport:
         forwards: calls of the model, prefill included, however many rows took part.
         log_evidence: natural logarithm of an estimate of Pr(L), the probability that the model alone
             writes a text of the grammar; nan where a sampler does not estimate it.
+        lossy: whether some sample is of typical acceptance, and so not of the sampler's law.
     """
 
     method: str = ""
@@ -31,6 +32,7 @@ class SamplingReport:
     accepted: int = 0
     forwards: int = 0
     log_evidence: float = math.nan
+    lossy: bool = False
 
     @property
     def acceptance(self) -> float:

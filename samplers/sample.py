@@ -27,6 +27,8 @@ class Stats:
         draft_seconds: time spent drafting.
         rejected: texts thrown away on the way to this one by methods that reject, proposals not taken
             by chains, runs without a survivor by particles.
+        lossy: whether drafts were accepted that were not drawn (typical acceptance above temperature 0):
+            the text keeps the grammar, but not the law that is otherwise promised.
     """
 
     forwards: int = 0
@@ -37,6 +39,7 @@ class Stats:
     mask_seconds: float = 0.0
     rejected: int = 0
     draft_seconds: float = 0.0
+    lossy: bool = False
 
     def count(self, drafter: str) -> Count:
         """The counts of a drafter, made when first asked for."""
@@ -53,7 +56,8 @@ class Sample:
         logprob: natural logarithm of the text's probability, EOS included, under the model at the
             sampling temperature (at temperature 1 when ``temperature=0``), without the grammar.
         constrained_logprob: the same under the law that was drawn from: at every token the model's
-            probabilities times the weights (the mask), normalised; before top-p.
+            probabilities times the weights (the mask), normalised; before top-p.  Where ``stats.lossy``
+            tokens were not drawn from it alone.
         weight: importance weight; 1 where samples count equally.
         complete: whether the text ended with an EOS (and so is whole).
         exact: whether texts drawn so follow the model's law given the grammar exactly, however few

@@ -5,6 +5,6 @@
 * :mod:`~samplers.speculative.cache` and :mod:`~samplers.speculative.scorer`: a model that scores a
   whole tree in one forward, and takes back what was not accepted;
 * :mod:`~samplers.speculative.law` and :mod:`~samplers.speculative.verify`: how tokens are drawn, so
-  that a draft changes nothing but speed;
+  that a draft changes nothing but speed; :mod:`~samplers.speculative.typical`: the lossy alternative;
 * :mod:`~samplers.speculative.schedule`: which drafts are worth a place in the tree.
 """

@@ -48,6 +48,7 @@ class Evaluation:
         seconds: in all, by the clock that was given.
         drafting_seconds: of them, time that drafters took, by the wall clock.
         depths: at ``i`` drafts of depth ``i + 1``.
+        lossy: whether texts were written by typical acceptance, and so are not of the model's law.
     """
 
     texts: list[list[int]] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Evaluation:
     seconds: float = 0.0
     drafting_seconds: float = 0.0
     depths: list[Depth] = field(default_factory=list)
+    lossy: bool = False
 
     @property
     def tokens(self) -> int:
@@ -120,6 +122,7 @@ def evaluate(
         made.texts.append(sample.token_ids)
         made.forwards += sample.stats.forwards
         made.drafting_seconds += sample.stats.draft_seconds
+        made.lossy = made.lossy or sample.stats.lossy
     if not made.texts:
         raise ValueError("nothing to evaluate: give at least one prompt")
     return made

@@ -6,8 +6,8 @@ at i + 1 + j; W_j starts at zero, where every head says what the model itself sa
 tree is drafted the token at i + 1 is settled (it is the root), so head 1 guesses the root's
 children, head 2 their children, and so on.
 
-Guesses are verified by sampling and matching, which is exact ("typical acceptance", section 2.3.1,
-is not).  The tree is sparse and fixed (section 2.1.2): a node is a path of ranks.
+Guesses are verified by sampling and matching, which is exact ("typical acceptance", section 2.3.1, is
+not: :mod:`samplers.speculative.typical`).  The tree is sparse and fixed (section 2.1.2): a node is a path of ranks.
 """
 
 from __future__ import annotations
