@@ -11,6 +11,7 @@ says of a core that nobody else uses):
    plain decoding, the default drafters, and the default drafters with each system of the folder.  Prompts go
    one after the other through all engines, so that what else the machine does falls on all of them alike.
    Sets: ``free`` and ``extraction``; with ``--data`` also ``calls`` and ``gsm8k``, whose data is fetched.
+   ``medusa2`` changes the model, so that its rows stand beside plain decoding of the changed model as well.
 
 Usage: ``python benchmarks/learned_drafts.py --answers answers.jsonl --folder drafters --write 900``,
 ``... --train fspad,chimera --seconds 1200``, ``... --measure --limit 12 [--data] [--temperature 0,1]``.
@@ -22,8 +23,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -42,7 +43,7 @@ from constrain.huggingface.extraction import automaton_for, vocabulary_for
 from constrain.models import DEFAULT_MODEL, ModelUnavailable
 from grammars import Grammar
 from samplers import SpeculativeBackend
-from samplers.drafters import FSPAD, Chimera, LearnedDrafter, MedusaHeads, default_drafters
+from samplers.drafters import FSPAD, Chimera, LearnedDrafter, Medusa2, MedusaHeads, default_drafters
 from samplers.drafters.learned import Evaluation, Training, evaluate
 from samplers.drafters.learned.answers import Answer
 from samplers.speculative.target import Constrained, FreeText, Target
@@ -51,16 +52,18 @@ BATCH = 64
 """Chats that are answered side by side."""
 FREE_TOKENS = 144
 CONSTRAINED_TOKENS = 160
-SYSTEMS: dict[str, tuple[type[LearnedDrafter], dict[str, Any]]] = {
+SYSTEMS: dict[str, tuple[type[LearnedDrafter] | type[Medusa2], dict[str, Any]]] = {
     "fspad": (FSPAD, {}),
     "eagle": (FSPAD, {"wide": 0, "apart": False}),
     "chimera": (Chimera, {}),
     "medusa": (MedusaHeads, {"heads": 3}),
+    "medusa2": (Medusa2, {"heads": 3}),
 }
 PUBLISHED = {
     "eagle": "2.8–3.1x",
     "chimera": "~2.7x",
     "medusa": "2.2–3.6x",
+    "medusa2": "2.3–3.6x",
     "fspad": "",
 }
 """Speed-ups as their papers or summaries of them state, for models fifty times larger on accelerators."""
@@ -176,6 +179,8 @@ def train(
             "losses": [round(x, 3) for x in report.losses],
             "acceptance": [round(x, 3) for x in report.acceptance],
         }
+        if isinstance(made, Medusa2):
+            told |= {"warm_up": asdict(made.warm_up), "change": asdict(made.change)}
         (folder / f"{name}.json").write_text(json.dumps(told), "utf-8")
         say(f"{name}: {told}")
 
@@ -237,15 +242,35 @@ class Rows:
         return " ".join(shares)
 
 
-def engines_of(folder: Path, model: Any, wanted: Sequence[str]) -> dict[str, list[Any]]:
-    """Drafters of each engine."""
-    made: dict[str, list[Any]] = {"plain": [], "default": default_drafters()}
+def engines_of(folder: Path, model: Any, wanted: Sequence[str]) -> dict[str, tuple[Any, list[Any]]]:
+    """Model and drafters of each engine."""
+    made: dict[str, tuple[Any, list[Any]]] = {
+        "plain": (model, []),
+        "default": (model, default_drafters()),
+    }
     for name in wanted:
         path = folder / f"{name}.safetensors"
-        if path.is_file():
-            made[f"default + {name}"] = [*default_drafters(), SYSTEMS[name][0].load(path, model)]
-            made[f"{name} alone"] = [SYSTEMS[name][0].load(path, model)]
+        if not path.is_file():
+            continue
+        kind = SYSTEMS[name][0]
+        if issubclass(kind, Medusa2):
+            both = kind.load(path, model)
+            target, drafters = both.model, [both.drafter, both.drafter]
+            made[f"plain, {name}'s model"] = (target, [])
+            made[f"default, {name}'s model"] = (target, default_drafters())
+        else:
+            target, drafters = model, [kind.load(path, model) for _ in range(2)]
+        made[f"default + {name}"] = (target, [*default_drafters(), drafters[0]])
+        made[f"{name} alone"] = (target, [drafters[1]])
     return made
+
+
+def plain_of(engine: str, engines: Iterable[str]) -> str:
+    """The engine that decodes an engine's own model plainly."""
+    name = engine.removeprefix("default + ").removesuffix(" alone")
+    name = name.removeprefix("default, ").removesuffix("'s model")
+    changed = f"plain, {name}'s model"
+    return changed if changed in engines and engine != changed else "plain"
 
 
 def measure(options: argparse.Namespace, model: Any, tokenizer: Any) -> None:
@@ -258,8 +283,8 @@ def measure(options: argparse.Namespace, model: Any, tokenizer: Any) -> None:
         for temperature in map(float, options.temperature.split(",")):
             drafters = engines_of(options.folder, model, options.systems.split(","))
             engines = {
-                engine: SpeculativeBackend(model, tokenizer, own)
-                for engine, own in drafters.items()
+                engine: SpeculativeBackend(target, tokenizer, own)
+                for engine, (target, own) in drafters.items()
             }
             rows = {engine: Rows() for engine in engines}
             try:
@@ -287,28 +312,34 @@ def measure(options: argparse.Namespace, model: Any, tokenizer: Any) -> None:
 
 
 def table(title: str, rows: dict[str, Rows]) -> str:
-    """Markdown."""
+    """Markdown.  Texts are compared with those of plain decoding of an engine's own model."""
     plain, default = rows["plain"], rows["default"]
     same = {
-        engine: sum(a.texts == b.texts for a, b in zip(plain.found, row.found, strict=True))
+        engine: sum(
+            a.texts == b.texts
+            for a, b in zip(rows[plain_of(engine, rows)].found, row.found, strict=True)
+        )
         for engine, row in rows.items()
     }
     lines = [
         f"\n{title}: {len(plain.found)} prompts, {plain.tokens:,} tokens\n",
         "| drafters | published | tokens per forward | beside default | ms a token | speed, plain = 1 "
-        "| speed, default = 1 | drafting, ms a token | accepted by depth | same texts |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---|---:|",
+        "| speed, default = 1 | drafting, ms a token | accepted by depth | same texts "
+        "| speed, plain of its own model = 1 |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|---:|---:|",
     ]
     for engine, row in rows.items():
         pairs = list(zip(plain.found, default.found, row.found, strict=True))
         faster = median(p.ms_per_token / r.ms_per_token for p, _, r in pairs)
+        own = zip(rows[plain_of(engine, rows)].found, row.found, strict=True)
+        mine = median(p.ms_per_token / r.ms_per_token for p, r in own)
         beside = median(d.ms_per_token / r.ms_per_token for _, d, r in pairs)
         gain = row.tokens_per_forward / default.tokens_per_forward - 1
         stated = PUBLISHED.get(engine.removesuffix(" alone"), "")
         lines.append(
             f"| {engine} | {stated} | {row.tokens_per_forward:.2f} | {gain:+.0%} | {row.ms:.1f} "
             f"| {faster:.2f} | {beside:.2f} | {row.drafting:.1f} | {row.depths()} "
-            f"| {same[engine]} of {len(row.found)} |"
+            f"| {same[engine]} of {len(row.found)} | {mine:.2f} |"
         )
     return "\n".join(lines)
 

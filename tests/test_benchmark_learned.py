@@ -102,3 +102,30 @@ def test_a_table_has_gains_beside_the_default_drafters() -> None:
     cells = [cell.strip() for cell in learned.split("|")]
     assert cells[3:8] == ["2.50", "+25%", "50.0", "2.00", "1.60"]
     assert cells[8:11] == ["10.0", "0.75 0.33", "1 of 1"]
+
+
+def test_a_changed_model_is_compared_with_its_own_plain_decoding_too() -> None:
+    def row(text: int, seconds: float) -> learned_drafts.Rows:
+        return learned_drafts.Rows([Evaluation([[text] * 10], 5, seconds)])
+
+    rows = {
+        "plain": row(1, 1.0),
+        "default": row(1, 0.8),
+        "plain, medusa2's model": row(2, 1.2),
+        "default, medusa2's model": row(2, 0.6),
+        "default + medusa2": row(2, 0.3),
+        "medusa2 alone": row(1, 0.4),
+        "medusa alone": row(1, 0.5),
+    }
+    lines = learned_drafts.table("free", rows).splitlines()[-len(rows) :]
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines]
+    assert [line[-3:-1] for line in cells] == [
+        ["1 of 1", "1.00"],
+        ["1 of 1", "1.25"],
+        ["0 of 1", "0.83"],
+        ["1 of 1", "2.00"],
+        ["1 of 1", "4.00"],
+        ["0 of 1", "3.00"],
+        ["1 of 1", "2.00"],
+    ]
+    assert cells[4][6] == "3.33", "beside plain decoding of the original"

@@ -215,7 +215,7 @@ def typical_law(
         go(text, (), chains([*PROMPT, *text]) if drafts else [], probability)
 
     def go(text: Text, at: Text, ways: list[Text], probability: float) -> None:
-        if (*text, *at):
+        if text or at:
             at = best_below(text, at, ways)
         here = (*text, *at)
         if done(here):

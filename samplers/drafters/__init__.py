@@ -15,7 +15,14 @@ from samplers.drafters.trigram import Trigram
 if TYPE_CHECKING:
     from samplers.drafters.draft_model import DraftModel
     from samplers.drafters.layer_skip import LayerSkip
-    from samplers.drafters.learned import FSPAD, Chimera, Heads, LearnedDrafter, MedusaHeads
+    from samplers.drafters.learned import (
+        FSPAD,
+        Chimera,
+        Heads,
+        LearnedDrafter,
+        Medusa2,
+        MedusaHeads,
+    )
     from samplers.drafters.learned.alignment import aligned_draft
     from samplers.drafters.learned.answers import write_answers
     from samplers.drafters.learned.short_output import load_draft
@@ -28,6 +35,7 @@ _NEURAL = {
     "Heads": "samplers.drafters.learned",
     "LayerSkip": "samplers.drafters.layer_skip",
     "LearnedDrafter": "samplers.drafters.learned",
+    "Medusa2": "samplers.drafters.learned",
     "MedusaHeads": "samplers.drafters.learned",
     "OnlineDistilled": "samplers.drafters.online_distilled",
     "aligned_draft": "samplers.drafters.learned.alignment",
@@ -47,6 +55,7 @@ __all__ = [
     "Heads",
     "LayerSkip",
     "LearnedDrafter",
+    "Medusa2",
     "MedusaHeads",
     "Observation",
     "OnlineDistilled",

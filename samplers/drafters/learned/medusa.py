@@ -7,7 +7,8 @@ tree is drafted the token at i + 1 is settled (it is the root), so head 1 guesse
 children, head 2 their children, and so on.
 
 Guesses are verified by sampling and matching, which is exact ("typical acceptance", section 2.3.1, is
-not: :mod:`samplers.speculative.typical`).  The tree is sparse and fixed (section 2.1.2): a node is a path of ranks.
+not: :mod:`samplers.speculative.typical`).  The tree is sparse and fixed (section 2.1.2): a node is a path
+of ranks.
 """
 
 from __future__ import annotations
@@ -281,8 +282,8 @@ class MedusaHeads(LearnedDrafter):
         with bar_of(options.progress) as bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             kept, aside = read_and_split(model, every, torch.float32, options, clock, bar)
-            rest = _positions(aside, heads) if aside else None
-            course = _Positions(made.heads, _positions(kept, heads), rest, options.batch)
+            rest = positions(aside, heads) if aside else None
+            course = _Positions(made.heads, positions(kept, heads), rest, options.batch)
             run(made.heads, course, options, clock, bar, made.report)
         return made
 
@@ -310,7 +311,7 @@ class _Positions:
         for part in torch.split(order, self._batch):
             at = part.to(self._hidden.device)
             yield lambda at=at: (  # type: ignore[misc]
-                _backward(self._heads, self._hidden[at], self._after[at]),
+                backward(self._heads, self._hidden[at], self._after[at]),
                 len(at),
             )
 
@@ -318,13 +319,16 @@ class _Positions:
         """Of the likeliest guess of each head."""
         if self._aside is None:
             return None
-        right: list[torch.Tensor] = []
-        with torch.no_grad():
-            parts = [torch.split(part, self._batch) for part in self._aside]
-            for hidden, after in zip(*parts, strict=True):
-                guesses = [self._heads.one(i, hidden).argmax(-1) for i in range(len(self._heads))]
-                right.append(torch.stack(guesses, -1) == after)
+        parts = [torch.split(part, self._batch) for part in self._aside]
+        right = [right_of(self._heads, *some) for some in zip(*parts, strict=True)]
         return accepted(torch.cat(right))
+
+
+@torch.no_grad()
+def right_of(heads: Heads, hidden: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """Whether the likeliest guess of each head is what came: bool[N, m], of positions of a text."""
+    guesses = [heads.one(i, hidden).argmax(-1) for i in range(len(heads))]
+    return torch.stack(guesses, -1) == after
 
 
 def _best(law: Law, count: int) -> Iterator[tuple[int, float]]:
@@ -366,10 +370,10 @@ def _examples(model: Any, texts: Sequence[tuple[list[int], int]], heads: int) ->
     Raises:
         ValueError: if no text is long enough.
     """
-    return _positions(list(read(model, texts, torch.float32)), heads)
+    return positions(list(read(model, texts, torch.float32)), heads)
 
 
-def _positions(readings: Sequence[Reading], heads: int) -> Positions:
+def positions(readings: Sequence[Reading], heads: int) -> Positions:
     """Hidden states float32[N, H] and the tokens int64[N, m] that heads guess from each.
 
     The states before the last token given do not count.  The hidden state at i is that from which the
@@ -394,15 +398,26 @@ def _positions(readings: Sequence[Reading], heads: int) -> Positions:
     return torch.cat(hidden), torch.cat(after).to(hidden[0].device)
 
 
-def _backward(heads: Heads, hidden: torch.Tensor, after: torch.Tensor) -> float:
-    """Adds the gradient of one batch, head by head so that one head's logits are held at a time."""
+def backward(heads: Heads, hidden: torch.Tensor, after: torch.Tensor, weight: float = 1.0) -> float:
+    """Adds the gradient of one batch, head by head so that one head's logits are held at a time.
+
+    Args:
+        heads: their parameters get gradients.
+        hidden: float32[N, H], which gets one too if it wants one.
+        after: int64[N, m], see :func:`positions`.
+        weight: of the loss.
+
+    Returns:
+        The weighted sum of the heads' losses.
+    """
+    wanted_by = [*heads.parameters(), *([hidden] if hidden.requires_grad else [])]
     total = 0.0
     with torch.enable_grad():
         for head in range(len(heads)):
             wanted = after[:, head]
             if not bool((wanted >= 0).any()):
                 continue
-            loss = _FADING**head * cross_entropy(heads.one(head, hidden), wanted)
-            loss.backward(inputs=list(heads.parameters()))  # type: ignore[no-untyped-call]
+            loss = weight * _FADING**head * cross_entropy(heads.one(head, hidden), wanted)
+            loss.backward(inputs=wanted_by)  # type: ignore[no-untyped-call]
             total += float(loss.detach())
     return total

@@ -10,13 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from samplers.drafters.learned.base import Lesson, lesson
+from samplers.drafters.learned.base import Answered, Lesson, lesson
+
+T = TypeVar("T", bound=Answered)
 
 _READING: Final = 0.4
 """The share of the time that reading texts may take."""
@@ -159,7 +161,7 @@ def read(
             tick()
 
 
-def split(readings: Sequence[Reading], share: float) -> tuple[list[Reading], list[Reading]]:
+def split(readings: Sequence[T], share: float) -> tuple[list[T], list[T]]:
     """Texts to train on and texts held out; no prompt is on both sides.
 
     With fewer prompts than would hold out one, none are.
@@ -218,6 +220,7 @@ def run(
     clock: Clock,
     bar: Progress,
     report: Report,
+    slower: Sequence[tuple[Sequence[torch.nn.Parameter], float]] = (),
 ) -> None:
     """Trains a network; afterwards it is the one that accepted most.
 
@@ -228,9 +231,13 @@ def run(
         clock: begun before texts were read.
         bar: from :func:`bar_of`.
         report: is written to.
+        slower: parameters of the network with another learning rate, as a multiple of the others'.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=0.0)
+    named = {id(p) for some, _ in slower for p in some}
+    rest = [p for p in parameters if id(p) not in named]
+    groups = [{"params": list(some), "factor": factor} for some, factor in [(rest, 1.0), *slower]]
+    optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=0.0)
     total = options.epochs * max(len(course), 1)
     task = bar.add_task("training", total=options.epochs)
     best: tuple[float, dict[str, torch.Tensor]] | None = None
@@ -242,7 +249,7 @@ def run(
             loss, count = step()
             rate = _rate(done / total, clock.share, options)
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["factor"]
             if options.clip:
                 torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_STEP)
             optimiser.step()
