@@ -56,14 +56,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from deco_g_tasks import SETS, Question, TaskSet
-from reporting import say, table
+from reporting import say, svg_words, table
 
 from constrain import TokenAutomaton
 from constrain.huggingface.extraction import automaton_for, vocabulary_for
@@ -642,7 +641,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
             f'fill="{"#fff" if row["kept"].endswith("%") else ink}"/>'
             for x, y, row in points
         ]
-        parts.append(_words(_MARGIN + number * 110, _MARGIN - 14, "start", name, ink))
+        parts.append(svg_words(_MARGIN + number * 110, _MARGIN - 14, "start", name, ink))
     path.write_text("\n".join([*parts, "</svg>"]), "utf-8")
 
 
@@ -653,18 +652,18 @@ def _axes(rows: Sequence[dict[str, Any]], low: int, slowest: float) -> list[str]
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
-        _words(_WIDTH / 2, 20, "middle", title),
+        svg_words(_WIDTH / 2, 20, "middle", title),
     ]
     for exponent in range(low, 1):
         y = _y(1 - exponent / low)
-        parts.append(_words(_MARGIN - 8, y + 4, "end", f"1e{exponent}"))
+        parts.append(svg_words(_MARGIN - 8, y + 4, "end", f"1e{exponent}"))
         parts.append(f'<path d="M{_MARGIN} {y:.1f}H{_WIDTH - _MARGIN}" stroke="#ddd"/>')
     for share in (0.0, 0.5, 1.0):
         words = f"{share * slowest:.1f} ms"
-        parts.append(_words(_WIDTH - _MARGIN + 8, _y(share) + 4, "start", words))
+        parts.append(svg_words(_WIDTH - _MARGIN + 8, _y(share) + 4, "start", words))
     for x, row in zip(_xs(rows), rows, strict=True):
         line = 14 if row["kept"].endswith("%") else 32  # they would lie over each other
-        parts.append(_words(x, _HEIGHT - line, "middle", row["kept"]))
+        parts.append(svg_words(x, _HEIGHT - line, "middle", row["kept"]))
     return parts
 
 
@@ -677,12 +676,6 @@ def _xs(rows: Sequence[dict[str, Any]]) -> list[float]:
 
 def _y(height: float) -> float:
     return _HEIGHT - _MARGIN - height * (_HEIGHT - 2 * _MARGIN)
-
-
-def _words(x: float, y: float, anchor: str, words: str, ink: str = "#000") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{ink}">{escape(words)}</text>'
-    )
 
 
 # -- likelihood ------------------------------------------------------------------------------------

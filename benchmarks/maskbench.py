@@ -37,12 +37,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from reporting import say
+from reporting import say, svg_words
 from schema_coverage import ENGINES, Example, Gramma, GrammaRun, load, read_examples
 from schema_suite import reason
 from workers import LostError, Worker, memory
@@ -311,7 +310,7 @@ def plot(curves: dict[str, Sequence[float]], path: Path) -> None:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
-        _words(
+        svg_words(
             _WIDTH / 2, 20, "middle", "share of tokens whose mask, test and advance took at most"
         ),
     ]
@@ -319,12 +318,12 @@ def plot(curves: dict[str, Sequence[float]], path: Path) -> None:
         at = x(10.0**exponent)
         unit = f"{10**exponent:g} µs" if exponent < 3 else f"{10 ** (exponent - 3):g} ms"
         parts.append(f'<path d="M{at:.1f} {_MARGIN}V{_HEIGHT - _MARGIN}" stroke="#ddd"/>')
-        parts.append(_words(at, _HEIGHT - _MARGIN + 18, "middle", unit))
+        parts.append(svg_words(at, _HEIGHT - _MARGIN + 18, "middle", unit))
     for exponent in range(int(nines) + 1):
         at = y(10.0**-exponent)
         share = 100 * (1 - 10.0**-exponent)
         parts.append(f'<path d="M{_MARGIN} {at:.1f}H{_WIDTH - _MARGIN}" stroke="#ddd"/>')
-        parts.append(_words(_MARGIN - 6, at + 4, "end", f"{share:.6g} %"))
+        parts.append(svg_words(_MARGIN - 6, at + 4, "end", f"{share:.6g} %"))
     for (name, values), ink in zip(curves.items(), _INKS, strict=False):
         ordered = np.sort(np.array(values))
         above = 1 - np.arange(len(ordered)) / len(ordered)
@@ -332,14 +331,8 @@ def plot(curves: dict[str, Sequence[float]], path: Path) -> None:
         keep = np.unique(np.concatenate([keep, len(ordered) - 1 - keep]))
         points = " ".join(f"{x(ordered[i]):.1f},{y(above[i]):.1f}" for i in keep)
         parts.append(f'<polyline fill="none" stroke="{ink}" stroke-width="2" points="{points}"/>')
-        parts.append(_words(_MARGIN + 110 * list(curves).index(name), 42, "start", name, ink))
+        parts.append(svg_words(_MARGIN + 110 * list(curves).index(name), 42, "start", name, ink))
     path.write_text("\n".join([*parts, "</svg>"]), "utf-8")
-
-
-def _words(x: float, y: float, anchor: str, words: str, ink: str = "#000") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{ink}">{escape(words)}</text>'
-    )
 
 
 def main() -> None:

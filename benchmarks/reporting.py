@@ -1,9 +1,10 @@
-"""What benchmarks print: progress, and tables of records."""
+"""What benchmarks print and draw: progress, tables of records, words in a picture."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 
@@ -25,3 +26,10 @@ def shown(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def svg_words(x: float, y: float, anchor: str, words: str, ink: str = "#000") -> str:
+    """Words in an SVG picture; ``anchor`` is ``start``, ``middle`` or ``end``."""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{ink}">{escape(words)}</text>'
+    )
