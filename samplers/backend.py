@@ -528,7 +528,7 @@ class SpeculativeBackend:
         while node is not None and not row.done:
             if self.acceptance is not None and row.new_tokens:
                 node = self._typical(slot, step, node, scores, sampling)
-                if row.done:
+                if node is None:
                     break
             law = self._law(row, scores.at(slot, node), sampling)
             if self.acceptance is None:
@@ -542,8 +542,12 @@ class SpeculativeBackend:
 
     def _typical(
         self, slot: int, step: _Step, node: int, scores: Scores, sampling: Sampling
-    ) -> int:
-        """Takes the longest path of typical tokens below a node; the last node of it."""
+    ) -> int | None:
+        """Takes the longest path of typical tokens below a node.
+
+        Returns:
+            The last node of it, or the node itself; ``None`` where the text is done.
+        """
         row, tree = step.row, step.tree
         assert self.acceptance is not None
         depth, laws = tree.depth(node), dict[int, Law]()
@@ -557,12 +561,13 @@ class SpeculativeBackend:
             laws[at] = self._law_of(row, state, left, ahead, scores.at(slot, at), sampling)
             return laws[at]
 
+        last = node
         for child in longest(tree, node, self.acceptance, law_after):
-            self._take(step, node, laws[node], tree.nodes[child].token, child)
-            node = child
+            self._take(step, last, laws[last], tree.nodes[child].token, child)
+            last = child
             if row.done:
-                break
-        return node
+                return None
+        return last
 
     def _take(self, step: _Step, node: int, law: Law, token: int, child: int | None) -> None:
         """Appends a token after a node; ``child`` has it, if it was drafted."""

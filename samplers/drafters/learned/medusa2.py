@@ -75,9 +75,9 @@ class Adapter(torch.nn.Module):
         self._inner = (inner,)
         self._share = scale / rank
         self.active = True
-        like = {"device": inner.weight.device, "dtype": torch.float32}
-        self.down = torch.nn.Parameter(torch.empty(rank, inner.in_features, **like))
-        self.up = torch.nn.Parameter(torch.zeros(inner.out_features, rank, **like))
+        device = inner.weight.device
+        self.down = torch.nn.Parameter(torch.empty(rank, inner.in_features, device=device))
+        self.up = torch.nn.Parameter(torch.zeros(inner.out_features, rank, device=device))
         torch.nn.init.normal_(self.down, std=inner.in_features**-0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """A scaling law of drafts: acceptance is linear in logarithms of training tokens, draft size and rows.
 
-Yan et al. 2025, "Scaling Laws for Speculative Decoding" (Scylla, arXiv 2505.07858), theorems 1.1 to 1.3, find
-acceptance (or decoding speed) log-linear in tokens of training, in the draft's capacity, and in the batch that
-is decoded side by side.  Our own reading is one law of all three,
+Yan et al. 2025, "Scaling Laws for Speculative Decoding" (Scylla, arXiv 2505.07858), theorems 1.1 to 1.3,
+find acceptance (or decoding speed) log-linear in tokens of training, in the draft's capacity, and in the
+batch that is decoded side by side.  Our own reading is one law of all three,
 
     acceptance = a + b log10(tokens) + c log10(parameters) + d log10(rows),
 
