@@ -37,7 +37,7 @@ from reporting import say, svg_words, table
 from constrain import load_model
 from constrain.huggingface.automata import vocabulary_for
 from samplers import DraftModel, SpeculativeBackend, aligned_draft
-from samplers.drafters import FSPAD, Chimera, Drafter
+from samplers.drafters import FSPAD, Chimera, Drafter, Observation
 from samplers.drafters.learned import Training
 from samplers.drafters.learned.answers import Answer
 from samplers.drafters.learned.scaling import Run, fit_law, largest_left_out
@@ -161,24 +161,28 @@ def measured(
     model: Any, drafter: Drafter, prompts: Sequence[Sequence[int]], ends: Sequence[int], rows: int,
     plan: Plan,
 ) -> float:  # fmt: skip
-    """Drafted tokens accepted of a forward and row; every step drafts."""
+    """Drafted tokens accepted of a forward and row, forwards without drafts aside."""
     backend = SpeculativeBackend(
         model, None, [drafter], adaptive=False, max_rows=rows,
         max_tree_nodes=max(plan.nodes // rows, 1),
     )  # fmt: skip
-    accepted = forwards = 0
+    accepted: list[int] = []
+
+    def see(seen: Observation) -> None:
+        if len(seen.tree):  # reading a prompt drafts nothing
+            accepted.append(len(seen.path))
+
     for seed, prompt in enumerate(prompts):
-        for sample in backend.generate(
+        backend.generate(
             list(prompt),
             FreeText(tuple(ends)),
             n=rows,
             max_new_tokens=plan.new_tokens,
             sampling=Sampling(TEMPERATURE),
             seed=seed,
-        ):
-            accepted += sample.stats.accepted
-            forwards += sample.stats.forwards
-    return accepted / forwards
+            observers=[see],
+        )
+    return sum(accepted) / max(len(accepted), 1)
 
 
 def collect(

@@ -7,7 +7,7 @@
   same seeds: tokens per forward, and nats a token of the model's law at the temperature, which tells how
   much likelier than its own draws the texts have become.
 
-Usage: ``python benchmarks/typical_acceptance.py --toy --free [--prompts 3] [--tokens 96]``.
+Usage: ``python benchmarks/typical_acceptance.py --toy --free [--rules exact,0.09] [--tokens 96]``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import math
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +36,6 @@ from samplers.speculative.law import Sampling
 from samplers.speculative.target import FreeText
 from samplers.speculative.tree import ROOT
 
-RULES: Final = [None, *(Typical(e, math.sqrt(e)) for e in (0.25, 0.09, 0.01))]
 ROWS, EOS, LENGTH = 5, 1, 4
 SEEDS: Final = range(2)
 
@@ -93,15 +93,18 @@ def toy_law(
     return dict(law), tokens / forwards
 
 
-def toy(temperature: float) -> None:
+def toy(rules: Sequence[Typical | None], temperature: float) -> None:
     """Prints a table of total variations, means of some random models."""
     print(f"\n{ROWS} tokens, texts of {LENGTH}, temperature {temperature:g}\n")
     print("| acceptance | drafts | total variation | tokens per forward |\n|---|---|---:|---:|")
     for own in (True, False):
-        exact: list[Any] = []
-        for rule in RULES:
-            made = [toy_law(s, s if own else s + 10, rule, temperature) for s in SEEDS]
-            exact = exact or made  # the first rule is none
+        exact = [toy_law(s, s if own else s + 10, None, temperature) for s in SEEDS]
+        for rule in rules:
+            made = (
+                exact
+                if rule is None
+                else [toy_law(s, s if own else s + 10, rule, temperature) for s in SEEDS]
+            )
             far = sum(total_variation(a[0], b[0]) for a, b in zip(made, exact, strict=True)) / len(
                 made
             )
@@ -117,7 +120,12 @@ def told(rule: Typical | None) -> str:
     return "exact" if rule is None else f"typical, {rule.epsilon:g}, {rule.delta:.2g}"
 
 
-def free(count: int, tokens: int, temperature: float) -> None:
+def rule_of(text: str) -> Typical | None:
+    """A rule of a word: ``exact``, or epsilon, whose root is delta."""
+    return None if text == "exact" else Typical(float(text), math.sqrt(float(text)))
+
+
+def free(rules: Sequence[Typical | None], count: int, tokens: int, temperature: float) -> None:
     """Prints a table of free chats."""
     from learned_drafts import prompt_of
     from learned_prompts import measured_prompts
@@ -126,7 +134,7 @@ def free(count: int, tokens: int, temperature: float) -> None:
     target = FreeText(tuple(vocabulary_for(tokenizer, model).eos_token_ids))
     print(f"\n{count} free chats, {tokens} tokens at most, temperature {temperature:g}\n")
     print("| acceptance | tokens | tokens per forward | nats a token |\n|---|---:|---:|---:|")
-    for rule in RULES:
+    for rule in rules:
         backend = SpeculativeBackend(model, tokenizer, acceptance=rule)
         made = [
             backend.generate(
@@ -149,15 +157,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--toy", action="store_true")
     parser.add_argument("--free", action="store_true")
+    parser.add_argument("--rules", default="exact,0.25,0.09,0.01", help="exact, or epsilons")
     parser.add_argument("--prompts", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--temperature", type=float, default=0.7)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    rules = [rule_of(word) for word in options.rules.split(",")]
     if options.toy:
-        toy(options.temperature)
+        toy(rules, options.temperature)
     if options.free:
-        free(options.prompts, options.tokens, options.temperature)
+        free(rules, options.prompts, options.tokens, options.temperature)
 
 
 if __name__ == "__main__":

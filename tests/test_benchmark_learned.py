@@ -129,3 +129,38 @@ def test_a_changed_model_is_compared_with_its_own_plain_decoding_too() -> None:
         ["1 of 1", "2.00"],
     ]
     assert cells[4][6] == "3.33", "beside plain decoding of the original"
+
+
+def test_a_changed_model_is_loaded_once_and_written_with_by_its_own_engines(tmp_path: Path) -> None:
+    import toys
+
+    from samplers import Medusa2, SpeculativeBackend
+    from samplers.drafters.learned import Training, evaluate
+    from samplers.speculative.target import FreeText
+
+    model = toys.model()
+    texts = [[toys.BOS, 3 + i, *range(5, 12)] for i in range(4)]
+    made = Medusa2.fit(model, None, texts, heads=2, rank=2, training=Training(epochs=1))
+    made.save(tmp_path / "medusa2.safetensors")
+    engines = learned_drafts.engines_of(tmp_path, model, ["medusa2", "medusa"])
+    assert list(engines) == [
+        "plain",
+        "default",
+        "plain, medusa2's model",
+        "default, medusa2's model",
+        "default + medusa2",
+        "medusa2 alone",
+    ]
+    targets = [target for target, _ in engines.values()]
+    assert targets[:2] == [model] * 2
+    assert len({id(target) for target in targets[2:]}) == 1
+    assert targets[2] is not model
+    rows = {}
+    for name, (target, drafters) in engines.items():
+        found = evaluate(
+            SpeculativeBackend(target, None, drafters),
+            [([toys.BOS, 5], FreeText((toys.EOS,)))],
+            max_new_tokens=8,
+        )
+        rows[name] = learned_drafts.Rows([found])
+    assert learned_drafts.table("toy", rows).count("1 of 1") >= 5
