@@ -52,7 +52,8 @@ class SpeculativeGenerate:
             object, so keep it for several calls.
         streamer: one of ``transformers``, for one text at a time; as good as ``generate(streamer=...)``,
             which is served too.  Tokens come as they are committed, and ``end`` however it ends.
-        **backend: more options of the backend.
+        **backend: more options of the backend.  ``acceptance`` is lossy where ``generate`` samples;
+            :attr:`stats` say so.
 
     Attributes:
         stats: of the last call, one for each sequence.
