@@ -25,6 +25,7 @@ from samplers.drafters.base import Context, Drafter, Observation
 from samplers.sample import Sample, Stats
 from samplers.speculative.choices import Choices, Drawn, seeds_of
 from samplers.speculative.common import common_length
+from samplers.speculative.companions import Attached
 from samplers.speculative.law import EmptyLaw, Law, Sampling, law_of
 from samplers.speculative.schedule import Schedule
 from samplers.speculative.scorer import Request, Scores, TreeScorer
@@ -105,6 +106,7 @@ class _Step:
     context: Context
     drafted: Tree
     tree: Tree
+    attached: Sequence[Attached] = ()
     path: list[int] = field(default_factory=list)
     emitted: list[int] = field(default_factory=list)
     states: list[Any] = field(default_factory=list)
@@ -134,6 +136,7 @@ class SpeculativeBackend:
 
     Raises:
         UnsupportedModel: if the model's cache cannot take tokens back.
+        ValueError: if two drafters have one name, or two want companion positions.
     """
 
     def __init__(
@@ -170,7 +173,8 @@ class SpeculativeBackend:
         self.max_rows = max_rows
         self.max_tree_nodes = max_tree_nodes
         self.acceptance = acceptance
-        self.schedule = Schedule(max_tree_nodes, adaptive=adaptive)
+        self._accompanied = _accompanied(self.drafters)
+        self.schedule = self._new_schedule(adaptive)
         self._scorer()  # says at once if the model will not do
         self.last_scorer: TreeScorer | None = None
         self.forwards = 0
@@ -181,7 +185,15 @@ class SpeculativeBackend:
         """Forgets what the drafters and the schedule have learned."""
         for drafter in self.drafters:
             drafter.reset()
-        self.schedule = Schedule(self.max_tree_nodes, adaptive=self.schedule.adaptive)
+        self.schedule = self._new_schedule(self.schedule.adaptive)
+
+    def _new_schedule(self, adaptive: bool) -> Schedule:
+        return Schedule(self.max_tree_nodes, self._max_companions, adaptive=adaptive)
+
+    @property
+    def _max_companions(self) -> int:
+        drafter = self._accompanied
+        return 0 if drafter is None or drafter.companions is None else drafter.companions.most
 
     # -- prompts and budgets ---------------------------------------------------------------------
 
@@ -252,8 +264,10 @@ class SpeculativeBackend:
 
     def _rows_that_fit(self, wanted: int, prefix: int, behind: int) -> int:
         """How many rows the memory allows with whole trees; makes trees smaller before it fails."""
-        nodes = self.schedule.max_nodes
-        rows = self.rows_within(wanted, prefix, behind + nodes)
+        schedule = self.schedule
+        rows = self.rows_within(
+            wanted, prefix, behind + schedule.max_nodes + schedule.max_companions
+        )
         if rows:
             return rows
         assert self.max_kv_bytes is not None
@@ -261,7 +275,8 @@ class SpeculativeBackend:
         room = self.max_kv_bytes // each - tokens
         if room < 0:
             raise no_room(tokens * each, self.max_kv_bytes, tokens)
-        self.schedule.max_nodes = min(nodes, room)
+        schedule.max_nodes = min(schedule.max_nodes, room)
+        schedule.max_companions = min(schedule.max_companions, room - schedule.max_nodes)
         return 1
 
     # -- the loop --------------------------------------------------------------------------------
@@ -380,8 +395,9 @@ class SpeculativeBackend:
         before = row.tokens[: row.prompt_length - 1]
         behind = 1 + row.left + len(row.new_tokens)
         self.schedule.max_nodes = self.max_tree_nodes
+        self.schedule.max_companions = self._max_companions
         rows = self._rows_that_fit(n, len(before), behind)
-        capacity = len(before) + behind + self.schedule.max_nodes
+        capacity = len(before) + behind + self.schedule.max_nodes + self.schedule.max_companions
         early = rows > 1 or n > 1 or row.prompt_length >= _LONG_PROMPT or self._keep_prompts
         scorer = self.read(before, capacity, rows) if early else self._scorer(capacity)
         if rows > 1:
@@ -481,8 +497,15 @@ class SpeculativeBackend:
         pending = max(len(c.pending) for c in contexts)
         trees = self.schedule.choose(drafted, pending)
         steps = [
-            _Step(row, context, everything, tree)
-            for row, context, everything, tree in zip(active, contexts, drafted, trees, strict=True)
+            _Step(row, context, everything, tree, attached)
+            for row, context, everything, tree, attached in zip(
+                active,
+                contexts,
+                drafted,
+                trees,
+                self._attach(contexts, trees, pending),
+                strict=True,
+            )
         ]
         scores = self._score(scorer, steps, pending)
         for slot, step in enumerate(steps):
@@ -512,13 +535,27 @@ class SpeculativeBackend:
             if drafter.draws:
                 context.room = _CANDIDATES * self.schedule.max_nodes - len(context.tree)
 
+    def _attach(
+        self, contexts: Sequence[Context], trees: Sequence[Tree], pending: int
+    ) -> list[list[Attached]]:
+        """The companions of each row, for the drafter that wants some."""
+        drafter = self._accompanied
+        if drafter is None or drafter.companions is None or self.schedule.max_nodes == 0:
+            return [[] for _ in trees]
+        useful = [_going_on(c, tree) for c, tree in zip(contexts, trees, strict=True)]
+        gains = drafter.companion_gains()
+        return self.schedule.attach(trees, useful, pending, gains, drafter.companions.strands)
+
     def _score(self, scorer: TreeScorer, steps: Sequence[_Step], pending: int) -> Scores:
-        requests = [Request(s.context.pending, s.tree) for s in steps]
+        requests = [Request(s.context.pending, s.tree, s.attached) for s in steps]
+        companions = None if self._accompanied is None else self._accompanied.companions
         began = time.perf_counter()
-        scores = scorer.score(requests)
+        scores = scorer.score(requests, companions=companions)
         self.forwards += 1
         if pending == 1:
-            size = len(steps) * (1 + max(len(s.tree) for s in steps))
+            behind = 0 if companions is None else companions.strands
+            beside = max(behind * sum(a.count for a in s.attached) for s in steps)
+            size = len(steps) * (1 + max(len(s.tree) for s in steps) + beside)
             self.schedule.costs.record(size, time.perf_counter() - began)
         return scores
 
@@ -707,6 +744,27 @@ def _drafters(given: Any) -> list[Drafter]:
             hint = "; make one of it: DraftModel(model)" if hasattr(drafter, "forward") else ""
             raise TypeError(f"a drafter is needed, not {described(drafter)}{hint}")
     return list(given)
+
+
+def _accompanied(drafters: Sequence[Drafter]) -> Drafter | None:
+    """The drafter that wants companion positions, if one does."""
+    found = [drafter for drafter in drafters if drafter.companions is not None]
+    if len(found) > 1:
+        names = ", ".join(drafter.name for drafter in found)
+        raise ValueError(f"{names}: only one drafter of a backend may want companion positions")
+    return found[0] if found else None
+
+
+def _going_on(context: Context, tree: Tree) -> list[int]:
+    """The nodes of a tree, or ``ROOT``, after which more than one token may come."""
+    nodes = [ROOT, *range(len(tree))]
+    return [
+        node
+        for node in nodes
+        if tree.depth(node) + 1 < context.tokens_left
+        and tree.state(node) is not None
+        and not context.target.is_finished(tree.state(node))
+    ]
 
 
 def _processed(

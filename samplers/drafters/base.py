@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from samplers.speculative.companions import Companions
     from samplers.speculative.scorer import Scores, TreeScorer
 
 
@@ -163,6 +164,11 @@ class Observation:
         assert self.scores.hidden is not None, "no drafter asked for hidden states"
         return self.scores.hidden[self.slot, node - ROOT]
 
+    def companions(self, node: int) -> torch.Tensor | None:
+        """The last hidden states [strands, count, H] of a node's companions, if it had some."""
+        found = self.scores.companions
+        return found[self.slot].get(node) if found else None
+
     def top(self, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """The likeliest tokens after the root and after each node, grammar aside.
 
@@ -195,6 +201,9 @@ class Drafter(ABC):
     """Whether it needs the model's hidden states: :attr:`Context.hidden`, :meth:`Observation.hidden`."""
     one_row: ClassVar[bool] = False
     """Whether it works for batches of one row only."""
+    companions: Companions | None = None
+    """What it wants at companion positions of every forward, for :meth:`Observation.companions`; of one
+    drafter of a backend at most."""
 
     def begin(self, context: Context) -> None:  # noqa: B027 - most have nothing to do
         """A new text starts in a row."""
@@ -205,6 +214,10 @@ class Drafter(ABC):
 
     def observe(self, observation: Observation) -> None:  # noqa: B027
         """Looks at what became of the drafts of all drafters."""
+
+    def companion_gains(self) -> Sequence[float]:
+        """Tokens accepted of a step thanks to the j-th companion of the last one, for j = 1, 2, ..."""
+        return ()
 
     def reset(self) -> None:  # noqa: B027
         """Forgets all that was learned."""

@@ -11,6 +11,10 @@ Drafters that run a network cost time of their own, so they are arms of a bandit
 with the most tokens a second is asked (or none of them).  An arm that does not pay is left out after two
 to four steps and tried again after 24, 48, 96, ... steps, in case the text has changed.
 
+Companion positions (:mod:`samplers.speculative.companions`) are chosen by the same measure, when the tree
+is: a companion gains in the next step what was accepted of its guesses so far, if the text goes on from its
+node.
+
 Whatever is fixed here is only a beginning: the costs until forwards of a size are measured, the pace at
 which old outcomes count for less.  ``_SLOWER`` is what a Llama of SmolLM2-135M's shape took in float32 and
 bfloat16 (between the two) on two cores of a CPU with AVX-512, behind 256 tokens.  The other numbers were
@@ -25,6 +29,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
+from samplers.speculative.companions import Attached
 from samplers.speculative.tree import ROOT, Tree
 
 _LEVELS: Final = 8
@@ -99,12 +104,14 @@ class Schedule:
 
     Args:
         max_nodes: of one row's tree.
+        max_companions: companion positions of one row in one forward.
         adaptive: whether to choose by measured gain; else all that was drafted is kept, up to
-            ``max_nodes``.
+            ``max_nodes``, and so many companions.
     """
 
-    def __init__(self, max_nodes: int, *, adaptive: bool = True) -> None:
+    def __init__(self, max_nodes: int, max_companions: int = 0, *, adaptive: bool = True) -> None:
         self.max_nodes = max_nodes
+        self.max_companions = max_companions
         self.adaptive = adaptive
         self.calibration = Calibration()
         self.costs = Costs()
@@ -127,13 +134,18 @@ class Schedule:
         count = self._best_count([[p for p, _ in r] for r in ranked], pending)
         return [self._cut(t, r, count) for t, r in zip(trees, ranked, strict=True)]
 
-    def _ranked(self, tree: Tree) -> list[tuple[float, int]]:
-        """(probability, node), likeliest first; parents never come after their children."""
+    def _chances(self, tree: Tree) -> list[float]:
+        """How likely each node becomes text."""
         chances: list[float] = []
         for node in tree.nodes:
             before = 1.0 if node.parent == ROOT else chances[node.parent]
             own = max(self.calibration.probability(s, c) for s, c in node.scores.items())
             chances.append(before * own)
+        return chances
+
+    def _ranked(self, tree: Tree) -> list[tuple[float, int]]:
+        """(probability, node), likeliest first; parents never come after their children."""
+        chances = self._chances(tree)
         order = sorted(range(len(chances)), key=lambda i: (-chances[i], i))
         return [(chances[i], i) for i in order]
 
@@ -167,6 +179,49 @@ class Schedule:
         if len(kept) == len(tree):
             return tree
         return tree.only(sorted(kept))
+
+    # -- companions ------------------------------------------------------------------------------
+
+    def attach(
+        self,
+        trees: Sequence[Tree],
+        useful: Sequence[Sequence[int]],
+        pending: int,
+        gains: Sequence[float],
+        strands: int = 1,
+    ) -> list[list[Attached]]:
+        """The companions of each row's tree.
+
+        Args:
+            trees: what goes to the model.
+            useful: nodes of each, or ``ROOT``, after which more than one token may come.
+            pending: see :meth:`choose`.
+            gains: by place behind a node, tokens accepted in the next step thanks to a companion there.
+            strands: positions that each place takes.
+        """
+        chances = [self._chances(tree) for tree in trees]
+        ranked = [
+            _places(tree, own, nodes, gains)
+            for tree, own, nodes in zip(trees, chances, useful, strict=True)
+        ]
+        most = min(self.max_companions // strands, max(map(len, ranked), default=0))
+        if self.adaptive:
+            gain = len(trees) + sum(map(sum, chances))
+            scored = pending + max(map(len, trees))
+            values = [sum(r[i][0] for r in ranked if len(r) > i) for i in range(most)]
+            most = self._best_companions(values, gain, len(trees), scored, strands)
+        return [_attached(r[:most]) for r in ranked]
+
+    def _best_companions(
+        self, values: Sequence[float], gain: float, rows: int, scored: int, strands: int
+    ) -> int:
+        best, best_rate = 0, gain / self.costs.seconds(rows * scored)
+        for count, value in enumerate(values, 1):
+            gain += value
+            rate = gain / self.costs.seconds(rows * (scored + strands * count))
+            if rate > best_rate:
+                best, best_rate = count, rate
+        return best
 
     # -- what became of them ---------------------------------------------------------------------
 
@@ -214,6 +269,26 @@ class Schedule:
 
     def _arm(self, name: str) -> Arm:
         return self._arms.setdefault(name, Arm())
+
+
+def _places(
+    tree: Tree, chances: Sequence[float], nodes: Sequence[int], gains: Sequence[float]
+) -> list[tuple[float, int, int]]:
+    """(gain, node, place behind it), best first; no place comes before those nearer to its node."""
+    found: list[tuple[float, int, int]] = []
+    for node in nodes:
+        here = 1.0 if node == ROOT else chances[node]
+        ends = max(here - sum(chances[child] for child in tree.children(node)), 0.0)
+        gained = [min(gains[: place + 1]) for place in range(len(gains))]
+        found += [(ends * gain, node, place) for place, gain in enumerate(gained)]
+    return sorted(found, key=lambda item: (-item[0], item[2]))
+
+
+def _attached(places: Sequence[tuple[float, int, int]]) -> list[Attached]:
+    counts: dict[int, int] = {}
+    for _, node, place in places:
+        counts[node] = max(place + 1, counts.get(node, 0))
+    return [Attached(node, count) for node, count in counts.items()]
 
 
 _TRIES: Final = 4

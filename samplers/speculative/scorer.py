@@ -9,8 +9,8 @@ its path token by token would give.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ import torch
 from constrain.models import text_config
 from grammars.errors import GrammaError
 from samplers.speculative.cache import TreeCache
+from samplers.speculative.companions import Attached, Companions, Places, inserting
 from samplers.speculative.shared_prefix import (
     PrefixNotSeen,
     PrefixReader,
@@ -120,10 +121,12 @@ class Request:
     Attributes:
         pending: settled tokens that are not in the cache yet, at least one.
         tree: drafts below the last of them.
+        attached: nodes with companions, each node once.
     """
 
     pending: Sequence[int]
     tree: Tree
+    attached: Sequence[Attached] = ()
 
 
 @dataclass(frozen=True)
@@ -134,10 +137,13 @@ class Scores:
         logits: floating[rows, 1 + nodes, V'], on the CPU: at 0 the logits after the last pending
             token, at 1 + i those after node i.  Rows with fewer nodes are padded at the end.
         hidden: floating[rows, 1 + nodes, H], the last hidden states, if they were asked for.
+        companions: node -> floating[strands, count, H], the last hidden states of its companions, for each
+            row.
     """
 
     logits: torch.Tensor
     hidden: torch.Tensor | None
+    companions: Sequence[Mapping[int, torch.Tensor]] = ()
     _tops: dict[int, tuple[Any, Any]] = field(default_factory=dict, repr=False)
 
     def at(self, row: int, node: int) -> torch.Tensor:
@@ -158,6 +164,48 @@ class Scores:
 
 
 _TOP: Final = 16
+
+
+class _Behind:
+    """The companions of one row: their columns behind the tree's.
+
+    Args:
+        request: the row's.
+        first: the first of those columns.
+        strands: side by side behind each node; 0 where there are no companions.
+
+    Attributes:
+        chains: (node, strand, columns) of companions that see each other.
+    """
+
+    def __init__(self, request: Request, first: int, strands: int) -> None:
+        self.chains: list[tuple[int, int, Any]] = []
+        self.columns = 0
+        for one in request.attached:
+            for strand in range(strands):
+                begin = first + self.columns
+                self.chains.append((one.node, strand, np.arange(begin, begin + one.count)))
+                self.columns += one.count
+
+    def places(self, row: int, first: int, count: int) -> torch.Tensor:
+        """int64[4, c]: see :class:`Places`."""
+        found = np.zeros((4, self.columns), np.int64)
+        found[0] = row
+        at = 0
+        for node, strand, columns in self.chains:
+            mine = slice(at, at + len(columns))
+            found[1, mine] = columns
+            found[2, mine] = first + node  # the root is in the last column before the tree
+            found[3, mine] = strand * count + np.arange(len(columns))
+            at += len(columns)
+        return torch.from_numpy(found)
+
+    def states(self, last: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Of each node, floating[strands, count, H], from the states [columns, H] of the row."""
+        found: dict[int, list[torch.Tensor]] = {}
+        for node, _, columns in self.chains:
+            found.setdefault(node, []).append(last[columns[0] : columns[-1] + 1])
+        return {node: torch.stack(each) for node, each in found.items()}
 
 
 class TreeScorer:
@@ -190,6 +238,7 @@ class TreeScorer:
         self._first = 0  # new columns before each row's first pending token
         self._starts: list[int] = []
         self._pending: list[int] = []
+        self._behind: list[_Behind] = []
         self.forwards = 0
 
     @property
@@ -255,12 +304,19 @@ class TreeScorer:
 
     # -- one forward -----------------------------------------------------------------------------
 
-    def score(self, requests: Sequence[Request], *, hidden: bool = False) -> Scores:
+    def score(
+        self,
+        requests: Sequence[Request],
+        *,
+        hidden: bool = False,
+        companions: Companions | None = None,
+    ) -> Scores:
         """Runs the model on every row's pending tokens and tree; keeps nothing yet.
 
         Args:
             requests: one a row.
             hidden: whether hidden states are wanted too; those that are kept always are.
+            companions: what stands at the companion positions of requests; without it they have none.
         """
         hidden = hidden or self.keep_hidden
         pending = max(len(r.pending) for r in requests)
@@ -268,21 +324,38 @@ class TreeScorer:
         self._starts = [pending - len(r.pending) for r in requests]
         self._pending = [len(r.pending) for r in requests]
         self._first = pending
-        ids = np.zeros((len(requests), pending + nodes), np.int64)
+        strands = 0 if companions is None else companions.strands
+        self._behind = [_Behind(r, pending + nodes, strands) for r in requests]
+        behind = max(b.columns for b in self._behind)
+        ids = np.zeros((len(requests), pending + nodes + behind), np.int64)
         positions = np.zeros_like(ids)
         for row, request in enumerate(requests):
             self._lay_out(row, request, ids[row], positions[row])
-        keywords: dict[str, Any] = {"output_hidden_states": True} if hidden else {}
+        keywords: dict[str, Any] = {"output_hidden_states": True} if hidden or behind else {}
         if self._keeps_logits:
-            keywords["logits_to_keep"] = 1 + nodes
+            keep = torch.arange(pending - 1, pending + nodes, device=self._device)
+            keywords["logits_to_keep"] = keep if behind else 1 + nodes
         keywords["input_ids"] = torch.from_numpy(ids).to(self._device)
         keywords["position_ids"] = torch.from_numpy(positions).to(self._device)
-        out = self._forward(requests, positions, keywords)
-        last = out.hidden_states[-1] if hidden else None
+        with self._accompanied(companions if behind else None):
+            out = self._forward(requests, positions, keywords)
+        last = out.hidden_states[-1] if hidden or behind else None
         if last is not None and self.keep_hidden:
             self.cache.layers[-1].update(last[:, None], last[:, None, :, :0])
-        wanted = None if last is None else last[:, -(1 + nodes) :]
-        return Scores(out.logits[:, -(1 + nodes) :].cpu(), wanted)
+        at = slice(pending - 1, pending + nodes)
+        logits = out.logits if out.logits.shape[1] == 1 + nodes else out.logits[:, at]
+        if last is None:
+            return Scores(logits.cpu(), None)
+        found = [b.states(last[row]) for row, b in enumerate(self._behind)] if behind else []
+        return Scores(logits.cpu(), last[:, at] if hidden else None, found)
+
+    def _accompanied(self, companions: Companions | None) -> AbstractContextManager[None]:
+        """Within, forwards have the companions of this request."""
+        if companions is None:
+            return nullcontext()
+        found = [b.places(row, self._first, companions.count) for row, b in enumerate(self._behind)]
+        rows, columns, nodes, numbers = torch.cat(found, 1).to(self._device)
+        return inserting(self.model, companions, Places(rows, columns, nodes, numbers))
 
     def _forward(
         self, requests: Sequence[Request], positions: Any, keywords: dict[str, Any]
@@ -331,6 +404,9 @@ class TreeScorer:
         for i, node in enumerate(request.tree.nodes):
             ids[first + i] = node.token
             positions[first + i] = length + count - 1 + node.depth
+        for above, _, columns in self._behind[row].chains:
+            begin = length + count + request.tree.depth(above)
+            positions[columns] = np.arange(begin, begin + len(columns))
 
     def _mask(self, requests: Sequence[Request], positions: Any) -> Any:
         """Additive float [rows, 1, new, past + new], or ``None`` where the plain causal one will do.
@@ -342,6 +418,7 @@ class TreeScorer:
         """
         new = positions.shape[1]
         plain = self._shape.window is None and len(requests) == 1 and not len(requests[0].tree)
+        plain = plain and not self._behind[0].columns
         alone = self.cache.longest == 0 or (new == 1 and self._device.type != "cpu")
         if plain and alone and not self.cache.shared:
             return None
@@ -369,7 +446,15 @@ class TreeScorer:
         seen[start:first, past + start : past + first] = chain
         seen[first : first + count, past + start : past + first] = True
         tree = seen[first : first + count, past + first : past + first + count]
-        tree |= request.tree.ancestors()
+        ancestors = request.tree.ancestors()
+        tree |= ancestors
+        for node, _, columns in self._behind[row].chains:
+            seen[columns, : self.cache.own(row)] = True
+            seen[columns, past + start : past + first] = True
+            if node != ROOT:
+                seen[columns, past + first : past + first + count] = ancestors[node]
+            own = np.tril(np.ones((len(columns), len(columns)), bool))
+            seen[np.ix_(columns, past + columns)] = own
 
     def _near(self, positions: Any, past: int) -> Any:
         """bool[rows, new, past + new]: keys within the window before a query."""

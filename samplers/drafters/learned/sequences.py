@@ -7,26 +7,23 @@ step as far as its tokens stay the same.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 import torch
 from torch.nn.functional import log_softmax, smooth_l1_loss
 
-from constrain.arguments import check_model
 from samplers.drafters.base import Context
 from samplers.drafters.draft_model import columns
-from samplers.drafters.learned.base import LearnedDrafter, Lesson
-from samplers.drafters.learned.files import Base, fill, read_file, write_file
+from samplers.drafters.learned.base import Lesson
 from samplers.drafters.learned.growing import After, Growth, grow
 from samplers.drafters.learned.layers import Layer, Pair
+from samplers.drafters.learned.networks import NetworkDrafter, SmallNetwork, vocabulary_of
 from samplers.drafters.learned.training import (
     Clock,
     Reading,
-    Report,
     Step,
     Training,
     accepted,
@@ -35,7 +32,6 @@ from samplers.drafters.learned.training import (
     read_and_split,
     run,
 )
-from samplers.drafters.learned.vocabulary import Output, frequent
 from samplers.speculative.common import common_length
 
 _FADING: Final = 0.8
@@ -94,7 +90,7 @@ class Memory:
         self.tokens = list(tokens)
 
 
-class Network(torch.nn.Module, ABC):
+class Network(SmallNetwork):
     """A layer over the context, and how drafts go on from it.
 
     Args:
@@ -105,22 +101,8 @@ class Network(torch.nn.Module, ABC):
     layer: Layer
 
     def __init__(self, model: Any, ids: torch.Tensor | None) -> None:
-        super().__init__()
-        check_model(model, type(self).__name__)
-        self.base = Base.of(model)
-        self._outputs = (Output(model, ids),)  # within a tuple they are no part of this module
-        self._embeddings = (model.get_input_embeddings(),)
-        self.register_buffer("ids", torch.empty(0, dtype=torch.int64) if ids is None else ids)
-
-    @property
-    def output(self) -> Output:
-        """The model's output embedding, as far as drafts use it."""
-        return self._outputs[0]
-
-    @property
-    @abstractmethod
-    def options(self) -> dict[str, Any]:
-        """What another one is made with, the model and the vocabulary aside."""
+        super().__init__(model, ids)
+        self._embeddings = (model.get_input_embeddings(),)  # no part of this module
 
     def embedded(self, tokens: torch.Tensor) -> torch.Tensor:
         """The model's input embeddings float32[n, H] of tokens int64[n]."""
@@ -173,7 +155,7 @@ class Network(torch.nn.Module, ABC):
         memory.root = self.layer.attend(x[-1:], queries, memory.seen)
 
 
-class SequenceDrafter(LearnedDrafter):
+class SequenceDrafter(NetworkDrafter):
     """Drafts trees with such a network.
 
     Args:
@@ -184,17 +166,12 @@ class SequenceDrafter(LearnedDrafter):
         report: of the training; empty if loaded.
     """
 
-    kind: ClassVar[str]
-    """Of its files, with their version."""
     networks: ClassVar[type[Network]]
-    """The class of its networks."""
     align: ClassVar[float] = 0.0
     """Weight of the loss of features."""
 
     def __init__(self, network: Network, *, growth: Growth | None = None) -> None:
-        self.network = network
-        self.growth = growth or Growth()
-        self.report = Report()
+        super().__init__(network, growth=growth)
         self._memories: dict[int, Memory] = {}
 
     def draft(self, context: Context, hidden: torch.Tensor) -> None:
@@ -207,33 +184,6 @@ class SequenceDrafter(LearnedDrafter):
     def reset(self) -> None:
         """Empties the memory of rows; what was trained stays."""
         self._memories.clear()
-
-    # -- files -----------------------------------------------------------------------------------
-
-    def save(self, path: str | Path) -> None:
-        """Writes the network as safetensors, with what tells its model."""
-        network = self.network
-        weights = network.state_dict()
-        write_file(path, self.kind, network.base, weights, network.options)
-
-    @classmethod
-    def load(cls, path: str | Path, model: Any, *, growth: Growth | None = None) -> Self:
-        """Reads one for a model.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if the file is not one of such a drafter, or it is for another model.
-        """
-        found = read_file(path, cls.kind, Base.of(model), called="weights")
-        ids = found.weights.get("ids")
-        if ids is None:
-            raise ValueError(f"{path} does not hold weights: it has no vocabulary")
-        try:
-            network = cls.networks(model, ids if len(ids) else None, **found.options)
-        except TypeError as error:
-            raise ValueError(f"{path}: {error}") from error
-        fill(network, found.weights, path)
-        return cls(network, growth=growth)
 
     # -- training --------------------------------------------------------------------------------
 
@@ -275,7 +225,7 @@ class SequenceDrafter(LearnedDrafter):
             raise ValueError(f"depth={depth}: must be positive")
         clock = Clock(chosen.max_seconds)
         every = lessons_of(tokenizer, texts)
-        ids = _vocabulary(vocabulary, every, columns(model))
+        ids = vocabulary_of(vocabulary, every, columns(model))
         with bar_of(chosen.progress) as bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(chosen.seed)
             made = cls(cls.networks(model, ids, **options).to(model.device), growth=growth)
@@ -284,20 +234,6 @@ class SequenceDrafter(LearnedDrafter):
             course = Distillation(made.network, kept, aside, chosen.batch, depth, cls.align)
             run(made.network, course, chosen, clock, bar, made.report)
         return made
-
-
-def _vocabulary(
-    wanted: int | Sequence[int] | None, texts: Sequence[tuple[list[int], int]], known: int
-) -> torch.Tensor | None:
-    if wanted is None:
-        return None
-    if isinstance(wanted, int):
-        if wanted < 1:
-            raise ValueError(f"vocabulary={wanted}: must be positive")
-        if wanted >= known:
-            return None
-        return torch.tensor(frequent(texts, wanted, known))
-    return torch.tensor(sorted(set(wanted)), dtype=torch.int64)
 
 
 class Distillation:
