@@ -43,7 +43,17 @@ from constrain.huggingface.extraction import automaton_for, vocabulary_for
 from constrain.models import DEFAULT_MODEL, ModelUnavailable
 from grammars import Grammar
 from samplers import SpeculativeBackend
-from samplers.drafters import FSPAD, Chimera, LearnedDrafter, Medusa2, MedusaHeads, default_drafters
+from samplers.drafters import (
+    FSPAD,
+    PPD,
+    Chimera,
+    HiddenTransfer,
+    LearnedDrafter,
+    LexicalUnits,
+    Medusa2,
+    MedusaHeads,
+    default_drafters,
+)
 from samplers.drafters.learned import Evaluation, Training, evaluate
 from samplers.drafters.learned.answers import Answer
 from samplers.speculative.target import Constrained, FreeText, Target
@@ -58,6 +68,9 @@ SYSTEMS: dict[str, tuple[type[LearnedDrafter] | type[Medusa2], dict[str, Any]]] 
     "chimera": (Chimera, {}),
     "medusa": (MedusaHeads, {"heads": 3}),
     "medusa2": (Medusa2, {"heads": 3}),
+    "ppd": (PPD, {}),
+    "hidden": (HiddenTransfer, {}),
+    "lexical": (LexicalUnits, {}),
 }
 PUBLISHED = {
     "eagle": "2.8–3.1x",
@@ -65,6 +78,9 @@ PUBLISHED = {
     "medusa": "2.2–3.6x",
     "medusa2": "2.3–3.6x",
     "fspad": "",
+    "ppd": "up to 2.49x",
+    "hidden": "",
+    "lexical": "1.3x, not lossless",
 }
 """Speed-ups as their papers or summaries of them state, for models fifty times larger on accelerators."""
 

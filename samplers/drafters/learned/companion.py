@@ -218,7 +218,8 @@ class CompanionDrafter(NetworkDrafter):
             model: a causal language model of ``transformers``, in ``eval`` mode.
             tokenizer: its tokenizer; ``None`` if texts are token ids.
             texts: what to learn from, best the model's own answers.
-            training: how long, how fast, with which seed; its ``batch`` counts tokens with companions.
+            training: how long, how fast, with which seed; its ``batch`` counts guesses, m for each token
+                with companions.
             vocabulary: tokens that drafts are made of: how many of those most frequent in the answers,
                 or their ids; ``None`` for all.
             points: tokens of a text behind which companions are put, at most.

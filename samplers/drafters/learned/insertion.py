@@ -3,7 +3,7 @@
 The model reads a text without gradients; then companions of tokens drawn at random go through it together.
 They see the keys and values of the text up to their token and the companions before them, as when drafts are
 made, and each learns the law that the model has where the companion stands: distillation of the model into
-itself (Chen et al. 2024 (arXiv 2405.18628), section 3.2, where both are parts of one sequence).
+itself (Chen et al. 2024 (arXiv 2405.18628), where both are parts of one sequence).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _FADING: Final = 0.8
 """Weight of a companion's loss, relative to the one before it."""
-_ASIDE: Final = 24
+_ASIDE: Final = 16
 """Texts on which acceptance is measured, at most."""
 
 
@@ -78,7 +78,7 @@ class Insertion:
         network: what learns.
         kept: texts.
         aside: texts for :meth:`acceptance`.
-        batch: tokens with companions of a step.
+        batch: guesses of a step.
         points: of a text, at most.
 
     Raises:
@@ -106,17 +106,20 @@ class Insertion:
             raise ValueError("nothing to train on: texts of three tokens or more are needed")
 
     def __len__(self) -> int:
-        return max(1, sum(map(self._count, self._kept)) // self._batch)
+        return max(1, sum(map(self._size, self._kept)) // self._batch)
 
     def _count(self, text: Lined) -> int:
         return min(text.places, self._points)
+
+    def _size(self, text: Lined) -> int:
+        return self._count(text) * self._network.count
 
     def steps(self) -> Iterator[Step]:
         """Batches of whole texts."""
         batch: list[Lined] = []
         for i in torch.randperm(len(self._kept)).tolist():
             batch.append(self._kept[i])
-            if sum(map(self._count, batch)) >= self._batch:
+            if sum(map(self._size, batch)) >= self._batch:
                 yield lambda batch=tuple(batch): self._learn(batch)  # type: ignore[misc]
                 batch = []
         if batch:

@@ -1,13 +1,13 @@
 """Trained prompt tokens behind a text: the model's guesses there are the next draft.
 
 Chen et al. 2024, "Hardware-Aware Parallel Prompt Decoding for Memory-Efficient Acceleration of LLM
-Inference" (arXiv 2405.18628).  The only weights are the embeddings of m prompt tokens (section 3.1): a few
+Inference" (arXiv 2405.18628).  The only weights are the embeddings of m prompt tokens: a few
 kilobytes beside a frozen model.  Prompt tokens stand behind nodes of the tree that is verified, so that the
 same forward verifies one draft and guesses the next.  *Ensemble prompt tokens* are several embeddings for
 each place, which do not see each other and whose logits are averaged (``strands``).  They are trained by
-distillation, where they are put behind random tokens (section 3.2).
+distillation, where they are put behind random tokens.
 
-What is ours: the *dynamic sparse tree* (section 3.3) is not laid out beforehand for each number of prompt
+What is ours: the *dynamic sparse tree* is not laid out beforehand for each number of prompt
 tokens.  At each step the schedule chooses the nodes of the tree and how many prompt tokens stand behind
 which of them, by acceptance and by the time of forwards as measured on this machine.
 """
@@ -21,7 +21,7 @@ import torch
 
 from samplers.drafters.learned.companion import CompanionDrafter, CompanionNetwork
 
-STEP: Final = 10.0
+STEP: Final = 30.0
 """A change of one in the weights changes embeddings by so many times their own size: embeddings are few and
 learn slowly with the learning rates of networks."""
 
