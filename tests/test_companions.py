@@ -552,7 +552,7 @@ def test_what_was_learned_is_drafted(kind: str, least: float) -> None:
     """What comes two and three further on is learned; prompt tokens of a model so small learn half of it."""
     counts = []
     for epochs in (1, 20):
-        options = Training(epochs=epochs, learning_rate=0.02, batch=64, patience=30, held_out=0.2)
+        options = Training(epochs=epochs, learning_rate=0.01, batch=64, patience=30, held_out=0.2)
         growth = Growth(depth=2, width=1, children=1, least=0.0)
         own = KINDS[kind][0].fit(
             going_round(), None, texts(), count=2, training=options, growth=growth
