@@ -5,32 +5,28 @@ rows meet them in one product, each row's queries meet the row's own keys in ano
 results become one softmax by their normalisers (there section 3.1): with l the logarithm of the sum of
 exponentials, the first counts e^l1 / (e^l1 + e^l2).  That is attention over both, up to rounding.
 
-All that is known of how ``transformers`` chooses attention is here.  The function is registered under a
-name of its own, which a model's configuration has for the length of one forward.  Models whose attention
-does not come by that way are noticed, and their rows get copies of the prefix instead.
+The function takes the place of a model's attention for the length of one forward
+(:mod:`constrain.huggingface.attention`).  Models whose attention does not come by that way are noticed, and
+their rows get copies of the prefix instead.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from constrain.huggingface.attention import NAME, attending
 from constrain.models import text_config
 
-NAME: Final = "gramma_shared_prefix"
-"""Of the attention function, in the registry of ``transformers``."""
 KeysAndValues: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 _FLASH: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
@@ -200,10 +196,8 @@ class PrefixReader:
         return self._prefix_masks[count, device]
 
 
-_READER: ContextVar[PrefixReader | None] = ContextVar("gramma_prefix_reader", default=None)
-
-
 def shared_prefix_attention(
+    reader: PrefixReader,
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -215,17 +209,9 @@ def shared_prefix_attention(
 ) -> tuple[torch.Tensor, None]:
     """An attention function of ``transformers`` whose keys are only those behind the prefix.
 
-    Outside a forward of :func:`prefix_attention` it is ``sdpa``: another thread may use the same model.
-
     Raises:
         PrefixNotSeen: if more is wanted than ``softmax(q k' * scaling + mask) v``.
     """
-    reader = _READER.get()
-    if reader is None:
-        found: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
-        return found
     prefix = reader.take()
     _check_plain(module, query, key, attention_mask, dropout, prefix, kwargs)
     assert attention_mask is not None
@@ -264,39 +250,6 @@ def _check_plain(
         raise PrefixNotSeen("attention by an sdpa of its own")
 
 
-AttentionInterface.register(NAME, shared_prefix_attention)
-# for other threads' forwards of a model that is just in one of ours
-AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-
-
-class _Switch:
-    """Gives configurations the name of our attention, and back when the last forward has ended."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._under_way: dict[int, tuple[int, str]] = {}
-
-    @contextmanager
-    def on(self, config: Any) -> Iterator[None]:
-        with self._lock:
-            before = getattr(config, "_attn_implementation")  # noqa: B009 - its only name
-            count, before = self._under_way.get(id(config), (0, before))
-            self._under_way[id(config)] = count + 1, before
-            setattr(config, "_attn_implementation", NAME)  # noqa: B010
-        try:
-            yield
-        finally:
-            with self._lock:
-                count, before = self._under_way.pop(id(config))
-                if count > 1:
-                    self._under_way[id(config)] = count - 1, before
-                else:
-                    setattr(config, "_attn_implementation", before)  # noqa: B010
-
-
-_SWITCH: Final = _Switch()
-
-
 @contextmanager
 def prefix_attention(model: Any, reader: PrefixReader) -> Iterator[None]:
     """Within, forwards of the model in this thread attend to a prefix too.
@@ -304,13 +257,9 @@ def prefix_attention(model: Any, reader: PrefixReader) -> Iterator[None]:
     Raises:
         PrefixNotSeen: if some layer did not.
     """
-    token = _READER.set(reader)
-    try:
-        with _SWITCH.on(text_config(model)):
-            yield
-        reader.check_taken()
-    finally:
-        _READER.reset(token)
+    with attending(model, partial(shared_prefix_attention, reader)):
+        yield
+    reader.check_taken()
 
 
 # -- whether to ----------------------------------------------------------------------------------
