@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from constrain.huggingface.healing import HealedInputs, heal_inputs
     from constrain.huggingface.processor import GrammarLogitsProcessor
     from constrain.huggingface.result import Extraction
+    from constrain.huggingface.shortening import GemFilter, PromptFilter, Shortened, SpecPC
     from constrain.huggingface.streaming import extract_stream
     from constrain.huggingface.thinking import Reasoning
     from constrain.models import load_model
@@ -57,6 +58,10 @@ _HOMES = {
     "extract_many": "constrain.huggingface.batches",
     "ContinuousBatch": "constrain.huggingface.continuous",
     "continuous_batching": "constrain.huggingface.continuous",
+    "GemFilter": "constrain.huggingface.shortening",
+    "PromptFilter": "constrain.huggingface.shortening",
+    "Shortened": "constrain.huggingface.shortening",
+    "SpecPC": "constrain.huggingface.shortening",
     "extract_stream": "constrain.huggingface.streaming",
     "ExtractionStream": "constrain.huggingface.growing",
     "aextract": "constrain.huggingface.asynchronous",
@@ -75,6 +80,7 @@ __all__ = [
     "Chances",
     "Extraction",
     "ExtractionStream",
+    "GemFilter",
     "GrammarError",
     "GrammarLogitsProcessor",
     "Healed",
@@ -83,8 +89,11 @@ __all__ = [
     "Limits",
     "MissingExtra",
     "OpenAIServer",
+    "PromptFilter",
     "Reasoning",
     "ServerError",
+    "Shortened",
+    "SpecPC",
     "SpecialTokenWarning",
     "TokenAutomaton",
     "ToolCall",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from constrain.huggingface.choosing import Chances
     from constrain.huggingface.growing import ExtractionStream
     from constrain.huggingface.result import Extraction
+    from constrain.huggingface.shortening import GemFilter, PromptFilter, Shortened, SpecPC
     from constrain.huggingface.thinking import Reasoning
     from constrain.tools import ToolCall, ToolCalls
     from samplers.adadec import AdaDec
@@ -113,7 +114,11 @@ _HOMES = {
     "Chances": "constrain.huggingface.choosing",
     "Extraction": "constrain.huggingface.result",
     "ExtractionStream": "constrain.huggingface.growing",
+    "GemFilter": "constrain.huggingface.shortening",
+    "PromptFilter": "constrain.huggingface.shortening",
     "Reasoning": "constrain.huggingface.thinking",
+    "Shortened": "constrain.huggingface.shortening",
+    "SpecPC": "constrain.huggingface.shortening",
     "Forced": "samplers.drafters",
     "GrammarConstrained": "samplers.constrained",
     "GrammarCounts": "samplers.drafters",
@@ -189,7 +194,11 @@ __all__ = [
     "GrammarCounts",
     "HMM",
     "PromptLookup",
+    "GemFilter",
+    "PromptFilter",
     "Reasoning",
+    "Shortened",
+    "SpecPC",
     "Sample",
     "Sampler",
     "SamplingOptions",

@@ -14,6 +14,7 @@ from constrain.huggingface.growing import ExtractionStream
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
+from constrain.huggingface.shortening.filters import PromptFilter
 from constrain.huggingface.streaming import streamed
 from constrain.huggingface.thinking import Reasoning
 from constrain.huggingface.writing import ended
@@ -47,6 +48,7 @@ def extract(
     extra_body: Mapping[str, Any] | None = None,
     canonical: bool = False,
     heal: bool = False,
+    shorten: PromptFilter | None = None,
     on_tokens: OnTokens | None = None,
     streamer: Any = None,
 ) -> Extraction:
@@ -71,6 +73,7 @@ def extract(
         seed: for the same text again.
         extra_body: members of a request to a server besides; for a server alone.
         canonical, heal: as :func:`constrain.extract` takes them.
+        shorten: as :func:`constrain.extract` takes it; lossy.
         on_tokens: called after each step with 0 and the new tokens.
         streamer: one of ``transformers``: gets the prompt, then the tokens as they are committed; its
             ``end`` is called however this function ends.
@@ -88,6 +91,7 @@ def extract(
             canonical=canonical,
             heal=heal,
             reasoning=reasoning,
+            shorten=shorten,
             on_tokens=on_tokens,
             streamer=streamer,
         )
@@ -112,7 +116,7 @@ def extract(
         options: dict[str, Any] = {"prompt": prompt, "max_new_tokens": max_new_tokens}
         options |= {"system": system, "examples": examples, "reasoning": reasoning}
         options |= {"retries": retries, "stop": stop, "canonical": canonical, "heal": heal}
-        options |= {"grounded": grounded, "source": source}
+        options |= {"grounded": grounded, "source": source, "shorten": shorten}
         drafts = Drafts(backend, temperature or 0.0, top_p, seed, on_tokens)
         model, tokenizer = loaded(model, tokenizer, "extract")
         options |= drafts.options(model, tokenizer, stream, "extract")

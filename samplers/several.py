@@ -13,11 +13,12 @@ from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
 from constrain.huggingface.asking import PromptBuilder, checked_question
 from constrain.huggingface.grounding import source_of
-from constrain.huggingface.jobs import Job, prepare
+from constrain.huggingface.jobs import Job, Written, prepare
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.recording import ScoredTokens
 from constrain.huggingface.result import Extraction
+from constrain.huggingface.shortening.filters import PromptFilter
 from constrain.huggingface.target import Target
 from samplers.arguments import check_aligned, check_request
 from samplers.backend import SpeculativeBackend, check_backend
@@ -55,6 +56,7 @@ def extract_samples(
     seed: int | None = None,
     canonical: bool = False,
     heal: bool = False,
+    shorten: PromptFilter | None = None,
     progress: bool = False,
 ) -> list[Extraction]:
     """Draws several answers for one text, each with its weight.
@@ -70,7 +72,7 @@ def extract_samples(
         grounded, source: as :func:`extract` takes them.
         backend: a backend for the model; a new one by default.
         sampler: how texts are drawn: :class:`GrammarConstrained`, :class:`AlignedSampling`, or another one.
-        prompt, system, examples, max_new_tokens, canonical, heal: as :func:`extract` takes them.
+        prompt, system, examples, max_new_tokens, canonical, heal, shorten: as :func:`extract` takes them.
         temperature: above 0.
         seed: for the same texts again.
         progress: whether to show a bar on standard error.
@@ -103,6 +105,8 @@ def extract_samples(
         max_new_tokens=check_count(max_new_tokens, "max_new_tokens", optional=True),
         canonical=canonical,
         heal=heal,
+        source=source,
+        shorten=shorten,
     )
     drawn: Sampler = sampler(made, job.healed.automaton)
     with exclusive(made):
@@ -135,7 +139,7 @@ def log_weights(samples: Sequence[Sample]) -> list[float]:
 def _read(sample: Sample, job: Job) -> Extraction:
     try:
         tokens = ScoredTokens(sample.token_ids, sample.token_constrained_logprobs)
-        return job.target.read(tokens, job.healed)
+        return Written(job.healed, tokens).read(job)
     except ValidationError as error:
         text = job.healed.text(sample.token_ids).decode("utf-8", "replace")
         return Extraction(

@@ -21,6 +21,7 @@ from constrain.huggingface.prefix import SharedPrefix
 from constrain.huggingface.progress import Reported, reporting
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
+from constrain.huggingface.shortening.filters import PromptFilter
 from constrain.huggingface.target import Target
 from constrain.huggingface.thinking import Reasoning
 from constrain.huggingface.writing import Generate, write_rows
@@ -52,6 +53,7 @@ def extract_many(
     stop: str | Sequence[str] | None = None,
     canonical: bool = False,
     heal: bool = False,
+    shorten: PromptFilter | None = None,
     **generation: Any,
 ) -> list[Extraction]:
     """Has a model read many texts and write each down as a schema or a type demands.
@@ -73,8 +75,8 @@ def extract_many(
             :attr:`Extraction.error`, and the others go on.
         backend: a server, as :func:`extract` takes it; ``batch_size`` requests are then under way at once.
         generate: how tokens are written; given one, texts are written one after the other.
-        prompt, system, examples, max_new_tokens, reasoning, retries, stop, canonical, heal: as
-            :func:`extract` takes them, for each text.
+        prompt, system, examples, max_new_tokens, reasoning, retries, stop, canonical, heal, shorten: as
+            :func:`extract` takes them, for each text; ``shorten`` is not for messages.
         **generation: passed on to ``model.generate``.
 
     Returns:
@@ -88,7 +90,9 @@ def extract_many(
     """
     server = server_of(model, backend)
     if server is not None:
-        refuse_local(canonical=canonical, heal=heal, reasoning=reasoning, generate=generate)
+        refuse_local(
+            canonical=canonical, heal=heal, reasoning=reasoning, shorten=shorten, generate=generate
+        )
         return server.extract_many(
             texts,
             schema_or_type,
@@ -125,6 +129,7 @@ def extract_many(
         heal=heal,
         reasoning=reasoning,
         stop=stop,
+        shorten=shorten,
     )
     found: dict[int, Extraction] = {}
     jobs: dict[int, Job] = {}

@@ -23,6 +23,7 @@ from constrain.huggingface.jobs import Rows, prepare, write_jobs
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
+from constrain.huggingface.shortening.filters import PromptFilter
 from constrain.huggingface.target import Target
 from constrain.huggingface.thinking import Reasoning
 from constrain.huggingface.writing import Generate, Halted, Phases, device_of, ended, write
@@ -63,6 +64,7 @@ def extract(
     stop: str | Sequence[str] | None = None,
     canonical: bool = False,
     heal: bool = False,
+    shorten: PromptFilter | None = None,
     streamer: Any = None,
     **generation: Any,
 ) -> Extraction:
@@ -81,7 +83,7 @@ def extract(
         source: the text that they stand in, if it is not the text, or what users say in the messages.
         backend: a server that the model runs behind: its URL, with ``model`` the name there or ``None``; or
             give an :class:`~constrain.OpenAIServer` as the model.  ``canonical``, ``heal``,
-            ``reasoning``, ``generate`` and ``streamer`` are for models that run here.
+            ``reasoning``, ``shorten``, ``generate`` and ``streamer`` are for models that run here.
         generate: how tokens are written; ``model.generate`` by default.
         prompt: builds the prompt from the text and :func:`describe_schema` of the schema;
             :func:`default_prompt` by default.
@@ -103,6 +105,10 @@ def extract(
         heal: takes the prompt's last tokens back where some token reaches across its end
             (:func:`constrain.heal`); :attr:`Extraction.tokens` then begin with them, and the budget
             counts them.  Costs compiling the grammar once more for each other end of a prompt.
+        shorten: leaves parts of a long text out before it is read, for example
+            ``GemFilter(keep=1024)``.  **Lossy**: the answer may be another than that of the whole text;
+            :attr:`Extraction.shortened` says what was read.  Grounded values still may stand anywhere
+            in the whole text.  With messages, ``source`` says which part of them is the document.
         streamer: one of ``transformers``: gets the prompt, then the tokens as they are written; its
             ``end`` is called however this function ends.
         **generation: passed on, for example ``temperature=0.7``; without any, greedy.
@@ -110,7 +116,7 @@ def extract(
     Raises:
         TypeError: if an argument is of the wrong kind; says what was expected.
         ValueError: if ``generation`` asks for more than one text, or other outputs than token ids; for
-            an example that is not of the schema.
+            an example that is not of the schema; if ``shorten`` cannot be done with this model or prompt.
         BudgetError: before the first token, if the shortest text does not fit the budget, or prompt
             and budget exceed the model's context.
         GrammarError: if schema or type cannot be used, or nothing in the source meets them.
@@ -123,6 +129,7 @@ def extract(
             canonical=canonical,
             heal=heal,
             reasoning=reasoning,
+            shorten=shorten,
             generate=generate,
             streamer=streamer,
         )
@@ -158,6 +165,8 @@ def extract(
             heal=heal,
             reasoning=reasoning,
             stop=stop,
+            source=source,
+            shorten=shorten,
         )
         phases = Phases(stream, job.stop)
         for attempt in range(retries + 1):

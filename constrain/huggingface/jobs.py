@@ -14,10 +14,16 @@ from constrain.huggingface.asking import (
     encode_prompt,
     question,
 )
-from constrain.huggingface.automata import automaton_for
+from constrain.huggingface.automata import automaton_for, vocabulary_for
 from constrain.huggingface.processor import check_budget
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
+from constrain.huggingface.shortening.filters import (
+    PromptFilter,
+    Shortened,
+    check_filter,
+    shortened,
+)
 from constrain.huggingface.stopping import stop_texts
 from constrain.huggingface.target import Target
 from constrain.huggingface.thinking import Reasoning
@@ -51,6 +57,7 @@ class Job:
         budget: tokens of the answer, EOS included.
         thought: what is written before the answer; ``None``: nothing.
         stop: texts before which the answer ends.
+        shortened: what was left of the document; ``None`` where nothing was to be left out.
     """
 
     target: Target
@@ -58,6 +65,7 @@ class Job:
     budget: int
     thought: Thought | None = None
     stop: tuple[bytes, ...] = ()
+    shortened: Shortened | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class Written:
             pydantic.ValidationError: if a validator of the type's own refuses it.
         """
         found = job.target.read(self.tokens, self.healed, stop=job.stop)
-        return replace(found, reasoning=self.thought) if self.thought else found
+        return replace(found, reasoning=self.thought, shortened=job.shortened)
 
 
 def prepare(
@@ -98,6 +106,8 @@ def prepare(
     heal: bool = False,
     reasoning: Any = None,
     stop: Any = None,
+    source: str | None = None,
+    shorten: PromptFilter | None = None,
 ) -> Job:
     """A job of a text or of messages; the arguments are those of ``extract``.
 
@@ -106,17 +116,22 @@ def prepare(
         TypeError, ValueError, GrammarError: for arguments that cannot be used.
     """
     asked = checked_question(asked)
+    check_filter(shorten)
     stops = stop_texts(stop)
     wanted = Reasoning.of(reasoning)
     automaton = automaton_for(target.grammar, tokenizer, model, canonical=canonical)
     hint = "" if wanted is None else wanted.hint
     said = question(asked, target, prompt=prompt, system=system, examples=examples, hint=hint)
     ids = encode_prompt(model, tokenizer, said)
+    told: Shortened | None = None
+    if shorten is not None:
+        vocabulary = vocabulary_for(tokenizer, model)
+        ids, told = shortened(model, ids, _document(asked, source), vocabulary, shorten)
     if wanted is None:
         healed = healed_if(heal, ids, automaton)
         budget = budget_of(model, len(healed.prompt), max_new_tokens)
         check_budget(healed.automaton, budget)
-        return Job(target, healed, budget, stop=stops)
+        return Job(target, healed, budget, stop=stops, shortened=told)
     first = wanted.automaton(tokenizer, model)
     healed = healed_if(heal, ids + wanted.opening(ids, tokenizer, first.vocabulary), first)
     check_budget(healed.automaton, wanted.tokens + 1)
@@ -124,7 +139,23 @@ def prepare(
     room = len(healed.prompt) + wanted.tokens + len(closing)
     budget = budget_of(model, room, max_new_tokens)
     check_budget(automaton, budget)
-    return Job(target, healed, budget, Thought(wanted, closing, Healed([], automaton, b"")), stops)
+    thought = Thought(wanted, closing, Healed([], automaton, b""))
+    return Job(target, healed, budget, thought, stops, told)
+
+
+def _document(asked: str | Messages, source: str | None) -> str:
+    """What may be dropped of: the text, or of messages what ``source`` says.
+
+    Raises:
+        ValueError: for messages of which it is not known.
+    """
+    if isinstance(asked, str):
+        return asked
+    if source is None:
+        raise ValueError(
+            "shorten= drops parts of the document alone; say which text that is of the messages: source="
+        )
+    return source
 
 
 def write_jobs(jobs: Sequence[Job], rows: Rows) -> list[Written]:

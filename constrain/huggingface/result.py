@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from constrain.confidence import confidences
 from grammars.json_places import Span
 from grammars.sources.locating import Located, locate
+
+if TYPE_CHECKING:  # late: torch is not needed for answers of servers
+    from constrain.huggingface.shortening.filters import Shortened
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Extraction:
             cut off); ``None`` if there is one.
         source: the text that was read: what was given, or what users say in chat messages; ``None`` if
             that is not known.
+        shortened: what was read of the text (``shorten=``): ``found.shortened.lossy`` says whether something
+            was not; ``None`` if nothing was to be left out.
         pieces: the bytes of each token.
         token_constrained_logprobs: of each token, the natural logarithm of its probability among those
             that the grammar allowed there, at the sampling temperature (1 when greedy); empty where a
@@ -45,6 +50,7 @@ class Extraction:
     weight: float = 1.0
     error: Exception | None = None
     source: str | None = field(default=None, compare=False, repr=False)
+    shortened: Shortened | None = field(default=None, compare=False)
     pieces: tuple[bytes, ...] = field(default=(), compare=False, repr=False)
     token_constrained_logprobs: list[float] = field(default_factory=list, compare=False, repr=False)
 

@@ -1,0 +1,21 @@
+"""Long documents shortened before the model reads them.  Lossy: what is dropped is never read.
+
+=====================  =============================================================================
+module                 what it does
+=====================  =============================================================================
+``document``           finds the document among a prompt's tokens, and its lines
+``filters``            what a filter is given and returns; applies one, and says what was kept
+``importance``         attention of a few queries to all keys, without the square matrix
+``selection``          of scored tokens, those that are kept: single ones, with neighbours, whole lines
+``gemfilter``          :class:`GemFilter`: one early layer of the model itself
+``specpc``             :class:`SpecPC`: all layers of a small draft model
+=====================  =============================================================================
+"""
+
+from __future__ import annotations
+
+from constrain.huggingface.shortening.filters import LongPrompt, PromptFilter, Shortened
+from constrain.huggingface.shortening.gemfilter import GemFilter
+from constrain.huggingface.shortening.specpc import SpecPC
+
+__all__ = ["GemFilter", "LongPrompt", "PromptFilter", "Shortened", "SpecPC"]

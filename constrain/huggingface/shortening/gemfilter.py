@@ -1,0 +1,101 @@
+"""One early layer of a model says which tokens of a long prompt the whole model should read.
+
+Shi et al. 2024, "Discovering the Gems in Early Layers: Accelerating Long-Context LLMs with 1000x Input
+Token Reduction" (arXiv 2409.17422), Algorithm 1: the first layers read the whole prompt; at layer r the
+products of the last token's query with all keys are summed over the heads; the k tokens with the largest
+sums, in their order, are a new, shorter prompt, which the whole model reads from its beginning.  As in the
+authors' program, the sums are averaged over five neighbouring tokens before.
+
+Ours are: what is not the document is always kept; whole lines may be kept instead of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from constrain.arguments import check_count
+from constrain.huggingface.shortening.filters import LongPrompt, selected
+from constrain.huggingface.shortening.importance import layers_of, read_prompt
+from constrain.huggingface.shortening.selection import (
+    POOLS,
+    UNITS,
+    Pool,
+    Unit,
+    check_choice,
+    pooled,
+)
+
+DEFAULT_KEEP: Final = 1024
+_DEPTH: Final = 0.4
+"""Of the layer where none is given: the paper takes the 13th of 32, and the 19th of 40."""
+
+
+@dataclass(frozen=True)
+class GemFilter:
+    """Keeps the tokens that the last token attends to at an early layer of the model.  Lossy.
+
+    Attributes:
+        keep: tokens of the document that are kept at most.
+        layer: whose attention is read, the first is 0; those above do not read the whole prompt.  By
+            default at two fifths of the depth.
+        unit: ``"lines"`` keeps or drops whole lines, by the mean of their tokens; ``"tokens"`` single
+            tokens, as the paper does.
+        kernel: tokens over which the products are smoothed; 1: not at all.
+        pool: how: ``"avg"`` or ``"max"``.
+
+    Raises:
+        TypeError, ValueError: for arguments out of range.
+    """
+
+    keep: int = DEFAULT_KEEP
+    layer: int | None = None
+    unit: Unit = "lines"
+    kernel: int = 5
+    pool: Pool = "avg"
+
+    def __post_init__(self) -> None:
+        check_count(self.keep, "keep")
+        check_count(self.layer, "layer", least=0, optional=True)
+        check_count(self.kernel, "kernel")
+        check_choice(self.unit, "unit", UNITS)
+        check_choice(self.pool, "pool", POOLS)
+
+    def choose(self, model: Any, prompt: LongPrompt) -> Sequence[int]:
+        """Positions of the document that are kept, ascending.
+
+        Raises:
+            BudgetError: if the prompt exceeds the model's context.
+            ValueError: if the model has no such layer, or its attention cannot be read.
+        """
+        scores = self.importance(model, prompt.ids)
+        part = scores[prompt.document.start : prompt.document.stop]
+        return selected(part, prompt, self.keep, self.unit)
+
+    def importance(self, model: Any, ids: Sequence[int]) -> torch.Tensor:
+        """How much the last token attends to each token, smoothed, float32[len(ids)]."""
+        layer = self.chosen_layer(model)
+        found: list[torch.Tensor] = []
+
+        def heard(at: int, scores: torch.Tensor) -> None:
+            if at == layer:
+                found.append(scores[:, -1].sum(0))
+
+        read_prompt(model, ids, 1, heard, layers=layer + 1)
+        return torch.from_numpy(pooled(found[0].cpu().numpy(), self.kernel, self.pool))
+
+    def chosen_layer(self, model: Any) -> int:
+        """The layer that is read.
+
+        Raises:
+            ValueError: if the model has no such layer.
+        """
+        layers = layers_of(model)
+        if self.layer is None:
+            return round(_DEPTH * (layers - 1))
+        if self.layer >= layers:
+            raise ValueError(f"layer={self.layer}: the model has {layers}, from 0 to {layers - 1}")
+        return self.layer
