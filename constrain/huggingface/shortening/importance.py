@@ -51,8 +51,7 @@ def last_scores(
     heads, new, width = query.shape[1:]
     groups, keys = key.shape[1:3]
     count = min(count, new)
-    last = query[0, :, new - count :].view(groups, heads // groups * count, width)
-    # one head group after the other is no loss: a few rows against all keys
+    last = query[0, :, new - count :].reshape(groups, heads // groups * count, width)
     products = torch.bmm(last, key[0].transpose(1, 2)).float() * scale
     scores = products.view(heads, count, keys)
     if mask is None:
