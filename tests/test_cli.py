@@ -866,6 +866,22 @@ def test_extract_shows_where_values_stand(short: Path, toy: Path) -> None:
     assert "No such file" in away.stderr
 
 
+def test_extract_from_a_part_of_the_text(short: Path, toy: Path) -> None:
+    (short / "tea.json").write_text('{"const": ["tea"]}')
+    text = "one tea\ntwo teas\nthree teas\n"
+    options = ["--max-new-tokens", "30", "--json"]
+    less = extracted(short, toy, "-", "--keep", "12", *options, schema="tea.json", stdin=text)
+    told = json.loads(less.stdout)["shortened"]
+    assert 0 < told["kept"] <= 12 < told["tokens"]
+    assert "".join(text[a:b] for a, b in told["spans"]) in text
+    assert f"Read {told['kept']} of the text's {told['tokens']} tokens" in less.stderr
+    whole = extracted(short, toy, "-", "--keep", "99", *options, schema="tea.json", stdin=text)
+    assert json.loads(whole.stdout)["shortened"]["spans"] == [[0, len(text) - 1]]
+    assert "Read" not in whole.stderr
+    plain = extracted(short, toy, "-", *options, schema="tea.json", stdin=text)
+    assert "shortened" not in json.loads(plain.stdout)
+
+
 def test_extract_what_stands_in_the_text(short: Path, toy: Path) -> None:
     (short / "word.json").write_text('{"type": "array", "items": {"type": "string", "minLength": 1}, '
                                      '"minItems": 1, "maxItems": 2}')  # fmt: skip

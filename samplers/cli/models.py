@@ -115,6 +115,15 @@ def extract(
         bool,
         typer.Option("--show", help="Shows the text with the values marked, and how sure each is."),
     ] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            "--keep",
+            min=1,
+            help="Reads no more than so many tokens of a long text, in whole lines that an early layer of "
+            "the model points at: sooner, and lossy.",
+        ),
+    ] = None,
     html: Annotated[
         Path | None,
         typer.Option("--html", help="Writes a page that shows the text beside the values."),
@@ -161,6 +170,7 @@ def extract(
                 "--seed": seed,
                 "--canonical": canonical,
                 "--heal": heal,
+                "--keep": keep,
                 "--show": marked,
                 "--html": html,
                 "--limit": how.limit,
@@ -185,7 +195,15 @@ def extract(
     options: dict[str, Any] = {"temperature": temperature, "seed": seed}
     options |= {"canonical": canonical, "heal": heal}
     options["prompt"] = lambda given, _: default_prompt(given, shown)
+    if keep is not None:
+        from constrain.huggingface.shortening import GemFilter
+
+        options["shorten"] = GemFilter(keep)
     found = _extract(data, made, model, max_new_tokens, options)
+    left = found.shortened
+    if left is not None and left.lossy:
+        told = f"Read {left.kept:,} of the text's {left.tokens:,} tokens; values may be missing."
+        tell(told, err=True)
     if html is not None:
         from samplers.extraction_page import page_of
 
@@ -204,12 +222,21 @@ def extract(
                 "ambiguous": found.ambiguous,
                 "confidence": found.confidence,
             }
+            | _shortened(found)
         )
     elif found.complete:
         dump(found.value)
     else:
         say(found.text)
     raise typer.Exit(0 if found.complete else DOES_NOT_HOLD)
+
+
+def _shortened(found: Any) -> dict[str, Any]:
+    """What was read of a text, if that was to be shortened."""
+    told = found.shortened
+    if told is None:
+        return {}
+    return {"shortened": {"tokens": told.tokens, "kept": told.kept, "spans": told.spans}}
 
 
 def _show_marked(found: Any) -> None:
