@@ -4,16 +4,17 @@ A document is a file of many papers: one that the schema asks for, an invoice, a
 ``extraction_documents.py``, somewhere among papers of the two other kinds, until it has ``--length`` tokens.
 Everything is made from seeds; papers of the split to tune on are in no document of the other split.
 
-``--what recall`` reads documents and writes nothing: which share of the tokens of the one paper each
-filter keeps.  ``--what extract`` extracts (``samplers.extract``, grounded, greedy) and compares each field with the
-truth: right, wrong or missing, too many, invented; seconds in which the filter chose, in which the model
-read what was left (forwards of more than 32 tokens), and in all; and the peak of memory over what was taken
-before.  Time is CPU time on one thread.  Records are appended to ``--json``; what is there already is not
-run again, so that a run can be ended and taken up at any time.
+``--what recall`` reads documents and writes nothing: which share of the one paper each filter keeps.
+``--what extract`` extracts (``samplers.extract``, grounded, greedy) and compares each field with the truth:
+right, wrong or missing, too many, invented; seconds in which the filter chose, in which the model read what
+was left (forwards of more than 32 tokens), and in all; and the peak of memory over what was taken before.
+Time is CPU time on one thread.  Records are appended to ``--json``; what is there already is not run again,
+so that a run can be ended and taken up at any time.
 
 Methods: ``full``; ``alone``, the one paper by itself (what there is to gain); ``gem:KEEP``, GemFilter, and
 ``spec:KEEP``, SpecPC with the model's own first layers as a draft, each with options behind commas
-(``gem:1024,unit=tokens,layer=12``); ``first:KEEP``, ``last:KEEP``: truncation; ``random:KEEP``: random lines.
+(``gem:1024,unit=tokens,layer=12``); ``first:KEEP``, ``last:KEEP``: truncation; ``random:KEEP``: random
+lines.
 
 Usage: ``python benchmarks/long_inputs.py [--what recall|extract] [--split tune|held-out] [--length 5000]``
 ``[--limit 6] [--methods full,gem:1024] [--json FILE] [--dtype float32] [--tokens 256]``.
