@@ -11,10 +11,10 @@ was left (forwards of more than 32 tokens), and in all; and the peak of memory o
 Time is CPU time on one thread.  Records are appended to ``--json``; what is there already is not run again,
 so that a run can be ended and taken up at any time.
 
-Methods: ``full``; ``alone``, the one paper by itself (what there is to gain); ``gem:KEEP``, GemFilter, and
-``spec:KEEP``, SpecPC with the model's own first layers as a draft, each with options behind commas
-(``gem:1024,unit=tokens,layer=12``); ``first:KEEP``, ``last:KEEP``: truncation; ``random:KEEP``: random
-lines.
+Methods: ``full``; ``alone``, the one paper by itself (what there is to gain); ``gem:KEEP``, GemFilter;
+``ask:KEEP``, AskAgain; ``spec:KEEP``, SpecPC with the model's own first layers as a draft; each with options
+behind commas (``gem:1024,unit=tokens,layer=12``); ``first:KEEP``, ``last:KEEP``: truncation;
+``random:KEEP``: random lines.
 
 Usage: ``python benchmarks/long_inputs.py [--what recall|extract] [--split tune|held-out] [--length 5000]``
 ``[--limit 6] [--methods full,gem:1024] [--json FILE] [--dtype float32] [--tokens 256]``.
@@ -38,7 +38,7 @@ from extraction_documents import KINDS, Document, chosen
 from extraction_scoring import score
 from reporting import say, table
 
-from constrain import GemFilter, Shortened, SpecPC, load_model
+from constrain import AskAgain, GemFilter, Shortened, SpecPC, load_model
 from constrain.describe import describe_schema
 from constrain.huggingface.asking import default_prompt, encode_prompt
 from constrain.huggingface.automata import vocabulary_for
@@ -145,6 +145,7 @@ class RandomLines:
 
 
 _MADE: Final[dict[str, Callable[..., Any]]] = {
+    "ask": AskAgain,
     "gem": GemFilter,
     "spec": SpecPC,
     "first": First,

@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from constrain.huggingface.healing import HealedInputs, heal_inputs
     from constrain.huggingface.processor import GrammarLogitsProcessor
     from constrain.huggingface.result import Extraction
-    from constrain.huggingface.shortening import GemFilter, PromptFilter, Shortened, SpecPC
+    from constrain.huggingface.shortening import (
+        AskAgain,
+        GemFilter,
+        PromptFilter,
+        Shortened,
+        SpecPC,
+    )
     from constrain.huggingface.streaming import extract_stream
     from constrain.huggingface.thinking import Reasoning
     from constrain.models import load_model
@@ -58,6 +64,7 @@ _HOMES = {
     "extract_many": "constrain.huggingface.batches",
     "ContinuousBatch": "constrain.huggingface.continuous",
     "continuous_batching": "constrain.huggingface.continuous",
+    "AskAgain": "constrain.huggingface.shortening",
     "GemFilter": "constrain.huggingface.shortening",
     "PromptFilter": "constrain.huggingface.shortening",
     "Shortened": "constrain.huggingface.shortening",
@@ -80,6 +87,7 @@ __all__ = [
     "Chances",
     "Extraction",
     "ExtractionStream",
+    "AskAgain",
     "GemFilter",
     "GrammarError",
     "GrammarLogitsProcessor",

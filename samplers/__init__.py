@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from constrain.huggingface.choosing import Chances
     from constrain.huggingface.growing import ExtractionStream
     from constrain.huggingface.result import Extraction
-    from constrain.huggingface.shortening import GemFilter, PromptFilter, Shortened, SpecPC
+    from constrain.huggingface.shortening import (
+        AskAgain,
+        GemFilter,
+        PromptFilter,
+        Shortened,
+        SpecPC,
+    )
     from constrain.huggingface.thinking import Reasoning
     from constrain.tools import ToolCall, ToolCalls
     from samplers.adadec import AdaDec
@@ -114,6 +120,7 @@ _HOMES = {
     "Chances": "constrain.huggingface.choosing",
     "Extraction": "constrain.huggingface.result",
     "ExtractionStream": "constrain.huggingface.growing",
+    "AskAgain": "constrain.huggingface.shortening",
     "GemFilter": "constrain.huggingface.shortening",
     "PromptFilter": "constrain.huggingface.shortening",
     "Reasoning": "constrain.huggingface.thinking",
@@ -194,6 +201,7 @@ __all__ = [
     "GrammarCounts",
     "HMM",
     "PromptLookup",
+    "AskAgain",
     "GemFilter",
     "PromptFilter",
     "Reasoning",

@@ -20,7 +20,7 @@ from test_extraction import CHAT, EOS, TOKENIZER
 
 import constrain
 import samplers
-from constrain import BudgetError, Extraction, GemFilter, SpecPC, extract
+from constrain import AskAgain, BudgetError, Extraction, GemFilter, SpecPC, extract
 from constrain.huggingface.automata import vocabulary_for
 from constrain.huggingface.shortening import LongPrompt
 from constrain.huggingface.shortening.document import Document
@@ -115,7 +115,7 @@ def test_layers_above_do_not_read() -> None:
         for i, layer in enumerate(made.model.layers)
     ]
     try:
-        GemFilter(5, layer=2).importance(made, some_ids(40))
+        GemFilter(5, layer=2).importance(made, prompt(40, range(5, 30)))
     finally:
         for hook in hooks:
             hook.remove()
@@ -144,9 +144,9 @@ def test_a_model_whose_attention_is_elsewhere_is_refused() -> None:
     for layer in made.model.layers:
         layer.self_attn.forward = lambda hidden_states, **_: (hidden_states, None)
     with pytest.raises(ValueError, match="cannot be read"):
-        GemFilter(5, layer=1).importance(made, some_ids(20))
+        GemFilter(5, layer=1).importance(made, prompt(20, range(5, 15)))
     with pytest.raises(ValueError, match="cannot be read"):
-        SpecPC(5, lookahead=1).importance(made, some_ids(20))
+        SpecPC(5, lookahead=1).importance(made, prompt(20, range(5, 15)))
 
 
 def test_attention_with_more_than_a_softmax_is_refused() -> None:
@@ -268,22 +268,34 @@ def test_specpc_is_its_algorithm(lookahead: int) -> None:
     made, asked = model(seed=1), prompt(50, range(10, 40))
     given = SpecPC(12, made, skip=1, window=6, lookahead=lookahead, unit="tokens", kernel=3)
     most = slow_importance(made, asked.ids, 6, range(1, 4), lookahead)
-    assert given.importance(model(), asked.ids).tolist() == pytest.approx(
+    assert given.importance(model(), asked).tolist() == pytest.approx(
         slowly_pooled(most, 3, "max"), abs=CLOSE
     )
     kept = given.choose(model(), asked)
     assert len(kept) == 12
-    plain = given.importance(model(), asked.ids)[10:40].tolist()  # rounding may break ties
+    plain = given.importance(model(), asked)[10:40].tolist()  # rounding may break ties
     assert kept == [10 + i for i in slowly_best(plain, 12, 3)]
 
 
 def test_a_draft_of_the_first_layers() -> None:
-    ids = some_ids(50)
-    most = slow_importance(model(), ids, 6, range(1, 3), 0)
-    found = SpecPC(5, layers=3, skip=1, window=6, kernel=1).importance(model(), ids)
+    asked = prompt(50, range(10, 40))
+    most = slow_importance(model(), asked.ids, 6, range(1, 3), 0)
+    found = SpecPC(5, layers=3, skip=1, window=6, kernel=1).importance(model(), asked)
     assert found.tolist() == pytest.approx(most, abs=CLOSE)
-    other = SpecPC(5, window=6, kernel=1).importance(model(), ids)
+    other = SpecPC(5, window=6, kernel=1).importance(model(), asked)
     assert other.tolist() != pytest.approx(most, abs=CLOSE)
+
+
+def test_the_question_asks_again() -> None:
+    made, asked = model(seed=2), prompt(50, range(10, 40))
+    question = [*asked.ids[:10], *asked.ids[40:]]
+    weights = attentions(made, [*asked.ids, *question])[2][:, 50:, :50]
+    most = slowly_pooled(weights.amax((0, 1)).tolist(), 5, "max")
+    given = AskAgain(12, layer=2, unit="tokens", kernel=5)
+    assert given.importance(made, asked).tolist() == pytest.approx(most, abs=CLOSE)
+    plain = given.importance(made, asked)[10:40].tolist()
+    assert given.choose(made, asked) == [10 + i for i in slowly_best(plain, 12, 1)]
+    assert GemFilter(12, layer=2, unit="tokens").choose(made, asked) != given.choose(made, asked)
 
 
 # --- the document in the prompt -------------------------------------------------------------------
@@ -388,7 +400,9 @@ def seen_prompt(asked: Any = TEXT, **options: Any) -> tuple[str, Extraction]:
     return told[0], made
 
 
-@pytest.mark.parametrize("given", [GemFilter(100, layer=2), SpecPC(100, layers=3), SpecPC(100)])
+@pytest.mark.parametrize(
+    "given", [GemFilter(100, layer=2), SpecPC(100, layers=3), SpecPC(100), AskAgain(100)]
+)
 @pytest.mark.parametrize("tokenizer", [CHAT, TOKENIZER])
 def test_only_the_document_is_shortened(given: Any, tokenizer: Any) -> None:
     options: dict[str, Any] = {"tokenizer": tokenizer, "system": "Be brief."}
@@ -408,7 +422,7 @@ def test_only_the_document_is_shortened(given: Any, tokenizer: Any) -> None:
         assert all(line in TEXT for line in kept.splitlines())
 
 
-@pytest.mark.parametrize("given", [GemFilter, SpecPC])
+@pytest.mark.parametrize("given", [GemFilter, SpecPC, AskAgain])
 @pytest.mark.parametrize("unit", ["lines", "tokens"])
 def test_what_is_not_longer_is_read_whole(given: Any, unit: Any) -> None:
     plain = run()
@@ -514,6 +528,9 @@ def test_messages_say_what_their_document_is() -> None:
         (lambda: GemFilter(kernel=0), ValueError, "kernel=0"),
         (lambda: GemFilter(unit="words"), ValueError, "'lines' or 'tokens'"),  # type: ignore[arg-type]
         (lambda: GemFilter(pool="sum"), ValueError, "'avg' or 'max'"),  # type: ignore[arg-type]
+        (lambda: AskAgain(0), ValueError, "keep=0"),
+        (lambda: AskAgain(layer=-1), ValueError, "layer=-1"),
+        (lambda: run(shorten=AskAgain(100, layer=4)), ValueError, "the model has 4"),
         (lambda: SpecPC(window=0), ValueError, "window=0"),
         (lambda: SpecPC(layers=0), ValueError, "layers=0"),
         (lambda: SpecPC(lookahead=1, layers=2), ValueError, "lookahead needs all layers"),
@@ -549,7 +566,7 @@ def test_a_draft_of_another_vocabulary() -> None:
 def test_texts_beyond_the_context_of_who_shortens() -> None:
     long = TEXT * 6
     assert len(CHAT(long)["input_ids"]) > CONTEXT
-    for one in (GemFilter(100), SpecPC(100), SpecPC(100, lookahead=1)):
+    for one in (GemFilter(100), AskAgain(100), SpecPC(100), SpecPC(100, lookahead=1)):
         with pytest.raises(BudgetError, match=f"reads {CONTEXT:,}"):
             run(asked=long, shorten=one)
     told = run(asked=long, shorten=These((0, 1, 2)))
@@ -558,6 +575,6 @@ def test_texts_beyond_the_context_of_who_shortens() -> None:
 
 def test_the_importance_is_of_the_model_it_is_asked_of() -> None:
     """Control: another seed is another attention."""
-    ids = some_ids(60)
-    one, other = (GemFilter(5, layer=2).importance(model(seed=s), ids) for s in (0, 1))
+    asked = prompt(60, range(5, 50))
+    one, other = (GemFilter(5, layer=2).importance(model(seed=s), asked) for s in (0, 1))
     assert not torch.allclose(one, other)

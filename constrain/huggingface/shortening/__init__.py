@@ -9,13 +9,15 @@ module                 what it does
 ``selection``          of scored tokens, those that are kept: single ones, with neighbours, whole lines
 ``gemfilter``          :class:`GemFilter`: one early layer of the model itself
 ``specpc``             :class:`SpecPC`: all layers of a small draft model
+``askagain``           :class:`AskAgain`: one layer of the model, asked by the whole question
 =====================  =============================================================================
 """
 
 from __future__ import annotations
 
+from constrain.huggingface.shortening.askagain import AskAgain
 from constrain.huggingface.shortening.filters import LongPrompt, PromptFilter, Shortened
 from constrain.huggingface.shortening.gemfilter import GemFilter
 from constrain.huggingface.shortening.specpc import SpecPC
 
-__all__ = ["GemFilter", "LongPrompt", "PromptFilter", "Shortened", "SpecPC"]
+__all__ = ["AskAgain", "GemFilter", "LongPrompt", "PromptFilter", "Shortened", "SpecPC"]

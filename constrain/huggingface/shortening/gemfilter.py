@@ -19,7 +19,7 @@ import torch
 
 from constrain.arguments import check_count
 from constrain.huggingface.shortening.filters import LongPrompt, selected
-from constrain.huggingface.shortening.importance import layers_of, read_prompt
+from constrain.huggingface.shortening.importance import chosen_layer, scores_at
 from constrain.huggingface.shortening.selection import (
     POOLS,
     UNITS,
@@ -71,31 +71,12 @@ class GemFilter:
             BudgetError: if the prompt exceeds the model's context.
             ValueError: if the model has no such layer, or its attention cannot be read.
         """
-        scores = self.importance(model, prompt.ids)
+        scores = self.importance(model, prompt)
         part = scores[prompt.document.start : prompt.document.stop]
         return selected(part, prompt, self.keep, self.unit)
 
-    def importance(self, model: Any, ids: Sequence[int]) -> torch.Tensor:
-        """How much the last token attends to each token, smoothed, float32[len(ids)]."""
-        layer = self.chosen_layer(model)
-        found: list[torch.Tensor] = []
-
-        def heard(at: int, scores: torch.Tensor) -> None:
-            if at == layer:
-                found.append(scores[:, -1].sum(0))
-
-        read_prompt(model, ids, 1, heard, layers=layer + 1)
-        return torch.from_numpy(pooled(found[0].cpu().numpy(), self.kernel, self.pool))
-
-    def chosen_layer(self, model: Any) -> int:
-        """The layer that is read.
-
-        Raises:
-            ValueError: if the model has no such layer.
-        """
-        layers = layers_of(model)
-        if self.layer is None:
-            return round(_DEPTH * (layers - 1))
-        if self.layer >= layers:
-            raise ValueError(f"layer={self.layer}: the model has {layers}, from 0 to {layers - 1}")
-        return self.layer
+    def importance(self, model: Any, prompt: LongPrompt) -> torch.Tensor:
+        """The last token's products with each token's key, summed and smoothed, float32[len(prompt.ids)]."""
+        layer = chosen_layer(model, self.layer, _DEPTH)
+        sums = scores_at(model, prompt.ids, 1, layer)[:, -1].sum(0)
+        return torch.from_numpy(pooled(sums.cpu().numpy(), self.kernel, self.pool))

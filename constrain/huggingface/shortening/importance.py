@@ -122,6 +122,36 @@ def layers_of(model: Any) -> int:
     return layers
 
 
+def chosen_layer(model: Any, layer: int | None, depth: float) -> int:
+    """A layer that was asked for, or the one at a share of the depth.
+
+    Raises:
+        ValueError: if the model has no such layer.
+    """
+    layers = layers_of(model)
+    if layer is None:
+        return round(depth * (layers - 1))
+    if layer >= layers:
+        raise ValueError(f"layer={layer}: the model has {layers}, from 0 to {layers - 1}")
+    return layer
+
+
+def scores_at(model: Any, ids: Sequence[int], queries: int, layer: int) -> torch.Tensor:
+    """Scores of the last queries at one layer, before softmax, float32[heads, queries, keys].
+
+    Raises:
+        BudgetError, ValueError: as :func:`read_prompt`.
+    """
+    found: list[torch.Tensor] = []
+
+    def heard(at: int, scores: torch.Tensor) -> None:
+        if at == layer:
+            found.append(scores)
+
+    read_prompt(model, ids, queries, heard, layers=layer + 1)
+    return found[0]
+
+
 def read_prompt(
     model: Any, ids: Sequence[int], queries: int, heard: Heard, *, layers: int | None = None
 ) -> None:

@@ -93,12 +93,13 @@ class SpecPC:
             ValueError: if the draft has another vocabulary or not so many layers, or its attention cannot be
                 read.
         """
-        scores = self.importance(model, prompt.ids)
+        scores = self.importance(model, prompt)
         part = scores[prompt.document.start : prompt.document.stop]
         return selected(part, prompt, self.keep, self.unit, self.kernel)
 
-    def importance(self, model: Any, ids: Sequence[int]) -> torch.Tensor:
-        """The largest weight that a query gives each token, smoothed, float32[len(ids)]."""
+    def importance(self, model: Any, prompt: LongPrompt) -> torch.Tensor:
+        """The largest weight that a query gives each token, smoothed, float32[len(prompt.ids)]."""
+        ids = prompt.ids
         draft = model if self.draft is None else self.draft
         _check_vocabulary(model, draft)
         layers = self._layers(draft)
