@@ -27,7 +27,7 @@ from constrain.huggingface.shortening.selection import (
     pooled,
 )
 
-_DEPTH: Final = 0.62
+_DEPTH: Final = 0.5
 """Of the layer where none is given: ``benchmarks/long_inputs.py --what recall``, documents to tune on."""
 
 
@@ -38,7 +38,7 @@ class AskAgain:
     Attributes:
         keep: tokens of the document that are kept at most.
         layer: whose attention is read, the first is 0; those above do not read the whole prompt.  By
-            default a little above the middle.
+            default in the middle.
         unit: ``"lines"`` keeps or drops whole lines, by the mean of their tokens; ``"tokens"`` single
             tokens.
         kernel: tokens over which the weights are smoothed; 1: not at all.
