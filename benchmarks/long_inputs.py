@@ -5,7 +5,8 @@ A document is a file of many papers: one that the schema asks for, an invoice, a
 Everything is made from seeds; papers of the split to tune on are in no document of the other split.
 
 ``--what recall`` reads documents and writes nothing: which share of the one paper each filter keeps.
-``--what extract`` extracts (``samplers.extract``, grounded, greedy) and compares each field with the truth:
+``--what layers`` reads each document once and says what GemFilter and AskAgain would keep at each layer: how
+their layers were chosen.  ``--what extract`` extracts (``samplers.extract``, grounded, greedy) and compares each field with the truth:
 right, wrong or missing, too many, invented; seconds in which the filter chose, in which the model read what
 was left (forwards of more than 32 tokens), and in all; and the peak of memory over what was taken before.
 Time is CPU time on one thread.  Records are appended to ``--json``; what is there already is not run again,
@@ -16,7 +17,7 @@ Methods: ``full``; ``alone``, the one paper by itself (what there is to gain); `
 behind commas (``gem:1024,unit=tokens,layer=12``); ``first:KEEP``, ``last:KEEP``: truncation;
 ``random:KEEP``: random lines.
 
-Usage: ``python benchmarks/long_inputs.py [--what recall|extract] [--split tune|held-out] [--length 5000]``
+Usage: ``python benchmarks/long_inputs.py [--what recall|layers|extract] [--split tune|held-out] [--length 5000]``
 ``[--limit 6] [--methods full,gem:1024] [--json FILE] [--dtype float32] [--tokens 256]``.
 Methods are separated by blanks.
 """
@@ -43,7 +44,10 @@ from constrain.describe import describe_schema
 from constrain.huggingface.asking import default_prompt, encode_prompt
 from constrain.huggingface.automata import vocabulary_for
 from constrain.huggingface.shortening import LongPrompt, PromptFilter
-from constrain.huggingface.shortening.filters import shortened
+from constrain.huggingface.shortening.askagain import question_of
+from constrain.huggingface.shortening.document import Document as Place
+from constrain.huggingface.shortening.filters import selected, shortened
+from constrain.huggingface.shortening.importance import read_prompt
 from samplers import extract
 
 _SEED: Final = 4096
@@ -243,6 +247,31 @@ class Run:
             method, document.name, document.kind, told.tokens, told.kept, kept, timed.seconds
         )
 
+    def layers(self, long: LongDocument, keep: int) -> dict[str, list[float]]:
+        """The share of the one paper's tokens that filters keep at each layer, by one reading of all."""
+        document = long.document
+        asked = default_prompt(document.text, describe_schema(document.schema))
+        ids = encode_prompt(self.model, self.tokenizer, asked)
+        place = Place.found(document.text, ids, vocabulary_for(self.tokenizer, self.model))
+        prompt = LongPrompt(ids, place.tokens, place.lines)
+        question = question_of(prompt)
+        found: dict[str, list[float]] = {"gem": [], "gem, as ask": [], "ask": []}
+
+        def told(name: str, importance: torch.Tensor) -> None:
+            part = importance[prompt.document.start : prompt.document.stop]
+            kept = selected(part, prompt, keep, "lines")
+            found[name].append(long.kept(place.spans(kept)))
+
+        def heard(layer: int, scores: torch.Tensor) -> None:
+            last, again = scores[:, :1, : len(ids)], scores[:, 1:]
+            told("gem", GemFilter(keep).weighed(last))
+            told("gem, as ask", GemFilter(keep, kernel=64, pool="max").weighed(last))
+            told("ask", AskAgain(keep).weighed(again, len(ids)))
+
+        # the last token of the prompt, and the question behind it
+        read_prompt(self.model, [*ids, *question], len(question) + 1, heard)
+        return found
+
     def extract(self, long: LongDocument, method: str) -> Record:
         """What a method extracts."""
         document, given = long.document, filter_of(method)
@@ -356,6 +385,23 @@ def summary(records: Sequence[Record]) -> list[dict[str, Any]]:
     return rows
 
 
+def say_layers(run: Run, split: str, length: int, limit: int) -> None:
+    """Prints what filters keep at each layer, of each document and on average."""
+    documents = list(long_documents(split, length, run.tokens))[:limit]
+    found = []
+    for long in documents:
+        found.append(run.layers(long, 1024))
+        for name, shares in found[-1].items():
+            say(f"{long.document.name} {name}: {' '.join(f'{share:.2f}' for share in shares)}")
+    rows: list[dict[str, Any]] = []
+    for layer in range(len(found[0]["ask"])):
+        row: dict[str, Any] = {"layer": layer}
+        for name in found[0]:
+            row[name] = round(sum(one[name][layer] for one in found) / len(found), 2)
+        rows.append(row)
+    print(table(rows))
+
+
 def known_records(path: Path | None) -> list[Record]:
     """What an earlier run has written."""
     if path is None or not path.exists():
@@ -368,7 +414,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--what", choices=("recall", "extract"), default="recall")
+    parser.add_argument("--what", choices=("recall", "layers", "extract"), default="recall")
     parser.add_argument("--split", choices=("tune", "held-out"), default="tune")
     parser.add_argument("--length", type=int, default=5000)
     parser.add_argument("--limit", type=int, default=6)
@@ -381,6 +427,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     run = Run(*load_model(dtype=options.dtype), options.tokens)
     methods = options.methods.split()
+    if options.what == "layers":
+        say_layers(run, options.split, options.length, options.limit)
+        return
     if options.what == "recall":
         methods = [method for method in methods if filter_of(method) is not None]
     records = known_records(options.json)

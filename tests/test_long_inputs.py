@@ -116,6 +116,13 @@ def test_a_document_by_each_method(method: str) -> None:
         assert (again.read, again.paper) == (record.read, record.paper)
 
 
+def test_layers_are_those_of_the_filters() -> None:
+    found = run().layers(small(), 300)
+    for layer in range(2):
+        assert found["gem"][layer] == run().recall(small(), f"gem:300,layer={layer}").paper
+        assert found["ask"][layer] == run().recall(small(), f"ask:300,layer={layer}").paper
+
+
 def test_tables_and_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                             capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     path = tmp_path / "records.jsonl"

@@ -74,9 +74,23 @@ class AskAgain:
 
     def importance(self, model: Any, prompt: LongPrompt) -> torch.Tensor:
         """The largest weight that the question gives each token, smoothed, float32[len(prompt.ids)]."""
-        ids, document = list(prompt.ids), prompt.document
-        question = ids[: document.start] + ids[document.stop :]
+        ids, question = list(prompt.ids), question_of(prompt)
         layer = chosen_layer(model, self.layer, _DEPTH)
-        weights = scores_at(model, ids + question, max(len(question), 1), layer).softmax(-1)
-        most = weights[..., : len(ids)].amax((0, 1))
+        scores = scores_at(model, ids + question, len(question), layer)
+        return self.weighed(scores, len(ids))
+
+    def weighed(self, scores: torch.Tensor, count: int) -> torch.Tensor:
+        """The same from a layer's scores.
+
+        Args:
+            scores: of the question's queries, float32[heads, queries, keys].
+            count: keys that are of the prompt, the first.
+        """
+        most = scores.softmax(-1)[..., :count].amax((0, 1))
         return torch.from_numpy(pooled(most.cpu().numpy(), self.kernel, self.pool))
+
+
+def question_of(prompt: LongPrompt) -> list[int]:
+    """What of a prompt is not its document."""
+    ids = list(prompt.ids)
+    return ids[: prompt.document.start] + ids[prompt.document.stop :]

@@ -78,5 +78,8 @@ class GemFilter:
     def importance(self, model: Any, prompt: LongPrompt) -> torch.Tensor:
         """The last token's products with each token's key, summed and smoothed, float32[len(prompt.ids)]."""
         layer = chosen_layer(model, self.layer, _DEPTH)
-        sums = scores_at(model, prompt.ids, 1, layer)[:, -1].sum(0)
-        return torch.from_numpy(pooled(sums.cpu().numpy(), self.kernel, self.pool))
+        return self.weighed(scores_at(model, prompt.ids, 1, layer))
+
+    def weighed(self, scores: torch.Tensor) -> torch.Tensor:
+        """The same from a layer's scores, float32[heads, 1, tokens]."""
+        return torch.from_numpy(pooled(scores[:, -1].sum(0).cpu().numpy(), self.kernel, self.pool))
