@@ -5,20 +5,20 @@ A document is a file of many papers: one that the schema asks for, an invoice, a
 Everything is made from seeds; papers of the split to tune on are in no document of the other split.
 
 ``--what recall`` reads documents and writes nothing: which share of the one paper each filter keeps.
-``--what layers`` reads each document once and says what GemFilter and AskAgain would keep at each layer: how
-their layers were chosen.  ``--what extract`` extracts (``samplers.extract``, grounded, greedy) and compares each field with the truth:
-right, wrong or missing, too many, invented; seconds in which the filter chose, in which the model read what
-was left (forwards of more than 32 tokens), and in all; and the peak of memory over what was taken before.
-Time is CPU time on one thread.  Records are appended to ``--json``; what is there already is not run again,
-so that a run can be ended and taken up at any time.
+``--what layers`` reads each document once and says what GemFilter and AskAgain would keep at each layer:
+how their layers were chosen.  ``--what extract`` extracts (``samplers.extract``, grounded, greedy)
+and compares each field with the truth: right, wrong or missing, too many, invented; seconds in which the filter chose, in which
+the model read what was left (forwards of more than 32 tokens), and in all; and the peak of memory over what
+was taken before.  Time is CPU time on one thread.  Records are appended to ``--json``; what is there already
+is not run again, so that a run can be ended and taken up at any time.
 
 Methods: ``full``; ``alone``, the one paper by itself (what there is to gain); ``gem:KEEP``, GemFilter;
 ``ask:KEEP``, AskAgain; ``spec:KEEP``, SpecPC with the model's own first layers as a draft; each with options
 behind commas (``gem:1024,unit=tokens,layer=12``); ``first:KEEP``, ``last:KEEP``: truncation;
 ``random:KEEP``: random lines.
 
-Usage: ``python benchmarks/long_inputs.py [--what recall|layers|extract] [--split tune|held-out] [--length 5000]``
-``[--limit 6] [--methods full,gem:1024] [--json FILE] [--dtype float32] [--tokens 256]``.
+Usage: ``python benchmarks/long_inputs.py [--what recall|layers|extract] [--split tune|held-out]``
+``[--length 5000] [--limit 6] [--methods full,gem:1024] [--json FILE] [--dtype float32] [--tokens 256]``.
 Methods are separated by blanks.
 """
 
