@@ -9,8 +9,8 @@ Everything is made from seeds; papers of the split to tune on are in no document
 how their layers were chosen.  ``--what extract`` extracts (``samplers.extract``, grounded, greedy)
 and compares each field with the truth: right, wrong or missing, too many, invented; seconds in which the
 filter chose, in which the model read what was left (forwards of more than 32 tokens), and in all; and the
-peak of memory over what was taken before.  Time is CPU time on one thread.  Records are appended to ``--json``; what is there already
-is not run again, so that a run can be ended and taken up at any time.
+peak of memory over what was taken before.  Time is CPU time on one thread.  Records are appended to
+``--json``; what is there already is not run again, so that a run can be ended and taken up at any time.
 
 Methods: ``full``; ``alone``, the one paper by itself (what there is to gain); ``gem:KEEP``, GemFilter;
 ``ask:KEEP``, AskAgain; ``spec:KEEP``, SpecPC with the model's own first layers as a draft; each with options
