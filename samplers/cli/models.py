@@ -120,8 +120,8 @@ def extract(
         typer.Option(
             "--keep",
             min=1,
-            help="Reads no more than so many tokens of a long text, in whole lines that an early layer of "
-            "the model points at: sooner, and lossy.",
+            help="Reads no more than so many tokens of a long text, in whole lines that half of the "
+            "model's layers point at: sooner, and lossy.",
         ),
     ] = None,
     html: Annotated[
@@ -196,9 +196,9 @@ def extract(
     options |= {"canonical": canonical, "heal": heal}
     options["prompt"] = lambda given, _: default_prompt(given, shown)
     if keep is not None:
-        from constrain.huggingface.shortening import GemFilter
+        from constrain.huggingface.shortening import AskAgain
 
-        options["shorten"] = GemFilter(keep)
+        options["shorten"] = AskAgain(keep)
     found = _extract(data, made, model, max_new_tokens, options)
     left = found.shortened
     if left is not None and left.lossy:
