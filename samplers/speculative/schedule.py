@@ -8,8 +8,10 @@ both measured while decoding: how often a drafter's guesses of a certainty come 
 forwards take.  Where no draft is worth its time the best tree is empty, and decoding is plain.
 
 Drafters that run a network cost time of their own, so they are arms of a bandit: at each step the one
-with the most tokens a second is asked (or none of them).  An arm that does not pay is left out after two
-to four steps and tried again after 24, 48, 96, ... steps, in case the text has changed.
+with the most tokens a second is asked (or none of them).  An arm that does not pay is left out after three
+to five steps and tried again after 32, 64, 128, ... steps, in case the text has changed.  Tries come in
+series of a few steps, the first of which does not count: there a drafter reads what it has missed, the
+whole prompt at first, which says nothing of what its steps cost later.
 
 Companion positions (:mod:`samplers.speculative.companions`) are chosen by the same measure, when the tree
 is: a companion gains in the next step what was accepted of its guesses so far, if the text goes on from its
@@ -42,6 +44,8 @@ _SIZES: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 _SLOWER: Final = (1.0, 1.06, 1.1, 1.15, 1.25, 1.3, 1.5, 1.7, 2.1, 2.5, 3.3, 4.2, 8.0)
 """How much longer forwards of those sizes are supposed to take until they are measured."""
 _RECENT: Final = 15
+_STALE: Final = 192
+"""Forwards after which a size that had none among them counts as not measured."""
 _PROBE: Final = 48
 """Forwards between two without drafts, while it is in doubt whether drafts gain anything."""
 _DOUBT: Final = 1.3
@@ -70,29 +74,44 @@ def _level(score: float) -> int:
 
 
 class Costs:
-    """How long forwards take, by the number of tokens in them."""
+    """How long forwards take, by the number of tokens in them.
+
+    On a machine that others use, forwards of one size may have been measured at a bad moment; what made
+    them look dear must not keep them from ever being measured again.  So a size that was not seen for
+    long is forgotten, and none is dearer than a larger one.
+    """
 
     def __init__(self) -> None:
         self._seconds: dict[int, deque[float]] = {}
+        self._last: dict[int, int] = {}
+        self._forwards = 0
 
     def record(self, tokens: int, seconds: float) -> None:
         """One forward."""
-        self._seconds.setdefault(_size(tokens), deque(maxlen=_RECENT)).append(seconds)
+        size = _size(tokens)
+        self._seconds.setdefault(size, deque(maxlen=_RECENT)).append(seconds)
+        self._last[size] = self._forwards
+        self._forwards += 1
+        for old in [s for s, last in self._last.items() if self._forwards - last > _STALE]:
+            del self._seconds[old], self._last[old]
 
     def measured(self, tokens: int) -> int:
         """Recent forwards of about that size."""
         return len(self._seconds.get(_size(tokens), ()))
 
     def seconds(self, tokens: int) -> float:
-        """The median of recent ones; from the nearest size that was measured, if none was."""
+        """The median of recent ones of that size or of a larger one, whichever is less.
+
+        If none was measured, what the nearest size makes likely.
+        """
         at = _size(tokens)
-        known = self._seconds.get(at)
-        if known:
-            return median(known)
+        larger = [median(known) for size, known in self._seconds.items() if size >= at]
+        if at in self._seconds:
+            return min(larger)
         if not self._seconds:
             return _SLOWER[at]
         near = min(self._seconds, key=lambda size: abs(size - at))
-        return median(self._seconds[near]) * _SLOWER[at] / _SLOWER[near]
+        return min([median(self._seconds[near]) * _SLOWER[at] / _SLOWER[near], *larger])
 
 
 def _size(tokens: int) -> int:
@@ -118,6 +137,7 @@ class Schedule:
         self._since_probe = 0
         self._arms: dict[str, Arm] = {}
         self._steps = 0
+        self._before: str | None = None
 
     # -- trees -----------------------------------------------------------------------------------
 
@@ -259,13 +279,18 @@ class Schedule:
         best = max(arms, key=lambda name: arms[name].rate)
         arms[best].lead(self._steps)
         for name, arm in arms.items():
-            if name != best and arm.is_due(self._steps):
+            if name != best and arm.is_due(self._steps, arms[best].rate):
                 return name or None
         return best or None
 
     def earned(self, name: str | None, tokens: int, seconds: float) -> None:
-        """What a step with a neural drafter (or with none) yielded."""
-        self._arm(name or "").add(tokens, seconds)
+        """What a step with a neural drafter (or with none) yielded.
+
+        The first step of a neural drafter after others does not count.
+        """
+        before, self._before = self._before, name
+        if name is None or name == before:
+            self._arm(name or "").add(tokens, seconds)
 
     def _arm(self, name: str) -> Arm:
         return self._arms.setdefault(name, Arm())
@@ -295,9 +320,13 @@ _TRIES: Final = 4
 _LEAST_TRIES: Final = 2
 _HOPELESS: Final = 0.6
 """An arm with less than this part of the tokens a second without it gets no more first tries."""
-_EXPLORE: Final = 24
+_EXPLORE: Final = 32
 """Steps until an arm that does not pay is tried again; each time twice as many."""
-_LONGEST: Final = 384
+_LONGEST: Final = 512
+_SERIES: Final = 4
+"""Steps of a series of tries, the first of which does not count."""
+_WORSE: Final = 0.85
+"""A series ends early where an arm's second step that counts leaves it below this part of the best rate."""
 _KEPT: Final = 0.9
 """Weight of an arm's steps, each time a new one comes."""
 _KEPT_LONG: Final = 0.5
@@ -308,11 +337,13 @@ class Arm:
     """Tokens and seconds of recent steps with a neural drafter, or with none.
 
     Attributes:
-        tries: steps so far.
+        tries: steps so far that count.
     """
 
     def __init__(self) -> None:
         self.tries = 0
+        self._series = 0
+        self._counted = 0
         self._tokens = 0.0
         self._seconds = 0.0
         self._kept = _KEPT
@@ -322,6 +353,7 @@ class Arm:
     def add(self, tokens: int, seconds: float) -> None:
         """One step; old ones fade."""
         self.tries += 1
+        self._counted += 1
         self._tokens = self._kept * self._tokens + tokens
         self._seconds = self._kept * self._seconds + seconds
         self._kept = _KEPT
@@ -331,16 +363,24 @@ class Arm:
         self._pause = _EXPLORE
         self._again = now + _EXPLORE
 
-    def is_due(self, now: int) -> bool:
-        """Whether it is tried at this step though another is better; the pause then doubles."""
+    def is_due(self, now: int, best: float) -> bool:
+        """Whether it is tried at this step though another is better; the pause then doubles.
+
+        Args:
+            now: number of the step.
+            best: tokens a second of the best arm.
+        """
         if self._again is None:
             self._again = now + self._pause
-        if now < self._again:
-            return False
-        self._pause = min(2 * self._pause, _LONGEST)
-        self._again = now + self._pause
-        self._kept = _KEPT_LONG
-        return True
+        if self._series:
+            part = (0.0, _HOPELESS, _WORSE)[min(self._counted, 2)]
+            self._series = 0 if self.rate < part * best else self._series - 1
+        elif now >= self._again:
+            self._series, self._counted = _SERIES, 0
+            self._pause = min(2 * self._pause, _LONGEST)
+            self._again = now + self._pause
+            self._kept = _KEPT_LONG
+        return self._series > 0
 
     def is_hopeless(self, plain: float) -> bool:
         """Whether the first tries say enough against it, beside the tokens a second without it."""
