@@ -75,7 +75,8 @@ def main() -> None:
     drafters = engines_of(options.folder, model, options.systems.split(","))
     backends = {  # every step drafts, whether or not that pays
         name: SpeculativeBackend(model, tokenizer, own, adaptive=False)
-        for name, own in drafters.items()
+        for name, (target, own) in drafters.items()
+        if target is model  # Medusa-2's texts are those of another model
     }
     asked = prompts(options.limit, model, tokenizer)
     same = dict.fromkeys(backends, 0)

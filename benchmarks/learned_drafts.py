@@ -299,7 +299,7 @@ def measure(options: argparse.Namespace, model: Any, tokenizer: Any) -> None:
         for temperature in map(float, options.temperature.split(",")):
             drafters = engines_of(options.folder, model, options.systems.split(","))
             engines = {
-                engine: SpeculativeBackend(target, tokenizer, own)
+                engine: SpeculativeBackend(target, tokenizer, own, adaptive=not options.always)
                 for engine, (target, own) in drafters.items()
             }
             rows = {engine: Rows() for engine in engines}
@@ -316,7 +316,7 @@ def measure(options: argparse.Namespace, model: Any, tokenizer: Any) -> None:
                         max_new_tokens=budget,
                         temperature=temperature,
                         seed=number,
-                        source=engine.removeprefix("default + ").removesuffix(" alone")
+                        source=backend.drafters[-1].name
                         if "+" in engine or "alone" in engine
                         else None,
                         clock=clock,
@@ -378,6 +378,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--data", action="store_true", help="fetch the data of calls and gsm8k")
     parser.add_argument("--temperature", default="0", help="0, or 0,1")
     parser.add_argument("--limit", type=int, default=12, help="prompts of each set")
+    parser.add_argument(
+        "--always", action="store_true", help="draft at every step, whether or not that pays"
+    )
     parser.add_argument("--wall", action="store_true", help="times by the wall clock")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=1)
