@@ -2,6 +2,7 @@
 
 PYTHONS := python3.11 python3
 PIP := .venv/bin/python -m pip
+SECONDS ?= 600
 BENCH ?= benchmarks/mask_cost.py
 
 .PHONY: demo test test-clients test-engines fuzz lint docs bench
@@ -18,8 +19,9 @@ test-clients: .venv/.installed .venv-clients/.installed  # other clients against
 test-engines: .venv-engines/.installed  # adapters for vLLM and SGLang, in an environment of their own
 	OMP_NUM_THREADS=1 NUMBA_CACHE_DIR=.venv-engines/numba .venv-engines/bin/python -m pytest -q tests/engines
 
-fuzz: .venv/.installed
-	GRAMMA_EXAMPLES=50 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --hypothesis-profile=random
+fuzz: .venv/.installed  # SECONDS in all: half on hostile input, half on comparisons with other programs
+	OMP_NUM_THREADS=1 .venv/bin/python tests/fuzz.py --seconds $$(($(SECONDS) / 14)) --seed $$$$
+	OMP_NUM_THREADS=1 .venv/bin/python tests/fuzz_comparisons.py --seconds $$(($(SECONDS) / 2))
 
 lint: .venv/.installed
 	.venv/bin/ruff check .
