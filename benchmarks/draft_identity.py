@@ -1,5 +1,6 @@
 """Greedy texts with trained drafters beside those of plain decoding: they must be the same tokens.
 
+Each drafter is alone, and drafts at every step.
 Half of the prompts are chats in free text, half extraction within a grammar.  In float32 what is drafted
 may change which of two equally likely tokens comes (sums of another order), and nothing else; a text that
 differs is printed with the two tokens and the distance of their logits, so that a tie can be told from a
@@ -77,6 +78,7 @@ def main() -> None:
         name: SpeculativeBackend(model, tokenizer, own, adaptive=False)
         for name, (target, own) in drafters.items()
         if target is model  # Medusa-2's texts are those of another model
+        and not name.startswith("default")  # whose drafts would hide the drafter's own
     }
     asked = prompts(options.limit, model, tokenizer)
     same = dict.fromkeys(backends, 0)
