@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from constrain.extras import MissingExtra, missing_extra
-from grammars.errors import BudgetError, GrammarError, LimitExceeded
+from grammars.errors import BudgetError, GrammarError, LimitExceeded, UnknownStateError
 from grammars.limits import Limits
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ __all__ = [
     "TokenAutomaton",
     "ToolCall",
     "ToolCalls",
+    "UnknownStateError",
     "Vocabulary",
     "aextract",
     "allocate_bitmask",
