@@ -306,7 +306,7 @@ class Medusa2:
 def _copy_of(model: Any) -> Any:
     """A copy with a name of its own, so that its heads are refused by the original."""
     made = copy.deepcopy(model)
-    made.config._name_or_path = f"{Base.of(model).name or 'model'}-{_CALLED}"
+    made.config.name_or_path = f"{Base.of(model).name or 'model'}-{_CALLED}"
     return made
 
 
