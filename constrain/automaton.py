@@ -665,9 +665,7 @@ def fill_masks(
         for _ in _workers().map(fill, groups.values()):
             pass
     if failed:
-        first = failed[min(failed)]
-        first.rows = dict(sorted(failed.items()))
-        raise first
+        raise LimitExceeded.of_rows(failed)
 
 
 _executor: ThreadPoolExecutor | None = None

@@ -7,6 +7,7 @@ validate user input can catch one family.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 
@@ -164,6 +165,13 @@ class LimitExceeded(GrammarError):  # noqa: N818 - the name is part of the contr
             column=column,
             pointer=pointer,
         )
+
+    @staticmethod
+    def of_rows(failed: Mapping[int, LimitExceeded]) -> LimitExceeded:
+        """The error of the first row that failed, which has those of all."""
+        first = failed[min(failed)]
+        first.rows = dict(sorted(failed.items()))
+        return first
 
     def _render(self) -> str:
         if self.line is None and self.pointer == "":

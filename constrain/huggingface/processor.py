@@ -587,9 +587,7 @@ def _fill_each(
         except LimitExceeded as error:
             line[:], failed[i] = 0, error
     if failed:
-        first = next(iter(failed.values()))
-        first.rows = failed
-        raise first
+        raise LimitExceeded.of_rows(failed)
 
 
 def _check_lost(automaton: TokenAutomaton, state: int, left: int | None) -> None:

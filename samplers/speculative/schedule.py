@@ -83,17 +83,20 @@ class Costs:
 
     def __init__(self) -> None:
         self._seconds: dict[int, deque[float]] = {}
+        self._medians: dict[int, float] = {}
         self._last: dict[int, int] = {}
         self._forwards = 0
 
     def record(self, tokens: int, seconds: float) -> None:
         """One forward."""
         size = _size(tokens)
-        self._seconds.setdefault(size, deque(maxlen=_RECENT)).append(seconds)
+        recent = self._seconds.setdefault(size, deque(maxlen=_RECENT))
+        recent.append(seconds)
+        self._medians[size] = median(recent)  # asked for many times a forward
         self._last[size] = self._forwards
         self._forwards += 1
         for old in [s for s, last in self._last.items() if self._forwards - last > _STALE]:
-            del self._seconds[old], self._last[old]
+            del self._seconds[old], self._medians[old], self._last[old]
 
     def measured(self, tokens: int) -> int:
         """Recent forwards of about that size."""
@@ -105,13 +108,14 @@ class Costs:
         If none was measured, what the nearest size makes likely.
         """
         at = _size(tokens)
-        larger = [median(known) for size, known in self._seconds.items() if size >= at]
-        if at in self._seconds:
+        known = self._medians
+        larger = [seconds for size, seconds in known.items() if size >= at]
+        if at in known:
             return min(larger)
-        if not self._seconds:
+        if not known:
             return _SLOWER[at]
-        near = min(self._seconds, key=lambda size: abs(size - at))
-        return min([median(self._seconds[near]) * _SLOWER[at] / _SLOWER[near], *larger])
+        near = min(known, key=lambda size: abs(size - at))
+        return min([known[near] * _SLOWER[at] / _SLOWER[near], *larger])
 
 
 def _size(tokens: int) -> int:

@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import log_softmax
 from transformers import DynamicCache
 
-from samplers.drafters.learned.training import Step, accepted
+from samplers.drafters.learned.training import Step, accepted, steps_of_texts
 from samplers.speculative.companions import Places, inserting
 from samplers.speculative.scorer import shape_of
 
@@ -116,14 +116,7 @@ class Insertion:
 
     def steps(self) -> Iterator[Step]:
         """Batches of whole texts."""
-        batch: list[Lined] = []
-        for i in torch.randperm(len(self._kept)).tolist():
-            batch.append(self._kept[i])
-            if sum(map(self._size, batch)) >= self._batch:
-                yield lambda batch=tuple(batch): self._learn(batch)  # type: ignore[misc]
-                batch = []
-        if batch:
-            yield lambda: self._learn(batch)
+        return steps_of_texts(self._kept, self._size, self._batch, self._learn)
 
     def _learn(self, batch: Sequence[Lined]) -> tuple[float, int]:
         count = sum(map(self._count, batch))

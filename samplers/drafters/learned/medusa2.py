@@ -52,6 +52,7 @@ from samplers.drafters.learned.training import (
     lessons_of,
     run,
     split,
+    steps_of_texts,
 )
 
 _FORMAT: Final = "medusa-2"
@@ -358,14 +359,7 @@ class _Both:
 
     def steps(self) -> Iterator[Step]:
         """Batches of texts with about so many places."""
-        batch: list[_Text] = []
-        for i in torch.randperm(len(self._kept)).tolist():
-            batch.append(self._kept[i])
-            if sum(map(_places, batch)) >= self._batch:
-                yield lambda batch=tuple(batch): self._learn(batch)  # type: ignore[misc]
-                batch = []
-        if batch:
-            yield lambda: self._learn(batch)
+        return steps_of_texts(self._kept, _places, self._batch, self._learn)
 
     def acceptance(self) -> float | None:
         """Of the likeliest guess of each head, behind the changed model."""

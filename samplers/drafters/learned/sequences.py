@@ -31,6 +31,7 @@ from samplers.drafters.learned.training import (
     lessons_of,
     read_and_split,
     run,
+    steps_of_texts,
 )
 from samplers.speculative.common import common_length
 
@@ -271,14 +272,7 @@ class Distillation:
 
     def steps(self) -> Iterator[Step]:
         """Batches of whole texts."""
-        batch: list[Reading] = []
-        for i in torch.randperm(len(self._kept)).tolist():
-            batch.append(self._kept[i])
-            if sum(map(places, batch)) >= self._batch:
-                yield lambda batch=tuple(batch): self._learn(batch)  # type: ignore[misc]
-                batch = []
-        if batch:
-            yield lambda: self._learn(batch)
+        return steps_of_texts(self._kept, places, self._batch, self._learn)
 
     def _learn(self, batch: Sequence[Reading]) -> tuple[float, int]:
         count = sum(map(places, batch))

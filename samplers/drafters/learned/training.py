@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import torch
@@ -198,6 +199,30 @@ def read_and_split(
 
 Step: TypeAlias = Callable[[], tuple[float, int]]
 """Adds the gradients of a batch; returns its mean loss and its positions."""
+
+
+def steps_of_texts(
+    texts: Sequence[T],
+    size: Callable[[T], int],
+    batch: int,
+    learn: Callable[[Sequence[T]], tuple[float, int]],
+) -> Iterator[Step]:
+    """Batches of whole texts, in an order drawn from torch's generator.
+
+    Args:
+        texts: all of a pass.
+        size: positions of a text.
+        batch: positions of a step, which its last text may exceed.
+        learn: the step of a batch.
+    """
+    some: list[T] = []
+    for i in torch.randperm(len(texts)).tolist():
+        some.append(texts[i])
+        if sum(map(size, some)) >= batch:
+            yield partial(learn, tuple(some))
+            some = []
+    if some:
+        yield partial(learn, tuple(some))
 
 
 class Course(Protocol):
