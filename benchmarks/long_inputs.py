@@ -259,8 +259,7 @@ class Run:
         found: dict[str, list[float]] = {"gem": [], "gem, as ask": [], "ask": []}
 
         def told(name: str, importance: torch.Tensor) -> None:
-            part = importance[prompt.document.start : prompt.document.stop]
-            kept = selected(part, prompt, keep, "lines")
+            kept = selected(importance, prompt, keep, "lines")
             found[name].append(long.kept(place.spans(kept)))
 
         def heard(layer: int, scores: torch.Tensor) -> None:

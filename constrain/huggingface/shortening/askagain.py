@@ -18,14 +18,7 @@ from constrain.arguments import check_count
 from constrain.huggingface.shortening.filters import LongPrompt, selected
 from constrain.huggingface.shortening.gemfilter import DEFAULT_KEEP
 from constrain.huggingface.shortening.importance import chosen_layer, scores_at
-from constrain.huggingface.shortening.selection import (
-    POOLS,
-    UNITS,
-    Pool,
-    Unit,
-    check_choice,
-    pooled,
-)
+from constrain.huggingface.shortening.selection import Pool, Unit, check_selection, pooled
 
 _DEPTH: Final = 0.5
 """Of the layer where none is given: ``benchmarks/long_inputs.py --what recall``, documents to tune on."""
@@ -55,11 +48,8 @@ class AskAgain:
     pool: Pool = "max"
 
     def __post_init__(self) -> None:
-        check_count(self.keep, "keep")
         check_count(self.layer, "layer", least=0, optional=True)
-        check_count(self.kernel, "kernel")
-        check_choice(self.unit, "unit", UNITS)
-        check_choice(self.pool, "pool", POOLS)
+        check_selection(self.keep, self.unit, self.kernel, self.pool)
 
     def choose(self, model: Any, prompt: LongPrompt) -> Sequence[int]:
         """Positions of the document that are kept, ascending.
@@ -68,9 +58,7 @@ class AskAgain:
             BudgetError: if prompt and question together exceed the model's context.
             ValueError: if the model has no such layer, or its attention cannot be read.
         """
-        scores = self.importance(model, prompt)
-        part = scores[prompt.document.start : prompt.document.stop]
-        return selected(part, prompt, self.keep, self.unit)
+        return selected(self.importance(model, prompt), prompt, self.keep, self.unit)
 
     def importance(self, model: Any, prompt: LongPrompt) -> torch.Tensor:
         """The largest weight that the question gives each token, smoothed, float32[len(prompt.ids)]."""

@@ -144,7 +144,7 @@ def selected(
     """What a filter's scores choose of a prompt.
 
     Args:
-        scores: floating[document], of the tokens that may be dropped.
+        scores: floating[len(prompt.ids)]; only those of the document count.
         prompt: that they are of.
         keep: tokens at most.
         unit: what is kept or dropped as one.
@@ -153,8 +153,9 @@ def selected(
     Returns:
         Positions in the prompt, ascending.
     """
-    values = np.asarray(scores.float().cpu().numpy(), np.float32)
     begin = prompt.document.start
+    part = scores[begin : prompt.document.stop]
+    values = np.asarray(part.float().cpu().numpy(), np.float32)
     if unit == "lines":
         lines = [range(line.start - begin, line.stop - begin) for line in prompt.lines]
         chosen = best_lines(values, keep, lines)

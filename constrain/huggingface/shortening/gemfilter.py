@@ -20,14 +20,7 @@ import torch
 from constrain.arguments import check_count
 from constrain.huggingface.shortening.filters import LongPrompt, selected
 from constrain.huggingface.shortening.importance import chosen_layer, scores_at
-from constrain.huggingface.shortening.selection import (
-    POOLS,
-    UNITS,
-    Pool,
-    Unit,
-    check_choice,
-    pooled,
-)
+from constrain.huggingface.shortening.selection import Pool, Unit, check_selection, pooled
 
 DEFAULT_KEEP: Final = 1024
 _DEPTH: Final = 0.4
@@ -58,11 +51,8 @@ class GemFilter:
     pool: Pool = "avg"
 
     def __post_init__(self) -> None:
-        check_count(self.keep, "keep")
         check_count(self.layer, "layer", least=0, optional=True)
-        check_count(self.kernel, "kernel")
-        check_choice(self.unit, "unit", UNITS)
-        check_choice(self.pool, "pool", POOLS)
+        check_selection(self.keep, self.unit, self.kernel, self.pool)
 
     def choose(self, model: Any, prompt: LongPrompt) -> Sequence[int]:
         """Positions of the document that are kept, ascending.
@@ -71,9 +61,7 @@ class GemFilter:
             BudgetError: if the prompt exceeds the model's context.
             ValueError: if the model has no such layer, or its attention cannot be read.
         """
-        scores = self.importance(model, prompt)
-        part = scores[prompt.document.start : prompt.document.stop]
-        return selected(part, prompt, self.keep, self.unit)
+        return selected(self.importance(model, prompt), prompt, self.keep, self.unit)
 
     def importance(self, model: Any, prompt: LongPrompt) -> torch.Tensor:
         """The last token's products with each token's key, summed and smoothed, float32[len(prompt.ids)]."""

@@ -8,6 +8,8 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from constrain.arguments import check_count
+
 Floats: TypeAlias = npt.NDArray[np.float32]
 Unit: TypeAlias = Literal["lines", "tokens"]
 Pool: TypeAlias = Literal["avg", "max"]
@@ -25,6 +27,18 @@ def check_choice(value: object, name: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         words = " or ".join(repr(word) for word in allowed)
         raise ValueError(f"{name}={value!r}: must be {words}")
+
+
+def check_selection(keep: int, unit: str, kernel: int, pool: str) -> None:
+    """Refuses what filters have in common, where it is out of range.
+
+    Raises:
+        TypeError, ValueError: names it.
+    """
+    check_count(keep, "keep")
+    check_count(kernel, "kernel")
+    check_choice(unit, "unit", UNITS)
+    check_choice(pool, "pool", POOLS)
 
 
 def pooled(scores: Floats, kernel: int, pool: Pool) -> Floats:

@@ -27,14 +27,7 @@ from constrain.huggingface.shortening.importance import (
     listening,
     read_prompt,
 )
-from constrain.huggingface.shortening.selection import (
-    POOLS,
-    UNITS,
-    Pool,
-    Unit,
-    check_choice,
-    pooled,
-)
+from constrain.huggingface.shortening.selection import Pool, Unit, check_selection, pooled
 from constrain.huggingface.writing import device_of
 from constrain.models import text_config
 
@@ -72,14 +65,11 @@ class SpecPC:
     pool: Pool = "max"
 
     def __post_init__(self) -> None:
-        check_count(self.keep, "keep")
+        check_selection(self.keep, self.unit, self.kernel, self.pool)
         check_count(self.layers, "layers", optional=True)
         check_count(self.skip, "skip", least=0)
         check_count(self.window, "window")
         check_count(self.lookahead, "lookahead", least=0)
-        check_count(self.kernel, "kernel")
-        check_choice(self.unit, "unit", UNITS)
-        check_choice(self.pool, "pool", POOLS)
         if self.draft is not None:
             check_model(self.draft, "SpecPC")
         if self.lookahead and self.layers is not None:
@@ -94,8 +84,7 @@ class SpecPC:
                 read.
         """
         scores = self.importance(model, prompt)
-        part = scores[prompt.document.start : prompt.document.stop]
-        return selected(part, prompt, self.keep, self.unit, self.kernel)
+        return selected(scores, prompt, self.keep, self.unit, self.kernel)
 
     def importance(self, model: Any, prompt: LongPrompt) -> torch.Tensor:
         """The largest weight that a query gives each token, smoothed, float32[len(prompt.ids)]."""
