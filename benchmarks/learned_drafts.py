@@ -103,15 +103,22 @@ def kept(path: Path) -> tuple[list[Answer], float, int]:
     return answers, seconds, len({line["batch"] for line in lines})
 
 
-def write(path: Path, model: Any, tokenizer: Any, seconds: float) -> None:
-    """Writes answers for so long: batches of chats, and after each third one of extraction."""
-    _, spent, batch = kept(path)
+def write(path: Path, model: Any, tokenizer: Any, seconds: float, begin: int) -> None:
+    """Writes answers for so long: batches of chats, and after each third one of extraction.
+
+    Processes that begin at different batches write files that may be joined.
+    """
+    _, spent, done = kept(path)
+    batch = begin + done
     chats = training_prompts(2560, seed=0)
     asked = [r for r in train_medusa.requests(600, seed=7) if r.schema is not None]
     with path.open("a", encoding="utf-8") as file:
         while spent < seconds:
             began = time.process_time()
             number, rest = divmod(batch, 4)
+            if BATCH * (3 * number + 3) > len(chats):
+                say("all prompts are answered")
+                break
             if rest == 3:
                 some = asked[4 * number : 4 * number + 4]
                 made = _constrained(model, tokenizer, some, batch)
@@ -369,6 +376,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--answers", type=Path, default=Path("answers.jsonl"))
     parser.add_argument("--folder", type=Path, default=Path("drafters"), help="of trained drafters")
     parser.add_argument("--write", type=float, metavar="SECONDS", help="write answers for so long")
+    parser.add_argument("--begin", type=int, default=0, help="the first batch of answers")
     parser.add_argument("--train", metavar="SYSTEMS", help=", ".join(SYSTEMS))
     parser.add_argument("--seconds", type=float, default=1200.0, help="of each training")
     parser.add_argument("--epochs", type=int, default=6)
@@ -395,7 +403,7 @@ def main() -> None:
     model, tokenizer = load_model(DEFAULT_MODEL, options.dtype)
     if options.write:
         tokenizer.padding_side = "left"
-        write(options.answers, model, tokenizer, options.write)
+        write(options.answers, model, tokenizer, options.write, options.begin)
     if options.train:
         systems = options.train.split(",")
         train(systems, options.answers, options.folder, model, options.seconds, options.epochs)

@@ -37,6 +37,15 @@ class SmallNetwork(torch.nn.Module, ABC):
         """The model's output embedding, as far as drafts use it."""
         return self._outputs[0]
 
+    def computing(self) -> torch.autocast:
+        """Within, products are computed in the model's dtype; weights and their gradients keep theirs.
+
+        A model in bfloat16 is used where that is the faster one.
+        """
+        rows = self.output.rows
+        is_half = rows.dtype in (torch.bfloat16, torch.float16)
+        return torch.autocast(rows.device.type, rows.dtype if is_half else None, enabled=is_half)
+
     @property
     @abstractmethod
     def options(self) -> dict[str, Any]:

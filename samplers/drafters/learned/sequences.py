@@ -277,11 +277,12 @@ class Distillation:
     def _learn(self, batch: Sequence[Reading]) -> tuple[float, int]:
         count = sum(map(places, batch))
         total = 0.0
-        for reading in batch:
-            with torch.enable_grad():
-                loss = self._loss(reading) * (places(reading) / count)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
+        with self._network.computing():  # one for all, so that weights are rounded once
+            for reading in batch:
+                with torch.enable_grad():
+                    loss = self._loss(reading) * (places(reading) / count)
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach())
         return total, count
 
     def _loss(self, reading: Reading) -> torch.Tensor:
@@ -310,7 +311,8 @@ class Distillation:
         """Of greedy chains that begin at every place, on texts held out."""
         if not self._aside:
             return None
-        right = [chains(self._network, reading, self._depth) for reading in self._aside]
+        with self._network.computing():
+            right = [chains(self._network, reading, self._depth) for reading in self._aside]
         return accepted(torch.cat(right))
 
 

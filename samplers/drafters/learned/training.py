@@ -155,9 +155,9 @@ def read(
         if clock is not None and clock.share > _READING:
             return
         ids = torch.tensor([list(tokens)], device=model.device)
-        with torch.no_grad():
-            out = model(ids, output_hidden_states=True, use_cache=False)
-        yield Reading(list(tokens), given, out.hidden_states[-1][0].to(dtype))
+        with torch.no_grad():  # without the output embedding, a fifth of a small model's time
+            out = model.base_model(input_ids=ids, use_cache=False)
+        yield Reading(list(tokens), given, out.last_hidden_state[0].to(dtype))
         if tick is not None:
             tick()
 

@@ -64,7 +64,7 @@ class Output:
         columns = len(self._all)
         if ids is not None and len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < columns:
             raise ValueError(f"vocabulary: ids must be from 0 to {columns - 1:,}")
-        self.rows = (self._all if ids is None else self._all[ids.to(self._all.device)]).float()
+        self.rows = self._all if ids is None else self._all[ids.to(self._all.device)]
         self._some = self._bias if self._bias is None or ids is None else self._bias[ids]
         self._at = np.arange(columns)
         if ids is not None:
@@ -80,8 +80,8 @@ class Output:
         return self._at
 
     def logits(self, y: torch.Tensor) -> torch.Tensor:
-        """Logits float32[n, K], from states floating[n, H]."""
-        found: torch.Tensor = y @ self.rows.T
+        """Logits float32[n, K], from states floating[n, H]; multiplied in the model's own dtype."""
+        found: torch.Tensor = (y.to(self.rows.dtype) @ self.rows.T).float()
         return found if self._some is None else found + self._some
 
     def token(self, column: int) -> int:
