@@ -30,11 +30,24 @@ def _remade(kind: type[GrammaError], args: tuple[Any, ...]) -> GrammaError:
     return kind.__new__(kind, *args)
 
 
+_LONGEST: Final = 4_000
+"""Characters of a message: what quotes a stranger's text says no more of it, however long the text is."""
+
+
+def _clipped(message: str) -> str:
+    """A message without its middle, if it is too long."""
+    if len(message) <= _LONGEST:
+        return message
+    half = _LONGEST // 2
+    left_out = len(message) - 2 * half
+    return f"{message[:half]} [... {left_out:,} characters ...] {message[-half:]}"
+
+
 class GrammarError(GrammaError, ValueError):
     """A grammar, schema, pattern or type that cannot be used as it stands.
 
     Attributes:
-        message: what is wrong and what to do, without the place.
+        message: what is wrong and what to do, without the place; of a very long one the middle is left out.
         line, column: 1-based position in the grammar text, or ``None``.
         pointer: JSON pointer into the schema (``""`` is the root), or ``None``.
         rule: name of the rule of the intermediate form that it is about, or ``None``.
@@ -48,7 +61,7 @@ class GrammarError(GrammaError, ValueError):
         column: int | None = None,
         pointer: str | None = None,
     ) -> None:
-        self.message = message
+        self.message = _clipped(message)
         self.line = line
         self.column = column
         self.pointer = pointer

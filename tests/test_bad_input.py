@@ -556,3 +556,30 @@ def test_limits(limit: str, value: int, call: Callable[[Limits], Any]) -> None:
     assert (error.limit, error.value) == (limit, value)
     if limit != "max_items":
         call(Limits())
+
+
+def test_messages_stay_short_however_long_the_text_is() -> None:
+    """An answer of a server to a stranger is not as long as what the stranger sent."""
+    with pytest.raises(GrammarError) as caught:
+        Grammar.from_lark("start: /" + "(" * 20_000 + "a" + ")" * 20_000 + "/")
+    assert len(str(caught.value)) < 5_000
+    assert "characters ...]" in str(caught.value)
+    assert "nested too deeply" in str(caught.value)
+
+
+@pytest.mark.parametrize("bracket", ["()", "[]"])
+def test_brackets_that_lark_would_read_for_minutes(
+    bracket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused before lark reads them, with the place."""
+    monkeypatch.setattr("grammars.frontends.lark.grammar.load", pytest.fail)
+    text = "start: " + bracket[0] * 200_000 + '"a"' + bracket[1] * 200_000
+    with pytest.raises(GrammarError, match=r"line 1, column 200007: .*200,000 levels"):
+        lark(text)
+
+
+def test_brackets_within_strings_patterns_and_comments_do_not_count() -> None:
+    text = "([" * 3_000
+    made = lark(f'start: "{text}" /[([{{]{{3000}}/ // {text}')
+    assert made.accepts(text + "(" * 3_000)
+    assert not made.accepts(text)

@@ -85,6 +85,7 @@ def lark_to_ir(
     indenter = check_postlex(postlex)
     allow(_WORK_A_CHARACTER * len(text))
     source = Source(text)
+    source.check_nesting()
     try:
         loaded = load(source, start, Imports(import_paths, path), path, limits, indenter)
         ir = _built(source, loaded, limits, "contextual" if lexer == "auto" else lexer)

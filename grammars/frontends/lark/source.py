@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from grammars.errors import GrammarError
 from grammars.frontends import _re_api
@@ -18,6 +19,11 @@ from grammars.frontends.regex.lookaround import locate
 from grammars.ir import Span
 
 _PLACE = re.compile(r"\bline (\d+),? column (\d+)")
+_MOST_LEVELS: Final = 2_000
+"""Brackets within brackets with which a text is not given to lark, whose parser takes a time of minutes for
+hundreds of thousands of them before Python's stack ends; 300 levels are what the usual stack can hold."""
+_SILENT = re.compile(r"//[^\n]*|\"(?:\\.|[^\"\\\n])*\"i?|/(?!/)(?:\\.|[^/\\\n])*/[imslux]*")
+"""Comments, strings and regular expressions, whose brackets are not the grammar's."""
 _DEFINES = re.compile(r"(?:\{[^}\n]*\})?(?:\.-?\d+)?[ \t]*:")
 """What stands behind a name where it is defined."""
 _PREPOSITION = re.compile(r"[\s,:]*(?:\bat)?\s*$")
@@ -66,6 +72,15 @@ class Source:
                 defines = _DEFINES.match(self.text, match.end()) is not None
                 self._words.append((match.group(), line, column, defines))
         return self._words
+
+    def check_nesting(self) -> None:
+        """Refuses what is nested far too deeply, before lark reads it.
+
+        Raises:
+            GrammarError: with the deepest place.
+        """
+        if deepest_bracket(_SILENT.sub("", self.text))[1] > _MOST_LEVELS:
+            raise self.too_deep()
 
     def too_deep(self) -> GrammarError:
         """The refusal of a grammar that is nested too deeply, with the deepest place."""
