@@ -67,6 +67,8 @@ from grammars.work import spend
 
 _SLACK: Final = 64
 """Bytes beyond the shortest text when the caller sets no bound."""
+_STEP_WORK: Final = 3
+"""Units of work of one expansion (see :mod:`grammars.work`)."""
 _STEPS: Final = 4_000
 """Expansions after which only shortest ways are taken (loops may cost no bytes)."""
 _EAGER: Final = 0.7
@@ -309,7 +311,7 @@ class Sampler:
             node, draft.stack = draft.stack
             draft.steps += 1
             draft.work += 1
-            spend()
+            spend(_STEP_WORK)
             match node:
                 case Literal(data):
                     out += data
