@@ -447,8 +447,10 @@ def exercise(grammar: Grammar) -> None:
     texts: list[str | bytes] = ["", "a", b"\xff", "\ud800", "[[[{", '{"a":1,"a":2}']
     with named_only():
         sample = grammar.sample(1, max_bytes=300)
-        with named_only():
-            assert grammar.accepts(sample), f"its own sample is refused: {sample!r}"
+        with named_only(), suppress(UnicodeDecodeError):
+            # only a str is read as a tokenizer reads it, names of special tokens as these tokens
+            told = sample.decode() if grammar.tokens else sample
+            assert grammar.accepts(told), f"its own sample is refused: {told!r}"
         texts += [sample, sample[:-1], sample + b"x"]
     for data in texts:
         with named_only():
