@@ -583,3 +583,16 @@ def test_brackets_within_strings_patterns_and_comments_do_not_count() -> None:
     made = lark(f'start: "{text}" /[([{{]{{3000}}/ // {text}')
     assert made.accepts(text + "(" * 3_000)
     assert not made.accepts(text)
+
+
+@pytest.mark.parametrize("lexer", ["contextual", "basic"])
+def test_rules_whose_analysis_would_take_minutes(lexer: Any) -> None:
+    """Lark's sets of what follows what take the cube of a rule's length."""
+    with pytest.raises(LimitExceeded, match="line 2, column 1: .*max_work"):
+        lark("start: x\nlong:" + " x" * 600 + '\nx: "a" | long', start="long", lexer=lexer)
+    assert lark("start:" + " x" * 150 + '\nx: "a"').accepts("a" * 150)
+
+
+def test_a_rule_of_too_many_parts_is_told_apart_from_one_of_many_brackets() -> None:
+    with pytest.raises(GrammarError, match="line 2, column 1: .*some rule has too many"):
+        lark("_x: /a/\n!start:" + " _x~2" * 800)

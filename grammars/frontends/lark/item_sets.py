@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from grammars.errors import LimitExceeded
 from grammars.frontends import _lark_api
 from grammars.frontends._lark_api import (
     GrammarAnalyzer,
@@ -18,6 +19,24 @@ from grammars.frontends._lark_api import (
 from grammars.frontends.lark.loading import Loaded
 from grammars.frontends.lark.points import END
 from grammars.frontends.lark.source import Source
+from grammars.work import spend
+
+_WORK_A_CUBE = 1 / 20
+"""Units of work of lark's analysis, of each symbol in a rule with all pairs of those behind it."""
+
+
+def _count_analysis(rules: Sequence[Any]) -> None:
+    """Counts the work of lark's sets of what may begin and follow symbols, cubic in a rule's length.
+
+    Raises:
+        LimitExceeded: before lark would take minutes for a rule of a thousand symbols.
+    """
+    longest = max(rules, key=lambda rule: len(rule.expansion))
+    try:
+        spend(int(_WORK_A_CUBE * sum(len(rule.expansion) ** 3 for rule in rules)))
+    except LimitExceeded as error:
+        error.rule = error.rule or str(longest.origin.name)
+        raise
 
 
 class States(ABC):
@@ -53,6 +72,7 @@ class ItemSets(States):
     def __init__(self, source: Source, loaded: Loaded) -> None:
         conf = ParserConf(loaded.rules, {}, [loaded.start])
         try:
+            _count_analysis(loaded.rules)
             with _lark_api.calling():
                 analysis: Any = LALR_Analyzer(conf)
                 analysis.compute_lr0_states()
@@ -97,6 +117,7 @@ class OneState(States):
     def __init__(self, source: Source, loaded: Loaded) -> None:
         conf = ParserConf(loaded.rules, {}, [loaded.start])
         try:
+            _count_analysis(loaded.rules)
             with _lark_api.calling():
                 sets = GrammarAnalyzer(conf)
         except LarkError as error:

@@ -22,6 +22,8 @@ _PLACE = re.compile(r"\bline (\d+),? column (\d+)")
 _MOST_LEVELS: Final = 2_000
 """Brackets within brackets with which a text is not given to lark, whose parser takes a time of minutes for
 hundreds of thousands of them before Python's stack ends; 300 levels are what the usual stack can hold."""
+_FEW_LEVELS: Final = 50
+"""Brackets within brackets that are not why Python's stack ended."""
 _SILENT = re.compile(r"//[^\n]*|\"(?:\\.|[^\"\\\n])*\"i?|/(?!/)(?:\\.|[^/\\\n])*/[imslux]*")
 """Comments, strings and regular expressions, whose brackets are not the grammar's."""
 _DEFINES = re.compile(r"(?:\{[^}\n]*\})?(?:\.-?\d+)?[ \t]*:")
@@ -83,8 +85,20 @@ class Source:
             raise self.too_deep()
 
     def too_deep(self) -> GrammarError:
-        """The refusal of a grammar that is nested too deeply, with the deepest place."""
+        """The refusal of a grammar that is nested too deeply, with the deepest place.
+
+        Lark nests what is written in a row, too: alternatives and parts of one rule by the hundred.
+        """
         offset, depth = deepest_bracket(self.text)
+        if depth < _FEW_LEVELS:
+            rows = self.text.splitlines()
+            line = max(range(len(rows)), key=lambda i: len(rows[i])) + 1
+            return GrammarError(
+                "lark reads the grammar's parts within each other, and some rule has too many of them; "
+                "give some of them rules of their own",
+                line=line,
+                column=1,
+            )
         line, column = locate(self.text, offset)
         return GrammarError(
             f"the grammar is nested too deeply (brackets {depth:,} levels here); "
