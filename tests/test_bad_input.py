@@ -120,6 +120,8 @@ def test_schema_values(call: Callable[[], Any], kind: type[Exception], parts: li
 SCHEMA_KEYWORDS: list[Case] = [
     ("type", lambda: json_schema({"properties": {"a": {"type": "strin"}}}), GrammarError,
      ["/properties/a/type", '"strin"', "string"]),
+    ("type: lists within a list", lambda: json_schema({"type": [["object"]]}), GrammarError,
+     ["/type", "or a list", '[["object"]]']),
     ("type: a number", lambda: json_schema({"type": 3}), GrammarError, ["/type", "a list", "not 3"]),
     ("type: one of several", lambda: json_schema({"type": ["null", "nul"]}), GrammarError,
      ["/type", '"nul"', "null"]),
@@ -588,11 +590,11 @@ def test_brackets_within_strings_patterns_and_comments_do_not_count() -> None:
 @pytest.mark.parametrize("lexer", ["contextual", "basic"])
 def test_rules_whose_analysis_would_take_minutes(lexer: Any) -> None:
     """Lark's sets of what follows what take the cube of a rule's length."""
-    with pytest.raises(LimitExceeded, match="line 2, column 1: .*max_work"):
+    with pytest.raises(LimitExceeded, match=r"line 2, column 1: .*max_work"):
         lark("start: x\nlong:" + " x" * 600 + '\nx: "a" | long', start="long", lexer=lexer)
     assert lark("start:" + " x" * 150 + '\nx: "a"').accepts("a" * 150)
 
 
 def test_a_rule_of_too_many_parts_is_told_apart_from_one_of_many_brackets() -> None:
-    with pytest.raises(GrammarError, match="line 2, column 1: .*some rule has too many"):
+    with pytest.raises(GrammarError, match=r"line 2, column 1: .*some rule has too many"):
         lark("_x: /a/\n!start:" + " _x~2" * 800)

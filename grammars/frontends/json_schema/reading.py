@@ -269,9 +269,8 @@ class _Schema:
 
     def _bad_type(self, keyword: str) -> GrammarError:
         given = self.schema[keyword]
-        wrong = [
-            one for one in (given if isinstance(given, list) else [given]) if one not in _TYPE_NAMES
-        ]
+        several = given if isinstance(given, list) else [given]
+        wrong = [one for one in several if not isinstance(one, str) or one not in _TYPE_NAMES]
         names = sorted(_TYPE_NAMES - {"any"})
         meant = ""
         if wrong and isinstance(wrong[0], str):
