@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from constrain.huggingface.result import Extraction
     from constrain.huggingface.shortening import (
         AskAgain,
+        CacheFilter,
+        CannotPrune,
         GemFilter,
         PromptFilter,
         Shortened,
+        SpecKV,
         SpecPC,
     )
     from constrain.huggingface.streaming import extract_stream
@@ -65,9 +68,12 @@ _HOMES = {
     "ContinuousBatch": "constrain.huggingface.continuous",
     "continuous_batching": "constrain.huggingface.continuous",
     "AskAgain": "constrain.huggingface.shortening",
+    "CacheFilter": "constrain.huggingface.shortening",
+    "CannotPrune": "constrain.huggingface.shortening",
     "GemFilter": "constrain.huggingface.shortening",
     "PromptFilter": "constrain.huggingface.shortening",
     "Shortened": "constrain.huggingface.shortening",
+    "SpecKV": "constrain.huggingface.shortening",
     "SpecPC": "constrain.huggingface.shortening",
     "extract_stream": "constrain.huggingface.streaming",
     "ExtractionStream": "constrain.huggingface.growing",
@@ -88,6 +94,8 @@ __all__ = [
     "Extraction",
     "ExtractionStream",
     "AskAgain",
+    "CacheFilter",
+    "CannotPrune",
     "GemFilter",
     "GrammarError",
     "GrammarLogitsProcessor",
@@ -101,6 +109,7 @@ __all__ = [
     "Reasoning",
     "ServerError",
     "Shortened",
+    "SpecKV",
     "SpecPC",
     "SpecialTokenWarning",
     "TokenAutomaton",

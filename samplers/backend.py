@@ -19,6 +19,7 @@ import torch
 
 from constrain.arguments import check_count, check_model, check_tokenizer, described
 from constrain.huggingface.prompts import Messages, checked_ids, prompt_ids
+from constrain.huggingface.shortening.pruning import Pruned
 from constrain.models import context_length
 from grammars.errors import BudgetError
 from samplers.drafters.base import Context, Drafter, Observation
@@ -180,6 +181,7 @@ class SpeculativeBackend:
         self.forwards = 0
         self._keep_prompts = False
         self._kept: tuple[list[int], TreeScorer] | None = None
+        self._pruned: tuple[list[int], TreeScorer] | None = None
 
     def reset(self) -> None:
         """Forgets what the drafters and the schedule have learned."""
@@ -394,11 +396,14 @@ class SpeculativeBackend:
         """A model with the prompt but its last token in the cache, where that is not left to drafts."""
         before = row.tokens[: row.prompt_length - 1]
         behind = 1 + row.left + len(row.new_tokens)
+        begun = self._begun(before)
+        gone = 0 if begun is None else begun[1].cache.gone[0]
         self.schedule.max_nodes = self.max_tree_nodes
         self.schedule.max_companions = self._max_companions
-        rows = self._rows_that_fit(n, len(before), behind)
+        rows = self._rows_that_fit(n, len(before) - gone, behind)
         capacity = len(before) + behind + self.schedule.max_nodes + self.schedule.max_companions
         early = rows > 1 or n > 1 or row.prompt_length >= _LONG_PROMPT or self._keep_prompts
+        early = early or begun is not None
         scorer = self.read(before, capacity, rows) if early else self._scorer(capacity)
         if rows > 1:
             scorer.cache.expand(rows)
@@ -419,14 +424,13 @@ class SpeculativeBackend:
             rows: that will be made of it; they share these tokens where :meth:`shares` says so.
         """
         shared = self.shares(len(before), rows)
-        if self._kept is not None and self._kept[0] == before:
-            scorer = self._kept[1].fork(capacity)
+        begun = self._begun(before)
+        if begun is not None:
+            scorer = begun[1].fork(capacity)
+            self._read_on(scorer, before[len(begun[0]) :])
         else:
             scorer = self._scorer(len(before) if shared else capacity)
-            if before:
-                scorer.score([Request(before, Tree(None))])
-                scorer.commit([[]])
-                self.forwards += 1
+            self._read_on(scorer, before)
             if shared:
                 scorer.share(capacity - len(before))
             if self._keep_prompts:
@@ -438,6 +442,42 @@ class SpeculativeBackend:
         else:
             scorer.cache.unshare()
         return scorer
+
+    def _read_on(self, scorer: TreeScorer, tokens: list[int]) -> None:
+        if tokens:
+            scorer.score([Request(tokens, Tree(None))])
+            scorer.commit([[]])
+            self.forwards += 1
+
+    def _begun(self, before: list[int]) -> tuple[list[int], TreeScorer] | None:
+        """Who has read some tokens, or their beginning with some keys and values dropped."""
+        if self._pruned is not None and before[: len(self._pruned[0])] == self._pruned[0]:
+            return self._pruned
+        return self._kept if self._kept is not None and self._kept[0] == before else None
+
+    @contextmanager
+    def has_read(self, pruned: Pruned | None) -> Iterator[None]:
+        """Within, prompts that begin with tokens that were read go on with what is left of their cache.
+
+        That is LOSSY: see ``docs/long-texts.md``.
+
+        Args:
+            pruned: what is left; ``None``: prompts are read as ever.
+
+        Raises:
+            UnsupportedModel: if the model attends by windows, or a drafter reads hidden states.
+        """
+        if pruned is None:
+            yield
+            return
+        scorer = self._scorer(pruned.kept)
+        scorer.fill(pruned.layers, len(pruned.ids))
+        scorer.share(0)  # so that forks of it copy nothing
+        outer, self._pruned = self._pruned, (pruned.ids, scorer)
+        try:
+            yield
+        finally:
+            self._pruned = outer
 
     @contextmanager
     def same_prompt(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ import torch
 
 from constrain.automaton import TokenAutomaton
 from constrain.huggingface.recording import ScoredTokens
+from constrain.huggingface.shortening.pruning import Pruned
 from samplers.backend import OnTokens, SpeculativeBackend, check_backend
 from samplers.constrained import GrammarConstrained
 from samplers.exclusive import exclusive
@@ -95,10 +96,11 @@ class _Writer:
         max_new_tokens: int,
         temperature: float,
         streamer: Any = None,
+        pruned: Pruned | None = None,
     ) -> list[int]:
         told = Committed(on_tokens=self._on_tokens, streamer=streamer)
         told.put(input_ids.cpu())
-        with exclusive(self._backend):
+        with exclusive(self._backend), self._backend.has_read(pruned):
             found = GrammarConstrained(self._backend, automaton).sample(
                 input_ids[0].tolist(),
                 max_new_tokens=max_new_tokens,

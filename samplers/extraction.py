@@ -14,7 +14,7 @@ from constrain.huggingface.growing import ExtractionStream
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
-from constrain.huggingface.shortening.filters import PromptFilter
+from constrain.huggingface.shortening.filters import AnyFilter
 from constrain.huggingface.streaming import streamed
 from constrain.huggingface.thinking import Reasoning
 from constrain.huggingface.writing import ended
@@ -48,7 +48,7 @@ def extract(
     extra_body: Mapping[str, Any] | None = None,
     canonical: bool = False,
     heal: bool = False,
-    shorten: PromptFilter | None = None,
+    shorten: AnyFilter | None = None,
     on_tokens: OnTokens | None = None,
     streamer: Any = None,
 ) -> Extraction:

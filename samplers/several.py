@@ -18,7 +18,7 @@ from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.recording import ScoredTokens
 from constrain.huggingface.result import Extraction
-from constrain.huggingface.shortening.filters import PromptFilter
+from constrain.huggingface.shortening.filters import AnyFilter
 from constrain.huggingface.target import Target
 from samplers.arguments import check_aligned, check_request
 from samplers.backend import SpeculativeBackend, check_backend
@@ -56,7 +56,7 @@ def extract_samples(
     seed: int | None = None,
     canonical: bool = False,
     heal: bool = False,
-    shorten: PromptFilter | None = None,
+    shorten: AnyFilter | None = None,
     progress: bool = False,
 ) -> list[Extraction]:
     """Draws several answers for one text, each with its weight.
@@ -109,7 +109,7 @@ def extract_samples(
         shorten=shorten,
     )
     drawn: Sampler = sampler(made, job.healed.automaton)
-    with exclusive(made):
+    with exclusive(made), made.has_read(job.pruned):
         samples = drawn.sample(
             job.healed.prompt,
             n,

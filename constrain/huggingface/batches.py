@@ -22,6 +22,7 @@ from constrain.huggingface.progress import Reported, reporting
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
 from constrain.huggingface.shortening.filters import PromptFilter
+from constrain.huggingface.shortening.pruning import refuse_pruning
 from constrain.huggingface.target import Target
 from constrain.huggingface.thinking import Reasoning
 from constrain.huggingface.writing import Generate, write_rows
@@ -76,7 +77,8 @@ def extract_many(
         backend: a server, as :func:`extract` takes it; ``batch_size`` requests are then under way at once.
         generate: how tokens are written; given one, texts are written one after the other.
         prompt, system, examples, max_new_tokens, reasoning, retries, stop, canonical, heal, shorten: as
-            :func:`extract` takes them, for each text; ``shorten`` is not for messages.
+            :func:`extract` takes them, for each text; ``shorten`` is not for messages, and shortens
+            prompts alone, not caches.
         **generation: passed on to ``model.generate``.
 
     Returns:
@@ -115,6 +117,7 @@ def extract_many(
     if on_error not in ("raise", "return"):
         raise ValueError(f"on_error={on_error!r}: must be 'raise' or 'return'")
     refuse_options(generation)
+    refuse_pruning(shorten, "extract_many")
     if generation.get("streamer") is not None:
         raise ValueError("a streamer hears of one text; progress= tells how far many are")
     ready = partial(

@@ -23,7 +23,8 @@ from constrain.huggingface.jobs import Rows, prepare, write_jobs
 from constrain.huggingface.loading import loaded
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
-from constrain.huggingface.shortening.filters import PromptFilter
+from constrain.huggingface.shortening.filters import AnyFilter
+from constrain.huggingface.shortening.pruning import Pruned, check_writer
 from constrain.huggingface.target import Target
 from constrain.huggingface.thinking import Reasoning
 from constrain.huggingface.writing import Generate, Halted, Phases, device_of, ended, write
@@ -64,7 +65,7 @@ def extract(
     stop: str | Sequence[str] | None = None,
     canonical: bool = False,
     heal: bool = False,
-    shorten: PromptFilter | None = None,
+    shorten: AnyFilter | None = None,
     streamer: Any = None,
     **generation: Any,
 ) -> Extraction:
@@ -109,6 +110,7 @@ def extract(
             ``GemFilter(keep=1024)``.  **Lossy**: the answer may be another than that of the whole text;
             :attr:`Extraction.shortened` says what was read.  Grounded values still may stand anywhere
             in the whole text.  With messages, ``source`` says which part of them is the document.
+            ``SpecKV(keep=1024)`` has it read whole, and forgets keys and values of it then.
         streamer: one of ``transformers``: gets the prompt, then the tokens as they are written; its
             ``end`` is called however this function ends.
         **generation: passed on, for example ``temperature=0.7``; without any, greedy.
@@ -116,7 +118,8 @@ def extract(
     Raises:
         TypeError: if an argument is of the wrong kind; says what was expected.
         ValueError: if ``generation`` asks for more than one text, or other outputs than token ids; for
-            an example that is not of the schema; if ``shorten`` cannot be done with this model or prompt.
+            an example that is not of the schema; if ``shorten`` cannot be done with this model or prompt
+            (with its cache: :class:`~constrain.huggingface.shortening.CannotPrune`).
         BudgetError: before the first token, if the shortest text does not fit the budget, or prompt
             and budget exceed the model's context.
         GrammarError: if schema or type cannot be used, or nothing in the source meets them.
@@ -151,6 +154,7 @@ def extract(
         max_new_tokens = check_count(max_new_tokens, "max_new_tokens", optional=True)
         retries = check_count(retries, "retries", least=0)
         refuse_options(generation)
+        check_writer(shorten, generate, generation)
         asked = checked_question(text_or_messages)
         job = prepare(
             model,
@@ -170,7 +174,8 @@ def extract(
         )
         phases = Phases(stream, job.stop)
         for attempt in range(retries + 1):
-            rows = one_by_one(model, generate or write, retried(generation, attempt), phases)
+            options = retried(generation, attempt)
+            rows = one_by_one(model, generate or write, options, phases, job.pruned)
             (written,) = write_jobs([job], rows)
             try:
                 return written.read(job)
@@ -181,9 +186,19 @@ def extract(
 
 
 def one_by_one(
-    model: Any, generate: Generate, generation: Mapping[str, Any], phases: Phases | None = None
+    model: Any,
+    generate: Generate,
+    generation: Mapping[str, Any],
+    phases: Phases | None = None,
+    pruned: Pruned | None = None,
 ) -> Rows:
-    """What writes one text after the other by a ``generate``, and tells who listens."""
+    """What writes one text after the other by a ``generate``, and tells who listens.
+
+    Args:
+        model, generate, generation: what writes, and how.
+        phases: who listens.
+        pruned: what is left of the prompt's beginning, which was read.
+    """
     heard = Phases(None) if phases is None else phases
 
     def one(healed: Healed, budget: int, is_answer: bool) -> list[int]:
@@ -192,6 +207,8 @@ def one_by_one(
         heard.begin(healed, is_answer)
         if heard:
             options["streamer"] = heard
+        if pruned is not None:
+            options["pruned"] = pruned
         try:
             tokens = generate(model, ids, healed.automaton, max_new_tokens=budget, **options)
             heard.finish(tokens)

@@ -19,11 +19,13 @@ from constrain.huggingface.processor import check_budget
 from constrain.huggingface.prompts import Messages
 from constrain.huggingface.result import Extraction
 from constrain.huggingface.shortening.filters import (
-    PromptFilter,
+    AnyFilter,
+    CacheFilter,
     Shortened,
     check_filter,
     shortened,
 )
+from constrain.huggingface.shortening.pruning import Pruned, pruned
 from constrain.huggingface.stopping import stop_texts
 from constrain.huggingface.target import Target
 from constrain.huggingface.thinking import Reasoning
@@ -58,6 +60,7 @@ class Job:
         thought: what is written before the answer; ``None``: nothing.
         stop: texts before which the answer ends.
         shortened: what was left of the document; ``None`` where nothing was to be left out.
+        pruned: what is left of keys and values, where the prompt was read; ``None``: it is to be read.
     """
 
     target: Target
@@ -66,6 +69,7 @@ class Job:
     thought: Thought | None = None
     stop: tuple[bytes, ...] = ()
     shortened: Shortened | None = None
+    pruned: Pruned | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def prepare(
     reasoning: Any = None,
     stop: Any = None,
     source: str | None = None,
-    shorten: PromptFilter | None = None,
+    shorten: AnyFilter | None = None,
 ) -> Job:
     """A job of a text or of messages; the arguments are those of ``extract``.
 
@@ -124,23 +128,28 @@ def prepare(
     said = question(asked, target, prompt=prompt, system=system, examples=examples, hint=hint)
     ids = encode_prompt(model, tokenizer, said)
     told: Shortened | None = None
-    if shorten is not None:
-        vocabulary = vocabulary_for(tokenizer, model)
-        ids, told = shortened(model, ids, _document(asked, source), vocabulary, shorten)
+    document = "" if shorten is None else _document(asked, source)
+    vocabulary = vocabulary_for(tokenizer, model)
+    if shorten is not None and not isinstance(shorten, CacheFilter):
+        ids, told = shortened(model, ids, document, vocabulary, shorten)
     if wanted is None:
         healed = healed_if(heal, ids, automaton)
         budget = budget_of(model, len(healed.prompt), max_new_tokens)
         check_budget(healed.automaton, budget)
-        return Job(target, healed, budget, stop=stops, shortened=told)
-    first = wanted.automaton(tokenizer, model)
-    healed = healed_if(heal, ids + wanted.opening(ids, tokenizer, first.vocabulary), first)
-    check_budget(healed.automaton, wanted.tokens + 1)
-    closing = wanted.closing(tokenizer)
-    room = len(healed.prompt) + wanted.tokens + len(closing)
-    budget = budget_of(model, room, max_new_tokens)
-    check_budget(automaton, budget)
-    thought = Thought(wanted, closing, Healed([], automaton, b""))
-    return Job(target, healed, budget, thought, stops, told)
+        thought = None
+    else:
+        first = wanted.automaton(tokenizer, model)
+        healed = healed_if(heal, ids + wanted.opening(ids, tokenizer, first.vocabulary), first)
+        check_budget(healed.automaton, wanted.tokens + 1)
+        closing = wanted.closing(tokenizer)
+        room = len(healed.prompt) + wanted.tokens + len(closing)
+        budget = budget_of(model, room, max_new_tokens)
+        check_budget(automaton, budget)
+        thought = Thought(wanted, closing, Healed([], automaton, b""))
+    read: Pruned | None = None
+    if isinstance(shorten, CacheFilter):
+        read, told = pruned(model, healed.prompt, document, vocabulary, shorten)
+    return Job(target, healed, budget, thought, stops, told, read)
 
 
 def _document(asked: str | Messages, source: str | None) -> str:

@@ -18,7 +18,7 @@ _FEWEST: Final = 32
 """Shared tokens below which reading them again costs nothing to speak of."""
 _OF_LENGTH: Final = ("dynamic", "longrope")
 """Rotary embeddings that change with the length of the text."""
-_HARMLESS: Final = frozenset(
+HARMLESS: Final = frozenset(
     (
         *("temperature", "top_p", "top_k", "min_p", "typical_p", "do_sample", "logits_processor"),
         *("repetition_penalty", "no_repeat_ngram_size", "pad_token_id"),
@@ -55,7 +55,7 @@ class SharedPrefix:
             tokens (windows, running states), and for those that do not take positions, or change them with
             the length: padding behind the prefix would change what they see.
         """
-        if len(prompts) < 2 or not generation.keys() <= _HARMLESS:
+        if len(prompts) < 2 or not generation.keys() <= HARMLESS:
             return None
         shared = _shared(prompts)
         if len(shared) < _FEWEST or not _counts_positions(model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from transformers.generation.streamers import BaseStreamer
@@ -17,11 +17,15 @@ from constrain.huggingface.recording import Recorder
 from constrain.huggingface.stopping import begun, stop_in
 from constrain.vocabulary import Vocabulary
 
+if TYPE_CHECKING:  # late: its filters need this module
+    from constrain.huggingface.shortening.pruning import Pruned
+
 
 class Generate(Protocol):
     """Writes token ids, EOS included, that the automaton allows.
 
-    One that knows how likely the tokens were returns them as :class:`ScoredTokens`.
+    One that knows how likely the tokens were returns them as :class:`ScoredTokens`.  One that can go on
+    with a shortened cache has an argument ``pruned``, and is given what is left of the prompt's beginning.
     """
 
     def __call__(
@@ -200,9 +204,16 @@ def write(
     automaton: TokenAutomaton,
     *,
     max_new_tokens: int,
+    pruned: Pruned | None = None,
     **generation: Any,
 ) -> list[int]:
-    """``model.generate`` with a processor: greedy unless a temperature says otherwise."""
+    """``model.generate`` with a processor: greedy unless a temperature says otherwise.
+
+    Args:
+        pruned: what is left of the prompt's beginning, which is not read again.
+    """
+    if pruned is not None:
+        generation["past_key_values"] = pruned.cache()
     out = _generated(
         model, input_ids, torch.ones_like(input_ids), [automaton], max_new_tokens, generation
     )

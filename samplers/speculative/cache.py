@@ -8,6 +8,9 @@ What all rows begin with may be held once (:meth:`TreeCache.share`): each row se
 that prefix, as many as it has not gone back behind, and then its own.  A prefix is never written to, so
 that forks have it in common too.
 
+A row may begin with tokens of which only some keys and values are there (:meth:`TreeCache.fill`): it is as
+long as all of them, and does not go back behind them.
+
 All that is known of the cache classes of ``transformers`` is here: 4.50 has one class that models call
 ``update`` and ``get_seq_length`` of, from 4.54 on it is a list of layers.
 """
@@ -151,8 +154,10 @@ class TreeCache(Cache):  # type: ignore[misc]
             enough.
 
     Attributes:
-        lengths: tokens kept in each row, those of the prefix included.
+        lengths: tokens of each row, those of the prefix included.
         held: tokens of the prefix that each row begins with.
+        gone: tokens at the beginning of each row that count in its length, and are not kept.
+        begun: tokens of each row that they are among, behind which it does not go back; 0 where none are.
         reader: what hands the prefix to the model's attention; set for the length of a forward.
     """
 
@@ -165,6 +170,8 @@ class TreeCache(Cache):  # type: ignore[misc]
             self.layers = made
         self.lengths = [0] * rows
         self.held = [0] * rows
+        self.gone = [0] * rows
+        self.begun = [0] * rows
         self.reader: PrefixReader | None = None
 
     def update(
@@ -202,8 +209,8 @@ class TreeCache(Cache):  # type: ignore[misc]
         return max(self.own(row) for row in range(len(self.lengths)))
 
     def own(self, row: int) -> int:
-        """Tokens of a row behind what it holds of the prefix."""
-        return self.lengths[row] - self.held[row]
+        """Tokens kept of a row behind what it holds of the prefix."""
+        return self.lengths[row] - self.gone[row] - self.held[row]
 
     @property
     def shared(self) -> int:
@@ -211,8 +218,23 @@ class TreeCache(Cache):  # type: ignore[misc]
         return max((x.prefix[0].shape[2] for x in self.layers if x.prefix is not None), default=0)
 
     def kept(self, row: int) -> list[KeysAndValues]:
-        """Keys and values [heads, length, dim] of a row, layer by layer, in copies."""
+        """Keys and values [heads, tokens, dim] of a row, layer by layer, in copies."""
         return [layer.kept(row, self.held[row], self.own(row)) for layer in self.layers]
+
+    def fill(self, layers: Sequence[KeysAndValues], length: int) -> None:
+        """Gives the single empty row what is kept of its first tokens.
+
+        Args:
+            layers: keys and values of each layer, [1, heads, n, dim], n the same everywhere; copied.
+            length: how many tokens they are left of.
+        """
+        if self.lengths != [0] or len(layers) != len(self.layers):
+            raise ValueError("only an empty row of as many layers can be filled")
+        for layer, (keys, values) in zip(self.layers, layers, strict=True):
+            layer.update(keys, values)
+        self.lengths = [length]
+        self.gone = [length - layers[0][0].shape[2]]
+        self.begun = [length if self.gone[0] else 0]
 
     def open(self) -> None:
         """Before a forward: new tokens of all rows go behind the longest row."""
@@ -248,26 +270,36 @@ class TreeCache(Cache):  # type: ignore[misc]
                 block[row, :, target : target + len(sources)] = block[row].index_select(1, index)
 
     def rollback(self, row: int, length: int) -> None:
-        """Forgets all but the first ``length`` tokens of a row."""
+        """Forgets all but the first ``length`` tokens of a row.
+
+        Raises:
+            ValueError: if it has not so many; or not all of those, as keys and values were dropped.
+        """
         if not 0 <= length <= self.lengths[row]:
             raise ValueError(f"row {row} holds {self.lengths[row]} tokens, not {length}")
+        if length < self.begun[row]:
+            raise ValueError(
+                f"keys and values of the first {self.begun[row]} tokens of row {row} were dropped in part: "
+                f"it cannot go back to {length}"
+            )
         self.lengths[row] = length
-        self.held[row] = min(self.held[row], length)
+        self.held[row] = min(self.held[row], length - self.gone[row])
 
     @contextmanager
     def rewound(self, length: int) -> Iterator[None]:
         """The single row as it was at an earlier length; what is written over within is put back."""
         self.unshare()
         end = self.lengths[0]
+        own = slice(length - self.gone[0], end - self.gone[0])
         layers: list[Any] = [layer for layer in self.layers if layer.is_initialized]
-        kept = [[block[0, :, length:end].clone() for block in (x.keys, x.values)] for x in layers]
+        kept = [[block[0, :, own].clone() for block in (x.keys, x.values)] for x in layers]
         self.rollback(0, length)
         try:
             yield
         finally:
             for layer, (keys, values) in zip(layers, kept, strict=True):
-                layer.keys[0, :, length:end] = keys
-                layer.values[0, :, length:end] = values
+                layer.keys[0, :, own] = keys
+                layer.values[0, :, own] = values
             self.lengths[0] = end
 
     def share(self, capacity: int) -> None:
@@ -282,7 +314,7 @@ class TreeCache(Cache):  # type: ignore[misc]
             return
         for layer in self.layers:
             layer.share(self.held[0], self.own(0), capacity)
-        self.held = list(self.lengths)
+        self.held = [self.lengths[0] - self.gone[0]]
 
     def unshare(self) -> None:
         """Gives every row a copy of what it holds of the prefix."""
@@ -300,8 +332,10 @@ class TreeCache(Cache):  # type: ignore[misc]
     def fork(self, capacity: int) -> TreeCache:
         """A copy of the first row, with room for ``capacity`` tokens; a prefix is not copied."""
         own = self.own(0)
-        made = TreeCache(len(self.layers), 1, max(capacity - self.held[0], own))
+        room = capacity - self.gone[0] - self.held[0]
+        made = TreeCache(len(self.layers), 1, max(room, own))
         made.lengths, made.held = self.lengths[:1], self.held[:1]
+        made.gone, made.begun = self.gone[:1], self.begun[:1]
         for old, new in zip(self.layers, made.layers, strict=True):
             new.prefix = old.prefix
             if old.is_initialized:
@@ -320,6 +354,8 @@ class TreeCache(Cache):  # type: ignore[misc]
                 layer.values = layer.values.index_select(0, index)
         self.lengths = [self.lengths[row] for row in rows]
         self.held = [self.held[row] for row in rows]
+        self.gone = [self.gone[row] for row in rows]
+        self.begun = [self.begun[row] for row in rows]
 
     def join(self, other: TreeCache) -> None:
         """Appends the rows of another cache, of the same model; unlike prefixes are copied to the rows."""
@@ -333,6 +369,8 @@ class TreeCache(Cache):  # type: ignore[misc]
             mine.join(theirs)
         self.lengths = self.lengths + other.lengths
         self.held = self.held + other.held
+        self.gone = self.gone + other.gone
+        self.begun = self.begun + other.begun
 
     @property
     def nbytes(self) -> int:

@@ -22,6 +22,7 @@ from grammars.errors import GrammaError
 from samplers.speculative.cache import TreeCache
 from samplers.speculative.companions import Attached, Companions, Places, inserting
 from samplers.speculative.shared_prefix import (
+    KeysAndValues,
     PrefixNotSeen,
     PrefixReader,
     can_share,
@@ -247,7 +248,7 @@ class TreeScorer:
         return len(self.cache.lengths)
 
     def length(self, row: int) -> int:
-        """Tokens of a row that are in the cache."""
+        """Tokens of a row that were read, and stand in the cache."""
         return self.cache.lengths[row]
 
     def rollback(self, row: int, length: int) -> None:
@@ -259,6 +260,21 @@ class TreeScorer:
         made = TreeScorer(self.model, 1, capacity, keep_hidden=self.keep_hidden)
         made.cache = self.cache.fork(capacity)
         return made
+
+    def fill(self, layers: Sequence[KeysAndValues], length: int) -> None:
+        """Begins the single row with what is kept of its first tokens: see :meth:`TreeCache.fill`.
+
+        Raises:
+            UnsupportedModel: if the model attends by windows, or hidden states are kept, which are those of
+                all tokens.
+        """
+        if self._shape.window is not None or self.keep_hidden:
+            what = "drafters that read hidden states" if self.keep_hidden else "sliding attention"
+            raise UnsupportedModel(
+                f"{what} and a shortened cache do not go together; shorten the prompt instead "
+                "(AskAgain), or leave one of them out"
+            )
+        self.cache.fill(layers, length)
 
     @property
     def can_share(self) -> bool:

@@ -1,4 +1,4 @@
-"""Long documents shortened before the model reads them.  Lossy: what is dropped is never read.
+"""Long documents shortened before the model reads them, or when it has.  Lossy: what is dropped is gone.
 
 =====================  =============================================================================
 module                 what it does
@@ -10,14 +10,35 @@ module                 what it does
 ``gemfilter``          :class:`GemFilter`: one early layer of the model itself
 ``specpc``             :class:`SpecPC`: all layers of a small draft model
 ``askagain``           :class:`AskAgain`: one layer of the model, asked by the whole question
+``pruning``            drops keys and values of a prompt that was read; a cache of what is left
+``speckv``             :class:`SpecKV`: each head by itself, asked by what a draft writes
 =====================  =============================================================================
 """
 
 from __future__ import annotations
 
 from constrain.huggingface.shortening.askagain import AskAgain
-from constrain.huggingface.shortening.filters import LongPrompt, PromptFilter, Shortened
+from constrain.huggingface.shortening.filters import (
+    CacheFilter,
+    KeysRead,
+    LongPrompt,
+    PromptFilter,
+    Shortened,
+)
 from constrain.huggingface.shortening.gemfilter import GemFilter
+from constrain.huggingface.shortening.pruning import CannotPrune
+from constrain.huggingface.shortening.speckv import SpecKV
 from constrain.huggingface.shortening.specpc import SpecPC
 
-__all__ = ["AskAgain", "GemFilter", "LongPrompt", "PromptFilter", "Shortened", "SpecPC"]
+__all__ = [
+    "AskAgain",
+    "CacheFilter",
+    "CannotPrune",
+    "GemFilter",
+    "KeysRead",
+    "LongPrompt",
+    "PromptFilter",
+    "Shortened",
+    "SpecKV",
+    "SpecPC",
+]

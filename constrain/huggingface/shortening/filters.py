@@ -1,11 +1,11 @@
-"""What shortens prompts: the protocol, its application, and what is told of it."""
+"""What shortens prompts or caches: protocols, the application of the first, and what is told of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from constrain.huggingface.shortening.document import Document
 from constrain.huggingface.shortening.selection import Unit, best_lines, best_tokens
 from constrain.vocabulary import Vocabulary
 from grammars.json_places import Span
+
+KeysAndValues: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""Of one layer, [rows, groups, tokens, D] each; a group is the heads that have keys in common."""
 
 SINKS: Final = 4
 """Tokens at a prompt's beginning that are always kept: much attention goes to them whatever they are, and
@@ -63,18 +66,63 @@ class PromptFilter(Protocol):
 
 
 @dataclass(frozen=True)
+class KeysRead:
+    """A prompt that a model has read to its end, and which keys of its document are to stay.
+
+    Attributes:
+        layers: keys and values of all tokens of the prompt, floating[1, groups, len(prompt.ids), D] each.
+        kept: of each layer, positions of ``prompt.document``, int64[groups, k], each row ascending; k is
+            the same everywhere.
+    """
+
+    layers: list[KeysAndValues]
+    kept: list[torch.Tensor]
+
+
+@runtime_checkable
+class CacheFilter(Protocol):
+    """Chooses which keys and values of a long document stay when a model has read it.
+
+    Attributes:
+        keep: tokens of the document whose keys and values stay in each head, at most.  Those of a
+            document that is not longer all stay, and the filter is not asked.
+    """
+
+    @property
+    def keep(self) -> int: ...
+
+    def read(self, model: Any, prompt: LongPrompt) -> KeysRead:
+        """Has a model read a prompt, and chooses of ``prompt.document``, at most ``keep`` tokens a head.
+
+        Args:
+            model: that reads, and goes on with what stays.
+            prompt: longer than may be kept.
+
+        Raises:
+            BudgetError: if the prompt is too long to be read.
+            ValueError: if the filter cannot use the model.
+        """
+
+
+AnyFilter: TypeAlias = PromptFilter | CacheFilter
+
+
+@dataclass(frozen=True)
 class Shortened:
-    """What was read of a document that was shortened.
+    """What was read, or remembered, of a document that was shortened.
 
     Attributes:
         by: the filter.
         tokens: tokens of the document.
-        kept: of these, tokens that were read.
+        kept: of these, tokens that were read; by a :class:`CacheFilter`, whose model reads everything,
+            those that each head of each layer has kept.
         spans: the parts of the text that were read: (start, end), in characters, ascending.  Of the text
-            that was given; with chat messages, of ``source``.
+            that was given; with chat messages, of ``source``.  Heads keep different tokens: by a
+            :class:`CacheFilter` these are the parts that any head of any layer has kept, which are many
+            more than ``kept`` tokens.
     """
 
-    by: PromptFilter
+    by: AnyFilter
     tokens: int
     kept: int
     spans: tuple[Span, ...] = field(repr=False)
@@ -96,11 +144,28 @@ def check_filter(given: Any) -> None:
     Raises:
         TypeError: says what is one.
     """
-    if given is not None and (isinstance(given, type) or not isinstance(given, PromptFilter)):
+    if given is not None and (isinstance(given, type) or not isinstance(given, AnyFilter)):
         raise TypeError(
-            "shorten must be a filter of prompts, as GemFilter(keep=1024) is, not "
-            f"{described(given)}"
+            "shorten must be a filter of prompts, as GemFilter(keep=1024) is, or of caches, as "
+            f"SpecKV(keep=1024) is, not {described(given)}"
         )
+
+
+def placed(ids: Sequence[int], text: str, vocabulary: Vocabulary) -> tuple[Document, LongPrompt]:
+    """The document in a prompt, and what of it may be dropped.
+
+    Args:
+        ids: of the whole prompt.
+        text: the document, which stands in it.
+        vocabulary: of the model.
+
+    Raises:
+        ValueError: if the document is not found.
+    """
+    document = Document.found(text, ids, vocabulary)
+    free = range(max(document.tokens.start, SINKS), document.tokens.stop)
+    lines = tuple(cut for line in document.lines if (cut := _within(line, free)))
+    return document, LongPrompt(ids, free, lines)
 
 
 def shortened(
@@ -122,15 +187,13 @@ def shortened(
         BudgetError, ValueError: as :meth:`PromptFilter.choose`; if the document is not found, or the filter
             chooses what it may not.
     """
-    document = Document.found(text, ids, vocabulary)
-    free = range(max(document.tokens.start, SINKS), document.tokens.stop)
+    document, prompt = placed(ids, text, vocabulary)
+    free = prompt.document
     if len(document.tokens) <= given.keep or not free:
         kept: Sequence[int] = document.tokens
     else:
-        lines = tuple(cut for line in document.lines if (cut := _within(line, free)))
         always = range(document.tokens.start, free.start)
-        chosen = given.choose(model, LongPrompt(ids, free, lines))
-        kept = [*always, *_checked(chosen, given, free)]
+        kept = [*always, *_checked(given.choose(model, prompt), given, free)]
     told = Shortened(given, len(document.tokens), len(kept), document.spans(kept))
     left = [
         *ids[: document.tokens.start], *(ids[i] for i in kept), *ids[document.tokens.stop :]

@@ -203,3 +203,16 @@ def check_context(model: Any, length: int) -> None:
             needed=length,
             available=context,
         )
+
+
+def check_same_vocabulary(model: Any, draft: Any) -> None:
+    """Refuses a draft whose tokens are not the model's.
+
+    Raises:
+        ValueError: says how many both have.
+    """
+    own, other = (getattr(text_config(one), "vocab_size", None) for one in (model, draft))
+    if own != other:
+        raise ValueError(
+            f"the draft model has {other:,} tokens and the model {own:,}; a draft needs the same vocabulary"
+        )

@@ -23,13 +23,13 @@ from constrain.huggingface.shortening.filters import LongPrompt, selected
 from constrain.huggingface.shortening.gemfilter import DEFAULT_KEEP
 from constrain.huggingface.shortening.importance import (
     check_context,
+    check_same_vocabulary,
     layers_of,
     listening,
     read_prompt,
 )
 from constrain.huggingface.shortening.selection import Pool, Unit, check_selection, pooled
 from constrain.huggingface.writing import device_of
-from constrain.models import text_config
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class SpecPC:
         """The largest weight that a query gives each token, smoothed, float32[len(prompt.ids)]."""
         ids = prompt.ids
         draft = model if self.draft is None else self.draft
-        _check_vocabulary(model, draft)
+        check_same_vocabulary(model, draft)
         layers = self._layers(draft)
         most = torch.zeros(len(ids), device=device_of(draft))
 
@@ -131,11 +131,3 @@ class SpecPC:
         if self.skip >= layers:
             raise ValueError(f"skip={self.skip}: of {layers} layers none would count")
         return layers
-
-
-def _check_vocabulary(model: Any, draft: Any) -> None:
-    own, other = (getattr(text_config(one), "vocab_size", None) for one in (model, draft))
-    if own != other:
-        raise ValueError(
-            f"the draft model has {other:,} tokens and the model {own:,}; a draft needs the same vocabulary"
-        )
