@@ -11,13 +11,17 @@ and compares each field with the truth: right, wrong or missing, too many, inven
 filter chose, in which the model read what was left (forwards of more than 32 tokens), and in all; and the
 peak of memory over what was taken before.  Time is CPU time on one thread.  Records are appended to
 ``--json``; what is there already is not run again, so that a run can be ended and taken up at any time.
+``--what cache`` has prompts read, shortened or not, and the model go on for ``--tokens`` tokens, without
+drafts and grammar: seconds until the first of them, milliseconds for each (the median), and memory of keys
+and values.
 
 Methods: ``full``; ``alone``, the one paper by itself (what there is to gain); ``gem:KEEP``, GemFilter;
-``ask:KEEP``, AskAgain; ``spec:KEEP``, SpecPC with the model's own first layers as a draft; each with options
-behind commas (``gem:1024,unit=tokens,layer=12``); ``first:KEEP``, ``last:KEEP``: truncation;
+``ask:KEEP``, AskAgain; ``spec:KEEP``, SpecPC with the model's own first layers as a draft; ``speckv:KEEP``,
+SpecKV with the model as its own draft, of which what each head keeps of the paper counts, on average; each
+with options behind commas (``gem:1024,unit=tokens,layer=12``); ``first:KEEP``, ``last:KEEP``: truncation;
 ``random:KEEP``: random lines.
 
-Usage: ``python benchmarks/long_inputs.py [--what recall|layers|extract] [--split tune|held-out]``
+Usage: ``python benchmarks/long_inputs.py [--what recall|layers|extract|cache] [--split tune|held-out]``
 ``[--length 5000] [--limit 6] [--methods full,gem:1024] [--json FILE] [--dtype float32] [--tokens 256]``.
 Methods are separated by blanks.
 """
@@ -31,8 +35,9 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import torch
@@ -40,16 +45,20 @@ from extraction_documents import KINDS, Document, chosen
 from extraction_scoring import score
 from reporting import say, table
 
-from constrain import AskAgain, GemFilter, Shortened, SpecPC, load_model
+from constrain import AskAgain, CacheFilter, GemFilter, Shortened, SpecKV, SpecPC, load_model
 from constrain.describe import describe_schema
 from constrain.huggingface.asking import default_prompt, encode_prompt
 from constrain.huggingface.automata import vocabulary_for
-from constrain.huggingface.shortening import LongPrompt, PromptFilter
+from constrain.huggingface.shortening import KeysRead, LongPrompt
 from constrain.huggingface.shortening.askagain import question_of
 from constrain.huggingface.shortening.document import Document as Place
-from constrain.huggingface.shortening.filters import selected, shortened
+from constrain.huggingface.shortening.filters import AnyFilter, selected, shortened
 from constrain.huggingface.shortening.importance import read_prompt
+from constrain.huggingface.shortening.pruning import pruned
 from samplers import extract
+from samplers.backend import SpeculativeBackend
+from samplers.speculative.scorer import Request
+from samplers.speculative.tree import ROOT, Tree
 
 _SEED: Final = 4096
 RULE: Final = "\n\n" + "-" * 20 + "\n\n"
@@ -153,20 +162,21 @@ _MADE: Final[dict[str, Callable[..., Any]]] = {
     "ask": AskAgain,
     "gem": GemFilter,
     "spec": SpecPC,
+    "speckv": SpecKV,
     "first": First,
     "last": Last,
     "random": RandomLines,
 }
 
 
-def filter_of(method: str) -> PromptFilter | None:
+def filter_of(method: str) -> AnyFilter | None:
     """The filter that a method's name tells; ``None`` for the whole document."""
     if method in ("full", "alone"):
         return None
     name, _, said = method.partition(":")
     keep, *options = said.split(",")
     pairs = (option.split("=") for option in options)
-    made: PromptFilter = _MADE[name](
+    made: AnyFilter = _MADE[name](
         int(keep), **{key: int(value) if value.isdigit() else value for key, value in pairs}
     )
     return made
@@ -174,7 +184,7 @@ def filter_of(method: str) -> PromptFilter | None:
 
 @dataclass
 class Timed:
-    """A filter that is timed."""
+    """A filter of prompts that is timed."""
 
     inner: Any
     seconds: float = 0.0
@@ -188,6 +198,33 @@ class Timed:
         found: Sequence[int] = self.inner.choose(model, prompt)
         self.seconds += time.process_time() - began
         return found
+
+
+@dataclass
+class TimedCache:
+    """A filter of caches that is timed, and what it keeps in each group of heads of each layer."""
+
+    inner: Any
+    seconds: float = 0.0
+    kept: list[list[int]] = field(default_factory=list)
+    ids: Sequence[int] = ()
+
+    @property
+    def keep(self) -> int:
+        return int(self.inner.keep)
+
+    def read(self, model: Any, prompt: LongPrompt) -> KeysRead:
+        began = time.process_time()
+        found: KeysRead = self.inner.read(model, prompt)
+        self.seconds += time.process_time() - began
+        self.kept = [row for layer in found.kept for row in layer.tolist()]
+        self.ids = prompt.ids
+        return found
+
+
+def timed_filter(given: AnyFilter) -> Timed | TimedCache:
+    """A filter that is timed."""
+    return TimedCache(given) if isinstance(given, CacheFilter) else Timed(given)
 
 
 # -- what is measured ------------------------------------------------------------------------------
@@ -241,12 +278,57 @@ class Run:
         asked = default_prompt(document.text, describe_schema(document.schema))
         ids = encode_prompt(self.model, self.tokenizer, asked)
         vocabulary = vocabulary_for(self.tokenizer, self.model)
-        timed = Timed(given)
-        _, told = shortened(self.model, ids, document.text, vocabulary, timed)
-        kept = long.kept(told.spans)
+        timed = timed_filter(given)
+        if isinstance(timed, TimedCache):
+            _, told = pruned(self.model, ids, document.text, vocabulary, timed)
+        else:
+            _, told = shortened(self.model, ids, document.text, vocabulary, timed)
+        kept = self._paper(long, told, timed)
         return Record(
             method, document.name, document.kind, told.tokens, told.kept, kept, timed.seconds
         )
+
+    def _paper(self, long: LongDocument, told: Shortened, timed: Timed | TimedCache) -> float:
+        """The share of the one paper's characters that was kept; by heads, on average."""
+        if not isinstance(timed, TimedCache) or not timed.kept:
+            return long.kept(told.spans)
+        vocabulary = vocabulary_for(self.tokenizer, self.model)
+        place = Place.found(long.document.text, timed.ids, vocabulary)
+        return sum(long.kept(place.spans(row)) for row in timed.kept) / len(timed.kept)
+
+    def cache(self, long: LongDocument, method: str, tokens: int) -> dict[str, Any]:
+        """Time and memory of reading by a method, and of going on."""
+        document, given = long.document, filter_of(method)
+        text = long.alone if method == "alone" else document.text
+        asked = default_prompt(text, describe_schema(document.schema))
+        ids = encode_prompt(self.model, self.tokenizer, asked)
+        vocabulary = vocabulary_for(self.tokenizer, self.model)
+        backend = SpeculativeBackend(self.model, self.tokenizer, drafters=[])
+        whole, left = len(ids), None
+        began = time.process_time()
+        if isinstance(given, CacheFilter):
+            left, _ = pruned(self.model, ids, text, vocabulary, given)
+        elif given is not None:
+            ids, _ = shortened(self.model, ids, text, vocabulary, given)
+        with backend.has_read(left):
+            scorer = backend.read(ids[:-1], len(ids) + tokens)
+        reading = time.process_time() - began
+        token, each = ids[-1], []
+        for _ in range(tokens):
+            began = time.process_time()
+            logits = scorer.score([Request([token], Tree(None))]).at(0, ROOT)
+            scorer.commit([[]])
+            token = int(logits.argmax())
+            each.append(time.process_time() - began)
+        return {
+            "document": document.name,
+            "method": method,
+            "prompt": whole,
+            "kept": scorer.cache.own(0) - tokens,
+            "reading, s": round(reading, 1),
+            "a token, ms": round(1000 * median(each), 1),
+            "keys and values, MB": round(scorer.cache.nbytes / 1e6, 1),
+        }
 
     def layers(self, long: LongDocument, keep: int) -> dict[str, list[float]]:
         """The share of the one paper's tokens that filters keep at each layer, by one reading of all."""
@@ -276,7 +358,7 @@ class Run:
         """What a method extracts."""
         document, given = long.document, filter_of(method)
         text = long.alone if method == "alone" else document.text
-        timed = None if given is None else Timed(given)
+        timed = None if given is None else timed_filter(given)
         with _reading(self.model) as reading, _memory() as peak:
             began = time.process_time()
             found = extract(
@@ -291,6 +373,9 @@ class Run:
             seconds = time.process_time() - began
         told: Shortened | None = found.shortened
         length = self.tokens(text) if told is None else told.tokens
+        choosing = 0.0 if timed is None else timed.seconds
+        if isinstance(timed, TimedCache):  # it has the model read, too
+            choosing = max(choosing - sum(reading), 0.0)
         said = score(document, found.value)
         return Record(
             method,
@@ -298,8 +383,8 @@ class Run:
             document.kind,
             length,
             length if told is None else told.kept,
-            1.0 if told is None else long.kept(told.spans),
-            0.0 if timed is None else timed.seconds,
+            1.0 if told is None or timed is None else self._paper(long, told, timed),
+            choosing,
             sum(reading),
             seconds,
             peak[0],
@@ -403,6 +488,16 @@ def say_layers(run: Run, split: str, length: int, limit: int) -> None:
     print(table(rows))
 
 
+def say_cache(run: Run, split: str, length: int, limit: int, methods: Sequence[str]) -> None:
+    """Prints time and memory of prompts that were read by each method."""
+    rows = []
+    for long in list(long_documents(split, length, run.tokens))[:limit]:
+        for method in methods:
+            rows.append(run.cache(long, method, run.most_tokens))
+            say(str(rows[-1]))
+    print(table(rows))
+
+
 def known_records(path: Path | None) -> list[Record]:
     """What an earlier run has written."""
     if path is None or not path.exists():
@@ -415,7 +510,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--what", choices=("recall", "layers", "extract"), default="recall")
+    parser.add_argument(
+        "--what", choices=("recall", "layers", "extract", "cache"), default="recall"
+    )
     parser.add_argument("--split", choices=("tune", "held-out"), default="tune")
     parser.add_argument("--length", type=int, default=5000)
     parser.add_argument("--limit", type=int, default=6)
@@ -430,6 +527,9 @@ def main() -> None:
     methods = options.methods.split()
     if options.what == "layers":
         say_layers(run, options.split, options.length, options.limit)
+        return
+    if options.what == "cache":
+        say_cache(run, options.split, options.length, options.limit, methods)
         return
     if options.what == "recall":
         methods = [method for method in methods if filter_of(method) is not None]

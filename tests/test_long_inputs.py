@@ -12,7 +12,7 @@ import torch
 from test_extraction import CHAT
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from constrain import GemFilter, SpecPC
+from constrain import GemFilter, SpecKV, SpecPC
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import long_inputs as benchmark
@@ -66,6 +66,7 @@ def test_places_differ() -> None:
         ("gem:512", GemFilter(512)),
         ("gem:512,unit=tokens,layer=3", GemFilter(512, layer=3, unit="tokens")),
         ("spec:64,layers=2,pool=avg", SpecPC(64, layers=2, pool="avg")),
+        ("speckv:64,lookahead=2,pool=avg", SpecKV(64, lookahead=2, pool="avg")),
         ("first:9", benchmark.First(9)),
         ("last:9", benchmark.Last(9)),
         ("random:9", benchmark.RandomLines(9)),
@@ -101,7 +102,8 @@ def small() -> benchmark.LongDocument:
 
 
 @pytest.mark.parametrize(
-    "method", ["full", "alone", "gem:300", "spec:300", "last:300", "random:300"]
+    "method",
+    ["full", "alone", "gem:300", "spec:300", "speckv:300,lookahead=2", "last:300", "random:300"],
 )
 def test_a_document_by_each_method(method: str) -> None:
     record = run().extract(small(), method)
@@ -114,6 +116,18 @@ def test_a_document_by_each_method(method: str) -> None:
         assert 0 < record.read <= 300 < record.length
         again = run().recall(small(), method)
         assert (again.read, again.paper) == (record.read, record.paper)
+
+
+@pytest.mark.parametrize(
+    ("method", "rest"), [("full", None), ("speckv:300,lookahead=2", 300), ("last:300", 300)]
+)
+def test_caches(method: str, rest: int | None) -> None:
+    found = run().cache(small(), method, 5)
+    length = run().recall(small(), "last:300").length
+    dropped = 0 if rest is None else length - rest
+    assert found["kept"] == found["prompt"] - 1 - dropped
+    each = run().model.config.num_hidden_layers * 2 * 8 * 4
+    assert found["keys and values, MB"] == pytest.approx(found["kept"] * each / 1e6, abs=0.06)
 
 
 def test_layers_are_those_of_the_filters() -> None:

@@ -125,7 +125,9 @@ def masked_logits(
     made.config._attn_implementation = "eager"
     try:
         with torch.no_grad():
-            return made(torch.tensor([list(tokens)]), use_cache=False).logits[0, read:]
+            out = made(torch.tensor([list(tokens)]), use_cache=False)
+        logits: torch.Tensor = out.logits[0, read:]
+        return logits
     finally:
         made.config._attn_implementation = before
         for hook in hooks:
@@ -517,7 +519,7 @@ def test_a_document_at_the_ends_of_a_prompt() -> None:
 def test_the_default_model() -> None:
     try:
         made, tokenizer = constrain.load_model(dtype="float32")
-    except constrain.models.ModelUnavailable as error:  # type: ignore[attr-defined]
+    except constrain.models.ModelUnavailable as error:
         pytest.skip(str(error))
 
     class Order(BaseModel):
@@ -598,7 +600,7 @@ class Hidden(samplers.Drafter):
             "takes no pruned=.*AskAgain",
         ),
         (
-            lambda: constrain.extract_many(model(), CHAT, [TEXT], Guest, shorten=FILTER),
+            lambda: constrain.extract_many(model(), CHAT, [TEXT], Guest, shorten=FILTER),  # type: ignore[arg-type]
             CannotPrune,
             "extract_many writes texts side by side.*AskAgain",
         ),

@@ -74,8 +74,9 @@ class PrunedLayer(DynamicLayer):  # type: ignore[misc]
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, dropped: int) -> None:
         super().__init__()
-        self.lazy_initialization(keys, values)
         self.keys, self.values = keys, values
+        self.dtype, self.device = keys.dtype, keys.device
+        self.is_initialized = True
         self.dropped = dropped
 
     def get_seq_length(self) -> int:
@@ -122,8 +123,8 @@ def pruned(
     read = given.read(model, replace(prompt, document=free))
     _check_choice(read, given, free, len(ids))
     always = [i for i in document.tokens if i not in free]
-    anywhere = torch.cat([kept.cpu().flatten() for kept in read.kept]).unique().tolist()
-    spans = document.spans(sorted([*always, *anywhere]))
+    anywhere = {i for kept in read.kept for row in kept.tolist() for i in row}
+    spans = document.spans(sorted(anywhere.union(always)))
     told = Shortened(given, count, len(always) + read.kept[0].shape[1], spans)
     outside = [i for i in range(len(ids) - 1) if i not in free]
     return Pruned(list(ids[:-1]), _gathered(read, outside)), told

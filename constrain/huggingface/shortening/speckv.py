@@ -114,12 +114,15 @@ class SpecKV:
     def _best(self, weights: torch.Tensor, groups: int, free: range, always: range) -> torch.Tensor:
         """Positions that stay of one layer, int64[groups, k], from weights float32[heads, keys]."""
         count = min(self.keep - len(always), len(free))
-        grouped = weights.unflatten(0, (groups, -1))
+        grouped = weights.view(groups, len(weights) // groups, weights.shape[1])
         joined = grouped.mean(1) if self.reduction == "mean" else grouped.amax(1)
         rows = []
         for row in joined.cpu().numpy():
-            scores = pooled(row, self.kernel, self.pool)[free.start : free.stop]
-            rows.append([*(free.start + i for i in best_tokens(scores, count)), *always])
+            best: list[int] = []
+            if count:
+                scores = pooled(row, self.kernel, self.pool)[free.start : free.stop]
+                best = best_tokens(scores, count)
+            rows.append([*(free.start + i for i in best), *always])
         return torch.from_numpy(np.array(rows, np.int64).reshape(groups, -1))
 
     def _attention(
