@@ -218,6 +218,22 @@ def test_forks_selections_and_joins_of_shortened_caches() -> None:
         assert torch.allclose(scores.at(row, ROOT), expected, atol=CLOSE)
 
 
+def test_rows_go_back_within_a_prefix_behind_what_was_dropped() -> None:
+    made, asked = calm(), Remembered(9)
+    ids, free, found = left(made, asked)
+    scorer = TreeScorer(made)
+    scorer.fill(found.layers, len(ids) - 1)
+    scorer.score([Request([ids[-1], *BEHIND[:4]], Tree(None))])
+    scorer.commit([[]])
+    scorer.share(8)
+    scorer.cache.expand(2)
+    scorer.rollback(1, len(ids) + 1)
+    scores = scorer.score([Request([3], Tree(None))] * 2)
+    for row, way in enumerate((BEHIND[:4], BEHIND[:1])):
+        wanted = masked_logits(made, [*ids, *way, 3], len(ids) - 1, free, asked.kept[0])[-1]
+        assert torch.allclose(scores.at(row, ROOT), wanted, atol=CLOSE)
+
+
 def some_row(made: Any, ids: list[int]) -> TreeScorer:
     scorer = TreeScorer(made)
     scorer.score([Request(ids, Tree(None))])
@@ -496,9 +512,18 @@ def test_samples_thoughts_retries_streams_and_healing() -> None:
     assert thought.reasoning == again.reasoning
     assert thought.tokens == again.tokens
     assert run(shorten=FILTER, retries=1, temperature=0.5).value is not None
-    healed = run(shorten=FILTER, heal=True, tokenizer=TOKENIZER)
-    drafted = samplers.extract(model(), TOKENIZER, TEXT, Guest, heal=True, **options)
+
+
+def test_what_is_taken_off_a_prompt_was_not_read() -> None:
+    asked = Remembered(24, FILTER)
+    options: dict[str, Any] = {"shorten": asked, "heal": True, "max_new_tokens": 20}
+    options["prompt"] = lambda text, _: f"{text}\nA number: 1"
+    healed = run(int, tokenizer=TOKENIZER, **options)
+    drafted = samplers.extract(model(), TOKENIZER, TEXT, int, **options)
+    assert healed.prefix == b"1"
+    assert asked.ids[0] == TOKENIZER(options["prompt"](TEXT, ""))["input_ids"][:-1]
     assert healed.tokens == drafted.tokens
+    assert healed.text == drafted.text
 
 
 def test_a_document_at_the_ends_of_a_prompt() -> None:

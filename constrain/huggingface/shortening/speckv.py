@@ -173,7 +173,6 @@ class _Reduced:
     def __init__(self, layers: int, keys: int, reduction: Reduction) -> None:
         self._keys, self._reduction = keys, reduction
         self._found: list[torch.Tensor | None] = [None] * layers
-        self._queries = [0] * layers
 
     def __call__(self, layer: int, scores: torch.Tensor) -> None:
         weights = scores.softmax(-1)[..., : self._keys]
@@ -182,10 +181,9 @@ class _Reduced:
         if old is not None:
             new = old + new if self._reduction == "mean" else torch.maximum(old, new)
         self._found[layer] = new
-        self._queries[layer] += scores.shape[1]
 
     def weights(self, model: Any) -> list[torch.Tensor]:
-        """Of each layer, float32[heads, keys].
+        """Of each layer, float32[heads, keys]; sums for means, which have the same order.
 
         Raises:
             CannotPrune: if some layer was not heard.
@@ -196,8 +194,6 @@ class _Reduced:
                 f"the attention of {type(model).__name__} cannot be read: it does not come from the "
                 "registry of transformers"
             )
-        if self._reduction == "mean":
-            found = [one / count for one, count in zip(found, self._queries, strict=True)]
         return found
 
 
