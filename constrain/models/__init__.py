@@ -9,7 +9,12 @@ lock file keeps two processes from doing the same work.
 
 from __future__ import annotations
 
-from constrain.models.errors import ChecksumMismatch, ModelUnavailable
+from constrain.models.errors import (
+    ArchiveRefused,
+    ChecksumMismatch,
+    ModelRefused,
+    ModelUnavailable,
+)
 from constrain.models.fetching import (
     ModelInfo,
     fetch_data,
@@ -18,13 +23,23 @@ from constrain.models.fetching import (
     list_models,
     list_tokenizers,
 )
-from constrain.models.loading import context_length, load_model, load_tokenizer, text_config
+from constrain.models.loading import (
+    SAFE,
+    context_length,
+    load_model,
+    load_tokenizer,
+    only_safe,
+    text_config,
+)
 from constrain.models.pins import DEFAULT_MODEL
 
 __all__ = [
     "DEFAULT_MODEL",
+    "SAFE",
+    "ArchiveRefused",
     "ChecksumMismatch",
     "ModelInfo",
+    "ModelRefused",
     "ModelUnavailable",
     "context_length",
     "fetch_data",
@@ -34,5 +49,6 @@ __all__ = [
     "list_tokenizers",
     "load_model",
     "load_tokenizer",
+    "only_safe",
     "text_config",
 ]

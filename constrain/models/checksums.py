@@ -36,7 +36,7 @@ def match(folder: Path) -> bool:
             _digest(folder / name, *_stamp(folder / name)) == digest
             for name, digest in sealed.items()
         )
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 

