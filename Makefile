@@ -20,7 +20,7 @@ test-engines: .venv-engines/.installed  # adapters for vLLM and SGLang, in an en
 	OMP_NUM_THREADS=1 NUMBA_CACHE_DIR=.venv-engines/numba .venv-engines/bin/python -m pytest -q tests/engines
 
 fuzz: .venv/.installed  # SECONDS in all: half on hostile input, half on comparisons with other programs
-	OMP_NUM_THREADS=1 .venv/bin/python tests/fuzz.py --seconds $$(($(SECONDS) / 14)) --seed $$$$
+	OMP_NUM_THREADS=1 .venv/bin/python tests/fuzz.py --seconds $$(($(SECONDS) / 16)) --seed $$$$
 	OMP_NUM_THREADS=1 .venv/bin/python tests/fuzz_comparisons.py --seconds $$(($(SECONDS) / 2))
 
 lint: .venv/.installed

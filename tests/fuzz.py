@@ -23,6 +23,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import hostile_files
+import torch
 from hostile import (
     SEEDS,
     TARGETS,
@@ -34,6 +36,8 @@ from hostile import (
     vocabulary,
 )
 
+FILES = "tensors"
+EVERY = (*TARGETS, FILES)
 BATCH = 40
 """Cases of one child, unless one of them ends it."""
 GRACE = 180
@@ -51,11 +55,16 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__} {message} at {place}"
 
 
+def case_of(rng: random.Random, target: str) -> str:
+    """A text for a target; of files of tensors a character for each byte."""
+    return hostile_files.make_case(rng) if target == FILES else make_case(rng, target)
+
+
 def outcome_of(target: str, text: str, seconds: float) -> str:
     """What comes of a case, failures with ``!`` before them."""
     try:
         with cpu_limit(seconds):
-            return run_case(target, text)
+            return hostile_files.run_case(text) if target == FILES else run_case(target, text)
     except SlowCase:
         return "slow"
     except BaseException as error:
@@ -129,7 +138,7 @@ def campaign(target: str, seconds: float, args: argparse.Namespace) -> dict[str,
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         rngs = [random.Random(f"{args.seed}/{target}/{number + i}") for i in range(BATCH)]
-        cases = [(target, make_case(rng, target)) for rng in rngs]
+        cases = [(target, case_of(rng, target)) for rng in rngs]
         done = 0
         for outcome in in_child(cases, args):
             _note(outcome, cases[done][1], counts, failures, slow)
@@ -169,12 +178,14 @@ def _warm_up() -> None:
     for target, seeds in SEEDS.items():
         for text in seeds:
             outcome_of(target, text, 20)
+    torch.set_num_threads(1)
+    hostile_files.warm_up()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="for each target")
-    parser.add_argument("--target", choices=[*TARGETS, "all"], default="all")
+    parser.add_argument("--target", choices=[*EVERY, "all"], default="all")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--case-seconds", type=float, default=5, help="processor time of one case")
     parser.add_argument("--memory", type=int, default=3_000, help="MiB of address space of a child")
@@ -183,7 +194,7 @@ def main() -> int:
     args = parser.parse_args()
     _warm_up()
     found = 0
-    for target in TARGETS if args.target == "all" else (args.target,):
+    for target in EVERY if args.target == "all" else (args.target,):
         found += len(campaign(target, args.seconds, args))
     return 1 if found else 0
 

@@ -549,7 +549,7 @@ def test_an_oracle_with_a_perfect_model_needs_one_forward_a_block() -> None:
 
 def test_a_filter_file_must_hold_a_filter(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="holds no filter"):
+    with pytest.raises(ValueError, match="does not hold a filter"):
         Filter.load(tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="threshold"):
         Learn2PD(Filter(4), threshold=1.0)

@@ -282,7 +282,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     text.write_text("no model")
     save_file({"initial": torch.ones(1)}, tensors)
     for path in (text, tensors):
-        with pytest.raises(ValueError, match="no HMM of gramma"):
+        with pytest.raises(ValueError, match="does not hold an HMM of gramma"):
             HMM.load(path)
 
 
@@ -778,7 +778,7 @@ def test_a_corpus_can_be_kept(corpus: Corpus, tmp_path: Path) -> None:
     assert torch.equal(loaded.hidden, corpus.hidden)
     with pytest.raises(TokenizerMismatch):
         Corpus.load(path, VOCABULARY)
-    with pytest.raises(ValueError, match="no HMM of gramma"):
+    with pytest.raises(ValueError, match="does not hold an HMM of gramma"):
         HMM.load(path)
 
 

@@ -30,8 +30,9 @@ from torch import Tensor
 
 from constrain.vocabulary import Vocabulary
 from samplers.deco_g.em import BATCH, DROPOUT, PSEUDOCOUNT, Epoch, fit_em
-from samplers.deco_g.hmm import HMM, check_tokenizer, fingerprint_of, read_file, write_file
+from samplers.deco_g.hmm import HMM, check_tokenizer, fingerprint_of
 from samplers.progress import bar
+from samplers.tensor_files import TensorFileError, read_tensors, said, write_tensors
 
 Head: TypeAlias = Callable[[Tensor], Tensor]
 """Last-layer hidden states, float16[n, D] on the CPU, to logits [n, V] at the temperature of sampling."""
@@ -43,6 +44,7 @@ PRIOR: Final = 100.0
 """How many draws in each state the model's own distributions count as."""
 
 _FORMAT: Final = "gramma corpus 1"
+_CALLED: Final = "a corpus of gramma"
 _MANY_PROMPTS: Final = 10
 _ROUNDS: Final = 20
 _POINTS_PER_CENTROID: Final = 64
@@ -126,11 +128,10 @@ class Corpus:
         }
         about = {"eos_token_ids": self.eos_token_ids, "vocabulary_size": self.vocabulary_size}
         header = {
-            "format": _FORMAT,
             "tokenizer": self.fingerprint or "",
             "about": json.dumps(about, sort_keys=True),
         }
-        write_file(tensors, path, header)
+        write_tensors(path, _FORMAT, tensors, header)
 
     @classmethod
     def load(cls, path: str | Path, tokenizer: Any = None) -> Corpus:
@@ -142,20 +143,35 @@ class Corpus:
 
         Raises:
             TokenizerMismatch: if it was drawn with another tokenizer, or does not say with which.
-            ValueError: if the file holds something else.
+            TensorFileError: if the file holds something else, or is damaged.
             OSError: if it cannot be read.
         """
-        tensors, header = read_file(path, _FORMAT, "corpus")
-        check_tokenizer(path, header["tokenizer"] or None, tokenizer)
-        about = json.loads(header["about"])
-        pieces = torch.split(tensors["tokens"], tensors["lengths"].tolist())
+        tensors, header = read_tensors(path, _FORMAT, _CALLED, ("tokenizer", "about"))
+        fingerprint = header.get("tokenizer") or None
+        check_tokenizer(path, fingerprint, tokenizer)
+        try:
+            return cls._of_file(tensors, said(header, "about", path, _CALLED), fingerprint)
+        except (ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise TensorFileError(f"{path} does not hold {_CALLED}: {error}") from None
+
+    @classmethod
+    def _of_file(
+        cls, tensors: dict[str, Tensor], about: dict[str, Any], fingerprint: str | None
+    ) -> Corpus:
+        size = int(about["vocabulary_size"])
+        if any(tensors[name].ndim != 1 for name in ("tokens", "lengths", "held_out")):
+            raise ValueError("its tensors have other shapes")
+        tokens = tensors["tokens"]
+        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < size:
+            raise ValueError(f"it has tokens that are none of {size}")
+        pieces = torch.split(tokens, tensors["lengths"].tolist())
         return cls(
             tuple(tuple(piece.tolist()) for piece in pieces),
             tensors["hidden"],
-            tuple(tensors["held_out"].tolist()),
-            tuple(about["eos_token_ids"]),
-            about["vocabulary_size"],
-            header["tokenizer"] or None,
+            tuple(map(bool, tensors["held_out"].tolist())),
+            tuple(map(int, about["eos_token_ids"])),
+            size,
+            fingerprint,
         )
 
 

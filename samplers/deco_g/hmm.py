@@ -13,24 +13,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from constrain.vocabulary import Vocabulary
 from grammars.errors import GrammaError
+from samplers.tensor_files import TensorFileError, read_tensors, said, write_tensors
 
 if TYPE_CHECKING:
     from samplers.deco_g.distil import Prompt
 
 _FORMAT: Final = "gramma hmm 1"
+_CALLED: Final = "an HMM of gramma"
 _TOLERANCE: Final = {torch.float32: 1e-4, torch.float64: 1e-6}
 MISSING: Final = -1
 """In place of a token that was not observed: every state gives it probability one."""
@@ -306,7 +305,6 @@ class HMM:
             OSError: if the file cannot be written.
         """
         header = {
-            "format": _FORMAT,
             "tokenizer": tokenizer_fingerprint or self.fingerprint or "",
             "about": json.dumps(dict(about or {}), sort_keys=True),
         }
@@ -315,11 +313,7 @@ class HMM:
             "transition": self.transition,
             "emission": self.emission,
         }
-        # Clones: parts of one tensor, which safetensors refuses to write, are fine in memory.
-        whole = {
-            name: t.clone(memory_format=torch.contiguous_format) for name, t in tensors.items()
-        }
-        write_file(whole, path, header)
+        write_tensors(path, _FORMAT, tensors, header)
 
     @classmethod
     def load(
@@ -334,52 +328,27 @@ class HMM:
 
         Raises:
             TokenizerMismatch: if it was fitted with another tokenizer, or does not say with which.
-            ValueError: if the file holds something else.
+            TensorFileError: if the file holds something else, or is damaged.
             OSError: if it cannot be read.
         """
         return read(path, tokenizer, device=device)[0]
-
-
-def write_file(tensors: dict[str, Tensor], path: str | Path, header: dict[str, str]) -> None:
-    """Writes a safetensors file beside ``path`` and moves it there, so that it is never half written."""
-    part = Path(f"{path}.{os.getpid()}.part")
-    try:
-        save_file(tensors, part, metadata=header)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read(
     path: str | Path, tokenizer: Any = None, *, device: torch.device | str = "cpu"
 ) -> tuple[HMM, dict[str, Any]]:
     """A stored model and what was written ``about`` it; see :meth:`HMM.load`."""
-    tensors, header = read_file(path, _FORMAT, "HMM", device)
+    tensors, header = read_tensors(path, _FORMAT, _CALLED, ("tokenizer", "about"), device)
     names = ("initial", "transition", "emission")
-    if not set(names) <= set(tensors):
-        raise ValueError(f"{path} holds no whole HMM: it has the tensors {sorted(tensors)}")
+    if set(names) != set(tensors):
+        raise TensorFileError(f"{path} does not hold {_CALLED}: it has {sorted(tensors)}")
     check_tokenizer(path, header.get("tokenizer") or None, tokenizer)
     initial, transition, emission = (tensors[name] for name in names)
-    made = HMM(initial, transition, emission, header.get("tokenizer") or None)
-    return made, json.loads(header.get("about") or "{}")
-
-
-def read_file(
-    path: str | Path, wanted: str, what: str, device: torch.device | str = "cpu"
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and header of a safetensors file.
-
-    Raises:
-        ValueError: if its header does not name the format ``wanted``.
-    """
+    about = said(header, "about", path, _CALLED)
     try:
-        with safe_open(str(path), framework="pt", device=str(device)) as file:
-            header = dict(file.metadata() or {})
-            if header.get("format") == wanted:
-                return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path}: no {what} of gramma ({error})") from None
-    raise ValueError(f"{path}: no {what} of gramma")
+        return HMM(initial, transition, emission, header.get("tokenizer") or None), about
+    except ValueError as error:
+        raise TensorFileError(f"{path} does not hold {_CALLED}: {error}") from None
 
 
 def check_tokenizer(path: str | Path, stored: str | None, tokenizer: Any) -> None:

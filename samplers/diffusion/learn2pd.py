@@ -18,13 +18,15 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from samplers.diffusion.draft import Draft, Logits
 from samplers.diffusion.schedule import Static, View
+from samplers.tensor_files import TensorFileError, read_tensors, write_tensors
 
 THRESHOLD: Final = 0.96
+_FORMAT: Final = "gramma filter 1"
+_WEIGHTS: Final = ("inner.weight", "inner.bias", "outer.weight", "outer.bias")
 BLOCK: Final = 32
 _RATE: Final = 3e-3
 EPOCHS: Final = 200
@@ -55,19 +57,24 @@ class Filter(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Writes the weights to a safetensors file."""
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, path)
+        write_tensors(path, _FORMAT, self.state_dict(), {})
 
     @classmethod
     def load(cls, path: str | Path) -> Filter:
         """Reads weights written by :meth:`save`.
 
         Raises:
-            ValueError: if the file holds something else.
+            TensorFileError: if the file holds something else, or is damaged.
         """
-        weights = load_file(path)
-        if set(weights) != {"inner.weight", "inner.bias", "outer.weight", "outer.bias"}:
-            raise ValueError(f"{path} holds no filter: it has the tensors {sorted(weights)}")
+        weights, _ = read_tensors(path, _FORMAT, "a filter", ())
+        if set(weights) != set(_WEIGHTS) or weights["inner.weight"].ndim != 2:
+            raise TensorFileError(f"{path} does not hold a filter: it has {sorted(weights)}")
         width, block = weights["inner.weight"].shape
+        shapes = ((width, block), (width,), (block, width), (block,))
+        for name, shape in zip(_WEIGHTS, shapes, strict=True):
+            weight = weights[name]
+            if weight.shape != shape or not min(shape) or not bool(weight.isfinite().all()):
+                raise TensorFileError(f"{path} does not hold a filter: {name} will not do")
         made = cls(block, width)
         made.load_state_dict(weights)
         return made

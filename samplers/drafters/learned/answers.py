@@ -13,7 +13,6 @@ On disk a task's answers are one file of safetensors; a folder of them is what w
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton
@@ -37,10 +34,12 @@ from samplers.progress import bar
 from samplers.speculative.law import Sampling
 from samplers.speculative.target import Constrained, FreeText, Target, Weighting
 from samplers.speculative.tree import ROOT
+from samplers.tensor_files import TensorFileError, read_tensors, said, write_tensors
 
 TOP: Final = 32
 """Tokens of each law that are kept, the likeliest ones."""
 _FORMAT: Final = "gramma answers 1"
+_CALLED: Final = "answers"
 
 
 class AnswersError(GrammaError, ValueError):
@@ -350,10 +349,7 @@ def save_answers(
         tensors["ids"] = torch.cat([x.ids for x in laws])
         tensors["probabilities"] = torch.cat([x.probabilities for x in laws])
         tensors["whole"] = torch.cat([x.whole for x in laws])
-    file = Path(file)
-    part = file.with_name(f".{file.name}.part")
-    save_file(tensors, part, {"format": _FORMAT, "settings": json.dumps(settings or {})})
-    os.replace(part, file)
+    write_tensors(file, _FORMAT, tensors, {"settings": json.dumps(settings or {})})
 
 
 def load_answers(file: str | Path) -> list[Answer]:
@@ -386,26 +382,44 @@ def _of_run(file: Path, ids: list[int], settings: dict[str, Any]) -> list[Answer
 
 def _read(file: Path) -> tuple[list[Answer], dict[str, Any]]:
     try:
-        with safe_open(str(file), framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise AnswersError(f"{file} does not hold answers of this kind ({_FORMAT})")
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            return _answers(tensors), json.loads(metadata["settings"])
-    except AnswersError:
-        raise
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        tensors, header = read_tensors(file, _FORMAT, _CALLED, ("settings",))
+        return _answers(tensors), said(header, "settings", file, _CALLED)
+    except TensorFileError as error:
+        raise AnswersError(str(error)) from None
+    except (ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise AnswersError(f"{file} does not hold answers: {error}") from error
 
 
 def _answers(tensors: dict[str, torch.Tensor]) -> list[Answer]:
+    for name in ("tokens", "lengths", "given"):
+        if (
+            tensors[name].dtype != torch.int32
+            or tensors[name].ndim != 1
+            or (tensors[name] < 0).any()
+        ):
+            raise ValueError(f"{name} are no counts")
     lengths, given = tensors["lengths"].tolist(), tensors["given"].tolist()
     texts = [text.tolist() for text in torch.split(tensors["tokens"], lengths)]
+    if any(count > length for length, count in zip(lengths, given, strict=True)):
+        raise ValueError("more tokens are given than there are")
     if "ids" not in tensors:
         return [Answer(text, count) for text, count in zip(texts, given, strict=True)]
+    _check_laws(tensors)
     sizes = [length - count for length, count in zip(lengths, given, strict=True)]
     parts = [torch.split(tensors[name], sizes) for name in ("ids", "probabilities", "whole")]
     return [
         Answer(text, count, Laws(*laws))
         for text, count, *laws in zip(texts, given, *parts, strict=True)
     ]
+
+
+def _check_laws(tensors: dict[str, torch.Tensor]) -> None:
+    ids, shares, whole = tensors["ids"], tensors["probabilities"], tensors["whole"]
+    kinds = (ids.dtype, shares.dtype, whole.dtype)
+    if kinds != (torch.int32, torch.float32, torch.bool):
+        raise ValueError("laws of other types")
+    if ids.ndim != 2 or shares.shape != ids.shape or whole.shape != ids.shape[:1]:
+        raise ValueError("laws of other shapes")
+    # A NaN makes every comparison false, so this is put as what must hold.
+    if not bool(((shares >= 0) & (shares <= 1.001)).all()) or bool((ids < -1).any()):
+        raise ValueError("laws that are none")

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Self
 
 import torch
 
+from constrain.arguments import check_count
 from constrain.models import text_config
 from samplers.drafters.base import Context, Observation
 from samplers.drafters.draft_model import columns
@@ -25,6 +26,8 @@ from samplers.drafters.learned.networks import NetworkDrafter, SmallNetwork, voc
 from samplers.drafters.learned.training import Clock, Training, bar_of, lessons_of, run, split
 from samplers.speculative.tree import ROOT
 
+MOST: Final = 1_024
+"""Companion positions of one row in one forward, at most."""
 RANKS: Final = 8
 """Guesses of one companion whose acceptance is measured apart."""
 _PRIOR: Final = 8.0
@@ -50,7 +53,8 @@ class CompanionNetwork(SmallNetwork):
             texts; zeros if that was not measured.
 
     Raises:
-        ValueError: if a number is not positive.
+        ValueError: if a number is not positive, or ``most`` is more than ``MOST``.
+        TypeError: if one is no whole number.
     """
 
     accepted: torch.Tensor
@@ -59,8 +63,10 @@ class CompanionNetwork(SmallNetwork):
         self, model: Any, ids: torch.Tensor | None, count: int, strands: int, most: int
     ) -> None:
         super().__init__(model, ids)
-        if min(count, strands, most) < 1:
-            raise ValueError("count, strands and most of companions must be positive")
+        for name, value in {"count": count, "strands": strands, "most": most}.items():
+            check_count(value, name)
+        if most > MOST:
+            raise ValueError(f"most={most}: at most {MOST:,} positions have companions")
         self.count, self.strands, self.most = count, strands, most
         self.register_buffer("accepted", torch.zeros(count, RANKS))
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from constrain.models import text_config
 from samplers.drafters.draft_model import columns
+from samplers.tensor_files import AtMost, TensorFileError, read_tensors, said, write_tensors
+
+_SLACK: Final = 1 << 16
+"""Numbers that making a network takes beside its own."""
+
+_LARGEST: Final = 65_504.0
+"""The largest weight: what half precision holds.  Products of larger ones are soon not finite."""
+_Network = TypeVar("_Network", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def write_file(
     weights: Mapping[str, torch.Tensor],
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes weights as safetensors.
+    """Writes weights as safetensors, at once or not at all.
 
     Args:
         path: the file; it is written over.
@@ -72,11 +78,10 @@ def write_file(
         weights: by name.
         options: what the network is made with, as JSON can hold it.
     """
-    metadata = {"format": kind, "base": json.dumps(asdict(base))}
+    header = {"base": json.dumps(asdict(base))}
     if options:
-        metadata["options"] = json.dumps(dict(options))
-    plain = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    save_file(plain, str(path), metadata)
+        header["options"] = json.dumps(dict(options))
+    write_tensors(path, kind, weights, header)
 
 
 def read_file(path: str | Path, kind: str, base: Base, *, called: str) -> Trained:
@@ -90,33 +95,59 @@ def read_file(path: str | Path, kind: str, base: Base, *, called: str) -> Traine
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds something else, or what it holds is for another model.
+        TensorFileError: if it holds something else, is damaged, or what it holds is for another model.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != kind:
-                raise ValueError(f"{path} does not hold {called} of this kind ({kind})")
-            found = Base(**json.loads(metadata["base"]))
-            options = dict(json.loads(metadata.get("options", "{}")))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} does not hold {called}: {error}") from error
+    weights, header = read_tensors(path, kind, called, ("base", "options"))
+    found = _base_of(said(header, "base", path, called))
+    if found is None:
+        raise TensorFileError(f"{path} does not hold {called}: it does not say for which model")
     if found != base:
-        raise ValueError(f"{path}: the {called} are for {found.told}, not for {base.told}")
-    return Trained(options, weights)
+        raise TensorFileError(f"{path}: the {called} are for {found.told}, not for {base.told}")
+    for name, weight in weights.items():
+        # A NaN makes every comparison false, so this is put as what must hold.
+        if weight.is_floating_point() and not bool((weight.abs() <= _LARGEST).all()):
+            raise TensorFileError(f"{path} does not hold {called}: {name} is not finite, or too large")
+    return Trained(said(header, "options", path, called), weights)
 
 
-def fill(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: str | Path) -> None:
-    """Puts a file's weights into a network.
+def _base_of(told: Mapping[str, Any]) -> Base | None:
+    """What tells a model, of JSON; ``None`` if it does not."""
+    kinds = {"hidden_size": int, "vocab_size": int, "name": str}
+    if told.keys() != kinds.keys() or any(
+        type(told[key]) is not kind for key, kind in kinds.items()
+    ):
+        return None
+    return Base(**told)
+
+
+def network_of(
+    make: Callable[[], _Network], weights: Mapping[str, torch.Tensor], path: str | Path
+) -> _Network:
+    """A network that is made as a file says, with the file's weights.
+
+    Args:
+        make: the network; it may not be much larger than the weights.
+        weights: by name.
+        path: of the file.
 
     Raises:
-        ValueError: if they are not those of such a network.
+        TensorFileError: if they are not those of such a network, or it cannot be made.
     """
     try:
-        network.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        raise ValueError(f"{path}: {error}") from error
+        with AtMost(4 * sum(weight.numel() for weight in weights.values()) + _SLACK):
+            made = make()
+        own = made.state_dict()
+        for name, weight in weights.items():
+            if name in own and own[name].is_floating_point() != weight.is_floating_point():
+                raise ValueError(f"{name} is of {weight.dtype}")
+        made.load_state_dict(dict(weights))
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise TensorFileError(f"{path}: {error}") from error
+    return made

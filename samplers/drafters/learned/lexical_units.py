@@ -60,7 +60,8 @@ class Padding(CompanionNetwork):
             raise ValueError(f"adapters={adapters}, rank={rank}: must not be negative")
         self._options = {"adapters": adapters, "rank": rank}
         layers, size = layers_of(model), self.base.hidden_size
-        at = {1 + i * (layers - 1) // adapters for i in range(adapters)} if layers > 1 else set()
+        several = min(adapters, layers - 1)  # more of them would share layers
+        at = {1 + i * (layers - 1) // several for i in range(several)}
         self._layers = (0, *sorted(at))
         rows = model.get_input_embeddings().weight.detach().float()
         self._scale = STEP * float(rows.square().mean().sqrt())

@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy, silu
 from constrain.arguments import check_model
 from samplers.drafters.base import Context
 from samplers.drafters.learned.base import LearnedDrafter, Lesson, Text, encoded
-from samplers.drafters.learned.files import Base, fill, read_file, write_file
+from samplers.drafters.learned.files import Base, network_of, read_file, write_file
 from samplers.drafters.learned.training import (
     Clock,
     Reading,
@@ -174,8 +174,8 @@ class MedusaHeads(LearnedDrafter):
             ValueError: if the file is not one of heads, or they are of another model.
         """
         found = read_file(path, _FORMAT, Base.of(model), called="heads")
-        heads = Heads(model, count=len(found.weights) // 2)
-        fill(heads, found.weights, path)
+        count = len(found.weights) // 2
+        heads = network_of(lambda: Heads(model, count=count), found.weights, path)
         return cls(heads, tree=tree)
 
     # -- training --------------------------------------------------------------------------------

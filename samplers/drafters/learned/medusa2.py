@@ -31,7 +31,7 @@ from torch.nn.functional import linear
 
 from constrain.arguments import check_model
 from samplers.drafters.learned.base import Lesson
-from samplers.drafters.learned.files import Base, fill, read_file, write_file
+from samplers.drafters.learned.files import Base, network_of, read_file, write_file
 from samplers.drafters.learned.medusa import (
     SPARSE,
     Heads,
@@ -54,6 +54,7 @@ from samplers.drafters.learned.training import (
     split,
     steps_of_texts,
 )
+from samplers.tensor_files import TensorFileError
 
 _FORMAT: Final = "medusa-2"
 _CALLED: Final = "medusa2"
@@ -295,12 +296,22 @@ class Medusa2:
         found = read_file(path, _FORMAT, Base.of(model), called="adapters and heads")
         own = {n[6:]: w for n, w in found.weights.items() if n.startswith("heads.")}
         low_rank = {n: w for n, w in found.weights.items() if not n.startswith("heads.")}
+        rank, scale = found.options.get("rank"), found.options.get("scale")
+        if not isinstance(rank, int) or not isinstance(scale, int | float) or rank < 1:
+            raise TensorFileError(f"{path}: adapters of rank {rank!r} and scale {scale!r}")
         changed = _copy_of(model)
-        adapters = adapted(changed, int(found.options["rank"]), float(found.options["scale"]))
-        fill(_Parts(adapters), low_rank, path)
-        _put(changed, {name: adapter.merge() for name, adapter in adapters.items()})
-        heads = Heads(changed, len(own) // 2)
-        fill(heads, own, path)
+        adapters: dict[str, Adapter] = {}
+
+        def make() -> _Parts:
+            adapters.update(adapted(changed, rank, float(scale)))
+            return _Parts(adapters)
+
+        network_of(make, low_rank, path)
+        merged = {name: adapter.merge() for name, adapter in adapters.items()}
+        if not all(bool(part.weight.isfinite().all()) for part in merged.values()):
+            raise TensorFileError(f"{path}: with its adapters the model is not finite")
+        _put(changed, merged)
+        heads = network_of(lambda: Heads(changed, len(own) // 2), own, path)
         return cls(changed, MedusaHeads(heads, tree=tree), Base.of(model), low_rank, found.options)
 
 

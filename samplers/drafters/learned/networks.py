@@ -11,10 +11,11 @@ import torch
 
 from constrain.arguments import check_model
 from samplers.drafters.learned.base import LearnedDrafter
-from samplers.drafters.learned.files import Base, fill, read_file, write_file
+from samplers.drafters.learned.files import Base, network_of, read_file, write_file
 from samplers.drafters.learned.growing import Growth
 from samplers.drafters.learned.training import Report
 from samplers.drafters.learned.vocabulary import Output, frequent
+from samplers.tensor_files import TensorFileError
 
 
 class SmallNetwork(torch.nn.Module, ABC):
@@ -88,14 +89,17 @@ class NetworkDrafter(LearnedDrafter):
         """
         found = read_file(path, cls.kind, Base.of(model), called="weights")
         ids = found.weights.get("ids")
-        if ids is None:
-            raise ValueError(f"{path} does not hold weights: it has no vocabulary")
-        try:
-            network = cls.networks(model, ids if len(ids) else None, **found.options)
-        except TypeError as error:
-            raise ValueError(f"{path}: {error}") from error
-        fill(network, found.weights, path)
-        return cls(network, growth=growth)
+        if ids is None or ids.dtype != torch.int64 or ids.ndim != 1 or not _ascending(ids):
+            raise TensorFileError(f"{path} does not hold weights: it has no vocabulary")
+
+        def make() -> Any:
+            return cls.networks(model, ids if len(ids) else None, **found.options)
+
+        return cls(network_of(make, found.weights, path), growth=growth)
+
+
+def _ascending(ids: torch.Tensor) -> bool:
+    return bool((ids[1:] > ids[:-1]).all())
 
 
 def vocabulary_of(

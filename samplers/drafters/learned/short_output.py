@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from constrain.models import SAFE, only_safe
+
 
 class ShortOutput(nn.Module):
     """An output embedding of some rows of a vocabulary.
@@ -111,13 +113,17 @@ def load_draft(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:
 
     Raises:
         FileNotFoundError: if there is no model.
+        ModelRefused: if it cannot be loaded: its weights are no safetensors, say.
     """
     file = Path(folder) / "config.json"
     if not file.is_file():
         raise FileNotFoundError(
             f"{file}: no such file; a draft is a folder that save_pretrained wrote"
         )
-    told = json.loads(file.read_text("utf-8"))
-    short = told.get("model_type") == ShortLlamaConfig.model_type
-    kind: Any = ShortLlama if short else AutoModelForCausalLM
-    return kind.from_pretrained(str(folder), dtype=dtype).eval()
+    with only_safe(folder):
+        told = json.loads(file.read_text("utf-8"))
+        if not isinstance(told, dict):
+            raise ValueError(f"{file} is no object of JSON")
+        short = told.get("model_type") == ShortLlamaConfig.model_type
+        kind: Any = ShortLlama if short else AutoModelForCausalLM
+        return kind.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **SAFE).eval()

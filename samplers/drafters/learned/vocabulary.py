@@ -101,6 +101,8 @@ class Output:
         """
         heat = context.sampling.temperature or 1.0
         logits = self.logits(y) / heat
+        if not bool((logits < torch.inf).all()):  # nor where one is NaN: such weights draft nothing
+            return [[] for _ in nodes]
         best, at = (part.cpu() for part in logits.topk(min(count, logits.shape[-1])))
         shares = (best - logits.logsumexp(-1, keepdim=True).cpu()).exp().tolist()
         made: list[Guesses] = []
