@@ -7,7 +7,8 @@ cannot be read or written only costs time: it is reported once and the work is d
 
 from __future__ import annotations
 
-import zipfile
+import errno
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,18 +40,28 @@ def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]] | None:
 
     Returns:
         The arrays by name, or ``None`` where the file is absent, damaged (the archive's own
-        checksums are verified), unreadable, or in a folder that others can write.  Pickled objects
-        are never loaded.
+        checksums are verified first, of whole members), unreadable, or in a folder that others can
+        write.  Pickled objects are never loaded.
     """
     if not is_trusted(path.parent):
         return None
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # links may lead to devices, which have no end
+            raise OSError(errno.EINVAL, "it is no file")
         with np.load(path, allow_pickle=False) as archive:
+            # An array's header may be damaged, so that less is read than there is: look at all first.
+            if archive.zip.testzip() is not None:
+                raise ValueError("its content does not match its checksums")
             return {name: np.ascontiguousarray(archive[name]) for name in archive.files}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
-        warn_once(f"the cache file {path} cannot be read ({error}); it is computed again")
+    except (
+        Exception
+    ) as error:  # what damage raises in zipfile, zlib, ast and NumPy has no common name
+        warn_once(
+            f"the cache file {path} cannot be read ({error}); it is computed again",
+            about=(path.parent,),
+        )
         return None
 
 

@@ -11,13 +11,20 @@ import os
 import stat
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 ENVIRONMENT_VARIABLE: Final = "GRAMMA_CACHE"
+_PART: Final = (".writing-", ".part")
+"""How the names of files begin and end that are being written."""
+_NOWHERE: Final = Path(os.devnull, "no-home")
+"""A folder that is not there and cannot be made."""
+_FORGOTTEN: Final = 3_600
+"""Seconds after which nobody is writing them any more."""
 
 _warned: set[str] = set()
 _warned_lock = threading.Lock()
@@ -30,7 +37,13 @@ def cache_folder(*parts: str) -> Path:
         return Path(chosen).expanduser().joinpath(*parts)
     import platformdirs  # not needed where programs are small
 
-    return Path(platformdirs.user_cache_dir("gramma")).joinpath(*parts)
+    try:
+        found = Path(platformdirs.user_cache_dir("gramma"))
+    except RuntimeError:  # a user without a home
+        found = _NOWHERE
+    if not found.is_absolute():  # as earlier versions have it: a folder "~" wherever one is
+        found = _NOWHERE
+    return found.joinpath(*parts)
 
 
 def is_trusted(folder: Path, owned: bool = True) -> bool:
@@ -56,6 +69,7 @@ def is_trusted(folder: Path, owned: bool = True) -> bool:
         f"the cache folder {folder} {what}; it is not used, so that nobody else's results are taken for "
         f"your own.  {help_}, or set {ENVIRONMENT_VARIABLE} to another folder",
         stacklevel=4,
+        about=(folder,),
     )
     return False
 
@@ -68,7 +82,8 @@ def appearing(path: Path) -> Iterator[BinaryIO]:
         OSError: if it cannot be written; then there is nothing, or what was there before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    _sweep(path.parent)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_PART[0], suffix=_PART[1])
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
@@ -78,19 +93,38 @@ def appearing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def warn_once(message: str, stacklevel: int = 3) -> None:
-    """A ``RuntimeWarning`` that is given at most once for each text in a process."""
+def _sweep(folder: Path) -> None:
+    """Removes what processes that were killed had begun to write."""
+    begin, end = _PART
+    with suppress(OSError):
+        for left in folder.glob(f"{begin}*{end}"):
+            with suppress(OSError):
+                if left.stat().st_mtime < time.time() - _FORGOTTEN:
+                    left.unlink()
+
+
+def warn_once(message: str, stacklevel: int = 3, *, about: tuple[Path, ...] = ()) -> None:
+    """A ``RuntimeWarning`` that is given at most once in a process.
+
+    Args:
+        message: the warning.
+        stacklevel: of the caller to be named.
+        about: folders that it is about, of any of which one warning is enough; none: this text is.
+    """
+    keys = {str(folder) for folder in about} or {message}
     with _warned_lock:
-        if message in _warned:
-            return
-        _warned.add(message)
+        known = not _warned.isdisjoint(keys)
+        _warned.update(keys)
+    if known:
+        return
     warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
 
 
 def warn_unwritable(path: Path, error: OSError) -> None:
-    """Says that results are not kept: once for a folder, since cause and remedy are the same."""
+    """Says that results are not kept: once, since cause and remedy are the same for all."""
     warn_once(
         f"the cache folder {path.parent} cannot be written ({error.strerror or error}); results "
         f"are not kept between runs.  Set {ENVIRONMENT_VARIABLE} to a folder that can be",
         stacklevel=4,
+        about=(path.parent, cache_folder()),
     )

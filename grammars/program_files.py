@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import marshal
 import os
+import stat
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -117,6 +118,9 @@ def read_file(name: str) -> bytes | None:
     if not is_trusted(path.parent):
         return None
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+            return None  # links may lead to devices, which have no end
         data = path.read_bytes()
     except OSError:
         return None
@@ -183,8 +187,8 @@ def _sweep(folder: Path) -> None:
     with suppress(OSError):
         for entry in os.scandir(folder):
             with suppress(OSError):
-                stat = entry.stat()
-                found.append((stat.st_mtime, stat.st_size, entry.path))
+                known = entry.stat()
+                found.append((known.st_mtime, known.st_size, entry.path))
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
         if total <= MOST_BYTES:

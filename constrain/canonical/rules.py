@@ -7,7 +7,7 @@ import json
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
@@ -323,7 +323,7 @@ def _arrays(
     names = {field.name for field in fields(Merges)}
     names |= {"plain", "contracted", "examples", "completed", "completing"}
     stored = load_arrays(path)
-    if stored is not None and stored.keys() == names:
+    if stored is not None and stored.keys() == names and _fit(stored, len(vocabulary.texts)):
         return dict(stored)
     model = json.loads(written)["model"]
     vocab = model["vocab"]
@@ -341,6 +341,41 @@ def _arrays(
     made |= {"completed": completed, "completing": completing}
     save_arrays(path, made)
     return made
+
+
+def _fit(arrays: Mapping[str, npt.NDArray[Any]], tokens: int) -> bool:
+    """Whether arrays of a file are of the right kinds, and lead to places within them."""
+    if any(
+        a.ndim != 1 or a.dtype != (np.bool_ if name == "derived" else np.int32)
+        for name, a in arrays.items()
+    ):
+        return False
+    size = len(arrays["left"])
+    of_tokens = ("left", "right", "rank", "time", "derived")
+    rows = {"begin": ("other", "order"), "edge_begin": ("edge_token", "edge_time", "edge_rank")}
+    rows["completed"] = ("completing",)
+    shapes = len(arrays["examples"])
+    return (
+        all(len(arrays[name]) == size for name in of_tokens)
+        and len(arrays["begin"]) == len(arrays["edge_begin"]) == size + 1
+        and len(arrays["completed"]) in (1, tokens + 1)
+        and len(arrays["plain"]) == len(arrays["contracted"]) == tokens
+        and all(_are_bounds(arrays[name], [arrays[x] for x in of]) for name, of in rows.items())
+        and all(_within(arrays[name], -1, size) for name in ("left", "right"))
+        and all(_within(arrays[name], 0, size) for name in ("other", "edge_token"))
+        and all(_within(arrays[name], 0, tokens) for name in ("completing", "examples"))
+        and all(_within(arrays[name], -1, shapes) for name in ("plain", "contracted"))
+    )
+
+
+def _are_bounds(begin: npt.NDArray[Any], of: Sequence[npt.NDArray[Any]]) -> bool:
+    """Whether these are where rows of some arrays begin, and end."""
+    ends = all(len(array) == begin[-1] for array in of)
+    return bool(ends and begin[0] == 0 and (np.diff(begin.astype(np.int64)) >= 0).all())
+
+
+def _within(numbers: npt.NDArray[Any], least: int, end: int) -> bool:
+    return not len(numbers) or bool(numbers.min() >= least and numbers.max() < end)
 
 
 def completions_of(texts: Sequence[bytes]) -> tuple[Int32, Int32]:

@@ -19,7 +19,7 @@ def seal(folder: Path) -> None:
     Raises:
         OSError: if the folder cannot be read or written.
     """
-    found = {file.name: sha256_of(file) for file in _files(folder)}
+    found = {file.relative_to(folder).as_posix(): sha256_of(file) for file in _files(folder)}
     with appearing(folder / NAME) as stream:
         stream.write(json.dumps(found, indent=1).encode())
 
@@ -41,7 +41,7 @@ def match(folder: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.is_file() and file.name != NAME)
+    return sorted(f for f in folder.rglob("*") if f.is_file() and f.name != NAME)
 
 
 def _stamp(file: Path) -> tuple[int, int]:

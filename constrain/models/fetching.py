@@ -124,7 +124,15 @@ def fetch_data(name: str, force: bool = False) -> Path:
         return all((folder / file).is_file() for file in known.files)
 
     target = cache_folder("data", f"{name}-{known.part.version}")
-    return install(target, lambda made: fetch_files(known, made), is_there, force)
+    if not force and is_there(target) and not _is_as_sealed(target):
+        warn_once(f"the data in {target} are damaged; they are fetched again")
+        force = True
+
+    def build(made: Path) -> None:
+        fetch_files(known, made)
+        checksums.seal(made)
+
+    return install(target, build, is_there, force)
 
 
 def list_models() -> list[ModelInfo]:
@@ -199,7 +207,7 @@ def _model_is_there(folder: Path) -> bool:
 
 
 def _is_as_sealed(folder: Path) -> bool:
-    """Whether a model is what was converted; one that an earlier version converted is sealed now."""
+    """Whether files are what was fetched and converted; those of an earlier version are sealed now."""
     if not (folder / checksums.NAME).is_file():
         with suppress(OSError):
             checksums.seal(folder)

