@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from grammars.numba_cache import forget_stale, kept
+from grammars.numba_cache import forget_damaged, forget_stale, kept
 
 _ROOT: Final = Path(__file__).parents[2]
 _sources: list[Path] = [_ROOT / "constrain" / "engine" / "context.py"]
@@ -25,6 +25,8 @@ def load(name: str) -> ModuleType:
     """Imports a module of kernels, by its full name; those that it imports come first."""
     path = _ROOT.joinpath(*name.split(".")).with_suffix(".py")
     forget_stale(path, _sources)
+    if forget_damaged(path):
+        _say(f"what was kept of {name} is damaged")
     compiled_before = any(kept(path, "nbc"))
     began = time.perf_counter()
     if not compiled_before:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from grammars.ir import GrammarIR, Literal, Not, Repeat, Rule, Seq, both, chars
 from grammars.limits import DEFAULT_LIMITS, Limits
-from grammars.numba_cache import forget_stale, kept
+from grammars.numba_cache import forget_damaged, forget_stale, kept
 from grammars.program import Program
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class _Kernels:
     def _is_ready(self) -> bool:
         if self._worker is not None:
             return self._worker.poll() == 0  # where it fails, the plain way is left
+        for source in _ENTRIES:
+            forget_damaged(source)
         if _are_compiled():
             return True
         with suppress(OSError):
