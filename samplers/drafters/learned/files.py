@@ -106,7 +106,9 @@ def read_file(path: str | Path, kind: str, base: Base, *, called: str) -> Traine
     for name, weight in weights.items():
         # A NaN makes every comparison false, so this is put as what must hold.
         if weight.is_floating_point() and not bool((weight.abs() <= _LARGEST).all()):
-            raise TensorFileError(f"{path} does not hold {called}: {name} is not finite, or too large")
+            raise TensorFileError(
+                f"{path} does not hold {called}: {name} is not finite, or too large"
+            )
     return Trained(said(header, "options", path, called), weights)
 
 
