@@ -6,9 +6,9 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NoReturn, final
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, Final, NoReturn, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from grammars.special_tokens import FRAME, until_token
 
 _GENERATIONS: Final = 1 << 30
 _RESERVED: Final = frozenset((DEAD, FINISHED))
+_Answer = TypeVar("_Answer")
 _INT32: Final = np.dtype(np.int32)
 _MOST_STEPS: Final = 1 << 12
 """Steps between states that are kept to be answered at once, the latest; some 200 bytes each."""
@@ -124,6 +125,11 @@ class TokenAutomaton:
         self._budget_rows = BudgetRows(self._rows, limits.max_cached_masks)
         self._steps: dict[tuple[int, int], int] = {}
         self._step_order: deque[tuple[int, int]] = deque()
+        self._fewest: dict[int, int] = {}
+        self._trims = 0  # odd while states are being forgotten, see _unlocked
+        self._ends_are_written = (
+            grammar.layout is None
+        )  # else texts are closed first, by more steps
         self._known_step = self._steps.get
         self._place_of, self._state_at = core.place_of, core.state_at
         self._core_advance = core.advance
@@ -164,13 +170,34 @@ class TokenAutomaton:
     # works on places (see constrain.core).
 
     def _place(self, state: Any) -> int:
-        """Where a state is kept.
+        """Where a state is kept, as long as the lock is held: ``trim`` gives places to other states.
 
         Raises:
             ValueError: if it is none of this automaton's, or was forgotten.
             TypeError: if it is no integer.
         """
         return self._place_of(state if type(state) is int else checks.integer(state, "a state"))
+
+    def _unlocked(self, read: Callable[[int], _Answer], state: int) -> _Answer:
+        """What is written down of a state, without the lock, so that no long search is waited for.
+
+        Good for what is settled before a state is handed out.  The one thing that takes it away is
+        :meth:`trim`: an answer that one came between is thrown away, and asked for again with the lock.
+
+        Raises:
+            ValueError: if the state is none of this automaton's, or was forgotten.
+        """
+        trims = self._trims
+        if not trims & 1:
+            try:
+                found = read(self._place_of(state))
+            except (ValueError, LookupError):  # it may be a trim's doing
+                pass
+            else:
+                if self._trims == trims:
+                    return found
+        with self._lock:
+            return read(self._place_of(state))
 
     # -- moving --------------------------------------------------------------------------------
 
@@ -195,12 +222,12 @@ class TokenAutomaton:
         if known is not None:
             return known
         if token_id in self._eos_ids:
-            if self._accepts(self._place_of(state)):
+            if self.is_accepting(state):
                 return FINISHED
             if not self._names_tokens:  # else it may be a special token that the grammar names
                 return DEAD
         if not 0 <= token_id < self._size:
-            self._place_of(state)
+            self._check_states([state])
             return DEAD
         with self._lock:
             after = self._core_advance(state, token_id)
@@ -224,19 +251,24 @@ class TokenAutomaton:
             ValueError: if the state is none of this automaton's.
             TypeError: for anything but an integer and bytes.
         """
-        place = self._place(state)
         if type(data) is not bytes:
             data = checks.octets(data)
-        if not data:
-            return self._state_at(place)
-        if place in _RESERVED or (self._names_tokens and FRAME in data):
-            return DEAD
         with self._lock:
+            place = self._place(state)
+            if not data:
+                return self._state_at(place)
+            if place in _RESERVED or (self._names_tokens and FRAME in data):
+                return DEAD
             return self._state_at(self._core.after_bytes(place, data))
 
     def is_accepting(self, state: int) -> bool:
         """Whether the text may end here (so that EOS is allowed)."""
-        return self._accepts(self._place(state))
+        if type(state) is not int:
+            state = checks.integer(state, "a state")
+        if self._ends_are_written:
+            return self._unlocked(self._accepts, state)
+        with self._lock:
+            return self._accepts(self._place_of(state))
 
     def _accepts(self, place: int) -> bool:
         return place == FINISHED or (place != DEAD and self._core.accepts(place))
@@ -247,10 +279,21 @@ class TokenAutomaton:
         For statistics: equal places of like parts (the items of a list) have equal signatures,
         though the states differ.  It says nothing about what is allowed.
         """
-        place, depth = self._place(state), checks.size(depth, "depth")
-        return () if place in _RESERVED else self._core.signature(place, depth)
+        depth = checks.size(depth, "depth")
+        with self._lock:
+            place = self._place(state)
+            return () if place in _RESERVED else self._core.signature(place, depth)
 
     # -- masks ---------------------------------------------------------------------------------
+
+    def _check_states(self, states: Iterable[int]) -> None:
+        """Refuses integers that are no states, without waiting for what others ask.
+
+        Raises:
+            ValueError: for the first that is none of this automaton's, or was forgotten.
+        """
+        for state in states:
+            self._unlocked(int, state)
 
     def fill_mask(self, state: int, row: Any, tokens_left: int | None = None) -> None:
         """Writes the mask of a state.
@@ -394,10 +437,10 @@ class TokenAutomaton:
         Raises:
             ValueError: if the state is none of this automaton's.
         """
-        place = self._place(state)
-        if place in _RESERVED:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
         with self._lock:
+            place = self._place(state)
+            if place in _RESERVED:
+                return np.zeros(0, np.int64), np.zeros(0, np.int64)
             tokens, places = self._core.edges(place)
             return tokens, self._core.states_at(places)
 
@@ -415,14 +458,15 @@ class TokenAutomaton:
             ValueError: if the state is none of this automaton's, the trie has no such node, or the
                 root is to be entered, which has no byte.
         """
-        place, node, trie = self._place(state), checks.size(node, "a node"), self.trie
+        node, trie = checks.size(node, "a node"), self.trie
         if node >= trie.node_count:
             raise ValueError(f"the trie has nodes 0 to {trie.node_count - 1}, not {node}")
         if enter and node == 0:
             raise ValueError("the root of the trie has no byte to be read; pass enter=False")
-        if place in _RESERVED:
-            return np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int32)
         with self._lock:
+            place = self._place(state)
+            if place in _RESERVED:
+                return np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int32)
             ends, places, exits = self._core.walk_from(place, node, bool(enter))
             return ends, self._core.states_at(places), exits
 
@@ -447,13 +491,23 @@ class TokenAutomaton:
         Raises:
             ValueError: for ``DEAD``, from which there is none, and for integers that are no state.
         """
-        place = self._place(state)
-        if place == DEAD:
-            raise ValueError("no text can be completed from the DEAD state")
-        if place == FINISHED:
-            return 0, True
+        if type(state) is not int:
+            state = checks.integer(state, "a state")
+        known = self._fewest.get(state)
+        if known is not None:
+            return known, True
         with self._lock:
-            return self._core.fewest(place)
+            place = self._place(state)
+            if place == DEAD:
+                raise ValueError("no text can be completed from the DEAD state")
+            if place == FINISHED:
+                return 0, True
+            found = self._core.fewest(place)
+            if found[1]:  # no later search finds less
+                if len(self._fewest) >= _MOST_STEPS:
+                    self._fewest.clear()
+                self._fewest[state] = found[0]
+            return found
 
     def search_further(self, state: int) -> tuple[int, bool]:
         """The same as :meth:`min_tokens` after a search that may take a hundred times the work.
@@ -485,11 +539,9 @@ class TokenAutomaton:
 
         They end before a special token; :meth:`forced_tokens` has these too.
         """
-        place = self._place(state)
-        if place in _RESERVED:
-            return b""
         with self._lock:
-            return until_token(self._forced_bytes(place))
+            place = self._place(state)
+            return b"" if place in _RESERVED else until_token(self._forced_bytes(place))
 
     def _forced_bytes(self, place: int) -> bytes:
         known = self._forced.get(place)
@@ -504,11 +556,9 @@ class TokenAutomaton:
         the forced bytes, since the model may prefer that one.  They are proposals for a model to
         verify: other spellings of the same bytes may be allowed too.
         """
-        place = self._place(state)
-        if place in _RESERVED:
-            return []
         with self._lock:
-            return self._spell(place, self._forced_bytes(place))
+            place = self._place(state)
+            return [] if place in _RESERVED else self._spell(place, self._forced_bytes(place))
 
     def _spell(self, place: int, data: bytes) -> list[int]:
         trie = self.trie
@@ -536,7 +586,8 @@ class TokenAutomaton:
     @property
     def nbytes(self) -> int:
         """Memory of states and cached masks, in bytes (the vocabulary's share not counted)."""
-        return self._core.nbytes + self._budget_rows.nbytes
+        with self._lock:
+            return self._core.nbytes + self._budget_rows.nbytes
 
     def trim(self, keep: Iterable[int]) -> None:
         """Forgets all states but those in ``keep`` (and the start); kept integers stay valid.
@@ -548,12 +599,17 @@ class TokenAutomaton:
         """
         with self._lock:
             places = {self._place(state) for state in keep}
-            self._forced.clear()
-            self._rows.clear()
-            self._budget_rows.clear()
-            self._steps.clear()
-            self._step_order.clear()
-            self._core.trim(places | {self._core.start})
+            self._trims += 1
+            try:
+                self._forced.clear()
+                self._rows.clear()
+                self._budget_rows.clear()
+                self._steps.clear()
+                self._step_order.clear()
+                self._fewest.clear()
+                self._core.trim(places | {self._core.start})
+            finally:
+                self._trims += 1
 
     # -- copies --------------------------------------------------------------------------------
 
@@ -645,7 +701,7 @@ def fill_masks(
     lefts = checks.budgets(tokens_left, len(pairs))
     pairs = [(automaton, checks.integer(state, "a state")) for automaton, state in pairs]
     for automaton, state in pairs:
-        automaton._place_of(state)
+        automaton._check_states([state])
     groups: dict[int, list[int]] = {}
     for i, (automaton, _) in enumerate(pairs):
         groups.setdefault(id(automaton), []).append(i)
@@ -662,8 +718,10 @@ def fill_masks(
     if len(groups) == 1:
         fill(list(range(len(pairs))))
     else:
-        for _ in _workers().map(fill, groups.values()):
-            pass
+        # all of them, whatever is raised: nothing writes into the rows once the call has ended
+        wait(filling := [_workers().submit(fill, members) for members in groups.values()])
+        for future in filling:
+            future.result()
     if failed:
         raise LimitExceeded.of_rows(failed)
 

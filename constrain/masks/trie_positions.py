@@ -125,10 +125,12 @@ class Positions:
         known = self._numbers.get(key)
         if known is None:
             with self._lock:
-                known = self._numbers.setdefault(key, len(self._nodes))
-                if known == len(self._nodes):
+                known = self._numbers.get(key)
+                if known is None:
+                    known = len(self._nodes)
                     self._nodes.append(node)
                     self._follow.append(key[0])
+                    self._numbers[key] = known  # last: others read it without the lock
         return known
 
     def group(self, nodes: Int32, follow: Flags) -> Int32:
