@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -19,6 +18,8 @@ from constrain.arrays import Flags, Int64
 from constrain.completion.rows import BudgetRows
 from constrain.core import Core, build_core, build_relaxation
 from constrain.engine.pool import DEAD, FINISHED
+from constrain.forks import Guarded
+from constrain.free_threading import warn_without_interpreter_lock
 from constrain.masks.cache import MaskCache, Row
 from constrain.masks.trie_positions import Positions
 from constrain.masks.wide import LexemeShape
@@ -29,6 +30,8 @@ from grammars.grammar import Grammar
 from grammars.limits import Limits
 from grammars.program import Program
 from grammars.special_tokens import FRAME, until_token
+
+warn_without_interpreter_lock()  # once a process, where it matters
 
 _GENERATIONS: Final = 1 << 30
 _RESERVED: Final = frozenset((DEAD, FINISHED))
@@ -94,8 +97,10 @@ class TokenAutomaton:
             checks.instance(limits, Limits, "limits")
         bounds = limits or grammar.limits
         self._canonical = bool(canonical)
-        core = build_core(grammar, vocabulary, bounds, canonical=self._canonical)
-        self._take(grammar, vocabulary, bounds, core)
+        self._guarded = Guarded()
+        with self._guarded.lock:
+            core = build_core(grammar, vocabulary, bounds, canonical=self._canonical)
+            self._take(grammar, vocabulary, bounds, core)
 
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError(
@@ -107,7 +112,7 @@ class TokenAutomaton:
         self.vocabulary = vocabulary
         self.limits = limits
         self._core = core
-        self._lock = threading.RLock()
+        self._lock = self._guarded.lock
         self._size = vocabulary.size
         self._eos_ids = frozenset(vocabulary.eos_token_ids)
         self._names_tokens = bool(grammar.tokens)
@@ -629,7 +634,9 @@ class TokenAutomaton:
 def _relaxed(grammar: Grammar, vocabulary: Vocabulary, limits: Limits) -> TokenAutomaton:
     """The automaton of the rules alone, see :meth:`TokenAutomaton.rules_only`."""
     made = object.__new__(TokenAutomaton)
-    made._take(grammar, vocabulary, limits, build_relaxation(grammar, vocabulary, limits))
+    made._guarded = Guarded()
+    with made._guarded.lock:
+        made._take(grammar, vocabulary, limits, build_relaxation(grammar, vocabulary, limits))
     made._is_relaxed = True
     made._canonical = False
     return made

@@ -18,6 +18,7 @@ from typing import Final
 from constrain import checks
 from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton, check_automaton
+from constrain.room import with_room
 from constrain.vocabulary import Vocabulary
 from grammars.grammar import Grammar
 
@@ -105,7 +106,9 @@ def _reaches(automaton: TokenAutomaton, node: int) -> bool:
     """Whether a token below a node of the trie goes on, behind it, as the grammar begins."""
     if int(automaton.trie.skip[node]) == node + 1:
         return False
-    ends = automaton.walk_from(automaton.start, node)[0]
+    (ends, _, _), _ = with_room(
+        automaton, automaton.start, lambda: (), lambda start: automaton.walk_from(start, node)
+    )
     return bool((ends != node).any())
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -21,7 +21,7 @@ from constrain.arguments import check_count, check_model, check_tokenizer, descr
 from constrain.huggingface.prompts import Messages, checked_ids, prompt_ids
 from constrain.huggingface.shortening.pruning import Pruned
 from constrain.models import context_length
-from grammars.errors import BudgetError
+from grammars.errors import BudgetError, LimitExceeded, UnknownStateError
 from samplers.drafters.base import Context, Drafter, Observation
 from samplers.sample import Sample, Stats
 from samplers.speculative.choices import Choices, Drawn, seeds_of
@@ -571,7 +571,12 @@ class SpeculativeBackend:
                 continue
             if drafter.draws:  # what is drawn is never cut: it must fit as it is
                 context.room = self.schedule.max_nodes - len(context.tree)
-            drafter.propose(context)
+            try:
+                drafter.propose(context)
+            except (LimitExceeded, UnknownStateError):
+                if drafter.draws:  # leaving out what was drawn would change the law
+                    raise
+                # a guess that is too dear: what was drafted until then is as good as any
             if drafter.draws:
                 context.room = _CANDIDATES * self.schedule.max_nodes - len(context.tree)
 
@@ -713,7 +718,10 @@ class SpeculativeBackend:
             context, step.tree, step.path, step.emitted, step.states, scores, slot, step.row.number
         )
         for drafter in self.drafters:
-            drafter.observe(seen)
+            with suppress(
+                UnknownStateError
+            ):  # another thread made room: there is less to learn from
+                drafter.observe(seen)
         for observer in observers:
             observer(seen)
 

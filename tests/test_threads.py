@@ -6,9 +6,11 @@ The oracle is the plainest use: the same texts on a fresh automaton, one after t
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from constrain import (
     allocate_bitmask,
     fill_masks,
 )
+from constrain.free_threading import FreeThreadingWarning, warn_without_interpreter_lock
 from constrain.masks.trie_positions import Positions
 from grammars import Grammar
 
@@ -394,6 +397,32 @@ def test_numbers_of_positions_are_known_once_they_are_given() -> None:
                     assert positions.node(kind) > 0
 
         in_threads(4, numbered)
+
+
+# -- without the interpreter's lock ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("enabled", [None, True, False])
+def test_builds_without_the_lock_are_warned_of(
+    enabled: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if enabled is None:
+        monkeypatch.delattr(sys, "_is_gil_enabled", raising=False)
+    else:
+        monkeypatch.setattr(sys, "_is_gil_enabled", lambda: enabled, raising=False)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn_without_interpreter_lock()
+    assert [one.category for one in told] == [FreeThreadingWarning] * (enabled is False)
+
+
+def test_they_are_warned_of_where_automata_are_imported() -> None:
+    asked = "import sys; sys._is_gil_enabled = lambda: False; import constrain.automaton"
+    out = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert out.stderr.count("FreeThreadingWarning") == 1
+    assert "PYTHON_GIL=1" in out.stderr
 
 
 # -- a real vocabulary -----------------------------------------------------------------------------

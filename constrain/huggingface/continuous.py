@@ -24,6 +24,7 @@ from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton, check_automaton
 from constrain.bitmask import allocate_bitmask
 from constrain.huggingface.processor import apply_and_keep_one, check_budget
+from constrain.room import with_room
 from constrain.vocabulary.huggingface import eos_ids_of
 from grammars.errors import BudgetError, GrammaError
 
@@ -118,11 +119,14 @@ class RequestGrammars(_cb.ContinuousBatchingLogitsProcessor):  # type: ignore[mi
         if text is None or text.length > len(tokens):  # it was set aside meanwhile
             text = _Text(0, automaton.start)
         try:
-            for token in tokens[text.length :]:
-                text = _Text(text.length + 1, automaton.advance(text.state, token))
+            for count in range(text.length, len(tokens)):
+                text = _Text(count + 1, _after(automaton, text, tokens))
             limit = request.max_new_tokens
             left = None if limit is None else limit - len(request.generated_tokens)
-            automaton.fill_mask(text.state, row, left)
+            row[:], state = with_room(
+                automaton, text.state, lambda: tokens, lambda known: automaton.mask(known, left)
+            )
+            text = _Text(text.length, state)
             if not row.any():
                 raise BudgetError(
                     f"no text of the grammar ends within the {left} tokens left of the request",
@@ -133,6 +137,16 @@ class RequestGrammars(_cb.ContinuousBatchingLogitsProcessor):  # type: ignore[mi
             self.errors.setdefault(request.request_id, error)
             automaton.fill_mask(automaton.FINISHED, row)
         return text
+
+
+def _after(automaton: TokenAutomaton, text: _Text, tokens: Sequence[int]) -> int:
+    """The state behind a text, the first of some tokens, and the next of them."""
+    return with_room(
+        automaton,
+        text.state,
+        lambda: tokens[: text.length],
+        lambda state: automaton.advance(state, tokens[text.length]),
+    )[0]
 
 
 def _new_tokens(request: Any) -> list[int]:

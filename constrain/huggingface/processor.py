@@ -22,6 +22,7 @@ from constrain.automaton import TokenAutomaton, check_automaton, fill_masks
 from constrain.bitmask import allocate_bitmask, apply_bitmask_, apply_bitmask_and_look_
 from constrain.canonical.copies import as_written
 from constrain.huggingface.generation import is_running, running_generation
+from constrain.room import with_room
 from grammars.errors import BudgetError, LimitExceeded, UnknownStateError
 
 _Ids: TypeAlias = npt.NDArray[np.int64]
@@ -419,13 +420,9 @@ class GrammarLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         bitmask = allocate_bitmask(len(rows), widest)
         left = None if self.max_new_tokens is None else self.max_new_tokens - generated
         table = bitmask.numpy()
-        words = {-(-a.vocabulary.size // 32) for a in automata}
         pairs = [(a, row.states[-1]) for a, row in zip(automata, rows, strict=True)]
         try:
-            if len(words) == 1:
-                fill_masks(pairs, table, left)
-            else:
-                _fill_each(pairs, table, left)
+            _fill_with_room(pairs, table, left)
         except LimitExceeded as error:
             self._give_up(texts, error.rows)
             for i in error.rows:
@@ -472,9 +469,10 @@ _AMBIGUOUS: Final = (
 
 def check_budget(automaton: TokenAutomaton, max_new_tokens: int) -> None:
     """Raises ``BudgetError`` if no text and its EOS are known to fit so many tokens."""
-    fewest, exact = automaton.min_tokens(automaton.start)
+    start = automaton.start
+    (fewest, exact), _ = with_room(automaton, start, lambda: (), automaton.min_tokens)
     if fewest + 1 > max_new_tokens and not exact:
-        fewest, exact = automaton.search_further(automaton.start)
+        (fewest, exact), _ = with_room(automaton, start, lambda: (), automaton.search_further)
     needed = fewest + 1
     if needed <= max_new_tokens:
         return
@@ -573,6 +571,23 @@ def _take(
 def _next(automaton: TokenAutomaton, state: int, token: int) -> int:
     """Behind the end, whatever pads the row changes nothing."""
     return state if state == automaton.FINISHED else automaton.advance(state, token)
+
+
+def _fill_with_room(
+    pairs: Sequence[tuple[TokenAutomaton, int]], table: npt.NDArray[np.int32], left: int | None
+) -> None:
+    """Masks of rows, as :func:`~constrain.automaton.fill_masks`; room is made where they lack it."""
+    words = {-(-automaton.vocabulary.size // 32) for automaton, _ in pairs}
+    fill = fill_masks if len(words) == 1 else _fill_each
+    try:
+        fill(pairs, table, left)
+    except LimitExceeded as error:
+        full = {pairs[row][0] for row, one in error.rows.items() if one.limit == "max_states"}
+        if not full:
+            raise
+        for automaton in full:
+            automaton.trim({state for its, state in pairs if its is automaton})
+        fill(pairs, table, left)
 
 
 def _fill_each(

@@ -33,7 +33,8 @@ from constrain.arguments import check_count
 from constrain.automaton import TokenAutomaton, check_automaton
 from constrain.canonical.copies import as_written
 from constrain.huggingface.processor import check_budget
-from samplers.aligned.particles import Particle, Run, complete
+from constrain.room import with_room
+from samplers.aligned.particles import Particle, Run, after, complete
 from samplers.aligned.rejection import AttemptsExhausted
 from samplers.arguments import check_aligned
 from samplers.backend import Prompt, SpeculativeBackend, check_backend
@@ -274,17 +275,18 @@ class _Rejecting:
         """The next token and the estimate of the legal mass come together."""
         automaton = self.automaton
         left = self.budget - len(particle.tokens)
+        _, state = with_room(
+            automaton, particle.state, lambda: particle.tokens, automaton.is_accepting
+        )
+        particle = replace(particle, state=state)  # found again once, not for each candidate
 
         def is_legal(token: int) -> bool:
-            if automaton.is_canonical:  # steps do not tell in which way of writing they are
-                row = automaton.mask(particle.state, left)
-                return token < 32 * len(row) and bool(row[token >> 5] >> (token & 31) & 1)
-            after = automaton.advance(particle.state, token)
-            if after == automaton.DEAD:
-                return False
-            if after == automaton.FINISHED:
-                return True
-            return automaton.min_tokens_to_accept(after) + 2 <= left
+            return with_room(
+                automaton,
+                particle.state,
+                lambda: particle.tokens,
+                lambda state: _is_legal(automaton, state, token, left),
+            )[0]
 
         law = law_of(logits, Weighting(), self.sampling)
         index, legal_mass, _ = draw_token(law, is_legal, choices, self.estimator)
@@ -294,7 +296,7 @@ class _Rejecting:
         logp = float(law.model[index])
         return Particle(
             (*particle.tokens, token),
-            automaton.advance(particle.state, token),
+            after(automaton, particle, token),
             particle.log_weight + legal_mass,
             (*particle.logprobs, logp),
             (*particle.drawn, logp - legal_mass),
@@ -303,3 +305,14 @@ class _Rejecting:
     def draw(self, particle: Particle, choices: Choices) -> Particle:
         """Nothing is left to draw."""
         return particle
+
+
+def _is_legal(automaton: TokenAutomaton, state: int, token: int, left: int) -> bool:
+    """Whether a token leaves a text that ends within a budget, EOS included."""
+    if automaton.is_canonical:  # steps do not tell in which way of writing they are
+        row = automaton.mask(state, left)
+        return token < 32 * len(row) and bool(row[token >> 5] >> (token & 31) & 1)
+    after = automaton.advance(state, token)
+    if after == automaton.DEAD:
+        return False
+    return after == automaton.FINISHED or automaton.min_tokens_to_accept(after) + 2 <= left

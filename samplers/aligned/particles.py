@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from constrain.automaton import TokenAutomaton
+from constrain.room import with_room
 from samplers.aligned.trie import Node
 from samplers.rows import Rows
 from samplers.sample import Sample, Stats
@@ -49,6 +50,16 @@ class Particle:
     drawn: tuple[float, ...] = ()
     node: Node | None = None
     law: Law | None = None
+
+
+def after(automaton: TokenAutomaton, particle: Particle, token: int) -> int:
+    """The automaton's state behind a particle and one token more."""
+    return with_room(
+        automaton,
+        particle.state,
+        lambda: particle.tokens,
+        lambda state: automaton.advance(state, token),
+    )[0]
 
 
 class Proposal(Protocol):

@@ -127,7 +127,7 @@ class Attempt:
     def grammar_state(self, state: State) -> int:
         """The automaton's state."""
         assert not isinstance(state, Rejected)
-        return state.node.grammar if isinstance(state, Edge) else state.grammar
+        return self._trie.grammar_at(state.node if isinstance(state, Edge) else state)
 
 
 class Recorder:

@@ -100,7 +100,7 @@ def _grow(trie: Trie, columns: Mapping[str, torch.Tensor]) -> None:
         parent = nodes[before] if before >= 0 else None
         if parent is None:
             raise ValueError("a node comes before its parent")
-        state = trie.automaton.advance(parent.grammar, token)
+        state = trie.grammar_after(parent, token)
         node = None
         if child >= 0:
             if nodes[child] is not None or state in _ENDS or parent.left < 2:

@@ -22,18 +22,20 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from constrain.arrays import Int64
 from constrain.automaton import TokenAutomaton
+from constrain.room import with_room
 from samplers.speculative.choices import Choices
 
 Row: TypeAlias = npt.NDArray[np.float32]
+_T = TypeVar("_T")
 
 MAX_BYTES: Final = 256 << 20
 """Memory of all tries of a sampler (a row of 49,152 tokens takes 197 kB)."""
@@ -203,16 +205,33 @@ class Trie:
 
     def allowed(self, place: Place | Node) -> Int64:
         """The tokens that leave a text that can be completed within the budget, ascending."""
-        return self.allowed_at(place.grammar, place.left)
-
-    def allowed_at(self, grammar: int, left: int) -> Int64:
-        """The same by the automaton's state and the tokens left, EOS included."""
-        key = (grammar, left)
-        known = self._allowed.get(key)
+        known = self._known_allowed(place.grammar, place.left)
         if known is not None:
-            self._allowed.move_to_end(key)
             return known
-        known = self._allowed[key] = self.automaton.allowed_tokens(grammar, left)
+        left = place.left
+        return self._asked(place, lambda state: self._find_allowed(state, left))
+
+    def allowed_at(self, grammar: int, tokens: Sequence[int]) -> Int64:
+        """The same by the tokens of a text and the automaton's state behind them."""
+        left = self.budget - len(tokens)
+        known = self._known_allowed(grammar, left)
+        if known is not None:
+            return known
+        return with_room(
+            self.automaton, grammar, lambda: tokens, lambda state: self._find_allowed(state, left)
+        )[0]
+
+    def _known_allowed(self, grammar: int, left: int) -> Int64 | None:
+        known = self._allowed.get((grammar, left))
+        if known is not None:
+            self._allowed.move_to_end((grammar, left))
+        return known
+
+    def _find_allowed(self, grammar: int, left: int) -> Int64:
+        known = self.automaton.allowed_tokens(grammar, left)
+        if (grammar, left) in self._allowed:  # under this integer, for a state found again
+            return known
+        self._allowed[grammar, left] = known
         self._allowed_bytes += known.nbytes
         while self._allowed_bytes > self.max_bytes // _MASKS_SHARE and len(self._allowed) > 1:
             _, old = self._allowed.popitem(last=False)
@@ -221,7 +240,7 @@ class Trie:
 
     def is_allowed(self, place: Place | Node, token: int) -> bool:
         """Whether one token is among them."""
-        row = self.automaton.mask(place.grammar, place.left)
+        row = self._asked(place, lambda state: self.automaton.mask(state, place.left))
         return 0 <= token < 32 * len(row) and bool(row[token >> 5] >> (token & 31) & 1)
 
     def start(self) -> Place:
@@ -230,8 +249,23 @@ class Trie:
 
     def after(self, before: Place | Node, token: int, logp: float | None = None) -> Place:
         """The place after an allowed token."""
-        grammar = self.automaton.advance(before.grammar, token)
-        return Place(before, token, grammar, before.left - 1, logp)
+        return Place(before, token, self.grammar_after(before, token), before.left - 1, logp)
+
+    def grammar_after(self, before: Place | Node, token: int) -> int:
+        """The automaton's state after an allowed token."""
+        return self._asked(before, lambda state: self.automaton.advance(state, token))
+
+    def grammar_at(self, place: Place | Node) -> int:
+        """The automaton's state at a place, which is good now."""
+        self._asked(place, self.automaton.is_accepting)
+        return place.grammar
+
+    def _asked(self, place: Place | Node, ask: Callable[[int], _T]) -> _T:
+        """What the automaton says of a place, found again if it was forgotten."""
+        out, place.grammar = with_room(
+            self.automaton, place.grammar, lambda: _tokens_to(place), ask
+        )
+        return out
 
     # -- drawing -------------------------------------------------------------------------------
 
@@ -505,6 +539,16 @@ class Trie:
 
 _MASKS_SHARE: Final = 8
 """Lists of allowed tokens take one part in so many of the memory."""
+
+
+def _tokens_to(place: Place | Node) -> list[int]:
+    """The tokens of a place, or of a node."""
+    out: list[int] = []
+    at: Place | Node | None = place
+    while isinstance(at, Place) and at.before is not None:
+        out.append(at.token)
+        at = at.before
+    return [*(at.path() if isinstance(at, Node) else ()), *reversed(out)]
 
 
 def _depth(place: Place | Edge) -> int:

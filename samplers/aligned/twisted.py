@@ -25,7 +25,7 @@ from typing import Any, Final
 import numpy as np
 
 from constrain.arrays import Int64
-from samplers.aligned.particles import Particle
+from samplers.aligned.particles import Particle, after
 from samplers.aligned.trie import Node, Trie
 from samplers.speculative.choices import Choices
 from samplers.speculative.law import EmptyLaw, Law, Sampling, law_of
@@ -108,7 +108,7 @@ class Twisted:
     def weigh(self, particle: Particle, logits: Any, choices: Choices) -> Particle:
         """Multiplies the weight by psi."""
         left = self._trie.budget - len(particle.tokens)
-        ids = self._trie.allowed_at(particle.state, left)
+        ids = self._trie.allowed_at(particle.state, particle.tokens)
         guesses = self._guesses.after(particle.node, left, ids)
         try:
             law = law_of(logits, Weighting(ids, guesses), self._sampling)
@@ -126,7 +126,7 @@ class Twisted:
         visit = None if particle.node is None else particle.node.visits.get(token)
         return Particle(
             (*particle.tokens, token),
-            self.automaton.advance(particle.state, token),
+            after(self.automaton, particle, token),
             particle.log_weight - self._guess(particle, law, index),
             (*particle.logprobs, float(law.model[index])),
             (*particle.drawn, float(law.constrained[index])),

@@ -10,16 +10,21 @@ For a grammar w is 0 or 1; for grammar-aligned sampling and guidance it is any w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from constrain.arrays import Int64
 from constrain.automaton import TokenAutomaton
+from constrain.engine.pool import NO_STATE
+from constrain.room import with_room
+from grammars.errors import LimitExceeded, UnknownStateError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,9 @@ class FreeText:
 class Constrained:
     """The model within a grammar, complete within the budget: states are the automaton's own.
 
+    Each remembers by which token it was first reached, so that states that were forgotten as there was no
+    room for them (``Limits.max_states``) are found again.
+
     Args:
         automaton: the grammar's.
         budget: whether ``tokens_left`` bounds the text; else it may be cut off.
@@ -109,6 +117,10 @@ class Constrained:
         self._automaton = automaton
         self._budget = budget
         self._lists: dict[int, tuple[Any, Int64]] = {}
+        self._ways: dict[
+            int, tuple[int, int]
+        ] = {}  # the state before and the token, when first reached
+        self._now: dict[int, int] = {}  # states that were found again
 
     def start(self) -> int:
         """The automaton's start."""
@@ -116,8 +128,35 @@ class Constrained:
 
     def advance(self, state: int, token: int) -> int | None:
         """The automaton's next state."""
-        after = self._automaton.advance(state, token)
-        return None if after == self._automaton.DEAD or state == self._automaton.FINISHED else after
+        try:
+            after = self._automaton.advance(state, token)
+        except (LimitExceeded, UnknownStateError):
+            after = self._asked(state, lambda known: self._automaton.advance(known, token))
+        if after == self._automaton.DEAD or state == self._automaton.FINISHED:
+            return None
+        if after not in self._ways:
+            self._ways[after] = state, token
+        return after
+
+    def _asked(self, state: int, ask: Callable[[int], _T]) -> _T:
+        """What the automaton says of a state, see :func:`constrain.room.with_room`."""
+        now = self._now.get(state, state)
+        out, self._now[state] = with_room(self._automaton, now, lambda: self._way(state), ask)
+        return out
+
+    def _way(self, state: int) -> list[int]:
+        """The tokens by which a state was reached.
+
+        Raises:
+            UnknownStateError: if it was not reached here.
+        """
+        tokens: list[int] = []
+        while state != self._automaton.start:
+            if state not in self._ways or len(tokens) > len(self._ways):
+                raise UnknownStateError(NO_STATE)
+            state, token = self._ways[state]
+            tokens.append(token)
+        return tokens[::-1]
 
     def is_finished(self, state: int) -> bool:
         """Whether EOS was taken."""
@@ -125,7 +164,11 @@ class Constrained:
 
     def weighting(self, state: int, tokens_left: int) -> Weighting:
         """Weight one for what the mask allows."""
-        row = self._automaton.mask(state, tokens_left if self._budget else None)
+        left = tokens_left if self._budget else None
+        try:
+            row = self._automaton.mask(state, left)
+        except (LimitExceeded, UnknownStateError):
+            row = self._asked(state, lambda known: self._automaton.mask(known, left))
         known = self._lists.get(state)
         if known is not None and known[0] is row:
             return Weighting(known[1])
@@ -136,7 +179,12 @@ class Constrained:
         return Weighting(ids)
 
     def grammar_state(self, state: int) -> int:
-        """The state itself."""
+        """The state itself, or what it is now if it was forgotten."""
+        try:
+            self._automaton.is_accepting(state)
+        except UnknownStateError:
+            self._asked(state, self._automaton.is_accepting)
+            return self._now[state]
         return state
 
 
