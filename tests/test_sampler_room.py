@@ -213,7 +213,10 @@ def test_states_are_found_again() -> None:
     assert again != opened
     assert held.mask(again) is not None
     held.trim(())
-    assert np.array_equal(target.weighting(opened, 9).ids, mask)
+    again_mask = target.weighting(opened, 9).ids
+    assert mask is not None
+    assert again_mask is not None
+    assert np.array_equal(again_mask, mask)
     assert target.advance(opened, 1) is None
     assert target.advance(opened, vocabulary().texts.index(b"}")) is not None
 
@@ -247,7 +250,8 @@ def test_room_for_not_even_one_text_is_an_error() -> None:
 
 def test_masks_of_a_processor_that_lack_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mask for which there is no room is asked for again behind a trim, and no row is given up."""
-    whole, refused = TokenAutomaton._mask, []
+    whole = TokenAutomaton._mask
+    refused: list[int] = []
 
     def mask(self: TokenAutomaton, state: int, left: int | None) -> Any:
         if len(refused) % 4 < 1 and self.state_count > 6:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -138,13 +138,13 @@ def walk(automaton: TokenAutomaton, seed: int, *, edges: bool = True) -> Holder:
         if exact:  # other numbers are bounds, better ones if other threads have looked further
             held.seen.append(fewest)
             left = fewest + 1 + r.randrange(6)
-            mask = held.ask(lambda state, left=left: automaton.mask(state, left))
+            mask = held.ask(partial(automaton.mask, tokens_left=left))
             held.seen.append(mask.tobytes())
             assert not (mask & ~row).any()
         if edges:
             held.seen.append(held.ask(automaton.edges)[0].tobytes())
         for token in ends:
-            held.seen.append(held.ask(lambda state, token=token: automaton.advance(state, token)))
+            held.seen.append(held.ask(partial(automaton.advance, token_id=token)))
         allowed = held.ask(automaton.allowed_tokens)
         open_ = [t for t in allowed.tolist() if t not in ends]
         if not open_:
