@@ -190,7 +190,8 @@ def test_one_automaton_in_two_threads() -> None:
         found: list[int] = out[0].tolist()
         return found
 
-    wanted, got = write(automaton(OBJECTS, 1_000_000)), []
+    wanted = write(automaton(OBJECTS, 1_000_000))
+    got: list[list[int]] = []
     thread = threading.Thread(target=lambda: got.extend(write(used) for _ in range(4)))
     thread.start()
     assert tokens(texts(made("constrained", used), 5, 2)) == tokens(plain)
