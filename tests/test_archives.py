@@ -133,14 +133,14 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "noise": lambda: os.urandom(5_000),
 }
 BOMBS: dict[str, Callable[[], bytes]] = {
-    "zip: 1 GiB of zeros": lambda: _zip_of_zeros(1_024),
-    "tar: 1 GiB of zeros": lambda: packed_zeros(headers(b"0", 1 << 30), 1_024),
-    "tar: 1 GiB before it": lambda: packed_zeros(
-        tarfile.TarInfo("a").tobuf() + _headed("b", 1 << 30), 1_024
+    "zip: 512 MiB of zeros": lambda: _zip_of_zeros(512),
+    "tar: 512 MiB of zeros": lambda: packed_zeros(headers(b"0", 1 << 29), 512),
+    "tar: 512 MiB before it": lambda: packed_zeros(
+        tarfile.TarInfo("a").tobuf() + _headed("b", 1 << 29), 512
     ),
-    "tar: a name of 1 GiB": lambda: packed_zeros(headers(b"L", 1 << 30), 1_024),
-    "tar: attributes of 1 GiB": lambda: packed_zeros(headers(b"x", 1 << 30), 1_024),
-    "tar: a million members": lambda: gzip.compress(tarfile.TarInfo("a").tobuf() * 1_000_000),
+    "tar: a name of 512 MiB": lambda: packed_zeros(headers(b"L", 1 << 29), 512),
+    "tar: attributes of 512 MiB": lambda: packed_zeros(headers(b"x", 1 << 29), 512),
+    "tar: 300,000 members": lambda: gzip.compress(tarfile.TarInfo("a").tobuf() * 300_000),
 }
 
 
