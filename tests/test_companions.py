@@ -614,8 +614,10 @@ def test_wrong_arguments() -> None:
         PPD.fit(llama(), None, [[0, 2]])
     with pytest.raises(ValueError, match="points=0"):
         PPD.fit(llama(), None, [[0, 2, 3]], points=0)
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="count=0: must be at least 1"):
         PPD.fit(llama(), None, [[0, 2, 3]], count=0)
+    with pytest.raises(ValueError, match="most=9999: at most 1,024"):
+        PPD.fit(llama(), None, [[0, 2, 3]], most=9_999)
     with pytest.raises(ValueError, match="sliding attention"):
         PPD.fit(sliding(), None, [[0, 2, 3]])
     with pytest.raises(ValueError, match="layer=3: must be from 1 to 2"):
