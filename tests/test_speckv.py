@@ -218,13 +218,19 @@ def test_forks_selections_and_joins_of_shortened_caches() -> None:
         assert torch.allclose(scores.at(row, ROOT), expected, atol=CLOSE)
 
 
-def test_rows_go_back_within_a_prefix_behind_what_was_dropped() -> None:
-    made, asked = calm(), Remembered(9)
-    ids, free, found = left(made, asked)
+def going_on(made: Any, ids: list[int], found: Pruned) -> TreeScorer:
+    """A row of what is left of a prompt, with some tokens behind it."""
     scorer = TreeScorer(made)
     scorer.fill(found.layers, len(ids) - 1)
     scorer.score([Request([ids[-1], *BEHIND[:4]], Tree(None))])
     scorer.commit([[]])
+    return scorer
+
+
+def test_rows_go_back_within_a_prefix_behind_what_was_dropped() -> None:
+    made, asked = calm(), Remembered(9)
+    ids, free, found = left(made, asked)
+    scorer = going_on(made, ids, found)
     scorer.share(8)
     scorer.cache.expand(2)
     scorer.rollback(1, len(ids) + 1)
@@ -244,10 +250,7 @@ def some_row(made: Any, ids: list[int]) -> TreeScorer:
 def test_what_is_rewound_is_put_back() -> None:
     made, asked = calm(), Remembered(9)
     ids, free, found = left(made, asked)
-    scorer = TreeScorer(made)
-    scorer.fill(found.layers, len(ids) - 1)
-    scorer.score([Request([ids[-1], *BEHIND[:4]], Tree(None))])
-    scorer.commit([[]])
+    scorer = going_on(made, ids, found)
     with scorer.cache.rewound(len(ids)):
         scorer.score([Request([1, 2, 3], Tree(None))])
     scores = scorer.score([Request(BEHIND[4:5], Tree(None))])
