@@ -12,6 +12,8 @@ says of a core that nobody else uses):
    one after the other through all engines, so that what else the machine does falls on all of them alike.
    Sets: ``free`` and ``extraction``; with ``--data`` also ``calls`` and ``gsm8k``, whose data is fetched.
    ``medusa2`` changes the model, so that its rows stand beside plain decoding of the changed model as well.
+   With ``--side 1,4,16`` so many texts of each prompt are written side by side instead, in rows of the same
+   forwards, at the temperatures given (0.7, say).
 
 Usage: ``python benchmarks/learned_drafts.py --answers answers.jsonl --folder drafters --write 900``,
 ``... --train fspad,chimera --seconds 1200``, ``... --measure --limit 12 [--data] [--temperature 0,1]``.
@@ -23,7 +25,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -56,6 +58,7 @@ from samplers.drafters import (
 )
 from samplers.drafters.learned import Evaluation, Training, evaluate
 from samplers.drafters.learned.answers import Answer
+from samplers.speculative.law import Sampling
 from samplers.speculative.target import Constrained, FreeText, Target
 
 BATCH = 64
@@ -334,6 +337,69 @@ def measure(options: argparse.Namespace, model: Any, tokenizer: Any) -> None:
             print(table(f"{name}, temperature {temperature:g}", rows), flush=True)
 
 
+def side_by_side(options: argparse.Namespace, model: Any, tokenizer: Any) -> None:
+    """Prints a table for each set and temperature: texts of a prompt that share forwards."""
+    clock = time.perf_counter if options.wall else time.process_time
+    for name in options.set.split(","):
+        asked = list(asked_of(name, options.limit, model, tokenizer))
+        for temperature in map(float, options.temperature.split(",")):
+            lines = [
+                f"\n{name}, temperature {temperature:g}: {len(asked)} prompts\n",
+                "| rows | drafters | tokens | tokens per forward | tokens a second "
+                "| speed, plain = 1 | speed, default = 1 | drafting, ms a token |",
+                "|---:|---|---:|---:|---:|---:|---:|---:|",
+            ]
+            for rows in map(int, options.side.split(",")):
+                speeds: dict[str, float] = {}
+                for engine, each in _together(
+                    options, model, tokenizer, asked, rows, temperature, clock
+                ):
+                    speeds[engine] = speed = each.tokens / each.seconds
+                    lines.append(
+                        f"| {rows} | {engine} | {each.tokens:,} | {each.tokens_per_forward:.2f} "
+                        f"| {speed:.1f} | {speed / speeds['plain']:.2f} "
+                        f"| {speed / speeds.get('default', speeds['plain']):.2f} "
+                        f"| {each.drafting_ms_per_token:.1f} |"
+                    )
+                    say(lines[-1])
+            print("\n".join(lines), flush=True)
+
+
+def _together(
+    options: argparse.Namespace,
+    model: Any,
+    tokenizer: Any,
+    asked: Sequence[tuple[list[int], Target, int]],
+    rows: int,
+    temperature: float,
+    clock: Callable[[], float],
+) -> Iterator[tuple[str, Evaluation]]:
+    """What each engine did with so many texts of each prompt; engines take turns at each prompt."""
+    drafters = engines_of(options.folder, model, options.systems.split(","))
+    backends = {
+        engine: SpeculativeBackend(target, tokenizer, own, max_rows=rows)
+        for engine, (target, own) in drafters.items()
+        if not engine.endswith(" alone")
+    }
+    found = {engine: Evaluation() for engine in backends}
+    for number, (ids, target, budget) in enumerate(asked):
+        for engine, backend in backends.items():
+            each, before, began = found[engine], backend.forwards, clock()
+            samples = backend.generate(
+                ids,
+                target,
+                n=rows,
+                max_new_tokens=budget,
+                sampling=Sampling(temperature),
+                seed=number,
+            )
+            each.seconds += clock() - began
+            each.texts += [sample.token_ids for sample in samples]
+            each.forwards += backend.forwards - before
+            each.drafting_seconds += sum(sample.stats.draft_seconds for sample in samples)
+    yield from found.items()
+
+
 def table(title: str, rows: dict[str, Rows]) -> str:
     """Markdown.  Texts are compared with those of plain decoding of an engine's own model."""
     plain, default = rows["plain"], rows["default"]
@@ -385,6 +451,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--set", default="free,extraction,calls,gsm8k")
     parser.add_argument("--data", action="store_true", help="fetch the data of calls and gsm8k")
     parser.add_argument("--temperature", default="0", help="0, or 0,1")
+    parser.add_argument("--side", metavar="ROWS", help="1,4,16: texts of a prompt side by side")
     parser.add_argument("--limit", type=int, default=12, help="prompts of each set")
     parser.add_argument(
         "--always", action="store_true", help="draft at every step, whether or not that pays"
@@ -408,7 +475,7 @@ def main() -> None:
         systems = options.train.split(",")
         train(systems, options.answers, options.folder, model, options.seconds, options.epochs)
     if options.measure:
-        measure(options, model, tokenizer)
+        (side_by_side if options.side else measure)(options, model, tokenizer)
 
 
 if __name__ == "__main__":

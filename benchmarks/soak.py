@@ -8,7 +8,8 @@
    masks and steps.
 
 All in one process, so that what leaks shows.  Times are processor time of the thread, which other programs
-do not lengthen.  The figure draws memory and the slowest percent of masks of both.
+do not lengthen.  What Python's garbage collections took within a mask is told apart: they look through all
+objects of the process, whoever made them.  The figure draws memory and the slowest percent of masks of both.
 
 Usage: ``python benchmarks/soak.py [--schemas 10000] [--tokens 1000000] [--tokenizer smollm2]
 [--plot FILE.svg] [--json FILE]``.
@@ -17,6 +18,7 @@ Usage: ``python benchmarks/soak.py [--schemas 10000] [--tokens 1000000] [--token
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import random
 import time
@@ -85,16 +87,44 @@ def name(r: random.Random) -> str:
 # -- walks -----------------------------------------------------------------------------------------
 
 
+class Collections:
+    """Processor time of garbage collections, by generation, from its making on.
+
+    Attributes:
+        seconds: of all of them so far.
+        full: seconds of each full one.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.full: list[float] = []
+        self._began = 0.0
+        gc.callbacks.append(self._told)
+
+    def _told(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.thread_time()
+            return
+        took = time.thread_time() - self._began
+        self.seconds += took
+        if info["generation"] == 2:
+            self.full.append(took)
+
+
 @dataclass
 class Window:
     """What was measured within a tenth of a part.
 
     Attributes:
+        collections: of the process.
         compiled, masks, steps: seconds each.
+        collected: seconds of garbage collections within each mask.
     """
 
+    collections: Collections
     compiled: list[float] = field(default_factory=list)
     masks: list[float] = field(default_factory=list)
+    collected: list[float] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
 
     def record(self, **more: Any) -> dict[str, Any]:
@@ -109,6 +139,12 @@ class Window:
             for percent in (50, 99):
                 found[f"{kind} p{percent}, us"] = _rounded(1e6, values, percent)
         found["mask max, ms"] = round(1e3 * max(self.masks), 1)
+        found["without collections"] = round(
+            1e3 * max(m - c for m, c in zip(self.masks, self.collected, strict=True)), 1
+        )
+        full, self.collections.full = self.collections.full, []
+        found["full collections"] = len(full)
+        found["longest, ms"] = round(1e3 * max(full, default=0.0), 1)
         return found
 
 
@@ -127,10 +163,12 @@ class Walk:
 
     def go(self, window: Window) -> None:
         """One token, with its mask."""
+        collected = window.collections.seconds
         began = time.thread_time()
         allowed = self.automaton.allowed_tokens(self.state)
         between = time.thread_time()
         window.masks.append(between - began)
+        window.collected.append(window.collections.seconds - collected)
         ends = allowed[np.isin(allowed, self._ends)]
         token = int(ends[0] if len(ends) else self._random.choice(allowed))
         between = time.thread_time()
@@ -143,11 +181,11 @@ class Walk:
 
 
 def new_schemas(
-    count: int, vocabulary: Vocabulary, tokens: int, seed: int
+    count: int, vocabulary: Vocabulary, tokens: int, seed: int, collections: Collections
 ) -> Iterator[dict[str, Any]]:
     """Compiles, walks and lets go of schema after schema."""
     r = random.Random(seed)
-    window = Window()
+    window = Window(collections)
     for number in range(1, count + 1):
         began = time.thread_time()
         automaton = TokenAutomaton(Grammar.from_json_schema(schema(r)), vocabulary)
@@ -158,11 +196,16 @@ def new_schemas(
             walk.go(window)
         if number % max(count // _TENTHS, 1) == 0:
             yield window.record(schemas=number)
-            window = Window()
+            window = Window(collections)
 
 
 def many_tokens(
-    count: int, vocabulary: Vocabulary, automata: int, every: int, seed: int
+    count: int,
+    vocabulary: Vocabulary,
+    automata: int,
+    every: int,
+    seed: int,
+    collections: Collections,
 ) -> Iterator[dict[str, Any]]:
     """Tokens over some automata in turns, which forget their states from time to time."""
     r = random.Random(seed)
@@ -170,7 +213,7 @@ def many_tokens(
         TokenAutomaton(Grammar.from_json_schema(schema(r)), vocabulary) for _ in range(automata)
     ]
     walks = [Walk(automaton, number) for number, automaton in enumerate(made)]
-    window = Window()
+    window = Window(collections)
     for number in range(1, count + 1):
         walk = walks[number % automata]
         walk.go(window)
@@ -178,7 +221,7 @@ def many_tokens(
             walk.automaton.trim([walk.state])
         if number % max(count // _TENTHS, 1) == 0:
             yield window.record(tokens=number, states=sum(a.state_count for a in made))
-            window = Window()
+            window = Window(collections)
 
 
 # -- the picture -----------------------------------------------------------------------------------
@@ -235,10 +278,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     _, vocabulary = load(options.tokenizer)
+    collections = Collections()
     running = {
-        "schemas": new_schemas(options.schemas, vocabulary, options.walk, options.seed),
+        "schemas": new_schemas(
+            options.schemas, vocabulary, options.walk, options.seed, collections
+        ),
         "tokens": many_tokens(
-            options.tokens, vocabulary, options.automata, options.every, options.seed + 1
+            options.tokens,
+            vocabulary,
+            options.automata,
+            options.every,
+            options.seed + 1,
+            collections,
         ),
     }
     found: dict[str, list[dict[str, Any]]] = {}

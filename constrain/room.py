@@ -3,7 +3,8 @@
 A text is its tokens; the integer that an automaton gave for it is a way to ask sooner.  Whoever keeps both
 loses nothing where states are forgotten: the text is walked again from ``start``.  So holders of texts ask
 through :func:`with_room`, which forgets all states but the one that is asked for where there is no room for
-more, and finds that one again where another holder has done so.
+more, and finds that one again where another holder has done so.  Searches from the start, which need many
+states at a time and keep none, are made again as a whole (:func:`begun_again`).
 """
 
 from __future__ import annotations
@@ -79,6 +80,32 @@ def _step(automaton: TokenAutomaton, state: int, token: int) -> int:
             if not left or not make_room(automaton, state, error):
                 raise
     raise AssertionError("the last step returns or raises")
+
+
+def begun_again(automaton: TokenAutomaton, search: Callable[[], _T]) -> _T:
+    """Result of a search from the start, made again where it lacked room or others forgot its states.
+
+    Args:
+        automaton: whose states the search asks for.
+        search: begins at ``automaton.start`` and keeps no state of an earlier call.
+
+    Raises:
+        LimitExceeded: if the search alone needs more than ``max_states``, or for another limit.
+        UnknownStateError: if others forget states faster than they are found.
+    """
+    has_room = False
+    for left in reversed(range(_PATIENCE)):
+        try:
+            return search()
+        except UnknownStateError:
+            if not left:
+                raise
+        except LimitExceeded as error:
+            if has_room or error.limit != "max_states":
+                raise
+            has_room = True
+            automaton.trim(())
+    raise AssertionError("the last search returns or raises")
 
 
 def make_room(automaton: TokenAutomaton, state: int, error: LimitExceeded) -> bool:

@@ -552,7 +552,7 @@ def test_formats_are_their_automata(pattern: str) -> None:
         for token in prefix:
             state, at = made.advance(state, token), found.after(at, token)
         assert at != NOWHERE
-        assert found.raw[at] == state
+        assert found.raw(at) == state
         assert found.needed[at] == made.min_tokens_to_accept(state) + 1
         assert found.accepting[at] == made.is_accepting(state)
         for token in range(2, ROWS):
@@ -649,3 +649,59 @@ def test_too_many_states() -> None:
     made = DecoG(backend(), TokenAutomaton(grammar, vocabulary()), random_hmm(1, 2))
     with pytest.raises(LimitExceeded, match="max_search_states"):
         made.sample(PROMPT, max_new_tokens=50)
+
+
+# -- where the automaton forgets states ------------------------------------------------------------
+
+
+def test_states_of_a_format_are_found_again() -> None:
+    made = TokenAutomaton(Grammar.from_regex("a{1,3}b?"), vocabulary())
+    found = FormatAutomaton(made, 6)
+    masks = [made.mask(found.raw(state)).copy() for state in range(found.states)]
+    made.trim(())
+    for state in reversed(range(found.states)):
+        np.testing.assert_array_equal(made.mask(found.raw(state)), masks[state])
+
+
+def test_a_format_takes_the_place_of_states_that_are_no_longer_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its states fit once; what others left behind is forgotten."""
+    monkeypatch.setattr("constrain.engine.pool._FIRST_STATES", 8)
+
+    def fresh(states: int) -> TokenAutomaton:
+        limits = Limits(max_states=states)
+        return TokenAutomaton(Grammar.from_gbnf(RECURSIVE), vocabulary(), limits)
+
+    plain = FormatAutomaton(fresh(1_000), 6)
+    used = fresh(32)
+    state = used.start
+    while used.state_count < 29:
+        state = used.advance(state, PIECES.index(b"a"))
+    found = FormatAutomaton(used, 6)
+    assert [t.tolist() for t in found.targets] == [t.tolist() for t in plain.targets]
+    with pytest.raises(LimitExceeded, match="max_states"):
+        FormatAutomaton(fresh(8), 6)
+
+
+@pytest.mark.parametrize("kind", [DecoG, CtrlG])
+def test_others_may_forget_states(kind: type[DecoG], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drafters that read the grammar ask for its states while another holder has them forgotten."""
+    plain = decoder("(a|b)*ab", random_hmm(3, 3), kind=kind)
+    wanted = [s.token_ids for s in plain.sample(PROMPT, 6, max_new_tokens=9, seed=4)]
+    used = TokenAutomaton(Grammar.from_regex("(a|b)*ab"), vocabulary())
+    made = kind(backend(Forced(), GrammarCounts(), PromptLookup()), used, random_hmm(3, 3))
+    whole, asked = TokenAutomaton.signature, 0
+
+    def signature(self: TokenAutomaton, state: int) -> Any:
+        nonlocal asked
+        asked += 1
+        if self is used and asked % 3 == 0:
+            self.trim(())
+            return whole(self, made._tables.format.raw(0))  # type: ignore[union-attr]
+        return whole(self, state)
+
+    monkeypatch.setattr(TokenAutomaton, "signature", signature)
+    drawn = [s.token_ids for s in made.sample(PROMPT, 6, max_new_tokens=9, seed=4)]
+    assert asked > 3
+    assert drawn == wanted

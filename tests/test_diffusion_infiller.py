@@ -21,7 +21,7 @@ from strategies import bag_grammars, grammars, memory_grammars
 from test_completability import JSON_PIECES, NAMED, PIECES, SEEDS, Cases, case, fillings
 
 from constrain import TokenAutomaton, Vocabulary
-from grammars import Grammar, GrammarError
+from grammars import Grammar, GrammarError, Limits
 from grammars.ir import GrammarIR
 from samplers import DiffusionInfiller, Gap, Masks, NoCompletion, Sample
 from samplers.diffusion import (
@@ -758,3 +758,74 @@ print("samplers.diffusion._kernels" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "False\nTrue\n", done.stderr
+
+
+# -- where the automaton forgets states ------------------------------------------------------------
+
+NESTED = Grammar.from_gbnf('root ::= "(" root ")" | "a" | "b" | root "c" root')
+UNIQUE = Grammar.from_json_schema(
+    {"type": "array", "items": {"enum": [1, 2, 3, 12]}, "uniqueItems": True}
+)
+ITEMS = Vocabulary.from_tokens([b"[", b"]", b",", b"1", b"2", b"3", b", ", b"12", None, None], [8])
+
+
+def written(made: DiffusionInfiller, canvas: Sequence[Part], seed: int) -> list[list[int]] | None:
+    """Tokens of two texts; ``None`` where nothing fits."""
+    try:
+        return [one.token_ids for one in made.fill([0], canvas, 2, seed=seed)]
+    except NoCompletion:
+        return None
+
+
+def forgetting(
+    grammar: Grammar,
+    words: Vocabulary,
+    states: int,
+    monkeypatch: pytest.MonkeyPatch,
+    **options: Any,
+) -> tuple[DiffusionInfiller, DiffusionInfiller, list[int]]:
+    """One with room for some states, one with room for all, and how many there were at each trim."""
+    monkeypatch.setattr("constrain.engine.pool._FIRST_STATES", 8)
+    counts: list[int] = []
+    whole = TokenAutomaton.trim
+
+    def trim(self: TokenAutomaton, keep: Any) -> None:
+        counts.append(self.state_count)
+        whole(self, keep)
+
+    monkeypatch.setattr(TokenAutomaton, "trim", trim)
+    few, many = (
+        DiffusionInfiller(
+            Toy(3, words.size),
+            None,
+            TokenAutomaton(grammar, words, Limits(max_states=room)),
+            vocabulary=words,
+            mask_token_id=words.size - 1,
+            schedule=Threshold(0.3),
+            **options,
+        )
+        for room in (states, 1_000_000)
+    )
+    return few, many, counts
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"solver": "dingo", "block_length": 4}], ids=["plain", "dingo"]
+)
+def test_room_for_few_states(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill after fill, what was left behind makes room."""
+    few, many, trims = forgetting(NESTED, VOCABULARY, 60, monkeypatch, **options)
+    for fill in range(24):
+        depth = 5 * fill % 16
+        canvas = ["(" * depth, Masks(fill % 3 + 1), ")" * depth]
+        assert written(few, canvas, fill) == written(many, canvas, fill)
+    assert trims
+
+
+def test_room_for_few_states_with_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items that must not repeat, for which whole texts are read by the caller's automaton."""
+    few, many, trims = forgetting(UNIQUE, ITEMS, 50, monkeypatch)
+    for fill in range(16):
+        canvas = ["[", Masks(2 * (fill % 4) + 1), "]"]
+        assert written(few, canvas, fill) == written(many, canvas, fill)
+    assert trims

@@ -179,7 +179,7 @@ class FormatTarget:
         """The automaton's state."""
         if state.number == self._format.states:
             return self._format.automaton.FINISHED
-        return self._format.raw[state.number]
+        return self._format.raw(state.number)
 
     def _observe(self, state: State, token: int) -> Reals:
         """A after a token: one step of the filter."""
@@ -314,7 +314,7 @@ class DecoG(Sampler):
 
     Args:
         backend: the model with its drafters, which change nothing of what is drawn.
-        automaton: the format over the model's vocabulary; not to be trimmed meanwhile.
+        automaton: the format over the model's vocabulary, with room for all of its states.
         hmm: of the same tokenizer.
         top_mass: the hidden states kept at each token are the fewest that hold this share of the
             probability; 1 for all.

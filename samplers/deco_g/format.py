@@ -28,7 +28,8 @@ import numpy.typing as npt
 
 from constrain.arrays import Flags, Int32, Int64
 from constrain.automaton import TokenAutomaton
-from grammars.errors import LimitExceeded
+from constrain.room import begun_again, with_room
+from grammars.errors import LimitExceeded, UnknownStateError
 
 Groups: TypeAlias = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
 
@@ -122,9 +123,9 @@ class Letters:
 
 
 class FormatAutomaton:
-    """See the module.  What it holds never changes.
+    """See the module.  What it holds never changes, but for the automaton's own integers.
 
-    The automaton's own integers are kept for drafters; they are lost if the automaton is trimmed.
+    Those are kept for drafters, and found again where the automaton was told to forget them.
 
     Args:
         automaton: of any grammar.
@@ -143,10 +144,9 @@ class FormatAutomaton:
         offsets: int64[S + 1], where each state's edges begin in the two arrays below.
         edge_letter, edge_target: int64[E], the edges that lead somewhere.
         letters: the token sets on the edges.
-        raw: a state of the automaton for each.
 
     Raises:
-        LimitExceeded: if there are too many states.
+        LimitExceeded: if there are too many states, for the search or for the automaton to hold.
     """
 
     def __init__(
@@ -162,12 +162,10 @@ class FormatAutomaton:
         self._masks: Final = Letters()
         self.splits: list[Split] = []
         self._split_numbers: dict[bytes, int] = {}
-        self.is_complete = True
-        self.raw: list[int] = []
-        self.targets: list[Int64] = []
-        self.split_of: Int64 = np.array(self._explore(check or _no_check), np.int64)
-        self.states: Final = len(self.raw)
-        self.accepting: Flags = np.array([automaton.is_accepting(s) for s in self.raw], np.bool_)
+        found = begun_again(automaton, lambda: self._explore(check or _no_check))
+        self.split_of: Int64 = np.array(found[0], np.int64)
+        self.accepting: Flags = np.array(found[1], np.bool_)
+        self.states: Final = len(self._raw)
         self.offsets, self.edge_letter, self.edge_target = self._join()
         self.needed: Int64 = self._distances()
 
@@ -192,35 +190,63 @@ class FormatAutomaton:
             return NOWHERE
         return int(self.targets[state][split.group[at]])
 
+    def raw(self, state: int) -> int:
+        """The automaton's integer for a state."""
+        known = self._raw[state]
+        try:
+            self.automaton.is_accepting(known)
+        except UnknownStateError:
+            _, known = with_room(
+                self.automaton, known, lambda: self._way(state), self.automaton.is_accepting
+            )
+            self._raw[state] = known
+        return known
+
+    def _way(self, state: int) -> list[int]:
+        """The tokens by which a state was first met."""
+        tokens: list[int] = []
+        while state:
+            state, token = self._came[state]
+            tokens.append(token)
+        return tokens[::-1]
+
     # -- finding states ------------------------------------------------------------------------
 
-    def _explore(self, check: Callable[[int], None]) -> list[int]:
-        """Breadth-first from the start; returns the split of each state."""
+    def _begin(self) -> None:
+        """Nothing but the start is known."""
+        self.is_complete = True
+        self.targets: list[Int64] = []
+        self._raw = [self.automaton.start]
+        self._came = [(0, 0)]  # the state before and the token, when first met
+
+    def _explore(self, check: Callable[[int], None]) -> tuple[list[int], list[bool]]:
+        """Breadth-first from the start; returns the split of each state, and whether it may end there."""
+        self._begin()
         automaton, limit = self.automaton, self.automaton.limits.max_search_states
         numbers = {automaton.start: 0}
         depths = [0]
         splits: list[int] = []
-        self.raw.append(automaton.start)
-        while len(splits) < len(self.raw):
+        while len(splits) < len(self._raw):
             at = len(splits)
             depth = depths[at] + 1
-            tokens, after = automaton.edges(self.raw[at])
-            number, reached = self._part(tokens.astype(np.int32), after)
+            tokens, after = automaton.edges(self._raw[at])
+            number, reached, by = self._part(tokens.astype(np.int32), after)
             splits.append(number)
             targets = np.full(len(reached), NOWHERE, np.int64)
             for i, state in enumerate(reached):
                 known = numbers.get(state)
                 if known is None and self._is_near(state, depth):
-                    known = numbers[state] = len(self.raw)
-                    self.raw.append(state)
+                    known = numbers[state] = len(self._raw)
+                    self._raw.append(state)
+                    self._came.append((at, by[i]))
                     depths.append(depth)
-                    if len(self.raw) > limit:
+                    if len(self._raw) > limit:
                         raise LimitExceeded("max_search_states", limit, _DOING)
-                    check(len(self.raw))
+                    check(len(self._raw))
                 if known is not None:
                     targets[i] = known
             self.targets.append(targets)
-        return splits
+        return splits, [automaton.is_accepting(state) for state in self._raw]
 
     def _is_near(self, state: int, depth: int) -> bool:
         """Whether a text can be finished from a state that is first met after so many tokens."""
@@ -228,15 +254,16 @@ class FormatAutomaton:
         self.is_complete &= near
         return near
 
-    def _part(self, tokens: Int32, after: Int64) -> tuple[int, list[int]]:
-        """The split of a state and the state behind each of its parts."""
+    def _part(self, tokens: Int32, after: Int64) -> tuple[int, list[int], list[int]]:
+        """The split of a state, the state behind each of its parts, and a token of each."""
         if not len(tokens):
-            return self._number(tokens, np.zeros(0, np.int32), 0), []
+            return self._number(tokens, np.zeros(0, np.int32), 0), [], []
         distinct, firsts, group = _ranked(after)
         order = np.argsort(firsts)
         rank = np.empty(len(order), np.int32)
         rank[order] = np.arange(len(order), dtype=np.int32)
-        return self._number(tokens, rank[group], len(order)), distinct[order].tolist()
+        number = self._number(tokens, rank[group], len(order))
+        return number, distinct[order].tolist(), tokens[firsts[order]].tolist()
 
     def _number(self, tokens: Int32, group: Int32, parts: int) -> int:
         digest = hashlib.blake2b(tokens.tobytes(), digest_size=16)

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from constrain.automaton import TokenAutomaton
+from constrain.room import begun_again
 from constrain.rules import RuleAutomaton
 from constrain.uniqueness.search import Pair, Pairs
 from constrain.vocabulary import Vocabulary
@@ -374,10 +375,9 @@ class OpenCanvas:
         if at == len(cells) or not cells[at].is_open:
             return None
         before = b"".join([cell.data for cell in cells[:at]])
-        state = automaton.advance_bytes(automaton.start, before)
-        if state == automaton.DEAD:
+        allowed = begun_again(automaton, lambda: _allowed_behind(automaton, before))
+        if not len(allowed):
             return None
-        allowed = automaton.allowed_tokens(state)
         behind = itertools.takewhile(lambda cell: cell.kind is Kind.TEXT, cells[at + 1 :])
         text = b"".join([cell.data for cell in behind])
         reader = self._owner.witnesses.reader
@@ -527,8 +527,11 @@ class OpenCanvas:
         bounds = self._bounds_of(cells, fills)
         parts = self._segments(cells, fills)
         try:
-            return self._owner.witnesses.find(
-                parts, len(cells), bounds, self._front.state, hints, worth
+            return begun_again(
+                self._owner.automaton,
+                lambda: self._owner.witnesses.find(
+                    parts, len(cells), bounds, self._front.state, hints, worth
+                ),
             )
         except LimitExceeded:
             return Verdict.UNKNOWN, {}
@@ -663,7 +666,8 @@ class Completability:
         self, stacks: Stacks, ahead: _Ahead, hint: Mapping[int, int | None]
     ) -> dict[int, int | None] | None:
         """One filling, near the hinted one; see :class:`_Filling`."""
-        if self._pairs is not None and self._pairs.inner.state_count > _KEPT_STATES:
+        most = min(_KEPT_STATES, self.automaton.limits.max_states // 2)
+        if self._pairs is not None and self._pairs.inner.state_count > most:
             self._pairs = _pairs_of(self.automaton)
         return _Filling(self._pairs, stacks, ahead, hint).find()
 
@@ -687,6 +691,18 @@ def is_completable(
         ValueError: for an id outside the vocabulary.
         LimitExceeded: where ``Limits.max_search_states`` is not enough to tell.
     """
+    try:
+        return _is_completable(grammar, vocabulary, ids, eos_padding)
+    except LimitExceeded as error:
+        if error.limit != "max_states":
+            raise
+    _engine.cache_clear()  # states that earlier canvases left behind are forgotten
+    return _is_completable(grammar, vocabulary, ids, eos_padding)
+
+
+def _is_completable(
+    grammar: Grammar, vocabulary: Vocabulary, ids: Sequence[int | None], eos_padding: bool
+) -> bool:
     engine = _engine(grammar, vocabulary)
     if engine is None:
         cells_of(ids, vocabulary)
@@ -705,6 +721,11 @@ def _engine(grammar: Grammar, vocabulary: Vocabulary) -> Completability | None:
         raise
     except GrammarError:
         return None
+
+
+def _allowed_behind(automaton: TokenAutomaton, text: bytes) -> npt.NDArray[np.int64]:
+    """Ids of the tokens that may follow a text; none if it begins no text of the language."""
+    return automaton.allowed_tokens(automaton.advance_bytes(automaton.start, text))
 
 
 def _pairs_of(automaton: TokenAutomaton) -> Pairs | None:

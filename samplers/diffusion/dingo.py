@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from constrain.arrays import Int64
 from constrain.automaton import TokenAutomaton
-from grammars.errors import LimitExceeded
+from constrain.room import begun_again
+from grammars.errors import LimitExceeded, UnknownStateError
 from samplers.diffusion.draft import Logits
 
 _DOING: Final = "choosing the likeliest block"
@@ -99,6 +100,17 @@ class Dingo:
             LimitExceeded: if there are too many states.
             ValueError: if the canvas has no completion.
         """
+        return begun_again(self._automaton, lambda: self._solved(ids, places, logits))
+
+    def _solved(self, ids: Sequence[int], places: Sequence[int], logits: Logits) -> dict[int, int]:
+        """The best tokens, by one pass over the canvas."""
+        try:
+            return self._passed(ids, places, logits)
+        except (LimitExceeded, UnknownStateError):
+            self._known.clear()  # edges lead to states that were, or will be, forgotten
+            raise
+
+    def _passed(self, ids: Sequence[int], places: Sequence[int], logits: Logits) -> dict[int, int]:
         row = {place: i for i, place in enumerate(places)}
         wide = logits.astype(np.float64)
         wide = wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import numpy as np
 
 from constrain.automaton import TokenAutomaton
+from grammars.errors import LimitExceeded
 from grammars.grammar import Grammar
 from samplers.diffusion.canvas import Part
 from samplers.diffusion.dingo import Dingo
@@ -127,7 +128,8 @@ class DiffusionInfiller:
             n: how many texts.
             seed: for the same texts again.
             eos_padding: whether a suffix of the canvas may become EOS.
-            on_step: called after each step.
+            on_step: called after each step.  Where the automaton has no room for more states
+                (``Limits.max_states``) they are forgotten, and the texts begin again.
 
         Returns:
             Texts with the canvas's token ids; with ``eos_padding`` those up to the first EOS.
@@ -137,7 +139,28 @@ class DiffusionInfiller:
 
         Raises:
             NoCompletion: if no text of the grammar fits the canvas, before the model is called.
+            LimitExceeded: if these texts alone need more than a limit allows.
         """
+        try:
+            return self._filled(prompt, canvas, n, seed, eos_padding, on_step)
+        except LimitExceeded as error:
+            if error.limit != "max_states" or self.automaton is None:
+                raise
+        # states that earlier texts left behind are forgotten
+        self.automaton.trim(())
+        self._completability = _completability(self.automaton)
+        return self._filled(prompt, canvas, n, seed, eos_padding, on_step)
+
+    def _filled(
+        self,
+        prompt: Prompt,
+        canvas: Sequence[Part],
+        n: int,
+        seed: int | None,
+        eos_padding: bool,
+        on_step: OnStep | None,
+    ) -> list[Sample]:
+        """Fills a canvas, with the room for states that there is."""
         frame = self.model.frame(prompt)
         layout = Layout.of(canvas, self.model)
         began = time.perf_counter()
