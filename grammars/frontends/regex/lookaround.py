@@ -316,6 +316,7 @@ class _Solver:
         self._known: dict[tuple[Node, int, int], Expr] = {}
         self._powers: dict[tuple[Node, int], Node] = {}
         self._halves: dict[Node, tuple[Node, Node]] = {}
+        self._unions: dict[tuple[int, ...], Ranges] = {}
 
     # -- languages by class ---------------------------------------------------------------------
 
@@ -382,10 +383,14 @@ class _Solver:
         return united(*out)
 
     def _ranges(self, classes: Iterable[int]) -> Ranges:
+        """The characters of some classes."""
         count = len(self._atoms)
-        return normalize_ranges(
-            pair for i in classes if 1 <= i <= count for pair in self._atoms[i - 1]
-        )
+        key = tuple(i for i in classes if 1 <= i <= count)
+        known = self._unions.get(key)
+        if known is None:
+            pairs = (pair for i in key for pair in self._atoms[i - 1])
+            known = self._unions[key] = normalize_ranges(pairs)
+        return known
 
     def _is_every_atom(self, classes: Sequence[int]) -> bool:
         return sum(1 for i in classes if 1 <= i <= len(self._atoms)) == len(self._atoms)

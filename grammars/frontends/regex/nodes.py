@@ -7,8 +7,10 @@ there.  Besides characters, two things can stand next to a position: nothing (th
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 from grammars.errors import GrammarError
@@ -260,7 +262,9 @@ def nullable(expr: Expr) -> bool:
 
 
 def contains(ranges: Ranges, point: int) -> bool:
-    return any(lo <= point <= hi for lo, hi in ranges)
+    """Whether a code point is in ascending ranges."""
+    at = bisect_right(ranges, point, key=itemgetter(0))
+    return at > 0 and point <= ranges[at - 1][1]
 
 
 # -- looking at nodes ------------------------------------------------------------------------------
