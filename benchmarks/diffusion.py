@@ -314,7 +314,9 @@ LONG_FILTER = 64
 """Canvases of which the learned schedule learns, for longer ones."""
 
 
-def padding(name: str, runner: Runner, count: int) -> Iterator[dict[str, Any]]:
+def padding(
+    name: str, runner: Runner, count: int, lengths: Sequence[int] = PADDED
+) -> Iterator[dict[str, Any]]:
     """Canvases much longer than the answers: each schedule with and without an end that is foreseen."""
     found = itertools.islice(cases(name, runner.model, held_out=False), FILTER_TEXTS)
     made = runner.infiller(None, Static()).train_filter(
@@ -332,7 +334,7 @@ def padding(name: str, runner: Runner, count: int) -> Iterator[dict[str, Any]]:
         ("threshold 0.9, end foreseen", Threshold(), {"end_of_text": FORESEEN}),
         ("Learn2PD, end foreseen", plain, {"end_of_text": FORESEEN}),
     ]
-    for length, (how, schedule, options) in itertools.product(PADDED, ways):
+    for length, (how, schedule, options) in itertools.product(lengths, ways):
         right = forwards = tokens = 0
         seconds = 0.0
         # Without an end these take minutes of a long canvas.
@@ -425,11 +427,17 @@ def main() -> None:
     parser.add_argument(
         "--temperature", type=float, default=0.2, help="for validity; schedules are compared at 0"
     )
+    parser.add_argument(
+        "--lengths",
+        help="of canvases, for padding, with commas",
+        default=",".join(map(str, PADDED)),
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path, help="records, written after each of them")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
+    lengths = [int(part) for part in given.lengths.split(",")]
     records: list[dict[str, Any]] = []
 
     def found() -> Iterator[dict[str, Any]]:
@@ -440,7 +448,10 @@ def main() -> None:
             runner = Runner(
                 load(given.models / name.split()[0]), given.block or None, given.temperature
             )
-            yield from MEASURES[given.what](name, runner, given.count)
+            if given.what == "padding":
+                yield from padding(name, runner, given.count, lengths)
+            else:
+                yield from MEASURES[given.what](name, runner, given.count)
 
     for record in found():
         records.append(record)

@@ -31,7 +31,7 @@ from grammars.ir import Bag, GrammarIR
 from grammars.ir import walk as expressions
 from grammars.limits import Limits
 
-EXAMPLES = int(os.environ.get("GRAMMA_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("GRAMMA_EXAMPLES", "10"))
 
 ALL_BYTES = tuple(bytes([value]) for value in range(256))
 

@@ -325,7 +325,7 @@ def test_real_tokenizers_write_what_is_allowed(name: str) -> None:
     # characters that take two tokens, behind several blanks
     for text in [*CORPUS, "   \u2514 a\n      \u2502  \u2190\u3000 \U0001f600"]:
         assert refused(words, encoded(fast, text[:600])) == []
-    assert sum(walk(words, fast, seed) for seed in range(5)) > 1
+    assert sum(walk(words, fast, seed) for seed in range(3)) > 1
 
 
 # -- as an option ----------------------------------------------------------------------------------

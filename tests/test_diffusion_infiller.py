@@ -424,7 +424,7 @@ def test_refused_tokens_are_not_proposed_again() -> None:
 # -- DINGO -----------------------------------------------------------------------------------------
 
 
-@anything
+@settings(anything, max_examples=30)
 @given(grammars(), st.integers(0, 1000), st.booleans(), st.data())
 def test_dingo_finds_the_likeliest_block(
     ir: GrammarIR, seed: int, padded: bool, data: st.DataObject

@@ -664,7 +664,7 @@ def zero_has_exponent(text: bytes) -> bool:
     return re.search(rb"(?<![0-9.eE+-])-?0(\.0*)?[eE]", text) is not None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(text=texts(), cut=st.integers(0, 60), unique_items=st.booleans(), rng=st.randoms())
 def test_masks_of_any_json(text: str, cut: int, unique_items: bool, rng: random.Random) -> None:
     prefix = text.replace(" ", "").replace("\n", "").encode()[:cut]

@@ -118,7 +118,7 @@ def test_it_is_right_one_token_at_a_time_and_where_there_is_one_answer_at_once(n
     speaker = benchmark.exact_speaker(task)
     room = task.canvases[-1]
     wrong = 0
-    for each in drawn(name, 40, seed=4, held_out=True):
+    for each in drawn(name, 20, seed=4, held_out=True):
         text, tokens, forwards = benchmark.fill(speaker, each, room, Static(), None)
         assert text in answers(each)
         assert forwards == tokens

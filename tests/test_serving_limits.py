@@ -15,7 +15,7 @@ from test_serving_answers import AS_SCHEMA, FORMS, TOOLS
 
 from samplers.serving.options import ServingOptions
 
-LONG = {"structured_outputs": {"regex": "[ab]{3000}"}, "max_tokens": 3_500}
+LONG = {"structured_outputs": {"regex": "[ab]{1500}"}, "max_tokens": 1_800}
 """An answer that takes some seconds."""
 HOSTILE = "(?=.*a.{14})(?=.*b.{15})(?=.*c.{16}).*"
 FUNCTION = {"type": "function", "function": {"name": "f"}}
@@ -282,7 +282,7 @@ def test_a_long_answer_does_not_hold_up_short_ones(served: Served) -> None:
                 "quick"
             ]
         assert not long.done()
-        assert len(long.result()[0]) == 3_000
+        assert len(long.result()[0]) == 1_500
 
 
 def test_a_long_prompt_does_not_hold_up_short_ones() -> None:
@@ -315,7 +315,7 @@ def test_too_many_requests_are_told_to_come_again() -> None:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_an_answer_that_takes_too_long_ends(stream: bool) -> None:
-    with serving(ServingOptions(max_seconds=3)) as served:
+    with serving(ServingOptions(max_seconds=1)) as served:
         if stream:
             *_, last = served.events(**LONG, n=8)
             assert last["error"]["code"] == "request_timeout"
@@ -328,7 +328,7 @@ def test_an_answer_that_takes_too_long_ends(stream: bool) -> None:
 
 
 def test_a_server_that_stops_finishes_what_it_has_begun() -> None:
-    with serving() as served, ThreadPoolExecutor(1) as pool:
+    with serving(ServingOptions(grace_seconds=600)) as served, ThreadPoolExecutor(1) as pool:
         running = pool.submit(served.ask, **LONG)
         wait_until(lambda: served.metric("gramma_running_texts") > 0)
         served.server.stop()
