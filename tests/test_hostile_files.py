@@ -25,9 +25,10 @@ from safetensors.torch import load, save
 from constrain.models import ModelRefused, load_model
 from grammars import Grammar, GrammarError
 from samplers import tensor_files
-from samplers.drafters.learned import PPD, Chimera
+from samplers.drafters.learned import PPD, Chimera, HiddenTransfer
 from samplers.drafters.learned.chimera import ChimeraNetwork
 from samplers.drafters.learned.files import Base, write_file
+from samplers.drafters.learned.hidden_transfer import Transfers
 from samplers.drafters.learned.short_output import load_draft
 from samplers.tensor_files import AtMost, TensorFileError, read_tensors, write_tensors
 
@@ -164,6 +165,18 @@ def test_options_that_ask_for_more(
     write_file(path, Chimera.kind, network.base, network.state_dict(), options)
     with cpu_limit(5), pytest.raises(TensorFileError, match=says):
         Chimera.load(path, toys.model())
+
+
+@pytest.mark.parametrize("value", [0.5, "1", [1], {}, 1e300])
+def test_options_of_other_types(tmp_path: Path, value: Any) -> None:
+    """What is between two layers is no layer."""
+    path = tmp_path / "drafter.safetensors"
+    network = Transfers(toys.model(), None, count=2)
+    for option in network.options:
+        options = {**network.options, option: value}
+        write_file(path, HiddenTransfer.kind, network.base, network.state_dict(), options)
+        with pytest.raises(TensorFileError, match=option):
+            HiddenTransfer.load(path, toys.model())
 
 
 def test_companions_beyond_measure(tmp_path: Path) -> None:

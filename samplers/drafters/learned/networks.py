@@ -91,6 +91,11 @@ class NetworkDrafter(LearnedDrafter):
         ids = found.weights.get("ids")
         if ids is None or ids.dtype != torch.int64 or ids.ndim != 1 or not _ascending(ids):
             raise TensorFileError(f"{path} does not hold weights: it has no vocabulary")
+        for option, value in found.options.items():
+            if not isinstance(value, int | None):
+                raise TensorFileError(
+                    f"{path} does not hold weights: its option {option} is {value!r}, which is no integer"
+                )
 
         def make() -> Any:
             return cls.networks(model, ids if len(ids) else None, **found.options)
