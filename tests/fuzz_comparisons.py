@@ -45,7 +45,7 @@ def run(file: Path, seed: int, seconds: float) -> int | None:
     """Exit status of one file's tests with new examples; ``None`` where the time did not suffice."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "--hypothesis-profile=random"]
     command += [f"--hypothesis-seed={seed}", str(file)]
-    environment = {"GRAMMA_EXAMPLES": "50", "OMP_NUM_THREADS": "1"} | os.environ
+    environment = {"GRAMMA_EXAMPLES": "20", "OMP_NUM_THREADS": "1"} | os.environ
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=max(seconds, 1)
