@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from constrain.arguments import check_count, check_model
 from constrain.huggingface.shortening.filters import KeysAndValues, KeysRead, LongPrompt
@@ -137,7 +138,7 @@ class SpecKV:
         window = len(ids) - before
         heard = _Reduced(layers_of(model), before, self.reduction)
         room = self._room(model, ids)
-        cache = DynamicCache()
+        cache = Cache(layers=[_RoomyLayer(room) for _ in range(layers_of(model))])
         if self.draft is None and room:
             with torch.no_grad(), listening(model, window, heard):
                 written_by(model, ids, room, cache)
@@ -159,6 +160,43 @@ class SpecKV:
         check_context(model, len(ids))
         context = context_length(model)
         return self.lookahead if context is None else min(self.lookahead, context - len(ids))
+
+
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one layer with room for tokens to come, which then copy nothing.
+
+    Args:
+        room: tokens behind those that are read first.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = room
+        self._blocks: tuple[torch.Tensor, ...] = ()
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Called by models: takes new keys and values, [1, groups, n, D], and gives all."""
+        before = int(self.get_seq_length())
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        now = before + int(key_states.shape[2])
+        if not self._blocks or now > self._blocks[0].shape[2]:
+            self._blocks = (
+                self._with_room(self.keys, key_states, now),
+                self._with_room(self.values, value_states, now),
+            )
+        for block, new in zip(self._blocks, (key_states, value_states), strict=True):
+            block[:, :, before:now] = new
+        self.keys, self.values = (block[:, :, :now] for block in self._blocks)
+        return self.keys, self.values
+
+    def _with_room(self, old: torch.Tensor, new: torch.Tensor, length: int) -> torch.Tensor:
+        block = new.new_empty(*new.shape[:2], length + self._room, new.shape[3])
+        if old.numel():
+            block[:, :, : old.shape[2]] = old
+        return block
 
 
 class _Reduced:
