@@ -167,7 +167,13 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
     Args:
         room: tokens behind those that are read first.
+
+    Attributes:
+        keys, values: floating[1, groups, n, D], of the tokens so far.
     """
+
+    keys: torch.Tensor
+    values: torch.Tensor
 
     def __init__(self, room: int) -> None:
         super().__init__()
