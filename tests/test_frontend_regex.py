@@ -241,7 +241,7 @@ def test_every_code_point(pattern: str) -> None:
 
 
 def code_points(step: int) -> list[int]:
-    """Every so manieth where characters are assigned, few of the empty planes, no surrogates."""
+    """Code points, each ``step``-th where characters are assigned, few of empty planes, no surrogates."""
     points = [*range(0, 0x33480, step), *range(0x33480, sys.maxunicode + 1, 101)]
     return [p for p in points if not 0xD800 <= p <= 0xDFFF]
 
