@@ -34,7 +34,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -438,6 +438,7 @@ def main() -> None:
     if given.threads:
         torch.set_num_threads(given.threads)
     lengths = [int(part) for part in given.lengths.split(",")]
+    measures = MEASURES | {"padding": partial(padding, lengths=lengths)}
     records: list[dict[str, Any]] = []
 
     def found() -> Iterator[dict[str, Any]]:
@@ -448,10 +449,7 @@ def main() -> None:
             runner = Runner(
                 load(given.models / name.split()[0]), given.block or None, given.temperature
             )
-            if given.what == "padding":
-                yield from padding(name, runner, given.count, lengths)
-            else:
-                yield from MEASURES[given.what](name, runner, given.count)
+            yield from measures[given.what](name, runner, given.count)
 
     for record in found():
         records.append(record)

@@ -783,17 +783,9 @@ def forgetting(
     states: int,
     monkeypatch: pytest.MonkeyPatch,
     **options: Any,
-) -> tuple[DiffusionInfiller, DiffusionInfiller, list[int]]:
-    """One with room for some states, one with room for all, and how many there were at each trim."""
+) -> tuple[DiffusionInfiller, DiffusionInfiller]:
+    """One with room for some states, and one with room for all."""
     monkeypatch.setattr("constrain.engine.pool._FIRST_STATES", 8)
-    counts: list[int] = []
-    whole = TokenAutomaton.trim
-
-    def trim(self: TokenAutomaton, keep: Any) -> None:
-        counts.append(self.state_count)
-        whole(self, keep)
-
-    monkeypatch.setattr(TokenAutomaton, "trim", trim)
     few, many = (
         DiffusionInfiller(
             Toy(3, words.size),
@@ -806,15 +798,17 @@ def forgetting(
         )
         for room in (states, 1_000_000)
     )
-    return few, many, counts
+    return few, many
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"solver": "dingo", "block_length": 4}], ids=["plain", "dingo"]
 )
-def test_room_for_few_states(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_for_few_states(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, trims: list[int]
+) -> None:
     """Fill after fill, what was left behind makes room."""
-    few, many, trims = forgetting(NESTED, VOCABULARY, 60, monkeypatch, **options)
+    few, many = forgetting(NESTED, VOCABULARY, 60, monkeypatch, **options)
     for fill in range(24):
         depth = 5 * fill % 16
         canvas = ["(" * depth, Masks(fill % 3 + 1), ")" * depth]
@@ -822,9 +816,9 @@ def test_room_for_few_states(options: dict[str, Any], monkeypatch: pytest.Monkey
     assert trims
 
 
-def test_room_for_few_states_with_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_for_few_states_with_memory(monkeypatch: pytest.MonkeyPatch, trims: list[int]) -> None:
     """Items that must not repeat, for which whole texts are read by the caller's automaton."""
-    few, many, trims = forgetting(UNIQUE, ITEMS, 50, monkeypatch)
+    few, many = forgetting(UNIQUE, ITEMS, 50, monkeypatch)
     for fill in range(16):
         canvas = ["[", Masks(2 * (fill % 4) + 1), "]"]
         assert written(few, canvas, fill) == written(many, canvas, fill)

@@ -73,20 +73,6 @@ def tokens(given: list[tuple[list[int], Any, Any]]) -> list[list[int]]:
     return [one[0] for one in given]
 
 
-@pytest.fixture
-def trims(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many states there were whenever some were forgotten."""
-    counted: list[int] = []
-    whole = TokenAutomaton.trim
-
-    def trim(self: TokenAutomaton, keep: Any) -> None:
-        counted.append(self.state_count)
-        whole(self, keep)
-
-    monkeypatch.setattr(TokenAutomaton, "trim", trim)
-    return counted
-
-
 def made(name: str, used: TokenAutomaton) -> Any:
     """A sampler; those that learn do so from all that is scored, and drafts may want for room."""
     drafters: Any = None if name == "constrained" else []

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from constrain.arrays import Flags, Int32, Int64
 from constrain.automaton import TokenAutomaton
 from constrain.room import begun_again, with_room
-from grammars.errors import LimitExceeded, UnknownStateError
+from grammars.errors import LimitExceeded
 
 Groups: TypeAlias = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
 
@@ -192,15 +192,11 @@ class FormatAutomaton:
 
     def raw(self, state: int) -> int:
         """The automaton's integer for a state."""
-        known = self._raw[state]
-        try:
-            self.automaton.is_accepting(known)
-        except UnknownStateError:
-            _, known = with_room(
-                self.automaton, known, lambda: self._way(state), self.automaton.is_accepting
-            )
-            self._raw[state] = known
-        return known
+        automaton, known = self.automaton, self._raw[state]
+        _, self._raw[state] = with_room(
+            automaton, known, lambda: self._way(state), automaton.is_accepting
+        )
+        return self._raw[state]
 
     def _way(self, state: int) -> list[int]:
         """The tokens by which a state was first met."""

@@ -526,13 +526,15 @@ class OpenCanvas:
         hints = [hint for hint in (near, self._witness) if hint]
         bounds = self._bounds_of(cells, fills)
         parts = self._segments(cells, fills)
+        witnesses = self._owner.witnesses
+
+        def find() -> tuple[Verdict, Filling]:
+            return witnesses.find(parts, len(cells), bounds, self._front.state, hints, worth)
+
         try:
-            return begun_again(
-                self._owner.automaton,
-                lambda: self._owner.witnesses.find(
-                    parts, len(cells), bounds, self._front.state, hints, worth
-                ),
-            )
+            if witnesses.reader.knows:  # its states are in a pool of its own
+                return find()
+            return begun_again(self._owner.automaton, find)
         except LimitExceeded:
             return Verdict.UNKNOWN, {}
 
