@@ -1,4 +1,4 @@
-"""Profiles of random tests (the same examples in every run, or others), garbage collection, shared fixtures."""
+"""Profiles of random tests (the same examples in every run, or others), garbage collection, fixtures."""
 
 from __future__ import annotations
 
