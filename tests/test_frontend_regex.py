@@ -357,10 +357,10 @@ def test_repetitions_stay_repetitions(pattern: str) -> None:
 
 
 def test_classes_are_quick() -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     for pattern in (r"\w+", r'[^"\\]*', r"[\w-]+@\w+\.\w{2,}", r"(?i)straße|\d+"):
         grammar_of(pattern)
-    assert time.perf_counter() - begun < 3
+    assert time.process_time() - begun < 3
 
 
 # --- random patterns -----------------------------------------------------------------------------
