@@ -91,6 +91,7 @@ def in_terminal(
     process = subprocess.Popen(
         [*_RUN, *arguments], stdin=other, stdout=other, stderr=other, cwd=folder, close_fds=True,
         env={**environment, "TERM": "xterm-256color", "PYTHONPATH": _ROOT}, start_new_session=True,
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
     os.close(other)
     out, end = b"", time.monotonic() + 60
@@ -109,6 +110,11 @@ def in_terminal(
             interrupt_after = ""
     os.close(main)
     return out.decode("utf-8", "replace").replace("\r\n", "\n"), process.wait(60)
+
+
+def heed_interrupts() -> None:
+    """Undoes what shells do for commands in the background, which inherit that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def piped(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[bytes]:
