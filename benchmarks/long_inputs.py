@@ -9,8 +9,9 @@ Everything is made from seeds; papers of the split to tune on are in no document
 how their layers were chosen.  ``--what extract`` extracts (``samplers.extract``, grounded, greedy)
 and compares each field with the truth: right, wrong or missing, too many, invented; seconds in which the
 filter chose, in which the model read what was left (forwards of more than 32 tokens), and in all; and the
-peak of memory over what was taken before.  Time is CPU time on one thread.  Records are appended to
-``--json``; what is there already is not run again, so that a run can be ended and taken up at any time.
+peak of memory over what was taken before (what the allocator keeps of one method is room for the next: for
+peaks run methods one by one).  Time is CPU time on one thread.  Records are appended to ``--json``; what is
+there already is not run again, so that a run can be ended and taken up at any time.
 ``--what cache`` has prompts read, shortened or not, and the model go on for ``--tokens`` tokens, without
 drafts and grammar: seconds until the first of them, milliseconds for each (the median), and memory of keys
 and values.
@@ -536,6 +537,10 @@ def main() -> None:
     records = known_records(options.json)
     done = {(record.method, record.document) for record in records}
     documents = list(long_documents(options.split, options.length, run.tokens))[: options.limit]
+    if options.what == "extract" and documents:
+        run.extract(
+            documents[0], "alone"
+        )  # weights and kernels come into memory, which is no method's
     for number, long in enumerate(documents, 1):
         for method in methods:
             name = long.document.name
