@@ -538,9 +538,7 @@ def main() -> None:
     done = {(record.method, record.document) for record in records}
     documents = list(long_documents(options.split, options.length, run.tokens))[: options.limit]
     if options.what == "extract" and documents:
-        run.extract(
-            documents[0], "alone"
-        )  # weights and kernels come into memory, which is no method's
+        run.extract(documents[0], "alone")  # what weights and kernels take is no method's
     for number, long in enumerate(documents, 1):
         for method in methods:
             name = long.document.name

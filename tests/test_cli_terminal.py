@@ -22,6 +22,8 @@ import fcntl
 import pty
 import termios
 
+from interrupts import heed_interrupts
+
 from samplers.output import wrapped
 
 ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[()][A-Z0-9])")
@@ -110,11 +112,6 @@ def in_terminal(
             interrupt_after = ""
     os.close(main)
     return out.decode("utf-8", "replace").replace("\r\n", "\n"), process.wait(60)
-
-
-def heed_interrupts() -> None:
-    """Undoes what shells do for commands in the background, which inherit that Ctrl-C is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def piped(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[bytes]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from interrupts import heed_interrupts
 from test_extraction import CHAT, model
 from typer.testing import CliRunner
 
@@ -497,8 +498,7 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # shells have what they run in the background ignore it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_interrupts,
     )
     try:
         assert running.stdout is not None
