@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE, wait_until
 
-from constrain.models import DEFAULT_MODEL, pins
+from constrain.models import DEFAULT_MODEL, installing, pins
 
 HERE = Path(__file__).parent
 PROGRAM = """
@@ -101,13 +102,10 @@ class Starts:
         return [line.split()[0] for line in self.log.read_text().splitlines()]
 
     def wait_for(self, what: str) -> None:
-        end = time.monotonic() + 100
-        while what not in self.noted():
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.02)
+        wait_until(lambda: what in self.noted())
 
     def folder(self, process: subprocess.Popen[str]) -> Path:
-        out, said = process.communicate(timeout=150)
+        out, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said[-2_000:]
         return Path(out.strip())
 
@@ -139,12 +137,12 @@ def test_starts_at_once_share_one_download_and_one_conversion(starts: Starts) ->
 @pytest.mark.parametrize("when", ["download", "begun"])
 def test_a_killed_start_is_taken_over(starts: Starts, when: str) -> None:
     """By a process that waits for it: what it left is swept away, and all is made anew."""
-    first = starts.start(60.0)
+    first = starts.start(2 * PATIENCE)
     starts.wait_for(when)
     second = starts.start()
     time.sleep(0.5)
     first.send_signal(signal.SIGKILL)
-    first.communicate(timeout=60)
+    first.communicate(timeout=PATIENCE)
     folder = starts.folder(second)
     assert starts.noted()[-3:] == ["download", "begun", "converted"]
     assert starts.noted().count("converted") == 1
@@ -174,8 +172,30 @@ def test_a_cache_that_cannot_be_written_is_named(starts: Starts) -> None:
     del starts.environment["GRAMMA_CACHE"]
     starts.environment |= {"HOME": os.devnull, "XDG_CACHE_HOME": ""}
     process = starts.start()
-    _, said = process.communicate(timeout=100)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "cannot be written" in said.splitlines()[-1]
     assert "GRAMMA_CACHE" in said.splitlines()[-1]
     assert starts.noted() == []
+
+
+def test_what_a_killed_start_left_is_swept_away_while_it_is_written(tmp_path: Path) -> None:
+    """A package manager outlives the process that began it, and writes where that one's folder was."""
+    target, left = tmp_path / "model", tmp_path / ".model-left"
+    left.mkdir()
+    program = (
+        "import sys, time\nfor i in range(100_000):\n"
+        "    open(f'{sys.argv[1]}/{i}', 'w').close()\n    time.sleep(0.001)"
+    )
+    writing = subprocess.Popen(
+        [sys.executable, "-c", program, str(left)], stderr=subprocess.DEVNULL
+    )
+    wait_until(lambda: any(left.iterdir()))
+
+    def build(made: Path) -> None:
+        (made / "config.json").write_text("{}")
+        (tmp_path / ".model-again").mkdir()
+
+    assert installing.install(target, build, Path.exists, force=False) == target
+    assert {path.name for path in tmp_path.iterdir()} == {"model", ".model.lock"}
+    assert writing.wait(PATIENCE) == 1

@@ -7,13 +7,18 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
 from constrain.cache import ENVIRONMENT_VARIABLE
 from constrain.models.progress import step
+
+_SWEEPS: Final = 20
+_SWEEP_SECONDS: Final = 0.1
 
 
 def install(
@@ -35,6 +40,7 @@ def install(
             ):  # no folder can be renamed over a filled one, or over a link
                 target.rename(Path(work, "old"))
             made.rename(target)
+        _sweep(target)
     return target
 
 
@@ -62,6 +68,11 @@ def _only_one(target: Path) -> Iterator[None]:
 
 
 def _sweep(target: Path) -> None:
-    # The lock is held, so whatever lies here was left by a run that was killed.
+    # The lock is held, so whatever lies here was left by a run that was killed.  The package manager that it
+    # had started may live on and write for a while: until it finds its folder gone, or has made it again.
     for left in target.parent.glob(f".{target.name}-*"):
-        shutil.rmtree(left, ignore_errors=True)
+        for _ in range(_SWEEPS):
+            shutil.rmtree(left, ignore_errors=True)
+            if not left.exists():
+                break
+            time.sleep(_SWEEP_SECONDS)
