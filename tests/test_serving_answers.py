@@ -244,9 +244,11 @@ def test_scores_are_of_the_law(served: Served) -> None:
 
 
 def test_scores_without_likeliest_tokens(served: Served) -> None:
-    (choice,) = served.told(max_tokens=5, logprobs=True)["choices"]
-    assert len(choice["logprobs"]["content"]) == 5
-    assert all(one["top_logprobs"] == [] for one in choice["logprobs"]["content"])
+    body = {"structured_outputs": {"regex": "[a-z]{5}"}, "max_tokens": 5}
+    (choice,) = served.told(**body, logprobs=True)["choices"]
+    scores = choice["logprobs"]["content"]
+    assert "".join(one["token"] for one in scores) == choice["message"]["content"]
+    assert all(one["top_logprobs"] == [] for one in scores)
     assert served.told(max_tokens=5)["choices"][0]["logprobs"] is None
 
 
@@ -353,7 +355,9 @@ def test_a_talk_with_calls_goes_on(with_tools: Served) -> None:
 
 
 def test_a_response(served: Served) -> None:
-    told = served.told(path="/v1/responses", max_output_tokens=9, instructions="Be brief.")
+    told = served.told(
+        path="/v1/responses", max_output_tokens=9, instructions="Be brief.", temperature=0
+    )
     assert told["status"] == "incomplete"
     assert told["incomplete_details"] == {"reason": "max_output_tokens"}
     assert told["usage"]["output_tokens"] == 9
@@ -380,7 +384,7 @@ def test_a_response_with_calls(with_tools: Served) -> None:
             for item in told["output"]
         ),
     ]
-    told = with_tools.told(path="/v1/responses", input=talk, max_output_tokens=10)
+    told = with_tools.told(path="/v1/responses", input=talk, max_output_tokens=10, temperature=0)
     assert told["output"][0]["type"] == "message"
 
 
