@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from patience import PATIENCE
+
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_PATIENCE: Final = 60.0
 
 
 def program() -> str | None:
@@ -60,7 +61,7 @@ class Page:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._read], [], [], _PATIENCE)
+            ready, _, _ = select.select([self._read], [], [], PATIENCE)
             assert ready, "the browser does not answer"
             data = os.read(self._read, 1 << 16)
             assert data, "the browser has ended"
@@ -95,7 +96,7 @@ class Page:
 
     def wait(self, condition: str) -> Any:
         """The value of an expression as soon as it is true."""
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             value = self.run(condition)
             if value:

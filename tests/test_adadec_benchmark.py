@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import PATIENCE
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -95,11 +96,11 @@ def test_outcomes(program: str, outcome: str) -> None:
     assert benchmark.judge(program) == outcome
 
 
-@pytest.mark.parametrize("program", ["while True:\n    pass", "import time\ntime.sleep(60)"])
+@pytest.mark.parametrize("program", ["while True:\n    pass", "import time\ntime.sleep(600)"])
 def test_time_is_bounded(program: str) -> None:
     began = time.monotonic()
     assert benchmark.judge(program, timeout=1.0) == "timeout"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < PATIENCE
 
 
 @pytest.mark.parametrize(

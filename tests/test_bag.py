@@ -590,14 +590,14 @@ def object_of(count: int, needed: int) -> Grammar:
 
 def test_two_hundred_members() -> None:
     """Linear to compile, and a text in any order is read in good time."""
-    began = time.perf_counter()
+    began = time.process_time()
     grammar = object_of(200, 100)
     order = list(range(200))
     random.Random(1).shuffle(order)
     data = "{" + ", ".join(f'"key{i}": "v{i}"' for i in order) + "}"
     assert grammar.accepts(data)
     assert not grammar.accepts(data.replace('"key7"', '"key8"'))
-    assert time.perf_counter() - began < 30
+    assert time.process_time() - began < 30
 
 
 def test_budgets_of_a_large_bag() -> None:

@@ -9,7 +9,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ import pytest
 from fake_extractor import SCHEMA, Fake, value_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import wait_until
 from test_servers import ADA, Script, message, script  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
@@ -436,11 +436,12 @@ def test_a_process_that_is_killed(workers: int, tmp_path: Path, fake: Fake) -> N
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     child = subprocess.Popen(list(map(str, command)), env={**os.environ, "PYTHONPATH": paths})
     parts = output / "parts"
-    until = time.monotonic() + 100
-    while not (parts.exists() and len(list(parts.glob("rows-*"))) >= 2):
+
+    def two_parts() -> bool:
         assert child.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.02)
+        return parts.exists() and len(list(parts.glob("rows-*"))) >= 2
+
+    wait_until(two_parts)
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert not (output / "rows.jsonl").exists()
@@ -448,10 +449,8 @@ def test_a_process_that_is_killed(workers: int, tmp_path: Path, fake: Fake) -> N
     assert 4 <= found.resumed < 20
     assert [row["value"] for row in rows(output)] == [value_of(text) for text in TEXTS]
     others = {pid for text in TEXTS for pid in fake.readers(text)} - {str(os.getpid())}
-    until = time.monotonic() + 20
-    while any(_lives(int(pid)) for pid in others):
-        assert time.monotonic() < until, "workers end with the process that began them"
-        time.sleep(0.05)
+    # workers end with the process that began them
+    wait_until(lambda: not any(_lives(int(pid)) for pid in others))
 
 
 def _lives(pid: int) -> bool:

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patience import PATIENCE
 from test_canonical import trained, vocabulary
 from test_fragments import long_words
 
@@ -386,7 +387,7 @@ def test_what_a_killed_process_leaves(root: Path) -> None:
     run("trie")
     file = the_file(root, "trie")
     whole = file.read_bytes()
-    done = subprocess.run([sys.executable, "-c", KILLED, str(file)], timeout=60)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(file)], timeout=PATIENCE)
     assert done.returncode == -9
     (left,) = (path for path in file.parent.iterdir() if path != file)
     assert file.read_bytes() == whole
@@ -449,7 +450,7 @@ def test_homes_that_are_none(home: str | None, says: str, tmp_path: Path) -> Non
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr[-1_500:]
     said = json.loads(done.stdout)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 from test_models import GGUF, MODEL, cache, index
 
 from constrain import models
@@ -228,7 +229,7 @@ def test_a_start_with_a_damaged_cache(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=300,
+            timeout=PATIENCE,
         )
         return done.stdout, done.stderr
 

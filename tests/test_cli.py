@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import PATIENCE
 from test_extraction import CHAT, model
 from typer.main import get_command
 from typer.testing import CliRunner, Result
@@ -48,7 +49,7 @@ def run(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
 def program(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """One command in a process of its own."""
     command = [sys.executable, "-m", "samplers.cli", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=PATIENCE, check=False)
 
 
 @pytest.fixture
@@ -963,7 +964,7 @@ def shown(text: str, width: int | None) -> str:
     environment |= {"TTY_COMPATIBLE": "0" if width is None else "1", "NO_COLOR": "1"}
     return subprocess.run(
         [sys.executable, "-c", code, text], capture_output=True, text=True, check=True,
-        env=environment, timeout=60,
+        env=environment, timeout=PATIENCE,
     ).stdout  # fmt: skip
 
 
@@ -1046,7 +1047,9 @@ def test_an_output_that_lacks_a_character_is_no_error(files: Path) -> None:
     (files / "odd.regex").write_text("é€", "utf-8")
     command = [sys.executable, "-m", "samplers.cli", "sample", str(files / "odd.regex")]
     environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
-    done = subprocess.run(command, capture_output=True, timeout=60, check=True, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, timeout=PATIENCE, check=True, env=environment
+    )
     assert done.stdout.strip() == b"\xe9\\u20ac"
 
 

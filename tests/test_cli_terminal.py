@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 if sys.platform == "win32":
     pytest.skip("no pseudo-terminals", allow_module_level=True)
@@ -96,7 +97,7 @@ def in_terminal(
         preexec_fn=heed_interrupts,
     )  # fmt: skip
     os.close(other)
-    out, end = b"", time.monotonic() + 60
+    out, end = b"", time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if not select.select([main], [], [], 0.1)[0]:
             continue
@@ -111,7 +112,7 @@ def in_terminal(
             os.killpg(process.pid, signal.SIGINT)
             interrupt_after = ""
     os.close(main)
-    return out.decode("utf-8", "replace").replace("\r\n", "\n"), process.wait(60)
+    return out.decode("utf-8", "replace").replace("\r\n", "\n"), process.wait(PATIENCE)
 
 
 def piped(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[bytes]:

@@ -11,6 +11,7 @@ import torch
 import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 from transformers import GenerationConfig, LogitsProcessorList
 
 from constrain import GrammarLogitsProcessor, TokenAutomaton
@@ -68,7 +69,7 @@ def results(batch: Any, names: Sequence[str]) -> dict[str, Any]:
     """The results of requests, in whatever order they come."""
     found: dict[str, Any] = {}
     while len(found) < len(names):
-        one = batch.result(timeout=60)
+        one = batch.result(timeout=PATIENCE)
         assert one is not None, "the batch has ended"
         if one.is_finished():
             found[one.request_id] = one
@@ -219,7 +220,7 @@ def test_a_request_can_be_cancelled_and_results_be_streamed() -> None:
         seen = []
         name = batch.add([5, 6], automaton("numbers"), max_new_tokens=12, streaming=True)
         while not seen or not seen[-1].is_finished():
-            one = batch.result(timeout=60)
+            one = batch.result(timeout=PATIENCE)
             if one.request_id == name:
                 seen.append(copy.copy(one))
     lengths = [len(one.generated_tokens) for one in seen]

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import pytest
 import torch
+from patience import PATIENCE, wait_until
 from pydantic import AfterValidator, ValidationError
 from test_extraction import CHAT, EOS, SCHEMA, TOKENIZER, Order, counted, model
 from test_partial_json import is_beginning
@@ -236,7 +237,7 @@ def test_a_stop_text_is_not_told() -> None:
 
 @pytest.mark.parametrize("extract", [constrain.extract, samplers.extract])
 def test_a_text_iterator_streamer(extract: Any) -> None:
-    streamer = TextIteratorStreamer(TOKENIZER, skip_prompt=True, timeout=20)
+    streamer = TextIteratorStreamer(TOKENIZER, skip_prompt=True, timeout=PATIENCE)
     found: list[Any] = []
     thread = threading.Thread(
         target=lambda: found.append(
@@ -374,9 +375,7 @@ def test_a_worker_ends_with_its_model() -> None:
     assert threads() == before + 1
     del other
     gc.collect()
-    deadline = time.monotonic() + 10
-    while threads() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: threads() <= before)
     assert threads() == before
 
 

@@ -20,6 +20,7 @@ import torch
 import toys
 from hostile import cpu_limit
 from hostile_files import DOORS, door
+from patience import PATIENCE
 from safetensors.torch import load, save
 
 from constrain.models import ModelRefused, load_model
@@ -45,7 +46,7 @@ def test_random_files() -> None:
         cwd=HERE,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert done.returncode in (0, 1), done.stderr[-2_000:]
     found = json.loads(done.stdout)

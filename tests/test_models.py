@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import PATIENCE
 
 from constrain import models
 from constrain.models import (
@@ -474,7 +475,11 @@ def test_listing_needs_neither_torch_nor_transformers() -> None:
         "list_models(); list_tokenizers(); print({'torch', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
     )
     assert done.stdout.strip() == "set()"
 

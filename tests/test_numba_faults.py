@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from grammars.numba_cache import folder, forget_damaged, forget_stale, kept
 
@@ -38,7 +39,7 @@ def start(source: Path) -> list[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr[-1_500:]
     return done.stdout.split()

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from patience import PATIENCE
 
 import gramma
 
@@ -79,7 +80,7 @@ def run_bare(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[s
         [sys.executable, "-c", source, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -248,7 +249,7 @@ def test_python_m_gramma() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
         cwd=ROOT,
     )
     assert done.stdout == f"gramma {version('gramma')}\n"
@@ -290,7 +291,7 @@ def build(hook: str, source: Path, into: Path) -> Path:
         cwd=source,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -354,18 +355,20 @@ def elsewhere() -> dict[str, str]:
 def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with the wheel; what it depends on is taken from this one."""
     folder = tmp_path_factory.mktemp("fresh")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=PATIENCE
+    )
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
     install = [*pip, "--no-deps", "--no-index", wheel]
-    subprocess.run(install, check=True, timeout=120, cwd=folder, env=elsewhere())
+    subprocess.run(install, check=True, timeout=PATIENCE, cwd=folder, env=elsewhere())
     here = sysconfig.get_path("purelib")
     there = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     ).stdout.strip()
     # only now: pip must not take what is installed here for what is there
     (Path(there) / "dependencies.pth").write_text(here + "\n")
@@ -379,7 +382,7 @@ def run_fresh(python: Path, *words: str | Path, into: Path) -> str:
         env=elsewhere(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -446,7 +449,7 @@ def test_type_checkers_read_the_wheel(fresh: Path, tmp_path: Path) -> None:
         env=elsewhere(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.stdout.startswith("Success"), done.stdout + done.stderr

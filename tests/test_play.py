@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import pytest
 from interrupts import heed_interrupts
+from patience import PATIENCE
 from test_extraction import CHAT, model
 from typer.testing import CliRunner
 
@@ -294,7 +295,7 @@ def request(
     headers: dict[str, str] | None = None,
 ) -> Answer:
     """A request; ``path`` is what comes behind the random part unless it begins with ``/``."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=PATIENCE)
     whole = path if path.startswith("/") else f"/{server.token}/{path}"
     connection.request(method, whole, body, headers or {})
     answer = connection.getresponse()
@@ -505,12 +506,12 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
         url = running.stdout.readline().strip()
         found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)(/[\w-]{32}/)", url)
         assert found, url
-        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=PATIENCE)
         connection.request("GET", found[2] + "start")
         assert json.loads(connection.getresponse().read())["grammar"] == 'root ::= "a'
         connection.close()
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=PATIENCE)
         assert (running.returncode, out, err) == (0, "", "")
     finally:
         running.kill()

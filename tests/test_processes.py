@@ -15,13 +15,12 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from patience import PATIENCE
 
 from constrain import GrammarLogitsProcessor, TokenAutomaton, Vocabulary, fill_masks
 from constrain.forks import Guarded
 from grammars import Grammar
 
-DEADLINE: Final = 60.0
-"""Seconds after which a child is taken to wait for ever."""
 EOS: Final = 0
 TOKENS: Final = [None, *(bytes([byte]) for byte in range(32, 127)), b'{"a', b'": ', b"12", b"ab"]
 SCHEMA: Final = '{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}'
@@ -59,7 +58,7 @@ def ends_well(work: Callable[[], bool]) -> bool:
             code = 0 if work() else 1
         finally:
             os._exit(code)
-    end = time.monotonic() + DEADLINE
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
@@ -120,7 +119,7 @@ def test_a_fork_amid_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
     asked.trim(())
     thread = threading.Thread(target=asked.min_tokens, args=(asked.start,))
     thread.start()
-    assert searching.wait(DEADLINE)
+    assert searching.wait(PATIENCE)
 
     def work() -> bool:
         monkeypatch.undo()
@@ -162,7 +161,7 @@ def test_locks_are_free_on_both_sides() -> None:
         got: list[bool] = []
 
         def take() -> None:
-            got.append(lock.acquire(timeout=DEADLINE))
+            got.append(lock.acquire(timeout=PATIENCE))
 
         thread = threading.Thread(target=take)
         thread.start()
@@ -171,10 +170,10 @@ def test_locks_are_free_on_both_sides() -> None:
 
     thread = threading.Thread(target=hold)
     thread.start()
-    assert taken.wait(DEADLINE)
+    assert taken.wait(PATIENCE)
     with own.lock:
         # in the child by the thread that forked: a new one may get the number of the thread that held it
-        assert ends_well(lambda: held.lock.acquire(timeout=DEADLINE / 4) and free(Guarded().lock))
+        assert ends_well(lambda: held.lock.acquire(timeout=PATIENCE / 4) and free(Guarded().lock))
     thread.join()
     assert free(held.lock)
     assert free(own.lock)
@@ -187,7 +186,7 @@ def test_processes_of_multiprocessing() -> None:
     wanted = masks(made)
     context: Any = multiprocessing.get_context("fork")
     with busy(lambda: masks(made)), context.Pool(1) as pool:
-        found = pool.apply_async(masks_of_both, (made,)).get(DEADLINE)
+        found = pool.apply_async(masks_of_both, (made,)).get(PATIENCE)
     assert found == wanted
 
 
@@ -212,5 +211,5 @@ def test_a_process_that_is_started_anew(tmp_path: Path) -> None:
     made[0].grammar.save(path)
     processor = GrammarLogitsProcessor(made[0], max_new_tokens=20)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.apply_async(masks_by_path, (str(path), RULES, processor)).get(2 * DEADLINE)
+        found = pool.apply_async(masks_by_path, (str(path), RULES, processor)).get(2 * PATIENCE)
     assert found == [masks(made)] * 2

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Annotated, Any, Literal
 
 import pytest
+from patience import wait_until
 from pydantic import AfterValidator, BaseModel, ValidationError
 from test_packaging import run_bare
 
@@ -587,14 +588,7 @@ def test_closing_a_stream_closes_the_connection(script: Script) -> None:
     assert next(made) == {}
     made.close()
     assert list(made) == []
-    wait_for(lambda: script.closed == [0])
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert condition()
+    wait_until(lambda: script.closed == [0])
 
 
 @pytest.mark.parametrize("aextract", [constrain.aextract, samplers.aextract])
@@ -619,7 +613,7 @@ def test_awaited(script: Script, aextract: Any) -> None:
             await task
 
     asyncio.run(given_up())
-    wait_for(lambda: script.closed == [number])
+    wait_until(lambda: script.closed == [number])
 
 
 # --- tools ----------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from serving import MODEL, Served, serving, wait_until
+from patience import wait_until
+from serving import MODEL, Served, serving
 from test_serving_answers import AS_SCHEMA, FORMS, TOOLS
 
 from samplers.serving.options import ServingOptions
@@ -200,9 +201,8 @@ def test_a_grammar_that_takes_too_long_is_refused_and_holds_up_nobody(served: Se
             )
             for i in range(3)
         ]
-        began = time.monotonic()
         assert served.texts(structured_outputs={"choice": ["quick"]}, max_tokens=20) == ["quick"]
-        assert time.monotonic() - began < 10
+        assert not all(one.done() for one in hostile)
         for one in hostile:
             error = one.result()
             assert error.status_code == 400

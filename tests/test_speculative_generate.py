@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import PATIENCE
 from test_extraction import CHAT
 from test_extraction import model as chat_model
 from toys import BOS, EOS, PAD, model, vocabulary
@@ -243,7 +244,7 @@ def _words(streamer: Any, work: Any) -> str:
 
 
 def _text_streamer() -> Any:
-    return TextIteratorStreamer(CHAT, skip_prompt=True, skip_special_tokens=True, timeout=60)
+    return TextIteratorStreamer(CHAT, skip_prompt=True, skip_special_tokens=True, timeout=PATIENCE)
 
 
 def test_an_iterator_of_text() -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 import pytest
+from patience import PATIENCE
 from toys import TOKENS, vocabulary
 
 from constrain import (
@@ -36,8 +37,6 @@ from grammars import Grammar, Limits
 THREADS: Final = 8
 WALKS: Final = 2
 STEPS: Final = 16
-DEADLINE: Final = 60.0
-"""Seconds after which threads are taken to wait for each other for ever."""
 
 SCHEMA: Final = {
     "type": "object",
@@ -80,12 +79,12 @@ def in_threads(count: int, work: Callable[[int], T]) -> list[T]:
     barrier = threading.Barrier(count)
 
     def run(number: int) -> T:
-        barrier.wait(DEADLINE)
+        barrier.wait(PATIENCE)
         return work(number)
 
     with ThreadPoolExecutor(count) as pool:
         futures = [pool.submit(run, number) for number in range(count)]
-        return [future.result(DEADLINE) for future in futures]
+        return [future.result(PATIENCE) for future in futures]
 
 
 # -- walks -----------------------------------------------------------------------------------------
@@ -405,7 +404,7 @@ def test_short_questions_do_not_wait(name: str, monkeypatch: pytest.MonkeyPatch)
 
     def search(place: int) -> Any:
         searching.set()
-        assert go_on.wait(DEADLINE)
+        assert go_on.wait(PATIENCE)
         return further(place)
 
     core = automaton._core
@@ -413,7 +412,7 @@ def test_short_questions_do_not_wait(name: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(core, "search_further", search)
     thread = threading.Thread(target=automaton.search_further, args=(reached,))
     thread.start()
-    assert searching.wait(DEADLINE)
+    assert searching.wait(PATIENCE)
     try:
         with ThreadPoolExecutor(1) as pool:
 
@@ -470,7 +469,7 @@ def test_builds_without_the_lock_are_warned_of(
 def test_they_are_warned_of_where_automata_are_imported() -> None:
     asked = "import sys; sys._is_gil_enabled = lambda: False; import constrain.automaton"
     out = subprocess.run(
-        [sys.executable, "-c", asked], capture_output=True, text=True, timeout=300, check=True
+        [sys.executable, "-c", asked], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     assert out.stderr.count("FreeThreadingWarning") == 1
     assert "PYTHON_GIL=1" in out.stderr

@@ -1,0 +1,22 @@
+"""How long tests wait for other threads and processes before they call them lost: no measure of speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+#: Seconds. Far more than anything takes on a busy machine of two cores, as only what hangs is to fail by it.
+PATIENCE: Final = 300.0
+
+
+def wait_until(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Waits for a condition of other threads or processes, asked every 10 ms.
+
+    Raises:
+        AssertionError: it does not hold within that many seconds.
+    """
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.01)
