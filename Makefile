@@ -5,13 +5,16 @@ PIP := .venv/bin/python -m pip
 SECONDS ?= 600
 BENCH ?= benchmarks/mask_cost.py
 
-.PHONY: demo test test-clients test-engines fuzz lint docs bench
+.PHONY: demo test test-all test-clients test-engines fuzz lint docs bench
 
 demo: .venv/.installed
 	.venv/bin/gramma extract --grounded --show --schema examples/invoice.schema.json examples/invoice.txt
 
-test: .venv/.installed
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2  # one thread for each of two workers
+test: .venv/.installed  # one thread for each of two workers
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 -m "not slow"
+
+test-all: .venv/.installed  # with those that take seconds and are seldom touched: installs, processes, training
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2
 
 test-clients: .venv/.installed .venv-clients/.installed  # other clients against gramma serve
 	OMP_NUM_THREADS=1 .venv-clients/bin/python -m pytest -q -c tests/clients/pytest.ini tests/clients/clients.py

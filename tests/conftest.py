@@ -18,30 +18,40 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("random", deadline=None)
 settings.load_profile("same")
 
-_seeds = np.random.SeedSequence(0)
 _default_rng = np.random.default_rng
+_unseeded = [0, 0]  # by the test's name, how many there were
+
+
+def _entropy() -> list[int] | None:
+    if not settings.default.derandomize:
+        return None
+    _unseeded[1] += 1
+    return list(_unseeded)
+
+
+class SeedSequence(np.random.SeedSequence):
+    """NumPy's, of which one without a seed is what it was in the test's last run."""
+
+    def __init__(self, entropy: Any = None, **options: Any) -> None:
+        super().__init__(_entropy() if entropy is None else entropy, **options)
 
 
 def default_rng(seed: Any = None) -> np.random.Generator:
-    """NumPy's generator; one without a seed draws what it drew in the test's last run."""
-    if seed is None and settings.default.derandomize:
-        (seed,) = _seeds.spawn(1)
-    return _default_rng(seed)
+    """NumPy's generator, of which one without a seed draws what it drew in the test's last run."""
+    return _default_rng(_entropy() if seed is None else seed)
 
 
-np.random.default_rng = default_rng
+np.random.SeedSequence, np.random.default_rng = SeedSequence, default_rng  # type: ignore[misc]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Seeds every source of chance that a test may have left without a seed, by the test's name."""
-    global _seeds
     if settings.default.derandomize:
-        seed = zlib.crc32(item.nodeid.encode())
-        _seeds = np.random.SeedSequence(seed)
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
+        _unseeded[:] = [zlib.crc32(item.nodeid.encode()), 0]
+        random.seed(_unseeded[0])
+        np.random.seed(_unseeded[0])
+        torch.manual_seed(_unseeded[0])
 
 
 # Oracles remember gigabytes of small objects, through all of which every full collection looked: a third of

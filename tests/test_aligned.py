@@ -335,6 +335,7 @@ def test_stationary_law_of_the_chain(proposal: Any) -> None:
     assert np.abs(law[:, None] * kernel - (law[:, None] * kernel).T).max() < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proposal", ["uniform", "priority", "restart"])
 def test_steps_lead_to_the_model(proposal: Any) -> None:
     count = 250
@@ -420,6 +421,7 @@ def test_memory_is_counted() -> None:
 # -- the method that fits ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rejection_gives_way_and_says_so() -> None:
     patient = AlignedSampling(backend(), automaton())
     patient.sample(PROMPT, 40, max_new_tokens=BUDGET, seed=1)

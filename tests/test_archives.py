@@ -212,6 +212,7 @@ def unpack_within_bounds(path: str) -> None:
         print("refused")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_are_refused(name: str, tmp_path: Path) -> None:
     archive = tmp_path / "archive"

@@ -97,6 +97,7 @@ def test_figures_of_a_case() -> None:
     assert 0 <= row.slowest < row.tokens
 
 
+@pytest.mark.slow
 def test_outcomes() -> None:
     assert measured(Source("regex", "a+"), "aab").outcome.startswith("wrong: token 2")
     assert measured(Source("regex", "a+b"), "aa").outcome == "wrong: the text may not end"

@@ -481,6 +481,7 @@ def test_workers_that_end_in_the_middle(tmp_path: Path, fake: Fake) -> None:
     assert str(os.getpid()) not in readers
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_begin(tmp_path: Path, fake: Fake) -> None:
     source = as_lines(tmp_path / "docs.jsonl", TEXTS)
     with pytest.raises(BulkError, match=r"workers end while they load the model: .* status 9"):
@@ -559,6 +560,7 @@ def test_none_is_lost_and_none_is_doubled(
     assert all(crew.deaths[row] == 3 for row in failed)
 
 
+@pytest.mark.slow
 def test_ray(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two actors on a cluster of this machine: one is killed, one text kills whoever reads it."""
     pytest.importorskip("ray", reason="ray is not installed")

@@ -218,6 +218,7 @@ print(hashlib.sha256(automaton.mask(automaton.start).tobytes()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_a_start_with_a_damaged_cache(tmp_path: Path) -> None:
     """Another process has the same masks, says so once, and leaves the file as it should be."""
     environment = os.environ | {"GRAMMA_CACHE": str(tmp_path)}

@@ -318,7 +318,14 @@ def test_a_tokenizer_without_merges_is_refused() -> None:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("name", ["smollm2", "gpt2", "llama3", "o200k", "gemma3"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "smollm2",
+        "gpt2",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("llama3", "o200k", "gemma3")),
+    ],
+)
 def test_real_tokenizers_write_what_is_allowed(name: str) -> None:
     tokenizer, words = real(name)
     fast = tokenizer.backend_tokenizer

@@ -221,6 +221,7 @@ def test_the_reference_by_importance_is_the_exact_sum(name: str) -> None:
     assert log_mass == pytest.approx(toy.log_mass(), abs=5 / math.sqrt(ess))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["8 letters, log Z -16", "8 letters, log Z -9"])
 def test_large_languages_are_followed_where_masks_do_not(name: str) -> None:
     toy, count = LARGE[name](), 24
@@ -247,6 +248,7 @@ def test_large_languages_are_followed_where_masks_do_not(name: str) -> None:
     assert report.log_evidence == pytest.approx(toy.log_mass(), abs=error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["8 letters, log Z -16", "8 letters, log Z -9"])
 def test_proposals_do_not_get_worse_by_what_was_learned(name: str) -> None:
     """Effective number of 60 runs, and whether a chain of them moves, from nothing and then warmer."""

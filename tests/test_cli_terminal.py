@@ -138,6 +138,7 @@ def test_lines_fit_into_80_columns(folder: Path, command: str, status: int) -> N
     assert "\r" not in written
 
 
+@pytest.mark.slow
 def test_lines_fit_into_120_columns(folder: Path) -> None:
     for command in ("list", "lint sum.gbnf", "check --help"):
         lines = plain(in_terminal(command.split(), folder, 120)[0])
@@ -158,6 +159,7 @@ def test_help_fits(folder: Path, command: str) -> None:
         assert "\u2022" not in shown  # a hyphen at the beginning becomes an item of a list
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "status"), COMMANDS, ids=[c for c, _ in COMMANDS])
 def test_piped_there_are_no_escape_codes(folder: Path, command: str, status: int) -> None:
     found = piped(command.split(), folder)

@@ -482,6 +482,7 @@ def fitted(kind: str) -> CompanionDrafter:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_teaches_the_models_law(kind: str) -> None:
     """The loss falls, the model stays as it is, and the same seed gives the same network."""
@@ -547,6 +548,7 @@ def going_round() -> Any:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "least"), [("hidden", 1.8), ("ppd", 0.7)])
 def test_what_was_learned_is_drafted(kind: str, least: float) -> None:
     """What comes two and three further on is learned; prompt tokens of a model so small learn half of it."""

@@ -467,6 +467,7 @@ def test_reports() -> None:
 # -- texts -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("grammar", "pattern", "least", "most"),
     [

@@ -459,6 +459,7 @@ def test_frequent_tokens_are_those_with_the_most_mass() -> None:
     assert found[1:] == best[:9]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", list(LOSSES))
 @pytest.mark.parametrize("output", [None, 40])
 def test_training_raises_acceptance_on_prompts_kept_aside(loss: Any, output: int | None) -> None:

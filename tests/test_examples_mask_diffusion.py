@@ -223,6 +223,7 @@ def test_regions_leave_room_for_the_response(count: int) -> None:
 # -- training --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_trained_loads_and_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,6 +95,7 @@ def answers(backend: SpeculativeBackend) -> list[list[train_medusa.Answer]]:
     )
 
 
+@pytest.mark.slow
 def test_all_steps_of_the_training_of_heads(tmp_path: Path) -> None:
     model = toys.model()
     backend = SpeculativeBackend(model)

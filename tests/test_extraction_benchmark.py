@@ -73,6 +73,7 @@ def test_grounded_grammars_have_the_truth(document: Document) -> None:
     assert grammar.accepts(as_written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", chosen("tune")[4:7], ids=lambda d: d.name)
 def test_blocks_have_the_truth(document: Document) -> None:
     grammar = blocks_grammar(document.schema, document.text)

@@ -123,6 +123,7 @@ def starts(tmp_path: Path) -> Starts:
     return Starts(tmp_path)
 
 
+@pytest.mark.slow
 def test_starts_at_once_share_one_download_and_one_conversion(starts: Starts) -> None:
     processes = [starts.start(0.6) for _ in range(3)]
     folders = {starts.folder(process) for process in processes}
@@ -133,6 +134,7 @@ def test_starts_at_once_share_one_download_and_one_conversion(starts: Starts) ->
     assert len(starts.noted()) == 3, "a later start makes nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no signal that cannot be caught")
 @pytest.mark.parametrize("when", ["download", "begun"])
 def test_a_killed_start_is_taken_over(starts: Starts, when: str) -> None:
@@ -149,6 +151,7 @@ def test_a_killed_start_is_taken_over(starts: Starts, when: str) -> None:
     starts.check(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", ["a file", "a link to nowhere", "an empty folder", "half a folder"]
 )

@@ -39,6 +39,7 @@ HERE = Path(__file__).parent
 # --- random damage, and what is made up -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_random_files() -> None:
     """Every door, with 1.5 GB of address space beside what a process has and 5 s for a case."""
     done = subprocess.run(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,12 @@ def vocabulary(name: str) -> Vocabulary:
     return real(tokenizer_name(name))[1]  # one load for all modules of a process
 
 
-@pytest.fixture(params=list(VOCABULARIES), scope="module")
+def marked(name: str) -> Any:
+    """A vocabulary as a parameter; large ones are slow."""
+    return pytest.param(name, marks=[pytest.mark.slow] if VOCABULARIES[name] > 100_000 else [])
+
+
+@pytest.fixture(params=list(map(marked, VOCABULARIES)), scope="module")
 def words(request: pytest.FixtureRequest) -> Vocabulary:
     made = vocabulary(request.param)
     assert made.size >= VOCABULARIES[request.param]

@@ -359,6 +359,7 @@ def fitted(kind: str) -> SequenceDrafter:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_teaches_the_models_law(kind: str) -> None:
     """The loss is cross-entropy with the model's law, so that what is learned is the model."""

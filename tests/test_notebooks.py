@@ -54,6 +54,7 @@ def test_outputs_are_stripped(path: Path) -> None:
             assert cell["execution_count"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(

@@ -57,6 +57,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_damage_is_compiled_away(source: Path) -> None:
     """Anywhere in code; of an index, where it cannot be read any more."""
     (code,), (index,) = kept(source, "nbc"), kept(source, "nbi")
@@ -82,6 +83,7 @@ def test_damage_is_compiled_away(source: Path) -> None:
     assert start(source) == ["False", "42", "1"]
 
 
+@pytest.mark.slow
 def test_starts_with_damage(source: Path) -> None:
     (code,) = kept(source, "nbc")
     data = bytearray(code.read_bytes())
@@ -94,6 +96,7 @@ def test_starts_with_damage(source: Path) -> None:
     assert start(source) == ["True", "42", "0"]
 
 
+@pytest.mark.slow
 def test_changes_are_no_damage(source: Path) -> None:
     """Of the source, and of others that it is made from."""
     source.write_text(KERNEL.replace("2 *", "3 *"))

@@ -403,6 +403,7 @@ def test_the_wheel_holds_what_the_packages_have(copied: Path, wheel: Path) -> No
     assert {f"{name}/py.typed" for name in packages} <= names
 
 
+@pytest.mark.slow
 def test_the_source_distribution_makes_the_same_wheel(
     copied: Path, wheel: Path, tmp_path: Path
 ) -> None:
@@ -417,6 +418,7 @@ def test_the_source_distribution_makes_the_same_wheel(
         } == {i.filename: i.CRC for i in second.infolist() if not i.filename.endswith("RECORD")}
 
 
+@pytest.mark.slow
 def test_the_wheel_works_where_no_sources_are(fresh: Path, tmp_path: Path) -> None:
     found = run_fresh(fresh, "-c", "import gramma; print(gramma.__file__)", into=tmp_path)
     assert Path(found.strip()).is_relative_to(fresh.parent.parent)
@@ -439,6 +441,7 @@ follow_imports = skip
 """
 
 
+@pytest.mark.slow
 def test_type_checkers_read_the_wheel(fresh: Path, tmp_path: Path) -> None:
     """``py.typed`` is there, and public names have the types that ``typing_samples.py`` says."""
     (tmp_path / "mypy.ini").write_text(TYPING)

@@ -112,6 +112,7 @@ def test_marginals_beside_counting() -> None:
     assert law[2, 1].sum() == pytest.approx(1.0)  # 3 begins no answer: all are equally far
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lines", "sentences"])
 def test_it_is_right_one_token_at_a_time_and_where_there_is_one_answer_at_once(name: str) -> None:
     task = TASKS[name]

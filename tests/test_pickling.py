@@ -157,6 +157,7 @@ def test_errors(error: GrammaError) -> None:
 # --- other processes ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_pool_that_spawns() -> None:
     """Once in fact: two kinds of automata there, and an error on its way back."""
     context = multiprocessing.get_context("spawn")

@@ -204,6 +204,7 @@ def masks_by_path(path: str, text: str, processor: GrammarLogitsProcessor) -> li
     return [masks([saved, written]), masks([processor.automata[0], written])]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_started_anew(tmp_path: Path) -> None:
     """What to send: the path of a saved grammar, or its text; automata and processors may be sent too."""
     made = automata()

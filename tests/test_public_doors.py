@@ -222,6 +222,7 @@ def survive(kind: str) -> None:
                 assert number >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_no_integer_kills_the_process() -> None:
     here = Path(__file__).parent
@@ -609,6 +610,7 @@ def work(queue: SimpleQueue[Any], automaton: TokenAutomaton, foreign: int, data:
     queue.put((refused, rows[0].tolist()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "data"), [("regex", b"aa"), ("unique", b"[1,")])
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_other_processes(kind: str, data: bytes, method: str) -> None:

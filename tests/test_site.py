@@ -172,6 +172,7 @@ def test_docstrings_become_markdown() -> None:
     assert plain(headed) == "| a | b |\n| --- | --- |\n| 1 | 2\\|3 |\n"
 
 
+@pytest.mark.slow
 @needs_mkdocs
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(

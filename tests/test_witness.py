@@ -153,6 +153,7 @@ def random_fills(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 1 << 28])
 def test_walks(kept, monkeypatch):
     """Also where layers are begun anew all the time."""
