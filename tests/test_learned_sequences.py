@@ -226,6 +226,30 @@ def test_a_memory_goes_on_goes_back_and_starts_anew(kind: str) -> None:
             assert torch.allclose(mine, other, atol=1e-5)
 
 
+def test_drafts_stand_behind_the_text_until_it_goes_on() -> None:
+    """Whether or not there is room: what is seen is the text, the drafts before, and these."""
+    drawn = torch.Generator().manual_seed(0)
+
+    def pair(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        made = torch.randn(2, count, 1, 4, generator=drawn)
+        return made[0], made[1]
+
+    memory, text = Memory(), pair(5)
+    memory.write(0, text, range(6))
+    behind: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for count in (1, 2, 40, 90):
+        new = pair(count)
+        seen = memory.behind(sum(len(keys) for keys, _ in behind), new)
+        behind.append(new)
+        for part in (0, 1):
+            assert torch.equal(seen[part], torch.cat([text[part], *(one[part] for one in behind)]))
+    assert all(map(torch.equal, memory.seen, text))
+    more = pair(3)
+    memory.write(4, more, range(8))
+    for part in (0, 1):
+        assert torch.equal(memory.seen[part], torch.cat([text[part][:4], more[part]]))
+
+
 def test_a_layer_is_that_of_plain_attention() -> None:
     """Against loops over heads and places, with further keys seen one by one."""
     torch.manual_seed(0)
@@ -256,6 +280,13 @@ def test_a_layer_is_that_of_plain_attention() -> None:
         later = positions + 7
         b = layer.queries(x, later)[2] * layer.pairs(x, later)[0][1].repeat_interleave(2, 0)
         assert torch.allclose(a.sum(-1), b.sum(-1), atol=1e-4)
+        # a mask of the last keys alone: all see the others
+        some = mask.clone()
+        some[:, :2] = True
+        found, narrow = (layer.attend(x, queries, seen, part) for part in (some, some[:, 2:]))
+        assert torch.equal(found, narrow)
+        assert torch.equal(layer.parts(x, positions)[0], queries)
+        assert all(map(torch.equal, layer.parts(x, positions)[1], seen))
     with pytest.raises(ValueError, match="do not divide"):
         Layer(16, 3, 1, 8)
 

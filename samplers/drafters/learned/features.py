@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch.nn.functional import silu
 
@@ -28,6 +29,7 @@ from constrain.models import text_config
 from samplers.drafters.base import Context
 from samplers.drafters.learned.growing import After
 from samplers.drafters.learned.layers import Layer, Norm, Pair, linear
+from samplers.drafters.learned.products import Linear
 from samplers.drafters.learned.sequences import Memory, Network, Pass, SequenceDrafter
 from samplers.speculative.tree import ROOT
 
@@ -70,7 +72,7 @@ class FeatureNetwork(Network):
         self.layer = Layer(size, shape["heads"], shape["groups"], shape["inner"])
         self.last = Norm(size, last_norm(model))
         if apart:
-            self.own = torch.nn.Linear(size, size, bias=False)
+            self.own = Linear(size, size)
             torch.nn.init.zeros_(self.own.weight)
 
     @property
@@ -107,23 +109,17 @@ class FeatureNetwork(Network):
                 assert guessed is not None
                 features = torch.cat([guessed.new_zeros(1, guessed.shape[1]), guessed[:-1]])
             x = self._joined(features, embedded)
-            pairs.append(self.layer.pairs(x, positions))
+            queries, pair = self.layer.parts(x, positions)
+            pairs.append(pair)
             mask = positions[None] <= positions[:, None] - number
             mask[:number, 0] = True  # places that mean nothing see something
             own = tuple(_later(pairs[i], number - i) for i in range(1, number + 1))
-            queries = self.layer.queries(x, positions)
             made.append(self._said(self.layer.attend(x, queries, pairs[0], mask, own)))
         return made
 
     def beginning(self, context: Context, memory: Memory) -> After:
         """Nodes go through the layer, a level at a time; they see the context and their ancestors."""
         return _Going(self, context, memory).after
-
-    def next(
-        self, x: torch.Tensor, seen: Pair, mask: torch.Tensor, positions: torch.Tensor
-    ) -> Pass:
-        """What is said at nodes with inputs [n, H], whose own keys are among those seen."""
-        return self._said(self.layer.attend(x, self.layer.queries(x, positions), seen, mask))
 
     def joining(self, features: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
         """Inputs of nodes, from the features before them and their tokens."""
@@ -142,9 +138,9 @@ def _later(pair: Pair, places: int) -> Pair:
 
 
 class _Going:
-    """One tree's features, keys and values.
+    """One tree's features, keys and values; these stand behind those of the row.
 
-    ``places`` numbers nodes in the order in which they went through the layer.
+    ``_numbers`` has nodes in the order in which they went through the layer.
     """
 
     def __init__(self, network: FeatureNetwork, context: Context, memory: Memory) -> None:
@@ -154,9 +150,8 @@ class _Going:
         assert said.feature is not None
         self._root = said
         self._features: dict[int, torch.Tensor] = {ROOT: said.feature[0]}
-        self._seen = memory.seen
-        self._before = memory.places
-        self._places: dict[int, int] = {}
+        self._memory = memory
+        self._numbers: dict[int, int] = {}
 
     def after(self, nodes: Sequence[int]) -> torch.Tensor:
         """States after the nodes of one level; the root's is known."""
@@ -166,16 +161,16 @@ class _Going:
         features = torch.stack([self._features[tree.nodes[node].parent] for node in nodes])
         x = network.joining(features, [tree.nodes[node].token for node in nodes])
         depths = torch.tensor([tree.nodes[node].depth for node in nodes], device=x.device)
-        positions = self._before - 1 + depths
-        pair = network.layer.pairs(x, positions)
+        positions = self._memory.places - 1 + depths
+        queries, pair = network.layer.parts(x, positions)
+        seen = self._memory.behind(len(self._numbers), pair)
         for node in nodes:
-            self._places[node] = self._before + len(self._places)
-        self._seen = (torch.cat([self._seen[0], pair[0]]), torch.cat([self._seen[1], pair[1]]))
-        mask = torch.zeros(len(nodes), len(self._seen[0]), dtype=torch.bool)
-        mask[:, : self._before] = True
-        for i, node in enumerate(nodes):
-            mask[i, [self._places[one] for one in tree.path(node)]] = True
-        said = network.next(x, self._seen, mask.to(x.device), positions)
+            self._numbers[node] = len(self._numbers)
+        mask = np.zeros((len(nodes), len(self._numbers)), np.bool_)
+        for row, node in zip(mask, nodes, strict=True):
+            row[[self._numbers[one] for one in tree.path(node)]] = True
+        seers = torch.from_numpy(mask).to(x.device)
+        said = network.said(network.layer.attend(x, queries, seen, seers))
         assert said.feature is not None
         for node, feature in zip(nodes, said.feature, strict=True):
             self._features[node] = feature

@@ -7,7 +7,9 @@ et al. 2023).  Tokens that are drafted see their own past, which may be what was
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import silu
+from torch.nn.functional import rms_norm, silu
+
+from samplers.drafters.learned.products import Linear
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 """Keys and values, float32[n, groups, width] each."""
@@ -28,12 +30,12 @@ class Norm(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32[..., H] of the same shape."""
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.weight
+        return rms_norm(x.float(), self.weight.shape, self.weight, 1e-6)
 
 
-def linear(inner: int, outer: int, scale: float = 1.0) -> torch.nn.Linear:
+def linear(inner: int, outer: int, scale: float = 1.0) -> Linear:
     """A product without bias whose outputs are as large as its inputs, times ``scale``."""
-    made = torch.nn.Linear(inner, outer, bias=False)
+    made = Linear(inner, outer)
     torch.nn.init.normal_(made.weight, std=scale * inner**-0.5)
     return made
 
@@ -68,12 +70,21 @@ class Layer(torch.nn.Module):
 
     def queries(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """float32[n, heads, width], from inputs [n, H] at positions int64[n]."""
-        made = self.query(self.before(x)).view(len(x), self.heads, self.width)
-        return _turned(made, positions)
+        return self._queries(self.before(x), positions)
 
     def pairs(self, x: torch.Tensor, positions: torch.Tensor) -> Pair:
         """Keys and values of inputs [n, H] at positions int64[n]."""
+        return self._pairs(self.before(x), positions)
+
+    def parts(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, Pair]:
+        """Both of them."""
         x = self.before(x)
+        return self._queries(x, positions), self._pairs(x, positions)
+
+    def _queries(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        return _turned(self.query(x).view(len(x), self.heads, self.width), positions)
+
+    def _pairs(self, x: torch.Tensor, positions: torch.Tensor) -> Pair:
         keys = self.key(x).view(len(x), self.groups, self.width)
         return _turned(keys, positions), self.value(x).view(len(x), self.groups, self.width)
 
@@ -91,7 +102,8 @@ class Layer(torch.nn.Module):
             x: float32[n, H], its inputs.
             queries: of them.
             seen: keys and values of m tokens.
-            mask: bool[n, m], who sees whom; all see all by default.
+            mask: bool[n, k], who sees which of the last k of them, k up to m; the others, and without a mask
+                all, are seen by every query.
             own: further keys and values, n of each: query i sees the i-th of each.
         """
         keys, values = seen
@@ -99,9 +111,11 @@ class Layer(torch.nn.Module):
         q = queries.view(n, self.groups, each, self.width) * self.width**-0.5
         scores = torch.einsum("ngew,mgw->genm", q, keys)
         if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
+            first = len(keys) - mask.shape[1]
+            masked = scores[..., first:].masked_fill(~mask, -torch.inf)
+            scores = torch.cat([scores[..., :first], masked], -1) if first else masked
         extra = [torch.einsum("ngew,ngw->gen", q, k)[..., None] for k, _ in own]
-        weights = torch.cat([scores, *extra], -1).softmax(-1)
+        weights = (torch.cat([scores, *extra], -1) if extra else scores).softmax(-1)
         mixed = torch.einsum("genm,mgw->ngew", weights[..., : len(keys)], values)
         for i, (_, v) in enumerate(own):
             share = weights[..., len(keys) + i].permute(2, 0, 1)[..., None]

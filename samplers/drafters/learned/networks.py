@@ -13,6 +13,7 @@ from constrain.arguments import check_model
 from samplers.drafters.learned.base import LearnedDrafter
 from samplers.drafters.learned.files import Base, network_of, read_file, write_file
 from samplers.drafters.learned.growing import Growth
+from samplers.drafters.learned.products import Linear
 from samplers.drafters.learned.training import Report
 from samplers.drafters.learned.vocabulary import Output, frequent
 from samplers.tensor_files import TensorFileError
@@ -47,6 +48,12 @@ class SmallNetwork(torch.nn.Module, ABC):
         is_half = rows.dtype in (torch.bfloat16, torch.float16)
         return torch.autocast(rows.device.type, rows.dtype if is_half else None, enabled=is_half)
 
+    def multiply_in(self, dtype: torch.dtype) -> None:
+        """Has drafts multiply by weights in bfloat16 if that is the model's dtype: half as much is read."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.drafts_in = dtype if dtype == torch.bfloat16 else torch.float32
+
     @property
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -71,6 +78,7 @@ class NetworkDrafter(LearnedDrafter):
 
     def __init__(self, network: Any, *, growth: Growth | None = None) -> None:
         self.network = network
+        network.multiply_in(network.output.rows.dtype)
         self.growth = growth or Growth()
         self.report = Report()
 

@@ -79,6 +79,21 @@ class Memory:
 
     def write(self, first: int, pair: Pair, tokens: Sequence[int]) -> None:
         """Puts keys and values at places from ``first`` on."""
+        self._put(first, pair)
+        self.tokens = list(tokens)
+
+    def behind(self, count: int, pair: Pair) -> Pair:
+        """Puts keys and values of drafts behind the text's and those of ``count`` earlier drafts.
+
+        Returns:
+            All of them; the next :meth:`write` may overwrite those of drafts.
+        """
+        first = self.places + count
+        keys, values = self._put(first, pair)
+        end = first + len(pair[0])
+        return keys[:end], values[:end]
+
+    def _put(self, first: int, pair: Pair) -> Pair:
         end = first + len(pair[0])
         if self.pair is None or len(self.pair[0]) < end:
             room = [new.new_zeros(2 * end + 64, *new.shape[1:]) for new in pair]
@@ -88,7 +103,7 @@ class Memory:
             self.pair = (room[0], room[1])
         for block, new in zip(self.pair, pair, strict=True):
             block[first:end] = new
-        self.tokens = list(tokens)
+        return self.pair
 
 
 class Network(SmallNetwork):

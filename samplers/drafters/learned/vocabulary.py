@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from samplers.drafters.base import Context
+from samplers.drafters.learned.products import Matrix
 from samplers.drafters.recursive import may_go_on
 from samplers.speculative.target import Weighting
 
@@ -65,6 +66,7 @@ class Output:
         if ids is not None and len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < columns:
             raise ValueError(f"vocabulary: ids must be from 0 to {columns - 1:,}")
         self.rows = self._all if ids is None else self._all[ids.to(self._all.device)]
+        self._matrix = Matrix(self.rows)
         self._some = self._bias if self._bias is None or ids is None else self._bias[ids]
         self._at = np.arange(columns)
         if ids is not None:
@@ -81,7 +83,7 @@ class Output:
 
     def logits(self, y: torch.Tensor) -> torch.Tensor:
         """Logits float32[n, K], from states floating[n, H]; multiplied in the model's own dtype."""
-        found: torch.Tensor = (y.to(self.rows.dtype) @ self.rows.T).float()
+        found = self._matrix(y)
         return found if self._some is None else found + self._some
 
     def token(self, column: int) -> int:
