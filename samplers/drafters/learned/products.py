@@ -57,31 +57,41 @@ class Linear(torch.nn.Linear):
         outer: numbers of what is made of it.
 
     Attributes:
-        drafts_in: dtype in which few states are multiplied without gradients, float32 or bfloat16; weights
-            are rounded to it once.
+        drafts_in: dtype in which few states are multiplied without gradients, float32 or bfloat16.
+
+    Weights are rounded to it once, and again after a forward with gradients, as training makes them, or
+    ``load_state_dict``.  Whoever writes to them otherwise calls :meth:`forget`.
     """
 
     drafts_in: torch.dtype = torch.float32
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__(inner, outer, bias=False)
-        self._matrix: tuple[tuple[Any, ...], Matrix] | None = None
+        self.forget()
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
+
+    def forget(self) -> None:
+        """Has weights be rounded again."""
+        self._rounded: tuple[tuple[int, torch.dtype], Matrix] | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """floating[..., outer] of states floating[..., inner]."""
-        if torch.is_grad_enabled() or self.weight.device.type != "cpu" or not is_few(x):
-            return super().forward(x)
-        return self._rounded()(x)
+        if torch.is_grad_enabled():
+            self.forget()
+        elif self.weight.device.type == "cpu" and is_few(x):
+            return self._matrix()(x)
+        return super().forward(x)
 
-    def _rounded(self) -> Matrix:
-        """The matrix, made anew where weights were written to or lie elsewhere."""
+    def _matrix(self) -> Matrix:
         weight = self.weight.detach()
-        if self.weight.is_inference():  # nobody counts how often it was written to
-            return Matrix(weight.to(self.drafts_in))
-        now = (self.weight._version, weight.data_ptr(), self.drafts_in)
-        if self._matrix is None or self._matrix[0] != now:
-            self._matrix = now, Matrix(weight.to(self.drafts_in))
-        return self._matrix[1]
+        now = weight.data_ptr(), self.drafts_in
+        if self._rounded is None or self._rounded[0] != now:
+            self._rounded = now, Matrix(weight.to(self.drafts_in))
+        return self._rounded[1]
+
+
+def _forget(module: Any, keys: Any) -> None:
+    module.forget()
 
 
 def is_few(x: torch.Tensor) -> bool:
