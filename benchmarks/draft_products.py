@@ -20,7 +20,7 @@ from torch.nn.functional import linear
 from samplers.drafters.learned.products import FEW, Matrix
 
 MEGABYTES = 270
-"""That the weights of SmolLM2-135M have in bfloat16."""
+"""Size of the weights of SmolLM2-135M in bfloat16."""
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 

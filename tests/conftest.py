@@ -46,7 +46,10 @@ np.random.SeedSequence, np.random.default_rng = SeedSequence, default_rng  # typ
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Seeds every source of chance that a test may have left without a seed, by the test's name."""
+    """Seeds every source of chance that a test may have left without a seed, by the test's name.
+
+    What a fixture or a helper makes once for several tests has the seed of the first that a worker runs.
+    """
     if settings.default.derandomize:
         _unseeded[:] = [zlib.crc32(item.nodeid.encode()), 0]
         random.seed(_unseeded[0])

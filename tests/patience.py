@@ -10,13 +10,17 @@ from typing import Final
 PATIENCE: Final = 300.0
 
 
-def wait_until(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
+def wait_until(holds: Callable[[], object], state: Callable[[], object] = str) -> None:
     """Waits for a condition of other threads or processes, asked every 10 ms.
 
+    Args:
+        holds: the condition.
+        state: what is shown where it does not come about.
+
     Raises:
-        AssertionError: it does not hold within that many seconds.
+        AssertionError: it does not hold within :data:`PATIENCE`.
     """
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < end, "it did not come about in time"
+        assert time.monotonic() < end, f"it did not come about in time: {state()}"
         time.sleep(0.01)

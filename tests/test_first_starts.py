@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from patience import PATIENCE, wait_until
@@ -102,7 +104,7 @@ class Starts:
         return [line.split()[0] for line in self.log.read_text().splitlines()]
 
     def wait_for(self, what: str) -> None:
-        wait_until(lambda: what in self.noted())
+        wait_until(lambda: what in self.noted(), self.log.read_text)
 
     def folder(self, process: subprocess.Popen[str]) -> Path:
         out, said = process.communicate(timeout=PATIENCE)
@@ -182,23 +184,28 @@ def test_a_cache_that_cannot_be_written_is_named(starts: Starts) -> None:
     assert starts.noted() == []
 
 
-def test_what_a_killed_start_left_is_swept_away_while_it_is_written(tmp_path: Path) -> None:
+def test_what_a_killed_start_left_is_swept_away_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A package manager outlives the process that began it, and writes where that one's folder was."""
-    target, left = tmp_path / "model", tmp_path / ".model-left"
+    target, left, again = (tmp_path / name for name in ("model", ".model-left", ".model-again"))
     left.mkdir()
-    program = (
-        "import sys, time\nfor i in range(100_000):\n"
-        "    open(f'{sys.argv[1]}/{i}', 'w').close()\n    time.sleep(0.001)"
-    )
-    writing = subprocess.Popen(
-        [sys.executable, "-c", program, str(left)], stderr=subprocess.DEVNULL
-    )
-    wait_until(lambda: any(left.iterdir()))
+    remove = shutil.rmtree
+    removed: list[Path] = []
+
+    def remove_while_it_is_written(path: Any, **options: Any) -> None:
+        remove(path, **options)
+        if path in (left, again):
+            removed.append(path)
+            if removed.count(path) < 3:
+                path.mkdir()
+                (path / "late").touch()
 
     def build(made: Path) -> None:
         (made / "config.json").write_text("{}")
-        (tmp_path / ".model-again").mkdir()
+        again.mkdir()
 
+    monkeypatch.setattr(shutil, "rmtree", remove_while_it_is_written)
     assert installing.install(target, build, Path.exists, force=False) == target
     assert {path.name for path in tmp_path.iterdir()} == {"model", ".model.lock"}
-    assert writing.wait(PATIENCE) == 1
+    assert removed == [left] * 3 + [again] * 3

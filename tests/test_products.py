@@ -1,149 +1,151 @@
-"""Products of a matrix with few states are those of float64, whatever computes them."""
+"""Intersections by kernels are those of the plain steps."""
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Sequence
 
-import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from samplers.drafters.learned import products
-from samplers.drafters.learned.products import FEW, Linear, Matrix, is_few
+from grammars.compiling.analysis import Analysis
+from grammars.compiling.automata import ALL_BYTES, Dfa, expand, reduce, subtract, trim
+from grammars.compiling.building import RuleBuilder
+from grammars.compiling.encoding import PackedDfa
+from grammars.compiling.products import Products, packed_reduction
+from grammars.errors import LimitExceeded
+from grammars.ir import ANY_CHAR, Alt, Chars, Expr, Literal, Repeat, Seq, both, minus, single_rule
+from grammars.limits import DEFAULT_LIMITS
+from tests.counters import count_above
+from tests.strategies import plain_regular
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def exact(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return x.double() @ weight.double().T
+LIMIT = 3_000
+LETTER = Chars(((97, 98),))
 
 
-def bound(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """How far sums in float32 may be from exact ones, and states be rounded to a weight's dtype."""
-    own = weight.dtype if weight.dtype in (torch.float16, torch.bfloat16) else torch.float32
-    return x.double().abs() @ weight.double().abs().T * (2 * torch.finfo(own).eps) + 1e-30
+def dfa_of(expr: Expr, products: Products | None = None) -> Dfa:
+    """The automaton of an expression, perhaps counted."""
+    grammar = single_rule(expr)
+    analysis = Analysis(grammar, DEFAULT_LIMITS)
+    made = None if products is None else products.of
+    return RuleBuilder(analysis, DEFAULT_LIMITS, ALL_BYTES, made).regular_dfa(expr)
 
 
-@given(
-    st.sampled_from(DTYPES),
-    st.integers(0, 2 * FEW),
-    st.integers(1, 70),
-    st.integers(1, 9),
-    st.integers(0, 2**31),
+def same(a: Dfa, b: Dfa) -> bool:
+    """Whether two automata accept the same texts."""
+    a, b = expand(a, LIMIT), expand(b, LIMIT)
+    return subtract(a, b, LIMIT).is_empty() and subtract(b, a, LIMIT).is_empty()
+
+
+def operands() -> st.SearchStrategy[list[Expr]]:
+    return st.lists(plain_regular(), max_size=3)
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
-@settings(max_examples=300)
-def test_products_are_exact_up_to_rounding(
-    dtype: torch.dtype, count: int, inner: int, outer: int, seed: int
+@given(operands(), operands())
+def test_random_operands_with_counters_everywhere(
+    within: Sequence[Expr], without: Sequence[Expr]
 ) -> None:
-    drawn = torch.Generator().manual_seed(seed)
-    weight = torch.randn(outer, inner, generator=drawn).to(dtype)
-    x = torch.randn(count, inner, generator=drawn)
-    found = Matrix(weight)(x)
-    assert found.dtype == torch.float32
-    assert found.shape == (count, outer)
-    assert bool(((found.double() - exact(weight, x)).abs() <= bound(weight, x)).all())
+    with pytest.MonkeyPatch.context() as patch:
+        count_above(2, patch)
+        parts = [dfa_of(x) for x in within]
+        others = [expand(dfa_of(x), LIMIT) for x in without]
+        try:
+            plain = RuleBuilder(
+                Analysis(single_rule(LETTER), DEFAULT_LIMITS), DEFAULT_LIMITS, ALL_BYTES
+            )
+            wanted = plain._intersected(parts, others)
+            made = Products(LIMIT).of(parts, others)
+        except LimitExceeded:
+            return
+        assert same(made, wanted)
 
 
-@given(st.integers(0, 2**16 - 1), st.floats(width=32, allow_subnormal=False))
-@settings(max_examples=500)
-def test_every_number_of_bfloat16_is_read(bits: int, number: float) -> None:
-    weight = torch.from_numpy(np.array([[bits]], np.uint16).view(np.int16)).view(torch.bfloat16)
-    x = torch.tensor([[number]])
-    wanted = weight.float() * x
-    assert torch.equal(Matrix(weight)(x).nan_to_num(7.0), wanted.nan_to_num(7.0))
+@pytest.mark.parametrize(
+    "expr",
+    [
+        both(Repeat(LETTER, 300, 400), Repeat(Literal(b"ab"), 0, None)),
+        both(Repeat(LETTER, 300, 400), Repeat(LETTER, 350, 900)),
+        minus(Repeat(LETTER, 300, None), Seq((Repeat(LETTER, 0, None), Literal(b"b")))),
+        both(
+            Seq((both(Repeat(LETTER, 2, 3), Literal(b"ab")), Repeat(ANY_CHAR, 0, None))),
+            Literal(b"abc"),
+        ),
+        both(Repeat(LETTER, 300, 400), Alt((Literal(b"a"), Literal(b"b")))),
+    ],
+    ids=["counted", "two counted", "less", "nested", "empty"],
+)
+def test_expressions(expr: Expr) -> None:
+    made, wanted = dfa_of(expr, Products(DEFAULT_LIMITS.max_dfa_states)), dfa_of(expr)
+    assert made.is_empty() == wanted.is_empty()
+    assert same(made, wanted)
 
 
-def test_what_is_written_later_counts() -> None:
-    weight = torch.ones(2, 3)
-    made = Matrix(weight)
-    weight[1] = 5
-    assert made(torch.ones(1, 3)).tolist() == [[3, 15]]
+def breadth_first(dfa: Dfa) -> list[tuple[bool, list[tuple[int, int, int]]]]:
+    """States that are reached, numbered in the order in which they are, edges in that of labels."""
+    number = {dfa.start: 0}
+    out = []
+    order = [dfa.start]
+    for q in order:  # grows while we iterate
+        row = []
+        for label, t, inc in sorted(dfa.edges[q]):
+            if t not in number:
+                number[t] = len(number)
+                order.append(t)
+            row.append((label, number[t], inc))
+        out.append((dfa.accept[q], row))
+    return out
 
 
-@pytest.mark.parametrize("columns", [slice(None, None, 2), slice(1, None)])
-def test_states_and_weights_that_are_parts_of_others(columns: slice) -> None:
-    weight, x = torch.arange(24.0).view(4, 6)[:, columns], torch.arange(12.0).view(2, 6)[:, columns]
-    assert torch.equal(Matrix(weight)(x), exact(weight, x).float())
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.data())
+def test_reduction_with_calls(data: st.DataObject) -> None:
+    states = data.draw(st.integers(1, 9))
+    labels = [1 << 97, 3 << 97, 1 << 99, ALL_BYTES, -1, -2, -60]
+    target = st.integers(0, states - 1)
+    rows = []
+    for q in range(states):
+        chosen = data.draw(st.lists(st.sampled_from(labels), max_size=3, unique=True))
+        seen, row = 0, []
+        for label in chosen:
+            if label < 0 or not seen & label:
+                row.append((label, data.draw(target), 0))
+                seen |= max(label, 0)
+        onward = [(-3, q + 1, 0)] if q + 1 < states else []  # all states are reached
+        rows.append([*row, *onward])
+    dfa = Dfa(0, data.draw(st.lists(st.booleans(), min_size=states, max_size=states)), rows)
+    wanted = reduce(trim(dfa))
+    made = packed_reduction(PackedDfa.of(dfa))
+    assert made is not None
+    found = made.unpacked()
+    if wanted.is_empty():
+        assert found.is_empty()
+        return
+    assert breadth_first(found) == breadth_first(wanted)
 
 
-def test_gradients_are_not_lost() -> None:
-    weight, x = torch.randn(4, 3), torch.randn(2, 3, requires_grad=True)
-    Matrix(weight)(x).sum().backward()
-    assert x.grad is not None
-    assert torch.allclose(x.grad, weight.sum(0).expand(2, 3))
-    made = Linear(3, 4)
-    made(x.detach()).sum().backward()
-    assert made.weight.grad is not None
-    assert bool(made.weight.grad.any())
+def test_many_different_calls_are_not_reduced_by_the_kernel() -> None:
+    rows = [[(-1 - call, 1, 0) for call in range(57)], []]
+    assert packed_reduction(PackedDfa.of(Dfa(0, [False, True], rows))) is None
 
 
-def test_more_threads_than_pay_are_pytorchs() -> None:
-    assert is_few(torch.zeros(1, 2))
-    torch.set_num_threads(3)
-    assert not is_few(torch.zeros(1, 2))
-    assert torch.equal(Matrix(torch.ones(2, 2))(torch.ones(1, 2)), torch.full((1, 2), 2.0))
+def test_the_smallest_automaton_keeps_its_counter() -> None:
+    """The bounds of the other one are those that states are made for."""
+    large, small = (
+        dfa_of(Repeat(Literal(b"aa"), 300, 400)),
+        dfa_of(Repeat(Literal(b"a"), 300, 9_000)),
+    )
+    assert large.counted
+    assert small.counted
+    made = Products(LIMIT).of([large, small], [])
+    assert same(made, large)
+    with pytest.raises(LimitExceeded):
+        expand(small, LIMIT)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_layers_follow_their_weights(dtype: torch.dtype) -> None:
-    """After a step of training, after loading, in a copy, and in float64 where they are moved to it."""
-    made = Linear(5, 4)
-    made.drafts_in = dtype
-    x = torch.randn(2, 5)
-
-    def holds(layer: Linear) -> bool:
-        weight = layer.weight.detach().to(dtype)
-        with torch.no_grad():
-            found = layer(x)
-        return torch.allclose(found.double(), exact(weight, x), rtol=1e-5, atol=1e-5)
-
-    assert holds(made)
-    optimizer = torch.optim.SGD(made.parameters(), lr=0.5)
-    made(torch.randn(9, 5)).square().sum().backward()
-    optimizer.step()
-    assert holds(made)
-    made.load_state_dict({"weight": torch.randn(4, 5)})
-    assert holds(made)
-    other = copy.deepcopy(made)
-    with torch.no_grad():
-        other.weight += 1
-    other.forget()
-    assert holds(other)
-    assert holds(made)
-    made.weight = torch.nn.Parameter(torch.randn(4, 5))
-    assert holds(made)
-    assert holds(made.to(torch.float64).to(torch.float32))
-    assert list(made.state_dict()) == ["weight"]
-    with torch.inference_mode():
-        inside = Linear(5, 4)
-        inside.drafts_in = dtype
-        assert holds(inside)
-
-
-def test_kernels_are_those_of_few_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-
-    class Kernels:
-        @staticmethod
-        def multiply(weight: object, x: np.ndarray, out: np.ndarray) -> None:
-            asked.append(len(x))
-            out[:] = 0
-
-    monkeypatch.setattr(products, "_kernels", lambda: Kernels)
-    made = Linear(3, 2)
-    with torch.no_grad():
-        for count in range(2 * FEW):
-            made(torch.ones(count, 3))
-        made(torch.ones(1, 1, 3))
-    made(torch.ones(1, 3))
-    assert asked == list(range(1, FEW + 1))
+def test_the_limit_holds_for_all_steps_together() -> None:
+    ends = [Seq((Repeat(LETTER, 0, None), Literal(b"a"), Repeat(LETTER, n, n))) for n in (7, 8)]
+    with pytest.raises(LimitExceeded, match="max_dfa_states"):
+        Products(100).of([dfa_of(x) for x in ends], [])

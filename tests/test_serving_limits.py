@@ -201,6 +201,7 @@ def test_a_grammar_that_takes_too_long_is_refused_and_holds_up_nobody(served: Se
             )
             for i in range(3)
         ]
+        wait_until(lambda: served.service.open_requests >= 3)
         assert served.texts(structured_outputs={"choice": ["quick"]}, max_tokens=20) == ["quick"]
         assert not all(one.done() for one in hostile)
         for one in hostile:

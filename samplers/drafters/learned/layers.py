@@ -30,7 +30,7 @@ class Norm(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32[..., H] of the same shape."""
-        return rms_norm(x.float(), self.weight.shape, self.weight, 1e-6)
+        return rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, 1e-6)
 
 
 def linear(inner: int, outer: int, scale: float = 1.0) -> Linear:
@@ -77,7 +77,7 @@ class Layer(torch.nn.Module):
         return self._pairs(self.before(x), positions)
 
     def parts(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, Pair]:
-        """Both of them."""
+        """Queries, and keys and values, of inputs [n, H] at positions int64[n]."""
         x = self.before(x)
         return self._queries(x, positions), self._pairs(x, positions)
 

@@ -49,7 +49,10 @@ class SmallNetwork(torch.nn.Module, ABC):
         return torch.autocast(rows.device.type, rows.dtype if is_half else None, enabled=is_half)
 
     def multiply_in(self, dtype: torch.dtype) -> None:
-        """Has drafts multiply by weights in bfloat16 if that is the model's dtype: half as much is read."""
+        """Has drafts multiply by weights in bfloat16 if that is the model's dtype, else in float32.
+
+        Drafting takes as long as its weights take to be read, and in bfloat16 they are half as long.
+        """
         for module in self.modules():
             if isinstance(module, Linear):
                 module.drafts_in = dtype if dtype == torch.bfloat16 else torch.float32

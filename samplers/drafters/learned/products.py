@@ -8,6 +8,7 @@ state take 1.4 ms, in a kernel that reads the rows once 0.4 ms (`docs/benchmarks
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -28,24 +29,36 @@ class Matrix:
     """A matrix for products with few states.
 
     Args:
-        weight: floating[outer, inner].  It is shared, so that what is written to it later counts.
+        weight: floating[outer, inner].  It is shared, so that what is written to it later counts; it gets
+            no gradient.
 
-    Weights in float32 and bfloat16 on a processor are multiplied by a kernel, where no gradient is wanted;
+    Weights in float32 and bfloat16 on a processor are multiplied by a kernel, unless states have a gradient;
     it adds in float32.  All else is left to PyTorch, which multiplies in the dtype of the weights.
     """
 
     def __init__(self, weight: torch.Tensor) -> None:
-        self.weight = weight
-        self._array = _array(weight.detach())
+        self._hold(weight)
+
+    def _hold(self, weight: torch.Tensor) -> None:
+        self.weight = weight.detach()
+        self._array = _array(self.weight)
+
+    def __getstate__(self) -> torch.Tensor:
+        """The weight: an array of the same memory can neither be copied nor pickled."""
+        return self.weight
+
+    def __setstate__(self, weight: torch.Tensor) -> None:
+        self._hold(weight)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Products float32[n, outer] with states floating[n, inner]."""
-        if self._array is None or not is_few(x):
+        array = self._array
+        if array is None or not is_few(x) or x.shape[1] != array.shape[1]:
             return linear(x.to(self.weight.dtype), self.weight).float()
-        made = torch.empty(len(x), len(self._array))
+        made = torch.empty(len(x), len(array), dtype=torch.float32, device="cpu")
         kernels = _kernels()
-        multiply = kernels.multiply if self._array.dtype == np.float32 else kernels.multiply_halves
-        multiply(self._array, x.detach().float().contiguous().numpy(), made.numpy())
+        multiply = kernels.multiply if array.dtype == np.float32 else kernels.multiply_halves
+        multiply(array, x.detach().float().contiguous().numpy(), made.numpy())
         return made
 
 
@@ -57,7 +70,8 @@ class Linear(torch.nn.Linear):
         outer: numbers of what is made of it.
 
     Attributes:
-        drafts_in: dtype in which few states are multiplied without gradients, float32 or bfloat16.
+        drafts_in: dtype in which few states are multiplied by weights in float32 without gradients, float32
+            or bfloat16.
 
     Weights are rounded to it once, and again after a forward with gradients, as training makes them, or
     ``load_state_dict``.  Whoever writes to them otherwise calls :meth:`forget`.
@@ -72,22 +86,37 @@ class Linear(torch.nn.Linear):
 
     def forget(self) -> None:
         """Has weights be rounded again."""
-        self._rounded: tuple[tuple[int, torch.dtype], Matrix] | None = None
+        self._rounded: _Rounded | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the rounded weights, which a copy makes of its own."""
+        return {**self.__dict__, "_rounded": None}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """floating[..., outer] of states floating[..., inner]."""
         if torch.is_grad_enabled():
             self.forget()
-        elif self.weight.device.type == "cpu" and is_few(x):
+        elif self.weight.dtype == torch.float32 and self.weight.device.type == "cpu" and is_few(x):
             return self._matrix()(x)
         return super().forward(x)
 
     def _matrix(self) -> Matrix:
-        weight = self.weight.detach()
-        now = weight.data_ptr(), self.drafts_in
-        if self._rounded is None or self._rounded[0] != now:
-            self._rounded = now, Matrix(weight.to(self.drafts_in))
-        return self._rounded[1]
+        weight, rounded = self.weight.detach(), self._rounded
+        if rounded is None or not rounded.is_of(weight, self.drafts_in):
+            self._rounded = rounded = _Rounded(weight, Matrix(weight.to(self.drafts_in)))
+        return rounded.matrix
+
+
+@dataclass(frozen=True)
+class _Rounded:
+    """What was rounded, whose memory is kept so that nothing else lies there, and what came of it."""
+
+    source: torch.Tensor
+    matrix: Matrix
+
+    def is_of(self, weight: torch.Tensor, dtype: torch.dtype) -> bool:
+        same = self.source.data_ptr() == weight.data_ptr()
+        return same and self.matrix.weight.dtype == dtype
 
 
 def _forget(module: Any, keys: Any) -> None:
@@ -95,7 +124,7 @@ def _forget(module: Any, keys: Any) -> None:
 
 
 def is_few(x: torch.Tensor) -> bool:
-    """Whether a kernel multiplies these states faster than PyTorch would, and no gradient is lost."""
+    """Whether a kernel multiplies these states faster than PyTorch would, and they have no gradient."""
     few = x.ndim == 2 and 0 < len(x) <= FEW and x.device.type == "cpu"
     return few and not x.requires_grad and torch.get_num_threads() <= _THREADS
 

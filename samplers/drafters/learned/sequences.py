@@ -58,7 +58,7 @@ class Memory:
 
     Attributes:
         tokens: what was read: n tokens make n - 1 places.
-        pair: of those places, with room behind them.
+        pair: of those places, with room behind them, where drafts have theirs.
         root: float32[1, H], the layer's output at the last of them.
     """
 

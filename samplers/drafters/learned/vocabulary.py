@@ -82,7 +82,7 @@ class Output:
         return self._at
 
     def logits(self, y: torch.Tensor) -> torch.Tensor:
-        """Logits float32[n, K], from states floating[n, H]; multiplied in the model's own dtype."""
+        """Logits float32[n, K], from states floating[n, H], by weights in the model's own dtype."""
         found = self._matrix(y)
         return found if self._some is None else found + self._some
 
