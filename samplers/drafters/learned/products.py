@@ -3,7 +3,7 @@
 A drafter multiplies one or two states at a time by matrices that no cache holds: the model's forward in
 between has read hundreds of megabytes.  What counts then is how fast weights are read.  PyTorch hands
 products in bfloat16 to a library that prepares the matrix anew each time: 8,192 rows of 576 numbers and one
-state take 1.4 ms, in a kernel that reads the rows once 0.4 ms (`docs/benchmarks/sampling.md`).
+state take 1.3 ms, in a kernel that reads the rows once 0.7 ms (`docs/benchmarks/sampling.md`).
 """
 
 from __future__ import annotations
