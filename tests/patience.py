@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-#: Seconds. Far more than anything takes on a busy machine of two cores, as only what hangs is to fail by it.
 PATIENCE: Final = 300.0
+"""Seconds: far more than anything takes on a busy machine, as only what hangs is to fail by it."""
 
 
 def wait_until(holds: Callable[[], object], state: Callable[[], object] = str) -> None:

@@ -6,7 +6,7 @@ import itertools
 import math
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from enumeration import Enumerated, runs, total_variation
+from one_thread import one_thread  # noqa: F401 - a fixture
 from toys import tiny
 from transformers import LlamaForCausalLM
 
@@ -43,14 +44,6 @@ Text = tuple[int, ...]
 EOS, ROWS, BUDGET = 1, 6, 4
 PROMPT = [0, 2]
 PATTERN = "0(0|1){0,3}|1{2,3}"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def model() -> LlamaForCausalLM:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import toys
+from one_thread import one_thread  # noqa: F401 - a fixture
 from test_neural_drafters import (
     COLUMNS,
     EXACT,
@@ -53,15 +54,6 @@ KINDS: dict[str, tuple[type[CompanionDrafter], dict[str, Any]]] = {
 EAGER = Growth(depth=3, width=3, children=3, least=0.0)
 CLOSE = 1e-5
 """Of the largest logit, in float32."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only get into each other's way in models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network(kind: str, model: Any, ids: list[int] | None = None, **more: Any) -> CompanionNetwork:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from one_thread import one_thread  # noqa: F401 - a fixture
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -77,14 +77,6 @@ def load_once(name: str = constrain.models.DEFAULT_MODEL, dtype: str = "bfloat16
         return _load_once(name, "native" if dtype == "bfloat16" else dtype)
     except ModelUnavailable as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def commands() -> list[tuple[str, list[str]]]:

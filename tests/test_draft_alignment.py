@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import toys
 from enumeration import total_variation
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_thread import one_thread  # noqa: F401 - a fixture
 from test_neural_drafters import (
     COLUMNS,
     EXACT,
@@ -58,16 +58,6 @@ from samplers.speculative.target import Constrained
 EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
 import align_draft  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only get into each other's way in models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
 
 # -- losses ----------------------------------------------------------------------------------------
 

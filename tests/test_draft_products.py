@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_thread import one_thread  # noqa: F401 - a fixture
 from test_learned_sequences import KINDS, drafter
 from test_neural_drafters import PROMPT, context_of, llama
 
@@ -21,14 +21,6 @@ from samplers.speculative.choices import Drawn
 from samplers.speculative.target import FreeText
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def exact(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
+from one_thread import one_thread  # noqa: F401 - a fixture
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
@@ -27,15 +27,6 @@ from samplers import Masks
 RIGHT = Score(True, True, True)
 TINY = ["--hidden", "32", "--layers", "2", "--heads", "2", "--vocabulary", "400", "--prompts", "4",
         "--threads", "1"]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only get into each other's way in models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # -- tasks -----------------------------------------------------------------------------------------

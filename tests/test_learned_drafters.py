@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from one_thread import one_thread  # noqa: F401 - a fixture
 from test_neural_drafters import COLUMNS, EOS, PROMPT, Endless, llama, made
 
 from samplers.backend import SpeculativeBackend
@@ -27,16 +28,6 @@ from samplers.drafters.learned.training import (
 )
 from samplers.speculative.target import FreeText
 from samplers.speculative.tree import ROOT
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only get into each other's way in models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
 
 # -- hidden states of a row ------------------------------------------------------------------------
 

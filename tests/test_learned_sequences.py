@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import toys
 from enumeration import Enumerated
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_thread import one_thread  # noqa: F401 - a fixture
 from test_neural_drafters import (
     COLUMNS,
     EXACT,
@@ -60,15 +60,6 @@ KINDS: dict[str, tuple[type[SequenceDrafter], dict[str, Any]]] = {
     "chimera": (Chimera, {"count": 3}),
 }
 EAGER = Growth(depth=3, width=3, children=3, least=0.0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only get into each other's way in models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network(kind: str, model: Any, ids: list[int] | None = None) -> Network:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import toys
+from one_thread import one_thread  # noqa: F401 - a fixture
 from torch.nn.functional import cross_entropy
 
 from samplers import Medusa2, MedusaHeads, SpeculativeBackend
@@ -23,15 +23,6 @@ from samplers.speculative.law import Sampling
 from samplers.speculative.target import FreeText
 
 TRAINING = Training(epochs=3, batch=64, learning_rate=4e-3, held_out=0.2, patience=9, seed=1)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only get into each other's way in models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @cache

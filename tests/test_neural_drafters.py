@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from enumeration import Enumerated, law_of, total_variation
+from one_thread import one_thread  # noqa: F401 - a fixture
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from samplers.backend import SpeculativeBackend
@@ -88,15 +89,6 @@ class Table:
         return SimpleNamespace(logits=self.logits[position_ids, input_ids])
 
     __call__ = forward
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only get into each other's way in models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @cache

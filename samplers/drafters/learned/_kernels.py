@@ -9,63 +9,55 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import float32, njit, types, uint16, uint32, void
+from numba import float32, njit, types, uint16, void
 from numba.extending import intrinsic
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _as_float(typingctx: Any, bits: Any) -> Any:
-    """The float32 of some bits."""
+def _number(typingctx: Any, weight: Any) -> Any:
+    """A weight as float32: itself, or the number of bfloat16 whose bits a uint16 has.
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
+    The bits of a bfloat16 are the upper half of a float32's.
+    """
 
-    return types.float32(types.uint32), codegen
+    def same(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return args[0]
+
+    def widened(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.shl(builder.zext(args[0], ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
+        return builder.bitcast(bits, ir.FloatType())
+
+    return types.float32(weight), same if weight == types.float32 else widened
 
 
 @njit(
-    void(float32[:, ::1], float32[:, ::1], float32[:, ::1]),
+    [
+        void(float32[:, ::1], float32[:, ::1], float32[:, ::1]),
+        void(uint16[:, ::1], float32[:, ::1], float32[:, ::1]),
+    ],
     cache=True,
     nogil=True,
     fastmath={"contract", "reassoc"},
 )
 def multiply(weight, x, out):  # type: ignore[no-untyped-def]
-    """out[n, r] = sum over i of weight[r, i] x[n, i], all of them float32; two vectors at a time."""
+    """out[n, r] = sum over i of weight[r, i] x[n, i], two vectors at a time.
+
+    Args:
+        weight: float32[rows, inner], or the bits of bfloat16 as uint16.
+        x: float32[count, inner].
+        out: float32[count, rows].
+    """
     rows, inner, count = weight.shape[0], weight.shape[1], x.shape[0]
     for r in range(rows):
         for n in range(0, count - 1, 2):
             one = two = np.float32(0.0)
             for i in range(inner):
-                w = weight[r, i]
+                w = _number(weight[r, i])
                 one += w * x[n, i]
                 two += w * x[n + 1, i]
             out[n, r], out[n + 1, r] = one, two
         if count % 2:
             one = np.float32(0.0)
             for i in range(inner):
-                one += weight[r, i] * x[count - 1, i]
-            out[count - 1, r] = one
-
-
-@njit(
-    void(uint16[:, ::1], float32[:, ::1], float32[:, ::1]),
-    cache=True,
-    nogil=True,
-    fastmath={"contract", "reassoc"},
-)
-def multiply_halves(weight, x, out):  # type: ignore[no-untyped-def]
-    """The same with the bits of a weight in bfloat16, which are the upper half of a float32's."""
-    rows, inner, count = weight.shape[0], weight.shape[1], x.shape[0]
-    for r in range(rows):
-        for n in range(0, count - 1, 2):
-            one = two = np.float32(0.0)
-            for i in range(inner):
-                w = _as_float(uint32(weight[r, i]) << uint32(16))
-                one += w * x[n, i]
-                two += w * x[n + 1, i]
-            out[n, r], out[n + 1, r] = one, two
-        if count % 2:
-            one = np.float32(0.0)
-            for i in range(inner):
-                one += _as_float(uint32(weight[r, i]) << uint32(16)) * x[count - 1, i]
+                one += _number(weight[r, i]) * x[count - 1, i]
             out[count - 1, r] = one

@@ -109,7 +109,7 @@ class ChimeraNetwork(Network):
         near = self.trigrams(self.embedded_triples(tokens[:-1], 0))
         x = self.far(self.of_feature(hidden[:count])) + near
         mask = positions[None] <= positions[:, None]
-        pair, queries = self.layer.pairs(x, positions), self.layer.queries(x, positions)
+        queries, pair = self.layer.parts(x, positions)
         state = self.layer.attend(x, queries, pair, mask)
         made: list[Pass] = []
         for number in range(depth):
